@@ -1,0 +1,72 @@
+# What every native target has in common: C++20, hidden symbols, strict warnings, sanitizers on demand.
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_C_STANDARD 11)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+set(CMAKE_C_VISIBILITY_PRESET hidden)
+set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release)
+endif()
+
+find_package(Threads REQUIRED)
+if(TYPHON_TESTS)
+  find_package(GTest REQUIRED)
+endif()
+if(TYPHON_BENCHMARKS)
+  find_package(benchmark REQUIRED)
+endif()
+
+add_library(typhon_options INTERFACE)
+target_compile_options(typhon_options INTERFACE
+  -Wall -Wextra -Wconversion -Wshadow -Wnon-virtual-dtor -Wold-style-cast
+  $<$<COMPILE_LANGUAGE:CXX>:-Woverloaded-virtual>
+  $<$<BOOL:${TYPHON_WERROR}>:-Werror>)
+if(TYPHON_SANITIZE)
+  target_compile_options(typhon_options INTERFACE
+    -fsanitize=${TYPHON_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_link_options(typhon_options INTERFACE -fsanitize=${TYPHON_SANITIZE})
+endif()
+
+# typhon_library(<layer> SOURCES … DEPENDS …): a static library typhon::<layer>, its headers as <layer>/x.h
+# Headers of a layer are found only through a dependency on it: a folder sees native/<itself> and what it names.
+function(typhon_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
+  if(ARG_SOURCES)
+    add_library(typhon_${name} STATIC ${ARG_SOURCES})
+    target_link_libraries(typhon_${name} PRIVATE typhon_options PUBLIC ${ARG_DEPENDS})
+    target_include_directories(typhon_${name} PUBLIC ${PROJECT_SOURCE_DIR}/native)
+  else()
+    add_library(typhon_${name} INTERFACE)
+    target_link_libraries(typhon_${name} INTERFACE ${ARG_DEPENDS})
+    target_include_directories(typhon_${name} INTERFACE ${PROJECT_SOURCE_DIR}/native)
+  endif()
+  add_library(typhon::${name} ALIAS typhon_${name})
+endfunction()
+
+# typhon_test(<name> SOURCES … DEPENDS …): a GoogleTest program, registered with ctest
+function(typhon_test name)
+  if(NOT TYPHON_TESTS)
+    return()
+  endif()
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE typhon_options ${ARG_DEPENDS} GTest::gtest GTest::gtest_main Threads::Threads)
+  target_compile_definitions(${name} PRIVATE TYPHON_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES TIMEOUT 300)
+endfunction()
+
+# typhon_benchmark(<name> SOURCES … DEPENDS …): a Google Benchmark program
+function(typhon_benchmark name)
+  if(NOT TYPHON_BENCHMARKS)
+    return()
+  endif()
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE typhon_options ${ARG_DEPENDS} benchmark::benchmark_main Threads::Threads)
+endfunction()
