@@ -1,0 +1,45 @@
+# Typhon's front door: `make` lists what there is. Every target sets up what it needs first (scripts/setup).
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test bench fuzz check clean
+
+# Elixir wants UTF-8 file names; a bare machine has no locale set.
+ifeq ($(LC_ALL)$(LC_CTYPE)$(LANG),)
+export LC_ALL := C.UTF-8
+endif
+
+SECONDS ?= 60
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install everything the other targets need (Debian 12 or newer, as root), or say what is missing
+	@scripts/setup all
+
+build: ## compile the native parts into priv/ and the Elixir code
+	@scripts/setup build
+	@mix compile
+
+demo: ## a tour on real data: train and query a scikit-learn model from Elixir
+	@scripts/setup demo
+	@scripts/demo
+
+test: ## every test: C++, Python (each version found), Elixir
+	@scripts/setup test
+	@scripts/test
+
+bench: ## measure against the floors; tables here, JSON in bench/results/
+	@scripts/setup bench
+	@scripts/bench
+
+fuzz: ## run each fuzz target for SECONDS=60
+	@scripts/setup fuzz
+	@scripts/fuzz $(SECONDS)
+
+check: ## formatters, warnings as errors, clang-tidy, layers, dialyzer, mypy, shellcheck
+	@scripts/setup check
+	@scripts/check
+
+clean: ## remove everything that was built
+	rm -rf _build priv

@@ -1,0 +1,174 @@
+defmodule Mix.Tasks.Compile.TyphonNative do
+  @moduledoc false
+  # Builds the native parts with CMake and installs them into priv/.
+  #
+  # CMake configures `_build/native/<preset>` once, and again when a stamp beside it says that what it was given has
+  # changed (another OTP, another generator). Each compile then costs one build without work and one install that
+  # copies nothing.
+  #
+  #   TYPHON_PRESET  the CMake preset, "release" unless set (see CMakePresets.json); "asan-ubsan" needs the
+  #                  sanitizer's run-time library preloaded into the BEAM, see CONTRIBUTING.md
+  #   TYPHON_CMAKE   further arguments for the configure step, separated by spaces
+
+  use Mix.Task.Compiler
+
+  alias Mix.Task.Compiler.Diagnostic
+
+  @packages "cmake 3.25 or newer, a C++20 compiler (g++ 12 or clang 14), zlib's headers, Python 3.11 or newer with its " <>
+              "headers, and Erlang's headers.\n" <>
+              "On Debian:  apt-get install cmake ninja-build g++ zlib1g-dev python3-dev erlang-dev\n" <>
+              "In Typhon's own tree `make setup` does it."
+
+  @impl true
+  def run(_args) do
+    # Two compiles of one tree at once (an editor's and a terminal's) would run two builds in one folder.
+    File.mkdir_p!("_build/native")
+
+    with :ok <- requirements(),
+         :ok <- configure(),
+         {:ok, warnings} <- build(),
+         {:ok, changed?} <- install() do
+      Mix.Project.build_structure()
+      {if(changed?, do: :ok, else: :noop), warnings}
+    else
+      {:error, diagnostics} -> {:error, diagnostics}
+    end
+  end
+
+  @impl true
+  def clean do
+    File.rm_rf!(build_dir())
+    File.rm_rf!("priv/typhon_nif.so")
+    File.rm_rf!("priv/python")
+  end
+
+  defp preset, do: System.get_env("TYPHON_PRESET", "release")
+  defp build_dir, do: Path.expand("_build/native/#{preset()}")
+  defp erts_include_dir, do: Path.join(:code.root_dir(), "usr/include")
+
+  defp requirements do
+    cond do
+      System.find_executable("cmake") == nil ->
+        failure("cmake was not found, and Typhon's native parts are built with it.")
+
+      not File.exists?(Path.join(erts_include_dir(), "erl_nif.h")) ->
+        failure("Erlang's header erl_nif.h is not in #{erts_include_dir()}.")
+
+      true ->
+        :ok
+    end
+  end
+
+  defp configure do
+    ninja = System.find_executable("ninja")
+
+    args =
+      ["--preset", preset(), "-DERTS_INCLUDE_DIR=#{erts_include_dir()}"] ++
+        if(ninja, do: ["-G", "Ninja"], else: ["-G", "Unix Makefiles"]) ++
+        String.split(System.get_env("TYPHON_CMAKE", ""))
+
+    stamp_file = Path.join(build_dir(), "typhon-configured")
+    stamp = Enum.join([System.find_executable("cmake"), ninja || "make", File.cwd!() | args], "\n")
+
+    if File.read(stamp_file) == {:ok, stamp} do
+      :ok
+    else
+      # A cache made by another generator or for another place cannot be used again.
+      File.rm_rf!(build_dir())
+
+      case cmake(args) do
+        {_, 0} ->
+          File.write!(stamp_file, stamp)
+          :ok
+
+        {output, _} ->
+          failure("CMake could not configure Typhon's native parts.", output)
+      end
+    end
+  end
+
+  defp build do
+    jobs = Integer.to_string(System.schedulers_online())
+
+    case cmake(["--build", build_dir(), "--parallel", jobs]) do
+      {output, 0} ->
+        warnings = diagnostics(output)
+
+        for warning <- warnings,
+            do: Mix.shell().info("#{warning.file}:#{warning.position}: #{warning.message}")
+
+        {:ok, warnings}
+
+      {output, _} ->
+        failure("Typhon's native parts do not build.", output)
+    end
+  end
+
+  # Copies only what differs, and removes what the last install left and this one has no more.
+  defp install do
+    manifest = Path.join(build_dir(), "install_manifest.txt")
+    before = installed(manifest)
+
+    case cmake(["--install", build_dir(), "--prefix", Path.expand("priv")]) do
+      {output, 0} ->
+        stale = before -- installed(manifest)
+        Enum.each(stale, &File.rm/1)
+        {:ok, stale != [] or output =~ "-- Installing: "}
+
+      {output, _} ->
+        failure("Typhon's native parts cannot be installed into #{Path.expand("priv")}.", output)
+    end
+  end
+
+  defp installed(manifest) do
+    case File.read(manifest) do
+      {:ok, text} -> String.split(text, "\n", trim: true)
+      {:error, _} -> []
+    end
+  end
+
+  # One build at a time in a folder, where util-linux' flock is there to see to it.
+  defp cmake(args) do
+    {program, args} =
+      case System.find_executable("flock") do
+        nil -> {"cmake", args}
+        flock -> {flock, [Path.expand("_build/native/lock"), "cmake" | args]}
+      end
+
+    System.cmd(program, args, stderr_to_stdout: true)
+  end
+
+  defp failure(sentence, output \\ "") do
+    output = String.trim_trailing(output)
+    Mix.shell().error(Enum.join([output, sentence, "The build needs #{@packages}"], "\n\n"))
+
+    found = for diagnostic <- diagnostics(output), diagnostic.severity == :error, do: diagnostic
+
+    {:error,
+     if(found == [], do: [diagnostic(Path.expand("CMakeLists.txt"), nil, :error, sentence)], else: found)}
+  end
+
+  defp diagnostics(output) do
+    ~r/^(\S[^:\n]*):(\d+):(?:\d+:)? (error|warning): (.*)$/m
+    |> Regex.scan(output, capture: :all_but_first)
+    |> Enum.uniq()
+    |> Enum.map(fn [file, line, severity, message] ->
+      diagnostic(
+        Path.expand(file, build_dir()),
+        String.to_integer(line),
+        String.to_existing_atom(severity),
+        message
+      )
+    end)
+  end
+
+  defp diagnostic(file, line, severity, message) do
+    %Diagnostic{
+      compiler_name: "TyphonNative",
+      file: file,
+      position: line || 0,
+      severity: severity,
+      message: message
+    }
+  end
+end
