@@ -1,0 +1,34 @@
+// Doorbell: how one side sleeps until the other has published something, without a system call when it is awake.
+//
+// The protocol, for a word that one sleeper owns:
+//   publisher: publish; full fence; if the word says asleep, change it to awake and wake.
+//   sleeper:   store asleep; full fence; look again for work; wait while the word says asleep.
+// Whichever fence comes second sees the other's store, so no wake-up is lost.
+// The words lie in shared memory: futexes are the shared kind. Any thread may call these.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+namespace typhon::channel {
+
+// Waits while `word` holds `expected`; returns on a wake, a signal, a changed word, or after `timeout_ns`
+// (negative: no limit). Spurious returns are allowed.
+void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected, std::int64_t timeout_ns) noexcept;
+void futex_wake(std::atomic<std::uint32_t>& word, int count) noexcept;
+
+// If `word` holds `from`, makes it kAwake and wakes its sleeper. True when this call woke it.
+bool wake_from(std::atomic<std::uint32_t>& word, std::uint32_t from) noexcept;
+
+// CLOCK_MONOTONIC, nanoseconds: the same clock in every process of the machine.
+std::uint64_t monotonic_ns() noexcept;
+
+inline void cpu_relax() noexcept {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+}  // namespace typhon::channel

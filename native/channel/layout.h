@@ -1,0 +1,114 @@
+// The shared region of one channel, byte by byte (docs/protocol.md is its prose twin).
+//
+//   0            Header: what never changes, then one cache line for each word that both sides touch
+//   64 KiB       request ring   (BEAM → Python)
+//   + ring_size  reply ring     (Python → BEAM)
+//   + ring_size  request arena  (allocated by the BEAM; segments that requests point at)
+//   + arena_size reply arena    (allocated by the worker; segments that replies point at)
+//
+// Everything here may be written by the other process at any time: whoever uses a value loads it once and
+// validates the copy. All integers are in the machine's byte order: both sides run on the same machine.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace typhon::channel {
+
+inline constexpr std::uint64_t kMagic = 0x316e6f6870795401;  // "\x01Typhon1", little endian
+inline constexpr std::uint32_t kVersion = 1;
+inline constexpr std::size_t kHeaderSize = 64 * 1024;
+inline constexpr std::size_t kPageSize = 4096;
+inline constexpr std::size_t kSegmentSlots = 4096;
+inline constexpr std::size_t kMinRing = 64 * 1024;
+inline constexpr std::size_t kMaxRing = 64 * 1024 * 1024;
+inline constexpr std::size_t kCacheLine = 64;
+
+// The state of a sleeper's word. The worker uses kAwake and kAsleep; the reply ring's word knows all four.
+enum Word : std::uint32_t {
+  kAwake = 0,   // its owner drains: nobody has to wake it
+  kAsleep = 1,  // its owner waits without a limit: whoever publishes must wake it
+  kSpin = 2,    // a caller in the BEAM owns the reply ring for some microseconds: no wake
+  kTimed = 3,   // the reader waits with a short limit: a wake may be put off to gather replies
+};
+
+// A segment slot's state, written by the owner of the arena (kFree ↔ kUsed) and by its peer (kUsed → kReleased).
+enum Slot : std::uint32_t { kFree = 0, kUsed = 1, kReleased = 2 };
+
+struct alignas(kCacheLine) SharedCount {
+  std::atomic<std::uint64_t> value;
+};
+
+struct alignas(kCacheLine) SharedWord {
+  std::atomic<std::uint32_t> value;
+};
+
+struct Header {
+  std::uint64_t magic;
+  std::uint32_t version;
+  std::uint32_t header_size;
+  std::uint64_t ring_size;   // of each ring; a power of two
+  std::uint64_t arena_size;  // of each arena; a multiple of the page size
+  std::uint32_t beam_pid;
+  std::uint32_t worker_spin_us;
+  std::uint32_t flags;  // kFlagMapsetVersion …
+  std::uint32_t reserved;
+
+  SharedCount request_tail;     // bytes ever published by the BEAM
+  SharedCount request_head;     // bytes ever consumed by the worker
+  SharedWord worker_word;       // doorbell of the worker
+  SharedCount reply_tail;       // bytes ever published by the worker
+  SharedCount reply_head;       // bytes ever consumed by the BEAM
+  SharedWord reader_word;       // doorbell and ownership of the reply ring
+  SharedWord request_room;      // 1: callers wait for room in the request ring; the worker must ring the reader
+  SharedWord reply_room;        // futex: 1: the worker waits for room in the reply ring; the BEAM must wake it
+  SharedCount running;          // id of the request that runs now, 0 for none
+  SharedWord closing;           // 1: the BEAM closes the channel
+
+  alignas(kCacheLine) std::atomic<std::uint32_t> request_slots[kSegmentSlots];
+  alignas(kCacheLine) std::atomic<std::uint32_t> reply_slots[kSegmentSlots];
+};
+
+inline constexpr std::uint32_t kFlagMapsetVersion = 1;  // Elixir's MapSet has a `version` field
+
+static_assert(sizeof(Header) <= kHeaderSize);
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<std::uint32_t>::is_always_lock_free);
+
+// One frame in a ring. Frames start at multiples of 8; the body follows the header, or lies in a segment.
+enum class Kind : std::uint8_t {
+  kReady = 1,    // worker → BEAM, first frame: a map that introduces the worker
+  kCall = 2,     // BEAM → worker: {Module, Function, Args, Kwargs}; answered by kReply or kError
+  kCast = 3,     // BEAM → worker: the same, not answered
+  kRelease = 4,  // BEAM → worker: ids of objects whose handles are gone; body: 8 bytes each
+  kReply = 5,    // worker → BEAM: the result
+  kError = 6,    // worker → BEAM: an error term
+};
+
+enum FrameFlag : std::uint8_t {
+  kInSegment = 1,   // the body is a SegmentRef
+  kTimings = 2,     // request: measure; reply: the timings are filled in
+  kHasObjects = 4,  // reply: the body holds object handles, so it must be decoded even when nobody waits for it
+};
+
+struct FrameHeader {
+  std::uint32_t size;  // header and body, without the padding to 8
+  Kind kind;
+  std::uint8_t flags;
+  std::uint16_t reserved;
+  std::uint64_t id;
+  // Request: [0] when it was published, [1] deadline (0: none), CLOCK_MONOTONIC nanoseconds.
+  // Reply: nanoseconds it waited, was decoded, ran, was encoded; then when it was published.
+  std::uint64_t times[5];
+};
+static_assert(sizeof(FrameHeader) == 56);
+
+struct SegmentRef {
+  std::uint64_t slot;
+  std::uint64_t offset;  // in the arena
+  std::uint64_t length;
+};
+
+inline constexpr std::size_t align8(std::size_t size) noexcept { return (size + 7) & ~std::size_t{7}; }
+
+}  // namespace typhon::channel

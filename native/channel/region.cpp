@@ -1,0 +1,164 @@
+#include "channel/region.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <new>
+#include <string>
+
+namespace typhon::channel {
+namespace {
+
+constexpr std::size_t kSmallestArena = 64 * 1024 * 1024;
+
+Error system_error(const char* what) noexcept {
+  return Error{Code::kSystem, 0, std::string(what) + ": " + std::strerror(errno)};
+}
+
+Error invalid(const char* what) noexcept { return Error{Code::kInvalid, 0, what}; }
+
+std::size_t total_size(std::size_t ring_size, std::size_t arena_size) noexcept {
+  return kHeaderSize + 2 * ring_size + 2 * arena_size;
+}
+
+bool sizes_make_sense(std::size_t ring_size, std::size_t arena_size) noexcept {
+  return std::has_single_bit(ring_size) && ring_size >= kMinRing && ring_size <= kMaxRing &&
+         arena_size % kPageSize == 0 && arena_size >= kPageSize && arena_size <= (std::size_t{1} << 44);
+}
+
+std::uint8_t* map_shared(int fd, std::size_t offset, std::size_t size, void* at = nullptr) noexcept {
+  const int fixed = at ? MAP_FIXED : 0;
+  void* mapped = ::mmap(at, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | fixed, fd,
+                        static_cast<off_t>(offset));
+  return mapped == MAP_FAILED ? nullptr : static_cast<std::uint8_t*>(mapped);
+}
+
+// The same bytes twice in a row, so that a frame that crosses the end of the ring is still contiguous.
+std::uint8_t* map_twice(int fd, std::size_t offset, std::size_t size) noexcept {
+  void* reserved = ::mmap(nullptr, 2 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (reserved == MAP_FAILED) return nullptr;
+  auto* base = static_cast<std::uint8_t*>(reserved);
+  if (!map_shared(fd, offset, size, base) || !map_shared(fd, offset, size, base + size)) {
+    const int saved = errno;
+    ::munmap(base, 2 * size);
+    errno = saved;
+    return nullptr;
+  }
+  return base;
+}
+
+void unmap_if(void* address, std::size_t size) noexcept {
+  if (address) ::munmap(address, size);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Region>> Region::create(const RegionOptions& options) noexcept {
+  if (!sizes_make_sense(options.ring_size, options.arena_size)) {
+    return invalid("ring_size must be a power of two from 64 KiB to 64 MiB, arena_size a multiple of 4 KiB");
+  }
+  for (std::size_t arena_size = options.arena_size;; arena_size /= 2) {
+    std::unique_ptr<Region> region(new (std::nothrow) Region);
+    if (!region) return Error{Code::kSystem, 0, "out of memory"};
+    region->fd_.reset(::memfd_create("typhon", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    if (!region->fd_.valid()) return system_error("memfd_create");
+    const auto total = static_cast<off_t>(total_size(options.ring_size, arena_size));
+    const bool sized = ::ftruncate(region->fd_.get(), total) == 0;
+    if (!sized && errno != EFBIG) return system_error("ftruncate of the channel's memory");
+    Status mapped = sized ? region->map(options.ring_size, arena_size)
+                          : Status(system_error("ftruncate of the channel's memory"));
+    if (!mapped.ok()) {
+      // A limit on address space or file size: a smaller arena still serves, only for smaller payloads.
+      if ((errno == ENOMEM || errno == EFBIG) && arena_size / 2 >= kSmallestArena) continue;
+      return std::move(mapped).error();
+    }
+    if (::fcntl(region->fd_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+      return system_error("sealing the channel's memory");
+    }
+    Header& header = *region->header_;
+    header.magic = kMagic;
+    header.version = kVersion;
+    header.header_size = kHeaderSize;
+    header.ring_size = options.ring_size;
+    header.arena_size = arena_size;
+    header.beam_pid = static_cast<std::uint32_t>(::getpid());
+    header.worker_spin_us = options.worker_spin_us;
+    header.flags = options.flags;
+    header.reader_word.value.store(kAsleep, std::memory_order_relaxed);
+    return region;
+  }
+}
+
+Result<std::unique_ptr<Region>> Region::attach(UniqueFd fd) noexcept {
+  struct stat status {};
+  if (::fstat(fd.get(), &status) != 0) return system_error("fstat of the channel's memory");
+  const int seals = ::fcntl(fd.get(), F_GET_SEALS);
+  if (seals < 0 || (seals & (F_SEAL_SHRINK | F_SEAL_GROW)) != (F_SEAL_SHRINK | F_SEAL_GROW)) {
+    return invalid("the descriptor is not a sealed channel region");
+  }
+  if (static_cast<std::uint64_t>(status.st_size) < kHeaderSize) return invalid("the region is too small");
+
+  std::unique_ptr<Region> region(new (std::nothrow) Region);
+  if (!region) return Error{Code::kSystem, 0, "out of memory"};
+  region->fd_ = std::move(fd);
+  std::uint8_t* first = map_shared(region->fd_.get(), 0, kHeaderSize);
+  if (!first) return system_error("mmap of the channel's header");
+  Header copy_of_constants{};
+  std::memcpy(static_cast<void*>(&copy_of_constants), first, offsetof(Header, request_tail));
+  ::munmap(first, kHeaderSize);
+
+  if (copy_of_constants.magic != kMagic) return invalid("the region does not start with Typhon's magic number");
+  if (copy_of_constants.version != kVersion || copy_of_constants.header_size != kHeaderSize) {
+    return invalid("the region was made by another version of Typhon");
+  }
+  const std::size_t ring_size = copy_of_constants.ring_size;
+  const std::size_t arena_size = copy_of_constants.arena_size;
+  if (!sizes_make_sense(ring_size, arena_size) ||
+      total_size(ring_size, arena_size) != static_cast<std::uint64_t>(status.st_size)) {
+    return invalid("the region's sizes contradict each other");
+  }
+  if (Status mapped = region->map(ring_size, arena_size); !mapped.ok()) return std::move(mapped).error();
+  return region;
+}
+
+Status Region::map(std::size_t ring_size, std::size_t arena_size) noexcept {
+  ring_size_ = ring_size;
+  arena_size_ = arena_size;
+  const int fd = fd_.get();
+  std::size_t offset = 0;
+  header_ = reinterpret_cast<Header*>(map_shared(fd, offset, kHeaderSize));
+  if (!header_) return system_error("mmap of the channel's header");
+  offset += kHeaderSize;
+  request_ring_ = map_twice(fd, offset, ring_size);
+  offset += ring_size;
+  if (request_ring_) reply_ring_ = map_twice(fd, offset, ring_size);
+  offset += ring_size;
+  if (!request_ring_ || !reply_ring_) return system_error("mmap of the channel's rings");
+  request_arena_ = map_shared(fd, offset, arena_size);
+  offset += arena_size;
+  if (request_arena_) reply_arena_ = map_shared(fd, offset, arena_size);
+  if (!request_arena_ || !reply_arena_) return system_error("mmap of the channel's arenas");
+  // A core dump of either side should not carry gigabytes of payload.
+  ::madvise(request_arena_, arena_size, MADV_DONTDUMP);
+  ::madvise(reply_arena_, arena_size, MADV_DONTDUMP);
+  return Unit{};
+}
+
+void Region::unmap() noexcept {
+  const int saved = errno;  // create() looks at errno after a failed map()
+  unmap_if(header_, kHeaderSize);
+  unmap_if(request_ring_, 2 * ring_size_);
+  unmap_if(reply_ring_, 2 * ring_size_);
+  unmap_if(request_arena_, arena_size_);
+  unmap_if(reply_arena_, arena_size_);
+  errno = saved;
+}
+
+Region::~Region() { unmap(); }
+
+}  // namespace typhon::channel
