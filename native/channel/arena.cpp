@@ -136,16 +136,29 @@ void ArenaOwner::insert_free(std::uint64_t offset, std::uint64_t length) noexcep
   free_.emplace(offset, length);
 }
 
-void ArenaOwner::trim() noexcept {
-  std::uint64_t used_end = 0;
-  for (const Segment& segment : in_use_) used_end = std::max(used_end, segment.offset + segment.capacity);
-  for (const auto& [offset, length] : free_) {
-    if (offset >= touched_end_) break;
-    const std::uint64_t end = std::min(offset + length, touched_end_);
-    ::madvise(memory_ + offset, end - offset, MADV_REMOVE);
+bool ArenaOwner::trim(std::size_t limit) noexcept {
+  // A pass runs from the highest touched page downwards. What is freed behind the cursor meanwhile sets idle_pages_
+  // again and is left to the next pass.
+  if (trim_cursor_ == 0) {
+    trim_cursor_ = touched_end_;
+    idle_pages_ = false;
   }
-  touched_end_ = used_end;
-  idle_pages_ = false;
+  std::size_t returned = 0;
+  while (trim_cursor_ > 0) {
+    auto stretch = free_.lower_bound(trim_cursor_);
+    if (stretch == free_.begin()) {
+      trim_cursor_ = 0;
+      break;
+    }
+    --stretch;
+    const std::uint64_t end = std::min(stretch->first + stretch->second, trim_cursor_);
+    if (returned >= limit) return true;
+    const std::uint64_t step = std::min<std::uint64_t>(end - stretch->first, limit - returned);
+    ::madvise(memory_ + (end - step), step, MADV_REMOVE);
+    returned += step;
+    trim_cursor_ = end - step;
+  }
+  return idle_pages_;
 }
 
 }  // namespace typhon::channel

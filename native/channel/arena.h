@@ -38,8 +38,9 @@ class ArenaOwner {
   void discard(const Segment& segment) noexcept;
   // Takes back what the peer has released.
   void reap() noexcept;
-  // Returns the pages of free stretches to the system. Slow (microseconds a MiB): when idle.
-  void trim() noexcept;
+  // Returns up to `limit` bytes of free stretches to the system; true when there may be more to return. Costs about a
+  // millisecond for 4 MiB: call it when idle, in steps that fit the caller's patience.
+  bool trim(std::size_t limit = SIZE_MAX) noexcept;
 
   [[nodiscard]] std::uint8_t* data(const Segment& segment) const noexcept { return memory_ + segment.offset; }
   [[nodiscard]] std::size_t bytes_in_use() const noexcept { return in_use_bytes_; }
@@ -57,7 +58,8 @@ class ArenaOwner {
   std::vector<std::uint32_t> free_slots_;
   std::size_t in_use_bytes_ = 0;
   bool idle_pages_ = false;        // something was freed since the last trim()
-  std::uint64_t touched_end_ = 0;  // no page at or behind this offset was handed out since the last trim()
+  std::uint64_t trim_cursor_ = 0;  // where the running trim() pass has got to; 0: none is running
+  std::uint64_t touched_end_ = 0;  // no page at or behind this offset has been handed out
 };
 
 class ArenaPeer {
