@@ -20,12 +20,14 @@ part() {
   local name=$1 status=0 start=$EPOCHSECONDS
   shift
   printf '\n%s== %s%s\n' "$parts_bold" "$name" "$parts_off"
-  # Not in a condition: a function given here keeps its own `set -e`.
+  # Not as a condition (`if`, `||`): that would switch `set -e` off inside the part.
+  set +e
   (
     set -euo pipefail
     "$@"
   ) </dev/null
   status=$?
+  set -e
   local took=$((EPOCHSECONDS - start))
   local line
   if ((status == 0)); then
