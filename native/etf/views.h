@@ -57,8 +57,8 @@ struct FunView {
   Bytes uniq;  // 16 bytes
   std::uint32_t index = 0;
   std::uint32_t free_count = 0;
-  std::int32_t old_index = 0;
-  std::int32_t old_uniq = 0;
+  std::int64_t old_index = 0;
+  std::int64_t old_uniq = 0;
   Bytes free_variables;  // free_count terms, one after the other
   Bytes raw;
 };
