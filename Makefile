@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bench fuzz check clean
+.PHONY: help setup build demo test bench fuzz check format clean
 
 # Elixir wants UTF-8 file names; a bare machine has no locale set.
 ifeq ($(LC_ALL)$(LC_CTYPE)$(LANG),)
@@ -40,6 +40,11 @@ fuzz: ## run each fuzz target for SECONDS=60
 check: ## formatters, warnings as errors, clang-tidy, layers, dialyzer, mypy, shellcheck
 	@scripts/setup check
 	@scripts/check
+
+format: ## rewrite the sources as the formatters want them
+	@scripts/setup check
+	@mix format
+	@git ls-files --cached --others --exclude-standard '*.h' '*.cpp' '*.c' | xargs clang-format -i
 
 clean: ## remove everything that was built
 	rm -rf _build priv

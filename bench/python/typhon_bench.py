@@ -1,0 +1,5 @@
+"""What the benchmarks call: as little Python as there can be."""
+
+
+def echo(value):
+    return value
