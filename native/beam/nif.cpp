@@ -1,0 +1,448 @@
+// typhon_nif: the functions of Typhon.Native. docs/internals.md says what each takes and returns.
+//
+// Every entry goes through guarded(), the one place where a C++ exception becomes a BEAM one.
+
+#include "beam/nif.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <exception>
+#include <iterator>
+#include <new>
+
+#include "beam/body_sink.h"
+#include "beam/pool.h"
+#include "beam/term_decoder.h"
+#include "beam/term_encoder.h"
+#include "beam/worker_channel.h"
+
+namespace typhon::beam {
+
+void Atoms::make(ErlNifEnv* env) noexcept {
+#define TYPHON_MAKE_ATOM(name) name = enif_make_atom(env, #name);
+  TYPHON_ATOMS(TYPHON_MAKE_ATOM)
+#undef TYPHON_MAKE_ATOM
+  true_ = enif_make_atom(env, "true");
+  false_ = enif_make_atom(env, "false");
+  struct_key = enif_make_atom(env, "__struct__");
+  object = enif_make_atom(env, "Elixir.Typhon.Object");
+  const char* const known[] = {
+      "Elixir.Date",   "Elixir.Time",    "Elixir.NaiveDateTime", "Elixir.DateTime",      "Elixir.MapSet",
+      "Elixir.Range",  "Elixir.Decimal", "Elixir.Typhon.Bytes",  "Elixir.Typhon.Buffer", "Elixir.Typhon.Array",
+  };
+  static_assert(std::size(known) == std::extent_v<decltype(known_structs)>);
+  for (std::size_t i = 0; i < std::size(known); ++i) known_structs[i] = enif_make_atom(env, known[i]);
+}
+
+bool Atoms::knows_struct(ERL_NIF_TERM module) const noexcept {
+  for (const ERL_NIF_TERM known : known_structs) {
+    if (known == module) return true;
+  }
+  return false;
+}
+
+namespace {
+
+// What a normal scheduler may spend on one call: well below a millisecond.
+constexpr std::size_t kQuickBytes = 256 * 1024;
+constexpr std::size_t kQuickTerms = 20'000;
+
+constexpr unsigned kTimingsFlag = 1;
+
+template <auto Function>
+ERL_NIF_TERM guarded(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) noexcept {
+  try {
+    return Function(env, argc, argv);
+  } catch (const std::bad_alloc&) {
+    return enif_raise_exception(env, enif_make_atom(env, "enomem"));
+  } catch (const std::exception& error) {
+    return enif_raise_exception(env, make_binary(env, error.what()));
+  } catch (...) {
+    return enif_raise_exception(env, make_binary(env, "an unknown C++ exception"));
+  }
+}
+
+// A reference to a resource, released at the end of the scope.
+template <class T>
+class Kept {
+ public:
+  explicit Kept(T* resource) noexcept : resource_(resource) {}  // takes over the caller's reference
+  Kept(const Kept&) = delete;
+  Kept& operator=(const Kept&) = delete;
+  ~Kept() { reset(nullptr); }
+  void reset(T* resource) noexcept {
+    if (resource_) enif_release_resource(resource_);
+    resource_ = resource;
+  }
+  T* operator->() const noexcept { return resource_; }
+  [[nodiscard]] T* get() const noexcept { return resource_; }
+
+ private:
+  T* resource_;
+};
+
+template <class T>
+T* get_resource(ErlNifEnv* env, ERL_NIF_TERM term, ErlNifResourceType* type) noexcept {
+  void* found = nullptr;
+  return enif_get_resource(env, term, type, &found) ? static_cast<T*>(found) : nullptr;
+}
+
+WorkerChannel* get_channel(ErlNifEnv* env, ERL_NIF_TERM term) noexcept {
+  return get_resource<WorkerChannel>(env, term, state_of(env).channel_type);
+}
+
+Pool* get_pool(ErlNifEnv* env, ERL_NIF_TERM term) noexcept {
+  Pool** holder = get_resource<Pool*>(env, term, state_of(env).pool_type);
+  return holder ? *holder : nullptr;
+}
+
+ERL_NIF_TERM error_tuple(ErlNifEnv* env, std::string_view message) noexcept {
+  return enif_make_tuple2(env, state_of(env).atoms.error, make_binary(env, message));
+}
+
+// --- pools ---
+
+ERL_NIF_TERM pool_new(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  unsigned size = 0;
+  if (!enif_get_uint(env, argv[0], &size) || size == 0 || size > 65'535) return enif_make_badarg(env);
+  auto pool = std::make_unique<Pool>(size);
+  auto** holder = static_cast<Pool**>(enif_alloc_resource(state_of(env).pool_type, sizeof(Pool*)));
+  *holder = pool.release();
+  const ERL_NIF_TERM term = enif_make_resource(env, holder);
+  enif_release_resource(holder);
+  return term;
+}
+
+ERL_NIF_TERM pool_put(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  const Atoms& atoms = state_of(env).atoms;
+  Pool* pool = get_pool(env, argv[0]);
+  unsigned index = 0;
+  if (!pool || !enif_get_uint(env, argv[1], &index) || index >= pool->size()) return enif_make_badarg(env);
+  WorkerChannel* channel = get_channel(env, argv[2]);
+  if (!channel && argv[2] != atoms.nil) return enif_make_badarg(env);
+  pool->put(index, channel);
+  return atoms.ok;
+}
+
+// --- channels ---
+
+bool get_option(ErlNifEnv* env, ERL_NIF_TERM map, ERL_NIF_TERM key, std::size_t& value) noexcept {
+  ERL_NIF_TERM term = 0;
+  ErlNifUInt64 number = 0;
+  if (!enif_get_map_value(env, map, key, &term)) return true;  // absent: the default stays
+  if (!enif_get_uint64(env, term, &number)) return false;
+  value = number;
+  return true;
+}
+
+ERL_NIF_TERM channel_open(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  State& state = state_of(env);
+  const Atoms& atoms = state.atoms;
+  ErlNifPid owner;
+  if (!enif_get_local_pid(env, argv[0], &owner) || !enif_is_map(env, argv[1])) return enif_make_badarg(env);
+  ChannelOptions options;
+  std::size_t spin_us = options.spin_us;
+  std::size_t worker_spin_us = options.region.worker_spin_us;
+  if (!get_option(env, argv[1], atoms.ring_size, options.region.ring_size) ||
+      !get_option(env, argv[1], atoms.arena_size, options.region.arena_size) ||
+      !get_option(env, argv[1], atoms.spin_us, spin_us) ||
+      !get_option(env, argv[1], atoms.worker_spin_us, worker_spin_us) || spin_us > 1'000 ||
+      worker_spin_us > 10'000) {
+    return enif_make_badarg(env);
+  }
+  options.spin_us = static_cast<std::uint32_t>(spin_us);
+  options.region.worker_spin_us = static_cast<std::uint32_t>(worker_spin_us);
+  ERL_NIF_TERM value = 0;
+  if (enif_get_map_value(env, argv[1], atoms.atoms, &value)) options.create_atoms = value == atoms.create;
+  if (enif_get_map_value(env, argv[1], atoms.mapset_version, &value) && value == atoms.true_) {
+    options.region.flags |= channel::kFlagMapsetVersion;
+  }
+
+  auto opened = WorkerChannel::open(env, state, owner, options);
+  if (!opened.ok()) return error_tuple(env, opened.error().message);
+  const Kept<WorkerChannel> channel(opened.value());
+  const ERL_NIF_TERM keys[] = {atoms.fd, atoms.os_pid};
+  const ERL_NIF_TERM values[] = {enif_make_int(env, channel->region().fd()), enif_make_int(env, ::getpid())};
+  ERL_NIF_TERM place = 0;
+  enif_make_map_from_arrays(env, const_cast<ERL_NIF_TERM*>(keys), const_cast<ERL_NIF_TERM*>(values), 2, &place);
+  return enif_make_tuple3(env, atoms.ok, enif_make_resource(env, channel.get()), place);
+}
+
+ERL_NIF_TERM channel_close(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  WorkerChannel* channel = get_channel(env, argv[0]);
+  if (!channel) return enif_make_badarg(env);
+  channel->close(env, argv[1]);
+  return state_of(env).atoms.ok;
+}
+
+ERL_NIF_TERM channel_running(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  const WorkerChannel* channel = get_channel(env, argv[0]);
+  if (!channel) return enif_make_badarg(env);
+  const std::uint64_t id = channel->running();
+  return id == 0 ? state_of(env).atoms.nil : enif_make_uint64(env, id);
+}
+
+ERL_NIF_TERM channel_info(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  WorkerChannel* channel = get_channel(env, argv[0]);
+  return channel ? channel->info(env) : enif_make_badarg(env);
+}
+
+// --- calls ---
+
+template <bool kDirty>
+ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]);
+
+bool get_deadline(ErlNifEnv* env, ERL_NIF_TERM timeout, const Atoms& atoms, std::uint64_t& deadline) noexcept {
+  deadline = 0;
+  if (timeout == atoms.infinity) return true;
+  ErlNifUInt64 milliseconds = 0;
+  if (!enif_get_uint64(env, timeout, &milliseconds) || milliseconds > 0xffff'ffffU) return false;
+  deadline = channel::monotonic_ns() + milliseconds * 1'000'000;
+  return true;
+}
+
+ERL_NIF_TERM cannot_encode(ErlNifEnv* env, const Atoms& atoms, const char* message) noexcept {
+  return enif_make_tuple3(env, atoms.cannot_encode, make_binary(env, "args"), make_binary(env, message));
+}
+
+template <bool kDirty>
+ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
+  State& state = state_of(env);
+  const Atoms& atoms = state.atoms;
+  Pool* pool = get_pool(env, argv[0]);
+  unsigned kind = 0;
+  unsigned flags = 0;
+  Request request{};
+  if (!pool || !enif_is_ref(env, argv[1]) || !enif_get_uint(env, argv[2], &kind) || kind > 1 ||
+      !get_deadline(env, argv[7], atoms, request.deadline) || !enif_get_uint(env, argv[8], &flags)) {
+    return enif_make_badarg(env);
+  }
+  Kept<WorkerChannel> channel(pool->pick(flags >> 8));
+  if (!channel.get()) return atoms.no_worker;
+
+  std::array<std::uint8_t, WorkerChannel::kMaxInline> stack;  // uninitialised on purpose
+  BodySink sink(stack.data(), stack.size(), kDirty ? SIZE_MAX : kQuickBytes);
+  using Status = TermEncoder::Status;
+  for (int attempt = 0;; ++attempt) {
+    sink.start(channel.get());
+    TermEncoder encoder(env, state, channel.get(), sink);
+    if (!kDirty) encoder.limit(kQuickTerms);
+    const Status status = encoder.call(argv[3], argv[4], argv[5], argv[6]);
+    if (status == Status::kDone) break;
+    if (status == Status::kNeedsEncoder) return atoms.encoder;
+    if (status == Status::kBadTerm) return cannot_encode(env, atoms, encoder.message());
+    if (status == Status::kOtherChannel) {
+      if (attempt > 0) return cannot_encode(env, atoms, "objects that live on different workers");
+      enif_keep_resource(encoder.other());
+      channel.reset(encoder.other());
+      continue;
+    }
+    if (sink.over_limit() || status == Status::kOverBudget) {
+      return enif_schedule_nif(env, "call", ERL_NIF_DIRTY_JOB_CPU_BOUND, guarded<call<true>>, argc, argv);
+    }
+    if (!sink.no_room()) return cannot_encode(env, atoms, encoder.message());
+    ErlNifPid self;
+    enif_self(env, &self);
+    if (channel->wait_for_segments(self, argv[1])) {
+      return enif_make_tuple2(env, atoms.room, enif_make_resource(env, channel.get()));
+    }
+    return cannot_encode(env, atoms, "larger than what is free of the worker's request memory (arena_size)");
+  }
+
+  request.env = env;
+  enif_self(env, &request.caller);
+  request.ref = argv[1];
+  request.kind = kind == 0 ? channel::Kind::kCall : channel::Kind::kCast;
+  request.timings = (flags & kTimingsFlag) != 0;
+  request.body = {sink.data, sink.size};
+  request.segment_length = sink.size;
+  request.segment = sink.take();
+  const Submitted submitted = channel->submit(request);
+  // A call costs its caller reductions, or one that is always answered in the spin would never yield.
+  enif_consume_timeslice(env, static_cast<int>(std::min<std::size_t>(1 + sink.size / 4096, 100)));
+  using Outcome = Submitted::Outcome;
+  switch (submitted.outcome) {
+    case Outcome::kReplied:
+    case Outcome::kDown: return submitted.reply;
+    case Outcome::kWaiting:
+      return enif_make_tuple3(env, atoms.wait, enif_make_resource(env, channel.get()),
+                              enif_make_uint64(env, submitted.id));
+    case Outcome::kAccepted: return atoms.ok;
+    case Outcome::kNoRoom: return enif_make_tuple2(env, atoms.room, enif_make_resource(env, channel.get()));
+  }
+  return enif_make_badarg(env);
+}
+
+ERL_NIF_TERM cancel(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  const Atoms& atoms = state_of(env).atoms;
+  WorkerChannel* channel = get_channel(env, argv[0]);
+  ErlNifUInt64 id = 0;
+  if (!channel || !enif_get_uint64(env, argv[1], &id)) return enif_make_badarg(env);
+  return channel->cancel(env, id) == WorkerChannel::Cancel::kCancelled ? atoms.cancelled : atoms.delivered;
+}
+
+ERL_NIF_TERM cancel_room(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  WorkerChannel* channel = get_channel(env, argv[0]);
+  if (!channel || !enif_is_ref(env, argv[1])) return enif_make_badarg(env);
+  channel->stop_waiting_for_room(argv[1]);
+  return state_of(env).atoms.ok;
+}
+
+template <bool kDirty>
+ERL_NIF_TERM decode(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
+  State& state = state_of(env);
+  auto* segment = get_resource<SegmentHandle>(env, argv[0], state.segment_type);
+  if (!segment) return enif_make_badarg(env);
+  if (segment->released.load(std::memory_order_acquire)) return enif_make_badarg(env);  // decoded already
+  TermDecoder decoder(env, *segment->channel);
+  decoder.lend(segment);
+  if (!kDirty) decoder.limit(kQuickTerms, kQuickBytes);
+  ERL_NIF_TERM reply = decoder.decode_reply(segment->body, segment->is_error);
+  if (!kDirty && decoder.over_budget()) {
+    return enif_schedule_nif(env, "decode", ERL_NIF_DIRTY_JOB_CPU_BOUND, guarded<decode<true>>, argc, argv);
+  }
+  if (!segment->pinned.load(std::memory_order_relaxed) && !segment->released.exchange(true)) {
+    segment->channel->release_reply_segment(segment->ref.slot);
+  }
+  return segment->timed ? timed_term(env, state.atoms, reply, segment->times) : reply;
+}
+
+// --- signals ---
+
+ERL_NIF_TERM send_signal(ErlNifEnv* env, pid_t pid, int signal) noexcept {
+  const Atoms& atoms = state_of(env).atoms;
+  if (pid <= 1 || pid == ::getpid()) return enif_make_tuple2(env, atoms.error, atoms.invalid);
+  // A worker leads a process group of its own, and what it started goes with it.
+  const bool leads = ::getpgid(pid) == pid && ::getpgid(0) != pid;
+  if (::kill(leads ? -pid : pid, signal) == 0) return atoms.ok;
+  return enif_make_tuple2(env, atoms.error,
+                          errno == ESRCH   ? atoms.no_process
+                          : errno == EPERM ? atoms.not_permitted
+                                           : atoms.invalid);
+}
+
+ERL_NIF_TERM kill_worker(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  const WorkerChannel* channel = get_channel(env, argv[0]);
+  int signal = 0;
+  if (!channel || !enif_get_int(env, argv[1], &signal)) return enif_make_badarg(env);
+  return send_signal(env, channel->worker_os_pid(), signal);
+}
+
+ERL_NIF_TERM kill_pid(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  int pid = 0;
+  int signal = 0;
+  if (!enif_get_int(env, argv[0], &pid) || !enif_get_int(env, argv[1], &signal)) return enif_make_badarg(env);
+  return send_signal(env, pid, signal);
+}
+
+// --- life of the library ---
+
+void destroy_pool(ErlNifEnv*, void* object) noexcept { delete *static_cast<Pool**>(object); }
+
+void destroy_channel(ErlNifEnv*, void* object) noexcept { static_cast<WorkerChannel*>(object)->~WorkerChannel(); }
+
+void channel_owner_down(ErlNifEnv*, void* object, ErlNifPid*, ErlNifMonitor*) noexcept {
+  static_cast<WorkerChannel*>(object)->owner_down();
+}
+
+void destroy_segment(ErlNifEnv*, void* object) noexcept {
+  auto* segment = static_cast<SegmentHandle*>(object);
+  if (!segment->released.exchange(true)) segment->channel->release_reply_segment(segment->ref.slot);
+  enif_release_resource(segment->channel);
+}
+
+void destroy_object(ErlNifEnv*, void* object) noexcept {
+  auto* handle = static_cast<ObjectHandle*>(object);
+  handle->channel->release_object(handle->id);
+  enif_release_resource(handle->channel);
+}
+
+ErlNifResourceType* open_type(ErlNifEnv* env, const char* name, ErlNifResourceDtor* destroy, ErlNifResourceDown* down,
+                              ErlNifResourceFlags flags) noexcept {
+  ErlNifResourceTypeInit init{};
+  init.dtor = destroy;
+  init.down = down;
+  init.members = down ? 3 : 1;
+  return enif_init_resource_type(env, name, &init, flags, nullptr);
+}
+
+bool open_types(ErlNifEnv* env, State& state, ErlNifResourceFlags flags) noexcept {
+  state.pool_type = open_type(env, "typhon_pool", destroy_pool, nullptr, flags);
+  state.channel_type = open_type(env, "typhon_channel", destroy_channel, channel_owner_down, flags);
+  state.segment_type = open_type(env, "typhon_segment", destroy_segment, nullptr, flags);
+  state.object_type = open_type(env, "typhon_object", destroy_object, nullptr, flags);
+  return state.pool_type && state.channel_type && state.segment_type && state.object_type;
+}
+
+int load(ErlNifEnv* env, void** priv_data, ERL_NIF_TERM) noexcept {
+  auto* state = new (std::nothrow) State;
+  if (!state) return 1;
+  state->registry = new (std::nothrow) Registry;
+  state->atoms.make(env);
+  if (!state->registry || !open_types(env, *state, ERL_NIF_RT_CREATE)) {
+    delete state->registry;
+    delete state;
+    return 2;
+  }
+  *priv_data = state;
+  return 0;
+}
+
+// The new library takes over everything when the layout is the same: the reader threads run the old library's code,
+// which may go away, so each is stopped and started again from the new one.
+int upgrade(ErlNifEnv* env, void** priv_data, void** old_priv_data, ERL_NIF_TERM) noexcept {
+  auto* state = static_cast<State*>(*old_priv_data);
+  if (!state || state->layout != State::kLayout) return 1;
+  if (!open_types(env, *state, static_cast<ErlNifResourceFlags>(ERL_NIF_RT_CREATE | ERL_NIF_RT_TAKEOVER))) return 2;
+  state->atoms.make(env);
+  state->registry->join_ended();
+  for (WorkerChannel* channel : state->registry->keep_all()) {
+    if (channel->stop_reader()) channel->start_reader();
+    enif_release_resource(channel);
+  }
+  *old_priv_data = nullptr;
+  *priv_data = state;
+  return 0;
+}
+
+void unload(ErlNifEnv* env, void* priv_data) noexcept {
+  auto* state = static_cast<State*>(priv_data);
+  if (!state) return;  // an upgrade has taken it over
+  for (WorkerChannel* channel : state->registry->keep_all()) {
+    channel->close(env, state->atoms.closed);
+    channel->join_reader();
+    enif_release_resource(channel);
+  }
+  state->registry->join_ended();
+  // Terms may still hold resources, whose destructors reach the registry: it stays for as long as the VM.
+}
+
+ErlNifFunc functions[] = {
+    {"pool_new", 1, guarded<pool_new>, 0},
+    {"pool_put", 3, guarded<pool_put>, 0},
+    {"channel_open", 2, guarded<channel_open>, ERL_NIF_DIRTY_JOB_IO_BOUND},
+    {"channel_close", 2, guarded<channel_close>, 0},
+    {"channel_running", 1, guarded<channel_running>, 0},
+    {"channel_info", 1, guarded<channel_info>, 0},
+    {"call", 9, guarded<call<false>>, 0},
+    {"cancel", 2, guarded<cancel>, 0},
+    {"cancel_room", 2, guarded<cancel_room>, 0},
+    {"decode", 1, guarded<decode<false>>, 0},
+    {"kill", 2, guarded<kill_worker>, 0},
+    {"kill_pid", 2, guarded<kill_pid>, 0},
+};
+
+}  // namespace
+}  // namespace typhon::beam
+
+using typhon::beam::functions;
+using typhon::beam::load;
+using typhon::beam::unload;
+using typhon::beam::upgrade;
+
+extern "C" {
+ERL_NIF_INIT(Elixir.Typhon.Native, functions, load, nullptr, upgrade, unload)
+}

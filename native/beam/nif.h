@@ -1,0 +1,93 @@
+// What every file of this layer shares: erl_nif.h with warnings quieted, the library's state, small term helpers.
+//
+// Nothing here is global: State lives in the library's priv_data, made in load() and handed on in upgrade().
+#pragma once
+
+#include <erl_nif.h>
+
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+
+namespace typhon::beam {
+
+// Atoms that the NIF makes, looked up once.
+#define TYPHON_ATOMS(X)                                                                                      \
+  X(ok) X(error) X(wait) X(room) X(segment) X(down) X(timed) X(encoder) X(cannot_encode) X(no_worker)        \
+  X(cancelled) X(delivered) X(typhon) X(ready) X(overdue) X(nil) X(infinity) X(bad_frame)                    \
+  X(cannot_decode_result) X(closed) X(existing) X(create) X(atoms) X(ring_size) X(arena_size) X(spin_us)     \
+  X(worker_spin_us) X(mapset_version) X(fd) X(os_pid) X(in_flight) X(waiting) X(request_arena) X(overloaded) \
+  X(wrong_worker) X(id) X(type) X(ref) X(data) X(no_process) X(not_permitted) X(invalid) X(running)          \
+  X(owner_down) X(reply_arena) X(true_) X(false_)
+
+struct Atoms {
+#define TYPHON_ATOM_FIELD(name) ERL_NIF_TERM name;
+  TYPHON_ATOMS(TYPHON_ATOM_FIELD)
+#undef TYPHON_ATOM_FIELD
+  ERL_NIF_TERM struct_key;  // :__struct__
+  // Structs whose wire form Python knows, and those that the NIF itself looks into.
+  ERL_NIF_TERM known_structs[10];
+  ERL_NIF_TERM object;  // Typhon.Object
+  ERL_NIF_TERM bytes;   // Typhon.Bytes
+  ERL_NIF_TERM buffer;  // Typhon.Buffer
+  ERL_NIF_TERM array;   // Typhon.Array
+
+  void make(ErlNifEnv* env) noexcept;
+  [[nodiscard]] bool knows_struct(ERL_NIF_TERM module) const noexcept;
+};
+
+class Registry;
+
+struct State {
+  std::uint32_t layout = kLayout;  // an upgrade takes over State and resources only when this matches
+  Atoms atoms{};
+  ErlNifResourceType* pool_type = nullptr;
+  ErlNifResourceType* channel_type = nullptr;
+  ErlNifResourceType* segment_type = nullptr;
+  ErlNifResourceType* object_type = nullptr;
+  Registry* registry = nullptr;
+
+  static constexpr std::uint32_t kLayout = 1;
+};
+
+inline State& state_of(ErlNifEnv* env) noexcept { return *static_cast<State*>(enif_priv_data(env)); }
+
+inline ERL_NIF_TERM make_binary(ErlNifEnv* env, std::string_view text) noexcept {
+  ERL_NIF_TERM term;
+  unsigned char* data = enif_make_new_binary(env, text.size(), &term);
+  if (!text.empty()) std::memcpy(data, text.data(), text.size());
+  return term;
+}
+
+// A mutex of the emulator, so that its lock checker and crash dumps know it.
+class Mutex {
+ public:
+  explicit Mutex(const char* name) noexcept : mutex_(enif_mutex_create(const_cast<char*>(name))) {}
+  Mutex(const Mutex&) = delete;
+  Mutex& operator=(const Mutex&) = delete;
+  ~Mutex() {
+    if (mutex_) enif_mutex_destroy(mutex_);
+  }
+  [[nodiscard]] bool valid() const noexcept { return mutex_ != nullptr; }
+  void lock() noexcept { enif_mutex_lock(mutex_); }
+  void unlock() noexcept { enif_mutex_unlock(mutex_); }
+
+ private:
+  ErlNifMutex* mutex_;
+};
+
+// An environment that outlives a call: owns its terms until cleared or sent away.
+class OwnedEnv {
+ public:
+  OwnedEnv() noexcept : env_(enif_alloc_env()) {}
+  OwnedEnv(const OwnedEnv&) = delete;
+  OwnedEnv& operator=(const OwnedEnv&) = delete;
+  ~OwnedEnv() { enif_free_env(env_); }
+  [[nodiscard]] ErlNifEnv* get() const noexcept { return env_; }
+  void clear() noexcept { enif_clear_env(env_); }
+
+ private:
+  ErlNifEnv* env_;
+};
+
+}  // namespace typhon::beam

@@ -1,0 +1,87 @@
+// Pool: the places of a pool's workers, from which a call picks the least loaded one without asking any process.
+//
+// pick() runs on every call: it takes a shared lock that is a single atomic increment, so that put(), which is rare,
+// can wait out the few nanoseconds in which a place's channel is read but not yet kept. Any thread.
+#pragma once
+
+#include <sched.h>
+
+#include <atomic>
+#include <cstddef>
+#include <limits>
+#include <memory>
+
+#include "beam/worker_channel.h"
+
+namespace typhon::beam {
+
+class Pool {
+ public:
+  explicit Pool(std::size_t size) : size_(size), places_(std::make_unique<Place[]>(size)) {}
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+  ~Pool() {
+    for (std::size_t i = 0; i < size_; ++i) {
+      if (WorkerChannel* channel = places_[i].channel.load()) enif_release_resource(channel);
+    }
+  }
+
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+
+  // Keeps a reference to `channel` (nullptr empties the place) and drops the former one's.
+  void put(std::size_t index, WorkerChannel* channel) noexcept {
+    if (channel) enif_keep_resource(channel);
+    while (writer_.exchange(true, std::memory_order_seq_cst)) ::sched_yield();
+    while (readers_.load(std::memory_order_seq_cst) != 0) ::sched_yield();
+    WorkerChannel* former = places_[index].channel.exchange(channel, std::memory_order_seq_cst);
+    writer_.store(false, std::memory_order_seq_cst);
+    if (former) enif_release_resource(former);
+  }
+
+  // The least loaded channel, the first of equals (a warm worker answers faster than a cold one); or that of one place.
+  // A reference is kept for the caller. nullptr when there is none.
+  [[nodiscard]] WorkerChannel* pick(std::size_t pinned_plus_one) noexcept {
+    enter();
+    WorkerChannel* best = nullptr;
+    if (pinned_plus_one != 0) {
+      if (pinned_plus_one <= size_) best = places_[pinned_plus_one - 1].channel.load(std::memory_order_acquire);
+    } else {
+      std::uint32_t least = std::numeric_limits<std::uint32_t>::max();
+      for (std::size_t i = 0; i < size_; ++i) {
+        WorkerChannel* channel = places_[i].channel.load(std::memory_order_acquire);
+        if (!channel) continue;
+        const std::uint32_t load = channel->in_flight();
+        if (load < least) {
+          least = load;
+          best = channel;
+          if (load == 0) break;
+        }
+      }
+    }
+    if (best) enif_keep_resource(best);
+    readers_.fetch_sub(1, std::memory_order_release);
+    return best;
+  }
+
+ private:
+  struct Place {
+    std::atomic<WorkerChannel*> channel{nullptr};
+  };
+
+  void enter() noexcept {
+    for (;;) {
+      readers_.fetch_add(1, std::memory_order_seq_cst);
+      if (!writer_.load(std::memory_order_seq_cst)) [[likely]]
+        return;
+      readers_.fetch_sub(1, std::memory_order_release);
+      while (writer_.load(std::memory_order_relaxed)) ::sched_yield();
+    }
+  }
+
+  const std::size_t size_;
+  const std::unique_ptr<Place[]> places_;
+  alignas(64) std::atomic<std::uint32_t> readers_{0};
+  alignas(64) std::atomic<bool> writer_{false};
+};
+
+}  // namespace typhon::beam

@@ -1,0 +1,230 @@
+#include "beam/term_decoder.h"
+
+#include <array>
+#include <new>
+
+#include "beam/worker_channel.h"
+#include "etf/tags.h"
+
+namespace typhon::beam {
+namespace {
+
+// Below this a copy is cheaper than a resource binary, and does not hold a segment back.
+constexpr std::size_t kLendAtLeast = 64 * 1024;
+// A binary is lent only when it is at least this part of its segment: a small one must not pin a large one.
+constexpr std::size_t kLendShare = 4;
+
+// UTF-8 to Latin-1; false when a character is beyond it.
+bool to_latin1(std::string_view utf8, std::array<char, 256>& out, std::size_t& length) noexcept {
+  length = 0;
+  for (std::size_t i = 0; i < utf8.size();) {
+    const auto byte = static_cast<unsigned char>(utf8[i]);
+    if (length == out.size()) return false;
+    if (byte < 0x80) {
+      out[length++] = utf8[i++];
+    } else if ((byte == 0xc2 || byte == 0xc3) && i + 1 < utf8.size()) {
+      const auto next = static_cast<unsigned char>(utf8[i + 1]);
+      out[length++] = static_cast<char>(((byte & 3U) << 6) | (next & 0x3fU));
+      i += 2;
+    } else {
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+bool TermDecoder::decode(std::span<const std::uint8_t> body) noexcept {
+  return etf::decode(body, *this, etf::Limits{}, term_).ok();
+}
+
+ERL_NIF_TERM TermDecoder::decode_reply(std::span<const std::uint8_t> body, bool is_error) noexcept {
+  const Atoms& atoms = channel_.atoms();
+  if (decode(body)) return enif_make_tuple2(env_, is_error ? atoms.error : atoms.ok, term_);
+  const ERL_NIF_TERM error = enif_make_tuple3(env_, atoms.cannot_decode_result, make_binary(env_, path_),
+                                              make_binary(env_, message_));
+  return enif_make_tuple2(env_, atoms.error, error);
+}
+
+bool TermDecoder::spend(std::size_t terms) noexcept {
+  if (terms > terms_left_) {
+    over_budget_ = true;
+    return false;
+  }
+  terms_left_ -= terms;
+  return true;
+}
+
+bool TermDecoder::open(etf::Kind kind, std::size_t n, Container& container) noexcept {
+  if (!spend(n)) return false;
+  container.kind = kind;
+  container.base = static_cast<std::uint32_t>(terms_.size());
+  container.is_struct = false;
+  terms_.reserve(terms_.size() + n);  // the driver has checked n against the bytes that remain
+  return true;
+}
+
+bool TermDecoder::big(bool negative, etf::Bytes magnitude, Value& out) noexcept {
+  etf::HeapSink sink;
+  etf::Writer writer(sink);
+  writer.version();
+  writer.big(negative, magnitude);
+  if (!writer.ok()) return refuse("the integer is too large");
+  if (enif_binary_to_term(env_, sink.data, sink.size, &out, ERL_NIF_BIN2TERM_SAFE) != 0) return true;
+  return refuse("the integer is larger than the BEAM can hold");
+}
+
+bool TermDecoder::atom(std::string_view utf8, Value& out) noexcept {
+  std::array<char, 256> latin1;
+  std::size_t length = 0;
+  if (to_latin1(utf8, latin1, length)) {
+    if (enif_make_existing_atom_len(env_, latin1.data(), length, &out, ERL_NIF_LATIN1)) return true;
+    if (channel_.create_atoms()) {
+      out = enif_make_atom_len(env_, latin1.data(), length);
+      return true;
+    }
+  } else {
+    etf::HeapSink sink;
+    etf::Writer writer(sink);
+    writer.version();
+    writer.known_atom(utf8);
+    if (writer.ok() && utf8.size() <= 255 &&
+        enif_binary_to_term(env_, sink.data, sink.size, &out,
+                            channel_.create_atoms() ? 0 : ERL_NIF_BIN2TERM_SAFE) != 0) {
+      return true;
+    }
+  }
+  return refuse("the atom :" + std::string(utf8) +
+                " does not exist in this VM; return a string, or start the pool with atoms: :create");
+}
+
+bool TermDecoder::binary(etf::Bytes bytes, Value& out) noexcept {
+  if (segment_ && bytes.size() >= kLendAtLeast && bytes.size() >= segment_->body.size() / kLendShare) {
+    segment_->pinned.store(true, std::memory_order_relaxed);
+    out = enif_make_resource_binary(env_, segment_, bytes.data(), bytes.size());
+    return true;
+  }
+  if (bytes.size() > bytes_left_) {
+    over_budget_ = true;
+    return false;
+  }
+  bytes_left_ -= bytes.size();
+  unsigned char* data = enif_make_new_binary(env_, bytes.size(), &out);
+  if (!data) return refuse("out of memory");
+  if (!bytes.empty()) std::memcpy(data, bytes.data(), bytes.size());
+  return true;
+}
+
+bool TermDecoder::bits(etf::Bytes bytes, unsigned bits_in_last_byte, Value& out) noexcept {
+  etf::HeapSink sink;
+  etf::Writer writer(sink);
+  writer.version();
+  writer.bits(bytes, bits_in_last_byte);
+  if (writer.ok() && enif_binary_to_term(env_, sink.data, sink.size, &out, ERL_NIF_BIN2TERM_SAFE) != 0) return true;
+  return refuse("a bit string that the VM refuses");
+}
+
+bool TermDecoder::string(etf::Bytes bytes, Value& out) noexcept {
+  if (!spend(bytes.size())) return false;
+  scratch_.resize(bytes.size());
+  for (std::size_t i = 0; i < bytes.size(); ++i) scratch_[i] = enif_make_uint(env_, bytes[i]);
+  out = enif_make_list_from_array(env_, scratch_.data(), static_cast<unsigned>(scratch_.size()));
+  return true;
+}
+
+bool TermDecoder::foreign(etf::Bytes raw, Value& out) noexcept {
+  etf::HeapSink sink;
+  etf::Writer writer(sink);
+  writer.version();
+  writer.raw(raw);
+  if (!writer.ok()) return refuse("out of memory");
+  const auto mode = channel_.create_atoms() ? ErlNifBinaryToTerm{} : ERL_NIF_BIN2TERM_SAFE;
+  if (enif_binary_to_term(env_, sink.data, sink.size, &out, mode) == sink.size) return true;
+  return refuse("an identifier or fun that this VM refuses (it may name an atom that does not exist here)");
+}
+
+bool TermDecoder::map_key(Container& container, std::uint32_t index, Value&& key) noexcept {
+  if (index == 0 && key == channel_.atoms().struct_key) container.is_struct = true;
+  return push(key);
+}
+
+bool TermDecoder::close(Container& container, Value& out) noexcept {
+  const auto count = static_cast<unsigned>(terms_.size() - container.base);
+  const ERL_NIF_TERM* first = terms_.data() + container.base;
+  switch (container.kind) {
+    case etf::Kind::kTuple: out = enif_make_tuple_from_array(env_, first, count); break;
+    case etf::Kind::kList: out = enif_make_list_from_array(env_, first, count); break;
+    case etf::Kind::kMap:
+      if (!close_map(container, out)) return false;
+      break;
+  }
+  terms_.resize(container.base);
+  return true;
+}
+
+bool TermDecoder::close_improper(Container& container, Value&& tail, Value& out) noexcept {
+  out = tail;
+  for (std::size_t i = terms_.size(); i > container.base; --i) out = enif_make_list_cell(env_, terms_[i - 1], out);
+  terms_.resize(container.base);
+  return true;
+}
+
+bool TermDecoder::close_map(const Container& container, Value& out) noexcept {
+  const std::size_t pairs = (terms_.size() - container.base) / 2;
+  scratch_.resize(pairs * 2);
+  for (std::size_t i = 0; i < pairs; ++i) {
+    scratch_[i] = terms_[container.base + 2 * i];
+    scratch_[pairs + i] = terms_[container.base + 2 * i + 1];
+  }
+  if (!enif_make_map_from_arrays(env_, scratch_.data(), scratch_.data() + pairs, pairs, &out)) {
+    return refuse("a map with the same key twice");
+  }
+  if (container.is_struct && scratch_[pairs] == channel_.atoms().object) return attach_object(out);
+  return true;
+}
+
+bool TermDecoder::attach_object(Value& map) noexcept {
+  const Atoms& atoms = channel_.atoms();
+  ERL_NIF_TERM id_term = 0;
+  ErlNifUInt64 id = 0;
+  if (!enif_get_map_value(env_, map, atoms.id, &id_term) || !enif_get_uint64(env_, id_term, &id)) {
+    return refuse("an object handle without an id");
+  }
+  void* memory = enif_alloc_resource(channel_.state().object_type, sizeof(ObjectHandle));
+  auto* handle = new (memory) ObjectHandle{&channel_, id};
+  enif_keep_resource(&channel_);
+  const ERL_NIF_TERM ref = enif_make_resource(env_, handle);
+  enif_release_resource(handle);
+  return enif_make_map_put(env_, map, atoms.ref, ref, &map) != 0;
+}
+
+std::string TermDecoder::print_key(ERL_NIF_TERM key) const noexcept {
+  ErlNifBinary binary;
+  if (enif_inspect_binary(env_, key, &binary)) {
+    return '"' + std::string(reinterpret_cast<const char*>(binary.data), std::min<std::size_t>(binary.size, 64)) + '"';
+  }
+  std::array<char, 96> text;
+  enif_snprintf(text.data(), text.size(), enif_is_atom(env_, key) ? ":%T" : "%T", key);
+  return text.data();
+}
+
+void TermDecoder::failed(const etf::Outcome& outcome,
+                         std::span<const etf::Frame<TermDecoder>> frames) noexcept {
+  path_ = "result";
+  for (std::size_t i = 0; i < frames.size(); ++i) {
+    const auto& frame = frames[i];
+    if (frame.part == etf::Part::kValue) {
+      // The key of the open pair is the last term before those of the containers inside it.
+      const std::size_t end = i + 1 < frames.size() ? frames[i + 1].container.base : terms_.size();
+      path_ += '[' + print_key(terms_[end - 1]) + ']';
+    } else if (frame.part == etf::Part::kElement) {
+      path_ += '[' + std::to_string(frame.index) + ']';
+    }
+  }
+  if (message_.empty()) {
+    message_ = std::string("byte ") + std::to_string(outcome.offset) + ": expected " + outcome.expected;
+  }
+}
+
+}  // namespace typhon::beam

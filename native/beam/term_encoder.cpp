@@ -1,0 +1,218 @@
+#include "beam/term_encoder.h"
+
+#include <array>
+#include <limits>
+
+#include "beam/worker_channel.h"
+
+namespace typhon::beam {
+namespace {
+
+constexpr std::size_t kMaxDepth = 10'000;  // the reader's limit
+
+bool is_ascii(const char* text, std::size_t length) noexcept {
+  for (std::size_t i = 0; i < length; ++i) {
+    if ((static_cast<unsigned char>(text[i]) & 0x80U) != 0) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+TermEncoder::~TermEncoder() {
+  for (Frame& frame : stack_) {
+    if (frame.kind == Frame::Kind::kMap) enif_map_iterator_destroy(env_, &frame.iterator);
+  }
+}
+
+TermEncoder::Status TermEncoder::call(ERL_NIF_TERM module, ERL_NIF_TERM function, ERL_NIF_TERM args,
+                                      ERL_NIF_TERM kwargs) noexcept {
+  const bool done = writer_.version() && writer_.tuple_header(4) && name(module) && name(function) && walk(args) &&
+                    walk(kwargs);
+  if (done) return Status::kDone;
+  return status_ == Status::kDone ? Status::kFull : status_;
+}
+
+// A module or function: its text, or an object handle in the place of a module.
+bool TermEncoder::name(ERL_NIF_TERM value) noexcept {
+  std::array<char, 256> text;
+  const int length = enif_get_atom(env_, value, text.data(), text.size(), ERL_NIF_LATIN1);
+  if (length > 0) {
+    const std::size_t size = static_cast<std::size_t>(length) - 1;
+    if (is_ascii(text.data(), size)) return writer_.binary(std::string_view(text.data(), size));
+    return stop(Status::kBadTerm, "a module or function with characters beyond ASCII must be given as a string");
+  }
+  ErlNifBinary binary;
+  if (enif_inspect_binary(env_, value, &binary)) return writer_.binary(etf::Bytes(binary.data, binary.size));
+  if (enif_is_map(env_, value)) return walk(value);
+  return stop(Status::kBadTerm, "a module or function must be an atom or a string");
+}
+
+bool TermEncoder::walk(ERL_NIF_TERM root) noexcept {
+  const std::size_t base = stack_.size();
+  if (!term(root)) return false;
+  while (stack_.size() > base) {
+    Frame& frame = stack_.back();
+    switch (frame.kind) {
+      case Frame::Kind::kTuple: {
+        if (frame.remaining == 0) {
+          stack_.pop_back();
+          break;
+        }
+        --frame.remaining;
+        const ERL_NIF_TERM element = *frame.elements++;
+        if (!term(element)) return false;
+        break;
+      }
+      case Frame::Kind::kList: {
+        // Leaves in a row without touching the stack: lists are where the numbers are.
+        ERL_NIF_TERM head = 0;
+        ERL_NIF_TERM tail = 0;
+        if (enif_get_list_cell(env_, frame.tail, &head, &tail)) {
+          frame.tail = tail;
+          if (++frame.count == std::numeric_limits<std::uint32_t>::max()) {
+            return stop(Status::kBadTerm, "a list of 2^32 elements or more");
+          }
+          if (!term(head)) return false;
+          break;
+        }
+        writer_.patch_count(frame.header, frame.count);
+        const ERL_NIF_TERM last = frame.tail;
+        stack_.pop_back();
+        if (enif_is_empty_list(env_, last)) {
+          if (!writer_.nil()) return false;
+        } else if (!term(last)) {
+          return false;
+        }
+        break;
+      }
+      case Frame::Kind::kMap: {
+        ERL_NIF_TERM key = 0;
+        ERL_NIF_TERM value = 0;
+        if (!enif_map_iterator_get_pair(env_, &frame.iterator, &key, &value)) {
+          enif_map_iterator_destroy(env_, &frame.iterator);
+          stack_.pop_back();
+          break;
+        }
+        if (frame.at_value) {
+          frame.at_value = false;
+          enif_map_iterator_next(env_, &frame.iterator);
+          if (!term(value)) return false;
+        } else if (frame.skip_struct_key && key == state_.atoms.struct_key) {
+          enif_map_iterator_next(env_, &frame.iterator);
+        } else {
+          frame.at_value = true;
+          if (!term(key)) return false;
+        }
+        break;
+      }
+    }
+  }
+  return true;
+}
+
+bool TermEncoder::term(ERL_NIF_TERM value) noexcept {
+  if (terms_left_-- == 0) return stop(Status::kOverBudget);
+  switch (enif_term_type(env_, value)) {
+    case ERL_NIF_TERM_TYPE_INTEGER: {
+      ErlNifSInt64 number = 0;
+      if (enif_get_int64(env_, value, &number)) return writer_.integer(number);
+      return foreign(value);
+    }
+    case ERL_NIF_TERM_TYPE_FLOAT: {
+      double number = 0;
+      enif_get_double(env_, value, &number);
+      return writer_.floating(number);
+    }
+    case ERL_NIF_TERM_TYPE_ATOM: return atom(value);
+    case ERL_NIF_TERM_TYPE_BITSTRING: {
+      ErlNifBinary binary;
+      if (enif_is_binary(env_, value) && enif_inspect_binary(env_, value, &binary)) {
+        return writer_.binary(etf::Bytes(binary.data, binary.size));
+      }
+      return foreign(value);
+    }
+    case ERL_NIF_TERM_TYPE_LIST: {
+      if (enif_is_empty_list(env_, value)) return writer_.nil();
+      if (stack_.size() >= kMaxDepth) return stop(Status::kBadTerm, "nested more than 10,000 deep");
+      Frame frame{.kind = Frame::Kind::kList};
+      frame.header = writer_.position() + 1;
+      frame.tail = value;
+      if (!writer_.list_header(0)) return false;
+      stack_.push_back(frame);
+      return true;
+    }
+    case ERL_NIF_TERM_TYPE_TUPLE: {
+      if (stack_.size() >= kMaxDepth) return stop(Status::kBadTerm, "nested more than 10,000 deep");
+      int arity = 0;
+      Frame frame{.kind = Frame::Kind::kTuple};
+      enif_get_tuple(env_, value, &arity, &frame.elements);
+      frame.remaining = static_cast<std::uint32_t>(arity);
+      if (!writer_.tuple_header(frame.remaining)) return false;
+      stack_.push_back(frame);
+      return true;
+    }
+    case ERL_NIF_TERM_TYPE_MAP: return map(value);
+    default: return foreign(value);
+  }
+}
+
+bool TermEncoder::atom(ERL_NIF_TERM value) noexcept {
+  std::array<char, 256> text;
+  const int length = enif_get_atom(env_, value, text.data(), text.size(), ERL_NIF_LATIN1);
+  if (length > 0) {
+    const std::size_t size = static_cast<std::size_t>(length) - 1;
+    if (is_ascii(text.data(), size)) return writer_.known_atom(std::string_view(text.data(), size));
+  }
+  return foreign(value);
+}
+
+bool TermEncoder::foreign(ERL_NIF_TERM value) noexcept {
+  ErlNifBinary encoded;
+  if (!enif_term_to_binary(env_, value, &encoded)) return stop(Status::kBadTerm, "out of memory");
+  const bool written = writer_.raw(etf::Bytes(encoded.data + 1, encoded.size - 1));
+  enif_release_binary(&encoded);
+  return written;
+}
+
+bool TermEncoder::map(ERL_NIF_TERM value) noexcept {
+  if (stack_.size() >= kMaxDepth) return stop(Status::kBadTerm, "nested more than 10,000 deep");
+  std::size_t size = 0;
+  enif_get_map_size(env_, value, &size);
+  const Atoms& atoms = state_.atoms;
+  Frame frame{.kind = Frame::Kind::kMap};
+  ERL_NIF_TERM module = 0;
+  if (enif_get_map_value(env_, value, atoms.struct_key, &module) && enif_is_atom(env_, module)) {
+    if (module == atoms.object) return object(value);
+    if (!atoms.knows_struct(module)) return stop(Status::kNeedsEncoder);
+    // The struct's name goes first, so that a reader knows what it is about to read.
+    if (!writer_.map_header(size) || !atom(atoms.struct_key) || !atom(module)) return false;
+    frame.skip_struct_key = true;
+  } else if (!writer_.map_header(size)) {
+    return false;
+  }
+  if (!enif_map_iterator_create(env_, value, &frame.iterator, ERL_NIF_MAP_ITERATOR_FIRST)) {
+    return stop(Status::kBadTerm, "out of memory");
+  }
+  stack_.push_back(frame);
+  return true;
+}
+
+bool TermEncoder::object(ERL_NIF_TERM value) noexcept {
+  const Atoms& atoms = state_.atoms;
+  ERL_NIF_TERM ref = 0;
+  void* resource = nullptr;
+  if (!enif_get_map_value(env_, value, atoms.ref, &ref) ||
+      !enif_get_resource(env_, ref, state_.object_type, &resource)) {
+    return stop(Status::kBadTerm, "a Typhon.Object that no Python call has returned");
+  }
+  const auto* handle = static_cast<const ObjectHandle*>(resource);
+  if (handle->channel != channel_) {
+    other_ = handle->channel;
+    return stop(Status::kOtherChannel);
+  }
+  return writer_.map_header(2) && atom(atoms.struct_key) && atom(atoms.object) && atom(atoms.id) &&
+         writer_.unsigned_integer(handle->id);
+}
+
+}  // namespace typhon::beam

@@ -1,0 +1,806 @@
+#include "beam/worker_channel.h"
+
+#include <sched.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <mutex>
+#include <new>
+#include <thread>
+
+#include "beam/term_decoder.h"
+
+namespace typhon::beam {
+
+using channel::FrameHeader;
+using channel::Kind;
+using channel::monotonic_ns;
+using channel::RingConsumer;
+using channel::SegmentRef;
+
+namespace {
+
+// The reader's wait while replies are expected: short enough that a put-off wake costs nothing one would notice.
+constexpr std::int64_t kTimedWaitNs = 100'000;
+// After so many of them without a reply the reader sleeps for good.
+constexpr int kTimedRounds = 8;
+constexpr std::int64_t kTrimAfterNs = 5'000'000'000;
+constexpr std::size_t kTrimStep = std::size_t{4} << 20;
+// After so many spins in vain a caller spins only now and then: the calls of this worker are long.
+constexpr std::uint32_t kSpinMisses = 8;
+constexpr std::uint32_t kSpinRetryEvery = 16;
+constexpr int kDrainBatch = 64;
+constexpr std::size_t kReleasesPerFrame = 512;
+
+std::uint64_t make_id(std::uint32_t generation, std::uint32_t index) noexcept {
+  return (std::uint64_t{generation} << 32) | index;
+}
+
+}  // namespace
+
+Result<WorkerChannel*> WorkerChannel::open(ErlNifEnv* env, State& state, const ErlNifPid& owner,
+                                           const ChannelOptions& options) noexcept {
+  state.registry->join_ended();
+  auto region = channel::Region::create(options.region);
+  if (!region.ok()) return std::move(region).error();
+  void* memory = enif_alloc_resource(state.channel_type, sizeof(WorkerChannel));
+  if (!memory) return Error{Code::kSystem, 0, "out of memory"};
+  auto* self = new (memory) WorkerChannel(state, owner, options, std::move(region).value());
+  state.registry->add(self);
+  if (!self->start_reader()) {
+    state.registry->remove(self);
+    enif_release_resource(self);
+    return Error{Code::kSystem, 0, "the reader thread could not be started"};
+  }
+  if (enif_monitor_process(env, self, &owner, &self->owner_monitor_) != 0) {
+    self->close(env, state.atoms.owner_down);
+    enif_release_resource(self);
+    return Error{Code::kClosed, 0, "the owner of the channel is not alive"};
+  }
+  return self;
+}
+
+WorkerChannel::WorkerChannel(State& state, const ErlNifPid& owner, const ChannelOptions& options,
+                             std::unique_ptr<channel::Region> region) noexcept
+    : state_(state),
+      owner_(owner),
+      spin_ns_(std::thread::hardware_concurrency() > 1 ? std::uint64_t{options.spin_us} * 1000 : 0),
+      create_atoms_(options.create_atoms),
+      region_(std::move(region)),
+      reply_arena_(region_->reply_arena(), region_->arena_size(), region_->header().reply_slots),
+      mutex_("typhon.channel"),
+      requests_(region_->request_ring(), region_->ring_size(), region_->header().request_tail.value,
+                region_->header().request_head.value),
+      request_arena_(region_->request_arena(), region_->arena_size(), region_->header().request_slots),
+      replies_(region_->reply_ring(), region_->ring_size(), region_->header().reply_tail.value,
+               region_->header().reply_head.value) {}
+
+WorkerChannel::~WorkerChannel() {
+  for (Slot& slot : slots_) {
+    if (slot.env) enif_free_env(slot.env);
+  }
+  for (RoomWaiter& waiter : room_waiters_) enif_free_env(waiter.env);
+}
+
+// --- submitting ---
+
+Submitted WorkerChannel::submit(const Request& request) noexcept {
+  using Outcome = Submitted::Outcome;
+  const bool is_call = request.kind == Kind::kCall;
+  const std::uint64_t now = monotonic_ns();
+  std::uint32_t index = kNoSlot;
+  std::uint64_t id = 0;
+  std::uint32_t found = 0;
+  bool has_role = false;
+  {
+    std::unique_lock lock(mutex_);
+    if (closed_.load(std::memory_order_relaxed)) {
+      const ERL_NIF_TERM reply = down_term(request.env);
+      if (request.segment) request_arena_.discard(*request.segment);
+      return {Outcome::kDown, 0, reply};
+    }
+    push_releases();
+    if (is_call) {
+      index = take_slot();
+      if (index == kNoSlot) {
+        if (request.segment) request_arena_.discard(*request.segment);
+        add_room_waiter(request.caller, request.ref);
+        return {Outcome::kNoRoom};
+      }
+      Slot& slot = slots_[index];
+      id = make_id(slot.generation, index);
+      const std::uint32_t misses = spin_misses_.load(std::memory_order_relaxed);
+      const bool worth_it = misses < kSpinMisses || misses % kSpinRetryEvery == 0;
+      if (!worth_it) spin_misses_.store(misses + 1, std::memory_order_relaxed);
+      has_role = spin_ns_ != 0 && worth_it && in_flight() == 0 && try_take_role(found);
+      if (has_role) {
+        slot.state = Slot::State::kSpinning;
+        slot.caller = request.caller;
+      } else {
+        set_waiting(slot, request);
+      }
+    }
+    bool pushed = push_request(request, id, now);
+    if (!pushed && !requests_.broken()) {
+      // Ask for room, then look again: the worker may have made some before it could see the question.
+      region_->header().request_room.value.store(1, std::memory_order_relaxed);
+      std::atomic_thread_fence(std::memory_order_seq_cst);
+      pushed = push_request(request, id, now);
+    }
+    if (!pushed) {
+      if (index != kNoSlot) free_slot(index);
+      if (request.segment) request_arena_.discard(*request.segment);
+      const bool broken = requests_.broken();
+      if (!broken) add_room_waiter(request.caller, request.ref);
+      lock.unlock();
+      if (has_role) leave_role(found);
+      if (!broken) return {Outcome::kNoRoom};
+      fail_broken(request.env, "the worker overwrote the request ring's counters");
+      std::lock_guard relock(mutex_);
+      return {Outcome::kDown, 0, down_term(request.env)};
+    }
+    if (is_call) {
+      in_flight_.fetch_add(1, std::memory_order_relaxed);
+      if (request.segment) {
+        slots_[index].segment_bytes = request.segment->capacity;
+        segment_bytes_ += request.segment->capacity;
+      }
+    }
+  }
+  const bool woke = ring_worker();
+  if (!is_call) return {Outcome::kAccepted};
+  if (has_role) return spin(request, index, id, found, woke);
+
+  // Others are in flight, so replies may lie there: drain them here rather than wake a thread for it.
+  if (replies_pending() && try_take_role(found)) {
+    drain(request.env, 0, nullptr, kDrainBatch);
+    leave_role(found);
+  }
+  service_room(request.env);
+  return {Outcome::kWaiting, id};
+}
+
+Submitted WorkerChannel::spin(const Request& request, std::uint32_t slot_index, std::uint64_t id,
+                              std::uint32_t found, bool woke_worker) noexcept {
+  const std::uint64_t limit = monotonic_ns() + spin_ns_;
+  for (unsigned round = 1;; ++round) {
+    ERL_NIF_TERM reply = 0;
+    if (drain(request.env, id, &reply, kDrainBatch) == Drained::kMine) {
+      spin_misses_.store(0, std::memory_order_relaxed);
+      leave_role(found);
+      service_room(request.env);
+      return {Submitted::Outcome::kReplied, id, reply};
+    }
+    if (round % 8 == 0 && (closed_.load(std::memory_order_relaxed) || monotonic_ns() > limit)) break;
+    // A worker that was just woken may be waiting for this very core.
+    if (woke_worker && round % 4 == 0) ::sched_yield();
+    channel::cpu_relax();
+  }
+  spin_misses_.fetch_add(1, std::memory_order_relaxed);
+  {
+    std::lock_guard lock(mutex_);
+    set_waiting(slots_[slot_index], request);
+  }
+  leave_role(found);
+  service_room(request.env);
+  return {Submitted::Outcome::kWaiting, id};
+}
+
+bool WorkerChannel::push_request(const Request& request, std::uint64_t id, std::uint64_t now) noexcept {
+  const std::size_t body_size = request.segment ? sizeof(SegmentRef) : request.body.size();
+  const std::size_t size = sizeof(FrameHeader) + body_size;
+  std::uint8_t* at = requests_.reserve(channel::align8(size));
+  if (!at) return false;
+  FrameHeader header{};
+  header.size = static_cast<std::uint32_t>(size);
+  header.kind = request.kind;
+  header.flags = static_cast<std::uint8_t>((request.segment ? channel::kInSegment : 0) |
+                                           (request.timings ? channel::kTimings : 0));
+  header.id = id;
+  header.times[0] = now;
+  header.times[1] = request.deadline;
+  std::memcpy(at, &header, sizeof header);
+  if (request.segment) {
+    const SegmentRef ref{request.segment->slot, request.segment->offset, request.segment_length};
+    std::memcpy(at + sizeof header, &ref, sizeof ref);
+  } else if (body_size > 0) {
+    std::memcpy(at + sizeof header, request.body.data(), body_size);
+  }
+  requests_.commit(size);
+  return true;
+}
+
+bool WorkerChannel::ring_worker() noexcept {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  auto& word = region_->header().worker_word.value;
+  if (word.load(std::memory_order_relaxed) != channel::kAsleep) return false;
+  return channel::wake_from(word, channel::kAsleep);
+}
+
+// --- slots ---
+
+std::uint32_t WorkerChannel::take_slot() noexcept {
+  if (first_free_slot_ != kNoSlot) {
+    const std::uint32_t index = first_free_slot_;
+    first_free_slot_ = slots_[index].next_free;
+    return index;
+  }
+  if (slots_.size() >= kMaxSlots) return kNoSlot;
+  slots_.emplace_back();
+  return static_cast<std::uint32_t>(slots_.size() - 1);
+}
+
+void WorkerChannel::free_slot(std::uint32_t index) noexcept {
+  Slot& slot = slots_[index];
+  // 24 bits, never 0: an id is a small integer in the BEAM, and never 0.
+  slot.generation = (slot.generation + 1) & 0xff'ffff;
+  if (slot.generation == 0) slot.generation = 1;
+  if (slot.ref != 0) enif_clear_env(slot.env);
+  slot.ref = 0;
+  segment_bytes_ -= slot.segment_bytes;
+  slot.segment_bytes = 0;
+  slot.state = Slot::State::kFree;
+  slot.next_free = first_free_slot_;
+  first_free_slot_ = index;
+}
+
+std::uint32_t WorkerChannel::find_slot(std::uint64_t id) const noexcept {
+  const auto index = static_cast<std::uint32_t>(id);
+  if (index >= slots_.size()) return kNoSlot;
+  const Slot& slot = slots_[index];
+  return slot.state != Slot::State::kFree && slot.generation == id >> 32 ? index : kNoSlot;
+}
+
+void WorkerChannel::set_waiting(Slot& slot, const Request& request) noexcept {
+  if (!slot.env) slot.env = enif_alloc_env();
+  slot.ref = enif_make_copy(slot.env, request.ref);
+  slot.caller = request.caller;
+  slot.state = Slot::State::kWaiting;
+}
+
+WorkerChannel::Cancel WorkerChannel::cancel(ErlNifEnv* env, std::uint64_t id) noexcept {
+  for (;;) {
+    {
+      std::lock_guard lock(mutex_);
+      const std::uint32_t index = find_slot(id);
+      if (index == kNoSlot || slots_[index].state == Slot::State::kAbandoned) return Cancel::kDelivered;
+      if (slots_[index].state == Slot::State::kWaiting) {
+        slots_[index].state = Slot::State::kAbandoned;
+        break;
+      }
+    }
+    ::sched_yield();  // being delivered at this moment
+  }
+  OwnedEnv message;
+  const ERL_NIF_TERM overdue =
+      enif_make_tuple2(message.get(), state_.atoms.overdue, enif_make_uint64(message.get(), id));
+  enif_send(env, &owner_, message.get(),
+            enif_make_tuple3(message.get(), state_.atoms.typhon, enif_make_resource(message.get(), this), overdue));
+  return Cancel::kCancelled;
+}
+
+// --- room ---
+
+void WorkerChannel::add_room_waiter(const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept {
+  ErlNifEnv* env = enif_alloc_env();
+  room_waiters_.push_back({caller, env, enif_make_copy(env, ref)});
+  room_wanted_.store(true, std::memory_order_relaxed);
+}
+
+void WorkerChannel::service_room(ErlNifEnv* caller_env) noexcept {
+  if (!room_wanted_.load(std::memory_order_relaxed)) return;
+  std::vector<RoomWaiter> woken;
+  {
+    std::lock_guard lock(mutex_);
+    if (!closed_.load(std::memory_order_relaxed)) {
+      if (segment_bytes_ >= kSegmentBudget) return;  // the reply that frees some comes back here
+      if (requests_.used() > requests_.size() / 2) {
+        region_->header().request_room.value.store(1, std::memory_order_relaxed);
+        std::atomic_thread_fence(std::memory_order_seq_cst);
+        if (requests_.used() > requests_.size() / 2) return;
+      }
+    }
+    woken.swap(room_waiters_);
+    room_wanted_.store(false, std::memory_order_relaxed);
+  }
+  for (RoomWaiter& waiter : woken) {
+    const ERL_NIF_TERM message = enif_make_tuple2(waiter.env, waiter.ref, state_.atoms.room);
+    enif_send(caller_env, &waiter.caller, waiter.env, message);
+    enif_free_env(waiter.env);
+  }
+}
+
+bool WorkerChannel::wait_for_segments(const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept {
+  std::lock_guard lock(mutex_);
+  if (segment_bytes_ == 0 && !closed_.load(std::memory_order_relaxed)) return false;
+  add_room_waiter(caller, ref);
+  return true;
+}
+
+void WorkerChannel::stop_waiting_for_room(ERL_NIF_TERM ref) noexcept {
+  std::lock_guard lock(mutex_);
+  for (auto waiter = room_waiters_.begin(); waiter != room_waiters_.end(); ++waiter) {
+    if (enif_compare(waiter->ref, ref) != 0) continue;
+    enif_free_env(waiter->env);
+    room_waiters_.erase(waiter);
+    return;
+  }
+}
+
+std::optional<channel::Segment> WorkerChannel::allocate_segment(std::size_t bytes) noexcept {
+  std::lock_guard lock(mutex_);
+  request_arena_.reap();
+  if (segment_bytes_ > 0 && segment_bytes_ + bytes > kSegmentBudget) return std::nullopt;
+  return request_arena_.allocate(bytes);
+}
+
+bool WorkerChannel::grow_segment(channel::Segment& segment, std::size_t used, std::size_t bytes) noexcept {
+  std::lock_guard lock(mutex_);
+  return request_arena_.grow(segment, used, bytes);
+}
+
+void WorkerChannel::shrink_segment(channel::Segment& segment, std::size_t used) noexcept {
+  std::lock_guard lock(mutex_);
+  request_arena_.shrink(segment, used);
+}
+
+void WorkerChannel::discard_segment(const channel::Segment& segment) noexcept {
+  std::lock_guard lock(mutex_);
+  request_arena_.discard(segment);
+}
+
+// --- objects ---
+
+void WorkerChannel::release_object(std::uint64_t id) noexcept {
+  bool pushed = false;
+  {
+    std::lock_guard lock(mutex_);
+    if (closed_.load(std::memory_order_relaxed)) return;
+    pending_releases_.push_back(id);
+    pushed = push_releases();
+  }
+  if (pushed) ring_worker();
+}
+
+bool WorkerChannel::push_releases() noexcept {
+  if (pending_releases_.empty()) return false;
+  const std::size_t count = std::min(pending_releases_.size(), kReleasesPerFrame);
+  const std::size_t size = sizeof(FrameHeader) + count * sizeof(std::uint64_t);
+  std::uint8_t* at = requests_.reserve(channel::align8(size));
+  if (!at) return false;
+  FrameHeader header{};
+  header.size = static_cast<std::uint32_t>(size);
+  header.kind = Kind::kRelease;
+  std::memcpy(at, &header, sizeof header);
+  const auto first = pending_releases_.end() - static_cast<std::ptrdiff_t>(count);
+  std::memcpy(at + sizeof header, &*first, count * sizeof(std::uint64_t));
+  requests_.commit(size);
+  pending_releases_.erase(first, pending_releases_.end());
+  return true;
+}
+
+// --- the reader role ---
+
+bool WorkerChannel::try_take_role(std::uint32_t& found) noexcept {
+  auto& word = region_->header().reader_word.value;
+  found = word.load(std::memory_order_relaxed);
+  if (found != channel::kAsleep && found != channel::kTimed) return false;
+  return word.compare_exchange_strong(found, channel::kSpin, std::memory_order_acq_rel);
+}
+
+void WorkerChannel::leave_role(std::uint32_t found) noexcept {
+  channel::Header& header = region_->header();
+  header.reader_word.value.store(found, std::memory_order_release);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  wake_worker_for_room();
+  if (replies_pending() || closed_.load(std::memory_order_relaxed) || stopping_.load(std::memory_order_relaxed)) {
+    channel::wake_from(header.reader_word.value, found);
+  }
+}
+
+void WorkerChannel::wake_worker_for_room() noexcept {
+  auto& room = region_->header().reply_room.value;
+  if (room.load(std::memory_order_relaxed) != 0 && room.exchange(0, std::memory_order_acq_rel) != 0) {
+    channel::futex_wake(room, 1);
+  }
+}
+
+bool WorkerChannel::replies_pending() const noexcept {
+  const channel::Header& header = region_->header();
+  return header.reply_tail.value.load(std::memory_order_acquire) !=
+         header.reply_head.value.load(std::memory_order_relaxed);
+}
+
+WorkerChannel::Drained WorkerChannel::drain(ErlNifEnv* caller_env, std::uint64_t mine, ERL_NIF_TERM* reply,
+                                            int limit) noexcept {
+  Drained drained = Drained::kNothing;
+  if (broken_.load(std::memory_order_relaxed)) return drained;
+  FrameHeader header{};
+  std::span<const std::uint8_t> body;
+  for (int count = 0; count < limit; ++count) {
+    const RingConsumer::State state = replies_.peek(header, body);
+    if (state == RingConsumer::State::kEmpty) break;
+    if (state == RingConsumer::State::kBroken) {
+      broken_.store(true, std::memory_order_relaxed);
+      fail_broken(caller_env, "the worker wrote a frame that breaks the protocol");
+      break;
+    }
+    drained = Drained::kSome;
+    if (header.kind == Kind::kReady) {
+      handle_ready(caller_env, body);
+    } else if (header.kind != Kind::kReply && header.kind != Kind::kError) {
+      broken_.store(true, std::memory_order_relaxed);
+      fail_broken(caller_env, "the worker sent a frame of an unknown kind");
+      break;
+    } else if (mine != 0 && header.id == mine) {
+      *reply = reply_term(caller_env, header, body);
+      replies_.pop();
+      std::lock_guard lock(mutex_);
+      free_slot(static_cast<std::uint32_t>(mine));
+      in_flight_.fetch_sub(1, std::memory_order_relaxed);
+      return Drained::kMine;
+    } else {
+      deliver(caller_env, header, body);
+    }
+    replies_.pop();
+  }
+  return drained;
+}
+
+void WorkerChannel::deliver(ErlNifEnv* caller_env, const FrameHeader& header,
+                            std::span<const std::uint8_t> body) noexcept {
+  ErlNifEnv* env = message_env_.get();
+  std::uint32_t index = kNoSlot;
+  bool wanted = false;
+  ErlNifPid caller{};
+  ERL_NIF_TERM ref = 0;
+  {
+    std::lock_guard lock(mutex_);
+    index = find_slot(header.id);
+    if (index != kNoSlot) {
+      Slot& slot = slots_[index];
+      wanted = slot.state == Slot::State::kWaiting;
+      if (wanted) {
+        caller = slot.caller;
+        ref = enif_make_copy(env, slot.ref);
+        slot.state = Slot::State::kDelivering;
+      }
+    }
+  }
+  // A reply that nobody waits for is still looked at: it may hold a segment, or handles of objects.
+  ERL_NIF_TERM reply = 0;
+  if (wanted || (header.flags & channel::kInSegment) != 0) reply = reply_term(env, header, body);
+  if (!wanted && (header.flags & channel::kHasObjects) != 0) drop_objects(env, header, body);
+  if (wanted) enif_send(caller_env, &caller, env, enif_make_tuple2(env, ref, reply));
+  enif_clear_env(env);
+  if (index != kNoSlot) {
+    std::lock_guard lock(mutex_);
+    free_slot(index);
+    in_flight_.fetch_sub(1, std::memory_order_relaxed);
+  }
+}
+
+void WorkerChannel::drop_objects(ErlNifEnv* env, const FrameHeader& header,
+                                 std::span<const std::uint8_t> body) noexcept {
+  if ((header.flags & channel::kInSegment) != 0) {
+    SegmentRef ref{};
+    if (body.size() != sizeof ref) return;
+    std::memcpy(&ref, body.data(), sizeof ref);
+    const auto view = reply_arena_.view(ref);
+    if (!view) return;
+    body = *view;
+  }
+  // The handles become garbage of `env` at once; their destructors send the releases.
+  TermDecoder(env, *this).decode(body);
+}
+
+ERL_NIF_TERM WorkerChannel::reply_term(ErlNifEnv* env, const FrameHeader& header,
+                                       std::span<const std::uint8_t> body) noexcept {
+  const Atoms& atoms = state_.atoms;
+  const bool is_error = header.kind == Kind::kError;
+  const bool timed = (header.flags & channel::kTimings) != 0;
+  if ((header.flags & channel::kInSegment) != 0) {
+    SegmentRef ref{};
+    if (body.size() == sizeof ref) {
+      std::memcpy(&ref, body.data(), sizeof ref);
+      if (const auto view = reply_arena_.view(ref)) {
+        return enif_make_tuple2(env, atoms.segment, make_segment(env, header, ref, *view));
+      }
+    }
+    const ERL_NIF_TERM bad =
+        enif_make_tuple2(env, atoms.bad_frame, make_binary(env, "the worker named a segment outside of its arena"));
+    return enif_make_tuple2(env, atoms.error, bad);
+  }
+  TermDecoder decoder(env, *this);
+  ERL_NIF_TERM reply = decoder.decode_reply(body, is_error);
+  return timed ? timed_term(env, atoms, reply, header.times) : reply;
+}
+
+ERL_NIF_TERM WorkerChannel::make_segment(ErlNifEnv* env, const FrameHeader& header, const SegmentRef& ref,
+                                         std::span<const std::uint8_t> body) noexcept {
+  void* memory = enif_alloc_resource(state_.segment_type, sizeof(SegmentHandle));
+  auto* handle = new (memory) SegmentHandle{.channel = this,
+                                            .ref = ref,
+                                            .body = body,
+                                            .times = {},
+                                            .is_error = header.kind == Kind::kError,
+                                            .timed = (header.flags & channel::kTimings) != 0,
+                                            .pinned = false,
+                                            .released = false};
+  std::copy(std::begin(header.times), std::end(header.times), std::begin(handle->times));
+  enif_keep_resource(this);
+  const ERL_NIF_TERM term = enif_make_resource(env, handle);
+  enif_release_resource(handle);
+  return term;
+}
+
+ERL_NIF_TERM timed_term(ErlNifEnv* env, const Atoms& atoms, ERL_NIF_TERM reply,
+                        const std::uint64_t (&times)[5]) noexcept {
+  const std::uint64_t now = monotonic_ns();
+  const std::uint64_t transfer = now > times[4] ? now - times[4] : 0;
+  const ERL_NIF_TERM measured =
+      enif_make_tuple5(env, enif_make_uint64(env, times[0]), enif_make_uint64(env, times[1]),
+                       enif_make_uint64(env, times[2]), enif_make_uint64(env, times[3]),
+                       enif_make_uint64(env, transfer));
+  return enif_make_tuple3(env, atoms.timed, reply, measured);
+}
+
+void WorkerChannel::send_owner(ErlNifEnv* caller_env, ErlNifEnv* env, ERL_NIF_TERM event) noexcept {
+  const ERL_NIF_TERM self = enif_make_resource(env, this);
+  enif_send(caller_env, &owner_, env, enif_make_tuple3(env, state_.atoms.typhon, self, event));
+  enif_clear_env(env);
+}
+
+void WorkerChannel::handle_ready(ErlNifEnv* caller_env, std::span<const std::uint8_t> body) noexcept {
+  ErlNifEnv* env = message_env_.get();
+  TermDecoder decoder(env, *this);
+  if (!decoder.decode(body)) {
+    fail_broken(caller_env, "the worker's greeting cannot be decoded");
+    return;
+  }
+  const ERL_NIF_TERM map = decoder.term();
+  ERL_NIF_TERM pid_term = 0;
+  int os_pid = 0;
+  if (enif_get_map_value(env, map, make_binary(env, "os_pid"), &pid_term) && enif_get_int(env, pid_term, &os_pid) &&
+      os_pid > 1 && os_pid != ::getpid()) {
+    worker_os_pid_.store(os_pid, std::memory_order_release);
+  }
+  send_owner(caller_env, env, enif_make_tuple2(env, state_.atoms.ready, map));
+}
+
+void WorkerChannel::fail_broken(ErlNifEnv* caller_env, const char* what) noexcept {
+  OwnedEnv reason;
+  const ERL_NIF_TERM term = enif_make_tuple2(reason.get(), state_.atoms.bad_frame, make_binary(reason.get(), what));
+  close(nullptr, term);
+  const ERL_NIF_TERM self = enif_make_resource(reason.get(), this);
+  enif_send(caller_env, &owner_, reason.get(), enif_make_tuple3(reason.get(), state_.atoms.typhon, self, term));
+}
+
+// --- closing ---
+
+ERL_NIF_TERM WorkerChannel::down_term(ErlNifEnv* env) noexcept {
+  return enif_make_tuple2(env, state_.atoms.down, enif_make_copy(env, close_reason_));
+}
+
+void WorkerChannel::close(ErlNifEnv* env, ERL_NIF_TERM reason) noexcept {
+  {
+    std::lock_guard lock(mutex_);
+    if (closed_.load(std::memory_order_relaxed)) return;
+    close_reason_ = enif_make_copy(close_env_.get(), reason);
+    closed_.store(true, std::memory_order_seq_cst);
+  }
+  if (env) enif_demonitor_process(env, this, &owner_monitor_);
+  channel::Header& header = region_->header();
+  header.closing.value.store(1, std::memory_order_seq_cst);
+  wake_reader();
+  ring_worker();
+}
+
+void WorkerChannel::wake_reader() noexcept {
+  // In kSpin the leaving caller looks at closed_ and stopping_; in kAwake the reader does before it waits.
+  auto& word = region_->header().reader_word.value;
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (!channel::wake_from(word, channel::kAsleep)) channel::wake_from(word, channel::kTimed);
+}
+
+void WorkerChannel::fail_calls_in_flight() noexcept {
+  struct Failed {
+    ErlNifPid caller;
+    ErlNifEnv* env;
+    ERL_NIF_TERM ref;
+  };
+  std::vector<Failed> failed;
+  {
+    std::lock_guard lock(mutex_);
+    for (std::uint32_t index = 0; index < slots_.size(); ++index) {
+      Slot& slot = slots_[index];
+      if (slot.state == Slot::State::kFree) continue;
+      if (slot.state == Slot::State::kWaiting) {
+        failed.push_back({slot.caller, slot.env, slot.ref});
+        slot.env = nullptr;  // goes away with the message
+        slot.ref = 0;
+      }
+      free_slot(index);
+      in_flight_.fetch_sub(1, std::memory_order_relaxed);
+    }
+  }
+  for (Failed& call : failed) {
+    ERL_NIF_TERM down = 0;
+    {
+      std::lock_guard lock(mutex_);
+      down = down_term(call.env);
+    }
+    enif_send(nullptr, &call.caller, call.env, enif_make_tuple2(call.env, call.ref, down));
+    enif_free_env(call.env);
+  }
+  service_room(nullptr);
+}
+
+// --- the reader thread ---
+
+bool WorkerChannel::start_reader() noexcept {
+  stopping_.store(false, std::memory_order_seq_cst);
+  enif_keep_resource(this);
+  ErlNifThreadOpts* options = enif_thread_opts_create(const_cast<char*>("typhon_reader"));
+  if (options) options->suggested_stack_size = 64;  // kilowords
+  char name[] = "typhon_reader";
+  const int failed = enif_thread_create(name, &reader_, &WorkerChannel::reader_main, this, options);
+  if (options) enif_thread_opts_destroy(options);
+  if (failed) enif_release_resource(this);
+  return failed == 0;
+}
+
+bool WorkerChannel::stop_reader() noexcept {
+  if (!state_.registry->remove(this)) return false;
+  stopping_.store(true, std::memory_order_seq_cst);
+  wake_reader();
+  enif_thread_join(reader_, nullptr);
+  state_.registry->add(this);
+  return true;
+}
+
+void WorkerChannel::join_reader() noexcept {
+  if (state_.registry->remove(this)) enif_thread_join(reader_, nullptr);
+}
+
+void* WorkerChannel::reader_main(void* self) noexcept {
+  auto* channel = static_cast<WorkerChannel*>(self);
+  State& state = channel->state_;
+  channel->reader_loop();
+  // Whoever took the channel out of the registry joins this thread.
+  if (state.registry->remove(channel)) state.registry->bury(enif_thread_self());
+  enif_release_resource(channel);
+  return nullptr;
+}
+
+bool WorkerChannel::wait_for_role(int& timed_rounds) noexcept {
+  auto& word = region_->header().reader_word.value;
+  for (;;) {
+    std::uint32_t state = word.load(std::memory_order_acquire);
+    if (state == channel::kAwake) return true;
+    if (closed_.load(std::memory_order_seq_cst) || stopping_.load(std::memory_order_seq_cst)) {
+      if (state != channel::kSpin) {
+        word.compare_exchange_strong(state, channel::kAwake, std::memory_order_acq_rel);
+        continue;
+      }
+    }
+    const bool trims = has_idle_pages();
+    const bool briefly = state != channel::kAsleep;
+    channel::futex_wait(word, state, briefly ? kTimedWaitNs : trims ? kTrimAfterNs : -1);
+    const std::uint32_t now = word.load(std::memory_order_acquire);
+    if (now == channel::kAsleep && state == channel::kAsleep && trims) idle_trim();
+    if (now != channel::kTimed || state != channel::kTimed) continue;
+    std::uint32_t expected = channel::kTimed;
+    if (replies_pending()) {
+      word.compare_exchange_strong(expected, channel::kAwake, std::memory_order_acq_rel);
+    } else if (++timed_rounds >= kTimedRounds) {
+      word.compare_exchange_strong(expected, channel::kAsleep, std::memory_order_acq_rel);
+      std::atomic_thread_fence(std::memory_order_seq_cst);
+      if (replies_pending()) channel::wake_from(word, channel::kAsleep);
+    }
+  }
+}
+
+void WorkerChannel::reader_loop() noexcept {
+  auto& word = region_->header().reader_word.value;
+  int timed_rounds = 0;
+  while (wait_for_role(timed_rounds)) {
+    bool some = false;
+    while (drain(nullptr, 0, nullptr, kDrainBatch) != Drained::kNothing) {
+      some = true;
+      std::atomic_thread_fence(std::memory_order_seq_cst);
+      wake_worker_for_room();
+      service_room(nullptr);
+    }
+    if (some) timed_rounds = 0;
+    service_room(nullptr);
+    if (closed_.load(std::memory_order_seq_cst)) {
+      // The word stays kAwake for good: nobody takes the role of a closed channel.
+      fail_calls_in_flight();
+      return;
+    }
+    const bool stop = stopping_.load(std::memory_order_seq_cst);
+    const std::uint32_t rest =
+        !stop && in_flight() > 0 && timed_rounds < kTimedRounds ? channel::kTimed : channel::kAsleep;
+    word.store(rest, std::memory_order_release);
+    if (stop) return;
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    wake_worker_for_room();
+    if (replies_pending() || closed_.load(std::memory_order_relaxed)) {
+      std::uint32_t expected = rest;
+      word.compare_exchange_strong(expected, channel::kAwake, std::memory_order_acq_rel);
+    }
+  }
+}
+
+bool WorkerChannel::has_idle_pages() noexcept {
+  std::lock_guard lock(mutex_);
+  request_arena_.reap();
+  return request_arena_.has_idle_pages();
+}
+
+void WorkerChannel::idle_trim() noexcept {
+  bool more = true;
+  while (more && !closed_.load(std::memory_order_relaxed)) {
+    {
+      std::lock_guard lock(mutex_);
+      more = request_arena_.trim(kTrimStep);
+    }
+    ::sched_yield();
+  }
+}
+
+ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
+  const Atoms& atoms = state_.atoms;
+  std::lock_guard lock(mutex_);
+  const ERL_NIF_TERM keys[] = {atoms.in_flight, atoms.waiting, atoms.ring_size, atoms.arena_size,
+                               atoms.request_arena, atoms.os_pid, atoms.closed};
+  const ERL_NIF_TERM values[] = {
+      enif_make_uint(env, in_flight()),
+      enif_make_uint64(env, room_waiters_.size()),
+      enif_make_uint64(env, region_->ring_size()),
+      enif_make_uint64(env, region_->arena_size()),
+      enif_make_uint64(env, request_arena_.bytes_in_use()),
+      enif_make_int(env, worker_os_pid()),
+      closed_.load(std::memory_order_relaxed) ? atoms.true_ : atoms.false_,
+  };
+  ERL_NIF_TERM map = 0;
+  enif_make_map_from_arrays(env, const_cast<ERL_NIF_TERM*>(keys), const_cast<ERL_NIF_TERM*>(values),
+                            std::size(keys), &map);
+  return map;
+}
+
+// --- registry ---
+
+void Registry::add(WorkerChannel* channel) noexcept {
+  std::lock_guard lock(mutex_);
+  channels_.push_back(channel);
+}
+
+bool Registry::remove(WorkerChannel* channel) noexcept {
+  std::lock_guard lock(mutex_);
+  return std::erase(channels_, channel) != 0;
+}
+
+void Registry::bury(ErlNifTid thread) noexcept {
+  std::lock_guard lock(mutex_);
+  ended_.push_back(thread);
+}
+
+void Registry::join_ended() noexcept {
+  std::vector<ErlNifTid> ended;
+  {
+    std::lock_guard lock(mutex_);
+    ended.swap(ended_);
+  }
+  for (ErlNifTid thread : ended) enif_thread_join(thread, nullptr);
+}
+
+std::vector<WorkerChannel*> Registry::keep_all() noexcept {
+  std::lock_guard lock(mutex_);
+  for (WorkerChannel* channel : channels_) enif_keep_resource(channel);
+  return channels_;
+}
+
+}  // namespace typhon::beam

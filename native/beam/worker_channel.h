@@ -1,0 +1,268 @@
+// WorkerChannel: the BEAM's end of one worker's channel.
+//
+// Overview. A scheduler thread submits a request under `mutex_` and either spins some microseconds for the reply or
+// returns; then the reply reaches the caller as a message. Replies are drained by whoever holds the *reader role*:
+// the reader thread (word kAwake), or a caller inside the NIF (word kSpin). The role is taken with a compare-exchange
+// from kAsleep or kTimed and given back by storing that state again, fencing and looking once more (leave_role), so
+// that a reply which arrives in between wakes the reader. docs/protocol.md has the whole state machine.
+//
+// Calls in flight lie in slots; a request's id is the slot's index and its generation, so a late reply to a slot that
+// was reused is recognised. A slot belongs to
+//   kSpinning    the thread that spins for it; nobody else ends it
+//   kWaiting     its reply goes to the caller as a message
+//   kAbandoned   its caller gave up: its reply is dropped
+//   kDelivering  the holder of the reader role is sending the reply right now
+//
+// Life. A resource of the BEAM, kept alive by its terms, by the pool, by segments and object handles that point into
+// its region, and by the reader thread until the channel is closed. close() is called by the owner, by the owner's
+// death (a process monitor), and at unload; the reader thread then drains what is there, fails the rest, and ends.
+// Its thread id is left to the Registry to join, because the last reference may go away on that very thread.
+//
+// Threads. Any scheduler, normal or dirty, and the reader. Fields say what guards them.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "beam/nif.h"
+#include "channel/arena.h"
+#include "channel/doorbell.h"
+#include "channel/region.h"
+#include "channel/ring.h"
+
+namespace typhon::beam {
+
+class WorkerChannel;
+
+// A reply body too large for the ring, held until decoded; big binaries in the decoded term keep it.
+struct SegmentHandle {
+  WorkerChannel* channel;  // kept
+  channel::SegmentRef ref;
+  std::span<const std::uint8_t> body;
+  std::uint64_t times[5];
+  bool is_error;
+  bool timed;
+  std::atomic<bool> pinned;    // a decoded binary lies in it: it goes when the last such binary goes
+  std::atomic<bool> released;
+};
+
+// A Python object's life on this side: its destructor tells the worker that the last handle is gone.
+struct ObjectHandle {
+  WorkerChannel* channel;  // kept
+  std::uint64_t id;
+};
+
+struct ChannelOptions {
+  channel::RegionOptions region;
+  std::uint32_t spin_us = 20;
+  bool create_atoms = false;
+};
+
+// What one call of submit() came to.
+struct Submitted {
+  enum class Outcome : std::uint8_t {
+    kReplied,   // `reply` holds the answer
+    kWaiting,   // the answer comes as a message; `id`
+    kAccepted,  // a cast lies in the ring
+    kNoRoom,    // registered for {ref, :room}
+    kDown,      // `reply` holds {:down, reason}
+  };
+  Outcome outcome;
+  std::uint64_t id = 0;
+  ERL_NIF_TERM reply = 0;
+};
+
+// A request, encoded and ready to go: either `body` (copied into the ring) or `segment`.
+struct Request {
+  ErlNifEnv* env;
+  ErlNifPid caller;
+  ERL_NIF_TERM ref;
+  channel::Kind kind;
+  bool timings;
+  std::uint64_t deadline;  // CLOCK_MONOTONIC ns, 0 for none
+  std::span<const std::uint8_t> body;
+  std::optional<channel::Segment> segment;
+  std::size_t segment_length;
+};
+
+class WorkerChannel {
+ public:
+  static constexpr std::size_t kMaxInline = 16 * 1024;
+  // Bytes of segments of requests in flight beyond which further large requests wait.
+  static constexpr std::size_t kSegmentBudget = std::size_t{1} << 30;
+
+  // A new resource with its reader thread running. The caller owns one reference.
+  static Result<WorkerChannel*> open(ErlNifEnv* env, State& state, const ErlNifPid& owner,
+                                     const ChannelOptions& options) noexcept;
+  WorkerChannel(State& state, const ErlNifPid& owner, const ChannelOptions& options,
+                std::unique_ptr<channel::Region> region) noexcept;
+  WorkerChannel(const WorkerChannel&) = delete;
+  WorkerChannel& operator=(const WorkerChannel&) = delete;
+  ~WorkerChannel();
+
+  Submitted submit(const Request& request) noexcept;
+
+  enum class Cancel : std::uint8_t { kCancelled, kDelivered };
+  Cancel cancel(ErlNifEnv* env, std::uint64_t id) noexcept;
+
+  // Idempotent. `reason` is copied.
+  void close(ErlNifEnv* env, ERL_NIF_TERM reason) noexcept;
+
+  // Segments for requests that are being written. allocate() gives nothing when the budget or the arena is used up.
+  std::optional<channel::Segment> allocate_segment(std::size_t bytes) noexcept;
+  bool grow_segment(channel::Segment& segment, std::size_t used, std::size_t bytes) noexcept;
+  void shrink_segment(channel::Segment& segment, std::size_t used) noexcept;
+  void discard_segment(const channel::Segment& segment) noexcept;
+  [[nodiscard]] std::uint8_t* segment_data(const channel::Segment& segment) const noexcept {
+    return request_arena_.data(segment);
+  }
+  // Registers for {ref, :room}; false when there is nothing to wait for (no request in flight holds a segment).
+  bool wait_for_segments(const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept;
+  void stop_waiting_for_room(ERL_NIF_TERM ref) noexcept;
+
+  void release_reply_segment(std::uint64_t slot) noexcept { reply_arena_.release(slot); }
+  void release_object(std::uint64_t id) noexcept;
+
+  void owner_down() noexcept { close(nullptr, state_.atoms.owner_down); }
+  ERL_NIF_TERM info(ErlNifEnv* env) noexcept;
+
+  [[nodiscard]] std::uint32_t in_flight() const noexcept { return in_flight_.load(std::memory_order_relaxed); }
+  [[nodiscard]] std::uint64_t running() const noexcept {
+    return region_->header().running.value.load(std::memory_order_acquire);
+  }
+  [[nodiscard]] channel::Region& region() const noexcept { return *region_; }
+  [[nodiscard]] bool create_atoms() const noexcept { return create_atoms_; }
+  [[nodiscard]] const Atoms& atoms() const noexcept { return state_.atoms; }
+  [[nodiscard]] State& state() const noexcept { return state_; }
+  [[nodiscard]] std::int32_t worker_os_pid() const noexcept { return worker_os_pid_.load(std::memory_order_acquire); }
+
+  // Stops and restarts the reader thread; for code upgrades, when the old library's code is about to go.
+  // stop_reader() is false when the thread has ended by itself (the channel was closed).
+  bool stop_reader() noexcept;
+  bool start_reader() noexcept;
+  // Waits for the reader of a closed channel.
+  void join_reader() noexcept;
+
+ private:
+  struct Slot {
+    enum class State : std::uint8_t { kFree, kSpinning, kWaiting, kAbandoned, kDelivering };
+    State state = State::kFree;
+    std::uint32_t generation = 1;
+    std::uint32_t next_free = 0;
+    std::size_t segment_bytes = 0;
+    ErlNifPid caller{};
+    ErlNifEnv* env = nullptr;  // holds `ref` while kWaiting
+    ERL_NIF_TERM ref = 0;
+  };
+  struct RoomWaiter {
+    ErlNifPid caller;
+    ErlNifEnv* env;
+    ERL_NIF_TERM ref;
+  };
+  enum class Drained : std::uint8_t { kNothing, kSome, kMine };
+
+  static constexpr std::uint32_t kNoSlot = ~std::uint32_t{0};
+  static constexpr std::uint32_t kMaxSlots = 1u << 20;
+
+  // --- callers hold mutex_ ---
+  std::uint32_t take_slot() noexcept;
+  void free_slot(std::uint32_t index) noexcept;
+  std::uint32_t find_slot(std::uint64_t id) const noexcept;
+  void set_waiting(Slot& slot, const Request& request) noexcept;
+  void add_room_waiter(const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept;
+  bool push_request(const Request& request, std::uint64_t id, std::uint64_t now) noexcept;
+  bool push_releases() noexcept;
+  ERL_NIF_TERM down_term(ErlNifEnv* env) noexcept;
+
+  // --- callers hold the reader role ---
+  Drained drain(ErlNifEnv* caller_env, std::uint64_t mine, ERL_NIF_TERM* reply, int limit) noexcept;
+  void deliver(ErlNifEnv* caller_env, const channel::FrameHeader& header, std::span<const std::uint8_t> body) noexcept;
+  ERL_NIF_TERM reply_term(ErlNifEnv* env, const channel::FrameHeader& header,
+                          std::span<const std::uint8_t> body) noexcept;
+  ERL_NIF_TERM make_segment(ErlNifEnv* env, const channel::FrameHeader& header, const channel::SegmentRef& ref,
+                            std::span<const std::uint8_t> body) noexcept;
+  void drop_objects(ErlNifEnv* env, const channel::FrameHeader& header, std::span<const std::uint8_t> body) noexcept;
+  void handle_ready(ErlNifEnv* caller_env, std::span<const std::uint8_t> body) noexcept;
+  void leave_role(std::uint32_t found) noexcept;
+
+  bool try_take_role(std::uint32_t& found) noexcept;
+  bool ring_worker() noexcept;
+  void wake_reader() noexcept;
+  void wake_worker_for_room() noexcept;
+  void fail_broken(ErlNifEnv* caller_env, const char* what) noexcept;
+  void send_owner(ErlNifEnv* caller_env, ErlNifEnv* env, ERL_NIF_TERM event) noexcept;
+  void service_room(ErlNifEnv* caller_env) noexcept;
+  [[nodiscard]] bool replies_pending() const noexcept;
+  Submitted spin(const Request& request, std::uint32_t slot_index, std::uint64_t id, std::uint32_t found,
+                 bool woke_worker) noexcept;
+
+  static void* reader_main(void* self) noexcept;
+  void reader_loop() noexcept;
+  bool wait_for_role(int& timed_rounds) noexcept;
+  bool has_idle_pages() noexcept;
+  void idle_trim() noexcept;
+  void fail_calls_in_flight() noexcept;
+
+  State& state_;
+  const ErlNifPid owner_;
+  const std::uint64_t spin_ns_;
+  const bool create_atoms_;
+  const std::unique_ptr<channel::Region> region_;
+  channel::ArenaPeer reply_arena_;
+  ErlNifMonitor owner_monitor_{};
+
+  mutable Mutex mutex_;
+  // Guarded by mutex_:
+  channel::RingProducer requests_;
+  channel::ArenaOwner request_arena_;
+  std::deque<Slot> slots_;
+  std::uint32_t first_free_slot_ = kNoSlot;
+  std::vector<RoomWaiter> room_waiters_;
+  std::vector<std::uint64_t> pending_releases_;
+  std::size_t segment_bytes_ = 0;  // of requests in flight
+  OwnedEnv close_env_;
+  ERL_NIF_TERM close_reason_ = 0;
+
+  // Guarded by the reader role:
+  channel::RingConsumer replies_;
+  OwnedEnv message_env_;
+
+  std::atomic<std::uint32_t> in_flight_{0};
+  std::atomic<bool> closed_{false};
+  std::atomic<bool> stopping_{false};  // the reader ends without closing (upgrade)
+  std::atomic<bool> broken_{false};    // the reply ring holds garbage: it is not read any more
+  std::atomic<bool> room_wanted_{false};
+  std::atomic<std::int32_t> worker_os_pid_{0};
+  std::atomic<std::uint32_t> spin_misses_{0};
+  ErlNifTid reader_{};
+};
+
+// {:timed, reply, {queue, decode, run, encode, transfer}}, in nanoseconds.
+ERL_NIF_TERM timed_term(ErlNifEnv* env, const Atoms& atoms, ERL_NIF_TERM reply,
+                        const std::uint64_t (&times)[5]) noexcept;
+
+// Every open channel of the library, for unload and upgrade; and threads that have ended and want to be joined.
+class Registry {
+ public:
+  Registry() noexcept : mutex_("typhon.registry") {}
+  void add(WorkerChannel* channel) noexcept;
+  // True for the one caller that took it out: that caller sees to the reader thread.
+  bool remove(WorkerChannel* channel) noexcept;
+  void bury(ErlNifTid thread) noexcept;
+  void join_ended() noexcept;
+  // Copies with a reference kept for each.
+  std::vector<WorkerChannel*> keep_all() noexcept;
+
+ private:
+  Mutex mutex_;
+  std::vector<WorkerChannel*> channels_;
+  std::vector<ErlNifTid> ended_;
+};
+
+}  // namespace typhon::beam
