@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,7 +18,10 @@ namespace {
 constexpr std::size_t kSmallestArena = 64 * 1024 * 1024;
 
 Error system_error(const char* what) noexcept {
-  return Error{Code::kSystem, 0, std::string(what) + ": " + std::strerror(errno)};
+  const int reason = errno;  // callers look at it again
+  Error error{Code::kSystem, 0, std::string(what) + ": " + std::strerror(reason)};
+  errno = reason;
+  return error;
 }
 
 Error invalid(const char* what) noexcept { return Error{Code::kInvalid, 0, what}; }
@@ -30,6 +34,21 @@ bool sizes_make_sense(std::size_t ring_size, std::size_t arena_size) noexcept {
   return std::has_single_bit(ring_size) && ring_size >= kMinRing && ring_size <= kMaxRing &&
          arena_size % kPageSize == 0 && arena_size >= kPageSize && arena_size <= (std::size_t{1} << 44);
 }
+
+// ftruncate(), except that a size beyond RLIMIT_FSIZE is an error: the system call would raise SIGXFSZ, which
+// ends a process that does not expect it.
+bool set_size(int fd, std::size_t size) noexcept {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && size > limit.rlim_cur) {
+    errno = EFBIG;
+    return false;
+  }
+  return ::ftruncate(fd, static_cast<off_t>(size)) == 0;
+}
+
+// The next smaller arena to try: a multiple of any page size in use (4 to 64 KiB), since a mapping starts
+// there.
+std::size_t half_of(std::size_t arena_size) noexcept { return arena_size / 2 & ~(kHeaderSize - 1); }
 
 std::uint8_t* map_shared(int fd, std::size_t offset, std::size_t size, void* at = nullptr) noexcept {
   const int fixed = at ? MAP_FIXED : 0;
@@ -62,19 +81,18 @@ Result<std::unique_ptr<Region>> Region::create(const RegionOptions& options) noe
   if (!sizes_make_sense(options.ring_size, options.arena_size)) {
     return invalid("ring_size must be a power of two from 64 KiB to 64 MiB, arena_size a multiple of 4 KiB");
   }
-  for (std::size_t arena_size = options.arena_size;; arena_size /= 2) {
+  for (std::size_t arena_size = options.arena_size;; arena_size = half_of(arena_size)) {
     std::unique_ptr<Region> region(new (std::nothrow) Region);
     if (!region) return Error{Code::kSystem, 0, "out of memory"};
     region->fd_.reset(::memfd_create("typhon", MFD_CLOEXEC | MFD_ALLOW_SEALING));
     if (!region->fd_.valid()) return system_error("memfd_create");
-    const auto total = static_cast<off_t>(total_size(options.ring_size, arena_size));
-    const bool sized = ::ftruncate(region->fd_.get(), total) == 0;
+    const bool sized = set_size(region->fd_.get(), total_size(options.ring_size, arena_size));
     if (!sized && errno != EFBIG) return system_error("ftruncate of the channel's memory");
     Status mapped = sized ? region->map(options.ring_size, arena_size)
                           : Status(system_error("ftruncate of the channel's memory"));
     if (!mapped.ok()) {
       // A limit on address space or file size: a smaller arena still serves, only for smaller payloads.
-      if ((errno == ENOMEM || errno == EFBIG) && arena_size / 2 >= kSmallestArena) continue;
+      if ((errno == ENOMEM || errno == EFBIG) && half_of(arena_size) >= kSmallestArena) continue;
       return std::move(mapped).error();
     }
     if (::fcntl(region->fd_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
@@ -112,7 +130,8 @@ Result<std::unique_ptr<Region>> Region::attach(UniqueFd fd) noexcept {
   std::memcpy(static_cast<void*>(&copy_of_constants), first, offsetof(Header, request_tail));
   ::munmap(first, kHeaderSize);
 
-  if (copy_of_constants.magic != kMagic) return invalid("the region does not start with Typhon's magic number");
+  if (copy_of_constants.magic != kMagic)
+    return invalid("the region does not start with Typhon's magic number");
   if (copy_of_constants.version != kVersion || copy_of_constants.header_size != kHeaderSize) {
     return invalid("the region was made by another version of Typhon");
   }
