@@ -51,8 +51,7 @@ bool ArenaOwner::grow(Segment& segment, std::size_t used, std::size_t bytes) noe
   if (bytes > size_) return false;
   const std::uint64_t wanted = round_up(bytes);
   const std::uint64_t more = wanted - segment.capacity;
-  const auto self = std::find_if(in_use_.begin(), in_use_.end(),
-                                 [&](const Segment& other) { return other.slot == segment.slot; });
+  const auto self = record_of(segment);
   if (self == in_use_.end()) return false;
 
   const auto next = free_.find(segment.offset + segment.capacity);
@@ -81,8 +80,7 @@ bool ArenaOwner::grow(Segment& segment, std::size_t used, std::size_t bytes) noe
 void ArenaOwner::shrink(Segment& segment, std::size_t used) noexcept {
   const std::uint64_t kept = round_up(used);
   if (kept >= segment.capacity) return;
-  const auto self = std::find_if(in_use_.begin(), in_use_.end(),
-                                 [&](const Segment& other) { return other.slot == segment.slot; });
+  const auto self = record_of(segment);
   if (self == in_use_.end()) return;
   const std::uint64_t given = segment.capacity - kept;
   insert_free(segment.offset + kept, given);
@@ -92,24 +90,34 @@ void ArenaOwner::shrink(Segment& segment, std::size_t used) noexcept {
 }
 
 void ArenaOwner::discard(const Segment& segment) noexcept {
-  slots_[segment.slot].store(kReleased, std::memory_order_relaxed);
-  reap();
+  const auto self = record_of(segment);
+  if (self != in_use_.end()) take_back(self);
 }
 
 void ArenaOwner::reap() noexcept {
-  for (std::size_t i = 0; i < in_use_.size();) {
-    const Segment segment = in_use_[i];
-    if (slots_[segment.slot].load(std::memory_order_acquire) != kReleased) {
-      ++i;
-      continue;
+  for (auto segment = in_use_.begin(); segment != in_use_.end();) {
+    if (slots_[segment->slot].load(std::memory_order_acquire) == kReleased) {
+      take_back(segment);  // the last one takes its place
+    } else {
+      ++segment;
     }
-    in_use_[i] = in_use_.back();
-    in_use_.pop_back();
-    slots_[segment.slot].store(kFree, std::memory_order_relaxed);
-    free_slots_.push_back(segment.slot);
-    in_use_bytes_ -= segment.capacity;
-    insert_free(segment.offset, segment.capacity);
   }
+}
+
+std::vector<Segment>::iterator ArenaOwner::record_of(const Segment& segment) noexcept {
+  return std::find_if(in_use_.begin(), in_use_.end(), [&](const Segment& other) {
+    return other.slot == segment.slot && other.offset == segment.offset && other.capacity == segment.capacity;
+  });
+}
+
+void ArenaOwner::take_back(std::vector<Segment>::iterator record) noexcept {
+  const Segment segment = *record;
+  *record = in_use_.back();
+  in_use_.pop_back();
+  slots_[segment.slot].store(kFree, std::memory_order_relaxed);
+  free_slots_.push_back(segment.slot);
+  in_use_bytes_ -= segment.capacity;
+  insert_free(segment.offset, segment.capacity);
 }
 
 void ArenaOwner::insert_free(std::uint64_t offset, std::uint64_t length) noexcept {
@@ -137,12 +145,13 @@ void ArenaOwner::insert_free(std::uint64_t offset, std::uint64_t length) noexcep
 }
 
 bool ArenaOwner::trim(std::size_t limit) noexcept {
-  // A pass runs from the highest touched page downwards. What is freed behind the cursor meanwhile sets idle_pages_
-  // again and is left to the next pass.
+  // A pass runs from the highest touched page downwards. What is freed behind the cursor meanwhile sets
+  // idle_pages_ again and is left to the next pass.
   if (trim_cursor_ == 0) {
     trim_cursor_ = touched_end_;
     idle_pages_ = false;
   }
+  limit = std::max(limit & ~(kPageSize - 1), kPageSize);  // madvise() takes whole pages
   std::size_t returned = 0;
   while (trim_cursor_ > 0) {
     auto stretch = free_.lower_bound(trim_cursor_);
