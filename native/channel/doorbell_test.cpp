@@ -1,0 +1,1 @@
+#include "channel/doorbell.h"
