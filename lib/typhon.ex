@@ -1,0 +1,316 @@
+defmodule Typhon do
+  @moduledoc """
+  Python for the BEAM.
+
+      {:ok, py} = Typhon.start_link(workers: 2, python_path: ["priv/py"])
+      {:ok, 4.0} = Typhon.call(py, :math, :sqrt, [16])
+      {:ok, "a,b"} = Typhon.call(py, "builtins", "str.join", [",", ["a", "b"]])
+      {:ok, 1.75} = Typhon.call(py, :statistics, :fmean, [[1, 2]], kwargs: %{weights: [1, 3]})
+
+  A pool is a number of Pythons, each a process of the operating system that is started, watched and replaced by the pool. A
+  call goes to the least loaded of them, from the calling process straight into shared memory: no Elixir process stands
+  between. In an application a pool is one child of a supervisor:
+
+      children = [
+        {Typhon, name: MyApp.Python, workers: 4, python: ".venv", python_path: ["priv/py"]}
+      ]
+
+      Typhon.call(MyApp.Python, :math, :sqrt, [16])
+
+  ## Values
+
+  | Elixir | Python | back in Elixir |
+  |---|---|---|
+  | `nil`, `true`, `false` | `None`, `True`, `False` | the same |
+  | other atoms | `typhon.Atom` | the same |
+  | integers of any size, floats | `int`, `float` | the same |
+  | strings (UTF-8 binaries) | `str` | the same |
+  | `bytes/1` | `bytes` | binary |
+  | `buffer/1` | read-only `memoryview`, not copied in Python | binary |
+  | lists, tuples, maps | `list`, `tuple`, `dict` | the same |
+  | pids, references, ports, functions, bitstrings | `typhon.Pid` … | the same |
+  | `Date`, `Time`, `NaiveDateTime`, `DateTime` | `date`, `time`, `datetime` | the same |
+  | `MapSet`, `Range`, `Decimal` | `set`, `range`, `Decimal` | the same |
+  | `Nx.Tensor`, `Typhon.Array` | `numpy.ndarray` | `Typhon.Array` |
+  | other structs | see `Typhon.Encoder` | |
+  | `Typhon.Object` | the object itself | any object without a counterpart |
+
+  The floats `nan`, `inf` and `-inf` of Python arrive as `:nan`, `:infinity` and `:neg_infinity`. A binary that is not UTF-8 is
+  refused, with its place in the arguments: say `bytes/1`.
+
+  ## Errors
+
+  Functions return `{:ok, value}` or `{:error, exception}`, and their `!` twins raise the exception:
+
+  * `Typhon.PythonError` – Python raised
+  * `Typhon.TimeoutError` – no answer in time
+  * `Typhon.WorkerError` – the worker ended while it had the call
+  * `Typhon.EncodeError`, `Typhon.DecodeError` – a value cannot cross
+  * `Typhon.PoolError` – there is no such pool
+  * `Typhon.StartError` – a pool cannot be started
+
+  A wrong use (an unknown option, arguments that are not a list) raises `ArgumentError`.
+
+  ## From Erlang
+
+  The functions are those of the module `'Elixir.Typhon'`; options are property lists, strings are binaries:
+
+      {ok, Py} = 'Elixir.Typhon':start_link([{workers, 2}]),
+      {ok, 4.0} = 'Elixir.Typhon':call(Py, math, sqrt, [16]),
+      {ok, 1.75} = 'Elixir.Typhon':call(Py, statistics, fmean, [[1, 2]],
+                                        [{kwargs, \#{weights => [1, 3]}}, {timeout, 5000}]),
+      {error, \#{'__struct__' := 'Elixir.Typhon.PythonError', type := <<"ZeroDivisionError">>}} =
+          'Elixir.Typhon':call(Py, operator, truediv, [1, 0]).
+
+  `'Elixir.Exception':message(Error)` is the sentence for any of the errors.
+  """
+
+  alias Typhon.{Call, Options, Pool, PoolError, Registry}
+
+  @typedoc "A pool: the pid from `start_link/1`, or its name."
+  @type pool :: pid | atom | {:global, term} | {:via, module, term}
+
+  @typedoc "A Python module, `:math` or `\"os.path\"`; or an object whose method is called."
+  @type callee :: atom | String.t() | Typhon.Object.t()
+
+  @typedoc "A function of the module; dotted names go into attributes: `\"str.join\"`."
+  @type name :: atom | String.t()
+
+  @type error :: Typhon.Error.t()
+
+  @type start_option ::
+          {:name, pool}
+          | {:isolation, :process}
+          | {:workers, pos_integer}
+          | {:python, Path.t()}
+          | {:python_path, [Path.t()]}
+          | {:env, Enumerable.t()}
+          | {:cd, Path.t()}
+          | {:start_timeout, timeout}
+          | {:grace, non_neg_integer}
+          | {:stdio, :group_leader | :logger | :discard | pid}
+          | {:atoms, :existing | :create}
+          | {:spin, :auto | non_neg_integer}
+          | {:ring_size, pos_integer}
+          | {:telemetry, boolean}
+
+  @type call_option ::
+          {:kwargs, %{optional(name) => term} | [{name, term}]} | {:timeout, timeout}
+
+  @doc """
+  Starts a pool of Pythons, linked to the caller, and returns when all of them are ready.
+
+  A start that fails returns `{:error, %Typhon.StartError{}}` with a sentence and Python's own output, and leaves nothing
+  behind. It sends no exit signal.
+
+  ## Options
+
+  * `:name` – an atom, `{:global, term}` or `{:via, module, term}` under which the pool is registered
+  * `:workers` – how many Pythons. Default: `System.schedulers_online()`, one for each core
+  * `:python` – the interpreter, 3.11 or newer: a command on the `PATH`, the path of an interpreter, or the directory of a
+    virtualenv. Default: `"python3"`
+  * `:python_path` – directories that are searched for modules before Python's own, a list. Default: `[]`
+  * `:env` – environment variables for the workers, a map or a list of `{name, value}`; nil unsets. Default: `[]`
+  * `:cd` – the directory the workers run in, to which relative paths in the other options refer. Default: the current one
+  * `:start_timeout` – milliseconds in which a worker must be ready. Default: `30_000`
+  * `:grace` – milliseconds that a call may go on after its deadline, when the `typhon.Cancelled` raised in it does not end it,
+    before its worker is killed and replaced. Default: `1_000`
+  * `:stdio` – where goes what Python prints, line by line: `:group_leader` of the process that calls `start_link/1`,
+    `:logger`, `:discard`, or the pid of an I/O device. Default: `:group_leader`
+  * `:atoms` – whether results may bring atoms that do not exist yet: `:existing` (others are an error) or `:create`.
+    Default: `:existing`
+  * `:spin` – microseconds for which both sides watch the shared memory before they sleep, or `:auto`. `0` saves processor
+    time and costs latency. Default: `:auto`
+  * `:ring_size` – bytes of each worker's request and reply ring, a power of two. Default: `1_048_576`
+  * `:telemetry` – false: no events for calls of this pool, also when `:telemetry` is there. Default: `true`
+  * `:isolation` – `:process`: each Python is a process of the operating system. Others do not exist yet
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.call(py, :math, :sqrt, [16])
+      {:ok, 4.0}
+
+      iex> {:error, error} = Typhon.start_link(python: "no-such-python")
+      iex> error.reason
+      :python_not_found
+  """
+  @spec start_link([start_option]) ::
+          {:ok, pid} | {:error, Typhon.StartError.t() | {:already_started, pid}}
+  def start_link(options \\ []), do: options |> Options.start!() |> Pool.start_link()
+
+  @doc """
+  A pool as the child of a supervisor: `{Typhon, name: MyApp.Python, workers: 4}`. The options are those of `start_link/1`.
+
+      iex> Typhon.child_spec(name: MyApp.Python)
+      %{id: MyApp.Python, start: {Typhon, :start_link, [[name: MyApp.Python]]}, type: :supervisor}
+  """
+  @spec child_spec([start_option]) :: Supervisor.child_spec()
+  def child_spec(options) do
+    %{
+      id: Keyword.get(options, :name) || __MODULE__,
+      start: {__MODULE__, :start_link, [options]},
+      type: :supervisor
+    }
+  end
+
+  @doc """
+  Calls a Python function and waits for its result: `call/5` with the default options.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.call(py, :operator, :add, [1, 2])
+      {:ok, 3}
+      iex> {:error, error} = Typhon.call(py, :operator, :truediv, [1, 0])
+      iex> {error.type, error.message}
+      {"ZeroDivisionError", "division by zero"}
+  """
+  @spec call(pool, callee, name, list) :: {:ok, term} | {:error, error}
+  def call(pool, module, function, args)
+      when is_list(args) and (is_atom(module) or is_binary(module)) and
+             (is_atom(function) or is_binary(function)) do
+    Call.call(pool, module, function, args, %{}, 5_000)
+  end
+
+  def call(pool, module, function, args), do: call(pool, module, function, args, [])
+
+  @doc """
+  Calls a Python function and waits for its result.
+
+  `module` is imported by the worker when it is first used. In its place may stand a `Typhon.Object`, whose method is called.
+
+  ## Options
+
+  * `:kwargs` – keyword arguments, a map or a keyword list. Default: none
+  * `:timeout` – milliseconds for the whole call, or `:infinity`. Default: `5_000`. Then the caller gets a
+    `Typhon.TimeoutError`, and the call is interrupted in Python (see `:grace` of `start_link/1`)
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.call(py, :statistics, :fmean, [[1, 2]], kwargs: %{weights: [1, 3]})
+      {:ok, 1.75}
+      iex> {:error, %Typhon.TimeoutError{}} = Typhon.call(py, :time, :sleep, [5], timeout: 20)
+      iex> Typhon.call(py, "builtins", "str.join", [",", ["a", "b"]])
+      {:ok, "a,b"}
+  """
+  @spec call(pool, callee, name, list, [call_option]) :: {:ok, term} | {:error, error}
+  def call(pool, module, function, args, options) do
+    callee!(module, function, args)
+    %{kwargs: kwargs, timeout: timeout} = Options.call!(options)
+    Call.call(pool, module, function, args, kwargs, timeout)
+  end
+
+  @doc """
+  As `call/5`, and returns the value itself or raises the exception.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.call!(py, :math, :sqrt, [16])
+      4.0
+      iex> try do
+      ...>   Typhon.call!(py, :math, :sqrt, [-1])
+      ...> rescue
+      ...>   error in Typhon.PythonError -> error.type
+      ...> end
+      "ValueError"
+  """
+  @spec call!(pool, callee, name, list, [call_option]) :: term
+  def call!(pool, module, function, args, options \\ []) do
+    case call(pool, module, function, args, options) do
+      {:ok, value} -> value
+      {:error, error} -> raise error
+    end
+  end
+
+  @doc """
+  Calls a Python function and does not wait for it. Its result is dropped.
+
+  `:ok` says that a worker has the request. A Python exception is printed to where Python prints.
+
+  ## Options
+
+  * `:kwargs` – keyword arguments, a map or a keyword list. Default: none
+  * `:timeout` – milliseconds in which the request must be taken by a worker, when all have more waiting than they can hold,
+    and in which Python must have begun with it. Default: `5_000`
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.cast(py, :time, :sleep, [0])
+      :ok
+  """
+  @spec cast(pool, callee, name, list, [call_option]) :: :ok | {:error, error}
+  def cast(pool, module, function, args, options \\ []) do
+    callee!(module, function, args)
+    %{kwargs: kwargs, timeout: timeout} = Options.call!(options)
+    Call.cast(pool, module, function, args, kwargs, timeout)
+  end
+
+  @doc """
+  Stops a pool. Calls in flight get a `Typhon.WorkerError`; on return the Python processes are gone.
+
+  `timeout` bounds the wait; when it is over the caller exits.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.stop(py)
+      :ok
+      iex> {:error, %Typhon.PoolError{reason: :stopped}} = Typhon.call(py, :math, :sqrt, [16])
+      iex> {:error, %Typhon.PoolError{reason: :stopped}} = Typhon.stop(py)
+  """
+  @spec stop(pool, timeout) :: :ok | {:error, PoolError.t()}
+  def stop(pool, timeout \\ :infinity) do
+    with {pid, _native, _flags} <- Registry.lookup(pool), do: Pool.stop(pid, timeout)
+  end
+
+  @doc """
+  What a pool is made of: its workers with their state (`:starting`, `:ready`, `:down`), process id, Python version, path of the
+  interpreter, and how often they were replaced.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, %{isolation: :process, workers: [worker]}} = Typhon.info(py)
+      iex> {worker.state, worker.restarts}
+      {:ready, 0}
+  """
+  @spec info(pool) :: {:ok, map} | {:error, PoolError.t()}
+  def info(pool) do
+    with {pid, _native, _flags} <- Registry.lookup(pool), do: Pool.info(pid)
+  end
+
+  @doc """
+  A binary that Python is to see as `bytes`, not as `str`.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.call(py, :zlib, :crc32, [Typhon.bytes(<<0, 255>>)])
+      {:ok, 1_826_356_594}
+  """
+  @spec bytes(binary) :: Typhon.Bytes.t()
+  def bytes(binary) when is_binary(binary), do: %Typhon.Bytes{data: binary}
+
+  @doc """
+  A binary that Python is to see as a read-only `memoryview`: for large data, which is then not copied in Python.
+
+  It holds memory shared with the BEAM as long as Python holds it.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.call(py, :builtins, :sum, [Typhon.buffer(<<1, 2, 3>>)])
+      {:ok, 6}
+  """
+  @spec buffer(binary) :: Typhon.Buffer.t()
+  def buffer(binary) when is_binary(binary), do: %Typhon.Buffer{data: binary}
+
+  defp callee!(module, function, args) do
+    unless is_atom(module) or is_binary(module) or is_struct(module, Typhon.Object) do
+      raise ArgumentError,
+            "the module must be an atom, a string or a Typhon.Object, got #{inspect(module)}"
+    end
+
+    unless is_atom(function) or is_binary(function) do
+      raise ArgumentError,
+            "the function must be an atom or a string, got #{inspect(function)}"
+    end
+
+    unless is_list(args) and List.improper?(args) == false do
+      raise ArgumentError,
+            "the arguments must be a list, got #{inspect(args)}. A single argument is [#{inspect(args)}]"
+    end
+  end
+end

@@ -1,0 +1,14 @@
+defmodule Typhon.Application do
+  @moduledoc false
+  use Application
+
+  @impl true
+  def start(_type, _args) do
+    Typhon.Telemetry.detect()
+
+    Supervisor.start_link([Typhon.Registry],
+      strategy: :one_for_one,
+      name: Typhon.Application.Supervisor
+    )
+  end
+end

@@ -1,0 +1,196 @@
+defprotocol Typhon.Encoder do
+  @moduledoc """
+  How a struct is sent to Python.
+
+  `Date`, `Time`, `NaiveDateTime`, `DateTime`, `MapSet`, `Range`, `Decimal` and Typhon's own structs need no implementation:
+  they have a counterpart in Python. `Nx.Tensor` is sent as a `Typhon.Array`. For any other struct, either derive one that
+  sends the fields as a `dict` with the fields' names as `str` keys:
+
+      defmodule User do
+        @derive Typhon.Encoder                          # all fields
+        defstruct [:id, :name, :password_hash]
+      end
+
+      @derive {Typhon.Encoder, only: [:id, :name]}      # these fields
+      @derive {Typhon.Encoder, except: [:password_hash]}
+
+  or write one that returns whatever Python is to see. The returned term may hold structs in turn:
+
+      defimpl Typhon.Encoder, for: Money do
+        def encode(money), do: {money.amount, Atom.to_string(money.currency)}
+      end
+
+  A struct without one is not sent: the call returns a `Typhon.EncodeError` with its place in the arguments. So a field that is
+  no business of Python's does not get there by accident. For a struct that you do not own:
+
+      require Protocol
+      Protocol.derive(Typhon.Encoder, Someone.Else, only: [:id])
+  """
+
+  @fallback_to_any true
+
+  @doc """
+  The term that is sent in the place of the struct.
+
+      iex> Typhon.Encoder.encode(%Typhon.EncoderTest.Point{x: 1, y: 2})
+      %{"x" => 1, "y" => 2}
+  """
+  @spec encode(t) :: term
+  def encode(struct)
+end
+
+defimpl Typhon.Encoder, for: Any do
+  defmacro __deriving__(module, struct, options) do
+    fields = Typhon.Encoder.Derive.fields!(module, struct, options)
+
+    pairs =
+      for field <- fields do
+        {Atom.to_string(field), quote(do: Map.fetch!(struct, unquote(field)))}
+      end
+
+    quote do
+      defimpl Typhon.Encoder, for: unquote(module) do
+        def encode(struct), do: %{unquote_splicing(pairs)}
+      end
+    end
+  end
+
+  def encode(value) do
+    raise Protocol.UndefinedError,
+      protocol: Typhon.Encoder,
+      value: value,
+      description: "derive it with @derive Typhon.Encoder, or write an implementation"
+  end
+end
+
+defmodule Typhon.Encoder.Derive do
+  @moduledoc false
+
+  @spec fields!(module, struct, keyword) :: [atom]
+  def fields!(module, struct, options) do
+    all = struct |> Map.from_struct() |> Map.keys() |> Enum.sort()
+
+    case options do
+      [] ->
+        all
+
+      [only: only] when is_list(only) ->
+        check!(module, only, all)
+        only
+
+      [except: except] when is_list(except) ->
+        check!(module, except, all)
+        all -- except
+
+      other ->
+        raise ArgumentError,
+              "@derive Typhon.Encoder takes only: [field] or except: [field], got #{inspect(other)}"
+    end
+  end
+
+  defp check!(module, fields, all) do
+    case Enum.find(fields, &(&1 not in all)) do
+      nil ->
+        :ok
+
+      field ->
+        raise ArgumentError,
+              "@derive Typhon.Encoder names #{inspect(field)}, which is not a field of #{inspect(module)}. " <>
+                "It has #{Enum.map_join(all, ", ", &inspect/1)}"
+    end
+  end
+end
+
+defmodule Typhon.Encoder.Walk do
+  @moduledoc false
+  # Prepares arguments for the wire when the native library met a struct that the wire does not know. This is the slow road,
+  # taken only then: plain terms never come here.
+
+  alias Typhon.{Array, EncodeError}
+
+  # The structs of the table "Values on the wire" (docs/internals.md).
+  @wire [
+    Date,
+    Time,
+    NaiveDateTime,
+    DateTime,
+    Range,
+    Decimal,
+    Typhon.Bytes,
+    Typhon.Buffer,
+    Typhon.Array,
+    Typhon.Object
+  ]
+
+  @spec prepare(list, map) :: {:ok, list, map} | {:error, EncodeError.t()}
+  def prepare(args, kwargs) do
+    {:ok, elements(args, ["args"], 0),
+     Map.new(kwargs, fn {key, value} -> {key, walk(value, [["[", inspect(key), "]"], "kwargs"])} end)}
+  catch
+    {__MODULE__, path, type, reason} ->
+      {:error,
+       %EncodeError{
+         path: path |> Enum.reverse() |> IO.iodata_to_binary(),
+         type: type,
+         reason: reason
+       }}
+  end
+
+  defp walk(%module{} = struct, path), do: struct(module, struct, path)
+
+  defp walk(map, path) when is_map(map) do
+    Map.new(map, fn {key, value} ->
+      {walk(key, [[" (key ", inspect(key), ")"] | path]), walk(value, [["[", inspect(key), "]"] | path])}
+    end)
+  end
+
+  defp walk(list, path) when is_list(list), do: elements(list, path, 0)
+
+  defp walk(tuple, path) when is_tuple(tuple),
+    do: tuple |> Tuple.to_list() |> elements(path, 0) |> List.to_tuple()
+
+  defp walk(term, _path), do: term
+
+  defp elements([head | tail], path, index),
+    do: [walk(head, [["[", Integer.to_string(index), "]"] | path]) | elements(tail, path, index + 1)]
+
+  defp elements([], _path, _index), do: []
+  # The end of an improper list.
+  defp elements(term, path, index), do: walk(term, [["[", Integer.to_string(index), "]"] | path])
+
+  defp struct(MapSet, set, path),
+    do: MapSet.new(set, &walk(&1, [[" (element ", inspect(&1), ")"] | path]))
+
+  defp struct(module, struct, _path) when module in @wire, do: struct
+
+  defp struct(Nx.Tensor, tensor, path) do
+    case Array.from_nx(tensor) do
+      {:ok, array} -> array
+      {:error, reason} -> throw({__MODULE__, path, Nx.Tensor, reason})
+    end
+  end
+
+  defp struct(module, struct, path) do
+    case Typhon.Encoder.impl_for(struct) do
+      Typhon.Encoder.Any ->
+        throw(
+          {__MODULE__, path, module,
+           "#{inspect(module)} is a struct without an implementation of Typhon.Encoder. " <>
+             "Put @derive Typhon.Encoder before its defstruct, or for a struct that is not yours write " <>
+             "Protocol.derive(Typhon.Encoder, #{inspect(module)})"}
+        )
+
+      implementation ->
+        case implementation.encode(struct) do
+          %^module{} ->
+            throw(
+              {__MODULE__, path, module,
+               "#{inspect(implementation)}.encode/1 returned a #{inspect(module)} again"}
+            )
+
+          term ->
+            walk(term, path)
+        end
+    end
+  end
+end

@@ -1,0 +1,81 @@
+defmodule Typhon.Error do
+  @moduledoc false
+  # Turns the error forms of the wire (docs/internals.md, `wire_error`) into exception structs, in this one place.
+
+  alias Typhon.{DecodeError, EncodeError, PythonError, TimeoutError, WorkerError}
+
+  @typedoc "What a message needs to know about the call."
+  @type call :: {module :: term, function :: term, args :: list, timeout :: timeout}
+
+  @type t ::
+          PythonError.t()
+          | TimeoutError.t()
+          | EncodeError.t()
+          | DecodeError.t()
+          | WorkerError.t()
+          | Typhon.PoolError.t()
+
+  @spec from_wire(Typhon.Native.wire_error() | term, call) :: t
+  def from_wire({:exception, _, _, _, _, _, _} = exception, _call), do: exception(exception)
+
+  def from_wire({:cannot_decode, path, message}, _call),
+    do: %DecodeError{path: path, reason: message}
+
+  def from_wire({:cannot_encode, path, type, message}, _call),
+    do: %EncodeError{path: path, type: type, reason: message}
+
+  def from_wire(expired, call) when expired in [:expired, :cancelled], do: timeout(call)
+
+  def from_wire({:bad_frame, message}, _call),
+    do: %DecodeError{path: nil, reason: "the worker's answer breaks the protocol: #{message}"}
+
+  def from_wire(other, _call),
+    do: %DecodeError{path: nil, reason: "the worker sent an unknown error: #{inspect(other)}"}
+
+  @doc "The reason a channel was closed with."
+  @spec from_down(term) :: WorkerError.t()
+  def from_down(%WorkerError{} = error), do: error
+  # The native library saw the owner's end before anyone could say why.
+  def from_down(:owner_down), do: %WorkerError{reason: {:owner_down, :killed}}
+  def from_down(_reason), do: %WorkerError{reason: :gone}
+
+  @spec timeout(call) :: TimeoutError.t()
+  def timeout({module, function, args, timeout}),
+    do: %TimeoutError{
+      timeout: timeout,
+      module: module,
+      function: function,
+      arity: length(args)
+    }
+
+  defp exception({:exception, type, message, frames, notes, cause, text}) do
+    {kind, cause} =
+      case cause do
+        {kind, nested} when kind in [:cause, :context] -> {kind, exception(nested)}
+        _ -> {nil, nil}
+      end
+
+    %PythonError{
+      type: type,
+      message: message,
+      traceback:
+        for {file, line, function, source} <- frames do
+          %{file: file, line: line, function: function, source: source}
+        end,
+      notes: notes,
+      cause: cause,
+      cause_kind: kind,
+      text: text
+    }
+  end
+
+  @doc "How a call is written in a message: math.sqrt, or a method of an object."
+  @spec callable(term, term) :: String.t()
+  def callable(%Typhon.Object{} = object, method), do: "#{inspect(object)}.#{method}"
+  def callable(module, function), do: "#{module}.#{function}"
+
+  @doc "The last lines of a worker, to be put behind a sentence."
+  @spec output([String.t()]) :: String.t()
+  def output([]), do: ""
+  def output(lines), do: ". Its last output:\n" <> Enum.map_join(lines, "\n", &("    " <> &1))
+end

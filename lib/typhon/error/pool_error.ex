@@ -1,0 +1,42 @@
+defmodule Typhon.PoolError do
+  @moduledoc """
+  There is no pool to take the call.
+
+  * `pool` – what was given as the pool
+  * `reason` – `:not_found` (nothing has that name), `:stopped` (it was stopped, or is no pool), `:not_a_pool`,
+    `:invalid` (neither a pid nor a name), `{:remote, node}` (it lives on another node), `:not_running` (the application
+    `:typhon` is not started)
+  """
+
+  defexception [:pool, :reason]
+
+  @type t :: %__MODULE__{
+          pool: term,
+          reason: :not_found | :stopped | :not_a_pool | :invalid | :not_running | {:remote, node}
+        }
+
+  @impl true
+  def message(%{pool: pool, reason: reason}) do
+    case reason do
+      :not_found ->
+        "there is no Typhon pool with the name #{inspect(pool)}. " <>
+          "Is {Typhon, name: #{inspect(pool)}} among the children of a supervisor that runs?"
+
+      :stopped ->
+        "the Typhon pool #{inspect(pool)} has stopped, or the process never was a pool"
+
+      :not_a_pool ->
+        "#{inspect(pool)} is the name of a process that is not a Typhon pool, or of one that is not ready yet"
+
+      :invalid ->
+        "#{inspect(pool)} is not a Typhon pool: expected the pid from Typhon.start_link/1 or the pool's name"
+
+      :not_running ->
+        "the application :typhon is not running. Start it with Application.ensure_all_started(:typhon)"
+
+      {:remote, node} ->
+        "the Typhon pool #{inspect(pool)} lives on the node #{inspect(node)}. " <>
+          "Call it there, for example with :erpc.call(#{inspect(node)}, Typhon, :call, […])"
+    end
+  end
+end

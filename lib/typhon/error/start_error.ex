@@ -1,0 +1,46 @@
+defmodule Typhon.StartError do
+  @moduledoc """
+  A pool or a worker could not be started.
+
+  * `reason`
+    * `:not_running` – the application `:typhon` is not started
+    * `:nif_not_loaded` – Typhon's native library could not be loaded into the BEAM
+    * `:python_not_found` – there is no such interpreter; the message lists where it was looked for
+    * `:bad_cd` – the directory of `:cd` does not exist
+    * `:cannot_execute` – the operating system refused to start it
+    * `:python_too_old` – Typhon needs Python 3.11 or newer
+    * `:native_load_failed` – Python could not load Typhon's native module
+    * `:channel_failed` – the shared memory could not be made, or the worker could not attach it
+    * `:exit` – Python ended, by itself or by a signal, before it was ready
+    * `:timeout` – it was not ready within `:start_timeout`
+  * `message` – a sentence
+  * `python` – the interpreter
+  * `output` – what Python printed, a list of lines
+  """
+
+  defexception reason: nil, message: "", python: nil, output: []
+
+  @type reason ::
+          :not_running
+          | :nif_not_loaded
+          | :python_not_found
+          | :bad_cd
+          | :cannot_execute
+          | :python_too_old
+          | :native_load_failed
+          | :channel_failed
+          | :exit
+          | :timeout
+
+  @type t :: %__MODULE__{
+          reason: reason,
+          message: String.t(),
+          python: String.t() | nil,
+          output: [String.t()]
+        }
+
+  @impl true
+  # Python's own sentence may be the message already.
+  def message(%{message: message, output: output}),
+    do: message <> Typhon.Error.output(Enum.reject(output, &(&1 == message)))
+end

@@ -1,0 +1,28 @@
+defmodule Typhon.TimeoutError do
+  @moduledoc """
+  Python had not answered when the time was up.
+
+  The call is taken back: one that had not begun does not run any more; one that runs is interrupted with a `typhon.Cancelled`
+  in Python, and its worker is killed and replaced when that does not help within the pool's `:grace`. The answer never
+  reaches the mailbox of the caller.
+
+  * `timeout` – the time allowed, in milliseconds
+  * `module`, `function`, `arity` – the call
+  """
+
+  defexception [:timeout, :module, :function, :arity]
+
+  @type t :: %__MODULE__{
+          timeout: non_neg_integer,
+          module: atom | String.t() | Typhon.Object.t(),
+          function: atom | String.t(),
+          arity: non_neg_integer
+        }
+
+  @impl true
+  def message(error) do
+    "#{Typhon.Error.callable(error.module, error.function)} with " <>
+      "#{error.arity} #{if error.arity == 1, do: "argument", else: "arguments"} did not answer within " <>
+      "#{error.timeout} ms. The call has been cancelled. Allow it more time with timeout: milliseconds | :infinity"
+  end
+end

@@ -1,0 +1,50 @@
+defmodule Typhon.WorkerError do
+  @moduledoc """
+  The worker that had the call is gone, so nobody knows how far the call came.
+
+  The pool replaces the worker by itself. Whether the call may be made again depends on what it does.
+
+  * `reason` – what happened
+    * `:exit` – the Python process ended with `exit_status`
+    * `:signal` – it was ended by `signal`
+    * `:overdue` – the pool killed it: a call was still running when the pool's `:grace` after its deadline was over
+    * `:stopped` – the pool was stopped
+    * `:protocol` – it sent what it must not send, and was killed
+    * `{:owner_down, reason}` – the Elixir process in charge of it ended
+    * `:gone` – it had been gone before the call, and no other worker can take it
+  * `exit_status` – an integer, or nil
+  * `signal` – a name such as `"SIGKILL"`, or nil
+  * `os_pid` – the process id it had
+  * `output` – the last lines it printed, oldest first
+  """
+
+  defexception reason: :exit, exit_status: nil, signal: nil, os_pid: nil, output: []
+
+  @type t :: %__MODULE__{
+          reason: :exit | :signal | :overdue | :stopped | :protocol | :gone | {:owner_down, term},
+          exit_status: non_neg_integer | nil,
+          signal: String.t() | nil,
+          os_pid: pos_integer | nil,
+          output: [String.t()]
+        }
+
+  @impl true
+  def message(error) do
+    worker = if error.os_pid, do: "the Python worker #{error.os_pid}", else: "the Python worker"
+    worker <> " " <> what(error) <> Typhon.Error.output(error.output)
+  end
+
+  defp what(%{reason: :exit, exit_status: nil}), do: "ended"
+  defp what(%{reason: :exit, exit_status: status}), do: "exited with status #{status}"
+  defp what(%{reason: :signal, signal: signal}), do: "was ended by #{signal}"
+
+  defp what(%{reason: :overdue}),
+    do: "was killed: a call still ran when the pool's grace period after its deadline was over"
+
+  defp what(%{reason: :stopped}), do: "was stopped together with its pool"
+  defp what(%{reason: :protocol}), do: "broke the protocol and was killed"
+  defp what(%{reason: :gone}), do: "is gone"
+
+  defp what(%{reason: {:owner_down, reason}}),
+    do: "lost the Elixir process in charge of it (#{Exception.format_exit(reason)})"
+end

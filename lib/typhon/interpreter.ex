@@ -1,0 +1,84 @@
+defmodule Typhon.Interpreter do
+  @moduledoc false
+  # Finds the Python that a pool asked for, and says how to start a worker with it.
+
+  alias Typhon.StartError
+
+  @minimum "3.11"
+
+  # Runs on any Python, 2.7 included: it must be able to say that it is too old. What is after the minus sign is the contract of
+  # docs/internals.md ("The worker process").
+  @bootstrap """
+  import sys
+  if sys.version_info < (3, 11):
+      sys.stdout.write("Typhon needs Python 3.11 or newer, and %s is Python %s\\n" % (sys.executable, sys.version.split()[0]))
+      sys.stdout.flush()
+      sys.exit(96)
+  sys.path.insert(0, sys.argv[1])
+  import typhon._worker
+  sys.exit(typhon._worker.main())
+  """
+
+  @spec find(String.t(), String.t()) :: {:ok, String.t()} | {:error, StartError.t()}
+  def find(python, cd) do
+    tried = candidates(python, cd)
+
+    case Enum.find_value(tried, &usable/1) do
+      nil ->
+        {:error,
+         %StartError{
+           reason: :python_not_found,
+           python: python,
+           message:
+             "there is no Python #{inspect(python)}. Looked for #{Enum.map_join(tried, ", ", &describe/1)}. " <>
+               "python: takes a command on the PATH, or the path of an interpreter or a virtualenv"
+         }}
+
+      path ->
+        {:ok, path}
+    end
+  end
+
+  defp candidates(python, cd) do
+    path = Path.expand(python, cd)
+
+    inside = [
+      {:file, Path.join([path, "bin", "python"])},
+      {:file, Path.join([path, "bin", "python3"])}
+    ]
+
+    cond do
+      File.dir?(path) and String.contains?(python, "/") -> inside
+      File.dir?(path) -> [{:command, python} | inside]
+      String.contains?(python, "/") -> [{:file, path}]
+      true -> [{:command, python}]
+    end
+  end
+
+  # A virtualenv knows itself by the path of its interpreter: links are not followed.
+  defp usable({:file, path}) do
+    if File.regular?(path), do: System.find_executable(path)
+  end
+
+  defp usable({:command, name}), do: System.find_executable(name)
+
+  defp describe({:file, path}) do
+    cond do
+      File.regular?(path) -> "#{path} (not executable)"
+      true -> path
+    end
+  end
+
+  defp describe({:command, name}), do: "#{name} on the PATH (#{System.get_env("PATH", "")})"
+
+  @doc "The arguments of a worker's command line."
+  @spec args([String.t()], %{fd: integer, os_pid: integer}) :: [String.t()]
+  def args(python_path, %{fd: fd, os_pid: os_pid}) do
+    package = Typhon.Native.priv_dir() |> List.to_string() |> Path.expand() |> Path.join("python")
+
+    ["-c", @bootstrap, package, Integer.to_string(os_pid), Integer.to_string(fd) | python_path]
+  end
+
+  @spec minimum :: String.t()
+  def minimum, do: @minimum
+end

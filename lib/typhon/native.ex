@@ -1,0 +1,120 @@
+defmodule Typhon.Native do
+  @moduledoc false
+  # The door to native/beam. docs/internals.md ("Typhon.Native") is the contract; nothing here decides anything.
+
+  @on_load :load
+
+  @typedoc "A resource: an array of channels, one for each worker."
+  @type pool :: reference
+  @typedoc "A resource: one worker's shared memory, its reader thread and its calls in flight."
+  @type channel :: reference
+  @type id :: non_neg_integer
+  @type timings ::
+          {queue_ns :: integer, decode_ns :: integer, run_ns :: integer, encode_ns :: integer,
+           transfer_ns :: integer}
+  @type handle :: reference
+  @type reply ::
+          {:ok, term}
+          | {:error, wire_error}
+          | {:segment, handle}
+          | {:down, term}
+          | {:timed, reply, timings}
+  @type wire_error ::
+          {:exception, binary, binary, [tuple], [binary], nil | tuple, binary}
+          | {:cannot_decode, binary, binary}
+          | {:cannot_encode, binary, binary, binary}
+          | :expired
+          | :cancelled
+          | {:bad_frame, binary}
+
+  @doc false
+  def load do
+    path = :filename.join(priv_dir(), ~c"typhon_nif")
+
+    case :erlang.load_nif(path, 0) do
+      :ok ->
+        :persistent_term.erase({__MODULE__, :load_error})
+        :ok
+
+      # Old code with a working library is in place: keep it.
+      {:error, {kind, _}} = error when kind in [:upgrade, :reload] ->
+        error
+
+      # Stay loaded, so that start_link can say what is wrong.
+      {:error, {_kind, text}} ->
+        :persistent_term.put({__MODULE__, :load_error}, List.to_string(text))
+        :ok
+    end
+  end
+
+  @doc false
+  # Falls back to the place beside ebin/ when the code server knows no application (a lone .beam directory).
+  def priv_dir do
+    case :code.priv_dir(:typhon) do
+      {:error, :bad_name} ->
+        __MODULE__ |> :code.which() |> :filename.dirname() |> :filename.join(~c"../priv")
+
+      dir ->
+        dir
+    end
+  end
+
+  @doc "Why the library could not be loaded, or nil."
+  @spec load_error :: nil | String.t()
+  def load_error, do: :persistent_term.get({__MODULE__, :load_error}, nil)
+
+  @spec pool_new(pos_integer) :: pool
+  def pool_new(_size), do: :erlang.nif_error(:not_loaded)
+
+  @spec pool_put(pool, non_neg_integer, channel | nil) :: :ok
+  def pool_put(_pool, _index, _channel), do: :erlang.nif_error(:not_loaded)
+
+  @spec channel_open(pid, map) ::
+          {:ok, channel, %{fd: integer, os_pid: integer}} | {:error, binary}
+  def channel_open(_owner, _options), do: :erlang.nif_error(:not_loaded)
+
+  @spec channel_close(channel, term) :: :ok
+  def channel_close(_channel, _reason), do: :erlang.nif_error(:not_loaded)
+
+  @spec channel_running(channel) :: nil | id
+  def channel_running(_channel), do: :erlang.nif_error(:not_loaded)
+
+  @spec channel_info(channel) :: map
+  def channel_info(_channel), do: :erlang.nif_error(:not_loaded)
+
+  @spec call(
+          pool,
+          reference,
+          0 | 1,
+          atom | binary | Typhon.Object.t(),
+          atom | binary,
+          list,
+          map,
+          non_neg_integer | :infinity,
+          non_neg_integer
+        ) ::
+          reply
+          | {:wait, channel, id}
+          | {:room, channel}
+          | :ok
+          | {:encoder, term}
+          | {:cannot_encode, binary, binary}
+          | :no_worker
+  def call(_pool, _ref, _kind, _module, _function, _args, _kwargs, _timeout, _flags),
+    do: :erlang.nif_error(:not_loaded)
+
+  @spec decode(handle) :: reply
+  def decode(_handle), do: :erlang.nif_error(:not_loaded)
+
+  @spec cancel(channel, id) :: :cancelled | :delivered
+  def cancel(_channel, _id), do: :erlang.nif_error(:not_loaded)
+
+  @spec cancel_room(channel, reference) :: :cancelled | :delivered
+  def cancel_room(_channel, _ref), do: :erlang.nif_error(:not_loaded)
+
+  @spec kill(channel, pos_integer) :: :ok | {:error, atom}
+  def kill(_channel, _signal), do: :erlang.nif_error(:not_loaded)
+
+  @spec kill_pid(pos_integer, non_neg_integer) :: :ok | {:error, atom}
+  def kill_pid(_os_pid, _signal), do: :erlang.nif_error(:not_loaded)
+end

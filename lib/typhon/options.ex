@@ -1,0 +1,257 @@
+defmodule Typhon.Options do
+  @moduledoc false
+  # The one place where options are checked. A wrong option is a mistake in the program, so it raises ArgumentError with a
+  # sentence that says what was given, what is allowed, and for an unknown name which one was probably meant.
+
+  @type env :: [{String.t(), String.t() | nil}]
+
+  @type start :: %{
+          name: nil | atom | {:global, term} | {:via, module, term},
+          isolation: :process,
+          workers: pos_integer,
+          python: String.t(),
+          python_path: [String.t()],
+          env: env,
+          cd: String.t(),
+          start_timeout: pos_integer | :infinity,
+          grace: non_neg_integer,
+          stdio: :group_leader | :logger | :discard | pid,
+          atoms: :existing | :create,
+          spin: :auto | non_neg_integer,
+          ring_size: pos_integer,
+          telemetry: boolean
+        }
+
+  @type call :: %{kwargs: %{optional(String.t()) => term}, timeout: timeout}
+
+  @default_timeout 5_000
+  @min_ring 4096
+  @max_ring 0x4000_0000
+  # What `receive … after` accepts.
+  @max_timeout 0xFFFF_FFFF
+
+  @start_options [
+    :name,
+    :isolation,
+    :workers,
+    :python,
+    :python_path,
+    :env,
+    :cd,
+    :start_timeout,
+    :grace,
+    :stdio,
+    :atoms,
+    :spin,
+    :ring_size,
+    :telemetry
+  ]
+  @call_options [:kwargs, :timeout]
+
+  @spec default_timeout :: 5_000
+  def default_timeout, do: @default_timeout
+
+  @spec start!(keyword) :: start
+  def start!(options) do
+    known!(options, @start_options, "Typhon.start_link/1")
+    # Relative paths in other options are relative to the directory the worker runs in.
+    cd = options |> Keyword.get(:cd, ".") |> path!(:cd, "a directory") |> Path.expand()
+
+    Map.new(@start_options, fn
+      :cd -> {:cd, cd}
+      :python_path -> {:python_path, python_path!(Keyword.get(options, :python_path, []), cd)}
+      name -> {name, check!(name, Keyword.get(options, name, default(name)))}
+    end)
+  end
+
+  @spec call!(keyword) :: call
+  def call!(options) do
+    known!(options, @call_options, "Typhon.call/5")
+
+    %{
+      kwargs: check!(:kwargs, Keyword.get(options, :kwargs, %{})),
+      timeout: check!(:timeout, Keyword.get(options, :timeout, @default_timeout))
+    }
+  end
+
+  defp default(:name), do: nil
+  defp default(:isolation), do: :process
+  defp default(:workers), do: System.schedulers_online()
+  defp default(:python), do: "python3"
+  defp default(:env), do: []
+  defp default(:start_timeout), do: 30_000
+  defp default(:grace), do: 1_000
+  defp default(:stdio), do: :group_leader
+  defp default(:atoms), do: :existing
+  defp default(:spin), do: :auto
+  defp default(:ring_size), do: 1_048_576
+  defp default(:telemetry), do: true
+
+  defp check!(:name, nil), do: nil
+  defp check!(:name, name) when is_atom(name) and not is_boolean(name), do: name
+  defp check!(:name, {:global, _} = name), do: name
+  defp check!(:name, {:via, module, _} = name) when is_atom(module), do: name
+
+  defp check!(:name, other),
+    do: wrong!(:name, "an atom, {:global, term} or {:via, module, term}", other)
+
+  defp check!(:isolation, :process), do: :process
+
+  defp check!(:isolation, other) when other in [:interpreter, :node] do
+    raise ArgumentError,
+          "isolation: #{inspect(other)} does not exist yet. Only isolation: :process (the default) does"
+  end
+
+  defp check!(:isolation, other), do: wrong!(:isolation, ":process", other)
+
+  defp check!(:workers, count) when is_integer(count) and count > 0, do: count
+  defp check!(:workers, other), do: wrong!(:workers, "a positive integer", other)
+
+  defp check!(:python, path),
+    do: path!(path, :python, "the name of a command, or the path of an interpreter or a virtualenv")
+
+  defp check!(:env, env) when is_map(env) or is_list(env), do: Enum.map(env, &variable!/1)
+
+  defp check!(:env, other),
+    do: wrong!(:env, "a map or a list of {name, value}", other)
+
+  defp check!(:start_timeout, timeout) when is_integer(timeout) and timeout > 0, do: timeout
+  defp check!(:start_timeout, :infinity), do: :infinity
+
+  defp check!(:start_timeout, other),
+    do: wrong!(:start_timeout, "a positive integer (milliseconds) or :infinity", other)
+
+  defp check!(:grace, grace) when is_integer(grace) and grace >= 0, do: grace
+  defp check!(:grace, other), do: wrong!(:grace, "a non-negative integer (milliseconds)", other)
+
+  defp check!(:stdio, stdio) when stdio in [:group_leader, :logger, :discard], do: stdio
+  defp check!(:stdio, pid) when is_pid(pid), do: pid
+
+  defp check!(:stdio, other),
+    do: wrong!(:stdio, ":group_leader, :logger, :discard or the pid of an I/O device", other)
+
+  defp check!(:atoms, atoms) when atoms in [:existing, :create], do: atoms
+  defp check!(:atoms, other), do: wrong!(:atoms, ":existing or :create", other)
+
+  defp check!(:spin, :auto), do: :auto
+  defp check!(:spin, spin) when is_integer(spin) and spin >= 0, do: spin
+
+  defp check!(:spin, other),
+    do: wrong!(:spin, ":auto or a non-negative integer (microseconds)", other)
+
+  defp check!(:ring_size, size)
+       when is_integer(size) and size >= @min_ring and size <= @max_ring and
+              Bitwise.band(size, size - 1) == 0,
+       do: size
+
+  defp check!(:ring_size, other),
+    do: wrong!(:ring_size, "a power of two from #{@min_ring} to #{@max_ring} (bytes)", other)
+
+  defp check!(:telemetry, flag) when is_boolean(flag), do: flag
+  defp check!(:telemetry, other), do: wrong!(:telemetry, "true or false", other)
+
+  defp check!(:timeout, :infinity), do: :infinity
+
+  defp check!(:timeout, timeout)
+       when is_integer(timeout) and timeout >= 0 and timeout <= @max_timeout,
+       do: timeout
+
+  defp check!(:timeout, other),
+    do:
+      wrong!(
+        :timeout,
+        "an integer from 0 to #{@max_timeout} (milliseconds) or :infinity",
+        other
+      )
+
+  defp check!(:kwargs, kwargs) when kwargs == %{} or kwargs == [], do: %{}
+
+  defp check!(:kwargs, kwargs)
+       when (is_map(kwargs) and not is_struct(kwargs)) or is_list(kwargs) do
+    Enum.reduce(kwargs, %{}, fn
+      {key, value}, map when is_binary(key) ->
+        keyword!(map, key, value)
+
+      {key, value}, map when is_atom(key) ->
+        keyword!(map, Atom.to_string(key), value)
+
+      {key, _}, _ ->
+        raise ArgumentError,
+              "the names in kwargs: must be atoms or strings, got #{inspect(key)}"
+
+      other, _ ->
+        raise ArgumentError,
+              "kwargs: must be a map or a keyword list, it has the element #{inspect(other)}"
+    end)
+  end
+
+  defp check!(:kwargs, other), do: wrong!(:kwargs, "a map or a keyword list", other)
+
+  defp keyword!(map, key, _) when is_map_key(map, key),
+    do: raise(ArgumentError, "kwargs: names #{inspect(key)} twice")
+
+  defp keyword!(map, key, value), do: Map.put(map, key, value)
+
+  defp variable!({name, value}) when is_atom(name) and name != nil,
+    do: variable!({Atom.to_string(name), value})
+
+  defp variable!({name, value})
+       when is_binary(name) and name != "" and (is_binary(value) or value in [nil, false]) do
+    if String.contains?(name, ["=", "\0"]) or (is_binary(value) and String.contains?(value, "\0")) do
+      raise ArgumentError,
+            "env: a name must not contain = and neither name nor value a NUL, got #{inspect({name, value})}"
+    end
+
+    {name, value || nil}
+  end
+
+  defp variable!(other) do
+    raise ArgumentError,
+          "env: must hold {name, value} with a string or atom and a string (nil unsets the variable), " <>
+            "got #{inspect(other)}"
+  end
+
+  defp python_path!(dirs, cd) when is_list(dirs) do
+    Enum.map(dirs, fn dir ->
+      dir |> path!(:python_path, "a list of directories") |> Path.expand(cd)
+    end)
+  end
+
+  defp python_path!(other, _), do: wrong!(:python_path, "a list of directories", other)
+
+  defp path!(path, _name, _allowed) when is_binary(path) and path != "", do: path
+
+  # A charlist, as Erlang writes strings.
+  defp path!([_ | _] = path, name, allowed) do
+    if List.ascii_printable?(path), do: List.to_string(path), else: wrong!(name, allowed, path)
+  end
+
+  defp path!(other, name, allowed), do: wrong!(name, allowed, other)
+
+  @spec wrong!(atom, String.t(), term) :: no_return
+  defp wrong!(name, allowed, given),
+    do: raise(ArgumentError, "#{name}: must be #{allowed}, got #{inspect(given)}")
+
+  defp known!(options, known, where) do
+    unless Keyword.keyword?(options) do
+      raise ArgumentError,
+            "the options of #{where} must be a keyword list, got #{inspect(options)}"
+    end
+
+    case Enum.find(options, fn {name, _} -> name not in known end) do
+      nil -> :ok
+      {name, _} -> raise ArgumentError, unknown(name, known, where)
+    end
+  end
+
+  defp unknown(name, known, where) do
+    {nearest, distance} =
+      known
+      |> Enum.map(&{&1, String.jaro_distance(Atom.to_string(&1), Atom.to_string(name))})
+      |> Enum.max_by(&elem(&1, 1))
+
+    "#{where} has no option #{inspect(name)}" <>
+      if(distance > 0.77, do: ", did you mean #{inspect(nearest)}?", else: ".") <>
+      " It takes #{Enum.map_join(known, ", ", &inspect/1)}"
+  end
+end

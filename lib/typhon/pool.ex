@@ -1,0 +1,207 @@
+defmodule Typhon.Pool do
+  @moduledoc false
+  # The supervisor of a pool's workers. A worker replaces its Python by itself; the supervisor is for the case that the Elixir
+  # side of a worker ends.
+
+  use Supervisor
+
+  alias Typhon.{Call, Interpreter, Native, Registry, StartError, Worker}
+
+  @spec start_link(Typhon.Options.start()) ::
+          {:ok, pid} | {:error, StartError.t() | {:already_started, pid}}
+  def start_link(config) do
+    with :ok <- application(),
+         :ok <- native(),
+         :ok <- directory(config.cd),
+         {:ok, python} <- Interpreter.find(config.python, config.cd) do
+      native = Native.pool_new(config.workers)
+      stdio = if config.stdio == :group_leader, do: Process.group_leader(), else: config.stdio
+      config = %{config | python: python, stdio: stdio}
+
+      options = if config.name, do: [name: config.name], else: []
+
+      with {:ok, pool} <- Supervisor.start_link(__MODULE__, {config, native}, options) do
+        case await_all(workers(pool)) do
+          :ok ->
+            Registry.register(pool, config.name, native, Call.flags(config))
+            {:ok, pool}
+
+          {:error, error} ->
+            abandon(pool)
+            {:error, error}
+        end
+      end
+    end
+  end
+
+  @impl true
+  def init({config, native}) do
+    config = Map.put(config, :pool, self())
+
+    children = for index <- 0..(config.workers - 1), do: {Worker, {config, native, index}}
+    Supervisor.init(children, strategy: :one_for_one)
+  end
+
+  @doc "New calls are refused, those in flight get a WorkerError, and the operating system processes are gone on return."
+  @spec stop(pid, timeout) :: :ok
+  def stop(pool, timeout) do
+    Registry.unregister(pool)
+    Supervisor.stop(pool, :normal, timeout)
+  catch
+    :exit, {reason, {GenServer, :stop, _}} when reason in [:noproc, :normal, :shutdown] -> :ok
+    :exit, {:noproc, _} -> :ok
+  end
+
+  @spec info(pid) :: {:ok, map} | {:error, Typhon.PoolError.t()}
+  def info(pool) do
+    {:ok, %{pid: pool, isolation: :process, workers: Enum.map(workers(pool), &Worker.info/1)}}
+  catch
+    :exit, _ -> {:error, %Typhon.PoolError{pool: pool, reason: :stopped}}
+  end
+
+  @spec workers(pid) :: [pid]
+  def workers(pool) do
+    pool
+    |> Supervisor.which_children()
+    |> Enum.sort()
+    |> Enum.flat_map(fn
+      {_, pid, _, _} when is_pid(pid) -> [pid]
+      _ -> []
+    end)
+  end
+
+  @doc """
+  Waits until one worker takes calls. Returns the error of the last attempt at once when every worker waits for another try.
+  """
+  @spec await_any(pid, timeout) :: :ok | :timeout | {:error, Exception.t()}
+  def await_any(pool, timeout) do
+    deadline = if timeout == :infinity, do: :infinity, else: now() + timeout
+
+    case ask(workers(pool)) do
+      {:ok, requests} -> any(requests, deadline, gone())
+      {:error, _} = error -> error
+    end
+  catch
+    # The pool has ended in the meantime.
+    :exit, _ -> {:error, %Typhon.PoolError{pool: pool, reason: :stopped}}
+  end
+
+  defp any(requests, deadline, error) do
+    timeout = if deadline == :infinity, do: :infinity, else: max(deadline - now(), 0)
+
+    case :gen_statem.receive_response(requests, timeout, true) do
+      {{:reply, :ok}, _label, rest} ->
+        forget(rest)
+        :ok
+
+      {{:reply, {:error, error}}, _label, rest} ->
+        any(rest, deadline, {:error, error})
+
+      {{:error, _}, _label, rest} ->
+        any(rest, deadline, error)
+
+      :timeout ->
+        :timeout
+
+      :no_request ->
+        error
+    end
+  end
+
+  defp await_all(workers) do
+    with {:ok, requests} <- ask(workers), do: all(requests)
+  end
+
+  defp all(requests) do
+    case :gen_statem.receive_response(requests, :infinity, true) do
+      {{:reply, :ok}, _label, rest} ->
+        all(rest)
+
+      {{:reply, {:error, _} = error}, _label, rest} ->
+        forget(rest)
+        error
+
+      {{:error, {reason, _}}, _label, rest} ->
+        forget(rest)
+
+        {:error,
+         %StartError{
+           reason: :exit,
+           message: "the Elixir process of a worker ended while it started: #{Exception.format_exit(reason)}"
+         }}
+
+      :no_request ->
+        :ok
+    end
+  end
+
+  # The answers come by aliases: whatever is not waited for any more cannot reach the mailbox.
+  defp ask([]), do: gone()
+
+  defp ask(workers) do
+    {:ok,
+     Enum.reduce(workers, :gen_statem.reqids_new(), fn worker, requests ->
+       :gen_statem.send_request(worker, :await, worker, requests)
+     end)}
+  end
+
+  defp gone, do: {:error, %Typhon.WorkerError{reason: :gone}}
+
+  defp forget(requests) do
+    case :gen_statem.receive_response(requests, 0, true) do
+      {_, _, rest} -> forget(rest)
+      _ -> :ok
+    end
+  end
+
+  # A failed start is a value, not a signal: the caller is unlinked before its pool goes.
+  defp abandon(pool) do
+    Process.unlink(pool)
+
+    receive do
+      {:EXIT, ^pool, _} -> :ok
+    after
+      0 -> :ok
+    end
+
+    stop(pool, :infinity)
+  end
+
+  defp now, do: System.monotonic_time(:millisecond)
+
+  defp application do
+    if Registry.running?(),
+      do: :ok,
+      else:
+        {:error,
+         %StartError{
+           reason: :not_running,
+           message:
+             "the application :typhon is not running. Start it with Application.ensure_all_started(:typhon)"
+         }}
+  end
+
+  defp native do
+    Code.ensure_loaded(Native)
+
+    case Native.load_error() do
+      nil ->
+        :ok
+
+      text ->
+        {:error,
+         %StartError{
+           reason: :nif_not_loaded,
+           message:
+             "Typhon's native library could not be loaded: #{text}. " <>
+               "It is built by mix compile; `mix compile --force` builds it again"
+         }}
+    end
+  end
+
+  defp directory(cd) do
+    if File.dir?(cd),
+      do: :ok,
+      else: {:error, %StartError{reason: :bad_cd, message: "cd: the directory #{cd} does not exist"}}
+  end
+end

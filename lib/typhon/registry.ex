@@ -1,0 +1,160 @@
+defmodule Typhon.Registry do
+  @moduledoc false
+  # Two duties that need a process which outlives pools and workers, and neither lies in the path of a call:
+  #
+  #   * it owns the ETS table in which callers find a pool. A row is {key, pool pid, native pool, flags}; the key is the pid,
+  #     and the name when the pool has one. The rows go when the pool's supervisor goes.
+  #   * it watches worker processes, so that a worker which is itself killed (`Process.exit(pid, :kill)`) leaves neither
+  #     callers waiting nor an operating system process behind.
+
+  use GenServer
+
+  alias Typhon.{Native, WorkerError}
+
+  @table __MODULE__
+  @sigkill 9
+  # How long Python has to notice the end of its stdin before it is killed.
+  @orphan_grace 500
+
+  @type flags :: non_neg_integer
+  @type row :: {key :: term, pid, Native.pool(), flags}
+
+  @spec start_link(term) :: GenServer.on_start()
+  def start_link(_), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
+
+  @doc "The row of a pool by its pid or name. No process is asked unless the key is not in the table as it stands."
+  @spec lookup(term) :: {pid, Native.pool(), flags} | {:error, Typhon.PoolError.t()}
+  def lookup(key) do
+    case rows(key) do
+      [{_, pid, native, flags}] -> {pid, native, flags}
+      [] -> resolve(key)
+      :no_table -> {:error, %Typhon.PoolError{pool: key, reason: :not_running}}
+    end
+  end
+
+  defp rows(key) do
+    :ets.lookup(@table, key)
+  rescue
+    ArgumentError -> :no_table
+  end
+
+  # A name by another road than the one it was registered under.
+  defp resolve(key) do
+    with true <- is_atom(key) or match?({:global, _}, key) or match?({:via, _, _}, key),
+         pid when is_pid(pid) and node(pid) == node() <- GenServer.whereis(key),
+         [{_, pid, native, flags}] <- rows(pid) do
+      {pid, native, flags}
+    else
+      {name, node} when is_atom(name) and is_atom(node) -> remote(key, node)
+      pid when is_pid(pid) and node(pid) != node() -> remote(key, node(pid))
+      false when is_pid(key) and node(key) != node() -> remote(key, node(key))
+      false when is_pid(key) -> {:error, %Typhon.PoolError{pool: key, reason: :stopped}}
+      false -> {:error, %Typhon.PoolError{pool: key, reason: :invalid}}
+      nil -> {:error, %Typhon.PoolError{pool: key, reason: :not_found}}
+      _ -> {:error, %Typhon.PoolError{pool: key, reason: :not_a_pool}}
+    end
+  end
+
+  defp remote(key, node), do: {:error, %Typhon.PoolError{pool: key, reason: {:remote, node}}}
+
+  @spec running? :: boolean
+  def running?, do: :ets.whereis(@table) != :undefined
+
+  @spec register(pid, term, Native.pool(), flags) :: :ok
+  def register(pid, name, native, flags),
+    do: GenServer.call(__MODULE__, {:register, pid, name, native, flags}, :infinity)
+
+  @doc "New calls find no pool from here on."
+  @spec unregister(pid) :: :ok
+  def unregister(pid), do: GenServer.call(__MODULE__, {:unregister, pid}, :infinity)
+
+  @doc """
+  The calling worker has an open channel and an operating system process: named by its pid until it has greeted, and by the
+  channel from then on.
+  """
+  @spec watch(Native.channel(), pos_integer | nil | :greeted) :: :ok
+  def watch(channel, process),
+    do: GenServer.call(__MODULE__, {:watch, self(), channel, process}, :infinity)
+
+  @doc "The calling worker has cleaned up after itself."
+  @spec unwatch :: :ok
+  def unwatch, do: GenServer.call(__MODULE__, {:unwatch, self()}, :infinity)
+
+  @impl true
+  def init(_) do
+    :ets.new(@table, [:named_table, :set, :protected, read_concurrency: true])
+    {:ok, %{pools: %{}, workers: %{}}}
+  end
+
+  @impl true
+  def handle_call({:register, pid, name, native, flags}, _from, state) do
+    :ets.insert(@table, {pid, pid, native, flags})
+    if name, do: :ets.insert(@table, {name, pid, native, flags})
+    {:reply, :ok, put_in(state.pools[pid], Process.monitor(pid))}
+  end
+
+  def handle_call({:unregister, pid}, _from, state), do: {:reply, :ok, forget(state, pid)}
+
+  def handle_call({:watch, pid, channel, process}, _from, state) do
+    monitor =
+      case state.workers do
+        %{^pid => {monitor, _, _}} -> monitor
+        _ -> Process.monitor(pid)
+      end
+
+    {:reply, :ok, put_in(state.workers[pid], {monitor, channel, process})}
+  end
+
+  def handle_call({:unwatch, pid}, _from, state) do
+    case pop_in(state.workers[pid]) do
+      {nil, state} ->
+        {:reply, :ok, state}
+
+      {{monitor, _, _}, state} ->
+        Process.demonitor(monitor, [:flush])
+        {:reply, :ok, state}
+    end
+  end
+
+  @impl true
+  def handle_info({:DOWN, _monitor, :process, pid, reason}, state) do
+    case pop_in(state.workers[pid]) do
+      {nil, state} ->
+        {:noreply, forget(state, pid)}
+
+      {{_monitor, channel, process}, state} ->
+        Native.channel_close(channel, %WorkerError{reason: {:owner_down, reason}})
+
+        # Its stdin is closed already: the Port went with its owner.
+        if process, do: Process.send_after(self(), {:reap, channel, process}, @orphan_grace)
+        {:noreply, state}
+    end
+  end
+
+  # By the channel's process descriptor once there is one: a bare pid may be given to another process.
+  def handle_info({:reap, channel, :greeted}, state) do
+    Native.kill(channel, @sigkill)
+    {:noreply, state}
+  end
+
+  def handle_info({:reap, _channel, os_pid}, state) do
+    Native.kill_pid(os_pid, @sigkill)
+    {:noreply, state}
+  end
+
+  def handle_info(_message, state), do: {:noreply, state}
+
+  defp forget(state, pid) do
+    # The name may belong to a successor already: match on the pid.
+    :ets.match_delete(@table, {:_, pid, :_, :_})
+
+    case pop_in(state.pools[pid]) do
+      {nil, state} ->
+        state
+
+      {monitor, state} ->
+        Process.demonitor(monitor, [:flush])
+        state
+    end
+  end
+end

@@ -1,0 +1,82 @@
+defmodule Typhon.Telemetry do
+  @moduledoc false
+  # Events for the application :telemetry, where it is there. docs/telemetry.md lists them.
+  # Typhon does not depend on the package: it is looked for once, when the application starts.
+
+  @key {__MODULE__, :available}
+
+  @doc "Looks for the package :telemetry."
+  @spec detect :: :ok
+  def detect do
+    available = Code.ensure_loaded?(:telemetry) and function_exported?(:telemetry, :execute, 3)
+
+    :persistent_term.put(@key, available)
+  end
+
+  @spec available? :: boolean
+  def available?, do: :persistent_term.get(@key, false)
+
+  @spec call_start(map) :: integer
+  def call_start(metadata) do
+    start = System.monotonic_time()
+
+    execute(
+      [:typhon, :call, :start],
+      %{monotonic_time: start, system_time: System.system_time()},
+      metadata
+    )
+
+    start
+  end
+
+  @spec call_stop(
+          integer,
+          map,
+          {:ok, term} | {:error, Exception.t()},
+          Typhon.Native.timings() | nil
+        ) ::
+          :ok
+  def call_stop(start, metadata, result, timings) do
+    stop = System.monotonic_time()
+    measurements = measurements(timings, %{duration: stop - start, monotonic_time: stop})
+
+    case result do
+      {:ok, _} ->
+        execute([:typhon, :call, :stop], measurements, metadata)
+
+      {:error, error} ->
+        execute(
+          [:typhon, :call, :exception],
+          measurements,
+          Map.merge(metadata, %{kind: :error, reason: error, stacktrace: []})
+        )
+    end
+  end
+
+  defp measurements(nil, measurements), do: measurements
+
+  defp measurements({queue, decode, run, encode, transfer}, measurements) do
+    Map.merge(measurements, %{
+      queue: native(queue),
+      decode: native(decode),
+      run: native(run),
+      encode: native(encode),
+      transfer: native(transfer)
+    })
+  end
+
+  defp native(nanoseconds), do: System.convert_time_unit(nanoseconds, :nanosecond, :native)
+
+  @doc "An event in the life of a worker: :start, :ready, :down, :restart or :kill."
+  @spec worker(atom, map, map) :: :ok
+  def worker(event, measurements, metadata) do
+    if available?(), do: execute([:typhon, :worker, event], measurements, metadata)
+    :ok
+  end
+
+  # Through apply/3: the package is not there when this is compiled.
+  defp execute(event, measurements, metadata) do
+    apply(:telemetry, :execute, [event, measurements, metadata])
+    :ok
+  end
+end
