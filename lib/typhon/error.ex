@@ -21,6 +21,9 @@ defmodule Typhon.Error do
   def from_wire({:cannot_decode, path, message}, _call),
     do: %DecodeError{path: path, reason: message}
 
+  # The native library could not build the result: an atom that does not exist, a term beyond its limits.
+  def from_wire({:cannot_decode_result, path, message}, _call), do: %DecodeError{path: path, reason: message}
+
   def from_wire({:cannot_encode, path, type, message}, _call),
     do: %EncodeError{path: path, type: type, reason: message}
 
@@ -35,6 +38,7 @@ defmodule Typhon.Error do
   @doc "The reason a channel was closed with."
   @spec from_down(term) :: WorkerError.t()
   def from_down(%WorkerError{} = error), do: error
+  def from_down({:bad_frame, _}), do: %WorkerError{reason: :protocol}
   # The native library saw the owner's end before anyone could say why.
   def from_down(:owner_down), do: %WorkerError{reason: {:owner_down, :killed}}
   def from_down(_reason), do: %WorkerError{reason: :gone}

@@ -23,6 +23,7 @@ defmodule Typhon.Native do
           {:exception, binary, binary, [tuple], [binary], nil | tuple, binary}
           | {:cannot_decode, binary, binary}
           | {:cannot_encode, binary, binary, binary}
+          | {:cannot_decode_result, binary, binary}
           | :expired
           | :cancelled
           | {:bad_frame, binary}
@@ -97,7 +98,7 @@ defmodule Typhon.Native do
           | {:wait, channel, id}
           | {:room, channel}
           | :ok
-          | {:encoder, term}
+          | :encoder
           | {:cannot_encode, binary, binary}
           | :no_worker
   def call(_pool, _ref, _kind, _module, _function, _args, _kwargs, _timeout, _flags),
@@ -109,7 +110,7 @@ defmodule Typhon.Native do
   @spec cancel(channel, id) :: :cancelled | :delivered
   def cancel(_channel, _id), do: :erlang.nif_error(:not_loaded)
 
-  @spec cancel_room(channel, reference) :: :cancelled | :delivered
+  @spec cancel_room(channel, reference) :: :ok
   def cancel_room(_channel, _ref), do: :erlang.nif_error(:not_loaded)
 
   @spec kill(channel, pos_integer) :: :ok | {:error, atom}

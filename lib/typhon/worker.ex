@@ -153,8 +153,8 @@ defmodule Typhon.Worker do
   def handle_event({:timeout, {:grace, _, _}}, _, _state, _data), do: :keep_state_and_data
 
   # The other side broke the protocol: nothing that it says can be relied on.
-  def handle_event(:info, {:typhon, channel, {:broken, text}}, _state, %{channel: channel} = data) do
-    Logger.error("the Python worker #{data.os_pid} broke the protocol: #{inspect(text)}")
+  def handle_event(:info, {:typhon, channel, {:bad_frame, text}}, _state, %{channel: channel} = data) do
+    Logger.error("the Python worker #{data.os_pid} broke the protocol: #{text}")
     {:keep_state, kill(data, :protocol)}
   end
 
