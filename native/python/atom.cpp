@@ -1,0 +1,203 @@
+#include "python/atom_table.h"
+
+#include "python/heap_type.h"
+#include "python/module_state.h"
+
+#include "etf/tags.h"
+
+#include <new>
+
+namespace typhon::python {
+
+// Every living atom by name; the views point into the atoms. Counted by its table and by each atom, all under one GIL.
+class AtomInterner {
+ public:
+  [[nodiscard]] PyObject* find(std::string_view name) const noexcept {
+    const auto found = atoms_.find(name);
+    return found == atoms_.end() ? nullptr : take(reinterpret_cast<PyObject*>(found->second));
+  }
+  bool add(AtomObject* atom) noexcept {
+    try {
+      atoms_.emplace(atom->text(), atom);
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
+    ++users_;
+    return true;
+  }
+  void remove(AtomObject* atom) noexcept {
+    atoms_.erase(atom->text());
+    leave();
+  }
+  void leave() noexcept {
+    if (--users_ == 0) delete this;
+  }
+
+ private:
+  struct Hash {
+    std::size_t seed;
+    std::size_t operator()(std::string_view name) const noexcept {
+      return std::hash<std::string_view>{}(name) * 0x9E3779B97F4A7C15ULL ^ seed;
+    }
+  };
+  std::size_t users_ = 1;  // the table
+  std::unordered_map<std::string_view, AtomObject*, Hash> atoms_{16, Hash{reinterpret_cast<std::size_t>(this)}};
+};
+
+namespace {
+
+PyRef refuse_name(Py_ssize_t characters) noexcept {
+  PyErr_Format(PyExc_ValueError, "an atom has at most 255 characters, this one %zd", characters);
+  return {};
+}
+
+// A new atom that is in no table yet. `name` is a str whose UTF-8 form is `utf8`.
+PyRef make_atom(PyTypeObject* type, PyBorrowed name, std::string_view utf8) noexcept {
+  const bool small = utf8.size() <= 255;
+  const std::size_t wire_size = utf8.size() + (small ? 2 : 3);
+  PyRef object = PyRef::steal(PyType_GenericAlloc(type, static_cast<Py_ssize_t>(wire_size)));
+  if (!object) return {};
+  AtomObject* const atom = AtomObject::of(object.get());
+  atom->name = take(name.get());
+  atom->name_size = static_cast<std::uint16_t>(utf8.size());
+  atom->wire_size = static_cast<std::uint16_t>(wire_size);
+  std::uint8_t* to = atom->wire;
+  *to++ = small ? etf::kSmallAtomUtf8 : etf::kAtomUtf8;
+  if (!small) *to++ = static_cast<std::uint8_t>(utf8.size() >> 8);
+  *to++ = static_cast<std::uint8_t>(utf8.size());
+  if (!utf8.empty()) std::memcpy(to, utf8.data(), utf8.size());
+  return object;
+}
+
+PyObject* atom_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) noexcept {
+  static const char* const names[] = {"name", nullptr};
+  PyObject* name = nullptr;
+  if (PyArg_ParseTupleAndKeywords(args, kwargs, "U:Atom", const_cast<char**>(names), &name) == 0) return nullptr;
+  Py_ssize_t size = 0;
+  const char* const utf8 = PyUnicode_AsUTF8AndSize(name, &size);
+  if (utf8 == nullptr) return nullptr;  // a lone surrogate: UnicodeEncodeError, which is a ValueError
+  return ModuleState::of_type(type).atoms.get(std::string_view(utf8, static_cast<std::size_t>(size)));
+}
+
+void atom_dealloc(PyObject* self) noexcept {
+  PyTypeObject* const type = Py_TYPE(self);
+  AtomObject* const atom = AtomObject::of(self);
+  PyObject_GC_UnTrack(self);
+  if (atom->interner != nullptr) atom->interner->remove(atom);
+  if (atom->name != nullptr) drop(atom->name);
+  PyObject_GC_Del(self);
+  drop(reinterpret_cast<PyObject*>(type));
+}
+
+int atom_traverse(PyObject* self, visitproc visit, void* arg) noexcept {
+  Py_VISIT(Py_TYPE(self));
+  return 0;
+}
+
+PyObject* atom_repr(PyObject* self) noexcept { return PyUnicode_FromFormat("Atom(%R)", AtomObject::of(self)->name); }
+
+PyObject* atom_str(PyObject* self) noexcept { return take(AtomObject::of(self)->name); }
+
+Py_hash_t atom_hash(PyObject* self) noexcept {
+  const Py_hash_t of_name = PyObject_Hash(AtomObject::of(self)->name);
+  const Py_hash_t hash = of_name ^ 0x41746F6D;  // apart from the str of the same name, which may be a key beside it
+  return hash == -1 ? -2 : hash;
+}
+
+PyObject* atom_get_name(PyObject* self, void*) noexcept { return atom_str(self); }
+
+PyObject* atom_reduce(PyObject* self, PyObject*) noexcept {
+  return Py_BuildValue("(O(O))", reinterpret_cast<PyObject*>(Py_TYPE(self)), AtomObject::of(self)->name);
+}
+
+PyGetSetDef atom_getset[] = {
+    {"name", atom_get_name, nullptr, "The atom's name, a str.", nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+PyMethodDef atom_methods[] = {
+    {"__reduce__", atom_reduce, METH_NOARGS, nullptr},
+    {"__copy__", return_self, METH_NOARGS, nullptr},
+    {"__deepcopy__", return_self, METH_O, nullptr},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+constexpr const char* kAtomDoc =
+    "Atom(name)\n--\n\n"
+    "An atom of the BEAM. Atoms of one name are one object, so `is` and `==` agree; an atom never equals a str.\n\n"
+    "None, True and False stand for the atoms nil, true and false: decoding never gives an Atom of those names.\n"
+    "Raises ValueError when the name has more than 255 characters.";
+
+PyType_Slot atom_slots[] = {
+    {Py_tp_doc, const_cast<char*>(kAtomDoc)},
+    {Py_tp_new, reinterpret_cast<void*>(atom_new)},
+    {Py_tp_dealloc, reinterpret_cast<void*>(atom_dealloc)},
+    {Py_tp_traverse, reinterpret_cast<void*>(atom_traverse)},
+    {Py_tp_repr, reinterpret_cast<void*>(atom_repr)},
+    {Py_tp_str, reinterpret_cast<void*>(atom_str)},
+    {Py_tp_hash, reinterpret_cast<void*>(atom_hash)},
+    {Py_tp_getset, atom_getset},
+    {Py_tp_methods, atom_methods},
+    {0, nullptr},
+};
+
+PyType_Spec atom_spec = {
+    "typhon.Atom",
+    static_cast<int>(offsetof(AtomObject, wire)),
+    1,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    atom_slots,
+};
+
+}  // namespace
+
+AtomTable::~AtomTable() {
+  clear();
+  if (interner_ != nullptr) interner_->leave();
+}
+
+int AtomTable::init(PyTypeObject* type) noexcept {
+  type_ = type;
+  interner_ = new (std::nothrow) AtomInterner;
+  if (interner_ != nullptr) return 0;
+  PyErr_NoMemory();
+  return -1;
+}
+
+PyObject* AtomTable::find_living(Slot& slot, ContentWords words, const std::uint8_t* name, std::size_t size) noexcept {
+  PyObject* const atom = interner_->find({reinterpret_cast<const char*>(name), size});
+  if (atom == nullptr) return nullptr;
+  slot.words = words;
+  slot.size = size;
+  slot.atom = PyRef::borrow(atom);
+  return atom;
+}
+
+PyObject* AtomTable::make(const std::uint8_t* name, std::size_t size) noexcept {
+  if (size > 4 * kMaxAtomCharacters) return refuse_name(static_cast<Py_ssize_t>(size)).release();
+  const std::string_view utf8(reinterpret_cast<const char*>(name), size);
+  const PyRef text = PyRef::steal(PyUnicode_DecodeUTF8(utf8.data(), static_cast<Py_ssize_t>(size), nullptr));
+  if (!text) return nullptr;
+  const Py_ssize_t characters = PyUnicode_GetLength(text.get());
+  if (characters > static_cast<Py_ssize_t>(kMaxAtomCharacters)) return refuse_name(characters).release();
+  PyRef atom = make_atom(type_, text, utf8);
+  if (!atom) return nullptr;
+  // The allocation may have collected garbage, and a finaliser may have made this very atom.
+  if (PyObject* const meanwhile = interner_->find(utf8); meanwhile != nullptr) return meanwhile;
+  if (!interner_->add(AtomObject::of(atom.get()))) return PyErr_NoMemory();
+  AtomObject::of(atom.get())->interner = interner_;
+  return atom.release();
+}
+
+int AtomTable::traverse(visitproc visit, void* arg) noexcept {
+  for (const Slot& slot : slots_) Py_VISIT(slot.atom.get());
+  return 0;
+}
+
+void AtomTable::clear() noexcept {
+  for (Slot& slot : slots_) slot.atom.reset();
+}
+
+PyRef make_atom_type(PyObject* module) noexcept { return make_type(module, atom_spec, {"name"}); }
+
+}  // namespace typhon::python

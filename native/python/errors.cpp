@@ -1,0 +1,122 @@
+#include "python/errors.h"
+
+#include "python/module_state.h"
+#include "python/path.h"
+
+namespace typhon::python {
+namespace {
+
+PyRef to_str(const std::string& text) noexcept {
+  return PyRef::steal(PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace"));
+}
+
+// The exception that is set, as an object with its traceback; cleared. Empty when none is.
+PyRef take_exception() noexcept {
+  PyObject* type = nullptr;
+  PyObject* value = nullptr;
+  PyObject* traceback = nullptr;
+  PyErr_Fetch(&type, &value, &traceback);
+  if (type == nullptr) return {};
+  PyErr_NormalizeException(&type, &value, &traceback);
+  if (traceback != nullptr) PyException_SetTraceback(value, traceback);
+  const PyRef type_owner = PyRef::steal(type);
+  const PyRef traceback_owner = PyRef::steal(traceback);
+  return PyRef::steal(value);
+}
+
+void put_exception(PyRef exception) noexcept {
+  PyObject* const type = take(reinterpret_cast<PyObject*>(Py_TYPE(exception.get())));
+  PyObject* const traceback = PyException_GetTraceback(exception.get());
+  PyErr_Restore(type, exception.release(), traceback);
+}
+
+struct Attribute {
+  const char* name;
+  PyRef value;
+};
+
+void raise(PyBorrowed type, const std::string& path, const std::string& reason, Attribute (&&more)[2]) {
+  PyRef cause = take_exception();
+  const PyRef message = to_str(path + ": " + reason);
+  if (!message) return;
+  PyRef exception = PyRef::steal(PyObject_CallFunctionObjArgs(type.get(), message.get(), nullptr));
+  if (!exception) return;
+  const Attribute both[] = {{"path", to_str(path)}, {"reason", to_str(reason)}};
+  for (const Attribute& attribute : both) {
+    if (!attribute.value || PyObject_SetAttrString(exception.get(), attribute.name, attribute.value.get()) != 0) return;
+  }
+  for (const Attribute& attribute : more) {
+    if (attribute.name == nullptr) continue;
+    if (!attribute.value || PyObject_SetAttrString(exception.get(), attribute.name, attribute.value.get()) != 0) return;
+  }
+  if (cause) {
+    PyException_SetContext(exception.get(), take(cause.get()));
+    PyException_SetCause(exception.get(), cause.release());
+  }
+  put_exception(std::move(exception));
+}
+
+PyRef make_exception(const char* name, const char* doc, PyRef bases, PyRef defaults) noexcept {
+  if (!bases || !defaults) return {};
+  return PyRef::steal(PyErr_NewExceptionWithDoc(name, doc, bases.get(), defaults.get()));
+}
+
+}  // namespace
+
+int init_errors(ModuleState& state) noexcept {
+  state.typhon_error = make_exception("typhon.TyphonError", "The base of the errors of typhon.",
+                                      PyRef::borrow(PyExc_Exception), PyRef::steal(PyDict_New()));
+  if (!state.typhon_error) return -1;
+  state.encode_error = make_exception(
+      "typhon.EncodeError",
+      "A value that cannot go to the BEAM.\n\n"
+      "path: where it is, such as 'result[\"rows\"][3]'. type_name: its type. reason: what is wrong with it.",
+      PyRef::steal(PyTuple_Pack(2, state.typhon_error.get(), PyExc_ValueError)),
+      PyRef::steal(Py_BuildValue("{ssssss}", "path", "", "reason", "", "type_name", "")));
+  state.decode_error = make_exception(
+      "typhon.DecodeError",
+      "Bytes that are no term, or a term that Python cannot hold.\n\n"
+      "path: where in the term, such as 'args[0][\"user\"]'. offset: its first byte. reason: what is wrong with it.\n"
+      "code: 'truncated', 'invalid', 'unsupported', 'too_deep', 'too_large', 'too_many_atoms' or 'trailing' for the\n"
+      "bytes; 'value' for a well-formed term without a counterpart in Python.",
+      PyRef::steal(PyTuple_Pack(2, state.typhon_error.get(), PyExc_ValueError)),
+      PyRef::steal(Py_BuildValue("{sssssssi}", "path", "", "reason", "", "code", "", "offset", 0)));
+  state.cancelled = make_exception(
+      "typhon.Cancelled",
+      "Raised in a running call whose caller gave up: its time is over, or the caller is gone.\n\n"
+      "Like KeyboardInterrupt it is no Exception, so that `except Exception` does not swallow it.",
+      PyRef::borrow(PyExc_BaseException), PyRef::steal(PyDict_New()));
+  return state.encode_error && state.decode_error && state.cancelled ? 0 : -1;
+}
+
+void raise_decode_error(ModuleState& state, const std::string& path, const std::string& reason, const char* code,
+                        std::uint64_t offset) {
+  raise(state.decode_error, path, reason,
+        {{"code", PyRef::steal(PyUnicode_FromString(code))}, {"offset", PyRef::steal(PyLong_FromUnsignedLongLong(offset))}});
+}
+
+void raise_encode_error(ModuleState& state, const std::string& path, const std::string& reason,
+                        const std::string& name) {
+  raise(state.encode_error, path, reason, {{"type_name", to_str(name)}, {nullptr, PyRef()}});
+}
+
+bool must_propagate() noexcept {
+  return PyErr_Occurred() != nullptr &&
+         (PyErr_ExceptionMatches(PyExc_Exception) == 0 || PyErr_ExceptionMatches(PyExc_MemoryError) != 0);
+}
+
+std::string current_exception_text() {
+  PyRef exception = take_exception();
+  if (!exception) return "unknown error";
+  std::string text = type_name(exception);
+  if (const PyRef message = PyRef::steal(PyObject_Str(exception.get())); message) {
+    Py_ssize_t size = 0;
+    const char* const utf8 = PyUnicode_AsUTF8AndSize(message.get(), &size);
+    if (utf8 != nullptr && size > 0) text += ": " + std::string(utf8, static_cast<std::size_t>(size));
+  }
+  PyErr_Clear();
+  put_exception(std::move(exception));
+  return text;
+}
+
+}  // namespace typhon::python

@@ -1,0 +1,37 @@
+// The atoms that the codec itself looks for or writes: the names and the fields of the structs it knows.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <string_view>
+
+namespace typhon::python {
+
+// clang-format off
+enum class Known : std::size_t {
+  kStruct,
+  // struct names
+  kBytes, kBuffer, kArray, kObject, kDate, kTime, kNaiveDateTime, kDateTime, kMapSet, kDecimal, kRange,
+  kCalendarIso,
+  // fields
+  kData, kShape, kDtype, kId, kType, kCalendar, kYear, kMonth, kDay, kHour, kMinute, kSecond, kMicrosecond,
+  kTimeZone, kZoneAbbr, kUtcOffset, kStdOffset, kMap, kVersion, kSign, kCoef, kExp, kFirst, kLast, kStep,
+  // values
+  kNan, kInfinity, kNegInfinity, kDecimalNan, kDecimalInf,
+  kCount,
+};
+
+inline constexpr std::array<std::string_view, static_cast<std::size_t>(Known::kCount)> kKnownAtoms{
+    "__struct__",
+    "Elixir.Typhon.Bytes", "Elixir.Typhon.Buffer", "Elixir.Typhon.Array", "Elixir.Typhon.Object", "Elixir.Date",
+    "Elixir.Time", "Elixir.NaiveDateTime", "Elixir.DateTime", "Elixir.MapSet", "Elixir.Decimal", "Elixir.Range",
+    "Elixir.Calendar.ISO",
+    "data", "shape", "dtype", "id", "type", "calendar", "year", "month", "day", "hour", "minute", "second",
+    "microsecond", "time_zone", "zone_abbr", "utc_offset", "std_offset", "map", "version", "sign", "coef", "exp",
+    "first", "last", "step",
+    "nan", "infinity", "neg_infinity", "NaN", "inf",
+};
+
+// clang-format on
+
+}  // namespace typhon::python

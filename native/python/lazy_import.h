@@ -1,0 +1,47 @@
+// LazyImports: classes of the standard library and numpy that some values need, imported when the first such value
+// comes by. A worker that never sees a date never pays for `datetime`. One for each interpreter.
+#pragma once
+
+#include "python/cpython.h"
+#include "python/ref.h"
+
+#include <array>
+#include <cstddef>
+
+namespace typhon::python {
+
+enum class Lazy : std::size_t {
+  kDate,
+  kTime,
+  kDateTime,
+  kTimeZone,
+  kTimeDelta,
+  kUtc,
+  kZoneInfo,
+  kDecimal,
+  kEnum,
+  kNumpyArray,
+  kNumpyGeneric,
+  kNumpyFromBuffer,
+  kIntFromBytes,
+  kIntToBytes,
+  kCount,
+};
+
+class LazyImports {
+ public:
+  // Imports it if need be. Null with an exception set when that fails. May run Python code (an import).
+  [[nodiscard]] PyBorrowed get(Lazy which) noexcept;
+
+  // Only when its module has been imported by somebody: an object of a class whose module was never imported does
+  // not exist. Null, and no exception, otherwise.
+  [[nodiscard]] PyBorrowed if_loaded(Lazy which) noexcept;
+
+  int traverse(visitproc visit, void* arg) noexcept;
+  void clear() noexcept;
+
+ private:
+  std::array<PyRef, static_cast<std::size_t>(Lazy::kCount)> values_;
+};
+
+}  // namespace typhon::python
