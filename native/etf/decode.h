@@ -594,7 +594,7 @@ class Driver {
         built = builder_.fun(view, out);
         break;
       }
-      default: return step_failed(fail(Code{scan_unknown(scan)}, start, scan.expected));
+      default: scan_unknown(scan); return bad_scan(start, scan);
     }
     if (built) return Step::kValue;
     return step_failed(fail_host(start));

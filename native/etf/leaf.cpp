@@ -324,6 +324,7 @@ bool scan_fun(Scan& scan, AtomScratch& scratch, std::uint32_t max_depth, std::ui
   if (depth >= max_depth) return scan.fail(Code::kTooDeep, kExpectLessNesting);
   const std::uint8_t* fun_end = nullptr;
   if (!scan_fun_header(scan, scratch, fun, fun_end)) return false;
+  if (scan.left() < owed || scan.left() - owed < fun.free_count) return scan.truncated();
   const std::uint8_t* const variables = scan.at;
   if (!skip_terms(scan, fun.free_count, max_depth, depth + 1, owed)) return false;
   if (scan.at != fun_end) return scan.fail(Code::kInvalid, kExpectFunSize);
@@ -332,18 +333,14 @@ bool scan_fun(Scan& scan, AtomScratch& scratch, std::uint32_t max_depth, std::ui
   return true;
 }
 
-Code scan_unknown(Scan& scan) noexcept {
-  const auto say = [&](Code code, const char* expected) {
-    scan.fail(code, expected);
-    return code;
-  };
+bool scan_unknown(Scan& scan) noexcept {
   switch (scan.at[0]) {
-    case kFun: return say(Code::kUnsupported, "a fun in the form that OTP 23 and newer know");
-    case kAtomCacheRef: return say(Code::kUnsupported, "an atom by its text, not by a cache reference");
-    case kLocal: return say(Code::kUnsupported, "a term in a decoder's private format only as the whole message");
-    case kCompressed: return say(Code::kInvalid, "a compressed term only as the whole message");
-    case kVersion: return say(Code::kInvalid, "a version byte only before the first tag");
-    default: return say(Code::kInvalid, "the tag of a term");
+    case kFun: return scan.fail(Code::kUnsupported, "a fun in the form that OTP 23 and newer know");
+    case kAtomCacheRef: return scan.fail(Code::kUnsupported, "an atom by its text, not by a cache reference");
+    case kLocal: return scan.fail(Code::kUnsupported, "a term in a decoder's private format only as the whole message");
+    case kCompressed: return scan.fail(Code::kInvalid, "a compressed term only as the whole message");
+    case kVersion: return scan.fail(Code::kInvalid, "a version byte only before the first tag");
+    default: return scan.fail(Code::kInvalid, "the tag of a term");
   }
 }
 

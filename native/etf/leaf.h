@@ -63,7 +63,7 @@ bool scan_reference(Scan&, AtomScratch&, ReferenceView&) noexcept;
 bool scan_export(Scan&, AtomScratch& module, AtomScratch& function, ExportView&) noexcept;
 // Validates the free variables, too: `depth` containers are open around it, and those still need `owed` terms.
 bool scan_fun(Scan&, AtomScratch&, std::uint32_t max_depth, std::uint32_t depth, std::uint64_t owed, FunView&) noexcept;
-// Says why this tag cannot be read, in scan.expected.
-Code scan_unknown(Scan&) noexcept;
+// Fails, and says why this tag cannot be read.
+bool scan_unknown(Scan&) noexcept;
 
 }  // namespace typhon::etf::detail

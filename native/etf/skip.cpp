@@ -139,7 +139,7 @@ bool skip_leaf(Scan& scan) noexcept {
       ExportView view;
       return scan_export(scan, module, function, view);
     }
-    default: scan_unknown(scan); return false;
+    default: return scan_unknown(scan);
   }
 }
 
