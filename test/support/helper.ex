@@ -1,0 +1,116 @@
+defmodule Typhon.TestHelper do
+  @moduledoc false
+
+  import ExUnit.Assertions
+  import ExUnit.Callbacks
+
+  @doc "The Python modules of the tests."
+  def py_dir, do: Path.expand("py", __DIR__)
+
+  @doc "A pool with one worker that finds the test modules and keeps quiet, unless the options say otherwise."
+  def start_pool(options \\ []) do
+    options = Keyword.merge([workers: 1, python_path: [py_dir()], stdio: :discard], options)
+
+    start_supervised!(%{
+      id: make_ref(),
+      start: {Typhon, :start_link, [options]},
+      type: :supervisor,
+      restart: :temporary
+    })
+  end
+
+  @doc "Interpreters of this machine: {path, version}."
+  def pythons do
+    candidates =
+      Path.wildcard(Path.expand("~/.pyenv/versions/*/bin/python")) ++
+        for name <- ["python3" | Enum.map(7..20, &"python3.#{&1}")],
+            path = System.find_executable(name),
+            path != nil,
+            do: path
+
+    candidates
+    |> Enum.flat_map(fn path ->
+      code = "import sys; print('%d.%d.%d' % tuple(sys.version_info[:3]))"
+
+      case System.cmd(path, ["-c", code], stderr_to_stdout: true) do
+        {version, 0} -> [{path, Version.parse!(String.trim(version))}]
+        _ -> []
+      end
+    end)
+    |> Enum.uniq_by(&elem(&1, 1))
+    |> Enum.sort_by(&elem(&1, 1), Version)
+  end
+
+  def supported_pythons, do: Enum.filter(pythons(), &Version.match?(elem(&1, 1), ">= 3.11.0"))
+  def old_pythons, do: Enum.reject(pythons(), &Version.match?(elem(&1, 1), ">= 3.11.0"))
+
+  @doc "The only worker of a pool."
+  def worker(py) do
+    {:ok, %{workers: [worker]}} = Typhon.info(py)
+    worker
+  end
+
+  def os_pids(py) do
+    {:ok, %{workers: workers}} = Typhon.info(py)
+    Enum.map(workers, & &1.os_pid)
+  end
+
+  @doc "Whether a process of the operating system exists; a zombie does."
+  def os_process?(os_pid), do: File.exists?("/proc/#{os_pid}")
+
+  def zombie?(os_pid) do
+    case File.read("/proc/#{os_pid}/stat") do
+      {:ok, stat} -> stat |> String.split(") ") |> List.last() |> String.starts_with?("Z")
+      _ -> false
+    end
+  end
+
+  @doc "Children of Erlang's helper process that nobody collected."
+  def zombies do
+    for "/proc/" <> pid <- Path.wildcard("/proc/[0-9]*"), zombie?(pid), parent_is_ours?(pid), do: pid
+  end
+
+  defp parent_is_ours?(pid) do
+    with {:ok, stat} <- File.read("/proc/#{pid}/stat"),
+         [_state, parent | _] <- stat |> String.split(") ") |> List.last() |> String.split(),
+         {:ok, stat} <- File.read("/proc/#{parent}/stat"),
+         [_, grandparent | _] <- stat |> String.split(") ") |> List.last() |> String.split() do
+      System.pid() in [parent, grandparent]
+    else
+      _ -> false
+    end
+  end
+
+  def kill(os_pid, signal), do: {_, 0} = System.cmd("kill", ["-#{signal}", "#{os_pid}"])
+
+  @doc "How many file descriptors of this BEAM are shared memory of channels."
+  def memfds do
+    for fd <- File.ls!("/proc/self/fd"),
+        {:ok, target} <- [File.read_link("/proc/self/fd/#{fd}")],
+        String.starts_with?(target, "/memfd:typhon") do
+      fd
+    end
+    |> length()
+  end
+
+  @doc "Asks again and again. For what becomes true by the work of others; the bound only ends a test that has failed."
+  def eventually(fun, tries \\ 2_000) do
+    case fun.() do
+      falsy when falsy in [nil, false] ->
+        if tries == 0, do: flunk("it never became true")
+        Process.sleep(10)
+        eventually(fun, tries - 1)
+
+      value ->
+        value
+    end
+  end
+
+  @doc "No answer of a call, late or superfluous, may be in the mailbox."
+  def assert_mailbox_empty do
+    assert {:messages, []} = Process.info(self(), :messages)
+  end
+
+  @doc "The function runs in a process of its own, so that the test can wait for other things meanwhile."
+  def async(fun), do: Task.async(fun)
+end

@@ -1,0 +1,305 @@
+"""Functions for the tests of calls."""
+
+import os
+import sys
+import threading
+import time
+
+state = {}
+
+
+def echo(value):
+    return value
+
+
+def echo_all(*args, **kwargs):
+    return (args, kwargs)
+
+
+def type_of(value):
+    cls = type(value)
+    return cls.__name__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def repr_of(value):
+    return repr(value)
+
+
+def put(key, value):
+    state[key] = value
+    return None
+
+
+def get(key):
+    return state.get(key)
+
+
+def pid():
+    return os.getpid()
+
+
+def interpreter():
+    return (sys.executable, sys.prefix, sys.base_prefix)
+
+
+def environment(name):
+    return os.environ.get(name)
+
+
+def cwd():
+    return os.getcwd()
+
+
+def sys_path():
+    return sys.path
+
+
+def stdin_is_empty():
+    return sys.stdin.read()
+
+
+class Group:
+    class Inner:
+        @staticmethod
+        def twice(x):
+            return 2 * x
+
+
+class Counter:
+    """An object that Elixir holds a handle of."""
+
+    alive = 0
+
+    def __init__(self, start=0):
+        Counter.alive += 1
+        self.value = start
+
+    def __del__(self):
+        Counter.alive -= 1
+
+    def add(self, n=1):
+        self.value += n
+        return self.value
+
+    def myself(self):
+        return self
+
+
+def counters_alive():
+    import gc
+
+    gc.collect()
+    return Counter.alive
+
+
+def value_of(counter):
+    return counter.value
+
+
+def pair_of(counter):
+    return [counter, {"same": counter}]
+
+
+# --- failures ---
+
+
+class OwnError(Exception):
+    pass
+
+
+def fail(message):
+    raise OwnError(message)
+
+
+def fail_deep(depth):
+    if depth == 0:
+        return 1 / 0
+    return fail_deep(depth - 1)
+
+
+def fail_with_cause():
+    try:
+        {}["missing"]
+    except KeyError as error:
+        raise OwnError("outer") from error
+
+
+def fail_in_handler():
+    try:
+        {}["missing"]
+    except KeyError:
+        raise OwnError("outer")
+
+
+def fail_with_notes():
+    error = ValueError("noted")
+    error.add_note("first note")
+    error.add_note("second note")
+    raise error
+
+
+class Unprintable(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+def fail_unprintable():
+    raise Unprintable("x")
+
+
+def fail_group():
+    raise ExceptionGroup("several", [ValueError("a"), TypeError("b")])
+
+
+def exit_with(status):
+    raise SystemExit(status)
+
+
+def hard_exit(status):
+    print("about to leave", flush=True)
+    os._exit(status)
+
+
+def recurse():
+    return recurse()
+
+
+# --- time ---
+
+
+def sleep(seconds):
+    time.sleep(seconds)
+    return "slept"
+
+
+def sleep_and_note(seconds, key):
+    try:
+        time.sleep(seconds)
+        state[key] = "done"
+    except BaseException as error:
+        state[key] = type(error).__name__
+        raise
+
+
+def spin_python(seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+    return "spun"
+
+
+def ignore_cancel(seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            time.sleep(0.05)
+        except BaseException:
+            pass
+    return "ignored"
+
+
+def busy_c_loop():
+    """Holds the GIL in one C function for a very long time; no signal handler runs meanwhile."""
+    return sum(range(10**13))
+
+
+def backtrack():
+    import re
+
+    return re.match(r"(a+)+$", "a" * 64 + "b") is None
+
+
+def in_thread(seconds):
+    thread = threading.Thread(target=time.sleep, args=(seconds,), daemon=True)
+    thread.start()
+    return thread.is_alive()
+
+
+def fork_child(seconds):
+    """Starts a child that holds this worker's stdout open."""
+    import subprocess
+
+    return subprocess.Popen(["sleep", str(seconds)]).pid
+
+
+# --- output ---
+
+
+def say(text):
+    print(text)
+
+
+def say_partly(text):
+    sys.stdout.write(text)
+
+
+def complain(text):
+    print(text, file=sys.stderr)
+
+
+def shell(command):
+    return os.system(command)
+
+
+def c_printf(text):
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    libc.printf(b"%s\n", text.encode())
+    libc.fflush(None)
+
+
+def write_bytes(data):
+    sys.stdout.flush()
+    os.write(1, data)
+
+
+def chatter(count):
+    for i in range(count):
+        print(f"line {i}")
+
+
+def segfault():
+    import ctypes
+
+    ctypes.string_at(0)
+
+
+def say_from_thread(text):
+    thread = threading.Thread(target=print, args=(text,))
+    thread.start()
+    thread.join()
+
+
+# --- sizes ---
+
+
+def blob(size):
+    return bytes(size)
+
+
+def size_of(value):
+    return len(value)
+
+
+def checksum(value):
+    import zlib
+
+    return zlib.crc32(value if not isinstance(value, str) else value.encode())
+
+
+def numbers(count):
+    return list(range(count))
+
+
+def nested(depth):
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def atom(name):
+    import typhon
+
+    return typhon.Atom(name)

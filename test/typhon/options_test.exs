@@ -1,0 +1,129 @@
+defmodule Typhon.OptionsTest do
+  use ExUnit.Case, async: true
+
+  alias Typhon.Options
+
+  defp message(fun) do
+    assert_raise(ArgumentError, fun) |> Exception.message()
+  end
+
+  describe "start!/1" do
+    test "fills in the defaults" do
+      assert %{
+               name: nil,
+               isolation: :process,
+               workers: workers,
+               python: "python3",
+               python_path: [],
+               env: [],
+               cd: cd,
+               start_timeout: 30_000,
+               grace: 1_000,
+               stdio: :group_leader,
+               atoms: :existing,
+               spin: :auto,
+               ring_size: 1_048_576,
+               telemetry: true
+             } = Options.start!([])
+
+      assert workers == System.schedulers_online()
+      assert cd == File.cwd!()
+    end
+
+    test "expands python_path relative to cd" do
+      assert %{cd: "/usr", python_path: ["/usr/lib", "/opt"]} =
+               Options.start!(cd: "/usr", python_path: ["lib", "/opt"])
+    end
+
+    test "takes charlists where Erlang writes strings" do
+      assert %{python: "python3", cd: "/usr", python_path: ["/usr/lib"]} =
+               Options.start!(python: 'python3', cd: '/usr', python_path: ['lib'])
+    end
+
+    test "env may be a map or a list, with atoms and nil" do
+      assert %{env: [{"A", "1"}]} = Options.start!(env: %{"A" => "1"})
+      assert %{env: [{"A", "1"}, {"B", nil}, {"C", nil}]} = Options.start!(env: [A: "1", B: nil, C: false])
+    end
+
+    test "an unknown option names the nearest one and all there are" do
+      text = message(fn -> Options.start!(worker: 2) end)
+      assert text =~ "Typhon.start_link/1 has no option :worker, did you mean :workers? It takes :name, "
+      assert text =~ ":ring_size"
+    end
+
+    test "an unknown option that resembles none is not guessed at" do
+      text = message(fn -> Options.start!(zzz: 2) end)
+      assert text =~ "Typhon.start_link/1 has no option :zzz. It takes :name, "
+    end
+
+    test "each option says what it must be" do
+      for {options, expected} <- [
+            {[workers: 0], "workers: must be a positive integer, got 0"},
+            {[workers: 2..8], "workers: must be a positive integer, got 2..8"},
+            {[name: "py"], ~s|name: must be an atom, {:global, term} or {:via, module, term}, got "py"|},
+            {[python: nil],
+             "python: must be the name of a command, or the path of an interpreter or a virtualenv, got nil"},
+            {[python_path: "lib"], ~s|python_path: must be a list of directories, got "lib"|},
+            {[python_path: [1]], "python_path: must be a list of directories, got 1"},
+            {[env: 1], "env: must be a map or a list of {name, value}, got 1"},
+            {[env: ["A"]],
+             ~s|env: must hold {name, value} with a string or atom and a string (nil unsets the variable), got "A"|},
+            {[env: [{"A=B", "1"}]],
+             ~s|env: a name must not contain = and neither name nor value a NUL, got {"A=B", "1"}|},
+            {[cd: ""], ~s|cd: must be a directory, got ""|},
+            {[start_timeout: 0],
+             "start_timeout: must be a positive integer (milliseconds) or :infinity, got 0"},
+            {[grace: -1], "grace: must be a non-negative integer (milliseconds), got -1"},
+            {[stdio: :stdout],
+             "stdio: must be :group_leader, :logger, :discard or the pid of an I/O device, got :stdout"},
+            {[atoms: true], "atoms: must be :existing or :create, got true"},
+            {[spin: 1.5], "spin: must be :auto or a non-negative integer (microseconds), got 1.5"},
+            {[ring_size: 5_000],
+             "ring_size: must be a power of two from 4096 to 1073741824 (bytes), got 5000"},
+            {[telemetry: nil], "telemetry: must be true or false, got nil"},
+            {[isolation: :interpreter],
+             "isolation: :interpreter does not exist yet. Only isolation: :process (the default) does"},
+            {[isolation: :node],
+             "isolation: :node does not exist yet. Only isolation: :process (the default) does"},
+            {[isolation: :thread], "isolation: must be :process, got :thread"},
+            {[1], "the options of Typhon.start_link/1 must be a keyword list, got [1]"},
+            {%{}, "the options of Typhon.start_link/1 must be a keyword list, got %{}"}
+          ] do
+        assert message(fn -> Options.start!(options) end) == expected
+      end
+    end
+  end
+
+  describe "call!/1" do
+    test "fills in the defaults" do
+      assert Options.call!([]) == %{kwargs: %{}, timeout: 5_000}
+    end
+
+    test "kwargs may be a map or a keyword list, with atoms or strings" do
+      for kwargs <- [%{a: 1}, [a: 1], %{"a" => 1}, [{"a", 1}]] do
+        assert Options.call!(kwargs: kwargs).kwargs == %{"a" => 1}
+      end
+
+      assert Options.call!(kwargs: []).kwargs == %{}
+    end
+
+    test "says what is wrong" do
+      for {options, expected} <- [
+            {[timeout: -1],
+             "timeout: must be an integer from 0 to 4294967295 (milliseconds) or :infinity, got -1"},
+            {[timeout: nil],
+             "timeout: must be an integer from 0 to 4294967295 (milliseconds) or :infinity, got nil"},
+            {[kwargs: 1], "kwargs: must be a map or a keyword list, got 1"},
+            {[kwargs: [1]], "kwargs: must be a map or a keyword list, it has the element 1"},
+            {[kwargs: %{1 => 2}], "the names in kwargs: must be atoms or strings, got 1"},
+            {[kwargs: [a: 1, a: 2]], ~s|kwargs: names "a" twice|},
+            {[kwargs: Date.utc_today()],
+             "kwargs: must be a map or a keyword list, got #{inspect(Date.utc_today())}"},
+            {[timout: 1],
+             "Typhon.call/5 has no option :timout, did you mean :timeout? It takes :kwargs, :timeout"}
+          ] do
+        assert message(fn -> Options.call!(options) end) == expected
+      end
+    end
+  end
+end

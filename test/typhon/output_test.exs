@@ -1,0 +1,117 @@
+defmodule Typhon.Worker.OutputTest do
+  use ExUnit.Case, async: true
+
+  alias Typhon.Worker.Output
+
+  # An I/O device that answers when the test wants it to.
+  defp request do
+    assert_receive {:io_request, from, ref, {:put_chars, :unicode, chars}}
+    {fn -> send(from, {:io_reply, ref, :ok}) end, ref, chars}
+  end
+
+  defp lines(output, lines), do: Enum.reduce(lines, output, &Output.data(&2, {:eol, &1}))
+
+  describe "data/2" do
+    test "sends a line with its end" do
+      Output.new(self(), []) |> Output.data({:eol, "hällo"})
+      assert {_, _, "hällo\n"} = request()
+    end
+
+    test "puts a long line together" do
+      output = Output.new(self(), [])
+      output = Output.data(output, {:noeol, "one "})
+      refute_received {:io_request, _, _, _}
+      Output.data(output, {:eol, "two"})
+      assert {_, _, "one two\n"} = request()
+    end
+
+    test "passes a line without an end on in marked pieces" do
+      piece = String.duplicate("x", 524_288)
+      output = Output.new(self(), [])
+      output = Output.data(output, {:noeol, piece})
+      refute_received {:io_request, _, _, _}
+      output = Output.data(output, {:noeol, piece})
+      assert {_, _, chars} = request()
+      assert String.ends_with?(chars, " … (the line goes on)\n")
+      assert byte_size(chars) > 1_048_576
+      Output.data(output, {:eol, "end"})
+      assert {_, _, "end\n"} = request()
+    end
+
+    test "escapes bytes that are no characters" do
+      Output.new(self(), []) |> Output.data({:eol, <<"a", 0xFF, "é">>})
+      assert {_, _, "a\\xffé\n"} = request()
+    end
+
+    test "drops the carriage return of a terminal's line" do
+      Output.new(self(), []) |> Output.data({:eol, "a\r"})
+      assert {_, _, "a\n"} = request()
+    end
+
+    test "an unfinished line is one when the process ends" do
+      Output.new(self(), []) |> Output.data({:noeol, "half"}) |> Output.flush() |> Output.flush()
+      assert {_, _, "half\n"} = request()
+      refute_received {:io_request, _, _, _}
+    end
+  end
+
+  describe "a slow device" do
+    test "gets what collected meanwhile in one piece" do
+      output = Output.new(self(), []) |> lines(~w(1 2 3 4 5 6 7))
+
+      [{answer, ref, "1\n"} | _] = for _ <- 1..4, do: request()
+      refute_received {:io_request, _, _, _}
+
+      answer.()
+      output = Output.message(output, {:io_reply, ref, :ok})
+      assert {_, _, "5\n6\n7\n"} = request()
+      assert Output.message(output, {:io_reply, make_ref(), :ok}) == :unknown
+    end
+
+    test "does not make the worker's memory grow: lines beyond a bound are dropped and counted" do
+      line = String.duplicate("x", 100_000)
+      output = Output.new(self(), []) |> lines(List.duplicate(line, 20))
+      [{_, ref, _} | _] = for _ <- 1..4, do: request()
+      Output.message(output, {:io_reply, ref, :ok})
+      {_, _, chars} = request()
+      assert byte_size(chars) < 1_300_000
+      assert chars =~ "… 5 lines of Python's output were dropped: the I/O device is too slow"
+    end
+
+    test "drain/1 sends what is left" do
+      output = Output.new(self(), []) |> lines(~w(1 2 3 4 5))
+      for _ <- 1..4, do: request()
+      Output.drain(output)
+      assert {_, _, "5\n"} = request()
+    end
+  end
+
+  describe "a dead device" do
+    test "hands over to Logger, with what had collected" do
+      device = spawn(fn -> Process.sleep(:infinity) end)
+      output = Output.new(device, []) |> lines(~w(1 2 3 4 waited))
+      Process.exit(device, :kill)
+      assert_receive {:DOWN, _, :process, ^device, _} = down
+
+      log =
+        ExUnit.CaptureLog.capture_log(fn ->
+          output = Output.message(output, down)
+          assert output.target == :logger
+          lines(output, ["later"])
+        end)
+
+      assert log =~ "waited"
+      assert log =~ "later"
+    end
+  end
+
+  describe "tail/1" do
+    test "keeps the last 20 lines, shortened" do
+      output = Output.new(:discard, []) |> lines(Enum.map(1..30, &"line #{&1}"))
+      assert Output.tail(output) == Enum.map(11..30, &"line #{&1}")
+      output = lines(output, [String.duplicate("x", 5_000)])
+      assert String.length(List.last(Output.tail(output))) == 2_002
+      assert Output.tail(Output.reset(output)) == []
+    end
+  end
+end
