@@ -232,7 +232,7 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
     if (!kDirty) encoder.limit(kQuickTerms);
     const Status status = encoder.call(argv[3], argv[4], argv[5], argv[6]);
     if (status == Status::kDone) break;
-    if (status == Status::kNeedsEncoder) return atoms.encoder;
+    if (status == Status::kNeedsEncoder) return enif_make_tuple1(env, atoms.encoder);
     if (status == Status::kBadTerm) return cannot_encode(env, atoms, encoder.message());
     if (status == Status::kOtherChannel) {
       if (attempt > 0) return cannot_encode(env, atoms, "objects that live on different workers");

@@ -28,7 +28,7 @@ TermEncoder::~TermEncoder() {
 TermEncoder::Status TermEncoder::call(ERL_NIF_TERM module, ERL_NIF_TERM function, ERL_NIF_TERM args,
                                       ERL_NIF_TERM kwargs) noexcept {
   const bool done = writer_.version() && writer_.tuple_header(4) && name(module) && name(function) && walk(args) &&
-                    walk(kwargs);
+                    keywords(kwargs);
   if (done) return Status::kDone;
   return status_ == Status::kDone ? Status::kFull : status_;
 }
@@ -48,9 +48,27 @@ bool TermEncoder::name(ERL_NIF_TERM value) noexcept {
   return stop(Status::kBadTerm, "a module or function must be an atom or a string");
 }
 
+bool TermEncoder::keywords(ERL_NIF_TERM value) noexcept {
+  std::size_t size = 0;
+  if (!enif_get_map_size(env_, value, &size)) return stop(Status::kBadTerm, "kwargs must be a map");
+  Frame frame{.kind = Frame::Kind::kMap};
+  frame.names = true;
+  if (!writer_.map_header(size)) return false;
+  if (size == 0) return true;
+  if (!enif_map_iterator_create(env_, value, &frame.iterator, ERL_NIF_MAP_ITERATOR_FIRST)) {
+    return stop(Status::kBadTerm, "out of memory");
+  }
+  stack_.push_back(frame);
+  return drain(0);
+}
+
 bool TermEncoder::walk(ERL_NIF_TERM root) noexcept {
   const std::size_t base = stack_.size();
-  if (!term(root)) return false;
+  return term(root) && drain(base);
+}
+
+// Writes all that the containers above `base` still hold.
+bool TermEncoder::drain(std::size_t base) noexcept {
   while (stack_.size() > base) {
     Frame& frame = stack_.back();
     switch (frame.kind) {
@@ -102,7 +120,7 @@ bool TermEncoder::walk(ERL_NIF_TERM root) noexcept {
           enif_map_iterator_next(env_, &frame.iterator);
         } else {
           frame.at_value = true;
-          if (!term(key)) return false;
+          if (!(frame.names && enif_is_atom(env_, key) ? name(key) : term(key))) return false;
         }
         break;
       }

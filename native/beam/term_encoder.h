@@ -36,7 +36,7 @@ class TermEncoder {
   TermEncoder(const TermEncoder&) = delete;
   TermEncoder& operator=(const TermEncoder&) = delete;
 
-  // {Module, Function, Args, Kwargs}; atoms as module and function are written as strings.
+  // {Module, Function, Args, Kwargs}; atoms as module, function and names of keyword arguments are written as strings.
   Status call(ERL_NIF_TERM module, ERL_NIF_TERM function, ERL_NIF_TERM args, ERL_NIF_TERM kwargs) noexcept;
 
   // Stop after so many terms.
@@ -50,6 +50,7 @@ class TermEncoder {
   struct Frame {
     enum class Kind : std::uint8_t { kTuple, kList, kMap } kind;
     bool skip_struct_key = false;
+    bool names = false;             // of a map: atoms as keys are written as strings
     std::uint32_t count = 0;        // of a list: elements written
     std::uint32_t remaining = 0;    // of a tuple
     std::size_t header = 0;         // of a list: where its count belongs
@@ -61,9 +62,11 @@ class TermEncoder {
 
   bool name(ERL_NIF_TERM term) noexcept;
   bool walk(ERL_NIF_TERM root) noexcept;
+  bool drain(std::size_t base) noexcept;
   bool term(ERL_NIF_TERM value) noexcept;
   bool atom(ERL_NIF_TERM value) noexcept;
   bool foreign(ERL_NIF_TERM value) noexcept;
+  bool keywords(ERL_NIF_TERM value) noexcept;
   bool map(ERL_NIF_TERM value) noexcept;
   bool object(ERL_NIF_TERM value) noexcept;
   bool stop(Status status, const char* message = nullptr) noexcept {

@@ -574,7 +574,8 @@ void WorkerChannel::fail_broken(ErlNifEnv* caller_env, const char* what) noexcep
   const ERL_NIF_TERM term = enif_make_tuple2(reason.get(), state_.atoms.bad_frame, make_binary(reason.get(), what));
   close(nullptr, term);
   const ERL_NIF_TERM self = enif_make_resource(reason.get(), this);
-  enif_send(caller_env, &owner_, reason.get(), enif_make_tuple3(reason.get(), state_.atoms.typhon, self, term));
+  enif_send(caller_env, &owner_, reason.get(), enif_make_tuple3(reason.get(), state_.atoms.typhon, self,
+                             enif_make_tuple2(reason.get(), state_.atoms.broken, make_binary(reason.get(), what))));
 }
 
 // --- closing ---

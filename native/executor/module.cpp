@@ -1,4 +1,5 @@
-// typhon._native: assembles the extension module from the codec (native/python).
+// typhon._native: assembles the extension module from the codec (native/python) and the worker.
+#include "executor/worker.h"
 #include "python/module_state.h"
 
 namespace typhon::executor {
@@ -6,7 +7,10 @@ namespace {
 
 using python::ModuleSlot;
 
-int exec(PyObject* module) noexcept { return python::add_codec(module); }
+int exec(PyObject* module) noexcept {
+  const int added = python::add_codec(module);
+  return added == 0 ? add_worker(module) : added;
+}
 int traverse(PyObject* module, visitproc visit, void* arg) noexcept {
   return python::traverse_codec(module, visit, arg);
 }

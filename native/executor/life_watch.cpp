@@ -1,0 +1,109 @@
+#include "executor/life_watch.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+
+#include "channel/doorbell.h"
+
+namespace typhon::executor {
+
+Status LifeWatch::start() noexcept {
+  // Linux before 5.3 has no pidfd: the end of the control pipe says the same, as only the BEAM holds its other end.
+  beam_.reset(static_cast<int>(::syscall(SYS_pidfd_open, beam_pid_, 0)));
+  if (!beam_.valid() && errno == ESRCH) return Error{Code::kClosed, 0, "the BEAM has ended"};
+
+  pthread_attr_t attributes;
+  ::pthread_attr_init(&attributes);
+  ::pthread_attr_setstacksize(&attributes, 128 * 1024);
+  ::pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  // Signals are Python's: none may land on this thread.
+  sigset_t all;
+  sigset_t before;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  pthread_t thread{};
+  const int failed = ::pthread_create(&thread, &attributes, &LifeWatch::thread_main, this);
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  ::pthread_attr_destroy(&attributes);
+  if (failed != 0) return Error{Code::kSystem, 0, std::string("pthread_create: ") + std::strerror(failed)};
+  return Unit{};
+}
+
+void* LifeWatch::thread_main(void* self) noexcept {
+  ::pthread_setname_np(::pthread_self(), "typhon-life");
+  static_cast<LifeWatch*>(self)->watch();
+  return nullptr;
+}
+
+void LifeWatch::watch() noexcept {
+  for (;;) {
+    pollfd events[2] = {{control_.get(), POLLIN, 0}, {beam_.get(), POLLIN, 0}};
+    if (::poll(events, beam_.valid() ? 2 : 1, -1) < 0) {
+      if (errno == EINTR || errno == EAGAIN) continue;
+      break;
+    }
+    if (events[1].revents != 0) break;
+    if (events[0].revents != 0) read_commands();
+    if (!control_open_) break;
+  }
+  say_farewell();
+}
+
+void LifeWatch::read_commands() noexcept {
+  char bytes[256];
+  const ssize_t count = ::read(control_.get(), bytes, sizeof bytes);
+  if (count < 0 && (errno == EINTR || errno == EAGAIN)) return;
+  if (count <= 0) {
+    control_open_ = false;
+    return;
+  }
+  for (ssize_t i = 0; i < count; ++i) {
+    if (bytes[i] == '\n') {
+      obey(line_, line_length_);
+      line_length_ = 0;
+    } else if (line_length_ < sizeof line_) {
+      line_[line_length_++] = bytes[i];
+    }
+  }
+}
+
+void LifeWatch::obey(const char* line, std::size_t length) noexcept {
+  if (length < 2 || line[0] != 'C') return;
+  std::uint64_t id = 0;
+  const auto parsed = std::from_chars(line + 1, line + length, id);
+  if (parsed.ec == std::errc{} && parsed.ptr == line + length) interrupt(id);
+}
+
+void LifeWatch::interrupt(std::uint64_t id) noexcept {
+  if (id == 0 || header_.running.value.load(std::memory_order_acquire) != id) return;
+  cancel_id_.store(id, std::memory_order_release);
+  ::pthread_kill(main_thread_, cancel_signal());
+}
+
+bool LifeWatch::take_cancel(std::uint64_t running) noexcept {
+  std::uint64_t id = running;
+  return running != 0 && cancel_id_.compare_exchange_strong(id, 0, std::memory_order_acq_rel);
+}
+
+void LifeWatch::say_farewell() noexcept {
+  stop_.store(true, std::memory_order_seq_cst);
+  interrupt(header_.running.value.load(std::memory_order_acquire));
+  channel::wake_from(header_.worker_word.value, channel::kAsleep);
+  header_.reply_room.value.store(0, std::memory_order_seq_cst);
+  channel::futex_wake(header_.reply_room.value, 1);
+  timespec left{0, kFarewellMs * 1'000'000L};
+  while (::nanosleep(&left, &left) != 0 && errno == EINTR) {
+  }
+  // What this worker started goes with it, when it leads a group of its own (a Port's program does).
+  if (::getpgrp() == ::getpid()) ::kill(0, SIGKILL);
+  ::_exit(0);
+}
+
+}  // namespace typhon::executor

@@ -1,0 +1,63 @@
+// LifeWatch: the thread that ties a worker's life to the BEAM's.
+//
+// It polls two descriptors: the control pipe (the worker's former stdin) and a pidfd of the BEAM. When either says that
+// the BEAM is gone or wants no more of this worker, it asks the main thread to end and, if that does not happen within
+// kFarewellMs, kills the process group. It never takes the GIL, so a C loop that never lets go of it cannot keep the
+// worker alive. Over the same pipe come requests to interrupt a call: "C<id>\n".
+//
+// Owned by the Worker, for the life of the process; the thread is never joined. The atomics are its only shared state.
+#pragma once
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <atomic>
+#include <cstdint>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "channel/layout.h"
+
+namespace typhon::executor {
+
+// Wakes the main thread out of a blocking system call; its Python handler decides whether to raise.
+inline int cancel_signal() noexcept { return SIGRTMIN + 11; }
+
+class LifeWatch {
+ public:
+  // How long the main thread has for `finally` blocks, atexit handlers and flushing once the BEAM has let go.
+  static constexpr int kFarewellMs = 300;
+
+  LifeWatch(UniqueFd control, int beam_pid, channel::Header& header) noexcept
+      : control_(std::move(control)), beam_pid_(beam_pid), header_(header), main_thread_(::pthread_self()) {}
+  LifeWatch(const LifeWatch&) = delete;
+  LifeWatch& operator=(const LifeWatch&) = delete;
+
+  // From the main thread, once.
+  [[nodiscard]] Status start() noexcept;
+
+  [[nodiscard]] bool must_stop() const noexcept { return stop_.load(std::memory_order_acquire); }
+  // True once for each time that the request `running` is to be interrupted.
+  [[nodiscard]] bool take_cancel(std::uint64_t running) noexcept;
+
+ private:
+  static void* thread_main(void* self) noexcept;
+  void watch() noexcept;
+  void read_commands() noexcept;
+  void obey(const char* line, std::size_t length) noexcept;
+  [[noreturn]] void say_farewell() noexcept;
+  void interrupt(std::uint64_t id) noexcept;
+
+  UniqueFd control_;
+  UniqueFd beam_;
+  const int beam_pid_;
+  channel::Header& header_;
+  const pthread_t main_thread_;
+  std::atomic<bool> stop_{false};
+  std::atomic<std::uint64_t> cancel_id_{0};
+  char line_[64] = {};
+  std::size_t line_length_ = 0;
+  bool control_open_ = true;
+};
+
+}  // namespace typhon::executor

@@ -1,0 +1,73 @@
+// ReplySink: where a reply's body is written: straight into the reply ring while it is small, into a segment of the
+// reply arena when it grows.
+//
+// One thread. A segment that was not handed over by finish() is given back.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <utility>
+
+#include "channel/arena.h"
+#include "channel/layout.h"
+#include "etf/sink.h"
+
+namespace typhon::executor {
+
+class ReplySink final : public etf::Sink {
+ public:
+  static constexpr std::size_t kMaxInline = 16 * 1024;
+  // What has to be reserved in the ring for any reply.
+  static constexpr std::size_t kReserve = sizeof(channel::FrameHeader) + kMaxInline;
+
+  // `frame`: kReserve bytes of the ring.
+  ReplySink(std::uint8_t* frame, channel::ArenaOwner& arena) noexcept : frame_(frame), arena_(arena) {
+    data = frame_ + sizeof(channel::FrameHeader);
+    capacity = kMaxInline;
+  }
+  ~ReplySink() {
+    if (segment_) arena_.discard(*segment_);
+  }
+
+  bool grow(std::size_t at_least) noexcept override {
+    const std::size_t wanted = std::max({at_least, capacity * 2, kFirstSegment});
+    if (!segment_) {
+      arena_.reap();
+      segment_ = arena_.allocate(wanted);
+      if (!segment_) segment_ = arena_.allocate(at_least);
+      if (!segment_) return false;
+      std::memcpy(arena_.data(*segment_), data, size);
+    } else if (!arena_.grow(*segment_, size, wanted) && !arena_.grow(*segment_, size, at_least)) {
+      return false;
+    }
+    data = arena_.data(*segment_);
+    capacity = segment_->capacity;
+    return true;
+  }
+
+  // Completes the frame in the ring and gives its size; `header` without size and segment flag. The sink is done.
+  std::size_t finish(channel::FrameHeader header) noexcept {
+    std::size_t body = size;
+    if (segment_) {
+      arena_.shrink(*segment_, size);
+      const channel::SegmentRef ref{segment_->slot, segment_->offset, size};
+      std::memcpy(frame_ + sizeof header, &ref, sizeof ref);
+      body = sizeof ref;
+      header.flags |= channel::kInSegment;
+      segment_.reset();
+    }
+    header.size = static_cast<std::uint32_t>(sizeof header + body);
+    std::memcpy(frame_, &header, sizeof header);
+    return header.size;
+  }
+
+ private:
+  static constexpr std::size_t kFirstSegment = 64 * 1024;
+
+  std::uint8_t* frame_;
+  channel::ArenaOwner& arena_;
+  std::optional<channel::Segment> segment_;
+};
+
+}  // namespace typhon::executor

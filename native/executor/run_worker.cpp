@@ -1,0 +1,89 @@
+// run_worker(beam_pid, fd, control_fd, greeting): the door from typhon._worker to the Worker.
+
+#include <fcntl.h>
+#include <sys/prctl.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <string>
+
+#include "executor/worker.h"
+
+namespace typhon::executor {
+namespace {
+
+using python::ModuleState;
+using python::PyRef;
+
+constexpr const char* kWorkerCapsule = "typhon.worker";
+
+PyObject* handle_cancel(PyObject* capsule, PyObject*) noexcept {
+  auto* worker = static_cast<Worker*>(PyCapsule_GetPointer(capsule, kWorkerCapsule));
+  if (!worker || worker->raise_if_cancelled()) return nullptr;
+  Py_RETURN_NONE;
+}
+
+PyMethodDef handle_cancel_method = {"typhon_cancel", handle_cancel, METH_VARARGS, nullptr};
+
+// _signal rather than signal: the latter's import costs a worker's start a millisecond.
+bool install_cancel_handler(Worker* worker) noexcept {
+  const PyRef capsule = PyRef::steal(PyCapsule_New(worker, kWorkerCapsule, nullptr));
+  const PyRef handler = capsule ? PyRef::steal(PyCFunction_NewEx(&handle_cancel_method, capsule.get(), nullptr)) : PyRef();
+  const PyRef module = handler ? PyRef::steal(PyImport_ImportModule("_signal")) : PyRef();
+  return module && PyRef::steal(PyObject_CallMethod(module.get(), "signal", "iO", cancel_signal(), handler.get()));
+}
+
+// The BEAM's memfd, through /proc: same user, so it may be opened, and nothing has to be passed.
+Result<std::unique_ptr<channel::Region>> attach(int beam_pid, int fd) {
+  const std::string path = "/proc/" + std::to_string(beam_pid) + "/fd/" + std::to_string(fd);
+  UniqueFd memory(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  if (!memory.valid()) {
+    return Error{Code::kSystem, 0,
+                 "the channel's memory cannot be opened (" + path + ": " + std::strerror(errno) +
+                     "): does the worker run as another user than the BEAM?"};
+  }
+  return channel::Region::attach(std::move(memory));
+}
+
+PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
+  int beam_pid = 0;
+  int fd = 0;
+  int control = 0;
+  PyObject* greeting = nullptr;
+  if (!PyArg_ParseTuple(args, "iiiO", &beam_pid, &fd, &control, &greeting)) return nullptr;
+  try {
+    UniqueFd control_fd(control);
+    // C code's printf must arrive line by line, too: a pipe would be buffered by the block.
+    std::setvbuf(stdout, nullptr, _IOLBF, 0);
+    auto region = attach(beam_pid, fd);
+    if (!region.ok()) {
+      PyErr_SetString(PyExc_OSError, region.error().message.c_str());
+      return nullptr;
+    }
+    region.value()->close_fd();
+    // For the rest of the process: threads and views of large arguments refer to it to the very end.
+    auto* worker = new Worker(ModuleState::of(module), std::move(region).value(), std::move(control_fd), beam_pid);
+    if (!install_cancel_handler(worker)) return nullptr;
+    const int code = worker->run(module, greeting);
+    return code < 0 ? nullptr : PyLong_FromLong(code);
+  } catch (const std::bad_alloc&) {
+    return PyErr_NoMemory();
+  }
+}
+
+PyMethodDef run_worker_method = {"run_worker", run_worker, METH_VARARGS,
+                                 "run_worker(beam_pid, fd, control_fd, greeting) -> exit code\n\n"
+                                 "Serves the channel until the BEAM lets go of it. For typhon._worker alone."};
+
+}  // namespace
+
+int add_worker(PyObject* module) noexcept {
+  const PyRef name = PyRef::steal(PyModule_GetNameObject(module));
+  PyRef function = name ? PyRef::steal(PyCFunction_NewEx(&run_worker_method, module, name.get())) : PyRef();
+  return function ? PyModule_AddObjectRef(module, "run_worker", function.get()) : -1;
+}
+
+}  // namespace typhon::executor

@@ -1,0 +1,104 @@
+"""Exceptions as terms for the BEAM. Imported when the first one has to cross.
+
+The term is specified in docs/internals.md (`wire_error`):
+{:exception, type, message, frames, notes, cause, text}.
+"""
+
+import sys
+import traceback
+
+from typhon._native import Atom
+
+_EXCEPTION = Atom("exception")
+_CAUSE = Atom("cause")
+_CONTEXT = Atom("context")
+
+# A chain of causes longer than this is cut: the text still shows all of it that Python prints.
+_MAX_CHAIN = 32
+_MAX_FRAMES = 200
+_MAX_TEXT = 256 * 1024
+
+
+def describe(error, _depth=0):
+    """The wire form of `error`, an exception with its traceback. Never raises."""
+    return (
+        _EXCEPTION,
+        _type_name(type(error)),
+        _message(error),
+        _frames(error.__traceback__),
+        _notes(error),
+        _cause(error, _depth),
+        _text(error) if _depth == 0 else "",
+    )
+
+
+def report(error):
+    """Write what a cast raised to stderr, as Python does for a thread."""
+    sys.stderr.write("Exception in a cast:\n" + _text(error))
+    sys.stderr.flush()
+
+
+def _type_name(kind):
+    module = getattr(kind, "__module__", "builtins")
+    name = getattr(kind, "__qualname__", kind.__name__)
+    return _clean(name if module in ("builtins", "__main__") else f"{module}.{name}")
+
+
+def _message(error):
+    try:
+        return _clean(str(error))
+    except BaseException as second:
+        return f"<{_type_name(type(error))}.__str__ raised {_type_name(type(second))}>"
+
+
+def _frames(tb):
+    try:
+        # Outermost first; of a very deep stack the two ends say most.
+        frames = [
+            (_clean(frame.filename), frame.lineno or 0, _clean(frame.name), _clean(frame.line or ""))
+            for frame in traceback.StackSummary.extract(_walk(tb), lookup_lines=True)
+        ]
+    except BaseException:
+        return []
+    if len(frames) > _MAX_FRAMES:
+        half = _MAX_FRAMES // 2
+        frames = frames[:half] + frames[-half:]
+    return frames
+
+
+def _walk(tb):
+    """(frame, line) of the last `_MAX_FRAMES` and the first ones, without keeping a recursion's thousands."""
+    entries = list(traceback.walk_tb(tb))
+    if len(entries) > 2 * _MAX_FRAMES:
+        entries = entries[:_MAX_FRAMES] + entries[-_MAX_FRAMES:]
+    return entries
+
+
+def _notes(error):
+    notes = getattr(error, "__notes__", None)
+    if not isinstance(notes, (list, tuple)):
+        return []
+    return [_clean(note) for note in notes if isinstance(note, str)]
+
+
+def _cause(error, depth):
+    if depth >= _MAX_CHAIN:
+        return None
+    if error.__cause__ is not None:
+        return (_CAUSE, describe(error.__cause__, depth + 1))
+    if error.__context__ is not None and not error.__suppress_context__:
+        return (_CONTEXT, describe(error.__context__, depth + 1))
+    return None
+
+
+def _text(error):
+    try:
+        text = "".join(traceback.format_exception(error))
+    except BaseException:
+        text = f"{_type_name(type(error))}: {_message(error)}\n"
+    return _clean(text[:_MAX_TEXT])
+
+
+def _clean(text):
+    """A plain str that is valid UTF-8, whatever `text` was."""
+    return str(text).encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,56 @@
+"""The worker process: what `python -c "<bootstrap>" <package> <beam pid> <fd> [path ...]` runs.
+
+docs/internals.md ("The worker process") is the contract. Everything imported here is paid for at each worker's start, so
+nothing is that the interpreter has not loaded already.
+"""
+
+import os
+import sys
+
+NATIVE_LOAD_FAILED = 97
+ATTACH_FAILED = 98
+
+
+def main() -> int:
+    """Serve the channel named on the command line; the exit code of the process."""
+    beam_pid, fd = int(sys.argv[2]), int(sys.argv[3])
+    sys.path[1:1] = sys.argv[4:]
+    del sys.argv[1:]
+    control = _take_over_stdin()
+    _set_up_output()
+    try:
+        from typhon import _native
+    except ImportError as error:
+        print(f"typhon: the native module cannot be loaded: {error}")
+        return NATIVE_LOAD_FAILED
+    greeting = {
+        "version": sys.version.split()[0],
+        "implementation": sys.implementation.name,
+        "executable": sys.executable or "",
+        "prefix": sys.prefix,
+        "os_pid": os.getpid(),
+    }
+    try:
+        return _native.run_worker(beam_pid, fd, control, greeting)
+    except OSError as error:
+        print(f"typhon: {error}")
+        return ATTACH_FAILED
+    except KeyboardInterrupt:
+        return 130
+
+
+def _take_over_stdin() -> int:
+    """stdin is the control pipe: move it out of the reach of user code and of children, which get /dev/null."""
+    control = os.dup(0)
+    os.set_inheritable(control, False)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    return control
+
+
+def _set_up_output() -> None:
+    """stdout and stderr are one pipe: line by line, and never an error for a character."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
