@@ -458,6 +458,19 @@ class Driver {
         }
         return new_atom(start, text, out);
       }
+      case kSmallTuple:
+      case kLargeTuple:
+      case kMap:
+      case kList: {
+        const Step did = open_any(start, out);
+        p = next_;
+        return did;
+      }
+      case kSmallBig: {
+        const Step did = small_big(start, out);
+        p = next_;
+        return did;
+      }
       default: {
         const Step did = rare(start, out);
         p = next_;
@@ -486,21 +499,30 @@ class Driver {
     return Step::kValue;
   }
 
+  // Time stamps, ids and the like are beyond 32 bits and within 64. Sets next_.
+  [[gnu::noinline]] Step small_big(const std::uint8_t* start, Value& out) noexcept {
+    if (end_ - start >= 3 + 8) {
+      const unsigned size = start[1];
+      if (size - 1 < 8) {
+        // Those of the 8 bytes that lie beyond the magnitude are masked out.
+        const std::uint64_t loaded = byte_swap(load_big<std::uint64_t>(start + 3));
+        const std::uint64_t magnitude = loaded & (UINT64_MAX >> (64 - 8 * size));
+        if (magnitude >> 63 == 0) {
+          next_ = start + 3 + size;
+          const auto value = static_cast<std::int64_t>(magnitude);
+          if (builder_.integer(start[2] != 0 ? -value : value, out)) return Step::kValue;
+          return step_failed(fail_host(start));
+        }
+      }
+    }
+    return rare(start, out);
+  }
+
   // Everything but the commonest leaves. Sets next_.
   [[gnu::noinline]] Step rare(const std::uint8_t* start, Value& out) noexcept {
     Scan scan{start, end_};
     bool built = false;
     switch (start[0]) {
-      case kSmallTuple:
-        if (end_ - start < 2) return step_failed(fail_truncated(start));
-        return open(start, 2, start[1], Kind::kTuple, out);
-      case kLargeTuple:
-        if (end_ - start < 5) return step_failed(fail_truncated(start));
-        return open(start, 5, load_big<std::uint32_t>(start + 1), Kind::kTuple, out);
-      case kMap:
-        if (end_ - start < 5) return step_failed(fail_truncated(start));
-        return open(start, 5, load_big<std::uint32_t>(start + 1), Kind::kMap, out);
-      case kList: return open_list(start, out);
       case kNil:
         next_ = start + 1;
         built = builder_.nil(out);
@@ -624,6 +646,17 @@ class Driver {
     if (left >= owed && left - owed >= children) [[likely]]
       return true;
     return fail(Code::kTruncated, start, "a byte at least for each element that the open containers claim");
+  }
+
+  // Any container, by its tag. Sets next_.
+  [[gnu::noinline]] Step open_any(const std::uint8_t* start, Value& out) noexcept {
+    if (start[0] == kSmallTuple) {
+      if (end_ - start < 2) return step_failed(fail_truncated(start));
+      return open(start, 2, start[1], Kind::kTuple, out);
+    }
+    if (start[0] == kList) return open_list(start, out);
+    if (end_ - start < 5) return step_failed(fail_truncated(start));
+    return open(start, 5, load_big<std::uint32_t>(start + 1), start[0] == kMap ? Kind::kMap : Kind::kTuple, out);
   }
 
   Step open_list(const std::uint8_t* start, Value& out) noexcept {
