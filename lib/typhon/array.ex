@@ -78,12 +78,7 @@ defmodule Typhon.Array do
         for element <- flat, into: <<>>, do: pack(kind, bytes, element)
       end
 
-    if byte_size(data) != count * bytes do
-      raise ArgumentError,
-            "an array of the shape #{inspect(shape)} and the dtype #{name} has #{count * bytes} bytes, " <>
-              "got #{byte_size(data)}"
-    end
-
+    size!(data, shape, name, count * bytes)
     %__MODULE__{shape: shape, dtype: name, data: data}
   end
 
@@ -97,7 +92,8 @@ defmodule Typhon.Array do
   """
   @spec to_list(t) :: [term] | number_like
   def to_list(%__MODULE__{shape: shape, dtype: dtype, data: data}) do
-    {_, _, _, kind, bytes} = type!(dtype)
+    {name, _, _, kind, bytes} = type!(dtype)
+    size!(data, shape, name, count!(shape) * bytes)
 
     case Tuple.to_list(shape) do
       [] -> unpack(kind, bytes, data)
@@ -178,6 +174,13 @@ defmodule Typhon.Array do
         raise ArgumentError,
               "a shape is a tuple of sizes, got #{inspect(shape)}"
     end)
+  end
+
+  defp size!(data, _shape, _name, bytes) when byte_size(data) == bytes, do: :ok
+
+  defp size!(data, shape, name, bytes) do
+    raise ArgumentError,
+          "an array of the shape #{inspect(shape)} and the dtype #{name} has #{bytes} bytes, got #{byte_size(data)}"
   end
 
   defp pack(:float, bytes, element) when is_number(element),

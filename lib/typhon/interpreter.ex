@@ -49,7 +49,8 @@ defmodule Typhon.Interpreter do
 
     cond do
       File.dir?(path) and String.contains?(python, "/") -> inside
-      File.dir?(path) -> [{:command, python} | inside]
+      # "env" is a usual name of a virtualenv, and a command: the directory that is a virtualenv is meant.
+      File.dir?(path) -> inside ++ [{:command, python}]
       String.contains?(python, "/") -> [{:file, path}]
       true -> [{:command, python}]
     end

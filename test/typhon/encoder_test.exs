@@ -73,13 +73,11 @@ defmodule Typhon.EncoderTest do
     end
 
     test "names places in kwargs, sets, keys and atoms" do
-      assert {:error, %EncodeError{path: ~s|kwargs["w"][2]|}} =
-               Walk.prepare([], %{"w" => {1, 2, %Plain{}}})
+      assert {:error, %EncodeError{path: ~s|kwargs["w"][2]|}} = Walk.prepare([], %{"w" => {1, 2, %Plain{}}})
 
       assert {:error, %EncodeError{path: "args[0][:a]"}} = Walk.prepare([%{a: %Plain{}}], %{})
 
-      assert {:error, %EncodeError{path: "args[0] (key " <> _}} =
-               Walk.prepare([%{%Plain{} => 1}], %{})
+      assert {:error, %EncodeError{path: "args[0] (key " <> _}} = Walk.prepare([%{%Plain{} => 1}], %{})
 
       assert {:error, %EncodeError{path: "args[0] (element " <> _}} =
                Walk.prepare([MapSet.new([%Plain{}])], %{})
