@@ -6,14 +6,19 @@
 namespace typhon::python {
 namespace {
 
-PyObject* not_yet(PyObject*, PyObject*) noexcept {
+PyObject* encode_function(PyObject*, PyObject*) noexcept {
   PyErr_SetString(PyExc_NotImplementedError, "being written");
   return nullptr;
 }
+PyObject* decode_function(PyObject* module, PyObject* data) noexcept {
+  char* bytes; Py_ssize_t size;
+  if (PyBytes_AsStringAndSize(data, &bytes, &size)) return nullptr;
+  return decode(ModuleState::of(module), {reinterpret_cast<const std::uint8_t*>(bytes), static_cast<std::size_t>(size)}, {.buffer_owner = data});
+}
 
 PyMethodDef functions[] = {
-    {"encode", not_yet, METH_O, nullptr},
-    {"decode", not_yet, METH_O, nullptr},
+    {"encode", encode_function, METH_O, nullptr},
+    {"decode", decode_function, METH_O, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -21,11 +26,7 @@ PyMethodDef functions[] = {
 
 PyMethodDef* codec_functions() noexcept { return functions; }
 
-PyObject* decode(ModuleState&, std::span<const std::uint8_t>, const DecodeOptions&) noexcept {
-  return not_yet(nullptr, nullptr);
-}
 bool encode(ModuleState&, PyObject*, etf::Sink&, const EncodeOptions&) noexcept {
-  not_yet(nullptr, nullptr);
   return false;
 }
 bool encode_term(ModuleState& state, PyObject* object, etf::Sink& sink, const EncodeOptions& options) noexcept {

@@ -1,0 +1,222 @@
+// Builder: makes Python objects of what etf::decode reads.
+//
+// Lists and tuples are made at their full size and filled in place. The keys and values of maps are collected on a
+// stack of the builder's own until the map is complete: only then is it known whether it is a dict or a struct (the
+// key __struct__ may come last), and keys that are different terms but one key in Python are still all at hand.
+//
+// What the next term is for decides how it is made: binaries as keys are looked up in a cache, the field `data` of
+// some structs becomes bytes and not text. That is the builder's mode: set before each part of a map, kept by
+// containers while something inside them is read. (Everything is noexcept and inline: this is the inner loop.)
+#pragma once
+
+#include "python/cpython.h"
+#include "python/big_integer.h"
+#include "python/decode_context.h"
+#include "python/identifier.h"
+#include "python/structs_in.h"
+#include "python/values.h"
+
+#include "etf/decode.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace typhon::python {
+
+class Builder {
+ public:
+  using Value = PyObject*;  // owned
+
+  enum class Mode : std::uint8_t {
+    kElement,     // of a list or tuple, or the whole term
+    kKey,         // of a map
+    kValue,       // of a map
+    kStructName,  // the value of __struct__
+    kBytes,       // a binary here is bytes
+    kView,        // a binary here is a memoryview
+    kSetMap,      // a map here is the inside of a MapSet: make a set of its keys
+    kSetValue,    // the value of such a key: of no interest
+    kNoText,      // the value of a map, just read: bytes because it was not UTF-8, which only a struct may excuse
+  };
+  enum class Shape : std::uint8_t { kList, kTuple, kMap, kSet };
+
+  struct Container {
+    union {
+      PyObject* object = nullptr;  // list, tuple: owned
+      std::size_t base;            // map, set: where its keys and values start on the stack
+    };
+    Shape shape = Shape::kList;
+    Mode outer = Mode::kElement;  // to go back to
+    Struct kind = Struct::kNone;
+    bool has_no_text = false;  // the last of no_text_ is of this map
+  };
+
+  explicit Builder(DecodeContext& context) noexcept : context_(context), state_(context.state) {}
+  Builder(const Builder&) = delete;
+  Builder& operator=(const Builder&) = delete;
+  ~Builder() {
+    if (stack_ != inline_stack_) PyMem_Free(stack_);
+  }
+
+  // --- leaves ---
+
+  bool integer(std::int64_t value, Value& out) noexcept { return (out = state_.small_ints.get(value)) != nullptr; }
+  bool big(bool negative, etf::Bytes magnitude, Value& out) noexcept {
+    return (out = make_big_integer(state_, negative, magnitude)) != nullptr;
+  }
+  bool floating(double value, Value& out) noexcept { return (out = PyFloat_FromDouble(value)) != nullptr; }
+  bool find_atom(std::string_view text, Value& out) noexcept {
+    if (text.size() - 3 <= 2) {  // 3 to 5
+      if (text == "nil") return give(Py_None, out);
+      if (text == "true") return give(Py_True, out);
+      if (text == "false") return give(Py_False, out);
+    }
+    return (out = state_.atoms.find(reinterpret_cast<const std::uint8_t*>(text.data()), text.size())) != nullptr;
+  }
+  bool atom(std::string_view text, Value& out) noexcept { return (out = state_.atoms.get(text)) != nullptr; }
+  bool binary(etf::Bytes bytes, Value& out) noexcept {
+    if (mode_ == Mode::kKey) {
+      out = state_.keys.get(bytes.data(), bytes.size());
+    } else if (mode_ <= Mode::kStructName) [[likely]] {
+      out = PyUnicode_DecodeUTF8(reinterpret_cast<const char*>(bytes.data()), static_cast<Py_ssize_t>(bytes.size()),
+                                 nullptr);
+    } else {
+      return special_binary(bytes, out);
+    }
+    return out != nullptr || not_text(bytes, out);
+  }
+  bool bits(etf::Bytes bytes, unsigned last, Value& out) noexcept {
+    return (out = make_bit_string(state_, bytes, last)) != nullptr;
+  }
+  bool nil(Value& out) noexcept {
+    if (mode_ == Mode::kSetValue) return give(Py_None, out);
+    return (out = PyList_New(0)) != nullptr;
+  }
+  bool string(etf::Bytes bytes, Value& out) noexcept;
+  bool pid(const etf::PidView& view, Value& out) noexcept { return (out = make_pid(state_, view)) != nullptr; }
+  bool port(const etf::PortView& view, Value& out) noexcept { return (out = make_port(state_, view)) != nullptr; }
+  bool reference(const etf::ReferenceView& view, Value& out) noexcept {
+    return (out = make_reference(state_, view)) != nullptr;
+  }
+  bool exported_fun(const etf::ExportView& view, Value& out) noexcept {
+    return (out = make_export(state_, view)) != nullptr;
+  }
+  bool fun(const etf::FunView& view, Value& out) noexcept { return (out = make_fun(state_, view)) != nullptr; }
+  bool local(const etf::LocalView&, Value&) noexcept {
+    context_.refuse("a term in the private format of another program (LOCAL_EXT)");
+    return false;
+  }
+
+  // --- containers ---
+
+  bool open_tuple(std::uint32_t n, Container& c) noexcept {
+    c.object = PyTuple_New(static_cast<Py_ssize_t>(n));
+    return enter(c, Shape::kTuple);
+  }
+  bool open_list(std::uint32_t n, Container& c) noexcept {
+    c.object = PyList_New(static_cast<Py_ssize_t>(n));
+    return enter(c, Shape::kList);
+  }
+  bool open_map(std::uint32_t n, Container& c) noexcept {
+    c.base = top_;
+    c.shape = mode_ == Mode::kSetMap ? Shape::kSet : Shape::kMap;
+    c.outer = mode_;
+    mode_ = Mode::kKey;
+    return capacity_ - top_ >= std::size_t{n} * 2 || reserve(std::size_t{n} * 2);
+  }
+  bool extend_list(Container& c, std::uint32_t more) noexcept {
+    for (; more > 0; --more) {
+      if (PyList_Append(c.object, Py_None) != 0) return false;
+    }
+    return true;
+  }
+  bool element(Container& c, std::uint32_t index, Value&& value) noexcept {
+    return c.shape == Shape::kList ? PyList_SetItem(c.object, static_cast<Py_ssize_t>(index), value) == 0
+                                   : PyTuple_SetItem(c.object, static_cast<Py_ssize_t>(index), value) == 0;
+  }
+  bool map_key(Container& c, std::uint32_t, Value&& key) noexcept {
+    stack_[top_++] = key;
+    mode_ = Mode::kValue;
+    if (key == state_.known(Known::kStruct) || c.kind != Struct::kNone || c.shape == Shape::kSet) [[unlikely]] {
+      mode_ = mode_for(c, key);
+    }
+    return true;
+  }
+  bool map_value(Container& c, std::uint32_t, Value&& value) noexcept {
+    if (mode_ == Mode::kValue) [[likely]] {
+      stack_[top_++] = value;
+      mode_ = Mode::kKey;
+      return true;
+    }
+    return special_value(c, value);
+  }
+  bool close(Container& c, Value& out) noexcept {
+    mode_ = c.outer;
+    if (c.shape <= Shape::kTuple) {
+      out = c.object;
+      return true;
+    }
+    if (c.shape == Shape::kMap && c.kind == Struct::kNone && !c.has_no_text) [[likely]] return close_dict(c, out);
+    return close_special(c, out);
+  }
+  bool close_improper(Container& c, Value&& tail, Value& out) noexcept;
+  void abandon(Container& c) noexcept {
+    if (c.shape <= Shape::kTuple) {
+      python::drop(c.object);
+    } else {
+      release_from(c.base);
+    }
+  }
+  void drop(Value& value) noexcept { python::drop(value); }
+
+  // Sets the Python exception: the path is only known now.
+  void failed(const etf::Outcome&, std::span<const etf::Frame<Builder>>) noexcept;
+
+ private:
+  static bool give(PyObject* object, Value& out) noexcept {
+    out = take(object);
+    return true;
+  }
+  bool enter(Container& c, Shape shape) noexcept {
+    c.shape = shape;
+    c.outer = mode_;
+    mode_ = Mode::kElement;
+    return c.object != nullptr;
+  }
+  // Drops everything on the stack from `base` on.
+  void release_from(std::size_t base) noexcept {
+    while (top_ > base) python::drop(stack_[--top_]);
+  }
+  bool reserve(std::size_t more) noexcept;
+  bool special_binary(etf::Bytes, Value&) noexcept;
+  bool not_text(etf::Bytes, Value&) noexcept;
+  Mode mode_for(Container&, PyBorrowed key) noexcept;
+  bool special_value(Container&, Value) noexcept;
+  bool close_dict(Container&, Value& out) noexcept;
+  bool close_set(Container&, Value& out) noexcept;
+  bool close_special(Container&, Value& out) noexcept;
+  bool refuse_key(PyBorrowed key, const char* of) noexcept;
+  bool refuse_equal_keys(std::span<PyObject* const> keys, std::size_t stride, const char* of) noexcept;
+  void refuse_not_text(etf::Bytes) noexcept;
+  void raise(const etf::Outcome&, std::span<const etf::Frame<Builder>>);
+
+  struct NoText {
+    std::size_t key;  // on the stack
+    etf::Bytes bytes;
+  };
+  static constexpr std::size_t kInlineStack = 128;
+
+  DecodeContext& context_;
+  ModuleState& state_;
+  Mode mode_ = Mode::kElement;
+  PyObject** stack_ = inline_stack_;  // owns the first top_
+  std::size_t top_ = 0;
+  std::size_t capacity_ = kInlineStack;
+  std::vector<NoText> no_text_;
+  PyObject* inline_stack_[kInlineStack];
+};
+
+}  // namespace typhon::python

@@ -1,0 +1,39 @@
+// Elixir structs that have a Python type of their own.
+#pragma once
+
+#include "python/cpython.h"
+#include "python/ref.h"
+
+#include <cstdint>
+#include <span>
+
+namespace typhon::python {
+
+class DecodeContext;
+struct ModuleState;
+
+enum class Struct : std::uint8_t {
+  kNone,     // a plain map
+  kUnknown,  // a struct without a Python type: a dict with Atom keys
+  kBytes,
+  kBuffer,
+  kArray,
+  kObject,
+  kDate,
+  kTime,
+  kNaiveDateTime,
+  kDateTime,
+  kMapSet,
+  kDecimal,
+  kRange,
+};
+
+// Which struct the value of the key __struct__ names.
+Struct struct_named(const ModuleState&, PyBorrowed name) noexcept;
+
+// Makes the object from the struct's keys and values, in turns; `kind` is neither kNone nor kUnknown. The value of
+// `data` in Bytes, Buffer and Array is bytes, a memoryview, or a str (then its UTF-8 form is meant).
+// New reference, or nullptr: the context knows why, or an exception is set.
+PyObject* make_struct(DecodeContext&, Struct kind, std::span<PyObject* const> pairs) noexcept;
+
+}  // namespace typhon::python
