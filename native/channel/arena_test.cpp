@@ -419,8 +419,7 @@ TEST(ChannelArenaTrim, NextPassTakesWhatWasFreedBehindTheCursor) {
   EXPECT_LE(bytes_behind(*region), kMiB / 2);
 }
 
-// --- A peer that writes what it likes
-// -------------------------------------------------------------------------
+// --- A peer that writes what it likes ---
 
 TEST_F(ChannelArena, ViewRefusesWhatDoesNotLieInside) {
   const std::uint64_t size = region->arena_size();

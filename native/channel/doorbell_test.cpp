@@ -103,8 +103,7 @@ TEST(ChannelDoorbell, ClockDoesNotGoBack) {
   }
 }
 
-// --- No wake-up is lost
-// ---------------------------------------------------------------------------------------
+// --- No wake-up is lost ---
 //
 // These tests have no clock: a lost wake-up makes them hang, and ctest ends them.
 
@@ -266,155 +265,163 @@ INSTANTIATE_TEST_SUITE_P(Rounds, ChannelPingPong,
                                   (p.spin == Spin::kNever ? "Sleeping" : "Spinning");
                          });
 
-// --- The whole protocol: callers, a reader and a worker
-// -------------------------------------------------------
+// --- The whole protocol: callers, a reader and a worker ---
 //
-// As docs/protocol.md has it and protocol_test.cpp proves it for a few steps; here for a million calls by
-// real threads, with a real futex underneath. The callers and the reader are one process, the worker another
-// or a thread.
+// As docs/protocol.md has it and protocol_test.cpp proves it for a few steps; here for 160,000 calls by real
+// threads, with a real futex underneath. The callers and the reader are one process, the worker another or a
+// thread.
 
-int run() {
-  std::thread reader([this] { read(); });
-  std::vector<std::thread> callers;
-  for (std::uint32_t i = 0; i < answers_.size(); ++i) callers.emplace_back([this, i] { call_often(i); });
-  for (std::thread& caller : callers) caller.join();
-  stop_.store(true);
-  wake_reader();
-  reader.join();
-  submit(0, ~std::uint64_t{0} - 1);  // the worker's end
-  return wrong_.load();
-}
+class Beam {
+ public:
+  Beam(const Region& region, std::uint32_t callers, std::uint64_t calls)
+      : header_(region.header()),
+        requests_(request_producer(region)),
+        replies_(reply_consumer(region)),
+        answers_(callers),
+        calls_(calls) {}
 
-private:
-struct Answer {
-  std::mutex mutex;
-  std::condition_variable came;
-  std::uint64_t value = 0;
-};
+  int run() {
+    std::thread reader([this] { read(); });
+    std::vector<std::thread> callers;
+    for (std::uint32_t i = 0; i < answers_.size(); ++i) callers.emplace_back([this, i] { call_often(i); });
+    for (std::thread& caller : callers) caller.join();
+    stop_.store(true);
+    wake_reader();
+    reader.join();
+    submit(0, ~std::uint64_t{0} - 1);  // the worker's end
+    return wrong_.load();
+  }
 
-void call_often(std::uint32_t self) {
-  Random random(self + 100);
-  Answer& mine = answers_[self];
-  for (std::uint64_t n = 1; n <= calls_; ++n) {
-    const std::uint64_t id = n * 64 + self;
-    // Take the reply ring before the request is pushed, so that the answer needs no wake-up.
-    std::uint32_t found = kAwake;
-    if (random.below(2) == 0) {
-      found = word().load();
-      if ((found != kAsleep && found != kTimed) || !word().compare_exchange_strong(found, kSpin))
-        found = kAwake;
-    }
-    submit(found, id);
-    if (found != kAwake) {
-      for (std::uint64_t spin = random.below(300); spin > 0 && last_answer(mine) != id; --spin) {
-        drain();
-        cpu_relax();
+ private:
+  struct Answer {
+    std::mutex mutex;
+    std::condition_variable came;
+    std::uint64_t value = 0;
+  };
+
+  void call_often(std::uint32_t self) {
+    Random random(self + 100);
+    Answer& mine = answers_[self];
+    for (std::uint64_t n = 1; n <= calls_; ++n) {
+      const std::uint64_t id = n * 64 + self;
+      // Take the reply ring before the request is pushed, so that the answer needs no wake-up.
+      std::uint32_t found = kAwake;
+      if (random.below(2) == 0) {
+        found = word().load();
+        if ((found != kAsleep && found != kTimed) || !word().compare_exchange_strong(found, kSpin))
+          found = kAwake;
       }
-      leave(found);
+      submit(found, id);
+      if (found != kAwake) {
+        for (std::uint64_t spin = random.below(300); spin > 0 && last_answer(mine) != id; --spin) {
+          drain();
+          cpu_relax();
+        }
+        leave(found);
+      }
+      std::unique_lock lock(mine.mutex);
+      mine.came.wait(lock, [&] { return mine.value == id; });
+      lock.unlock();
+      pause_at_random(random);
     }
-    std::unique_lock lock(mine.mutex);
-    mine.came.wait(lock, [&] { return mine.value == id; });
-    lock.unlock();
-    pause_at_random(random);
   }
-}
 
-std::uint64_t last_answer(Answer& answer) {
-  const std::lock_guard lock(answer.mutex);
-  return answer.value;
-}
-
-// Gives the reply ring back in the state in which it was found.
-void leave(std::uint32_t found) {
-  if (consumers_.fetch_sub(1) != 1) ++wrong_;
-  word().store(found, std::memory_order_release);
-  full_fence();
-  if (!replies_empty()) wake_from(word(), found);
-}
-
-// `found`: the caller owns the reply ring, and must not wait for anything without draining it.
-void submit(std::uint32_t found, std::uint64_t id) {
-  if (found != kAwake && consumers_.fetch_add(1) != 0) ++wrong_;
-  for (;;) {
-    {
-      const std::lock_guard lock(submitting_);
-      if (push_id(requests_, id)) break;
-    }
-    if (found != kAwake) drain();
-    ::sched_yield();
-  }
-  full_fence();
-  if (header_.worker_word.value.load(std::memory_order_relaxed) == kAsleep) {
-    wake_from(header_.worker_word.value, kAsleep);
-  }
-}
-
-void drain() {
-  while (const std::uint64_t id = pop_id(replies_)) {
-    if (id == ~std::uint64_t{0}) {
-      ++wrong_;
-      return;
-    }
-    Answer& answer = answers_[id % 64];
+  std::uint64_t last_answer(Answer& answer) {
     const std::lock_guard lock(answer.mutex);
-    answer.value = id;
-    answer.came.notify_one();
+    return answer.value;
   }
-}
 
-// empty() looks at the consumer's own count, which only the owner of the role may touch: after giving it
-// away, a caller compares the published counts instead.
-bool replies_empty() const {
-  return header_.reply_tail.value.load(std::memory_order_acquire) ==
-         header_.reply_head.value.load(std::memory_order_acquire);
-}
-
-void read() {
-  Random random(7);
-  word().store(kAwake);
-  while (!stop_.load()) {
-    if (consumers_.fetch_add(1) != 0) ++wrong_;
-    drain();
+  // Gives the reply ring back in the state in which it was found.
+  void leave(std::uint32_t found) {
     if (consumers_.fetch_sub(1) != 1) ++wrong_;
-    const std::uint32_t state = random.below(2) == 0 ? kAsleep : kTimed;
-    word().store(state, std::memory_order_release);
+    word().store(found, std::memory_order_release);
     full_fence();
-    std::uint32_t expected = state;
-    if ((!replies_empty() || stop_.load()) && word().compare_exchange_strong(expected, kAwake)) continue;
-    wait_until_awake(state);
+    if (!replies_empty()) wake_from(word(), found);
   }
-}
 
-// The word now goes between `state` and kSpin until somebody makes it kAwake. A timed sleeper keeps its
-// limit while a caller spins: the caller will store kTimed back without a wake.
-void wait_until_awake(std::uint32_t state) {
-  for (;;) {
-    std::uint32_t seen = word().load(std::memory_order_acquire);
-    if (seen == kAwake) return;
-    futex_wait(word(), seen, state == kTimed ? 100'000 : -1);
-    seen = kTimed;
-    if (state == kTimed && word().compare_exchange_strong(seen, kAwake)) return;
+  // `found`: the caller owns the reply ring, and must not wait for anything without draining it.
+  void submit(std::uint32_t found, std::uint64_t id) {
+    if (found != kAwake && consumers_.fetch_add(1) != 0) ++wrong_;
+    for (;;) {
+      {
+        const std::lock_guard lock(submitting_);
+        if (push_id(requests_, id)) break;
+      }
+      if (found != kAwake) drain();
+      ::sched_yield();
+    }
+    full_fence();
+    if (header_.worker_word.value.load(std::memory_order_relaxed) == kAsleep) {
+      wake_from(header_.worker_word.value, kAsleep);
+    }
   }
-}
 
-void wake_reader() {
-  for (;;) {
-    std::uint32_t seen = word().load();
-    if (seen == kAwake || wake_from(word(), seen)) return;
+  void drain() {
+    while (const std::uint64_t id = pop_id(replies_)) {
+      if (id == ~std::uint64_t{0}) {
+        ++wrong_;
+        return;
+      }
+      Answer& answer = answers_[id % 64];
+      const std::lock_guard lock(answer.mutex);
+      answer.value = id;
+      answer.came.notify_one();
+    }
   }
-}
 
-Word32& word() { return header_.reader_word.value; }
+  // empty() looks at the consumer's own count, which only the owner of the role may touch: after giving it
+  // away, a caller compares the published counts instead.
+  bool replies_empty() const {
+    return header_.reply_tail.value.load(std::memory_order_acquire) ==
+           header_.reply_head.value.load(std::memory_order_acquire);
+  }
 
-Header& header_;
-std::mutex submitting_;
-RingProducer requests_;  // guarded by submitting_
-RingConsumer replies_;   // whoever owns the role
-std::vector<Answer> answers_;
-std::uint64_t calls_;
-std::atomic<bool> stop_ = false;
-std::atomic<int> consumers_ = 0;
-std::atomic<int> wrong_ = 0;
+  void read() {
+    Random random(7);
+    word().store(kAwake);
+    while (!stop_.load()) {
+      if (consumers_.fetch_add(1) != 0) ++wrong_;
+      drain();
+      if (consumers_.fetch_sub(1) != 1) ++wrong_;
+      const std::uint32_t state = random.below(2) == 0 ? kAsleep : kTimed;
+      word().store(state, std::memory_order_release);
+      full_fence();
+      std::uint32_t expected = state;
+      if ((!replies_empty() || stop_.load()) && word().compare_exchange_strong(expected, kAwake)) continue;
+      wait_until_awake(state);
+    }
+  }
+
+  // The word now goes between `state` and kSpin until somebody makes it kAwake. A timed sleeper keeps its
+  // limit while a caller spins: the caller will store kTimed back without a wake.
+  void wait_until_awake(std::uint32_t state) {
+    for (;;) {
+      std::uint32_t seen = word().load(std::memory_order_acquire);
+      if (seen == kAwake) return;
+      futex_wait(word(), seen, state == kTimed ? 100'000 : -1);
+      seen = kTimed;
+      if (state == kTimed && word().compare_exchange_strong(seen, kAwake)) return;
+    }
+  }
+
+  void wake_reader() {
+    for (;;) {
+      std::uint32_t seen = word().load();
+      if (seen == kAwake || wake_from(word(), seen)) return;
+    }
+  }
+
+  Word32& word() { return header_.reader_word.value; }
+
+  Header& header_;
+  std::mutex submitting_;
+  RingProducer requests_;  // guarded by submitting_
+  RingConsumer replies_;   // whoever owns the role
+  std::vector<Answer> answers_;
+  std::uint64_t calls_;
+  std::atomic<bool> stop_ = false;
+  std::atomic<int> consumers_ = 0;
+  std::atomic<int> wrong_ = 0;
 };
 
 int serve(const Region& region) {

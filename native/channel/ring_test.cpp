@@ -182,8 +182,7 @@ TEST_F(ChannelRing, CountsGoOnFarBeyondTheRing) {
   EXPECT_EQ(shared().request_tail.value.load(), shared().request_head.value.load());
 }
 
-// --- A peer that writes what it likes
-// -------------------------------------------------------------------------
+// --- A peer that writes what it likes ---
 
 TEST_F(ChannelRing, ConsumerFindsScribbledTail) {
   for (const std::uint64_t tail :
@@ -362,8 +361,7 @@ TEST_F(ChannelRing, ScribbledSharedMemoryNeverLeadsOutside) {
   EXPECT_NE(sum, 1U);
 }
 
-// --- Two threads, two processes
-// -------------------------------------------------------------------------------
+// --- Two threads, two processes ---
 
 // Sends `count` frames of changing sizes; the receiver knows the size of each by its id.
 std::size_t size_of(std::uint64_t id) {
