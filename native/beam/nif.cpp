@@ -226,7 +226,9 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   std::array<std::uint8_t, WorkerChannel::kMaxInline> stack;  // uninitialised on purpose
   BodySink sink(stack.data(), stack.size(), kDirty ? SIZE_MAX : kQuickBytes);
   using Status = TermEncoder::Status;
-  for (int attempt = 0;; ++attempt) {
+  int redirected = 0;
+  bool retried = false;
+  for (;;) {
     sink.start(channel.get());
     TermEncoder encoder(env, state, channel.get(), sink);
     if (!kDirty) encoder.limit(kQuickTerms);
@@ -235,7 +237,7 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
     if (status == Status::kNeedsEncoder) return enif_make_tuple1(env, atoms.encoder);
     if (status == Status::kBadTerm) return cannot_encode(env, atoms, encoder.message());
     if (status == Status::kOtherChannel) {
-      if (attempt > 0) return cannot_encode(env, atoms, "objects that live on different workers");
+      if (redirected++ > 0) return cannot_encode(env, atoms, "objects that live on different workers");
       enif_keep_resource(encoder.other());
       channel.reset(encoder.other());
       continue;
@@ -249,6 +251,8 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
     if (channel->wait_for_segments(self, argv[1])) {
       return enif_make_tuple2(env, atoms.room, enif_make_resource(env, channel.get()));
     }
+    // Nothing to wait for: room was made just now, or there will never be enough.
+    if (!std::exchange(retried, true)) continue;
     return cannot_encode(env, atoms, "larger than what is free of the worker's request memory (arena_size)");
   }
 

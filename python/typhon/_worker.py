@@ -4,6 +4,7 @@ docs/internals.md ("The worker process") is the contract. Everything imported he
 nothing is that the interpreter has not loaded already.
 """
 
+import faulthandler
 import os
 import sys
 
@@ -18,6 +19,8 @@ def main() -> int:
     del sys.argv[1:]
     control = _take_over_stdin()
     _set_up_output()
+    # A crash says where Python was: its last words become part of the error of every call in flight.
+    faulthandler.enable()
     try:
         from typhon import _native
     except ImportError as error:
