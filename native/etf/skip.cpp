@@ -16,7 +16,8 @@ namespace {
 struct Level {
   std::uint64_t left;           // terms it still has to read
   std::uint64_t owed;           // terms that the levels below still have to read
-  const std::uint8_t* fun_end;  // of a fun: where its size says that it ends
+  const std::uint8_t* fun;      // of a fun: its tag
+  const std::uint8_t* fun_end;  //           and where its size says that it ends
   bool list;                    // its last term is a tail
 };
 
@@ -157,13 +158,13 @@ bool skip_terms(Scan& scan, std::uint64_t count, std::uint32_t max_depth, std::u
     scan.truncated();
     return blame(scan, scan.at);
   }
-  if (!levels.push({count, owed, nullptr, false})) return scan.fail(Code::kSystem, "memory for nesting this deep");
+  if (!levels.push({count, owed, nullptr, nullptr, false})) return scan.fail(Code::kSystem, "memory for nesting this deep");
   for (;;) {
     while (levels.top().left == 0) {
       const Level& level = levels.top();
-      if (level.fun_end != nullptr && level.fun_end != scan.at) {
+      if (level.fun_end != scan.at && level.fun != nullptr) {
         scan.fail(Code::kInvalid, kExpectFunSize);
-        return blame(scan, scan.at);
+        return blame(scan, level.fun);
       }
       levels.pop();
       if (levels.size() == 0) return true;
@@ -198,7 +199,7 @@ bool skip_terms(Scan& scan, std::uint64_t count, std::uint32_t max_depth, std::u
           scan.truncated();
           return blame(scan, start);
         }
-        if (!levels.push({fun.free_count, around, fun_end, false})) {
+        if (!levels.push({fun.free_count, around, start, fun_end, false})) {
           scan.fail(Code::kSystem, "memory for nesting this deep");
           return blame(scan, start);
         }
@@ -238,7 +239,7 @@ bool skip_terms(Scan& scan, std::uint64_t count, std::uint32_t max_depth, std::u
       scan.fail(Code::kTooDeep, kExpectLessNesting);
       return blame(scan, start);
     }
-    if (!levels.push({children, around, nullptr, list})) {
+    if (!levels.push({children, around, nullptr, nullptr, list})) {
       scan.fail(Code::kSystem, "memory for nesting this deep");
       return blame(scan, start);
     }
