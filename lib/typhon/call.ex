@@ -94,7 +94,7 @@ defmodule Typhon.Call do
     end
   end
 
-  defp step(:encoder, request, call) do
+  defp step({:encoder}, request, call) do
     case Encoder.Walk.prepare(request.args, request.kwargs) do
       {:ok, args, kwargs} -> submit(%{request | args: args, kwargs: kwargs}, call)
       {:error, _} = error -> error

@@ -98,7 +98,7 @@ defmodule Typhon.Native do
           | {:wait, channel, id}
           | {:room, channel}
           | :ok
-          | :encoder
+          | {:encoder}
           | {:cannot_encode, binary, binary}
           | :no_worker
   def call(_pool, _ref, _kind, _module, _function, _args, _kwargs, _timeout, _flags),

@@ -303,3 +303,13 @@ def atom(name):
     import typhon
 
     return typhon.Atom(name)
+
+
+def pid_with(_argument):
+    """The process that an argument (an object's handle) is resolved in."""
+    return os.getpid()
+
+
+def slow_counter():
+    time.sleep(0.05)
+    return Counter()
