@@ -1,4 +1,5 @@
-// The cost of the driver itself: builders that do next to nothing, so that what is measured is reading the format.
+// The cost of the driver itself: builders that do next to nothing, so that what is measured is reading the
+// format.
 #include <benchmark/benchmark.h>
 
 #include <string>
@@ -76,19 +77,22 @@ std::string floats() {
   return list_of(kCount, [](Writer& w, int i) { w.floating(i * 0.5); });
 }
 std::string short_binaries() {
-  return list_of(kCount, [](Writer& w, int i) { w.binary(std::string(static_cast<std::size_t>(i % 20), 'x')); });
+  return list_of(kCount,
+                 [](Writer& w, int i) { w.binary(std::string(static_cast<std::size_t>(i % 20), 'x')); });
 }
 std::string atoms() {
   return list_of(kCount, [](Writer& w, int i) { w.known_atom(i % 2 != 0 ? "ok" : "error"); });
 }
 std::string pairs() {
-  return list_of(kCount, [](Writer& w, int i) { w.tuple_header(2) && w.known_atom("ok") && w.integer(i % 256); });
+  return list_of(kCount,
+                 [](Writer& w, int i) { w.tuple_header(2) && w.known_atom("ok") && w.integer(i % 256); });
 }
 // %{"id" => i, "name" => "…", "tags" => ["a", "b"], "score" => f}
 std::string records() {
   return list_of(10'000, [](Writer& w, int i) {
-    w.map_header(4) && w.binary("id") && w.integer(i) && w.binary("name") && w.binary("somebody's name") && w.binary("tags") &&
-        w.list_header(2) && w.binary("a") && w.binary("b") && w.nil() && w.binary("score") && w.floating(i * 0.25);
+    w.map_header(4) && w.binary("id") && w.integer(i) && w.binary("name") && w.binary("somebody's name") &&
+        w.binary("tags") && w.list_header(2) && w.binary("a") && w.binary("b") && w.nil() &&
+        w.binary("score") && w.floating(i * 0.25);
   });
 }
 
@@ -104,8 +108,9 @@ void decode_terms(benchmark::State& state) {
     if (!outcome.ok()) state.SkipWithError(outcome.expected);
     benchmark::DoNotOptimize(value);
   }
-  state.counters["per_element"] = benchmark::Counter(
-      static_cast<double>(state.iterations()) * count, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+  state.counters["per_element"] =
+      benchmark::Counter(static_cast<double>(state.iterations()) * count,
+                         benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
   state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(bytes.size()));
 }
 

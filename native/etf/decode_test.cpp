@@ -22,7 +22,8 @@ struct Read {
   Outcome outcome;
 };
 
-// Decodes and asserts what holds in every case: nothing left open, one report a failure, skip() of the same mind.
+// Decodes and asserts what holds in every case: nothing left open, one report a failure, skip() of the same
+// mind.
 Read read(const std::string& bytes, const Limits& limits = {}, bool reject_duplicate_keys = true) {
   Read result;
   result.tree.reject_duplicate_keys = reject_duplicate_keys;
@@ -30,8 +31,9 @@ Read read(const std::string& bytes, const Limits& limits = {}, bool reject_dupli
   EXPECT_EQ(result.tree.open(), 0);
   EXPECT_EQ(result.tree.failures(), result.outcome.ok() ? 0 : 1);
   const Outcome skipped = skip(Tree::bytes_of(bytes), limits);
-  if (result.outcome.ok() || (result.outcome.code != Code::kHost && result.outcome.code != Code::kTooManyAtoms &&
-                              result.outcome.code != Code::kTrailing)) {
+  if (result.outcome.ok() ||
+      (result.outcome.code != Code::kHost && result.outcome.code != Code::kTooManyAtoms &&
+       result.outcome.code != Code::kTrailing)) {
     EXPECT_EQ(skipped.ok(), result.outcome.ok());
     if (!skipped.ok() && !result.outcome.ok()) {
       EXPECT_EQ(skipped.code, result.outcome.code);
@@ -110,7 +112,9 @@ TEST(EtfDecode, TellsAtomsThatItKnowsByTheirBytes) {
 TEST(EtfDecode, CountsNewAtomsOnly) {
   Limits limits;
   limits.max_atoms = 2;
-  EXPECT_TRUE(read(term(list(4) + "w\x01"s + "a" + "w\x01"s + "b" + "w\x01"s + "a" + "w\x01"s + "b" + "j"), limits).outcome.ok());
+  EXPECT_TRUE(
+      read(term(list(4) + "w\x01"s + "a" + "w\x01"s + "b" + "w\x01"s + "a" + "w\x01"s + "b" + "j"), limits)
+          .outcome.ok());
   const Read r = read(term(list(3) + "w\x01"s + "a" + "w\x01"s + "b" + "w\x01"s + "c" + "j"), limits);
   ASSERT_FALSE(r.outcome.ok());
   EXPECT_EQ(r.outcome.code, Code::kTooManyAtoms);
@@ -130,11 +134,11 @@ TEST(EtfDecode, GoesTenThousandDeepAndNoDeeper) {
     return read(term(repeat(open, depth) + "a\x01" + repeat(close, depth)), {}, false).outcome;
   };
   for (const auto& [open, close] : std::vector<std::pair<std::string, std::string>>{
-           {"h\x01", ""},                          // tuples
-           {list(1), "j"},                         // lists
-           {"t" + u32(1) + "a\x01", ""},           // maps, in values
-           {"t" + u32(1), "a\x02"},                // maps, in keys
-           {list(1) + "a\x01", ""},                // lists, in improper tails: one list, see below
+           {"h\x01", ""},                 // tuples
+           {list(1), "j"},                // lists
+           {"t" + u32(1) + "a\x01", ""},  // maps, in values
+           {"t" + u32(1), "a\x02"},       // maps, in keys
+           {list(1) + "a\x01", ""},       // lists, in improper tails: one list, see below
            {"h\x03" + "jj"s, ""}}) {
     const bool chain = open == list(1) + "a\x01";
     EXPECT_TRUE(nested(open, close, 10'000).ok());
@@ -164,7 +168,8 @@ TEST(EtfDecode, TakesAnyNumberOfEmptyListHeaders) {
 TEST(EtfDecode, AFunCountsAsALevel) {
   const std::string head = "\x05"s + std::string(16, 'u') + u32(0);
   const auto fun = [&](std::uint32_t free, const std::string& variables) {
-    const std::string rest = head + u32(free) + "w\x01m" + "a\x01" + "a\x02" + "X" + "w\x03" + "a@b" + u32(1) + u32(0) + u32(1) + variables;
+    const std::string rest = head + u32(free) + "w\x01m" + "a\x01" + "a\x02" + "X" + "w\x03" + "a@b" +
+                             u32(1) + u32(0) + u32(1) + variables;
     return "p" + u32(static_cast<std::uint32_t>(4 + rest.size())) + rest;
   };
   Limits limits;
@@ -329,12 +334,14 @@ static_assert(TermBuilder<Refuser> && !HasFindAtom<Refuser> && !HasFailed<Refuse
 
 TEST(EtfDecode, CleansUpWhereverTheBuilderRefuses) {
   const std::string everything =
-      term("h\x08" + list(2) + "a\x01" + "h\x00"s + "a\x02"                          // improper
-           + list(1) + "a\x01" + list(1) + "j" + "k" + u16(2) + "ab"                   // a list in three parts
-           + "t" + u32(2) + "h\x01" + "j" + "t" + u32(0) + "a\x05" + list(1) + "a\x01" + "t" + u32(1) + "jj"
-           + "F\x3f\xf0\0\0\0\0\0\0"s + "m" + u32(2) + "ab" + "w\x02ok" + "n\x09\0"s + "123456789" + "M" + u32(1) + "\x03" + "\xe0");
+      term("h\x08" + list(2) + "a\x01" + "h\x00"s + "a\x02"           // improper
+           + list(1) + "a\x01" + list(1) + "j" + "k" + u16(2) + "ab"  // a list in three parts
+           + "t" + u32(2) + "h\x01" + "j" + "t" + u32(0) + "a\x05" + list(1) + "a\x01" + "t" + u32(1) + "jj" +
+           "F\x3f\xf0\0\0\0\0\0\0"s + "m" + u32(2) + "ab" + "w\x02ok" + "n\x09\0"s + "123456789" + "M" +
+           u32(1) + "\x03" + "\xe0");
   // nested deeper than the inline frames, in each part of a container
-  const std::string deep = term(repeat("h\x01", 40) + repeat("t" + u32(1), 40) + repeat(list(1) + "a\x01" + "h\x01", 40) + "j" + repeat("j", 40));
+  const std::string deep = term(repeat("h\x01", 40) + repeat("t" + u32(1), 40) +
+                                repeat(list(1) + "a\x01" + "h\x01", 40) + "j" + repeat("j", 40));
   for (const std::string& bytes : {everything, deep}) {
     bool done = false;
     int calls = 1;
@@ -358,7 +365,8 @@ TEST(EtfDecode, CleansUpWhereverTheBuilderRefuses) {
 TEST(EtfDecode, ReleasesAValueThatHasBytesBehindIt) {
   Refuser builder(100);
   Refuser::Value value;
-  EXPECT_EQ(decode(Tree::bytes_of(term("h\x01" + "a\x01"s + "rest")), builder, Limits{}, value).code, Code::kTrailing);
+  EXPECT_EQ(decode(Tree::bytes_of(term("h\x01" + "a\x01"s + "rest")), builder, Limits{}, value).code,
+            Code::kTrailing);
   EXPECT_EQ(value, nullptr);
 }
 
@@ -399,7 +407,8 @@ TEST(EtfInflate, ReadsWhatCompressWrites) {
     ASSERT_TRUE(r.outcome.ok()) << r.outcome.expected;
     EXPECT_EQ(r.outcome.used, packed.size());
     EXPECT_EQ(r.tree.encode(r.value), plain);
-    for (std::size_t size = 0; size < packed.size(); ++size) EXPECT_EQ(read(packed.substr(0, size)).outcome.code, Code::kTruncated);
+    for (std::size_t size = 0; size < packed.size(); ++size)
+      EXPECT_EQ(read(packed.substr(0, size)).outcome.code, Code::kTruncated);
   }
 }
 
@@ -436,7 +445,8 @@ TEST(EtfInflate, CountsOffsetsOfAnErrorInsideInInflatedBytes) {
   EXPECT_EQ(r.outcome.offset, 507u);
   EXPECT_EQ(r.tree.path(), "[1]");
   // cut off inside: no further input can help
-  EXPECT_EQ(read(compressed(term("h\x02" + ("m" + u32(500) + std::string(500, 'x'))))).outcome.code, Code::kInvalid);
+  EXPECT_EQ(read(compressed(term("h\x02" + ("m" + u32(500) + std::string(500, 'x'))))).outcome.code,
+            Code::kInvalid);
   EXPECT_FALSE(read(compressed(term("m" + u32(500) + std::string(501, 'x')))).outcome.ok());
 }
 

@@ -18,7 +18,8 @@ Outcome inflate(Bytes input, std::uint64_t max_inflated, Inflated& out) noexcept
   const std::uint64_t size = load_big<std::uint32_t>(input.data() + 2);
   const Bytes stream = input.subspan(kHeader);
   if (size == 0) return Outcome::failure(Code::kInvalid, 1, "a compressed term of at least a byte");
-  if (size > max_inflated) return Outcome::failure(Code::kTooLarge, 1, "a compressed term within the size limit");
+  if (size > max_inflated)
+    return Outcome::failure(Code::kTooLarge, 1, "a compressed term within the size limit");
   if (stream.size() < size / kMaxRatio)
     return Outcome::failure(Code::kTruncated, 1, "as many compressed bytes as that inflated size takes");
 
@@ -51,7 +52,8 @@ Outcome inflate(Bytes input, std::uint64_t max_inflated, Inflated& out) noexcept
   inflateEnd(&zlib);
 
   if (status == Z_STREAM_END) {
-    if (made != size) return Outcome::failure(Code::kInvalid, 1, "a zlib stream of exactly the size it claims");
+    if (made != size)
+      return Outcome::failure(Code::kInvalid, 1, "a zlib stream of exactly the size it claims");
     return Outcome::success(kHeader + taken);
   }
   if (status == Z_MEM_ERROR) return Outcome::failure(Code::kSystem, 1, "memory for zlib");

@@ -1,7 +1,7 @@
 // Compressed terms: 131, 80, u32 size, zlib stream.
 //
-// Inflating is bounded twice: by the caller's limit, and by what the compressed bytes can yield at all (deflate
-// expands at most 1032 to 1), so that a short input cannot make us reserve much.
+// Inflating is bounded twice: by the caller's limit, and by what the compressed bytes can yield at all
+// (deflate expands at most 1032 to 1), so that a short input cannot make us reserve much.
 #pragma once
 
 #include <cstddef>
@@ -29,7 +29,8 @@ class Inflated {
   std::size_t size_ = 0;
 };
 
-// `input` starts with the version byte and the tag kCompressed. On success Outcome::used is where the zlib stream ends.
+// `input` starts with the version byte and the tag kCompressed. On success Outcome::used is where the zlib
+// stream ends.
 Outcome inflate(Bytes input, std::uint64_t max_inflated, Inflated& out) noexcept;
 
 }  // namespace typhon::etf

@@ -19,7 +19,8 @@ constexpr std::uint8_t kMaxTinyCreation = 3;
 bool scan_creation(Scan& scan, bool tiny, std::uint32_t& creation) noexcept {
   if (tiny) {
     if (scan.left() < 1) return scan.truncated();
-    if (*scan.at > kMaxTinyCreation) return scan.fail(Code::kInvalid, "a creation of 0 to 3 in an old identifier");
+    if (*scan.at > kMaxTinyCreation)
+      return scan.fail(Code::kInvalid, "a creation of 0 to 3 in an old identifier");
     creation = *scan.at++;
     return true;
   }
@@ -58,12 +59,13 @@ bool scan_integer(Scan& scan, std::int64_t& value) noexcept {
       value = big.small;
       return true;
     }
-    default: return scan.fail(Code::kInvalid, "an integer");
+    default:
+      return scan.fail(Code::kInvalid, "an integer");
   }
 }
 
-// Length of the UTF-8 sequence at `at`, 0 when it is not a valid one (overlong forms, surrogates and values beyond
-// U+10FFFF are not).
+// Length of the UTF-8 sequence at `at`, 0 when it is not a valid one (overlong forms, surrogates and values
+// beyond U+10FFFF are not).
 std::size_t sequence(const std::uint8_t* at, std::size_t left) noexcept {
   const std::uint8_t lead = at[0];
   if (lead < 0x80) return 1;
@@ -114,11 +116,17 @@ bool scan_atom_text(Scan& scan, AtomScratch& scratch, std::string_view& text) no
   std::size_t header = 0;
   switch (tag) {
     case kSmallAtomUtf8:
-    case kSmallAtomLatin1: header = 2; break;
+    case kSmallAtomLatin1:
+      header = 2;
+      break;
     case kAtomUtf8:
-    case kAtomLatin1: header = 3; break;
-    case kAtomCacheRef: return scan.fail(Code::kUnsupported, "an atom by its text, not by a cache reference");
-    default: return scan.fail(Code::kInvalid, "an atom");
+    case kAtomLatin1:
+      header = 3;
+      break;
+    case kAtomCacheRef:
+      return scan.fail(Code::kUnsupported, "an atom by its text, not by a cache reference");
+    default:
+      return scan.fail(Code::kInvalid, "an atom");
   }
   if (scan.left() < header) return scan.truncated();
   const std::size_t size = header == 2 ? scan.at[1] : load_big<std::uint16_t>(scan.at + 1);
@@ -228,7 +236,8 @@ bool scan_bits(Scan& scan, Bytes& bytes, unsigned& bits_in_last_byte) noexcept {
   const std::size_t size = load_big<std::uint32_t>(scan.at + 1);
   const unsigned bits = scan.at[5];
   if (scan.left() - 6 < size) return scan.truncated();
-  if (bits > 8 || (bits == 0) != (size == 0)) return scan.fail(Code::kInvalid, "1 to 8 bits in the last byte");
+  if (bits > 8 || (bits == 0) != (size == 0))
+    return scan.fail(Code::kInvalid, "1 to 8 bits in the last byte");
   bytes = Bytes(scan.at + 6, size);
   bits_in_last_byte = size == 0 ? 8 : bits;
   scan.at += 6 + size;
@@ -291,7 +300,8 @@ bool scan_reference(Scan& scan, AtomScratch& scratch, ReferenceView& reference) 
 bool scan_export(Scan& scan, AtomScratch& module, AtomScratch& function, ExportView& view) noexcept {
   const std::uint8_t* const start = scan.at++;
   std::int64_t arity = 0;
-  if (!scan_atom(scan, module, view.module) || !scan_atom(scan, function, view.function) || !scan_integer(scan, arity))
+  if (!scan_atom(scan, module, view.module) || !scan_atom(scan, function, view.function) ||
+      !scan_integer(scan, arity))
     return false;
   if (arity < 0 || arity > std::numeric_limits<std::uint32_t>::max())
     return scan.fail(Code::kInvalid, "an arity that is not negative");
@@ -318,8 +328,8 @@ bool scan_fun_header(Scan& scan, AtomScratch& scratch, FunView& fun, const std::
          scan_integer(scan, fun.old_uniq) && scan_pid(scan, node, pid);
 }
 
-bool scan_fun(Scan& scan, AtomScratch& scratch, std::uint32_t max_depth, std::uint32_t depth, std::uint64_t owed,
-              FunView& fun) noexcept {
+bool scan_fun(Scan& scan, AtomScratch& scratch, std::uint32_t max_depth, std::uint32_t depth,
+              std::uint64_t owed, FunView& fun) noexcept {
   const std::uint8_t* const start = scan.at;
   if (depth >= max_depth) return scan.fail(Code::kTooDeep, kExpectLessNesting);
   const std::uint8_t* fun_end = nullptr;
@@ -335,12 +345,18 @@ bool scan_fun(Scan& scan, AtomScratch& scratch, std::uint32_t max_depth, std::ui
 
 bool scan_unknown(Scan& scan) noexcept {
   switch (scan.at[0]) {
-    case kFun: return scan.fail(Code::kUnsupported, "a fun in the form that OTP 23 and newer know");
-    case kAtomCacheRef: return scan.fail(Code::kUnsupported, "an atom by its text, not by a cache reference");
-    case kLocal: return scan.fail(Code::kUnsupported, "a term in a decoder's private format only as the whole message");
-    case kCompressed: return scan.fail(Code::kInvalid, "a compressed term only as the whole message");
-    case kVersion: return scan.fail(Code::kInvalid, "a version byte only before the first tag");
-    default: return scan.fail(Code::kInvalid, "the tag of a term");
+    case kFun:
+      return scan.fail(Code::kUnsupported, "a fun in the form that OTP 23 and newer know");
+    case kAtomCacheRef:
+      return scan.fail(Code::kUnsupported, "an atom by its text, not by a cache reference");
+    case kLocal:
+      return scan.fail(Code::kUnsupported, "a term in a decoder's private format only as the whole message");
+    case kCompressed:
+      return scan.fail(Code::kInvalid, "a compressed term only as the whole message");
+    case kVersion:
+      return scan.fail(Code::kInvalid, "a version byte only before the first tag");
+    default:
+      return scan.fail(Code::kInvalid, "the tag of a term");
   }
 }
 

@@ -1,5 +1,6 @@
-// Readers for single terms without structure: the rare leaves of decode() and every leaf of skip(). Not templates,
-// so that their code exists once. All are noexcept, check bounds before each read, and allocate nothing.
+// Readers for single terms without structure: the rare leaves of decode() and every leaf of skip(). Not
+// templates, so that their code exists once. All are noexcept, check bounds before each read, and allocate
+// nothing.
 #pragma once
 
 #include <cstddef>
@@ -38,15 +39,16 @@ struct AtomScratch {
 
 struct BigView {
   bool negative = false;
-  bool fits = false;       // in 64 bits: then `small` has it
+  bool fits = false;  // in 64 bits: then `small` has it
   std::int64_t small = 0;
-  Bytes magnitude;         // else: little endian, no leading zeros
+  Bytes magnitude;  // else: little endian, no leading zeros
 };
 
 // True when `text` is valid UTF-8 and has at most 255 characters.
 [[nodiscard]] bool check_atom(std::string_view text) noexcept;
 
-// Each reads the term at scan.at (its tag matters and is one that the function is for) and moves scan.at behind it.
+// Each reads the term at scan.at (its tag matters and is one that the function is for) and moves scan.at
+// behind it.
 
 // Any atom form; the text is not validated for the UTF-8 ones: pass it to check_atom.
 bool scan_atom_text(Scan&, AtomScratch&, std::string_view&) noexcept;
@@ -61,8 +63,10 @@ bool scan_pid(Scan&, AtomScratch&, PidView&) noexcept;
 bool scan_port(Scan&, AtomScratch&, PortView&) noexcept;
 bool scan_reference(Scan&, AtomScratch&, ReferenceView&) noexcept;
 bool scan_export(Scan&, AtomScratch& module, AtomScratch& function, ExportView&) noexcept;
-// Validates the free variables, too: `depth` containers are open around it, and those still need `owed` terms.
-bool scan_fun(Scan&, AtomScratch&, std::uint32_t max_depth, std::uint32_t depth, std::uint64_t owed, FunView&) noexcept;
+// Validates the free variables, too: `depth` containers are open around it, and those still need `owed`
+// terms.
+bool scan_fun(Scan&, AtomScratch&, std::uint32_t max_depth, std::uint32_t depth, std::uint64_t owed,
+              FunView&) noexcept;
 // Fails, and says why this tag cannot be read.
 bool scan_unknown(Scan&) noexcept;
 

@@ -1,5 +1,6 @@
-// Outcome: what a decoder or writer of ETF says at the end. It never allocates, so that the error path of hostile
-// input costs nothing and cannot fail itself; `error()` makes a typhon::Error of it where one is wanted.
+// Outcome: what a decoder or writer of ETF says at the end. It never allocates, so that the error path of
+// hostile input costs nothing and cannot fail itself; `error()` makes a typhon::Error of it where one is
+// wanted.
 //
 // A plain value; thread-safety as usual for values.
 #pragma once
@@ -20,7 +21,9 @@ struct [[nodiscard]] Outcome {
   [[nodiscard]] bool ok() const noexcept { return expected == nullptr; }
   explicit operator bool() const noexcept { return ok(); }
 
-  static Outcome success(std::uint64_t used_bytes) noexcept { return {nullptr, 0, used_bytes, Code{}, false}; }
+  static Outcome success(std::uint64_t used_bytes) noexcept {
+    return {nullptr, 0, used_bytes, Code{}, false};
+  }
   static Outcome failure(Code code, std::uint64_t offset, const char* expected) noexcept {
     return {expected, offset, 0, code, false};
   }
@@ -29,12 +32,13 @@ struct [[nodiscard]] Outcome {
   [[nodiscard]] Error error() const { return Error{code, offset, expected != nullptr ? expected : ""}; }
 };
 
-// Bounds on what hostile input can cost. Sizes that the input claims are besides bounded by the bytes that remain.
+// Bounds on what hostile input can cost. Sizes that the input claims are besides bounded by the bytes that
+// remain.
 struct Limits {
-  std::uint32_t max_depth = 10'000;               // containers inside one another; funs count as one
-  std::uint64_t max_inflated = 256ull << 20;      // bytes that a compressed term may expand to
-  std::uint64_t max_atoms = 1ull << 20;           // atoms that the builder's find_atom did not know (the BEAM's own
-                                                  // table holds as many); not counted for builders without find_atom
+  std::uint32_t max_depth = 10'000;           // containers inside one another; funs count as one
+  std::uint64_t max_inflated = 256ull << 20;  // bytes that a compressed term may expand to
+  std::uint64_t max_atoms = 1ull << 20;  // atoms that the builder's find_atom did not know (the BEAM's own
+                                         // table holds as many); not counted for builders without find_atom
 };
 
 }  // namespace typhon::etf

@@ -1,9 +1,9 @@
-// Sink: the place that a Writer writes to. A frame can be written straight into a ring or a segment, and moved to a
-// bigger place when it does not fit.
+// Sink: the place that a Writer writes to. A frame can be written straight into a ring or a segment, and
+// moved to a bigger place when it does not fit.
 //
 // Contract of grow(at_least): makes capacity >= at_least, keeping the first `size` bytes (data may move), and
-// returns true; or returns false and changes nothing. `at_least` is what is needed at once: growing by more pays.
-// One thread at a time.
+// returns true; or returns false and changes nothing. `at_least` is what is needed at once: growing by more
+// pays. One thread at a time.
 #pragma once
 
 #include <cstddef>

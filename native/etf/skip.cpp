@@ -87,7 +87,9 @@ bool skip_leaf(Scan& scan) noexcept {
       scan.at += 5 + size;
       return true;
     }
-    case kNil: ++scan.at; return true;
+    case kNil:
+      ++scan.at;
+      return true;
     case kString: {
       Bytes bytes;
       return scan_string(scan, bytes);
@@ -140,7 +142,8 @@ bool skip_leaf(Scan& scan) noexcept {
       ExportView view;
       return scan_export(scan, module, function, view);
     }
-    default: return scan_unknown(scan);
+    default:
+      return scan_unknown(scan);
   }
 }
 
@@ -158,7 +161,8 @@ bool skip_terms(Scan& scan, std::uint64_t count, std::uint32_t max_depth, std::u
     scan.truncated();
     return blame(scan, scan.at);
   }
-  if (!levels.push({count, owed, nullptr, nullptr, false})) return scan.fail(Code::kSystem, "memory for nesting this deep");
+  if (!levels.push({count, owed, nullptr, nullptr, false}))
+    return scan.fail(Code::kSystem, "memory for nesting this deep");
   for (;;) {
     while (levels.top().left == 0) {
       const Level& level = levels.top();
@@ -181,10 +185,14 @@ bool skip_terms(Scan& scan, std::uint64_t count, std::uint32_t max_depth, std::u
     std::uint64_t children = 0;
     bool list = false;
     switch (start[0]) {
-      case kSmallTuple: header = 2; break;
+      case kSmallTuple:
+        header = 2;
+        break;
       case kLargeTuple:
       case kList:
-      case kMap: header = 5; break;
+      case kMap:
+        header = 5;
+        break;
       case kNewFun: {
         if (depth + levels.size() - 1 >= max_depth) {
           scan.fail(Code::kTooDeep, kExpectLessNesting);
@@ -273,7 +281,8 @@ Outcome skip(Bytes input, const Limits& limits) noexcept {
   if (input[0] != kVersion) return Outcome::failure(Code::kInvalid, 0, "the version byte 131");
   if (input.size() < 2) return Outcome::failure(Code::kTruncated, 1, "a term");
   if (input[1] == kLocal) {
-    if (input.size() < 3) return Outcome::failure(Code::kTruncated, 1, "more bytes: the input ends inside a term");
+    if (input.size() < 3)
+      return Outcome::failure(Code::kTruncated, 1, "more bytes: the input ends inside a term");
     return Outcome::success(input.size());
   }
   if (input[1] != kCompressed) return skip_one(input, 1, limits);

@@ -10,8 +10,8 @@ namespace typhon::etf::detail {
 inline constexpr const char* kExpectLessNesting = "less nesting";
 inline constexpr const char* kExpectFunSize = "a fun that ends where its size says";
 
-// Moves scan.at behind `count` terms, `depth` levels deep already, while those around still need `owed` more terms.
-// On failure scan.fault is the start of the term at fault.
+// Moves scan.at behind `count` terms, `depth` levels deep already, while those around still need `owed` more
+// terms. On failure scan.fault is the start of the term at fault.
 bool skip_terms(Scan& scan, std::uint64_t count, std::uint32_t max_depth, std::uint32_t depth,
                 std::uint64_t owed) noexcept;
 

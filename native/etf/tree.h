@@ -1,5 +1,6 @@
-// Tree: a builder that keeps a term as plain data, and the way back. For tests and fuzzing only: it is neither fast nor
-// frugal. It owns all its bytes; nodes refer to one another by index, so that deep terms need no recursion anywhere.
+// Tree: a builder that keeps a term as plain data, and the way back. For tests and fuzzing only: it is
+// neither fast nor frugal. It owns all its bytes; nodes refer to one another by index, so that deep terms
+// need no recursion anywhere.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +19,24 @@ namespace typhon::etf {
 class Tree {
  public:
   enum class Type : std::uint8_t {
-    kInteger, kBig, kFloat, kAtom, kBinary, kBits, kNil, kString, kPid, kPort, kReference, kExport, kFun, kLocal,
-    kTuple, kList, kImproper, kMap,
+    kInteger,
+    kBig,
+    kFloat,
+    kAtom,
+    kBinary,
+    kBits,
+    kNil,
+    kString,
+    kPid,
+    kPort,
+    kReference,
+    kExport,
+    kFun,
+    kLocal,
+    kTuple,
+    kList,
+    kImproper,
+    kMap,
   };
 
   struct Node {
@@ -47,8 +64,10 @@ class Tree {
 
   [[nodiscard]] const Node& at(Value value) const { return nodes_[value]; }
   [[nodiscard]] const std::vector<Node>& nodes() const { return nodes_; }
-  [[nodiscard]] std::int64_t open() const { return open_; }        // containers neither closed nor abandoned
-  [[nodiscard]] std::uint64_t atoms() const { return atoms_; }     // calls of atom(): what find_atom did not know
+  [[nodiscard]] std::int64_t open() const { return open_; }  // containers neither closed nor abandoned
+  [[nodiscard]] std::uint64_t atoms() const {
+    return atoms_;
+  }  // calls of atom(): what find_atom did not know
   [[nodiscard]] const std::string& path() const { return path_; }  // of the last failure: "[0][1]{2:value}"
   [[nodiscard]] int failures() const { return failures_; }
   [[nodiscard]] int extensions() const { return extensions_; }
@@ -263,30 +282,45 @@ class Tree {
   bool write_head(Writer& writer, Value value) const {
     const Node& node = nodes_[value];
     switch (node.type) {
-      case Type::kInteger: return writer.integer(node.integer);
-      case Type::kBig: return writer.big(node.negative, bytes_of(node.bytes));
-      case Type::kFloat: return writer.floating(std::bit_cast<double>(node.integer));
-      case Type::kAtom: return writer.atom(node.bytes);
-      case Type::kBinary: return writer.binary(node.bytes);
-      case Type::kBits: return writer.bits(bytes_of(node.bytes), node.bits);
-      case Type::kNil: return writer.nil();
-      case Type::kString: return writer.string(bytes_of(node.bytes));
+      case Type::kInteger:
+        return writer.integer(node.integer);
+      case Type::kBig:
+        return writer.big(node.negative, bytes_of(node.bytes));
+      case Type::kFloat:
+        return writer.floating(std::bit_cast<double>(node.integer));
+      case Type::kAtom:
+        return writer.atom(node.bytes);
+      case Type::kBinary:
+        return writer.binary(node.bytes);
+      case Type::kBits:
+        return writer.bits(bytes_of(node.bytes), node.bits);
+      case Type::kNil:
+        return writer.nil();
+      case Type::kString:
+        return writer.string(bytes_of(node.bytes));
       case Type::kPid:
         return writer.pid({node.bytes, static_cast<std::uint32_t>(node.id), node.serial, node.creation, {}});
-      case Type::kPort: return writer.port({node.bytes, node.id, node.creation, {}});
-      case Type::kReference: return writer.reference({node.bytes, node.creation, bytes_of(node.words), {}});
-      case Type::kExport: return writer.exported_fun(node.bytes, node.words, static_cast<std::uint32_t>(node.id));
+      case Type::kPort:
+        return writer.port({node.bytes, node.id, node.creation, {}});
+      case Type::kReference:
+        return writer.reference({node.bytes, node.creation, bytes_of(node.words), {}});
+      case Type::kExport:
+        return writer.exported_fun(node.bytes, node.words, static_cast<std::uint32_t>(node.id));
       case Type::kFun:
-      case Type::kLocal: return writer.raw(bytes_of(node.raw));
-      case Type::kTuple: return writer.tuple_header(node.children.size());
+      case Type::kLocal:
+        return writer.raw(bytes_of(node.raw));
+      case Type::kTuple:
+        return writer.tuple_header(node.children.size());
       case Type::kList: {
         if (!is_string(node)) return writer.list_header(node.children.size());
         std::string bytes;
         for (const Value child : node.children) bytes += static_cast<char>(nodes_[child].integer);
         return writer.string(bytes_of(bytes));
       }
-      case Type::kImproper: return writer.list_header(node.children.size() - 1);
-      case Type::kMap: return writer.map_header(node.children.size() / 2);
+      case Type::kImproper:
+        return writer.list_header(node.children.size() - 1);
+      case Type::kMap:
+        return writer.map_header(node.children.size() / 2);
     }
     return false;
   }

@@ -33,7 +33,8 @@ struct Vector {
 
 std::string from_hex(const std::string& hex) {
   std::string bytes;
-  for (std::size_t i = 0; i + 1 < hex.size(); i += 2) bytes += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
+  for (std::size_t i = 0; i + 1 < hex.size(); i += 2)
+    bytes += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
   return bytes;
 }
 
@@ -157,7 +158,9 @@ TEST(EtfVectors, AByteBehindIsRefusedOrLeft) {
 // What comes out of any damage is either good ETF or an error, and decoder and skipper agree on which.
 TEST(EtfVectors, SurviveRandomDamage) {
   std::mt19937 random(20260101);
-  const auto below = [&](std::size_t n) { return std::uniform_int_distribution<std::size_t>(0, n - 1)(random); };
+  const auto below = [&](std::size_t n) {
+    return std::uniform_int_distribution<std::size_t>(0, n - 1)(random);
+  };
   std::size_t accepted = 0;
   for (const Vector& vector : vectors()) {
     SCOPED_TRACE(vector.name);
@@ -166,14 +169,20 @@ TEST(EtfVectors, SurviveRandomDamage) {
       std::string bytes = vector.bytes;
       for (std::size_t i = 0; i <= below(3); ++i) {
         switch (below(4)) {
-          case 0: bytes[below(bytes.size())] = static_cast<char>(below(256)); break;
-          case 1: bytes.erase(below(bytes.size()), 1 + below(4)); break;
+          case 0:
+            bytes[below(bytes.size())] = static_cast<char>(below(256));
+            break;
+          case 1:
+            bytes.erase(below(bytes.size()), 1 + below(4));
+            break;
           case 2: {
             const std::string& other = vectors()[below(vectors().size())].bytes;
             bytes.insert(below(bytes.size() + 1), other.substr(0, below(other.size() + 1)));
             break;
           }
-          default: bytes[below(bytes.size())] = static_cast<char>(70 + below(52)); break;
+          default:
+            bytes[below(bytes.size())] = static_cast<char>(70 + below(52));
+            break;
         }
         if (bytes.empty()) bytes.push_back(static_cast<char>(kVersion));
       }

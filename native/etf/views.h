@@ -1,5 +1,6 @@
-// What a builder gets for identifiers and funs: the fields, and the bytes of the whole term for an identical round
-// trip. Views borrow from the input (or from a scratch buffer, see `node`) and are valid during that call only.
+// What a builder gets for identifiers and funs: the fields, and the bytes of the whole term for an identical
+// round trip. Views borrow from the input (or from a scratch buffer, see `node`) and are valid during that
+// call only.
 #pragma once
 
 #include <cstdint>
@@ -12,9 +13,9 @@ namespace typhon::etf {
 
 using Bytes = std::span<const std::uint8_t>;
 
-// `raw` is the term without the version byte, in the form in which it came (old forms stay old: writing raw back is
-// always valid ETF). Equality of two identifiers is equality of the fields, not of `raw`: the same pid has several
-// encodings. `node` is UTF-8 in every case.
+// `raw` is the term without the version byte, in the form in which it came (old forms stay old: writing raw
+// back is always valid ETF). Equality of two identifiers is equality of the fields, not of `raw`: the same
+// pid has several encodings. `node` is UTF-8 in every case.
 struct PidView {
   std::string_view node;
   std::uint32_t id = 0;

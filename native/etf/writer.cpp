@@ -77,7 +77,8 @@ bool Writer::atom(std::string_view utf8) noexcept {
 
 bool Writer::bits(Bytes bytes, unsigned bits_in_last_byte) noexcept {
   if (bits_in_last_byte == 8 || bytes.empty()) return binary(bytes);
-  if (bits_in_last_byte == 0 || bits_in_last_byte > 8) return fail(Code::kInvalid, "1 to 8 bits in the last byte");
+  if (bits_in_last_byte == 0 || bits_in_last_byte > 8)
+    return fail(Code::kInvalid, "1 to 8 bits in the last byte");
   if (bytes.size() > std::numeric_limits<std::uint32_t>::max())
     return fail(Code::kTooLarge, "a bit string of fewer than 2^32 bytes");
   std::uint8_t* const p = room(6 + bytes.size());
@@ -162,8 +163,8 @@ bool compress(Sink& sink, std::size_t start, int level) noexcept {
   if (sink.data[start + 1] == kCompressed || sink.data[start + 1] == kLocal) return true;
   const std::size_t plain = sink.size - start - 1;
   if (plain > std::numeric_limits<std::uint32_t>::max()) return true;  // its size has no field to stand in
-  const std::size_t most = plain <= kHeader ? 0 : plain - (kHeader - 1) - 1;
-  if (most == 0) return true;
+  if (plain < kHeader) return true;
+  const std::size_t most = plain - (kHeader - 1);  // as long as the plain form, at most
 
   struct Free {
     void operator()(std::uint8_t* data) const noexcept { std::free(data); }

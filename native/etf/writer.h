@@ -1,12 +1,12 @@
-// Writer: puts terms into a Sink in External Term Format, each in the form that erlang:term_to_binary/1 of OTP 26
-// and newer chooses (atoms in UTF-8), so that equal plain terms give equal bytes.
+// Writer: puts terms into a Sink in External Term Format, each in the form that erlang:term_to_binary/1 of
+// OTP 26 and newer chooses (atoms in UTF-8), so that equal plain terms give equal bytes.
 //
-// The caller walks its own values: a header first, then exactly as many terms as it announced (a list needs its tail,
-// nil() for a proper one). The Writer does not count; debug tools such as skip() do.
+// The caller walks its own values: a header first, then exactly as many terms as it announced (a list needs
+// its tail, nil() for a proper one). The Writer does not count; debug tools such as skip() do.
 //
-// Errors are sticky: after the first one nothing more is written and every function returns false; outcome() says
-// what it was, with the position in the sink. All functions are noexcept. One thread at a time. The Sink is borrowed
-// and must outlive the Writer.
+// Errors are sticky: after the first one nothing more is written and every function returns false; outcome()
+// says what it was, with the position in the sink. All functions are noexcept. One thread at a time. The Sink
+// is borrowed and must outlive the Writer.
 #pragma once
 
 #include <bit>
@@ -51,7 +51,8 @@ class Writer {
       p[1] = static_cast<std::uint8_t>(value);
       return wrote(2);
     }
-    if (value >= std::numeric_limits<std::int32_t>::min() && value <= std::numeric_limits<std::int32_t>::max()) {
+    if (value >= std::numeric_limits<std::int32_t>::min() &&
+        value <= std::numeric_limits<std::int32_t>::max()) {
       std::uint8_t* const p = room(5);
       if (p == nullptr) [[unlikely]]
         return false;
@@ -60,7 +61,8 @@ class Writer {
       return wrote(5);
     }
     const bool negative = value < 0;
-    return small_big(negative, negative ? 0 - static_cast<std::uint64_t>(value) : static_cast<std::uint64_t>(value));
+    return small_big(negative,
+                     negative ? 0 - static_cast<std::uint64_t>(value) : static_cast<std::uint64_t>(value));
   }
 
   bool unsigned_integer(std::uint64_t value) noexcept {
@@ -72,8 +74,9 @@ class Writer {
   // An integer of any size by its magnitude; leading zeros are dropped and small values take the small forms.
   bool big(bool negative, Bytes little_endian_magnitude) noexcept;
 
-  // For a magnitude that the host writes by itself: puts the header for `size` bytes (no leading zero allowed, the
-  // value beyond 32 bits signed) and returns where the magnitude goes, or nullptr. It counts as written.
+  // For a magnitude that the host writes by itself: puts the header for `size` bytes (no leading zero
+  // allowed, the value beyond 32 bits signed) and returns where the magnitude goes, or nullptr. It counts as
+  // written.
   [[nodiscard]] std::uint8_t* big_in_place(bool negative, std::size_t size) noexcept;
 
   // --- floats, atoms, binaries ---
@@ -233,9 +236,10 @@ class Writer {
   Code code_{};
 };
 
-// Replaces the term at `start` (its version byte) up to the sink's end by its compressed form, at zlib level 1..9, as
-// term_to_binary(T, [{compressed, Level}]) does: only when that is shorter. Level 0 does nothing. False when memory is
-// short; the term is left as it was then.
+// Replaces the term at `start` (its version byte) up to the sink's end by its compressed form, at zlib
+// level 1..9, as term_to_binary(T, [{compressed, Level}]) does: unless that is longer (and with the same
+// bytes where both use the same zlib). Level 0 does nothing. False when memory is short; the term is left as
+// it was then.
 bool compress(Sink& sink, std::size_t start, int level) noexcept;
 
 }  // namespace typhon::etf

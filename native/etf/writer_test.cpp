@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -45,7 +45,8 @@ TEST(EtfWriter, ChoosesTheShortestFormOfAnInteger) {
   EXPECT_EQ(integer(std::int64_t{INT32_MIN} - 1), "n\x04\x01\x01\0\0\x80"s);
   EXPECT_EQ(integer(INT64_MAX), "n\x08\0"s + "\xff\xff\xff\xff\xff\xff\xff\x7f");
   EXPECT_EQ(integer(INT64_MIN), "n\x08\x01\0\0\0\0\0\0\0\x80"s);
-  EXPECT_EQ(written([](Writer& w) { return w.unsigned_integer(UINT64_MAX); }), "n\x08\0"s + "\xff\xff\xff\xff\xff\xff\xff\xff");
+  EXPECT_EQ(written([](Writer& w) { return w.unsigned_integer(UINT64_MAX); }),
+            "n\x08\0"s + "\xff\xff\xff\xff\xff\xff\xff\xff");
   EXPECT_EQ(written([](Writer& w) { return w.unsigned_integer(7); }), "a\x07");
 }
 
@@ -125,12 +126,29 @@ TEST(EtfWriter, ChoosesTupleHeadersByArity) {
 }
 
 TEST(EtfWriter, WritesIdentifiersInTheirNewestForm) {
-  EXPECT_EQ(written([](Writer& w) { return w.pid({"a@b", 1, 2, 3, {}}); }), "Xw\x03" "a@b\0\0\0\x01\0\0\0\x02\0\0\0\x03"s);
-  EXPECT_EQ(written([](Writer& w) { return w.port({"a@b", 1, 3, {}}); }), "Yw\x03" "a@b\0\0\0\x01\0\0\0\x03"s);
-  EXPECT_EQ(written([](Writer& w) { return w.port({"a@b", 1u << 28, 3, {}}); }), "xw\x03" "a@b\0\0\0\0\x10\0\0\0\0\0\0\x03"s);
-  EXPECT_EQ(written([](Writer& w) { return w.reference({"a@b", 3, Tree::bytes_of("\0\0\0\x09"s), {}}); }),
-            "Z\0\x01w\x03" "a@b\0\0\0\x03\0\0\0\x09"s);
-  EXPECT_EQ(written([](Writer& w) { return w.exported_fun("m", "f", 2); }), "qw\x01mw\x01" "fa\x02");
+  EXPECT_EQ(written([](Writer& w) {
+              return w.pid({"a@b", 1, 2, 3, {}});
+            }),
+            "Xw\x03"
+            "a@b\0\0\0\x01\0\0\0\x02\0\0\0\x03"s);
+  EXPECT_EQ(written([](Writer& w) {
+              return w.port({"a@b", 1, 3, {}});
+            }),
+            "Yw\x03"
+            "a@b\0\0\0\x01\0\0\0\x03"s);
+  EXPECT_EQ(written([](Writer& w) {
+              return w.port({"a@b", 1u << 28, 3, {}});
+            }),
+            "xw\x03"
+            "a@b\0\0\0\0\x10\0\0\0\0\0\0\x03"s);
+  EXPECT_EQ(written([](Writer& w) {
+              return w.reference({"a@b", 3, Tree::bytes_of("\0\0\0\x09"s), {}});
+            }),
+            "Z\0\x01w\x03"
+            "a@b\0\0\0\x03\0\0\0\x09"s);
+  EXPECT_EQ(written([](Writer& w) { return w.exported_fun("m", "f", 2); }),
+            "qw\x01mw\x01"
+            "fa\x02");
   HeapSink sink;
   Writer writer(sink);
   EXPECT_FALSE(writer.reference({"a@b", 3, Tree::bytes_of(std::string(24, 'x')), {}}));
@@ -157,7 +175,8 @@ TEST(EtfWriter, SaysWhenTheDestinationIsFull) {
   for (std::size_t capacity = 0; capacity < sizeof memory; ++capacity) {
     FixedSink sink(memory, capacity);
     Writer writer(sink);
-    const bool fits = writer.version() && writer.tuple_header(2) && writer.binary("abc") && writer.integer(300);
+    const bool fits =
+        writer.version() && writer.tuple_header(2) && writer.binary("abc") && writer.integer(300);
     EXPECT_FALSE(fits);
     EXPECT_LE(sink.size, capacity);
     EXPECT_EQ(writer.outcome().code, Code::kTooLarge);
@@ -215,7 +234,7 @@ TEST(EtfWriter, PatchesACountThatWasNotKnown) {
   EXPECT_EQ(tree.at(value).children.size(), 2u);
 }
 
-TEST(EtfWriter, CompressesOnlyWhatGetsShorter) {
+TEST(EtfWriter, CompressesOnlyWhatGetsNoLonger) {
   const auto packed = [](const std::string& plain, int level) {
     HeapSink sink;
     Writer writer(sink);
@@ -224,7 +243,9 @@ TEST(EtfWriter, CompressesOnlyWhatGetsShorter) {
     EXPECT_EQ(Tree::text(sink.bytes()).substr(0, 12), "frame header");
     return Tree::text(sink.bytes()).substr(12);
   };
-  const std::string shortest = "\x83" "a\x01";
+  const std::string shortest =
+      "\x83"
+      "a\x01";
   EXPECT_EQ(packed(shortest, 9), shortest);
   const std::string text = "\x83m\0\0\x04\0"s + std::string(1'024, 'x');
   EXPECT_EQ(packed(text, 0), text);

@@ -1,5 +1,6 @@
-// Arbitrary bytes behind the version byte. Whatever decodes can be written, and what is written decodes to the same.
-// A second builder owns heap values and refuses at a point that the input chooses: nothing may leak or be freed twice.
+// Arbitrary bytes behind the version byte. Whatever decodes can be written, and what is written decodes to
+// the same. A second builder owns heap values and refuses at a point that the input chooses: nothing may leak
+// or be freed twice.
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -30,12 +31,16 @@ class Owner {
   bool floating(double, Value& v) noexcept { return make(v); }
   bool atom(std::string_view text, Value& v) noexcept { return look(Tree::bytes_of(text)) && make(v); }
   bool binary(Bytes b, Value& v) noexcept { return look(b) && make(v); }
-  bool bits(Bytes b, unsigned n, Value& v) noexcept { return n >= 1 && n <= 7 && !b.empty() && look(b) && make(v); }
+  bool bits(Bytes b, unsigned n, Value& v) noexcept {
+    return n >= 1 && n <= 7 && !b.empty() && look(b) && make(v);
+  }
   bool nil(Value& v) noexcept { return make(v); }
   bool string(Bytes b, Value& v) noexcept { return !b.empty() && look(b) && make(v); }
   bool pid(const PidView& p, Value& v) noexcept { return look(p.raw) && make(v); }
   bool port(const PortView& p, Value& v) noexcept { return look(p.raw) && make(v); }
-  bool reference(const ReferenceView& r, Value& v) noexcept { return look(r.raw) && look(r.words) && make(v); }
+  bool reference(const ReferenceView& r, Value& v) noexcept {
+    return look(r.raw) && look(r.words) && make(v);
+  }
   bool exported_fun(const ExportView& f, Value& v) noexcept { return look(f.raw) && make(v); }
   bool fun(const FunView& f, Value& v) noexcept { return look(f.raw) && look(f.free_variables) && make(v); }
   bool local(const LocalView& l, Value& v) noexcept { return look(l.raw) && make(v); }

@@ -1,5 +1,5 @@
-// Compressed terms, three ways by the first byte: a hostile zlib stream as it is; good streams whose content is
-// hostile (the fuzzer would never find their checksums); and what compress() writes, read back.
+// Compressed terms, three ways by the first byte: a hostile zlib stream as it is; good streams whose content
+// is hostile (the fuzzer would never find their checksums); and what compress() writes, read back.
 #include <zlib.h>
 
 #include <cstddef>
@@ -55,8 +55,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     case 1: {
       std::string packed(compressBound(rest.size()), '\0');
       uLongf packed_size = packed.size();
-      CHECK(compress2(reinterpret_cast<Bytef*>(packed.data()), &packed_size, reinterpret_cast<const Bytef*>(rest.data()),
-                      rest.size(), data[0] / 3 % 10) == Z_OK);
+      CHECK(compress2(reinterpret_cast<Bytef*>(packed.data()), &packed_size,
+                      reinterpret_cast<const Bytef*>(rest.data()), rest.size(), data[0] / 3 % 10) == Z_OK);
       packed.resize(packed_size);
       std::string plain_text;
       std::string packed_text;
