@@ -1,0 +1,277 @@
+defmodule Typhon.LifeTest do
+  # Not async: counts file descriptors and processes of the whole BEAM.
+  use ExUnit.Case, async: false
+
+  import Typhon.TestHelper
+
+  alias Typhon.{PoolError, WorkerError}
+
+  # Calls that a worker is busy with, or has waiting, from processes of their own.
+  defp calls_in_flight(py, count) do
+    tasks =
+      for _ <- 1..count, do: Task.async(Typhon, :call, [py, :sample, :sleep, [600], [timeout: :infinity]])
+
+    Process.sleep(50)
+    tasks
+  end
+
+  describe "a worker that ends" do
+    test "by SIGKILL: every call in flight is told so, and the next call finds a new worker" do
+      py = start_pool()
+      os_pid = worker(py).os_pid
+      tasks = calls_in_flight(py, 20)
+      kill(os_pid, "KILL")
+
+      for result <- Task.await_many(tasks) do
+        assert {:error, %WorkerError{reason: :signal, signal: "SIGKILL", os_pid: ^os_pid}} = result
+      end
+
+      assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
+      assert %{restarts: 1, state: :ready, os_pid: new} = worker(py)
+      refute new == os_pid
+      refute os_process?(os_pid)
+      assert_mailbox_empty()
+    end
+
+    test "by os._exit: with its status and last words" do
+      py = start_pool()
+
+      assert {:error, %WorkerError{reason: :exit, exit_status: 3, signal: nil, output: output} = error} =
+               Typhon.call(py, :sample, :hard_exit, [3])
+
+      assert output == ["about to leave"]
+      assert Exception.message(error) =~ "exited with status 3. Its last output:\n    about to leave"
+      assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
+    end
+
+    test "by a crash of C code: with faulthandler's dump" do
+      py = start_pool()
+
+      assert {:error, %WorkerError{reason: :signal, signal: "SIGSEGV", output: output}} =
+               Typhon.call(py, :sample, :segfault, [])
+
+      assert Enum.any?(output, &(&1 =~ "Fatal Python error: Segmentation fault"))
+      assert Enum.any?(output, &(&1 =~ "sample.py"))
+    end
+
+    test "by SIGTERM, SIGABRT" do
+      for signal <- ["TERM", "ABRT"] do
+        py = start_pool()
+        [task] = calls_in_flight(py, 1)
+        kill(worker(py).os_pid, signal)
+        name = "SIG" <> signal
+        assert {:error, %WorkerError{reason: :signal, signal: ^name}} = Task.await(task)
+      end
+    end
+
+    test "does not touch the calls of other workers" do
+      py = start_pool(workers: 2)
+      tasks = for _ <- 1..2, do: Task.async(Typhon, :call, [py, :sample, :sleep, [1]])
+      Process.sleep(200)
+      [first, _] = os_pids(py)
+      kill(first, "KILL")
+      results = Task.await_many(tasks)
+      assert Enum.count(results, &match?({:ok, "slept"}, &1)) == 1
+      assert Enum.count(results, &match?({:error, %WorkerError{}}, &1)) == 1
+    end
+
+    test "again and again: the pool stays usable, and nothing piles up" do
+      py = start_pool()
+      before = memfds()
+
+      for _ <- 1..5 do
+        os_pid = worker(py).os_pid
+        if os_pid, do: kill(os_pid, "KILL")
+        eventually(fn -> match?(%{state: :ready, os_pid: new} when new != os_pid, worker(py)) end)
+        assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
+      end
+
+      assert worker(py).restarts == 5
+      eventually(fn -> memfds() <= before end)
+      eventually(fn -> zombies() == [] end)
+    end
+
+    test "with a child that holds its output open" do
+      py = start_pool()
+      {:ok, child} = Typhon.call(py, :sample, :fork_child, [600])
+      [task] = calls_in_flight(py, 1)
+      kill(worker(py).os_pid, "KILL")
+      assert {:error, %WorkerError{}} = Task.await(task)
+      assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
+      eventually(fn -> not os_process?(child) end)
+    end
+
+    test "and cannot be started again: calls say why" do
+      dir = Path.join(System.tmp_dir!(), "typhon-life-#{System.unique_integer([:positive])}")
+      File.mkdir_p!(dir)
+      on_exit(fn -> File.rm_rf!(dir) end)
+      path = Path.join(dir, "python")
+      python = System.find_executable("python3")
+
+      File.write!(
+        path,
+        "#!/bin/sh\nif [ -e #{dir}/broken ]; then echo it broke; exit 5; fi\nexec #{python} \"$@\"\n"
+      )
+
+      File.chmod!(path, 0o755)
+      py = start_pool(python: path)
+      File.write!(Path.join(dir, "broken"), "")
+      kill(worker(py).os_pid, "KILL")
+
+      error =
+        eventually(fn ->
+          case Typhon.call(py, :math, :sqrt, [16]) do
+            {:error, %Typhon.StartError{} = error} -> error
+            _ -> nil
+          end
+        end)
+
+      assert Exception.message(error) =~
+               "exited with status 5 before it was ready. Its last output:\n    it broke"
+
+      File.rm!(Path.join(dir, "broken"))
+      eventually(fn -> Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0} end)
+    end
+  end
+
+  describe "the Elixir process of a worker" do
+    test "when killed, takes its Python along; calls are told, and a new one follows" do
+      py = start_pool()
+      %{pid: pid, os_pid: os_pid} = worker(py)
+      tasks = calls_in_flight(py, 3)
+      Process.exit(pid, :kill)
+
+      for result <- Task.await_many(tasks) do
+        assert {:error, %WorkerError{reason: {:owner_down, :killed}}} = result
+      end
+
+      eventually(fn -> not os_process?(os_pid) end)
+      eventually(fn -> Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0} end)
+    end
+  end
+
+  describe "stop/1" do
+    test "answers the calls in flight, and leaves nothing" do
+      before = memfds()
+      py = start_pool(workers: 2)
+      pids = os_pids(py)
+      tasks = calls_in_flight(py, 6)
+      assert Typhon.stop(py) == :ok
+      for pid <- pids, do: refute(os_process?(pid))
+      for result <- Task.await_many(tasks), do: assert({:error, %WorkerError{reason: :stopped}} = result)
+      assert {:error, %PoolError{reason: :stopped}} = Typhon.call(py, :math, :sqrt, [16])
+      eventually(fn -> memfds() <= before end)
+      eventually(fn -> zombies() == [] end)
+    end
+
+    test "ends a worker that is busy in C code" do
+      py = start_pool()
+      os_pid = worker(py).os_pid
+      task = Task.async(Typhon, :call, [py, :sample, :busy_c_loop, [], [timeout: :infinity]])
+      Process.sleep(100)
+      assert Typhon.stop(py) == :ok
+      refute os_process?(os_pid)
+      assert {:error, %WorkerError{reason: :stopped}} = Task.await(task)
+    end
+
+    test "a pool can be started under the same name again" do
+      for _ <- 1..3 do
+        {:ok, py} = Typhon.start_link(name: Typhon.AgainPool, workers: 1, stdio: :discard)
+        assert Typhon.call(Typhon.AgainPool, :math, :sqrt, [16]) == {:ok, 4.0}
+        assert Typhon.stop(Typhon.AgainPool) == :ok
+        refute Process.alive?(py)
+      end
+    end
+  end
+
+  describe "under a supervisor" do
+    test "a pool is one child, and is restarted when it is killed" do
+      {:ok, supervisor} =
+        Supervisor.start_link([{Typhon, name: Typhon.ChildPool, workers: 1, stdio: :discard}],
+          strategy: :one_for_one
+        )
+
+      assert [{Typhon.ChildPool, first, :supervisor, _}] = Supervisor.which_children(supervisor)
+      os_pids = os_pids(Typhon.ChildPool)
+      Process.exit(first, :kill)
+      eventually(fn -> Enum.all?(os_pids, &(not os_process?(&1))) end)
+      eventually(fn -> Typhon.call(Typhon.ChildPool, :math, :sqrt, [16]) == {:ok, 4.0} end)
+      assert [{Typhon.ChildPool, second, :supervisor, _}] = Supervisor.which_children(supervisor)
+      refute second == first
+      new_pids = os_pids(Typhon.ChildPool)
+      Supervisor.stop(supervisor)
+      for pid <- new_pids, do: refute(os_process?(pid))
+    end
+
+    test "several pools without a name need an id" do
+      assert %{id: Typhon} = Typhon.child_spec([])
+      assert %{id: :other} = Supervisor.child_spec({Typhon, []}, id: :other)
+    end
+  end
+
+  describe "the process that started a pool" do
+    test "takes the pool along when it ends" do
+      parent = self()
+
+      pid =
+        spawn(fn ->
+          {:ok, py} = Typhon.start_link(workers: 1, stdio: :discard)
+          send(parent, {py, os_pids(py)})
+          receive do: (:stop -> exit(:oops))
+        end)
+
+      assert_receive {py, [os_pid]}, 60_000
+      send(pid, :stop)
+      eventually(fn -> not Process.alive?(py) and not os_process?(os_pid) end)
+      assert {:error, %PoolError{reason: :stopped}} = Typhon.call(py, :math, :sqrt, [16])
+    end
+  end
+
+  describe "a BEAM that is killed" do
+    # A BEAM of its own, which prints the pids of its workers and then waits for ever.
+    defp child_beam(function) do
+      script = """
+      {:ok, _} = Application.ensure_all_started(:typhon)
+      {:ok, py} = Typhon.start_link(workers: 1, python_path: [#{inspect(py_dir())}], stdio: :discard)
+      {:ok, %{workers: [%{os_pid: os_pid}]}} = Typhon.info(py)
+      spawn(fn -> Typhon.call(py, :sample, :#{function}, [], timeout: :infinity) end)
+      Process.sleep(200)
+      IO.puts("worker \#{os_pid} beam \#{System.pid()}")
+      Process.sleep(:infinity)
+      """
+
+      paths = Enum.flat_map(:code.get_path(), &["-pa", List.to_string(&1)])
+
+      port =
+        Port.open({:spawn_executable, System.find_executable("elixir")}, [
+          :binary,
+          :exit_status,
+          :stderr_to_stdout,
+          {:line, 1000},
+          {:args, paths ++ ["-e", script]}
+        ])
+
+      assert_receive {^port, {:data, {:eol, "worker " <> line}}}, 60_000
+      [worker, "beam", beam] = String.split(line)
+      {port, worker, beam}
+    end
+
+    for function <- [:busy_c_loop, :backtrack] do
+      @function function
+      test "by SIGKILL while Python holds the GIL in #{function}: the worker is gone, too" do
+        {port, worker, beam} = child_beam(@function)
+        assert os_process?(worker)
+        kill(beam, "KILL")
+        assert_receive {^port, {:exit_status, _}}, 60_000
+        eventually(fn -> not os_process?(worker) or zombie?(worker) end)
+      end
+    end
+
+    test "while idle" do
+      {port, worker, beam} = child_beam("no_such_function")
+      kill(beam, "KILL")
+      assert_receive {^port, {:exit_status, _}}, 60_000
+      eventually(fn -> not os_process?(worker) or zombie?(worker) end)
+    end
+  end
+end

@@ -1,0 +1,154 @@
+defmodule Typhon.StartTest do
+  # Not async: counts file descriptors and processes of the whole BEAM.
+  use ExUnit.Case, async: false
+
+  import Typhon.TestHelper
+
+  alias Typhon.StartError
+
+  setup do
+    dir = Path.join(System.tmp_dir!(), "typhon-start-#{System.unique_integer([:positive])}")
+    File.mkdir_p!(dir)
+    on_exit(fn -> File.rm_rf!(dir) end)
+    {:ok, dir: dir}
+  end
+
+  # A program in the place of Python.
+  defp program(dir, script) do
+    path = Path.join(dir, "python")
+    File.write!(path, "#!/bin/sh\n" <> script)
+    File.chmod!(path, 0o755)
+    path
+  end
+
+  defp start(options) do
+    before = {memfds(), length(Process.list()), length(Port.list())}
+    result = Typhon.start_link([workers: 1, stdio: :discard] ++ options)
+
+    with {:error, %StartError{}} <- result do
+      # Whoever traps exits would find the signal here.
+      assert_mailbox_empty()
+      # The registry closes channels of workers that are gone; the memory follows.
+      eventually(fn ->
+        :erlang.garbage_collect()
+        {memfds, processes, ports} = before
+        memfds() <= memfds and length(Process.list()) <= processes and length(Port.list()) <= ports
+      end)
+    end
+
+    result
+  end
+
+  describe "start_link/1 returns a StartError" do
+    test "when there is no such Python" do
+      assert {:error, %StartError{reason: :python_not_found, message: message}} = start(python: "python9")
+      assert message =~ ~s|there is no Python "python9". Looked for python9 on the PATH|
+    end
+
+    test "when cd does not exist" do
+      assert {:error, %StartError{reason: :bad_cd} = error} = start(cd: "/no/such/dir")
+      assert Exception.message(error) == "cd: the directory /no/such/dir does not exist"
+    end
+
+    test "when the interpreter cannot be executed", %{dir: dir} do
+      path = Path.join(dir, "python")
+      File.write!(path, <<0x7F, "ELF no program">>)
+      File.chmod!(path, 0o755)
+      assert {:error, %StartError{reason: reason, message: message}} = start(python: path)
+      assert reason in [:cannot_execute, :exit]
+      assert message =~ path
+    end
+
+    test "when Python is too old" do
+      for {path, version} <- old_pythons() do
+        assert {:error, %StartError{reason: :python_too_old} = error} = start(python: path)
+        assert Exception.message(error) =~ "Typhon needs Python 3.11 or newer, and "
+        assert Exception.message(error) =~ "is Python #{version}"
+      end
+    end
+
+    test "when Python ends at once, with what it printed", %{dir: dir} do
+      path = program(dir, "echo one; echo two >&2; exit 3\n")
+
+      assert {:error, %StartError{reason: :exit, output: ["one", "two"], python: ^path} = error} =
+               start(python: path)
+
+      assert Exception.message(error) ==
+               "#{path} exited with status 3 before it was ready. Its last output:\n    one\n    two"
+    end
+
+    test "when Python is ended by a signal", %{dir: dir} do
+      path = program(dir, "kill -SEGV $$\n")
+      assert {:error, %StartError{reason: :exit, message: message}} = start(python: path)
+      assert message == "#{path} was ended by SIGSEGV before it was ready"
+    end
+
+    test "when the native module cannot be loaded", %{dir: dir} do
+      path = program(dir, "echo 'typhon: the native module cannot be loaded: x'; exit 97\n")
+
+      assert {:error, %StartError{reason: :native_load_failed} = error} = start(python: path)
+      assert Exception.message(error) =~ "#{path} could not load Typhon's native module. Its last output"
+    end
+
+    test "when the channel cannot be attached", %{dir: dir} do
+      path = program(dir, "exit 98\n")
+      assert {:error, %StartError{reason: :channel_failed}} = start(python: path)
+    end
+
+    test "when it is not ready in time, and the process is gone", %{dir: dir} do
+      pid_file = Path.join(dir, "pid")
+      path = program(dir, "echo $$ > #{pid_file}; echo waiting; exec sleep 1000\n")
+
+      assert {:error, %StartError{reason: :timeout} = error} = start(python: path, start_timeout: 300)
+      assert Exception.message(error) =~ "#{path} was not ready within start_timeout: 300 ms"
+      os_pid = pid_file |> File.read!() |> String.trim()
+      eventually(fn -> not os_process?(os_pid) end)
+    end
+
+    test "when one worker of several cannot be started", %{dir: dir} do
+      # mkdir succeeds for one of them only.
+      python = System.find_executable("python3")
+
+      path = program(dir, "if mkdir #{dir}/first 2>/dev/null; then exec #{python} \"$@\"; else exit 4; fi\n")
+
+      assert {:error, %StartError{reason: :exit, message: message}} = start(python: path, workers: 3)
+      assert message =~ "exited with status 4"
+    end
+
+    test "also to a process that traps exits" do
+      Process.flag(:trap_exit, true)
+      assert {:error, %StartError{}} = start(python: "/bin/false")
+      assert_mailbox_empty()
+    end
+  end
+
+  describe "start_link/1" do
+    test "raises on wrong options" do
+      assert_raise ArgumentError, fn -> Typhon.start_link(workers: -1) end
+    end
+
+    test "starts all workers" do
+      py = start_pool(workers: 4)
+      assert {:ok, %{workers: workers}} = Typhon.info(py)
+      assert Enum.map(workers, & &1.state) == List.duplicate(:ready, 4)
+    end
+
+    for {path, version} <- Typhon.TestHelper.supported_pythons() do
+      @path path
+      test "works with Python #{version}" do
+        py = start_pool(python: @path)
+        assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
+        term = %{"a" => [1, 2.5, {nil, true}, "ü", -(2 ** 100)], 1 => ~D[2026-02-28]}
+        assert Typhon.call(py, :sample, :echo, [term]) == {:ok, term}
+
+        assert {:error, %Typhon.PythonError{type: "ZeroDivisionError"}} =
+                 Typhon.call(py, :sample, :fail_deep, [3])
+
+        assert {:error, %Typhon.TimeoutError{}} = Typhon.call(py, :sample, :sleep, [60], timeout: 20)
+        assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
+        assert worker(py).restarts == 0
+        assert Typhon.stop(py) == :ok
+      end
+    end
+  end
+end

@@ -1,0 +1,238 @@
+defmodule Typhon.TypesTest do
+  use ExUnit.Case, async: true
+
+  import Typhon.TestHelper
+
+  alias Typhon.{DecodeError, EncodeError, Object}
+  alias Typhon.EncoderTest.{Account, Money, Plain, Point}
+
+  setup_all do
+    {:ok, py: start_supervised!({Typhon, workers: 1, python_path: [py_dir()], stdio: :discard})}
+  end
+
+  defp echo(py, term), do: Typhon.call!(py, :sample, :echo, [term])
+  defp type(py, term), do: Typhon.call!(py, :sample, :type_of, [term])
+  defp repr(py, term), do: Typhon.call!(py, :sample, :repr_of, [term])
+
+  describe "a round trip" do
+    for {name, type, terms} <- [
+          {"nil", "NoneType", [nil]},
+          {"booleans", "bool", [true, false]},
+          {"integers", "int",
+           [
+             0,
+             1,
+             -1,
+             255,
+             256,
+             2 ** 31,
+             -(2 ** 31) - 1,
+             2 ** 63,
+             -(2 ** 63),
+             2 ** 64,
+             2 ** 5_000,
+             -(2 ** 5_000)
+           ]},
+          {"floats", "float", [0.0, 1.5, -1.0e300, 5.0e-324, 3.141592653589793]},
+          {"strings", "str", ["", "a", "ü", "😀", <<0>>, "line\nbreak"]},
+          {"lists", "list", [[], [1, 2], [1, [2, [3]]], ~c"chars", [nil, 1.5, "x"]]},
+          {"tuples", "tuple", [{}, {1}, {1, {2, "x"}}]},
+          {"maps", "dict", [Macro.escape(%{}), Macro.escape(%{"a" => 1, 2 => %{{1, 2} => [3]}})]},
+          {"dates", "datetime.date", [Macro.escape(~D[2026-02-28]), Macro.escape(~D[0001-01-01])]}
+        ] do
+      @type_name type
+      @terms terms
+      test "of #{name}", %{py: py} do
+        for term <- unquote(terms) do
+          assert echo(py, term) === term
+          assert type(py, term) == @type_name
+        end
+      end
+    end
+
+    test "of atoms, which are no strings", %{py: py} do
+      for atom <- [:ok, :"with space", :ünïcode, Typhon, :infinity, :nan, :undefined] do
+        assert echo(py, atom) === atom
+        assert type(py, atom) =~ "Atom"
+      end
+
+      assert Typhon.call!(py, :operator, :eq, [:ok, "ok"]) == false
+      assert Typhon.call!(py, :operator, :eq, [:ok, :ok]) == true
+      assert echo(py, %{:a => 1, "a" => 2}) == %{:a => 1, "a" => 2}
+    end
+
+    test "of large and nested terms", %{py: py} do
+      list = Enum.to_list(1..100_000)
+      assert echo(py, list) == list
+      map = Map.new(1..10_000, &{"key #{&1}", {&1, &1 / 3}})
+      assert echo(py, map) == map
+      deep = Enum.reduce(1..5_000, [], fn _, list -> [list] end)
+      assert echo(py, deep) == deep
+      text = String.duplicate("ä", 1_000_000)
+      assert echo(py, text) == text
+    end
+
+    test "of what is opaque to Python", %{py: py} do
+      {:ok, port} = :gen_udp.open(0)
+      fun = fn x -> x + 1 end
+
+      for term <- [self(), make_ref(), port, fun, &Enum.map/2, <<1::3>>, <<255, 1::1>>] do
+        assert echo(py, term) === term
+      end
+
+      assert type(py, self()) =~ "Pid"
+      assert type(py, make_ref()) =~ "Reference"
+      assert type(py, <<1::3>>) =~ "BitString"
+      assert Typhon.call!(py, :builtins, :len, [MapSet.new([self(), self()])]) == 1
+    end
+
+    test "of improper lists", %{py: py} do
+      assert echo(py, [1 | 2]) === [1 | 2]
+      assert echo(py, [[1, 2 | "x"]]) === [[1, 2 | "x"]]
+      assert type(py, [1 | 2]) =~ "ImproperList"
+    end
+
+    test "of structs that Python knows", %{py: py} do
+      for {term, type} <- [
+            {~T[12:30:01], "datetime.time"},
+            {~T[12:30:01.000250], "datetime.time"},
+            {~N[2026-02-28 12:30:01], "datetime.datetime"},
+            {~N[2026-02-28 12:30:01.123456], "datetime.datetime"},
+            {~U[2026-02-28 12:30:01Z], "datetime.datetime"},
+            {~U[2026-02-28 12:30:01.000001Z], "datetime.datetime"},
+            {MapSet.new(), "set"},
+            {MapSet.new([1, "a", {2}]), "set"},
+            {1..10, "range"},
+            {10..1//-3, "range"}
+          ] do
+        assert echo(py, term) == term
+        assert type(py, term) == type
+        assert echo(py, [%{"in" => term}]) == [%{"in" => term}]
+      end
+    end
+
+    test "of bytes and buffers", %{py: py} do
+      for size <- [0, 1, 100, 100_000, 5_000_000] do
+        bytes = :binary.copy(<<255>>, size)
+        assert echo(py, Typhon.bytes(bytes)) == bytes
+        assert echo(py, Typhon.buffer(bytes)) == bytes
+        assert type(py, Typhon.bytes(bytes)) == "bytes"
+        assert type(py, Typhon.buffer(bytes)) == "memoryview"
+      end
+
+      assert {:error, %Typhon.PythonError{type: "TypeError"}} =
+               Typhon.call(py, :operator, :setitem, [Typhon.buffer("abc"), 0, 1])
+    end
+  end
+
+  describe "values of Python" do
+    test "that have a counterpart", %{py: py} do
+      for {function, value} <- [
+            {:point, %{"x" => 1, "y" => 2}},
+            {:pair, {"l", "r"}},
+            {:colour, "red"},
+            {:level, 1},
+            {:subclasses, ["t", 7, [1], %{"a" => 1}]},
+            {:ordered, %{"a" => 1, "b" => 2}},
+            {:infinities, [:nan, :infinity, :neg_infinity]},
+            {:frozen, MapSet.new([1, 2])},
+            {:moments,
+             [~D[2026-02-28], ~T[12:30:01.000250], ~N[2026-02-28 12:30:01], ~U[2026-02-28 12:30:01.000005Z]]},
+            {:span, 0..9//3},
+            {:bytes_of_all_kinds, [<<"a", 0, 255>>, "b", "c"]}
+          ] do
+        assert Typhon.call(py, :shapes, function, []) == {:ok, value}
+      end
+
+      assert Typhon.call(py, :shapes, :add_days, [~D[2026-02-28], 1]) == {:ok, ~D[2026-03-01]}
+      assert Enum.to_list(Typhon.call!(py, :shapes, :empty_span, [])) == []
+    end
+
+    test "that have none come as handles", %{py: py} do
+      assert {:ok, %Object{type: "fractions.Fraction"} = third} = Typhon.call(py, :shapes, :fraction, [])
+      assert repr(py, third) == "Fraction(1, 3)"
+      assert Typhon.call(py, third, :limit_denominator, [2]) |> elem(0) == :ok
+      assert {:ok, %Object{type: "function"}} = Typhon.call(py, :shapes, :lambda_, [])
+      assert {:ok, %Object{type: "generator"} = generator} = Typhon.call(py, :shapes, :generator, [])
+      assert Typhon.call(py, :builtins, :next, [generator]) == {:ok, 0}
+      assert Typhon.call(py, :builtins, :list, [generator]) == {:ok, [1, 2]}
+    end
+
+    test "a Decimal is a struct", %{py: py} do
+      assert {:ok, %{__struct__: Decimal, sign: 1, coef: 15, exp: -1}} = Typhon.call(py, :shapes, :half, [3])
+      assert repr(py, %{__struct__: Decimal, sign: -1, coef: 125, exp: -2}) == "Decimal('-1.25')"
+    end
+  end
+
+  describe "what cannot cross" do
+    test "a binary that is not UTF-8, with its place and the way out", %{py: py} do
+      for {args, options, path} <- [
+            {[<<255>>], [], "args[0]"},
+            {[1, %{"user" => [1, <<"abc", 255>>]}], [], ~s|args[1]["user"][1]|},
+            {[{1, <<255>>}], [], "args[0][1]"},
+            {[], [kwargs: %{w: [<<255>>]}], ~s|kwargs["w"][0]|}
+          ] do
+        assert {:error, %DecodeError{path: ^path} = error} =
+                 Typhon.call(py, :sample, :echo_all, args, options)
+
+        assert Exception.message(error) =~ path
+        assert Exception.message(error) =~ "Typhon.bytes"
+      end
+
+      assert echo(py, 1) == 1
+    end
+
+    test "a struct without an implementation of Typhon.Encoder", %{py: py} do
+      assert {:error, %EncodeError{path: ~s|args[0]["user"]|, type: Plain}} =
+               Typhon.call(py, :sample, :echo, [%{"user" => %Plain{}}])
+
+      assert {:error, %EncodeError{path: ~s|kwargs["value"]|}} =
+               Typhon.call(py, :sample, :echo, [], kwargs: %{value: %Plain{}})
+    end
+
+    test "a result, with its place", %{py: py} do
+      assert {:error, error} = Typhon.call(py, :shapes, :deep_unencodable, [])
+      assert %{path: ~s|result["rows"][1]["bad"]|} = error
+
+      assert {:error, %EncodeError{}} = Typhon.call(py, :shapes, :cyclic, [])
+      assert echo(py, 1) == 1
+    end
+  end
+
+  describe "structs through Typhon.Encoder" do
+    test "arrive as what they are encoded to", %{py: py} do
+      assert echo(py, %Point{x: 1, y: [%Money{amount: 5, currency: :eur}]}) == %{
+               "x" => 1,
+               "y" => [{5, "eur"}]
+             }
+
+      account = %Account{id: 1, owner: %Point{x: 0, y: 0}, secret: "s"}
+      assert echo(py, [account]) == [%{"id" => 1, "owner" => %{"x" => 0, "y" => 0}}]
+
+      assert Typhon.call!(py, :sample, :echo_all, [], kwargs: %{p: %Point{x: 1, y: 2}}) ==
+               {{}, %{"p" => %{"x" => 1, "y" => 2}}}
+    end
+  end
+
+  describe "arrays" do
+    setup %{py: py} do
+      case Typhon.call(py, :importlib, :import_module, ["numpy"]) do
+        {:ok, _} -> :ok
+        {:error, _} -> {:ok, without_numpy: true}
+      end
+    end
+
+    test "are numpy's, or an error that says what is missing", %{py: py} = context do
+      array = Typhon.Array.new([[1.0, 2.0], [3.0, 4.0]], {2, 2}, :f64)
+
+      if context[:without_numpy] do
+        assert {:error, error} = Typhon.call(py, :sample, :echo, [array])
+        assert Exception.message(error) =~ "numpy"
+      else
+        assert echo(py, array) == array
+        assert type(py, array) == "numpy.ndarray"
+        assert Typhon.call!(py, array, "sum", []) == 10.0
+      end
+    end
+  end
+end
