@@ -19,15 +19,13 @@ enum class EncodeKind : std::uint8_t {
   kFloat,
   kText,
   kBytes,
-  kByteArray,
-  kMemoryView,
+  kBuffer,  // bytearray, memoryview
   kList,
   kTuple,
   kDict,
   kSet,
   kRange,
-  kAtom,
-  kOpaque,  // Pid, Reference, Port, Fun
+  kIdentifier,  // Pid, Reference, Port, Fun
   kBitString,
   kImproperList,
   kEnum,
@@ -36,7 +34,9 @@ enum class EncodeKind : std::uint8_t {
   kTime,
   kDateTime,
   kDecimal,
-  kNumpyScalar,
+  kNumpyBool,
+  kNumpyInteger,
+  kNumpyFloat,
   kNumpyArray,
   kObject,  // anything else: a handle, or an EncodeError
 };

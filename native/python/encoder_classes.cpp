@@ -1,0 +1,176 @@
+// Values of other classes than the plain builtins: what each is, and how it is written. Which struct stands for what is
+// specified in docs/internals.md.
+#include "python/encoder.h"
+
+#include "python/big_integer.h"
+#include "python/errors.h"
+#include "python/object_table.h"
+#include "python/values.h"
+
+#include <new>
+#include <utility>
+
+namespace typhon::python {
+namespace {
+
+bool is_subtype(PyTypeObject* type, PyBorrowed base) noexcept {
+  return base && PyType_IsSubtype(type, reinterpret_cast<PyTypeObject*>(base.get())) != 0;
+}
+
+}  // namespace
+
+// kUnknown with an exception set when that fails. A class is asked by what it derives from, without its own hooks.
+EncodeKind Encoder::classify(PyBorrowed object) noexcept {
+  PyTypeObject* const type = Py_TYPE(object.get());
+  LazyImports& imports = state_.imports;
+  if (is_subtype(type, imports.if_loaded(Lazy::kEnum))) return EncodeKind::kEnum;
+  const unsigned long flags = PyType_GetFlags(type);
+  if ((flags & Py_TPFLAGS_LONG_SUBCLASS) != 0) return EncodeKind::kInteger;
+  if ((flags & Py_TPFLAGS_UNICODE_SUBCLASS) != 0) return EncodeKind::kText;
+  if ((flags & Py_TPFLAGS_BYTES_SUBCLASS) != 0) return EncodeKind::kBytes;
+  if ((flags & Py_TPFLAGS_LIST_SUBCLASS) != 0) return EncodeKind::kList;
+  if ((flags & Py_TPFLAGS_TUPLE_SUBCLASS) != 0) return EncodeKind::kTuple;
+  if ((flags & Py_TPFLAGS_DICT_SUBCLASS) != 0) return EncodeKind::kDict;
+  const struct {
+    PyBorrowed base;
+    EncodeKind kind;
+  } bases[] = {
+      {reinterpret_cast<PyObject*>(&PyFloat_Type), EncodeKind::kFloat},
+      {reinterpret_cast<PyObject*>(&PySet_Type), EncodeKind::kSet},
+      {reinterpret_cast<PyObject*>(&PyFrozenSet_Type), EncodeKind::kSet},
+      {reinterpret_cast<PyObject*>(&PyByteArray_Type), EncodeKind::kBuffer},
+      {reinterpret_cast<PyObject*>(&PyMemoryView_Type), EncodeKind::kBuffer},
+      {reinterpret_cast<PyObject*>(&PyRange_Type), EncodeKind::kRange},
+      {state_.pid_type, EncodeKind::kIdentifier},
+      {state_.reference_type, EncodeKind::kIdentifier},
+      {state_.port_type, EncodeKind::kIdentifier},
+      {state_.fun_type, EncodeKind::kIdentifier},
+      {state_.bit_string_type, EncodeKind::kBitString},
+      {state_.improper_list_type, EncodeKind::kImproperList},
+      {imports.if_loaded(Lazy::kDateTime), EncodeKind::kDateTime},
+      {imports.if_loaded(Lazy::kDate), EncodeKind::kDate},
+      {imports.if_loaded(Lazy::kTime), EncodeKind::kTime},
+      {imports.if_loaded(Lazy::kDecimal), EncodeKind::kDecimal},
+      {imports.if_loaded(Lazy::kNumpyArray), EncodeKind::kNumpyArray},
+  };
+  for (const auto& entry : bases) {
+    if (is_subtype(type, entry.base)) return entry.kind;
+  }
+  if (is_subtype(type, imports.if_loaded(Lazy::kNumpyGeneric))) return numpy_kind(object);
+  const PyRef fields = PyRef::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "__dataclass_fields__"));
+  if (fields && PyDict_Check(fields.get()) != 0) return EncodeKind::kDataclass;
+  if (!fields && must_propagate()) return EncodeKind::kUnknown;
+  PyErr_Clear();
+  return EncodeKind::kObject;
+}
+
+// --- binaries ---
+
+Encoder::Did Encoder::put_bytes(PyBorrowed object) noexcept {
+  char* data = nullptr;
+  Py_ssize_t size = 0;
+  if (PyBytes_AsStringAndSize(object.get(), &data, &size) != 0) return Did::kFailed;
+  return done(writer_.binary(std::string_view(data, static_cast<std::size_t>(size))));
+}
+
+Encoder::Did Encoder::put_buffer(PyBorrowed object) noexcept {
+  Py_buffer buffer;
+  if (PyObject_GetBuffer(object.get(), &buffer, PyBUF_FULL_RO) != 0) return refuse_exception(object, "its bytes");
+  std::uint8_t* const to = writer_.binary_in_place(static_cast<std::size_t>(buffer.len));
+  const bool copied = to != nullptr && PyBuffer_ToContiguous(to, &buffer, buffer.len, 'C') == 0;
+  PyBuffer_Release(&buffer);
+  return done(copied);
+}
+
+Encoder::Did Encoder::put_bit_string(PyBorrowed object) noexcept {
+  const BitStringObject* const bits = BitStringObject::of(object.get());
+  const auto last = static_cast<unsigned>(bits->bit_size % 8);
+  return done(writer_.bits(etf::Bytes(reinterpret_cast<const std::uint8_t*>(PyBytes_AsString(bits->data)),
+                                      static_cast<std::size_t>(PyBytes_Size(bits->data))),
+                           last == 0 ? 8 : last));
+}
+
+// --- integers ---
+
+bool Encoder::put_integer(PyBorrowed integer) noexcept {
+  int overflow = 0;
+  const long long value = PyLong_AsLongLongAndOverflow(integer.get(), &overflow);
+  if (overflow != 0) return write_big_integer(state_, integer.get(), writer_);
+  return (value != -1 || PyErr_Occurred() == nullptr) && writer_.integer(value);
+}
+
+PyRef Encoder::attribute(PyBorrowed object, Known name) noexcept {
+  return PyRef::steal(PyObject_GetAttr(object.get(), AtomObject::of(state_.known(name))->name));
+}
+
+// An attribute as the struct's field of the same name.
+bool Encoder::put_integer_attribute(PyBorrowed object, Known name) noexcept {
+  const PyRef value = attribute(object, name);
+  return value && put_known(name) && put_integer(value);
+}
+
+Encoder::Did Encoder::put_range(PyBorrowed object) noexcept {
+  const PyRef start = PyRef::steal(PyObject_GetAttrString(object.get(), "start"));
+  const PyRef stop = PyRef::steal(PyObject_GetAttrString(object.get(), "stop"));
+  const PyRef step = attribute(object, Known::kStep);
+  const PyRef zero = PyRef::steal(PyLong_FromLong(0));
+  const int down = start && stop && step && zero ? PyObject_RichCompareBool(step.get(), zero.get(), Py_LT) : -1;
+  const PyRef one = PyRef::steal(down < 0 ? nullptr : PyLong_FromLong(down == 1 ? -1 : 1));
+  const PyRef last = PyRef::steal(one ? PyNumber_Subtract(stop.get(), one.get()) : nullptr);
+  if (!last) return refuse_exception(object, "a range");
+  return done(put_struct(Known::kRange, 3) && put_known(Known::kFirst) && put_integer(start) &&
+              put_known(Known::kLast) && put_integer(last) && put_known(Known::kStep) && put_integer(step));
+}
+
+// --- values that stand for others ---
+
+Encoder::Did Encoder::put_enum(PyRef object) noexcept {
+  constexpr std::uint32_t kMaxRedirects = 16;
+  const PyRef value = PyRef::steal(PyObject_GetAttrString(object.get(), "_value_"));
+  if (!value) return refuse_exception(object, "the value of an Enum");
+  if (redirects_ == kMaxRedirects) return refuse(object, "an Enum whose value is an Enum, and so on without end");
+  ++redirects_;
+  const Did did = put(value.get());
+  --redirects_;
+  return did;
+}
+
+// A map of its fields, with their names as strings. They are read at once, so that this runs user code before the
+// walk begins and not in the middle of it.
+Encoder::Did Encoder::open_dataclass(PyRef object) noexcept {
+  const PyRef module = PyRef::steal(PyImport_ImportModule("dataclasses"));
+  const PyRef fields = PyRef::steal(module ? PyObject_CallMethod(module.get(), "fields", "O", object.get()) : nullptr);
+  const PyRef snapshot = PyRef::steal(PyDict_New());
+  if (!fields || !snapshot || PyTuple_Check(fields.get()) == 0) return refuse_exception(object, "the fields of a dataclass");
+  const Py_ssize_t size = PyTuple_Size(fields.get());
+  for (Py_ssize_t i = 0; i < size; ++i) {
+    const PyRef name = PyRef::steal(PyObject_GetAttrString(PyTuple_GetItem(fields.get(), i), "name"));
+    const PyRef value = PyRef::steal(name ? PyObject_GetAttr(object.get(), name.get()) : nullptr);
+    if (!value || PyDict_SetItem(snapshot.get(), name.get(), value.get()) != 0) {
+      return refuse_exception(object, "the fields of a dataclass");
+    }
+  }
+  if (!writer_.map_header(static_cast<std::size_t>(size))) return Did::kFailed;
+  if (size == 0) return Did::kWritten;
+  return open(Shape::kFields, PyRef::borrow(snapshot), std::move(object), size);
+}
+
+Encoder::Did Encoder::put_object(PyBorrowed object) noexcept {
+  try {
+    const std::string name = type_name(object);
+    if (options_.objects == nullptr) {
+      return refuse(object, "a value of type %s has no counterpart on the BEAM", name.c_str());
+    }
+    handles_.push_back(0);
+    const std::uint64_t id = options_.objects->put(object.get());
+    handles_.back() = id;
+    if (id == 0) return Did::kFailed;
+    return done(put_struct(Known::kObject, 2) && put_known(Known::kId) && writer_.unsigned_integer(id) &&
+                put_known(Known::kType) && writer_.binary(name));
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+    return Did::kFailed;
+  }
+}
+
+}  // namespace typhon::python

@@ -1,0 +1,125 @@
+#include "python/encoder.h"
+
+#include "python/errors.h"
+
+#include <cstdarg>
+#include <cstdio>
+#include <exception>
+#include <new>
+
+namespace typhon::python {
+
+Encoder::Did Encoder::refuse(PyBorrowed object, const char* format, ...) noexcept {
+  char text[400];
+  va_list arguments;
+  va_start(arguments, format);
+  std::vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  try {
+    reason_ = text;
+    at_fault_ = PyRef::borrow(object);
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  }
+  return Did::kFailed;
+}
+
+Encoder::Did Encoder::refuse_exception(PyBorrowed object, const char* what) noexcept {
+  if (must_propagate()) return Did::kFailed;
+  try {
+    reason_ = std::string("cannot read ") + what + ": " + current_exception_text();
+    at_fault_ = PyRef::borrow(object);
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  }
+  return Did::kFailed;
+}
+
+Encoder::Did Encoder::refuse_text(PyBorrowed text) noexcept {
+  if (PyErr_ExceptionMatches(PyExc_UnicodeEncodeError) == 0) return Did::kFailed;
+  PyErr_Clear();
+  const Py_ssize_t size = PyUnicode_GetLength(text.get());
+  for (Py_ssize_t i = 0; i < size; ++i) {
+    const Py_UCS4 character = PyUnicode_ReadChar(text.get(), i);
+    if (character < 0xD800 || character > 0xDFFF) continue;
+    return refuse(text, "a str with a lone surrogate (character %zd is U+%04X), which no UTF-8 can hold", i,
+                  static_cast<unsigned>(character));
+  }
+  return refuse(text, "a str that UTF-8 cannot hold");
+}
+
+Encoder::Did Encoder::refuse_changed() noexcept {
+  PyErr_Clear();  // an IndexError, when it has shrunk
+  at_container_ = true;
+  return refuse(frames_[depth_ - 1].container, "it changed its size while it was being encoded");
+}
+
+bool Encoder::refuse_keys(const Frame& frame, PyBorrowed one, PyBorrowed other) {
+  at_container_ = true;
+  const bool set = frame.shape == Shape::kSet;
+  refuse(set ? frame.source : frame.container, "its %s %s and %s are one term on the BEAM", set ? "elements" : "keys",
+         describe(one).c_str(), describe(other).c_str());
+  return false;
+}
+
+void Encoder::raise() noexcept {
+  if (reason_.empty() && PyErr_Occurred() != nullptr && must_propagate()) return;
+  try {
+    raise_with_path();
+  } catch (const std::exception&) {
+    PyErr_NoMemory();
+  }
+}
+
+void Encoder::raise_with_path() {
+  // describe() must not run with an exception set.
+  PyObject* saved[3];
+  PyErr_Fetch(&saved[0], &saved[1], &saved[2]);
+  Path path(options_.root, options_.parts);
+  for (std::uint32_t i = 0; i < depth_; ++i) {
+    const Frame& frame = frames_[i];
+    if (at_container_ && i + 1 == depth_) break;
+    if (frame.in_key) {
+      if (frame.shape == Shape::kSet) {
+        path.suffix(" (element ");
+        path.suffix(describe(frame.key));
+        path.suffix(")");
+      } else {
+        path.at_key(frame.key);
+      }
+      break;
+    }
+    switch (frame.shape) {
+      case Shape::kDict:
+        if (frame.key != nullptr) path.key(frame.key);
+        break;
+      case Shape::kFields:
+        if (frame.key != nullptr) path.attribute(frame.key);
+        break;
+      case Shape::kImproperTail:
+        if (frame.index > frame.size) {
+          path.attribute(PyRef::steal(PyUnicode_FromString("tail")));
+        } else {
+          path.attribute(PyRef::steal(PyUnicode_FromString("items")));
+          path.index(static_cast<std::size_t>(frame.index - 1));
+        }
+        break;
+      case Shape::kList:
+      case Shape::kTuple:
+        path.index(static_cast<std::size_t>(frame.index - 1));
+        break;
+      case Shape::kSet: break;
+    }
+  }
+  const std::string name = at_fault_ ? type_name(at_fault_) : "";
+  PyErr_Restore(saved[0], saved[1], saved[2]);
+  std::string reason = reason_;
+  if (reason.empty()) {
+    reason = PyErr_Occurred() != nullptr ? current_exception_text()
+             : writer_.ok()              ? "cannot be encoded"
+                                         : "expected " + std::string(writer_.outcome().expected);
+  }
+  raise_encode_error(state_, path.text(), reason, name);
+}
+
+}  // namespace typhon::python

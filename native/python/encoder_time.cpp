@@ -1,0 +1,156 @@
+// datetime and decimal objects as Elixir's structs.
+#include "python/encoder.h"
+
+#include "python/errors.h"
+
+#include <array>
+#include <string>
+
+namespace typhon::python {
+namespace {
+
+// A timedelta (or None) as whole seconds. False, without an exception, when it is finer than that; with one otherwise.
+bool whole_seconds(PyBorrowed delta, long long& seconds) noexcept {
+  seconds = 0;
+  if (delta.get() == Py_None) return true;
+  long long parts[3] = {0, 0, 0};
+  constexpr std::array kNames{"days", "seconds", "microseconds"};
+  for (std::size_t i = 0; i < kNames.size(); ++i) {
+    const PyRef part = PyRef::steal(PyObject_GetAttrString(delta.get(), kNames[i]));
+    parts[i] = part ? PyLong_AsLongLong(part.get()) : -1;
+    if (parts[i] == -1 && PyErr_Occurred() != nullptr) return false;
+  }
+  seconds = parts[0] * 86'400 + parts[1];
+  return parts[2] == 0;
+}
+
+}  // namespace
+
+bool Encoder::put_date_fields(PyBorrowed object) noexcept {
+  return put_known(Known::kCalendar) && put_known(Known::kCalendarIso) && put_integer_attribute(object, Known::kYear) &&
+         put_integer_attribute(object, Known::kMonth) && put_integer_attribute(object, Known::kDay);
+}
+
+bool Encoder::put_time_fields(PyBorrowed object) noexcept {
+  const PyRef microsecond = attribute(object, Known::kMicrosecond);
+  const long us = microsecond ? PyLong_AsLong(microsecond.get()) : -1;
+  if (us == -1 && PyErr_Occurred() != nullptr) return false;
+  return put_integer_attribute(object, Known::kHour) && put_integer_attribute(object, Known::kMinute) &&
+         put_integer_attribute(object, Known::kSecond) && put_known(Known::kMicrosecond) && writer_.tuple_header(2) &&
+         writer_.integer(us) && writer_.integer(us == 0 ? 0 : 6);
+}
+
+Encoder::Did Encoder::put_date(PyBorrowed object) noexcept {
+  if (put_struct(Known::kDate, 4) && put_date_fields(object)) return Did::kWritten;
+  return PyErr_Occurred() != nullptr ? refuse_exception(object, "a date") : Did::kFailed;
+}
+
+Encoder::Did Encoder::put_time(PyBorrowed object) noexcept {
+  const PyRef zone = PyRef::steal(PyObject_GetAttrString(object.get(), "tzinfo"));
+  if (zone && zone.get() != Py_None) return refuse(object, "a time with a time zone: Elixir's Time has none");
+  if (zone && put_struct(Known::kTime, 5) && put_known(Known::kCalendar) && put_known(Known::kCalendarIso) &&
+      put_time_fields(object)) {
+    return Did::kWritten;
+  }
+  return PyErr_Occurred() != nullptr ? refuse_exception(object, "a time") : Did::kFailed;
+}
+
+// Elixir knows time zones by their name only. A zone that has none (a fixed offset) becomes UTC: the same instant.
+Encoder::Did Encoder::put_datetime(PyRef object) noexcept {
+  const auto failed = [&]() noexcept {
+    return PyErr_Occurred() != nullptr ? refuse_exception(object, "a datetime") : Did::kFailed;
+  };
+  const PyRef offset = PyRef::steal(PyObject_CallMethod(object.get(), "utcoffset", nullptr));
+  if (!offset) return failed();
+  if (offset.get() == Py_None) {
+    const bool written = put_struct(Known::kNaiveDateTime, 8) && put_date_fields(object) && put_time_fields(object);
+    return written ? Did::kWritten : failed();
+  }
+
+  const PyBorrowed utc = state_.imports.get(Lazy::kUtc);
+  const PyRef zone = PyRef::steal(utc ? PyObject_GetAttrString(object.get(), "tzinfo") : nullptr);
+  if (!zone) return failed();
+  PyRef name;
+  if (zone.get() != utc.get()) {
+    const PyBorrowed zone_info = state_.imports.if_loaded(Lazy::kZoneInfo);
+    if (zone_info && PyType_IsSubtype(Py_TYPE(zone.get()), reinterpret_cast<PyTypeObject*>(zone_info.get())) != 0) {
+      name = PyRef::steal(PyObject_GetAttrString(zone.get(), "key"));
+      if (!name) return failed();
+      const bool named = PyUnicode_Check(name.get()) != 0 && PyUnicode_CompareWithASCIIString(name.get(), "UTC") != 0 &&
+                         PyUnicode_CompareWithASCIIString(name.get(), "Etc/UTC") != 0;
+      if (!named) name.reset();
+    }
+  }
+
+  PyRef abbreviation;
+  long long utc_offset = 0;
+  long long std_offset = 0;
+  if (name) {
+    const PyRef dst = PyRef::steal(PyObject_CallMethod(object.get(), "dst", nullptr));
+    abbreviation = PyRef::steal(dst ? PyObject_CallMethod(object.get(), "tzname", nullptr) : nullptr);
+    if (!abbreviation) return failed();
+    if (whole_seconds(offset, utc_offset) && whole_seconds(dst, std_offset) && PyUnicode_Check(abbreviation.get()) != 0) {
+      utc_offset -= std_offset;
+    } else if (PyErr_Occurred() != nullptr) {
+      return failed();
+    } else {
+      name.reset();
+    }
+  }
+  if (!name) {
+    if (zone.get() != utc.get()) {
+      PyRef shifted = PyRef::steal(PyObject_CallMethod(object.get(), "astimezone", "O", utc.get()));
+      if (!shifted) return failed();
+      object = std::move(shifted);
+    }
+    name = PyRef::steal(PyUnicode_FromString("Etc/UTC"));
+    abbreviation = PyRef::steal(PyUnicode_FromString("UTC"));
+    if (!name || !abbreviation) return failed();
+    utc_offset = std_offset = 0;
+  }
+
+  const bool written =
+      put_struct(Known::kDateTime, 12) && put_date_fields(object) && put_time_fields(object) &&
+      put_known(Known::kTimeZone) && put_text(name.get()) == Did::kWritten && put_known(Known::kZoneAbbr) &&
+      put_text(abbreviation.get()) == Did::kWritten && put_known(Known::kUtcOffset) && writer_.integer(utc_offset) &&
+      put_known(Known::kStdOffset) && writer_.integer(std_offset);
+  return written ? Did::kWritten : failed();
+}
+
+// sign * coef * 10^exp. The digits come one by one; beyond 18 of them only Decimal itself turns them into an integer
+// exactly and in linear time.
+Encoder::Did Encoder::put_decimal(PyBorrowed object) noexcept {
+  const PyRef parts = PyRef::steal(PyObject_CallMethod(object.get(), "as_tuple", nullptr));
+  if (!parts || PyTuple_Check(parts.get()) == 0 || PyTuple_Size(parts.get()) != 3) {
+    return refuse_exception(object, "a Decimal");
+  }
+  const long sign = PyLong_AsLong(PyTuple_GetItem(parts.get(), 0));
+  PyObject* const digits = PyTuple_GetItem(parts.get(), 1);
+  PyObject* const exponent = PyTuple_GetItem(parts.get(), 2);
+  const bool header = put_struct(Known::kDecimal, 3) && put_known(Known::kSign) && writer_.integer(sign == 1 ? -1 : 1) &&
+                      put_known(Known::kCoef);
+  if (!header) return Did::kFailed;
+  if (PyUnicode_Check(exponent) != 0) {
+    const bool infinite = PyUnicode_CompareWithASCIIString(exponent, "F") == 0;
+    return done(put_known(infinite ? Known::kDecimalInf : Known::kDecimalNan) && put_known(Known::kExp) &&
+                writer_.integer(0));
+  }
+  const Py_ssize_t count = PyTuple_Check(digits) != 0 ? PyTuple_Size(digits) : -1;
+  bool written = false;
+  if (count >= 0 && count <= 18) {
+    long long coefficient = 0;
+    for (Py_ssize_t i = 0; i < count; ++i) coefficient = coefficient * 10 + PyLong_AsLong(PyTuple_GetItem(digits, i));
+    written = PyErr_Occurred() == nullptr && writer_.integer(coefficient);
+  } else {
+    const PyBorrowed decimal = state_.imports.get(Lazy::kDecimal);
+    const PyRef argument = PyRef::steal(decimal ? Py_BuildValue("(iOi)", 0, digits, 0) : nullptr);
+    const PyRef whole =
+        PyRef::steal(argument ? PyObject_CallFunctionObjArgs(decimal.get(), argument.get(), nullptr) : nullptr);
+    const PyRef coefficient = PyRef::steal(whole ? PyNumber_Long(whole.get()) : nullptr);
+    written = coefficient && put_integer(coefficient);
+  }
+  if (written && put_known(Known::kExp) && put_integer(exponent)) return Did::kWritten;
+  return PyErr_Occurred() != nullptr ? refuse_exception(object, "a Decimal") : Did::kFailed;
+}
+
+}  // namespace typhon::python
