@@ -116,6 +116,12 @@ defmodule Typhon.Native do
   @spec kill(channel, pos_integer) :: :ok | {:error, atom}
   def kill(_channel, _signal), do: :erlang.nif_error(:not_loaded)
 
-  @spec kill_pid(pos_integer, non_neg_integer) :: :ok | {:error, atom}
+  @spec kill_pid(integer, non_neg_integer) :: :ok | {:error, atom}
   def kill_pid(_os_pid, _signal), do: :erlang.nif_error(:not_loaded)
+
+  @spec process_watch(pos_integer) :: {:ok, reference} | {:error, atom}
+  def process_watch(_os_pid), do: :erlang.nif_error(:not_loaded)
+
+  @spec process_unwatch(reference) :: :ok
+  def process_unwatch(_watch), do: :erlang.nif_error(:not_loaded)
 end

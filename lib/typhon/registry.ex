@@ -102,7 +102,7 @@ defmodule Typhon.Registry do
         _ -> Process.monitor(pid)
       end
 
-    {:reply, :ok, put_in(state.workers[pid], {monitor, channel, process})}
+    {:reply, :ok, put_in(state.workers[pid], {monitor, channel, process}), :hibernate}
   end
 
   def handle_call({:unwatch, pid}, _from, state) do
@@ -112,7 +112,9 @@ defmodule Typhon.Registry do
 
       {{monitor, _, _}, state} ->
         Process.demonitor(monitor, [:flush])
-        {:reply, :ok, state}
+
+        # Collects garbage: a term that names the channel would keep its memory for as long as this process has no other work.
+        {:reply, :ok, state, :hibernate}
     end
   end
 
@@ -134,7 +136,7 @@ defmodule Typhon.Registry do
   # By the channel's process descriptor once there is one: a bare pid may be given to another process.
   def handle_info({:reap, channel, :greeted}, state) do
     Native.kill(channel, @sigkill)
-    {:noreply, state}
+    {:noreply, state, :hibernate}
   end
 
   def handle_info({:reap, _channel, os_pid}, state) do

@@ -20,6 +20,8 @@ defmodule Typhon.Worker do
   @line_bytes 16_384
   # How long a worker has to go after the end of its stdin.
   @stop_grace 500
+  # How long an exit status may lag behind the end of its process: no longer, unless something else holds the process' stdout.
+  @status_grace 20
   # A worker that was ready for this long is not in a crash loop.
   @settled 2_000
   @backoff_first 100
@@ -33,6 +35,8 @@ defmodule Typhon.Worker do
     channel: nil,
     port: nil,
     os_pid: nil,
+    # tells of the end of the process, also when its Port does not
+    watch: nil,
     greeting: nil,
     ready_at: nil,
     started_at: nil,
@@ -126,7 +130,8 @@ defmodule Typhon.Worker do
     Registry.watch(channel, :greeted)
     :ok = Native.pool_put(data.native, data.index, channel)
     event(:ready, %{duration: now - data.started_at}, data)
-    {:next_state, :ready, data}
+    # Collects garbage: the memory of a former channel goes with the last term that names it.
+    {:next_state, :ready, data, [:hibernate]}
   end
 
   # --- ready ---
@@ -173,6 +178,21 @@ defmodule Typhon.Worker do
   def handle_event(:info, {:EXIT, port, _reason}, state, %{port: port} = data)
       when is_port(port),
       do: ended(nil, state, data)
+
+  # The process has ended. Its exit status comes by the Port as soon as nobody holds its stdout any more: a child that user
+  # code started may. Such children go with the worker; one that left its process group is not waited for.
+  def handle_event(:info, {:select, watch, _, _}, _state, %{watch: watch} = data) when is_reference(watch),
+    do: {:keep_state_and_data, [{{:timeout, {:status, data.channel}}, @status_grace, :kill_group}]}
+
+  def handle_event({:timeout, {:status, channel}}, :kill_group, _state, %{channel: channel} = data) do
+    Native.kill_pid(-data.os_pid, @sigkill)
+    {:keep_state_and_data, [{{:timeout, {:status, channel}}, @status_grace, :give_up}]}
+  end
+
+  def handle_event({:timeout, {:status, channel}}, :give_up, state, %{channel: channel} = data),
+    do: ended(nil, state, data)
+
+  def handle_event({:timeout, {:status, _}}, _, _state, _data), do: :keep_state_and_data
 
   # --- questions ---
 
@@ -247,7 +267,7 @@ defmodule Typhon.Worker do
             end
 
           Registry.watch(channel, os_pid)
-          {:ok, %{data | port: port, os_pid: os_pid}}
+          {:ok, %{data | port: port, os_pid: os_pid, watch: watch(os_pid)}}
 
         {:error, error} ->
           {:error, error, data}
@@ -260,6 +280,16 @@ defmodule Typhon.Worker do
            python: config.python,
            message: "the channel to a worker could not be made: #{text}"
          }, data}
+    end
+  end
+
+  # Not everywhere (Linux before 5.3, other systems): then the Port alone tells.
+  defp watch(nil), do: nil
+
+  defp watch(os_pid) do
+    case Native.process_watch(os_pid) do
+      {:ok, watch} -> watch
+      {:error, _} -> nil
     end
   end
 
@@ -317,6 +347,8 @@ defmodule Typhon.Worker do
   # --- death ---
 
   defp ended(status, state, data) do
+    # What it started goes with it.
+    if data.os_pid, do: Native.kill_pid(-data.os_pid, @sigkill)
     data = %{data | output: Output.flush(data.output)}
     {exit_status, signal} = Typhon.Signal.split(status)
     output = Output.tail(data.output)
@@ -439,6 +471,8 @@ defmodule Typhon.Worker do
       Native.channel_close(data.channel, error)
     end
 
+    if data.watch, do: Native.process_unwatch(data.watch)
+
     if data.port do
       try do
         Port.close(data.port)
@@ -447,7 +481,7 @@ defmodule Typhon.Worker do
       end
     end
 
-    %{data | channel: nil, port: nil, os_pid: nil}
+    %{data | channel: nil, port: nil, os_pid: nil, watch: nil}
   end
 
   defp kill(data, reason) do

@@ -15,6 +15,7 @@
 
 #include "beam/body_sink.h"
 #include "beam/pool.h"
+#include "beam/process_watch.h"
 #include "beam/term_decoder.h"
 #include "beam/term_encoder.h"
 #include "beam/worker_channel.h"
@@ -318,9 +319,12 @@ ERL_NIF_TERM decode(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
 
 ERL_NIF_TERM send_signal(ErlNifEnv* env, pid_t pid, int signal) noexcept {
   const Atoms& atoms = state_of(env).atoms;
-  if (pid <= 1 || pid == ::getpid()) return enif_make_tuple2(env, atoms.error, atoms.invalid);
+  const pid_t own_group = ::getpgid(0);
+  if (pid == 0 || pid == 1 || pid == -1 || pid == ::getpid() || pid == -own_group) {
+    return enif_make_tuple2(env, atoms.error, atoms.invalid);
+  }
   // A worker leads a process group of its own, and what it started goes with it.
-  const bool leads = ::getpgid(pid) == pid && ::getpgid(0) != pid;
+  const bool leads = pid > 0 && ::getpgid(pid) == pid && own_group != pid;
   if (::kill(leads ? -pid : pid, signal) == 0) return atoms.ok;
   return enif_make_tuple2(env, atoms.error,
                           errno == ESRCH   ? atoms.no_process
@@ -378,7 +382,8 @@ bool open_types(ErlNifEnv* env, State& state, ErlNifResourceFlags flags) noexcep
   state.channel_type = open_type(env, "typhon_channel", destroy_channel, channel_owner_down, flags);
   state.segment_type = open_type(env, "typhon_segment", destroy_segment, nullptr, flags);
   state.object_type = open_type(env, "typhon_object", destroy_object, nullptr, flags);
-  return state.pool_type && state.channel_type && state.segment_type && state.object_type;
+  return state.pool_type && state.channel_type && state.segment_type && state.object_type &&
+         open_process_watch_type(env, state, flags);
 }
 
 int load(ErlNifEnv* env, void** priv_data, ERL_NIF_TERM) noexcept {
@@ -437,6 +442,8 @@ ErlNifFunc functions[] = {
     {"decode", 1, guarded<decode<false>>, 0},
     {"kill", 2, guarded<kill_worker>, 0},
     {"kill_pid", 2, guarded<kill_pid>, 0},
+    {"process_watch", 1, guarded<process_watch>, 0},
+    {"process_unwatch", 1, guarded<process_unwatch>, 0},
 };
 
 }  // namespace

@@ -45,6 +45,7 @@ struct State {
   ErlNifResourceType* channel_type = nullptr;
   ErlNifResourceType* segment_type = nullptr;
   ErlNifResourceType* object_type = nullptr;
+  ErlNifResourceType* process_watch_type = nullptr;
   Registry* registry = nullptr;
 
   static constexpr std::uint32_t kLayout = 1;
