@@ -39,7 +39,8 @@ ERL_NIF_TERM process_watch(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   const int fd = static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));
   if (fd < 0) return enif_make_tuple2(env, atoms.error, errno == ESRCH ? atoms.no_process : atoms.invalid);
 
-  auto* watch = new (enif_alloc_resource(state.process_watch_type, sizeof(ProcessWatch))) ProcessWatch{.fd = fd};
+  auto* watch =
+      new (enif_alloc_resource(state.process_watch_type, sizeof(ProcessWatch))) ProcessWatch{.fd = fd};
   const ERL_NIF_TERM term = enif_make_resource(env, watch);
   enif_release_resource(watch);
   ErlNifPid self;
