@@ -46,6 +46,8 @@ class ReplySink final : public etf::Sink {
     return true;
   }
 
+  [[nodiscard]] bool in_segment() const noexcept { return segment_.has_value(); }
+
   // Completes the frame in the ring and gives its size; `header` without size and segment flag. The sink is done.
   std::size_t finish(channel::FrameHeader header) noexcept {
     std::size_t body = size;

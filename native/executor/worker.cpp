@@ -1,10 +1,12 @@
 #include "executor/worker.h"
 
+#include <malloc.h>
 #include <sched.h>
 
 #include <array>
 #include <cstring>
 #include <string_view>
+#include <utility>
 
 #include "etf/writer.h"
 #include "executor/segment_buffer.h"
@@ -115,11 +117,12 @@ bool Worker::sleep_on_doorbell() noexcept {
     std::atomic_thread_fence(std::memory_order_seq_cst);
     if (requests_.empty() && !life_.must_stop() && header_.closing.value.load(std::memory_order_relaxed) == 0) {
       reply_arena_.reap();
-      const bool trims = reply_arena_.has_idle_pages();
+      const bool trims = reply_arena_.has_idle_pages() || keeps_large_blocks_;
       channel::futex_wait(word, channel::kAsleep, trims ? kTrimAfterNs : -1);
       if (trims && requests_.empty() && word.load(std::memory_order_relaxed) == channel::kAsleep) {
         while (requests_.empty() && reply_arena_.trim(kTrimStep)) {
         }
+        if (std::exchange(keeps_large_blocks_, false)) ::malloc_trim(0);
       }
     }
     word.store(channel::kAwake, std::memory_order_relaxed);
@@ -179,7 +182,7 @@ void Worker::serve(const FrameHeader& header, std::span<const std::uint8_t> body
   PyRef result;
   if (request) result = invoke(request.get());
   header_.running.value.store(0, std::memory_order_release);
-  request.reset();  // before the reply: what the caller sends next may reuse its memory
+  if (result) request.reset();  // before the reply: what the caller sends next may reuse its memory
   if (timed) {
     const std::uint64_t ran = monotonic_ns();
     times_[0] = picked - std::min(picked, header.times[0]);
@@ -191,7 +194,7 @@ void Worker::serve(const FrameHeader& header, std::span<const std::uint8_t> body
     if (!result) report_cast();
     return;
   }
-  if (!result || !send(Kind::kReply, header, result.get())) send_error(header);
+  if (!result || !send(Kind::kReply, header, result.get())) send_error(header, request.get());
 }
 
 void Worker::release_unread(std::span<const std::uint8_t> body) noexcept {
@@ -212,6 +215,7 @@ PyRef Worker::decode(const FrameHeader& header, std::span<const std::uint8_t> bo
       return {};
     }
     body = *view;
+    keeps_large_blocks_ = true;
     segment = make_segment_buffer(segment_buffer_type_.get(), request_arena_, ref.slot, body);
     if (!segment) return {};
   }
@@ -326,6 +330,7 @@ bool Worker::send(Kind kind, const FrameHeader& request, PyObject* value) noexce
     times_[4] = now;
     std::memcpy(header.times, times_, sizeof times_);
   }
+  keeps_large_blocks_ |= sink.in_segment();
   publish(sink.finish(header));
   return true;
 }
@@ -354,13 +359,13 @@ void Worker::ring_reader(bool more_to_come) noexcept {
 }
 
 // An exception is set: by user code, or by the codec for an argument or a result that cannot cross.
-void Worker::send_error(const FrameHeader& request) noexcept {
+void Worker::send_error(const FrameHeader& header, PyObject* request) noexcept {
   const PyRef exception = current_exception();
   if (exception && PyErr_GivenExceptionMatches(exception.get(), codec_.cancelled.get())) {
-    return send_atom_error(request, "cancelled");
+    return send_atom_error(header, "cancelled");
   }
-  const PyRef description = describe(exception.get());
-  if (description && send(Kind::kError, request, description.get())) return;
+  const PyRef description = describe(exception.get(), request);
+  if (description && send(Kind::kError, header, description.get())) return;
 
   // Not even the description can be sent (a subclass of str that misbehaves, no memory): say at least that much.
   PyErr_Clear();
@@ -370,12 +375,12 @@ void Worker::send_error(const FrameHeader& request) noexcept {
                                         "the exception could not be described", PyList_New(0), PyList_New(0), Py_None,
                                         "RuntimeError: the exception could not be described\n"))
            : PyRef();
-  if (plain && send(Kind::kError, request, plain.get())) return;
+  if (plain && send(Kind::kError, header, plain.get())) return;
   PyErr_Clear();
-  send_atom_error(request, "cancelled");
+  send_atom_error(header, "cancelled");
 }
 
-PyRef Worker::describe(PyObject* exception) noexcept {
+PyRef Worker::describe(PyObject* exception, PyObject* request) noexcept {
   if (!exception) return {};
   const bool encode = PyErr_GivenExceptionMatches(exception, codec_.encode_error.get()) != 0;
   const bool decode = PyErr_GivenExceptionMatches(exception, codec_.decode_error.get()) != 0;
@@ -397,7 +402,9 @@ PyRef Worker::describe(PyObject* exception) noexcept {
     if (module) describe_function_ = PyRef::steal(PyObject_GetAttrString(module.get(), "describe"));
     if (!describe_function_) return {};
   }
-  return PyRef::steal(PyObject_CallFunctionObjArgs(describe_function_.get(), exception, nullptr));
+  PyObject* const module = request ? PyTuple_GetItem(request, 0) : Py_None;
+  PyObject* const function = request ? PyTuple_GetItem(request, 1) : Py_None;
+  return PyRef::steal(PyObject_CallFunctionObjArgs(describe_function_.get(), exception, module, function, nullptr));
 }
 
 void Worker::send_atom_error(const FrameHeader& request, const char* name) noexcept {

@@ -60,10 +60,10 @@ class Worker {
   python::PyRef resolve(PyObject* target, PyObject* path) noexcept;
 
   bool send(channel::Kind kind, const channel::FrameHeader& request, PyObject* value) noexcept;
-  void send_error(const channel::FrameHeader& request) noexcept;
+  void send_error(const channel::FrameHeader& header, PyObject* request) noexcept;
   void send_atom_error(const channel::FrameHeader& request, const char* atom) noexcept;
   void report_cast() noexcept;
-  python::PyRef describe(PyObject* exception) noexcept;
+  python::PyRef describe(PyObject* exception, PyObject* request) noexcept;
   std::uint8_t* reserve_reply() noexcept;
   void publish(std::size_t size) noexcept;
   void ring_reader(bool more_to_come) noexcept;
@@ -83,6 +83,7 @@ class Worker {
   python::PyRef modules_;  // sys.modules
   const std::uint64_t spin_ns_;
   std::uint32_t deferred_wakes_ = 0;
+  bool keeps_large_blocks_ = false;  // malloc may hold blocks that only a busy worker needs
   bool broken_ = false;
 
   // Of the request that is being served, for its reply.

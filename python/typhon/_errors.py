@@ -13,22 +13,38 @@ _EXCEPTION = Atom("exception")
 _CAUSE = Atom("cause")
 _CONTEXT = Atom("context")
 
+# The "file" of a frame that stands for the call itself.
+_CALL = "<call>"
+
 # A chain of causes longer than this is cut: the text still shows all of it that Python prints.
 _MAX_CHAIN = 32
 _MAX_FRAMES = 200
 _MAX_TEXT = 256 * 1024
 
 
-def describe(error, _depth=0):
-    """The wire form of `error`, an exception with its traceback. Never raises."""
+def describe(error, module, function):
+    """The wire form of `error`, which the call of `function` in `module` (or of an object's method) raised. Never raises.
+
+    A function in C leaves no frame; the call itself stands in, so that a traceback always says where.
+    """
+    name = f"{module if isinstance(module, str) else _type_name(type(module))}.{function}"
+    term = _term(error, 0)
+    if not term[3]:
+        frame = (_CALL, 1, _clean(name), "")
+        text = f'Traceback (most recent call last):\n  File "{_CALL}", line 1, in {frame[2]}\n{term[6]}'
+        term = (*term[:3], [frame], *term[4:6], text)
+    return term
+
+
+def _term(error, depth):
     return (
         _EXCEPTION,
         _type_name(type(error)),
         _message(error),
         _frames(error.__traceback__),
         _notes(error),
-        _cause(error, _depth),
-        _text(error) if _depth == 0 else "",
+        _cause(error, depth),
+        _text(error) if depth == 0 else "",
     )
 
 
@@ -85,9 +101,9 @@ def _cause(error, depth):
     if depth >= _MAX_CHAIN:
         return None
     if error.__cause__ is not None:
-        return (_CAUSE, describe(error.__cause__, depth + 1))
+        return (_CAUSE, _term(error.__cause__, depth + 1))
     if error.__context__ is not None and not error.__suppress_context__:
-        return (_CONTEXT, describe(error.__context__, depth + 1))
+        return (_CONTEXT, _term(error.__context__, depth + 1))
     return None
 
 
