@@ -4,9 +4,8 @@ defmodule Bench.Compare do
 
   A row says which metric of a run it shows, how the two are compared, and what the goal is:
 
-    * `how: :ratio`       Typhon / floor
-    * `how: :difference`  Typhon − floor
-    * `how: :alone`       Typhon's value by itself; the floor's is shown for information
+    * `how: :ratio`  Typhon / floor
+    * `how: :alone`  Typhon's value by itself; the floor's is shown for information
   """
 
   alias Bench.Report
@@ -74,7 +73,6 @@ defmodule Bench.Compare do
   end
 
   defp compare(:ratio, floor, typhon), do: typhon / max(floor, 1.0e-9)
-  defp compare(:difference, floor, typhon), do: typhon - floor
   defp compare(:alone, _floor, typhon), do: typhon
 
   defp met?({:at_most, bound}, value), do: value <= bound

@@ -26,11 +26,9 @@ defmodule Bench.Report do
 
   defp compared(%{compared: nil}), do: "–"
   defp compared(%{how: :ratio, compared: value}), do: "× " <> number(value)
-  defp compared(%{how: :difference, unit: unit, compared: value}), do: "+ " <> quantity(value, unit)
   defp compared(%{compared: value}), do: number(value)
 
   defp goal(%{goal: nil}), do: ""
-  defp goal(%{goal: {:at_most, value}, how: :difference, unit: unit}), do: "≤ " <> quantity(value, unit)
   defp goal(%{goal: {:at_most, value}}), do: "≤ " <> number(value)
   defp goal(%{goal: {:at_least, value}}), do: "≥ " <> number(value)
 

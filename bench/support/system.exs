@@ -16,14 +16,18 @@ defmodule Bench.System do
     String.to_integer(kib)
   end
 
-  @doc "Nanoseconds that all threads of these processes have spent on a processor."
-  def processor_time(os_pids) do
-    for os_pid <- os_pids, task <- File.ls!("/proc/#{os_pid}/task"), reduce: 0 do
-      sum ->
-        case File.read("/proc/#{os_pid}/task/#{task}/schedstat") do
-          {:ok, text} -> sum + (text |> String.split() |> hd() |> String.to_integer())
-          {:error, _} -> sum
-        end
+  @doc """
+  Nanoseconds that the threads of these processes have spent on a processor: all of them, or those whose names begin
+  with `prefix`.
+  """
+  def processor_time(os_pids, prefix \\ "") do
+    for os_pid <- os_pids,
+        task <- File.ls!("/proc/#{os_pid}/task"),
+        {:ok, name} <- [File.read("/proc/#{os_pid}/task/#{task}/comm")],
+        String.starts_with?(name, prefix),
+        {:ok, text} <- [File.read("/proc/#{os_pid}/task/#{task}/schedstat")],
+        reduce: 0 do
+      sum -> sum + (text |> String.split() |> hd() |> String.to_integer())
     end
   end
 
