@@ -42,8 +42,27 @@ defmodule Typhon.Call do
 
       {:wait, channel, id} ->
         receive do
-          {^ref, {:ok, _} = ok} -> ok
-          {^ref, reply} -> finish(reply, {module, function, args, timeout})
+          {^ref, {:ok, _} = ok} ->
+            ok
+
+          # The worker ended before it took the request: another one can have it, in the time that is left.
+          {^ref, {:not_started, left}} ->
+            submit(
+              %{
+                native: native,
+                pid: pid,
+                ref: ref,
+                kind: @call,
+                args: args,
+                kwargs: kwargs,
+                flags: flags,
+                deadline: deadline(left)
+              },
+              {module, function, args, timeout}
+            )
+
+          {^ref, reply} ->
+            finish(reply, {module, function, args, timeout})
         after
           timeout -> give_up(channel, id, ref, {module, function, args, timeout})
         end
@@ -70,6 +89,7 @@ defmodule Typhon.Call do
   # been prepared for the wire.
   defp step({:wait, channel, id}, %{ref: ref} = request, call) do
     receive do
+      {^ref, {:not_started, _left}} -> submit(request, call)
       {^ref, reply} -> finish(reply, call)
     after
       remaining(request.deadline) -> give_up(channel, id, ref, call)
@@ -147,6 +167,7 @@ defmodule Typhon.Call do
 
       :delivered ->
         receive do
+          {^ref, {:not_started, _left}} -> {:error, Error.timeout(call)}
           {^ref, reply} -> finish(reply, call)
         end
     end

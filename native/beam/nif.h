@@ -18,7 +18,7 @@ namespace typhon::beam {
   X(cannot_decode_result) X(closed) X(existing) X(create) X(atoms) X(ring_size) X(arena_size) X(spin_us)     \
   X(worker_spin_us) X(mapset_version) X(fd) X(os_pid) X(in_flight) X(waiting) X(request_arena) X(overloaded) \
   X(wrong_worker) X(id) X(type) X(ref) X(data) X(no_process) X(not_permitted) X(invalid) X(running)          \
-  X(owner_down) X(broken) X(reply_arena) X(true_) X(false_)
+  X(owner_down) X(broken) X(not_started) X(reply_arena) X(true_) X(false_)
 
 struct Atoms {
 #define TYPHON_ATOM_FIELD(name) ERL_NIF_TERM name;

@@ -207,6 +207,11 @@ bool WorkerChannel::push_request(const Request& request, std::uint64_t id, std::
   } else if (body_size > 0) {
     std::memcpy(at + sizeof header, request.body.data(), body_size);
   }
+  if (request.kind == Kind::kCall) {
+    Slot& slot = slots_[static_cast<std::uint32_t>(id)];
+    slot.position = requests_.published();
+    slot.deadline = request.deadline;
+  }
   requests_.commit(size);
   return true;
 }
@@ -610,15 +615,19 @@ void WorkerChannel::fail_calls_in_flight() noexcept {
     ErlNifPid caller;
     ErlNifEnv* env;
     ERL_NIF_TERM ref;
+    bool started;
+    std::uint64_t deadline;
   };
   std::vector<Failed> failed;
   {
     std::lock_guard lock(mutex_);
+    // A worker takes a request out of the ring before it runs it: what still lies there can safely go to another one.
+    const std::uint64_t taken = region_->header().request_head.value.load(std::memory_order_acquire);
     for (std::uint32_t index = 0; index < slots_.size(); ++index) {
       Slot& slot = slots_[index];
       if (slot.state == Slot::State::kFree) continue;
       if (slot.state == Slot::State::kWaiting) {
-        failed.push_back({slot.caller, slot.env, slot.ref});
+        failed.push_back({slot.caller, slot.env, slot.ref, slot.position < taken, slot.deadline});
         slot.env = nullptr;  // goes away with the message
         slot.ref = 0;
       }
@@ -628,9 +637,14 @@ void WorkerChannel::fail_calls_in_flight() noexcept {
   }
   for (Failed& call : failed) {
     ERL_NIF_TERM down = 0;
-    {
+    if (call.started) {
       std::lock_guard lock(mutex_);
       down = down_term(call.env);
+    } else {
+      const std::uint64_t left = call.deadline - std::min(call.deadline, monotonic_ns());
+      down = enif_make_tuple2(call.env, state_.atoms.not_started,
+                              call.deadline == 0 ? state_.atoms.infinity
+                                                 : enif_make_uint64(call.env, left / 1'000'000));
     }
     enif_send(nullptr, &call.caller, call.env, enif_make_tuple2(call.env, call.ref, down));
     enif_free_env(call.env);

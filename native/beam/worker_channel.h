@@ -156,6 +156,8 @@ class WorkerChannel {
     std::uint32_t generation = 1;
     std::uint32_t next_free = 0;
     std::size_t segment_bytes = 0;
+    std::uint64_t position = 0;  // of its frame in the request ring
+    std::uint64_t deadline = 0;
     ErlNifPid caller{};
     ErlNifEnv* env = nullptr;  // holds `ref` while kWaiting
     ERL_NIF_TERM ref = 0;

@@ -42,6 +42,8 @@ class RingProducer {
     refresh();
     return tail_ - head_seen_;
   }
+  // Bytes ever published: where the next frame starts.
+  [[nodiscard]] std::uint64_t published() const noexcept { return tail_; }
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
   [[nodiscard]] bool broken() const noexcept { return broken_; }
 
