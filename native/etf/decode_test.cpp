@@ -296,7 +296,7 @@ class Refuser {
     c.open = false;
     --open_;
   }
-  void drop(Value& v) noexcept { v.reset(); }
+  static void drop(Value& v) noexcept { v.reset(); }
 
  private:
   bool allowed() noexcept { return --calls_ > 0; }

@@ -91,7 +91,7 @@ bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
 bool check_atom(std::string_view text) noexcept {
   const auto* at = reinterpret_cast<const std::uint8_t*>(text.data());
   std::size_t left = text.size();
-  if (left > 4 * kMaxAtomCharacters) return false;
+  if (left > std::size_t{4} * kMaxAtomCharacters) return false;
   // Nearly all atoms are ASCII, and then bytes are characters.
   std::uint64_t high = 0;
   std::size_t i = 0;

@@ -19,19 +19,20 @@ struct Sink {
   std::size_t size = 0;
   std::size_t capacity = 0;
 
-  virtual bool grow(std::size_t at_least) noexcept = 0;
-
- protected:
   Sink() noexcept = default;
   Sink(const Sink&) = delete;
   Sink& operator=(const Sink&) = delete;
-  ~Sink() = default;  // not deleted through a Sink*
+  virtual ~Sink() = default;
+
+  virtual bool grow(std::size_t at_least) noexcept = 0;
 };
 
 // Grows on the heap by doubling, up to `max_size`. Owns its bytes.
 struct HeapSink final : Sink {
   explicit HeapSink(std::size_t max_bytes = SIZE_MAX) noexcept : max_size(max_bytes) {}
-  ~HeapSink() { std::free(data); }
+  HeapSink(const HeapSink&) = delete;
+  HeapSink& operator=(const HeapSink&) = delete;
+  ~HeapSink() override { std::free(data); }
 
   bool grow(std::size_t at_least) noexcept override {
     if (at_least <= capacity) return true;

@@ -88,7 +88,7 @@ class Tree {
     return true;
   }
   bool find_atom(std::string_view bytes, Value& out) noexcept {
-    if (known_.count(std::string(bytes)) == 0) return false;
+    if (!known_.contains(std::string(bytes))) return false;
     add(Type::kAtom, out).bytes = bytes;
     return true;
   }

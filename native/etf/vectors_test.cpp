@@ -39,7 +39,7 @@ std::string from_hex(const std::string& hex) {
 }
 
 const std::vector<Vector>& vectors() {
-  static const std::vector<Vector> all = [] {
+  static const std::vector<Vector> kAll = [] {
     std::vector<Vector> read;
     std::ifstream file(TYPHON_SOURCE_DIR "/test/vectors/index.tsv");
     for (std::string line; std::getline(file, line);) {
@@ -58,7 +58,7 @@ const std::vector<Vector>& vectors() {
     }
     return read;
   }();
-  return all;
+  return kAll;
 }
 
 // Bytes in a heap block of exactly their size, so that AddressSanitizer sees each read beyond.
@@ -157,7 +157,7 @@ TEST(EtfVectors, AByteBehindIsRefusedOrLeft) {
 
 // What comes out of any damage is either good ETF or an error, and decoder and skipper agree on which.
 TEST(EtfVectors, SurviveRandomDamage) {
-  std::mt19937 random(20260101);
+  std::mt19937 random(20260101);  // NOLINT(cert-msc32-c,cert-msc51-cpp): the same in every run
   const auto below = [&](std::size_t n) {
     return std::uniform_int_distribution<std::size_t>(0, n - 1)(random);
   };

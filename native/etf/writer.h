@@ -29,6 +29,7 @@ class Writer {
   explicit Writer(Sink& sink) noexcept : sink_(sink) {}
   Writer(const Writer&) = delete;
   Writer& operator=(const Writer&) = delete;
+  ~Writer() = default;
 
   [[nodiscard]] bool ok() const noexcept { return expected_ == nullptr; }
   [[nodiscard]] Outcome outcome() const noexcept {
@@ -178,7 +179,7 @@ class Writer {
   }
 
   // A count that was not known when its header was written (map_header, list_header: at header position + 1).
-  void patch_count(std::size_t position, std::uint32_t count) noexcept {
+  void patch_count(std::size_t position, std::uint32_t count) const noexcept {
     if (ok()) store_big(sink_.data + position, count);
   }
 
