@@ -15,13 +15,13 @@ defmodule Demo do
         started = now()
         {:ok, py} = Typhon.start_link(workers: 2, python: python, python_path: [Path.join(__DIR__, "python")])
         {:ok, %{workers: workers}} = Typhon.info(py)
-        for worker <- workers, do: say("process #{worker.os_pid}, Python #{worker.version}")
+        for worker <- workers, do: say("process #{worker.os_pid}, Python #{worker.python}")
         say("ready after #{took(started)}")
         {:ok, py}
       end)
 
     trained = step("Train a scikit-learn model on the iris data, once, in Python", fn -> train(py, model) end)
-    step("Ask it from 600 Elixir processes at the same time", fn -> predict(py, model, trained) end)
+    step("Ask it from 2,000 Elixir processes at the same time", fn -> predict(py, model, trained) end)
     step("A Python exception, as Elixir sees it", fn -> exception(py, model) end)
     step("Kill a worker in the middle of a call", fn -> kill(py, model, trained) end)
 
@@ -54,7 +54,7 @@ defmodule Demo do
     end
     |> Task.await_many(60_000)
 
-    asked = flowers |> Stream.cycle() |> Enum.take(600)
+    asked = flowers |> Stream.cycle() |> Enum.take(2_000)
     started = now()
 
     right =
@@ -89,9 +89,9 @@ defmodule Demo do
 
   defp kill(py, model, [{flower, _} | _]) do
     {:ok, %{workers: [worker, _]}} = Typhon.info(py)
-    before = Enum.map(os_pids(py), & &1)
+    before = os_pids(py)
 
-    calls = for _ <- 1..2, do: Task.async(fn -> Typhon.call(py, :time, :sleep, [1]) end)
+    calls = for _ <- 1..2, do: Task.async(fn -> Typhon.call(py, :time, :sleep, [0.3]) end)
     Process.sleep(100)
     started = now()
     {_, 0} = System.cmd("kill", ["-9", "#{worker.os_pid}"])
@@ -103,11 +103,9 @@ defmodule Demo do
 
     await_new_worker(py, before)
     [new] = os_pids(py) -- before
+    say("#{took(started)} after the kill process #{new} stands in its place")
     {:ok, {species, _}} = Typhon.call(py, :flowers, :predict, [model, flower], timeout: 60_000)
-
-    say(
-      "process #{worker.os_pid} is gone, #{new} took its place, and a #{species} is a #{species} again (#{took(started)})"
-    )
+    say("and a #{species} is a #{species} again")
   end
 
   defp os_pids(py) do
