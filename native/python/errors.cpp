@@ -80,7 +80,7 @@ int init_errors(ModuleState& state) noexcept {
       "code: 'truncated', 'invalid', 'unsupported', 'too_deep', 'too_large', 'too_many_atoms' or 'trailing' for the\n"
       "bytes; 'value' for a well-formed term without a counterpart in Python.",
       PyRef::steal(PyTuple_Pack(2, state.typhon_error.get(), PyExc_ValueError)),
-      PyRef::steal(Py_BuildValue("{sssssssi}", "path", "", "reason", "", "code", "", "offset", 0)));
+      PyRef::steal(Py_BuildValue("{sssssssi}", "path", "", "reason", "", "code", "value", "offset", 0)));
   state.cancelled = make_exception(
       "typhon.Cancelled",
       "Raised in a running call whose caller gave up: its time is over, or the caller is gone.\n\n"

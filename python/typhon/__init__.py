@@ -1,7 +1,7 @@
 """Typhon joins the BEAM (Elixir, Erlang) with Python.
 
 The types here stand for values of the BEAM that Python has no type for; `encode` and `decode` are the codec that every
-call goes through. Which value becomes which is specified in docs/types.md.
+call goes through. Which value becomes which is specified in docs/internals.md ("Values on the wire").
 """
 
 from typhon._native import (

@@ -1,0 +1,13 @@
+from typhon._native import Atom as Atom
+from typhon._native import BitString as BitString
+from typhon._native import Cancelled as Cancelled
+from typhon._native import DecodeError as DecodeError
+from typhon._native import EncodeError as EncodeError
+from typhon._native import Fun as Fun
+from typhon._native import ImproperList as ImproperList
+from typhon._native import Pid as Pid
+from typhon._native import Port as Port
+from typhon._native import Reference as Reference
+from typhon._native import TyphonError as TyphonError
+from typhon._native import decode as decode
+from typhon._native import encode as encode

@@ -1,0 +1,171 @@
+"""The native part of typhon. Import typhon instead; where a thing is defined for users, its docstring says so."""
+
+from collections.abc import Iterable
+from typing import Any, Final, Literal, SupportsIndex, final
+
+from typing_extensions import Buffer
+
+@final
+class Atom:
+    """An atom of the BEAM. Atoms of one name are one object, so `is` and `==` agree; an atom never equals a str.
+
+    None, True and False stand for the atoms nil, true and false: decoding never gives an Atom of those names.
+    """
+
+    __match_args__: Final = ("name",)
+    def __new__(cls, name: str) -> Atom:
+        """Raises ValueError when the name has more than 255 characters or a lone surrogate."""
+
+    @property
+    def name(self) -> str: ...
+    def __hash__(self) -> int: ...
+
+@final
+class Pid:
+    """A process of the BEAM. Opaque and immutable; goes back as it came."""
+
+    __match_args__: Final = ("node", "id", "serial", "creation")
+    @property
+    def node(self) -> Atom: ...
+    @property
+    def id(self) -> int: ...
+    @property
+    def serial(self) -> int: ...
+    @property
+    def creation(self) -> int: ...
+    def __hash__(self) -> int: ...
+
+@final
+class Reference:
+    """A reference of the BEAM. Opaque and immutable; goes back as it came."""
+
+    __match_args__: Final = ("node", "ids", "creation")
+    @property
+    def node(self) -> Atom: ...
+    @property
+    def ids(self) -> tuple[int, ...]: ...
+    @property
+    def creation(self) -> int: ...
+    def __hash__(self) -> int: ...
+
+@final
+class Port:
+    """A port of the BEAM. Opaque and immutable; goes back as it came."""
+
+    __match_args__: Final = ("node", "id", "creation")
+    @property
+    def node(self) -> Atom: ...
+    @property
+    def id(self) -> int: ...
+    @property
+    def creation(self) -> int: ...
+    def __hash__(self) -> int: ...
+
+@final
+class Fun:
+    """A function of the BEAM. Opaque and immutable; goes back as it came."""
+
+    __match_args__: Final = ("module", "function", "arity")
+    @property
+    def module(self) -> Atom: ...
+    @property
+    def function(self) -> Atom | None:
+        """None for a closure."""
+
+    @property
+    def arity(self) -> int: ...
+    def __hash__(self) -> int: ...
+
+@final
+class BitString:
+    """A bit string of the BEAM: the first `bit_size` bits of `data`, the unused ones at the end zero."""
+
+    __match_args__: Final = ("data", "bit_size")
+    def __new__(cls, data: Buffer, bit_size: SupportsIndex) -> BitString:
+        """Raises ValueError when data has more or fewer bytes than that many bits need."""
+
+    @property
+    def data(self) -> bytes: ...
+    @property
+    def bit_size(self) -> int: ...
+    def __len__(self) -> int:
+        """The number of bits."""
+
+    def __hash__(self) -> int: ...
+
+@final
+class ImproperList:
+    """A list of the BEAM that does not end in []: [items... | tail]. Hashable when its items and tail are."""
+
+    __match_args__: Final = ("items", "tail")
+    def __new__(cls, items: Iterable[Any], tail: Any) -> ImproperList:
+        """Raises ValueError when items is empty or tail is a list."""
+
+    @property
+    def items(self) -> tuple[Any, ...]: ...
+    @property
+    def tail(self) -> Any: ...
+    def __hash__(self) -> int: ...
+
+class TyphonError(Exception):
+    """The base of the errors of typhon."""
+
+class EncodeError(TyphonError, ValueError):
+    """A value that cannot go to the BEAM."""
+
+    path: str
+    """Where it is, such as 'result["rows"][3]'."""
+    reason: str
+    """What is wrong with it."""
+    type_name: str
+    """Its type."""
+
+class DecodeError(TyphonError, ValueError):
+    """Bytes that are no term, or a term that Python cannot hold."""
+
+    path: str
+    """Where in the term, such as 'args[0]["user"]'."""
+    reason: str
+    """What is wrong with it."""
+    offset: int
+    """Its first byte."""
+    code: Literal[
+        "truncated", "invalid", "unsupported", "too_deep", "too_large", "too_many_atoms", "trailing", "value"
+    ]
+    """What is wrong with the bytes; 'value' for a well-formed term without a counterpart in Python."""
+
+class Cancelled(BaseException):
+    """Raised in a running call whose caller gave up: its time is over, or the caller is gone.
+
+    Like KeyboardInterrupt it is no Exception, so that `except Exception` does not swallow it.
+    """
+
+def encode(obj: Any, /, *, max_depth: int = 10_000, mapset_version: bool = False) -> bytes:
+    """Return obj in Erlang's External Term Format, version byte included.
+
+    max_depth: containers inside one another.
+    mapset_version: give a MapSet the field `version`, which older versions of Elixir have.
+
+    Raises EncodeError for a value that has no counterpart on the BEAM.
+    """
+
+def decode(
+    data: Buffer,
+    /,
+    *,
+    max_depth: int = 10_000,
+    max_atoms: int = 1_048_576,
+    max_inflated: int = 268_435_456,
+) -> Any:
+    """Return the object that data, one whole term in Erlang's External Term Format, stands for.
+
+    data: bytes, or anything with the buffer protocol. A Typhon.Buffer or Typhon.Array inside becomes a view of it
+    when it is read-only, and of a copy otherwise.
+    max_depth: containers inside one another. max_atoms: atoms not met before.
+    max_inflated: bytes that a compressed term may expand to.
+
+    Raises DecodeError for other bytes, and for a term that Python cannot hold.
+    """
+
+def run_worker(beam_pid: int, fd: int, control_fd: int, greeting: dict[str, Any], /) -> int:
+    """Serve the channel until the BEAM lets go of it; the exit code. For typhon._worker alone."""
