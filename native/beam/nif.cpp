@@ -406,20 +406,20 @@ int upgrade(ErlNifEnv* env, void** priv_data, void** old_priv_data, ERL_NIF_TERM
   auto* state = static_cast<State*>(*old_priv_data);
   if (!state || state->layout != State::kLayout) return 1;
   if (!open_types(env, *state, static_cast<ErlNifResourceFlags>(ERL_NIF_RT_CREATE | ERL_NIF_RT_TAKEOVER))) return 2;
-  state->atoms.make(env);
   state->registry->join_ended();
   for (WorkerChannel* channel : state->registry->keep_all()) {
     if (channel->stop_reader()) channel->start_reader();
     enif_release_resource(channel);
   }
-  *old_priv_data = nullptr;
+  // The old instance keeps its pointer: calls that are under way in it still use it.
+  state->instances.fetch_add(1, std::memory_order_relaxed);
   *priv_data = state;
   return 0;
 }
 
 void unload(ErlNifEnv* env, void* priv_data) noexcept {
   auto* state = static_cast<State*>(priv_data);
-  if (!state) return;  // an upgrade has taken it over
+  if (state->instances.fetch_sub(1, std::memory_order_acq_rel) > 1) return;  // an upgrade has taken it over
   for (WorkerChannel* channel : state->registry->keep_all()) {
     channel->close(env, state->atoms.closed);
     channel->join_reader();

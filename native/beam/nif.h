@@ -5,6 +5,7 @@
 
 #include <erl_nif.h>
 
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <string_view>
@@ -47,6 +48,7 @@ struct State {
   ErlNifResourceType* object_type = nullptr;
   ErlNifResourceType* process_watch_type = nullptr;
   Registry* registry = nullptr;
+  std::atomic<std::uint32_t> instances{1};  // of the library that share this: more than one after an upgrade
 
   static constexpr std::uint32_t kLayout = 1;
 };
