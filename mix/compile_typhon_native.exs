@@ -75,6 +75,7 @@ defmodule Mix.Tasks.Compile.TyphonNative do
     else
       # A cache made by another generator or for another place cannot be used again.
       File.rm_rf!(build_dir())
+      Mix.shell().info("Compiling the native parts of Typhon (the first time takes a minute)")
 
       case cmake(args) do
         {_, 0} ->
