@@ -259,6 +259,7 @@ void Builder::raise(const etf::Outcome& outcome, std::span<const etf::Frame<Buil
       path.index(frame.index);
     } else if (frame.part == etf::Part::kKey) {
       path.suffix(" (a key)");
+      break;  // what is inside of a key has no place in a path
     } else if (frame.container.shape == Shape::kMap) {
       path.key(stack_[frame.container.base + std::size_t{2} * frame.index]);
     }

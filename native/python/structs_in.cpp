@@ -237,7 +237,8 @@ PyObject* make_decimal(DecodeContext& context, Fields fields) noexcept {
   int exp_overflow = 0;
   const long long coef_value = PyLong_AsLongLongAndOverflow(coef, &overflow);
   const long long exp_value = PyLong_AsLongLongAndOverflow(exp, &exp_overflow);
-  if (overflow == 0 && exp_overflow == 0 && coef_value >= 0) {
+  if (overflow < 0 || coef_value < 0) return context.refuse("the field coef is negative");
+  if (overflow == 0 && exp_overflow == 0) {
     char text[64];
     std::snprintf(text, sizeof text, "%s%lldE%lld", negative ? "-" : "", coef_value, exp_value);
     return decimal_from(context, PyRef::steal(PyUnicode_FromString(text)));
