@@ -121,7 +121,8 @@ defmodule Typhon do
     Default: `:existing`
   * `:spin` – microseconds for which both sides watch the shared memory before they sleep, or `:auto`. `0` saves processor
     time and costs latency. Default: `:auto`
-  * `:ring_size` – bytes of each worker's request and reply ring, a power of two. Default: `1_048_576`
+  * `:ring_size` – bytes of each worker's request and reply ring, a power of two from 65,536 to 67,108,864. What is
+    larger than the ring travels beside it. Default: `1_048_576`
   * `:telemetry` – false: no events for calls of this pool, also when `:telemetry` is there. Default: `true`
   * `:isolation` – `:process`: each Python is a process of the operating system. Others do not exist yet
 
@@ -166,7 +167,7 @@ defmodule Typhon do
   """
   @spec call(pool, callee, name, list) :: {:ok, term} | {:error, error}
   def call(pool, module, function, args)
-      when is_list(args) and (is_atom(module) or is_binary(module)) and
+      when length(args) >= 0 and (is_atom(module) or is_binary(module)) and
              (is_atom(function) or is_binary(function)) do
     Call.call(pool, module, function, args, %{}, 5_000)
   end
@@ -246,7 +247,8 @@ defmodule Typhon do
   end
 
   @doc """
-  Stops a pool. Calls in flight get a `Typhon.WorkerError`; on return the Python processes are gone.
+  Stops a pool. On return the Python processes are gone. Calls that were running get a `Typhon.WorkerError`, those that had not
+  begun a `Typhon.PoolError`.
 
   `timeout` bounds the wait; when it is over the caller exits.
 

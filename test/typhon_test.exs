@@ -355,7 +355,7 @@ defmodule TyphonTest do
     end
 
     test "spin and ring_size" do
-      py = start_pool(spin: 0, ring_size: 4096)
+      py = start_pool(spin: 0, ring_size: 65_536)
       assert Typhon.call(py, :sample, :echo, [1]) == {:ok, 1}
       assert Typhon.call(py, :sample, :echo, [Enum.to_list(1..10_000)]) == {:ok, Enum.to_list(1..10_000)}
     end

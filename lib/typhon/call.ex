@@ -47,19 +47,9 @@ defmodule Typhon.Call do
 
           # The worker ended before it took the request: another one can have it, in the time that is left.
           {^ref, {:not_started, left}} ->
-            submit(
-              %{
-                native: native,
-                pid: pid,
-                ref: ref,
-                kind: @call,
-                args: args,
-                kwargs: kwargs,
-                flags: flags,
-                deadline: deadline(left)
-              },
-              {module, function, args, timeout}
-            )
+            native
+            |> slow(pid, ref, @call, args, kwargs, left, flags)
+            |> submit({module, function, args, timeout})
 
           {^ref, reply} ->
             finish(reply, {module, function, args, timeout})
@@ -68,21 +58,22 @@ defmodule Typhon.Call do
         end
 
       other ->
-        step(
-          other,
-          %{
-            native: native,
-            pid: pid,
-            ref: ref,
-            kind: @call,
-            args: args,
-            kwargs: kwargs,
-            flags: flags,
-            deadline: deadline(timeout)
-          },
-          {module, function, args, timeout}
-        )
+        request = slow(native, pid, ref, @call, args, kwargs, timeout, flags)
+        step(other, request, {module, function, args, timeout})
     end
+  end
+
+  defp slow(native, pid, ref, kind, args, kwargs, timeout, flags) do
+    %{
+      native: native,
+      pid: pid,
+      ref: ref,
+      kind: kind,
+      args: args,
+      kwargs: kwargs,
+      deadline: deadline(timeout),
+      flags: flags
+    }
   end
 
   # Every road that is not the short one. `call` stays as the user wrote it, for messages; the request's arguments may have
@@ -202,19 +193,9 @@ defmodule Typhon.Call do
   @spec cast(term, term, term, list, map, timeout) :: :ok | {:error, Error.t()}
   def cast(key, module, function, args, kwargs, timeout) do
     with {pid, native, _flags} <- Registry.lookup(key) do
-      submit(
-        %{
-          native: native,
-          pid: pid,
-          ref: make_ref(),
-          kind: @cast,
-          args: args,
-          kwargs: kwargs,
-          flags: 0,
-          deadline: deadline(timeout)
-        },
-        {module, function, args, timeout}
-      )
+      native
+      |> slow(pid, make_ref(), @cast, args, kwargs, timeout, 0)
+      |> submit({module, function, args, timeout})
     end
   end
 end

@@ -27,7 +27,10 @@ defmodule Typhon.Error do
   def from_wire({:cannot_encode, path, type, message}, _call),
     do: %EncodeError{path: path, type: type, reason: message}
 
-  def from_wire(expired, call) when expired in [:expired, :cancelled], do: timeout(call)
+  def from_wire(:expired, call), do: timeout(call)
+
+  # A caller whose time is up does not wait for this: who gets it still had time, and the worker was told to go.
+  def from_wire(:cancelled, _call), do: %WorkerError{reason: :stopped}
 
   def from_wire({:bad_frame, message}, _call),
     do: %DecodeError{path: nil, reason: "the worker's answer breaks the protocol: #{message}"}

@@ -25,8 +25,8 @@ defmodule Typhon.Options do
   @type call :: %{kwargs: %{optional(String.t()) => term}, timeout: timeout}
 
   @default_timeout 5_000
-  @min_ring 4096
-  @max_ring 0x4000_0000
+  @min_ring 65_536
+  @max_ring 67_108_864
   # What `receive … after` accepts.
   @max_timeout 0xFFFF_FFFF
 

@@ -46,9 +46,11 @@ defmodule Typhon.Pool do
   @spec stop(pid, timeout) :: :ok
   def stop(pool, timeout) do
     Registry.unregister(pool)
+    Enum.each(workers(pool), &Worker.leave/1)
     Supervisor.stop(pool, :normal, timeout)
   catch
-    :exit, {reason, {GenServer, :stop, _}} when reason in [:noproc, :normal, :shutdown] -> :ok
+    # It was stopped by someone else in the meantime.
+    :exit, {reason, {GenServer, _, _}} when reason in [:noproc, :normal, :shutdown] -> :ok
     :exit, {:noproc, _} -> :ok
   end
 

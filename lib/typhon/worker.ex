@@ -6,6 +6,8 @@ defmodule Typhon.Worker do
   #      │                                      │
   #      └────failed, or ended again soon───► down ──back-off──► starting
   #
+  #   any ──the pool stops──► leaving
+  #
   # The Port carries life and death: stdin is the control pipe and its end tells the worker to go, stdout brings what user code
   # prints, and the exit status says how it went. When the worker has ended, whatever still waits for it gets that as its answer.
 
@@ -20,8 +22,10 @@ defmodule Typhon.Worker do
   @line_bytes 16_384
   # How long a worker has to go after the end of its stdin.
   @stop_grace 500
-  # How long an exit status may lag behind the end of its process: no longer, unless something else holds the process' stdout.
+  # How long an exit status may lag behind the end of its process before something else must be holding the process' stdout,
+  # and how long after that has been killed.
   @status_grace 20
+  @status_last 500
   # A worker that was ready for this long is not in a crash loop.
   @settled 2_000
   @backoff_first 100
@@ -42,6 +46,8 @@ defmodule Typhon.Worker do
     started_at: nil,
     # why it was killed, when it was this side that did it
     killed: nil,
+    # the process id, and the channel once it greeted, of a process that was told to go
+    leaving: nil,
     # the exception that ended the last attempt
     last_error: nil,
     # ends in a row without a settled time between them
@@ -68,12 +74,18 @@ defmodule Typhon.Worker do
   @spec info(pid) :: map
   def info(worker), do: :gen_statem.call(worker, :info)
 
+  @doc "Tells the worker to let go of its Python; its supervisor ends it."
+  @spec leave(pid) :: :ok
+  def leave(worker), do: :gen_statem.cast(worker, :leave)
+
   @impl true
   def callback_mode, do: :handle_event_function
 
   @impl true
   def init({config, native, index}) do
     Process.flag(:trap_exit, true)
+    # A predecessor that was killed could not do it.
+    Native.pool_put(native, index, nil)
 
     data = %__MODULE__{
       config: config,
@@ -94,6 +106,8 @@ defmodule Typhon.Worker do
       | output: Output.reset(data.output),
         greeting: nil,
         killed: nil,
+        # the process id, and the channel once it greeted, of a process that was told to go
+        leaving: nil,
         started_at: System.monotonic_time()
     }
 
@@ -186,7 +200,7 @@ defmodule Typhon.Worker do
 
   def handle_event({:timeout, {:status, channel}}, :kill_group, _state, %{channel: channel} = data) do
     Native.kill_pid(-data.os_pid, @sigkill)
-    {:keep_state_and_data, [{{:timeout, {:status, channel}}, @status_grace, :give_up}]}
+    {:keep_state_and_data, [{{:timeout, {:status, channel}}, @status_last, :give_up}]}
   end
 
   def handle_event({:timeout, {:status, channel}}, :give_up, state, %{channel: channel} = data),
@@ -194,9 +208,20 @@ defmodule Typhon.Worker do
 
   def handle_event({:timeout, {:status, _}}, _, _state, _data), do: :keep_state_and_data
 
+  # --- the end ---
+
+  # The pool stops. All its workers are told before the first one is waited for.
+  def handle_event(:cast, :leave, :leaving, _data), do: :keep_state_and_data
+  def handle_event(:cast, :leave, _state, data), do: {:next_state, :leaving, leave(data, :stopped)}
+
   # --- questions ---
 
-  def handle_event({:call, from}, :await, :ready, _data),
+  def handle_event({:call, from}, :await, :leaving, data),
+    do:
+      {:keep_state_and_data,
+       [{:reply, from, {:error, %Typhon.PoolError{pool: data.config.pool, reason: :stopped}}}]}
+
+  def handle_event({:call, from}, :await, :ready, %{killed: nil}),
     do: {:keep_state_and_data, [{:reply, from, :ok}]}
 
   # It will not come up by itself in a moment: say why.
@@ -232,23 +257,20 @@ defmodule Typhon.Worker do
   def handle_event(_type, _content, _state, _data), do: :keep_state_and_data
 
   @impl true
-  def terminate(reason, _state, data) do
-    output = Output.flush(data.output)
+  def terminate(reason, state, data) do
+    data = if state == :leaving, do: data, else: leave(data, stopped(reason))
 
-    stopped =
-      if reason == :normal or reason == :shutdown or match?({:shutdown, _}, reason),
-        do: :stopped,
-        else: {:owner_down, reason}
-
-    close(data, %WorkerError{reason: stopped, os_pid: data.os_pid, output: Output.tail(output)})
-    Output.drain(output)
-    if data.os_pid, do: see_off(data.os_pid, data.greeting && data.channel, @stop_grace)
+    with {os_pid, channel} <- data.leaving, do: see_off(os_pid, channel)
     event(:stop, %{}, data)
     Registry.unwatch()
   catch
     # The application is going down, the registry before this worker.
     :exit, _ -> :ok
   end
+
+  defp stopped(reason) when reason in [:normal, :shutdown], do: :stopped
+  defp stopped({:shutdown, _}), do: :stopped
+  defp stopped(reason), do: {:owner_down, reason}
 
   # --- life ---
 
@@ -490,21 +512,35 @@ defmodule Typhon.Worker do
     %{data | killed: reason}
   end
 
-  # Waits for a process that was told to go. Erlang's own helper process collects its status, so there is no zombie.
-  defp see_off(os_pid, channel, left, pause \\ 1) do
+  # Tells the process to go; it is not waited for yet. One that was not ready has nothing to finish.
+  defp leave(data, reason) do
+    output = Output.flush(data.output)
+    leaving = data.os_pid && {data.os_pid, data.greeting && data.channel}
+    if data.os_pid && data.greeting == nil, do: Native.kill_pid(data.os_pid, @sigkill)
+    data = close(data, %WorkerError{reason: reason, os_pid: data.os_pid, output: Output.tail(output)})
+    %{data | output: Output.drain(output), leaving: leaving}
+  end
+
+  # Waits for a process that was told to go, and helps when it does not. Erlang's own helper process collects its status, so
+  # there is no zombie.
+  defp see_off(os_pid, channel) do
+    with :there <- await_end(os_pid, @stop_grace) do
+      if channel, do: Native.kill(channel, @sigkill), else: Native.kill_pid(os_pid, @sigkill)
+      await_end(os_pid, @stop_grace)
+    end
+  end
+
+  defp await_end(os_pid, left, pause \\ 1) do
     cond do
       Native.kill_pid(os_pid, 0) != :ok ->
-        :ok
+        :gone
 
       left > 0 ->
         Process.sleep(pause)
-        see_off(os_pid, channel, left - pause, min(pause * 2, 20))
-
-      channel ->
-        Native.kill(channel, @sigkill)
+        await_end(os_pid, left - pause, min(pause * 2, 20))
 
       true ->
-        Native.kill_pid(os_pid, @sigkill)
+        :there
     end
   end
 

@@ -38,18 +38,19 @@ class Pool {
     if (former) enif_release_resource(former);
   }
 
-  // The least loaded channel, the first of equals (a warm worker answers faster than a cold one); or that of one place.
+  // The least loaded open channel, the first of equals (a warm worker answers faster than a cold one); or that of one place.
   // A reference is kept for the caller. nullptr when there is none.
   [[nodiscard]] WorkerChannel* pick(std::size_t pinned_plus_one) noexcept {
     enter();
     WorkerChannel* best = nullptr;
     if (pinned_plus_one != 0) {
       if (pinned_plus_one <= size_) best = places_[pinned_plus_one - 1].channel.load(std::memory_order_acquire);
+      if (best && best->closed()) best = nullptr;
     } else {
       std::uint32_t least = std::numeric_limits<std::uint32_t>::max();
       for (std::size_t i = 0; i < size_; ++i) {
         WorkerChannel* channel = places_[i].channel.load(std::memory_order_acquire);
-        if (!channel) continue;
+        if (!channel || channel->closed()) continue;
         const std::uint32_t load = channel->in_flight();
         if (load < least) {
           least = load;

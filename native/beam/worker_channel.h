@@ -133,6 +133,7 @@ class WorkerChannel {
   ERL_NIF_TERM info(ErlNifEnv* env) noexcept;
 
   [[nodiscard]] std::uint32_t in_flight() const noexcept { return in_flight_.load(std::memory_order_relaxed); }
+  [[nodiscard]] bool closed() const noexcept { return closed_.load(std::memory_order_relaxed); }
   [[nodiscard]] std::uint64_t running() const noexcept {
     return region_->header().running.value.load(std::memory_order_acquire);
   }

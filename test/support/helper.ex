@@ -50,6 +50,21 @@ defmodule Typhon.TestHelper do
     worker
   end
 
+  @doc "How many calls the workers of a pool have, running or waiting."
+  def in_flight(py), do: py |> channels() |> Enum.map(&Typhon.Native.channel_info(&1).in_flight) |> Enum.sum()
+
+  @doc "How many workers of a pool run a call at this moment."
+  def running(py), do: py |> channels() |> Enum.count(&(Typhon.Native.channel_running(&1) != nil))
+
+  defp channels(py) do
+    {:ok, %{workers: workers}} = Typhon.info(py)
+
+    for %{pid: pid} <- workers,
+        {_state, %{channel: channel}} <- [:sys.get_state(pid)],
+        channel != nil,
+        do: channel
+  end
+
   def os_pids(py) do
     {:ok, %{workers: workers}} = Typhon.info(py)
     Enum.map(workers, & &1.os_pid)

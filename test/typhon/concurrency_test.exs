@@ -51,7 +51,7 @@ defmodule Typhon.ConcurrencyTest do
   end
 
   test "a ring that is full makes callers wait, and nobody is lost" do
-    py = start_pool(ring_size: 4096)
+    py = start_pool(ring_size: 65_536)
     text = String.duplicate("x", 1_000)
     blocker = async(fn -> Typhon.call(py, :sample, :sleep, [0.5]) end)
     Process.sleep(100)
@@ -64,13 +64,13 @@ defmodule Typhon.ConcurrencyTest do
   end
 
   test "the wait for room counts towards the timeout, and leaves nothing in the mailbox" do
-    py = start_pool(ring_size: 4096)
+    py = start_pool(ring_size: 65_536)
     text = String.duplicate("x", 1_000)
     blocker = async(fn -> Typhon.call(py, :sample, :sleep, [0.5]) end)
     Process.sleep(100)
 
     tasks =
-      for _ <- 1..50 do
+      for _ <- 1..100 do
         async(fn ->
           result = Typhon.call(py, :sample, :echo, [text], timeout: 50)
           Process.sleep(1_000)
@@ -88,15 +88,15 @@ defmodule Typhon.ConcurrencyTest do
   end
 
   test "casts wait for room, too" do
-    py = start_pool(ring_size: 4096)
+    py = start_pool(ring_size: 65_536)
     text = String.duplicate("x", 1_000)
-    for i <- 1..100, do: assert(Typhon.cast(py, :sample, :put, [i, text], timeout: :infinity) == :ok)
-    assert Typhon.call(py, :sample, :get, [100], timeout: :infinity) == {:ok, text}
+    for i <- 1..200, do: assert(Typhon.cast(py, :sample, :put, [i, text], timeout: :infinity) == :ok)
+    assert Typhon.call(py, :sample, :get, [200], timeout: :infinity) == {:ok, text}
     assert_mailbox_empty()
   end
 
   test "calls of many sizes at random keep their order and content" do
-    py = start_pool(workers: 2, ring_size: 16_384)
+    py = start_pool(workers: 2, ring_size: 65_536)
 
     1..20
     |> Enum.map(fn seed ->

@@ -37,10 +37,12 @@ defmodule Typhon.ErrorTest do
     end
 
     test "the deadline" do
-      for wire <- [:expired, :cancelled] do
-        assert %TimeoutError{timeout: 5_000, module: :math, function: :sqrt, arity: 1} =
-                 Typhon.Error.from_wire(wire, @call)
-      end
+      assert %TimeoutError{timeout: 5_000, module: :math, function: :sqrt, arity: 1} =
+               Typhon.Error.from_wire(:expired, @call)
+    end
+
+    test "an interrupt that its caller did not ask for" do
+      assert %WorkerError{reason: :stopped} = Typhon.Error.from_wire(:cancelled, @call)
     end
 
     test "what no executor sends" do
@@ -109,7 +111,7 @@ defmodule Typhon.ErrorTest do
             {%WorkerError{reason: :exit}, "the Python worker ended"},
             {%WorkerError{reason: :signal, signal: "SIGKILL", os_pid: 7, output: ["a", "b"]},
              "the Python worker 7 was ended by SIGKILL. Its last output:\n    a\n    b"},
-            {%WorkerError{reason: :stopped}, "the Python worker was stopped together with its pool"},
+            {%WorkerError{reason: :stopped}, "the Python worker was stopped"},
             {%WorkerError{reason: :protocol}, "the Python worker broke the protocol and was killed"},
             {%WorkerError{reason: :gone}, "the Python worker is gone"},
             {%WorkerError{reason: :overdue},

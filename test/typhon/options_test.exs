@@ -79,7 +79,7 @@ defmodule Typhon.OptionsTest do
             {[atoms: true], "atoms: must be :existing or :create, got true"},
             {[spin: 1.5], "spin: must be :auto or a non-negative integer (microseconds), got 1.5"},
             {[ring_size: 5_000],
-             "ring_size: must be a power of two from 4096 to 1073741824 (bytes), got 5000"},
+             "ring_size: must be a power of two from 65536 to 67108864 (bytes), got 5000"},
             {[telemetry: nil], "telemetry: must be true or false, got nil"},
             {[isolation: :interpreter],
              "isolation: :interpreter does not exist yet. Only isolation: :process (the default) does"},

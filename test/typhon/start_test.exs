@@ -23,7 +23,7 @@ defmodule Typhon.StartTest do
 
   defp start(options) do
     before = {memfds(), length(Process.list()), length(Port.list())}
-    result = Typhon.start_link([workers: 1, stdio: :discard] ++ options)
+    result = Typhon.start_link(Keyword.merge([workers: 1, stdio: :discard], options))
 
     with {:error, %StartError{}} <- result do
       # Whoever traps exits would find the signal here.

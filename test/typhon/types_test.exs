@@ -15,38 +15,22 @@ defmodule Typhon.TypesTest do
   defp repr(py, term), do: Typhon.call!(py, :sample, :repr_of, [term])
 
   describe "a round trip" do
-    for {name, type, terms} <- [
-          {"nil", "NoneType", [nil]},
-          {"booleans", "bool", [true, false]},
-          {"integers", "int",
-           [
-             0,
-             1,
-             -1,
-             255,
-             256,
-             2 ** 31,
-             -(2 ** 31) - 1,
-             2 ** 63,
-             -(2 ** 63),
-             2 ** 64,
-             2 ** 5_000,
-             -(2 ** 5_000)
-           ]},
-          {"floats", "float", [0.0, 1.5, -1.0e300, 5.0e-324, 3.141592653589793]},
-          {"strings", "str", ["", "a", "ü", "😀", <<0>>, "line\nbreak"]},
-          {"lists", "list", [[], [1, 2], [1, [2, [3]]], ~c"chars", [nil, 1.5, "x"]]},
-          {"tuples", "tuple", [{}, {1}, {1, {2, "x"}}]},
-          {"maps", "dict", [Macro.escape(%{}), Macro.escape(%{"a" => 1, 2 => %{{1, 2} => [3]}})]},
-          {"dates", "datetime.date", [Macro.escape(~D[2026-02-28]), Macro.escape(~D[0001-01-01])]}
-        ] do
-      @type_name type
-      @terms terms
-      test "of #{name}", %{py: py} do
-        for term <- unquote(terms) do
-          assert echo(py, term) === term
-          assert type(py, term) == @type_name
-        end
+    test "of plain terms", %{py: py} do
+      for {type, terms} <- [
+            {"NoneType", [nil]},
+            {"bool", [true, false]},
+            {"int", [0, 1, -1, 255, 256, 2 ** 31, -(2 ** 31) - 1]},
+            {"int", [2 ** 63, -(2 ** 63), 2 ** 64, 2 ** 5_000, -(2 ** 5_000)]},
+            {"float", [0.0, 1.5, -1.0e300, 5.0e-324, 3.141592653589793]},
+            {"str", ["", "a", "ü", "😀", <<0>>, "line\nbreak"]},
+            {"list", [[], [1, 2], [1, [2, [3]]], 'chars', [nil, 1.5, "x"]]},
+            {"tuple", [{}, {1}, {1, {2, "x"}}]},
+            {"dict", [%{}, %{"a" => 1, 2 => %{{1, 2} => [3]}}]},
+            {"datetime.date", [~D[2026-02-28], ~D[0001-01-01]]}
+          ],
+          term <- terms do
+        assert echo(py, term) === term
+        assert type(py, term) == type
       end
     end
 

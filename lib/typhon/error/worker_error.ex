@@ -8,7 +8,7 @@ defmodule Typhon.WorkerError do
     * `:exit` – the Python process ended with `exit_status`
     * `:signal` – it was ended by `signal`
     * `:overdue` – the pool killed it: a call was still running when the pool's `:grace` after its deadline was over
-    * `:stopped` – the pool was stopped
+    * `:stopped` – it was told to end, as a rule because its pool was stopped
     * `:protocol` – it sent what it must not send, and was killed
     * `{:owner_down, reason}` – the Elixir process in charge of it ended
     * `:gone` – it had been gone before the call, and no other worker can take it
@@ -41,7 +41,7 @@ defmodule Typhon.WorkerError do
   defp what(%{reason: :overdue}),
     do: "was killed: a call still ran when the pool's grace period after its deadline was over"
 
-  defp what(%{reason: :stopped}), do: "was stopped together with its pool"
+  defp what(%{reason: :stopped}), do: "was stopped"
   defp what(%{reason: :protocol}), do: "broke the protocol and was killed"
   defp what(%{reason: :gone}), do: "is gone"
 
