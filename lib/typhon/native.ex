@@ -28,6 +28,69 @@ defmodule Typhon.Native do
           | :cancelled
           | {:bad_frame, binary}
 
+  # Atoms that workers send of their own accord. An atom that does not exist is refused, and a module that would bring one of
+  # these may not have been loaded yet, or may not be there at all (Decimal).
+  @wire_atoms [
+    # errors
+    :exception,
+    :cause,
+    :context,
+    :cannot_decode,
+    :cannot_encode,
+    :expired,
+    :cancelled,
+    :bad_frame,
+    # values
+    nil,
+    true,
+    false,
+    :nan,
+    :infinity,
+    :neg_infinity,
+    # structs
+    Typhon.Object,
+    :id,
+    :type,
+    Typhon.Array,
+    :shape,
+    :dtype,
+    :data,
+    Date,
+    Time,
+    NaiveDateTime,
+    DateTime,
+    Calendar.ISO,
+    :calendar,
+    :year,
+    :month,
+    :day,
+    :hour,
+    :minute,
+    :second,
+    :microsecond,
+    :time_zone,
+    :zone_abbr,
+    :utc_offset,
+    :std_offset,
+    MapSet,
+    :map,
+    :version,
+    Range,
+    :first,
+    :last,
+    :step,
+    Decimal,
+    :sign,
+    :coef,
+    :exp,
+    :NaN,
+    :inf
+  ]
+
+  @doc false
+  @spec wire_atoms :: [atom]
+  def wire_atoms, do: @wire_atoms
+
   @doc false
   def load do
     path = :filename.join(priv_dir(), ~c"typhon_nif")

@@ -260,8 +260,11 @@ defmodule Typhon.Worker do
   def terminate(reason, state, data) do
     data = if state == :leaving, do: data, else: leave(data, stopped(reason))
 
-    with {os_pid, channel} <- data.leaving, do: see_off(os_pid, channel)
-    event(:stop, %{}, data)
+    with {os_pid, channel} <- data.leaving do
+      see_off(os_pid, channel)
+      event(:stop, %{}, %{data | os_pid: os_pid})
+    end
+
     Registry.unwatch()
   catch
     # The application is going down, the registry before this worker.

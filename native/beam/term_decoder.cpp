@@ -88,8 +88,8 @@ bool TermDecoder::atom(std::string_view utf8, Value& out) noexcept {
     etf::HeapSink sink;
     etf::Writer writer(sink);
     writer.version();
-    writer.known_atom(utf8);
-    if (writer.ok() && utf8.size() <= 255 &&
+    writer.atom(utf8);
+    if (writer.ok() &&
         enif_binary_to_term(env_, sink.data, sink.size, &out,
                             channel_.create_atoms() ? 0 : ERL_NIF_BIN2TERM_SAFE) != 0) {
       return true;

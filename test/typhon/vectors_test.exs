@@ -29,7 +29,11 @@ defmodule Typhon.VectorsTest do
   defp plain?(binary) when is_binary(binary), do: String.valid?(binary)
   defp plain?([head | tail]), do: plain?(head) and plain?(tail)
   defp plain?(%_{}), do: false
-  defp plain?(map) when is_map(map), do: map |> Map.to_list() |> plain?()
+
+  # A list or a dict cannot be the key of a dict.
+  defp plain?(map) when is_map(map),
+    do: not Enum.any?(Map.keys(map), &(is_list(&1) or is_map(&1))) and map |> Map.to_list() |> plain?()
+
   defp plain?(tuple) when is_tuple(tuple), do: tuple |> Tuple.to_list() |> plain?()
   defp plain?(_), do: true
 
