@@ -1,0 +1,106 @@
+// The offsets that docs/protocol.md gives are those of the structures in layout.h.
+#include "channel/layout.h"
+
+#include <gtest/gtest.h>
+
+#include <cstddef>
+#include <fstream>
+#include <map>
+#include <regex>
+#include <string>
+
+namespace typhon::channel {
+namespace {
+
+struct Field {
+  std::size_t offset;
+  std::size_t size;
+  bool operator==(const Field&) const = default;
+};
+using Fields = std::map<std::string, Field>;
+
+std::ostream& operator<<(std::ostream& out, const Field& field) {
+  return out << field.size << " bytes at " << field.offset;
+}
+
+#define TYPHON_PLAIN(type, name)                        \
+  {                                                     \
+#name, { offsetof(type, name), sizeof(type::name) } \
+  }
+// On a cache line of its own: the size of what it holds.
+#define TYPHON_SHARED(name)                                       \
+  {                                                               \
+#name, { offsetof(Header, name), sizeof(Header::name.value) } \
+  }
+
+// The rows "| offset | size | `field` | …" between a heading and the next heading.
+Fields table_under(const std::string& heading) {
+  std::ifstream page(std::string(TYPHON_SOURCE_DIR) + "/docs/protocol.md");
+  const std::regex row(R"(^\| (\d+) \| (\d+) \| `(\w+)` \|.*)");
+  Fields fields;
+  bool inside = false;
+  std::smatch found;
+  for (std::string line; std::getline(page, line);) {
+    if (line.starts_with("#")) inside = line == heading;
+    if (inside && std::regex_match(line, found, row)) {
+      fields[found[3]] = {std::stoul(found[1]), std::stoul(found[2])};
+    }
+  }
+  return fields;
+}
+
+TEST(ChannelLayout, HeaderIsAsTheProtocolPageSays) {
+  const Fields header{
+      TYPHON_PLAIN(Header, magic),
+      TYPHON_PLAIN(Header, version),
+      TYPHON_PLAIN(Header, header_size),
+      TYPHON_PLAIN(Header, ring_size),
+      TYPHON_PLAIN(Header, arena_size),
+      TYPHON_PLAIN(Header, beam_pid),
+      TYPHON_PLAIN(Header, worker_spin_us),
+      TYPHON_PLAIN(Header, flags),
+      TYPHON_PLAIN(Header, reserved),
+      TYPHON_SHARED(request_tail),
+      TYPHON_SHARED(request_head),
+      TYPHON_SHARED(worker_word),
+      TYPHON_SHARED(reply_tail),
+      TYPHON_SHARED(reply_head),
+      TYPHON_SHARED(reader_word),
+      TYPHON_SHARED(request_room),
+      TYPHON_SHARED(reply_room),
+      TYPHON_SHARED(running),
+      TYPHON_SHARED(closing),
+      TYPHON_PLAIN(Header, request_slots),
+      TYPHON_PLAIN(Header, reply_slots),
+  };
+  EXPECT_EQ(table_under("### Header"), header);
+  EXPECT_EQ(kHeaderSize, 65536U);
+}
+
+TEST(ChannelLayout, FrameHeaderIsAsTheProtocolPageSays) {
+  const Fields frame{
+      TYPHON_PLAIN(FrameHeader, size),     TYPHON_PLAIN(FrameHeader, kind), TYPHON_PLAIN(FrameHeader, flags),
+      TYPHON_PLAIN(FrameHeader, reserved), TYPHON_PLAIN(FrameHeader, id),   TYPHON_PLAIN(FrameHeader, times),
+  };
+  EXPECT_EQ(table_under("## Frames"), frame);
+  EXPECT_EQ(sizeof(FrameHeader), 56U);
+}
+
+TEST(ChannelLayout, SegmentReferenceIsAsTheProtocolPageSays) {
+  const Fields reference{TYPHON_PLAIN(SegmentRef, slot), TYPHON_PLAIN(SegmentRef, offset),
+                         TYPHON_PLAIN(SegmentRef, length)};
+  EXPECT_EQ(table_under("## Segments"), reference);
+  EXPECT_EQ(sizeof(SegmentRef), 24U);
+}
+
+// The numbers that the page names in its tables of states, kinds and flags.
+static_assert(kAwake == 0 && kAsleep == 1 && kSpin == 2 && kTimed == 3);
+static_assert(kFree == 0 && kUsed == 1 && kReleased == 2);
+static_assert(Kind::kReady == Kind{1} && Kind::kCall == Kind{2} && Kind::kCast == Kind{3});
+static_assert(Kind::kRelease == Kind{4} && Kind::kReply == Kind{5} && Kind::kError == Kind{6});
+static_assert(kInSegment == 1 && kTimings == 2 && kHasObjects == 4);
+static_assert(kFlagMapsetVersion == 1 && kVersion == 1 && kSegmentSlots == 4096);
+static_assert(kMinRing == 64 * 1024 && kMaxRing == 64 * 1024 * 1024);
+
+}  // namespace
+}  // namespace typhon::channel
