@@ -393,7 +393,7 @@ defmodule Typhon.Worker do
 
         lived = System.monotonic_time() - data.ready_at
         event(:down, %{lifetime: lived}, data, %{reason: error})
-        Logger.warning(Exception.message(error) <> ". It is being replaced")
+        Logger.warning("a Python worker is being replaced: " <> Exception.message(error))
         data = close(data, error)
 
         failures =

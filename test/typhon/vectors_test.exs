@@ -30,9 +30,14 @@ defmodule Typhon.VectorsTest do
   defp plain?([head | tail]), do: plain?(head) and plain?(tail)
   defp plain?(%_{}), do: false
 
-  # A list or a dict cannot be the key of a dict.
-  defp plain?(map) when is_map(map),
-    do: not Enum.any?(Map.keys(map), &(is_list(&1) or is_map(&1))) and map |> Map.to_list() |> plain?()
+  # A list or a dict cannot be the key of a dict, and 1 and 1.0 are one key.
+  defp plain?(map) when is_map(map) do
+    keys = Map.keys(map)
+
+    not Enum.any?(keys, &(is_list(&1) or is_map(&1))) and
+      not Enum.any?(keys, fn key -> Enum.any?(keys, &(&1 == key and &1 !== key)) end) and
+      map |> Map.to_list() |> plain?()
+  end
 
   defp plain?(tuple) when is_tuple(tuple), do: tuple |> Tuple.to_list() |> plain?()
   defp plain?(_), do: true
