@@ -88,8 +88,11 @@ Encoder::Did Encoder::put_kind(PyRef object, EncodeKind kind) noexcept {
 Encoder::Did Encoder::open_list(PyRef list) noexcept {
   const Py_ssize_t size = PyList_Size(list.get());
   if (size == 0) return done(writer_.nil());
+  const std::size_t at = writer_.position();
   if (!writer_.list_header(static_cast<std::size_t>(size))) return Did::kFailed;
-  return open(Shape::kList, std::move(list), {}, size);
+  const Did did = open(Shape::kList, std::move(list), {}, size);
+  if (did == Did::kOpened) frames_[depth_ - 1].at = at;
+  return did;
 }
 
 Encoder::Did Encoder::open_tuple(PyRef tuple) noexcept {
@@ -186,9 +189,29 @@ Encoder::Did Encoder::walk_list(Frame& frame) noexcept {
     if (did != Did::kWritten) return did;
   }
   if (PyList_Size(list) != frame.size) return refuse_changed();
-  const bool ended = writer_.nil();
+  const bool ended = end_list(frame);
   close(frame);
   return done(ended);
+}
+
+// The tail of a list. Only now is it known whether all its elements are small integers: then the BEAM's form for that,
+// STRING_EXT, takes the place of what was written. Such elements have two bytes each, which few other lists have.
+bool Encoder::end_list(const Frame& frame) noexcept {
+  const auto size = static_cast<std::size_t>(frame.size);
+  constexpr std::size_t kHeader = 5;
+  constexpr std::size_t kStringHeader = 3;
+  if (size > etf::kMaxStringLength || writer_.position() - frame.at != kHeader + 2 * size) [[likely]] {
+    return writer_.nil();
+  }
+  std::uint8_t* const list = writer_.sink().data + frame.at;
+  for (std::size_t i = 0; i < size; ++i) {
+    if (list[kHeader + 2 * i] != etf::kSmallInteger) return writer_.nil();
+  }
+  list[0] = etf::kString;
+  store_big(list + 1, static_cast<std::uint16_t>(size));
+  for (std::size_t i = 0; i < size; ++i) list[kStringHeader + i] = list[kHeader + 2 * i + 1];
+  writer_.rewind(frame.at + kStringHeader + size);
+  return true;
 }
 
 Encoder::Did Encoder::walk_tuple(Frame& frame) noexcept {
@@ -209,7 +232,7 @@ Encoder::Did Encoder::walk_tuple(Frame& frame) noexcept {
 Encoder::Did Encoder::walk_dict(Frame& frame) noexcept {
   PyObject* const dict = frame.container;
   if (frame.in_key) {  // the key was a container, and is complete
-    if (!note_check(frame.key, frame.key_at)) return Did::kFailed;
+    if (!note_check(frame.key, frame.at)) return Did::kFailed;
     frame.in_key = false;
     const Did did = put_value(frame, PyRef::steal(std::exchange(frame.value, nullptr)));
     if (did != Did::kWritten) return did;
@@ -253,14 +276,14 @@ Encoder::Did Encoder::put_key(Frame& frame, PyObject* key, PyObject* value) noex
   frame.key = take(key);
   frame.value = take(value);
   frame.in_key = true;
-  frame.key_at = writer_.position();
+  frame.at = writer_.position();
   const Did did = put(key);
   if (did != Did::kWritten) return did;
   PyTypeObject* const type = Py_TYPE(key);
   // Different integers, atoms and finite floats stay different, from everything else, too.
   const bool harmless = type == &PyLong_Type || reinterpret_cast<PyObject*>(type) == state_.atom_type.get() ||
                         (type == &PyFloat_Type && std::isfinite(PyFloat_AsDouble(key)));
-  if (!harmless && !note_check(key, frame.key_at)) return Did::kFailed;
+  if (!harmless && !note_check(key, frame.at)) return Did::kFailed;
   frame.in_key = false;
   drop(std::exchange(frame.value, nullptr));
   return Did::kWritten;
@@ -277,7 +300,7 @@ Encoder::Did Encoder::put_value(Frame& frame, PyRef value) noexcept {
 
 Encoder::Did Encoder::walk_set(Frame& frame) noexcept {
   if (frame.in_key) {
-    if (!note_check(frame.key, frame.key_at) || !writer_.nil()) return Did::kFailed;
+    if (!note_check(frame.key, frame.at) || !writer_.nil()) return Did::kFailed;
     frame.in_key = false;
     drop(std::exchange(frame.value, nullptr));
     drop(std::exchange(frame.key, nullptr));

@@ -55,7 +55,7 @@ class Encoder {
     Py_ssize_t done;      // pairs written
     Py_ssize_t size;
     std::size_t checks;  // how many checks_ there were
-    std::size_t key_at;  // where in the sink the key being written starts
+    std::size_t at;      // where in the sink the list starts, or the key being written
     Shape shape;
     bool in_key;
   };
@@ -94,6 +94,7 @@ class Encoder {
   Did walk_set(Frame& frame) noexcept;
   Did put_key(Frame& frame, PyObject* key, PyObject* value) noexcept;
   Did put_value(Frame& frame, PyRef value) noexcept;
+  bool end_list(const Frame& frame) noexcept;
   void close(Frame& frame) noexcept;
   static void release(Frame& frame) noexcept;
 

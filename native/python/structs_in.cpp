@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <string_view>
 
 namespace typhon::python {
 namespace {
@@ -178,14 +179,56 @@ PyRef make_view(DecodeContext& context, Fields& fields) noexcept {
   return raw;
 }
 
+// Whether the dtype is one of plain data, in the form of numpy's array protocol: "<f8", "|b1", "<M8[ns]". Everything
+// else must stay out: over memory that the sender has filled, an object array would follow the sender's pointers.
+bool is_plain_dtype(PyBorrowed dtype) noexcept {
+  Py_ssize_t size = 0;
+  const char* const utf8 = PyUnicode_AsUTF8AndSize(dtype.get(), &size);
+  if (utf8 == nullptr) {
+    PyErr_Clear();
+    return false;
+  }
+  std::string_view text(utf8, static_cast<std::size_t>(size));
+  const auto skip = [&](auto&& accepts) {
+    const std::size_t before = text.size();
+    while (!text.empty() && accepts(text.front())) text.remove_prefix(1);
+    return before != text.size();
+  };
+  const auto digit = [](char c) { return c >= '0' && c <= '9'; };
+  if (!text.empty() && std::string_view("<>|").find(text.front()) != std::string_view::npos) text.remove_prefix(1);
+  if (text.empty() || std::string_view("biufcMmSU").find(text.front()) == std::string_view::npos) return false;
+  const bool dated = text.front() == 'M' || text.front() == 'm';
+  text.remove_prefix(1);
+  if (!skip(digit)) return false;
+  if (dated && text.size() > 2 && text.front() == '[' && text.back() == ']') {
+    text = text.substr(1, text.size() - 2);
+    skip(digit);
+    skip([](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); });
+  }
+  return text.empty();
+}
+
+bool is_shape(PyBorrowed shape) noexcept {
+  if (PyTuple_CheckExact(shape.get()) == 0) return false;
+  const Py_ssize_t dimensions = PyTuple_Size(shape.get());
+  for (Py_ssize_t i = 0; i < dimensions; ++i) {
+    PyObject* const size = PyTuple_GetItem(shape.get(), i);
+    int overflow = 0;
+    if (PyLong_CheckExact(size) == 0 || PyLong_AsLongLongAndOverflow(size, &overflow) < 0 || overflow != 0) return false;
+  }
+  return true;
+}
+
 PyObject* make_array(DecodeContext& context, Fields fields) noexcept {
   PyObject* const shape = fields.need(Known::kShape);
   PyObject* const dtype = shape != nullptr ? fields.need(Known::kDtype) : nullptr;
   if (dtype == nullptr) return nullptr;
   const PyRef view = make_view(context, fields);
   if (!view) return nullptr;
-  if (PyTuple_CheckExact(shape) == 0) return context.refuse("the field shape is no tuple");
-  if (PyUnicode_CheckExact(dtype) == 0) return context.refuse("the field dtype is no binary");
+  if (!is_shape(shape)) return context.refuse("the field shape is no tuple of sizes");
+  if (PyUnicode_CheckExact(dtype) == 0 || !is_plain_dtype(dtype)) {
+    return context.refuse("the field dtype is no plain type such as \"<f8\"");
+  }
   const PyBorrowed array_type = context.state.imports.get(Lazy::kNumpyArray);
   if (!array_type) {
     if (must_propagate()) return nullptr;
@@ -237,7 +280,7 @@ PyObject* make_decimal(DecodeContext& context, Fields fields) noexcept {
   int exp_overflow = 0;
   const long long coef_value = PyLong_AsLongLongAndOverflow(coef, &overflow);
   const long long exp_value = PyLong_AsLongLongAndOverflow(exp, &exp_overflow);
-  if (overflow < 0 || coef_value < 0) return context.refuse("the field coef is negative");
+  if (overflow < 0 || (overflow == 0 && coef_value < 0)) return context.refuse("the field coef is negative");
   if (overflow == 0 && exp_overflow == 0) {
     char text[64];
     std::snprintf(text, sizeof text, "%s%lldE%lld", negative ? "-" : "", coef_value, exp_value);

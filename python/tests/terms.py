@@ -35,6 +35,11 @@ def listing(*items: bytes, tail: bytes = NIL) -> bytes:
     return b"l" + struct.pack(">I", len(items)) + b"".join(items) + tail if items else tail
 
 
+def string(*values: int) -> bytes:
+    """A list of integers from 0 to 255, as the BEAM writes it."""
+    return b"k" + struct.pack(">H", len(values)) + bytes(values)
+
+
 def tuple_(*items: bytes) -> bytes:
     head = b"h" + bytes([len(items)]) if len(items) < 256 else b"i" + struct.pack(">I", len(items))
     return head + b"".join(items)

@@ -1,0 +1,141 @@
+"""Sub-interpreters with a GIL of their own load the same library, and threads share one interpreter."""
+
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import typhon
+
+# Without datetime: in 3.12 importing that in such interpreters, one after the other, crashes by itself.
+CODE = """
+import sys
+sys.path[:0] = {path!r}
+import typhon, gc
+atom = typhon.Atom("shared_name")
+value = [1, "x", {{"k": atom, (1, 2): {{3}}}}, range(3), None, True, 1 << 100] * 50
+for _ in range({rounds}):
+    assert typhon.decode(typhon.encode(value)) == value
+assert typhon.decode(b"\\x83w\\x0bshared_name") is atom
+try:
+    typhon.encode([object()])
+except typhon.EncodeError as error:
+    assert error.path == "value[0]"
+else:
+    raise AssertionError
+"""
+
+
+def run_in_subinterpreters(count: int, rounds: int, program: str) -> None:
+    """In a process of its own: a crash shall not take the tests with it."""
+    code = CODE.format(path=sys.path, rounds=rounds)
+    shown = subprocess.run(
+        [sys.executable, "-c", program, code, str(count)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (shown.returncode, shown.stdout, shown.stderr) == (0, "done\n", "")
+
+
+PROGRAM_312 = """
+import sys, threading
+import _xxsubinterpreters as interpreters
+def run(code):
+    interpreter = interpreters.create(isolated=True)
+    try:
+        interpreters.run_string(interpreter, code)
+    finally:
+        interpreters.destroy(interpreter)
+"""
+PROGRAM_313 = """
+import sys, threading
+import _interpreters as interpreters
+def run(code):
+    interpreter = interpreters.create("isolated")
+    try:
+        failure = interpreters.run_string(interpreter, code)
+        assert failure is None, failure
+    finally:
+        interpreters.destroy(interpreter)
+"""
+ONE_BY_ONE = """
+for _ in range(int(sys.argv[2])):
+    run(sys.argv[1])
+print("done")
+"""
+AT_ONCE = """
+failures = []
+def guarded():
+    try:
+        run(sys.argv[1])
+    except BaseException as error:
+        failures.append(error)
+threads = [threading.Thread(target=guarded) for _ in range(int(sys.argv[2]))]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+if failures: raise failures[0]
+print("done")
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="interpreters with a GIL of their own came with 3.12")
+@pytest.mark.parametrize(("how", "count", "rounds"), [(ONE_BY_ONE, 10, 5), (AT_ONCE, 4, 200)])
+def test_subinterpreters_with_a_gil_each(how, count, rounds):
+    program = (PROGRAM_312 if sys.version_info < (3, 13) else PROGRAM_313) + how
+    run_in_subinterpreters(count, rounds, program)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="no interpreters")
+def test_a_subinterpreter_gives_back_its_memory():
+    program = (PROGRAM_312 if sys.version_info < (3, 13) else PROGRAM_313) + """
+import resource
+def memory():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+plain = "import sys; sys.path[:0] = " + sys.argv[1].split("sys.path[:0] = ")[1].split("\\n")[0] 
+def growth(code):
+    for _ in range(10): run(code)
+    before = memory()
+    for _ in range(20): run(code)
+    return memory() - before
+grown, base = growth(sys.argv[1]), growth(plain)
+assert grown < base + 20 * 120_000, (grown, base)
+print("done")
+"""
+    run_in_subinterpreters(0, 1, program)
+
+
+def test_threads_of_one_interpreter():
+    value = [{"k": [i, f"text {i}", (i, None)]} for i in range(200)]
+    data = typhon.encode(value)
+    failures = []
+
+    def work():
+        for _ in range(50):
+            if typhon.decode(typhon.encode(value)) != value or typhon.encode(value) != data:
+                failures.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def test_a_second_import_has_a_state_of_its_own():
+    """As importlib.reload and test runners do it: types of one module object are not those of another."""
+    code = (
+        "import sys, typhon\n"
+        "first = typhon._native\n"
+        "del sys.modules['typhon._native'], sys.modules['typhon']\n"
+        "import typhon as second\n"
+        "assert second._native is not first and second.Atom is not first.Atom\n"
+        "value = second.decode(second.encode([second.Atom('x'), {'a': 1}]))\n"
+        "assert value == [second.Atom('x'), {'a': 1}] and first.decode(first.encode(first.Atom('x'))) is first.Atom('x')\n"
+        "try: second.encode(first.Atom('x'))\n"
+        "except second.EncodeError: print('done')\n"
+        "del first; import gc; gc.collect()\n"
+        "assert second.Atom('x').name == 'x'\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env={"PYTHONPATH": ":".join(sys.path)})
+    assert (shown.stdout, shown.stderr) == ("done\n", "")
