@@ -48,6 +48,9 @@ function(typhon_library name)
   add_library(typhon::${name} ALIAS typhon_${name})
 endfunction()
 
+# The target of all tests, for builds that want nothing else
+add_custom_target(typhon_tests)
+
 # typhon_test(<name> SOURCES … DEPENDS …): a GoogleTest program, registered with ctest
 function(typhon_test name)
   if(NOT TYPHON_TESTS)
@@ -57,6 +60,7 @@ function(typhon_test name)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE typhon_options ${ARG_DEPENDS} GTest::gtest GTest::gtest_main Threads::Threads)
   target_compile_definitions(${name} PRIVATE TYPHON_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  add_dependencies(typhon_tests ${name})
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES TIMEOUT 300)
 endfunction()
