@@ -9,8 +9,8 @@
 #   TYPHON_FUZZ_CORPUS     what the fuzzers find, kept between runs (default _build/fuzz/corpus); the seeds in
 #                          native/fuzz/corpus are only read
 set -u
-here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
-root=$(CDPATH= cd -- "$here/../.." && pwd)
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+root=$(CDPATH='' cd -- "$here/../.." && pwd)
 build=${TYPHON_FUZZ_BUILD:-$root/_build/native/fuzz}
 artifacts=${TYPHON_FUZZ_ARTIFACTS:-$root/_build/fuzz/artifacts}
 corpus=${TYPHON_FUZZ_CORPUS:-$root/_build/fuzz/corpus}
@@ -29,6 +29,8 @@ find_target() {
 }
 
 if [ $# -eq 0 ]; then
+  # Names of programs of ours: no spaces in them.
+  # shellcheck disable=SC2046
   set -- $(find "$build" -type f -name 'fuzz_*' -perm -u+x -exec basename {} \; 2>/dev/null | sort -u)
 fi
 if [ $# -eq 0 ]; then
