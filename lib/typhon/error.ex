@@ -18,8 +18,9 @@ defmodule Typhon.Error do
   @spec from_wire(Typhon.Native.wire_error() | term, call) :: t
   def from_wire({:exception, _, _, _, _, _, _} = exception, _call), do: exception(exception)
 
+  # It was Python that found out, but it is the argument that cannot be sent.
   def from_wire({:cannot_decode, path, message}, _call),
-    do: %DecodeError{path: path, reason: message}
+    do: %EncodeError{path: path, type: nil, reason: message}
 
   # The native library could not build the result: an atom that does not exist, a term beyond its limits.
   def from_wire({:cannot_decode_result, path, message}, _call), do: %DecodeError{path: path, reason: message}

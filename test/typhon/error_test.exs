@@ -27,7 +27,7 @@ defmodule Typhon.ErrorTest do
     end
 
     test "values that cannot cross" do
-      assert %DecodeError{path: "args[0]"} = Typhon.Error.from_wire({:cannot_decode, "args[0]", "m"}, @call)
+      assert %EncodeError{path: "args[0]"} = Typhon.Error.from_wire({:cannot_decode, "args[0]", "m"}, @call)
 
       assert %EncodeError{path: "result", type: "T"} =
                Typhon.Error.from_wire({:cannot_encode, "result", "T", "m"}, @call)

@@ -3,7 +3,7 @@ defmodule Typhon.TypesTest do
 
   import Typhon.TestHelper
 
-  alias Typhon.{DecodeError, EncodeError, Object}
+  alias Typhon.{EncodeError, Object}
   alias Typhon.EncoderTest.{Account, Money, Plain, Point}
 
   setup_all do
@@ -23,7 +23,7 @@ defmodule Typhon.TypesTest do
             {"int", [2 ** 63, -(2 ** 63), 2 ** 64, 2 ** 5_000, -(2 ** 5_000)]},
             {"float", [0.0, 1.5, -1.0e300, 5.0e-324, 3.141592653589793]},
             {"str", ["", "a", "ü", "😀", <<0>>, "line\nbreak"]},
-            {"list", [[], [1, 2], [1, [2, [3]]], 'chars', [nil, 1.5, "x"]]},
+            {"list", [[], [1, 2], [1, [2, [3]]], ~c"chars", [nil, 1.5, "x"]]},
             {"tuple", [{}, {1}, {1, {2, "x"}}]},
             {"dict", [%{}, %{"a" => 1, 2 => %{{1, 2} => [3]}}]},
             {"datetime.date", [~D[2026-02-28], ~D[0001-01-01]]}
@@ -156,7 +156,7 @@ defmodule Typhon.TypesTest do
             {[{1, <<255>>}], [], "args[0][1]"},
             {[], [kwargs: %{w: [<<255>>]}], ~s|kwargs["w"][0]|}
           ] do
-        assert {:error, %DecodeError{path: ^path} = error} =
+        assert {:error, %EncodeError{path: ^path} = error} =
                  Typhon.call(py, :sample, :echo_all, args, options)
 
         assert Exception.message(error) =~ path

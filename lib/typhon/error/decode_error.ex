@@ -1,10 +1,8 @@
 defmodule Typhon.DecodeError do
   @moduledoc """
-  A value arrived and could not be built: an argument in Python, or a result in Elixir.
+  A result arrived that Elixir cannot build: an atom that does not exist in this VM, or bytes that break the protocol.
 
-  The common case is a binary argument that is not UTF-8 and so cannot be a Python `str`: `Typhon.bytes/1` sends it as `bytes`.
-
-  * `path` – where it is: `args[0]["user"]`
+  * `path` – where it is: `result["rows"][3]`
   * `reason` – what was wrong and what to do about it
   """
 
