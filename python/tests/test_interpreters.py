@@ -84,26 +84,6 @@ def test_subinterpreters_with_a_gil_each(how, count, rounds):
     run_in_subinterpreters(count, rounds, program)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="no interpreters")
-def test_a_subinterpreter_gives_back_its_memory():
-    program = (PROGRAM_312 if sys.version_info < (3, 13) else PROGRAM_313) + """
-import resource
-def memory():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
-plain = "import sys; sys.path[:0] = " + sys.argv[1].split("sys.path[:0] = ")[1].split("\\n")[0] 
-def growth(code):
-    for _ in range(10): run(code)
-    before = memory()
-    for _ in range(20): run(code)
-    return memory() - before
-grown, base = growth(sys.argv[1]), growth(plain)
-assert grown < base + 20 * 120_000, (grown, base)
-print("done")
-"""
-    run_in_subinterpreters(0, 1, program)
-
-
 def test_threads_of_one_interpreter():
     value = [{"k": [i, f"text {i}", (i, None)]} for i in range(200)]
     data = typhon.encode(value)
@@ -122,20 +102,47 @@ def test_threads_of_one_interpreter():
     assert not failures
 
 
-def test_a_second_import_has_a_state_of_its_own():
-    """As importlib.reload and test runners do it: types of one module object are not those of another."""
-    code = (
-        "import sys, typhon\n"
-        "first = typhon._native\n"
-        "del sys.modules['typhon._native'], sys.modules['typhon']\n"
-        "import typhon as second\n"
-        "assert second._native is not first and second.Atom is not first.Atom\n"
-        "value = second.decode(second.encode([second.Atom('x'), {'a': 1}]))\n"
-        "assert value == [second.Atom('x'), {'a': 1}] and first.decode(first.encode(first.Atom('x'))) is first.Atom('x')\n"
-        "try: second.encode(first.Atom('x'))\n"
-        "except second.EncodeError: print('done')\n"
-        "del first; import gc; gc.collect()\n"
-        "assert second.Atom('x').name == 'x'\n"
+SECOND_IMPORT = """
+import gc, sys, weakref
+import typhon
+first = typhon._native
+del sys.modules["typhon._native"], sys.modules["typhon"], typhon
+import typhon as second
+assert second._native is not first and second.Atom is not first.Atom
+first.encode([first.Atom("y"), type("C", (list,), {})(), 1 << 100, {"a": 1}])
+"""
+OF_ITS_OWN = """
+value = second.decode(second.encode([second.Atom("x"), {"a": 1}]))
+assert value == [second.Atom("x"), {"a": 1}]
+assert first.decode(first.encode(first.Atom("x"))) is first.Atom("x")
+try:
+    second.encode(first.Atom("x"))
+except second.EncodeError:
+    print("done")
+"""
+GOES_AWAY = """
+kept = first.Atom("kept")
+types = [weakref.ref(kind) for kind in (first.Pid, first.ImproperList, first.DecodeError)]
+del first
+gc.collect()
+assert str(kept) == "kept" and repr(kept) == "Atom('kept')" and hash(kept) == hash(kept)
+types.append(weakref.ref(type(kept)))
+del kept
+gc.collect()
+assert [kind() for kind in types] == [None] * 4
+assert second.Atom("x").name == "x"
+print("done")
+"""
+
+
+@pytest.mark.parametrize("program", [OF_ITS_OWN, GOES_AWAY], ids=["has a state of its own", "goes away"])
+def test_a_second_import(program):
+    """As test runners do it: types of one module object are not those of another."""
+    shown = subprocess.run(
+        [sys.executable, "-c", SECOND_IMPORT + program],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": ":".join(sys.path)},
     )
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env={"PYTHONPATH": ":".join(sys.path)})
     assert (shown.stdout, shown.stderr) == ("done\n", "")
