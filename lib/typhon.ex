@@ -225,7 +225,8 @@ defmodule Typhon do
   @doc """
   Calls a Python function and does not wait for it. Its result is dropped.
 
-  `:ok` says that a worker has the request. A Python exception is printed to where Python prints.
+  `:ok` says that a worker has the request; it is lost when that worker ends. A Python exception is printed to where Python
+  prints.
 
   ## Options
 

@@ -5,6 +5,8 @@ defmodule Typhon.Application do
   @impl true
   def start(_type, _args) do
     Typhon.Telemetry.detect()
+    # This process lives as long as the application.
+    Typhon.Registry.create_table()
 
     Supervisor.start_link([Typhon.Registry],
       strategy: :one_for_one,

@@ -2,8 +2,9 @@ defmodule Typhon.Registry do
   @moduledoc false
   # Two duties that need a process which outlives pools and workers, and neither lies in the path of a call:
   #
-  #   * it owns the ETS table in which callers find a pool. A row is {key, pool pid, native pool, flags}; the key is the pid,
-  #     and the name when the pool has one. The rows go when the pool's supervisor goes.
+  #   * it keeps the ETS table in which callers find a pool. A row is {key, pool pid, native pool, flags}; the key is the pid,
+  #     and the name when the pool has one. The rows go when the pool's supervisor goes. The table itself belongs to the
+  #     application, so that pools stay in reach should this process ever have to be restarted.
   #   * it watches worker processes, so that a worker which is itself killed (`Process.exit(pid, :kill)`) leaves neither
   #     callers waiting nor an operating system process behind.
 
@@ -80,10 +81,17 @@ defmodule Typhon.Registry do
   @spec unwatch :: :ok
   def unwatch, do: GenServer.call(__MODULE__, {:unwatch, self()}, :infinity)
 
+  @doc "Makes the table, owned by the calling process."
+  @spec create_table :: :ok
+  def create_table do
+    :ets.new(@table, [:named_table, :set, :public, read_concurrency: true])
+    :ok
+  end
+
   @impl true
   def init(_) do
-    :ets.new(@table, [:named_table, :set, :protected, read_concurrency: true])
-    {:ok, %{pools: %{}, workers: %{}}}
+    pools = for {pid, pid, _, _} <- :ets.tab2list(@table), into: %{}, do: {pid, Process.monitor(pid)}
+    {:ok, %{pools: pools, workers: %{}}}
   end
 
   @impl true

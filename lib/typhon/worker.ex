@@ -28,6 +28,8 @@ defmodule Typhon.Worker do
   @status_last 500
   # A worker that was ready for this long is not in a crash loop.
   @settled 2_000
+  # After so many failed starts in a row calls do not wait for the next one.
+  @broken 2
   @backoff_first 100
   @backoff_max 10_000
 
@@ -52,6 +54,8 @@ defmodule Typhon.Worker do
     last_error: nil,
     # ends in a row without a settled time between them
     failures: 0,
+    # starts in a row that failed
+    failed_starts: 0,
     restarts: 0
   ]
 
@@ -140,7 +144,7 @@ defmodule Typhon.Worker do
         %{channel: channel} = data
       ) do
     now = System.monotonic_time()
-    data = %{data | greeting: greeting, ready_at: now, last_error: nil}
+    data = %{data | greeting: greeting, ready_at: now, last_error: nil, failed_starts: 0}
     Registry.watch(channel, :greeted)
     :ok = Native.pool_put(data.native, data.index, channel)
     event(:ready, %{duration: now - data.started_at}, data)
@@ -224,9 +228,10 @@ defmodule Typhon.Worker do
   def handle_event({:call, from}, :await, :ready, %{killed: nil}),
     do: {:keep_state_and_data, [{:reply, from, :ok}]}
 
-  # It will not come up by itself in a moment: say why.
-  def handle_event({:call, from}, :await, :down, %{last_error: %StartError{} = error}),
-    do: {:keep_state_and_data, [{:reply, from, {:error, error}}]}
+  # It will not come up by itself in a moment: say why. One failure of a Python that has worked before may be an accident.
+  def handle_event({:call, from}, :await, :down, %{last_error: %StartError{} = error} = data)
+      when data.ready_at == nil or data.failed_starts >= @broken,
+      do: {:keep_state_and_data, [{:reply, from, {:error, error}}]}
 
   def handle_event({:call, _from}, :await, _state, _data), do: {:keep_state_and_data, [:postpone]}
 
@@ -470,9 +475,14 @@ defmodule Typhon.Worker do
     # start_link returns the first failure; the later ones have no other way to be known.
     unless first, do: Logger.error("a Python worker cannot be replaced: " <> Exception.message(error))
 
-    data = %{data | last_error: error, failures: data.failures + 1}
+    data = %{
+      data
+      | last_error: error,
+        failures: data.failures + 1,
+        failed_starts: data.failed_starts + 1
+    }
 
-    {:next_state, :down, data, [{:state_timeout, backoff(max(data.failures, 1)), :restart}]}
+    {:next_state, :down, data, [{:state_timeout, backoff(data.failures), :restart}]}
   end
 
   defp restart(data) do

@@ -101,6 +101,46 @@ defmodule Typhon.LifeTest do
       eventually(fn -> not os_process?(child) end)
     end
 
+    test "with a child that holds its output open and has left its process group" do
+      py = start_pool()
+      {:ok, child} = Typhon.call(py, :sample, :fork_daemon, [600])
+      [task] = calls_in_flight(py, 1)
+      kill(worker(py).os_pid, "KILL")
+      assert {:error, %WorkerError{reason: :exit, exit_status: nil}} = Task.await(task)
+      assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
+      kill(child, "KILL")
+    end
+
+    test "in the middle of large transfers: the rest of the pool's calls get their own answers" do
+      py = start_pool(workers: 2)
+      bytes = :binary.copy("0123456789abcdef", 500_000)
+
+      tasks =
+        for i <- 1..8 do
+          async(fn ->
+            for j <- 1..10 do
+              argument = Typhon.bytes(<<i, j, bytes::binary>>)
+
+              case Typhon.call(py, :sample, :echo, [argument], timeout: :infinity) do
+                {:ok, echoed} -> assert echoed == argument.data
+                {:error, error} -> assert %WorkerError{reason: :signal} = error
+              end
+            end
+
+            assert_mailbox_empty()
+          end)
+        end
+
+      for _ <- 1..3 do
+        eventually(fn -> running(py) == 2 or Enum.all?(tasks, &(not Process.alive?(&1.pid))) end)
+        {:ok, %{workers: workers}} = Typhon.info(py)
+        for %{state: :ready, os_pid: os_pid} <- workers, do: Typhon.Native.kill_pid(os_pid, 9)
+      end
+
+      Task.await_many(tasks, 60_000)
+      assert Typhon.call(py, :math, :sqrt, [16], timeout: 60_000) == {:ok, 4.0}
+    end
+
     test "and cannot be started again: calls say why" do
       dir = Path.join(System.tmp_dir!(), "typhon-life-#{System.unique_integer([:positive])}")
       File.mkdir_p!(dir)
@@ -150,6 +190,19 @@ defmodule Typhon.LifeTest do
 
       eventually(fn -> not os_process?(os_pid) end)
       eventually(fn -> Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0} end)
+    end
+  end
+
+  describe "the registry" do
+    test "when restarted, still knows the pools, and forgets those that end" do
+      py = start_pool(name: Typhon.KeptPool)
+      before = Process.whereis(Typhon.Registry)
+      Process.exit(before, :kill)
+      eventually(fn -> Process.whereis(Typhon.Registry) not in [nil, before] end)
+      assert Typhon.call(Typhon.KeptPool, :math, :sqrt, [16]) == {:ok, 4.0}
+      Process.exit(py, :kill)
+      eventually(fn -> match?({:error, %PoolError{}}, Typhon.call(py, :math, :sqrt, [16])) end)
+      eventually(fn -> match?({:error, %PoolError{}}, Typhon.call(Typhon.KeptPool, :math, :sqrt, [16])) end)
     end
   end
 

@@ -37,7 +37,7 @@ defmodule Typhon.OptionsTest do
 
     test "takes charlists where Erlang writes strings" do
       assert %{python: "python3", cd: "/usr", python_path: ["/usr/lib"]} =
-               Options.start!(python: 'python3', cd: '/usr', python_path: ['lib'])
+               Options.start!(python: ~c"python3", cd: ~c"/usr", python_path: [~c"lib"])
     end
 
     test "env may be a map or a list, with atoms and nil" do

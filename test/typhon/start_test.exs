@@ -122,6 +122,49 @@ defmodule Typhon.StartTest do
     end
   end
 
+  describe "in a BEAM of its own, start_link/1 says" do
+    defp beam(code, environment \\ []) do
+      paths = Enum.flat_map(:code.get_path(), &["-pa", List.to_string(&1)])
+      {output, 0} = System.cmd("elixir", paths ++ ["-e", code], env: environment, stderr_to_stdout: true)
+      output
+    end
+
+    test "that the application is not running" do
+      output =
+        beam("""
+        {:error, error} = Typhon.start_link([])
+        IO.puts(Exception.message(error))
+        {:error, error} = Typhon.call(:py, :math, :sqrt, [16])
+        IO.puts(Exception.message(error))
+        """)
+
+      sentence =
+        "the application :typhon is not running. Start it with Application.ensure_all_started(:typhon)"
+
+      assert output == "#{sentence}\n#{sentence}\n"
+    end
+
+    test "that the native library cannot be loaded", %{dir: dir} do
+      # A copy of the application without its priv directory.
+      File.mkdir_p!(Path.join(dir, "typhon/ebin"))
+      File.cp_r!(:code.lib_dir(:typhon) |> Path.join("ebin"), Path.join(dir, "typhon/ebin"))
+
+      output =
+        beam("""
+        Code.prepend_path(#{inspect(Path.join(dir, "typhon/ebin"))})
+        {:ok, _} = Application.ensure_all_started(:typhon)
+        {:error, error} = Typhon.start_link([])
+        IO.inspect(error.reason)
+        IO.puts(Exception.message(error))
+        """)
+
+      assert output =~
+               ":nif_not_loaded\nTyphon's native library could not be loaded: Failed to load NIF library"
+
+      assert output =~ "mix compile"
+    end
+  end
+
   describe "start_link/1" do
     test "raises on wrong options" do
       assert_raise ArgumentError, fn -> Typhon.start_link(workers: -1) end

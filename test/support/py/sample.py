@@ -222,6 +222,13 @@ def fork_child(seconds):
     return subprocess.Popen(["sleep", str(seconds)]).pid
 
 
+def fork_daemon(seconds):
+    """The same, in a session of its own."""
+    import subprocess
+
+    return subprocess.Popen(["sleep", str(seconds)], start_new_session=True).pid
+
+
 # --- output ---
 
 
