@@ -1,7 +1,7 @@
 // Result<T>: a value, or an Error that says what went wrong and where.
 //
-// Codec and channel functions are noexcept and return one. It must be looked at ([[nodiscard]]); value() on an
-// error is a programming mistake and asserts in debug builds. Not thread-safe; a plain value otherwise.
+// Codec and channel functions are noexcept and return one. It must be looked at ([[nodiscard]]); value() on
+// an error is a programming mistake and asserts in debug builds. Not thread-safe; a plain value otherwise.
 #pragma once
 
 #include <cassert>
@@ -37,7 +37,8 @@ class [[nodiscard]] Result {
  public:
   Result(T value) noexcept(std::is_nothrow_move_constructible_v<T>)  // NOLINT(google-explicit-constructor)
       : state_(std::in_place_index<0>, std::move(value)) {}
-  Result(Error error) noexcept : state_(std::in_place_index<1>, std::move(error)) {}  // NOLINT(google-explicit-constructor)
+  Result(Error error) noexcept
+      : state_(std::in_place_index<1>, std::move(error)) {}  // NOLINT(google-explicit-constructor)
 
   [[nodiscard]] bool ok() const noexcept { return state_.index() == 0; }
   explicit operator bool() const noexcept { return ok(); }

@@ -31,8 +31,8 @@ void Atoms::make(ErlNifEnv* env) noexcept {
   struct_key = enif_make_atom(env, "__struct__");
   object = enif_make_atom(env, "Elixir.Typhon.Object");
   const char* const known[] = {
-      "Elixir.Date",   "Elixir.Time",    "Elixir.NaiveDateTime", "Elixir.DateTime",      "Elixir.MapSet",
-      "Elixir.Range",  "Elixir.Decimal", "Elixir.Typhon.Bytes",  "Elixir.Typhon.Buffer", "Elixir.Typhon.Array",
+      "Elixir.Date",  "Elixir.Time",    "Elixir.NaiveDateTime", "Elixir.DateTime",      "Elixir.MapSet",
+      "Elixir.Range", "Elixir.Decimal", "Elixir.Typhon.Bytes",  "Elixir.Typhon.Buffer", "Elixir.Typhon.Array",
   };
   static_assert(std::size(known) == std::extent_v<decltype(known_structs)>);
   for (std::size_t i = 0; i < std::size(known); ++i) known_structs[i] = enif_make_atom(env, known[i]);
@@ -168,7 +168,8 @@ ERL_NIF_TERM channel_open(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   const ERL_NIF_TERM keys[] = {atoms.fd, atoms.os_pid};
   const ERL_NIF_TERM values[] = {enif_make_int(env, channel->region().fd()), enif_make_int(env, ::getpid())};
   ERL_NIF_TERM place = 0;
-  enif_make_map_from_arrays(env, const_cast<ERL_NIF_TERM*>(keys), const_cast<ERL_NIF_TERM*>(values), 2, &place);
+  enif_make_map_from_arrays(env, const_cast<ERL_NIF_TERM*>(keys), const_cast<ERL_NIF_TERM*>(values), 2,
+                            &place);
   return enif_make_tuple3(env, atoms.ok, enif_make_resource(env, channel.get()), place);
 }
 
@@ -196,7 +197,8 @@ ERL_NIF_TERM channel_info(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
 template <bool kDirty>
 ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]);
 
-bool get_deadline(ErlNifEnv* env, ERL_NIF_TERM timeout, const Atoms& atoms, std::uint64_t& deadline) noexcept {
+bool get_deadline(ErlNifEnv* env, ERL_NIF_TERM timeout, const Atoms& atoms,
+                  std::uint64_t& deadline) noexcept {
   deadline = 0;
   if (timeout == atoms.infinity) return true;
   ErlNifUInt64 milliseconds = 0;
@@ -271,12 +273,15 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   using Outcome = Submitted::Outcome;
   switch (submitted.outcome) {
     case Outcome::kReplied:
-    case Outcome::kDown: return submitted.reply;
+    case Outcome::kDown:
+      return submitted.reply;
     case Outcome::kWaiting:
       return enif_make_tuple3(env, atoms.wait, enif_make_resource(env, channel.get()),
                               enif_make_uint64(env, submitted.id));
-    case Outcome::kAccepted: return atoms.ok;
-    case Outcome::kNoRoom: return enif_make_tuple2(env, atoms.room, enif_make_resource(env, channel.get()));
+    case Outcome::kAccepted:
+      return atoms.ok;
+    case Outcome::kNoRoom:
+      return enif_make_tuple2(env, atoms.room, enif_make_resource(env, channel.get()));
   }
   return enif_make_badarg(env);
 }
@@ -350,7 +355,9 @@ ERL_NIF_TERM kill_pid(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
 
 void destroy_pool(ErlNifEnv*, void* object) noexcept { delete *static_cast<Pool**>(object); }
 
-void destroy_channel(ErlNifEnv*, void* object) noexcept { static_cast<WorkerChannel*>(object)->~WorkerChannel(); }
+void destroy_channel(ErlNifEnv*, void* object) noexcept {
+  static_cast<WorkerChannel*>(object)->~WorkerChannel();
+}
 
 void channel_owner_down(ErlNifEnv*, void* object, ErlNifPid*, ErlNifMonitor*) noexcept {
   static_cast<WorkerChannel*>(object)->owner_down();
@@ -368,8 +375,8 @@ void destroy_object(ErlNifEnv*, void* object) noexcept {
   enif_release_resource(handle->channel);
 }
 
-ErlNifResourceType* open_type(ErlNifEnv* env, const char* name, ErlNifResourceDtor* destroy, ErlNifResourceDown* down,
-                              ErlNifResourceFlags flags) noexcept {
+ErlNifResourceType* open_type(ErlNifEnv* env, const char* name, ErlNifResourceDtor* destroy,
+                              ErlNifResourceDown* down, ErlNifResourceFlags flags) noexcept {
   ErlNifResourceTypeInit init{};
   init.dtor = destroy;
   init.down = down;
@@ -400,12 +407,13 @@ int load(ErlNifEnv* env, void** priv_data, ERL_NIF_TERM) noexcept {
   return 0;
 }
 
-// The new library takes over everything when the layout is the same: the reader threads run the old library's code,
-// which may go away, so each is stopped and started again from the new one.
+// The new library takes over everything when the layout is the same: the reader threads run the old library's
+// code, which may go away, so each is stopped and started again from the new one.
 int upgrade(ErlNifEnv* env, void** priv_data, void** old_priv_data, ERL_NIF_TERM) noexcept {
   auto* state = static_cast<State*>(*old_priv_data);
   if (!state || state->layout != State::kLayout) return 1;
-  if (!open_types(env, *state, static_cast<ErlNifResourceFlags>(ERL_NIF_RT_CREATE | ERL_NIF_RT_TAKEOVER))) return 2;
+  if (!open_types(env, *state, static_cast<ErlNifResourceFlags>(ERL_NIF_RT_CREATE | ERL_NIF_RT_TAKEOVER)))
+    return 2;
   state->registry->join_ended();
   for (WorkerChannel* channel : state->registry->keep_all()) {
     if (channel->stop_reader()) channel->start_reader();

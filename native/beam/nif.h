@@ -1,4 +1,5 @@
-// What every file of this layer shares: erl_nif.h with warnings quieted, the library's state, small term helpers.
+// What every file of this layer shares: erl_nif.h with warnings quieted, the library's state, small term
+// helpers.
 //
 // Nothing here is global: State lives in the library's priv_data, made in load() and handed on in upgrade().
 #pragma once
@@ -14,12 +15,13 @@ namespace typhon::beam {
 
 // Atoms that the NIF makes, looked up once.
 #define TYPHON_ATOMS(X)                                                                                      \
-  X(ok) X(error) X(wait) X(room) X(segment) X(down) X(timed) X(encoder) X(cannot_encode) X(no_worker)        \
-  X(cancelled) X(delivered) X(typhon) X(ready) X(overdue) X(nil) X(infinity) X(bad_frame)                    \
-  X(cannot_decode_result) X(closed) X(existing) X(create) X(atoms) X(ring_size) X(arena_size) X(spin_us)     \
-  X(worker_spin_us) X(mapset_version) X(fd) X(os_pid) X(in_flight) X(waiting) X(request_arena) X(overloaded) \
-  X(wrong_worker) X(id) X(type) X(ref) X(data) X(no_process) X(not_permitted) X(invalid) X(running)          \
-  X(owner_down) X(broken) X(not_started) X(reply_arena) X(true_) X(false_)
+  X(ok)                                                                                                      \
+  X(error) X(wait) X(room) X(segment) X(down) X(timed) X(encoder) X(cannot_encode) X(no_worker) X(cancelled) \
+      X(delivered) X(typhon) X(ready) X(overdue) X(nil) X(infinity) X(bad_frame) X(cannot_decode_result)     \
+          X(closed) X(existing) X(create) X(atoms) X(ring_size) X(arena_size) X(spin_us) X(worker_spin_us)   \
+              X(mapset_version) X(fd) X(os_pid) X(in_flight) X(waiting) X(request_arena) X(overloaded)       \
+                  X(wrong_worker) X(id) X(type) X(ref) X(data) X(no_process) X(not_permitted) X(invalid)     \
+                      X(running) X(owner_down) X(broken) X(not_started) X(reply_arena) X(true_) X(false_)
 
 struct Atoms {
 #define TYPHON_ATOM_FIELD(name) ERL_NIF_TERM name;

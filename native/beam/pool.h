@@ -1,7 +1,8 @@
-// Pool: the places of a pool's workers, from which a call picks the least loaded one without asking any process.
+// Pool: the places of a pool's workers, from which a call picks the least loaded one without asking any
+// process.
 //
-// pick() runs on every call: it takes a shared lock that is a single atomic increment, so that put(), which is rare,
-// can wait out the few nanoseconds in which a place's channel is read but not yet kept. Any thread.
+// pick() runs on every call: it takes a shared lock that is a single atomic increment, so that put(), which
+// is rare, can wait out the few nanoseconds in which a place's channel is read but not yet kept. Any thread.
 #pragma once
 
 #include <sched.h>
@@ -38,13 +39,14 @@ class Pool {
     if (former) enif_release_resource(former);
   }
 
-  // The least loaded open channel, the first of equals (a warm worker answers faster than a cold one); or that of one place.
-  // A reference is kept for the caller. nullptr when there is none.
+  // The least loaded open channel, the first of equals (a warm worker answers faster than a cold one); or
+  // that of one place. A reference is kept for the caller. nullptr when there is none.
   [[nodiscard]] WorkerChannel* pick(std::size_t pinned_plus_one) noexcept {
     enter();
     WorkerChannel* best = nullptr;
     if (pinned_plus_one != 0) {
-      if (pinned_plus_one <= size_) best = places_[pinned_plus_one - 1].channel.load(std::memory_order_acquire);
+      if (pinned_plus_one <= size_)
+        best = places_[pinned_plus_one - 1].channel.load(std::memory_order_acquire);
       if (best && best->closed()) best = nullptr;
     } else {
       std::uint32_t least = std::numeric_limits<std::uint32_t>::max();

@@ -89,9 +89,8 @@ bool TermDecoder::atom(std::string_view utf8, Value& out) noexcept {
     etf::Writer writer(sink);
     writer.version();
     writer.atom(utf8);
-    if (writer.ok() &&
-        enif_binary_to_term(env_, sink.data, sink.size, &out,
-                            channel_.create_atoms() ? 0 : ERL_NIF_BIN2TERM_SAFE) != 0) {
+    if (writer.ok() && enif_binary_to_term(env_, sink.data, sink.size, &out,
+                                           channel_.create_atoms() ? 0 : ERL_NIF_BIN2TERM_SAFE) != 0) {
       return true;
     }
   }
@@ -121,7 +120,8 @@ bool TermDecoder::bits(etf::Bytes bytes, unsigned bits_in_last_byte, Value& out)
   etf::Writer writer(sink);
   writer.version();
   writer.bits(bytes, bits_in_last_byte);
-  if (writer.ok() && enif_binary_to_term(env_, sink.data, sink.size, &out, ERL_NIF_BIN2TERM_SAFE) != 0) return true;
+  if (writer.ok() && enif_binary_to_term(env_, sink.data, sink.size, &out, ERL_NIF_BIN2TERM_SAFE) != 0)
+    return true;
   return refuse("a bit string that the VM refuses");
 }
 
@@ -153,8 +153,12 @@ bool TermDecoder::close(Container& container, Value& out) noexcept {
   const auto count = static_cast<unsigned>(terms_.size() - container.base);
   const ERL_NIF_TERM* first = terms_.data() + container.base;
   switch (container.kind) {
-    case etf::Kind::kTuple: out = enif_make_tuple_from_array(env_, first, count); break;
-    case etf::Kind::kList: out = enif_make_list_from_array(env_, first, count); break;
+    case etf::Kind::kTuple:
+      out = enif_make_tuple_from_array(env_, first, count);
+      break;
+    case etf::Kind::kList:
+      out = enif_make_list_from_array(env_, first, count);
+      break;
     case etf::Kind::kMap:
       if (!close_map(container, out)) return false;
       break;
@@ -165,7 +169,8 @@ bool TermDecoder::close(Container& container, Value& out) noexcept {
 
 bool TermDecoder::close_improper(Container& container, Value&& tail, Value& out) noexcept {
   out = tail;
-  for (std::size_t i = terms_.size(); i > container.base; --i) out = enif_make_list_cell(env_, terms_[i - 1], out);
+  for (std::size_t i = terms_.size(); i > container.base; --i)
+    out = enif_make_list_cell(env_, terms_[i - 1], out);
   terms_.resize(container.base);
   return true;
 }
@@ -202,7 +207,9 @@ bool TermDecoder::attach_object(Value& map) noexcept {
 std::string TermDecoder::print_key(ERL_NIF_TERM key) const noexcept {
   ErlNifBinary binary;
   if (enif_inspect_binary(env_, key, &binary)) {
-    return '"' + std::string(reinterpret_cast<const char*>(binary.data), std::min<std::size_t>(binary.size, 64)) + '"';
+    return '"' +
+           std::string(reinterpret_cast<const char*>(binary.data), std::min<std::size_t>(binary.size, 64)) +
+           '"';
   }
   std::array<char, 96> text;
   enif_snprintf(text.data(), text.size(), enif_is_atom(env_, key) ? ":%T" : "%T", key);

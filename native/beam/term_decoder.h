@@ -1,9 +1,10 @@
 // TermDecoder: ETF bytes from the worker to terms of one environment.
 //
-// Plain values are built directly; what only the emulator can build (pids, references, big integers, atoms beyond
-// Latin-1) goes leaf by leaf through its own decoder in safe mode, from a private copy of the bytes: nothing that the
-// worker could change meanwhile is ever handed to it. Atoms that do not exist are an error unless the channel was
-// opened with `atoms: :create`. A `Typhon.Object` map gets a resource under `:ref` that owns the handle.
+// Plain values are built directly; what only the emulator can build (pids, references, big integers, atoms
+// beyond Latin-1) goes leaf by leaf through its own decoder in safe mode, from a private copy of the bytes:
+// nothing that the worker could change meanwhile is ever handed to it. Atoms that do not exist are an error
+// unless the channel was opened with `atoms: :create`. A `Typhon.Object` map gets a resource under `:ref`
+// that owns the handle.
 //
 // Built for one call, on one thread. Implements etf::TermBuilder.
 #pragma once
@@ -76,7 +77,9 @@ class TermDecoder {
   bool open_tuple(std::uint32_t n, Container& container) noexcept {
     return open(etf::Kind::kTuple, n, container);
   }
-  bool open_list(std::uint32_t n, Container& container) noexcept { return open(etf::Kind::kList, n, container); }
+  bool open_list(std::uint32_t n, Container& container) noexcept {
+    return open(etf::Kind::kList, n, container);
+  }
   bool open_map(std::uint32_t n, Container& container) noexcept {
     return open(etf::Kind::kMap, std::size_t{n} * 2, container);
   }

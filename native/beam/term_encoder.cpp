@@ -27,8 +27,8 @@ TermEncoder::~TermEncoder() {
 
 TermEncoder::Status TermEncoder::call(ERL_NIF_TERM module, ERL_NIF_TERM function, ERL_NIF_TERM args,
                                       ERL_NIF_TERM kwargs) noexcept {
-  const bool done = writer_.version() && writer_.tuple_header(4) && name(module) && name(function) && walk(args) &&
-                    keywords(kwargs);
+  const bool done = writer_.version() && writer_.tuple_header(4) && name(module) && name(function) &&
+                    walk(args) && keywords(kwargs);
   if (done) return Status::kDone;
   return status_ == Status::kDone ? Status::kFull : status_;
 }
@@ -40,7 +40,8 @@ bool TermEncoder::name(ERL_NIF_TERM value) noexcept {
   if (length > 0) {
     const std::size_t size = static_cast<std::size_t>(length) - 1;
     if (is_ascii(text.data(), size)) return writer_.binary(std::string_view(text.data(), size));
-    return stop(Status::kBadTerm, "a module or function with characters beyond ASCII must be given as a string");
+    return stop(Status::kBadTerm,
+                "a module or function with characters beyond ASCII must be given as a string");
   }
   ErlNifBinary binary;
   if (enif_inspect_binary(env_, value, &binary)) return writer_.binary(etf::Bytes(binary.data, binary.size));
@@ -142,7 +143,8 @@ bool TermEncoder::term(ERL_NIF_TERM value) noexcept {
       enif_get_double(env_, value, &number);
       return writer_.floating(number);
     }
-    case ERL_NIF_TERM_TYPE_ATOM: return atom(value);
+    case ERL_NIF_TERM_TYPE_ATOM:
+      return atom(value);
     case ERL_NIF_TERM_TYPE_BITSTRING: {
       ErlNifBinary binary;
       if (enif_is_binary(env_, value) && enif_inspect_binary(env_, value, &binary)) {
@@ -170,8 +172,10 @@ bool TermEncoder::term(ERL_NIF_TERM value) noexcept {
       stack_.push_back(frame);
       return true;
     }
-    case ERL_NIF_TERM_TYPE_MAP: return map(value);
-    default: return foreign(value);
+    case ERL_NIF_TERM_TYPE_MAP:
+      return map(value);
+    default:
+      return foreign(value);
   }
 }
 

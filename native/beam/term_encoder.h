@@ -1,9 +1,10 @@
 // TermEncoder: terms of the caller's environment to ETF, in one walk straight into the frame.
 //
-// Plain terms are walked with the NIF term API, containers on an explicit stack; what only the emulator can encode
-// (pids, references, funs, big integers, bit strings, atoms beyond Latin-1) goes leaf by leaf through its own encoder.
-// A struct that the wire does not know needs the Elixir side (`Typhon.Encoder`): the walk stops with kNeedsEncoder.
-// An object handle of another worker stops it with kOtherChannel, naming that worker.
+// Plain terms are walked with the NIF term API, containers on an explicit stack; what only the emulator can
+// encode (pids, references, funs, big integers, bit strings, atoms beyond Latin-1) goes leaf by leaf through
+// its own encoder. A struct that the wire does not know needs the Elixir side (`Typhon.Encoder`): the walk
+// stops with kNeedsEncoder. An object handle of another worker stops it with kOtherChannel, naming that
+// worker.
 //
 // Built for one call, on one thread.
 #pragma once
@@ -36,28 +37,31 @@ class TermEncoder {
   TermEncoder(const TermEncoder&) = delete;
   TermEncoder& operator=(const TermEncoder&) = delete;
 
-  // {Module, Function, Args, Kwargs}; atoms as module, function and names of keyword arguments are written as strings.
+  // {Module, Function, Args, Kwargs}; atoms as module, function and names of keyword arguments are written as
+  // strings.
   Status call(ERL_NIF_TERM module, ERL_NIF_TERM function, ERL_NIF_TERM args, ERL_NIF_TERM kwargs) noexcept;
 
   // Stop after so many terms.
   void limit(std::size_t terms) noexcept { terms_left_ = terms; }
   [[nodiscard]] WorkerChannel* other() const noexcept { return other_; }
   [[nodiscard]] const char* message() const noexcept {
-    return message_ ? message_ : writer_.ok() ? "the arguments cannot be encoded" : writer_.outcome().expected;
+    return message_       ? message_
+           : writer_.ok() ? "the arguments cannot be encoded"
+                          : writer_.outcome().expected;
   }
 
  private:
   struct Frame {
     enum class Kind : std::uint8_t { kTuple, kList, kMap } kind;
     bool skip_struct_key = false;
-    bool names = false;             // of a map: atoms as keys are written as strings
-    std::uint32_t count = 0;        // of a list: elements written
-    std::uint32_t remaining = 0;    // of a tuple
-    std::size_t header = 0;         // of a list: where its count belongs
-    ERL_NIF_TERM tail = 0;          // of a list: what is left
+    bool names = false;                      // of a map: atoms as keys are written as strings
+    std::uint32_t count = 0;                 // of a list: elements written
+    std::uint32_t remaining = 0;             // of a tuple
+    std::size_t header = 0;                  // of a list: where its count belongs
+    ERL_NIF_TERM tail = 0;                   // of a list: what is left
     const ERL_NIF_TERM* elements = nullptr;  // of a tuple
-    ErlNifMapIterator iterator{};   // of a map
-    bool at_value = false;          // of a map: the key is written
+    ErlNifMapIterator iterator{};            // of a map
+    bool at_value = false;                   // of a map: the key is written
   };
 
   bool name(ERL_NIF_TERM term) noexcept;

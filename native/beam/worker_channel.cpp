@@ -21,7 +21,8 @@ using channel::SegmentRef;
 
 namespace {
 
-// The reader's wait while replies are expected: short enough that a put-off wake costs nothing one would notice.
+// The reader's wait while replies are expected: short enough that a put-off wake costs nothing one would
+// notice.
 constexpr std::int64_t kTimedWaitNs = 100'000;
 // After so many of them without a reply the reader sleeps for good.
 constexpr int kTimedRounds = 8;
@@ -280,8 +281,9 @@ WorkerChannel::Cancel WorkerChannel::cancel(ErlNifEnv* env, std::uint64_t id) no
   OwnedEnv message;
   const ERL_NIF_TERM overdue =
       enif_make_tuple2(message.get(), state_.atoms.overdue, enif_make_uint64(message.get(), id));
-  enif_send(env, &owner_, message.get(),
-            enif_make_tuple3(message.get(), state_.atoms.typhon, enif_make_resource(message.get(), this), overdue));
+  enif_send(
+      env, &owner_, message.get(),
+      enif_make_tuple3(message.get(), state_.atoms.typhon, enif_make_resource(message.get(), this), overdue));
   return Cancel::kCancelled;
 }
 
@@ -399,7 +401,8 @@ void WorkerChannel::leave_role(std::uint32_t found) noexcept {
   header.reader_word.value.store(found, std::memory_order_release);
   std::atomic_thread_fence(std::memory_order_seq_cst);
   wake_worker_for_room();
-  if (replies_pending() || closed_.load(std::memory_order_relaxed) || stopping_.load(std::memory_order_relaxed)) {
+  if (replies_pending() || closed_.load(std::memory_order_relaxed) ||
+      stopping_.load(std::memory_order_relaxed)) {
     channel::wake_from(header.reader_word.value, found);
   }
 }
@@ -513,8 +516,8 @@ ERL_NIF_TERM WorkerChannel::reply_term(ErlNifEnv* env, const FrameHeader& header
         return enif_make_tuple2(env, atoms.segment, make_segment(env, header, ref, *view));
       }
     }
-    const ERL_NIF_TERM bad =
-        enif_make_tuple2(env, atoms.bad_frame, make_binary(env, "the worker named a segment outside of its arena"));
+    const ERL_NIF_TERM bad = enif_make_tuple2(
+        env, atoms.bad_frame, make_binary(env, "the worker named a segment outside of its arena"));
     return enif_make_tuple2(env, atoms.error, bad);
   }
   TermDecoder decoder(env, *this);
@@ -544,10 +547,9 @@ ERL_NIF_TERM timed_term(ErlNifEnv* env, const Atoms& atoms, ERL_NIF_TERM reply,
                         const std::uint64_t (&times)[5]) noexcept {
   const std::uint64_t now = monotonic_ns();
   const std::uint64_t transfer = now > times[4] ? now - times[4] : 0;
-  const ERL_NIF_TERM measured =
-      enif_make_tuple5(env, enif_make_uint64(env, times[0]), enif_make_uint64(env, times[1]),
-                       enif_make_uint64(env, times[2]), enif_make_uint64(env, times[3]),
-                       enif_make_uint64(env, transfer));
+  const ERL_NIF_TERM measured = enif_make_tuple5(
+      env, enif_make_uint64(env, times[0]), enif_make_uint64(env, times[1]), enif_make_uint64(env, times[2]),
+      enif_make_uint64(env, times[3]), enif_make_uint64(env, transfer));
   return enif_make_tuple3(env, atoms.timed, reply, measured);
 }
 
@@ -567,8 +569,8 @@ void WorkerChannel::handle_ready(ErlNifEnv* caller_env, std::span<const std::uin
   const ERL_NIF_TERM map = decoder.term();
   ERL_NIF_TERM pid_term = 0;
   int os_pid = 0;
-  if (enif_get_map_value(env, map, make_binary(env, "os_pid"), &pid_term) && enif_get_int(env, pid_term, &os_pid) &&
-      os_pid > 1 && os_pid != ::getpid()) {
+  if (enif_get_map_value(env, map, make_binary(env, "os_pid"), &pid_term) &&
+      enif_get_int(env, pid_term, &os_pid) && os_pid > 1 && os_pid != ::getpid()) {
     worker_os_pid_.store(os_pid, std::memory_order_release);
   }
   send_owner(caller_env, env, enif_make_tuple2(env, state_.atoms.ready, map));
@@ -576,11 +578,14 @@ void WorkerChannel::handle_ready(ErlNifEnv* caller_env, std::span<const std::uin
 
 void WorkerChannel::fail_broken(ErlNifEnv* caller_env, const char* what) noexcept {
   OwnedEnv reason;
-  const ERL_NIF_TERM term = enif_make_tuple2(reason.get(), state_.atoms.bad_frame, make_binary(reason.get(), what));
+  const ERL_NIF_TERM term =
+      enif_make_tuple2(reason.get(), state_.atoms.bad_frame, make_binary(reason.get(), what));
   close(nullptr, term);
   const ERL_NIF_TERM self = enif_make_resource(reason.get(), this);
-  enif_send(caller_env, &owner_, reason.get(), enif_make_tuple3(reason.get(), state_.atoms.typhon, self,
-                             enif_make_tuple2(reason.get(), state_.atoms.broken, make_binary(reason.get(), what))));
+  enif_send(
+      caller_env, &owner_, reason.get(),
+      enif_make_tuple3(reason.get(), state_.atoms.typhon, self,
+                       enif_make_tuple2(reason.get(), state_.atoms.broken, make_binary(reason.get(), what))));
 }
 
 // --- closing ---
@@ -621,7 +626,8 @@ void WorkerChannel::fail_calls_in_flight() noexcept {
   std::vector<Failed> failed;
   {
     std::lock_guard lock(mutex_);
-    // A worker takes a request out of the ring before it runs it: what still lies there can safely go to another one.
+    // A worker takes a request out of the ring before it runs it: what still lies there can safely go to
+    // another one.
     const std::uint64_t taken = region_->header().request_head.value.load(std::memory_order_acquire);
     for (std::uint32_t index = 0; index < slots_.size(); ++index) {
       Slot& slot = slots_[index];
@@ -642,9 +648,9 @@ void WorkerChannel::fail_calls_in_flight() noexcept {
       down = down_term(call.env);
     } else {
       const std::uint64_t left = call.deadline - std::min(call.deadline, monotonic_ns());
-      down = enif_make_tuple2(call.env, state_.atoms.not_started,
-                              call.deadline == 0 ? state_.atoms.infinity
-                                                 : enif_make_uint64(call.env, left / 1'000'000));
+      down = enif_make_tuple2(
+          call.env, state_.atoms.not_started,
+          call.deadline == 0 ? state_.atoms.infinity : enif_make_uint64(call.env, left / 1'000'000));
     }
     enif_send(nullptr, &call.caller, call.env, enif_make_tuple2(call.env, call.ref, down));
     enif_free_env(call.env);
@@ -769,8 +775,8 @@ void WorkerChannel::idle_trim() noexcept {
 ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
   const Atoms& atoms = state_.atoms;
   std::lock_guard lock(mutex_);
-  const ERL_NIF_TERM keys[] = {atoms.in_flight, atoms.waiting, atoms.ring_size, atoms.arena_size,
-                               atoms.request_arena, atoms.os_pid, atoms.closed};
+  const ERL_NIF_TERM keys[] = {atoms.in_flight,     atoms.waiting, atoms.ring_size, atoms.arena_size,
+                               atoms.request_arena, atoms.os_pid,  atoms.closed};
   const ERL_NIF_TERM values[] = {
       enif_make_uint(env, in_flight()),
       enif_make_uint64(env, room_waiters_.size()),

@@ -1,22 +1,24 @@
 // WorkerChannel: the BEAM's end of one worker's channel.
 //
-// Overview. A scheduler thread submits a request under `mutex_` and either spins some microseconds for the reply or
-// returns; then the reply reaches the caller as a message. Replies are drained by whoever holds the *reader role*:
-// the reader thread (word kAwake), or a caller inside the NIF (word kSpin). The role is taken with a compare-exchange
-// from kAsleep or kTimed and given back by storing that state again, fencing and looking once more (leave_role), so
-// that a reply which arrives in between wakes the reader. docs/protocol.md has the whole state machine.
+// Overview. A scheduler thread submits a request under `mutex_` and either spins some microseconds for the
+// reply or returns; then the reply reaches the caller as a message. Replies are drained by whoever holds the
+// *reader role*: the reader thread (word kAwake), or a caller inside the NIF (word kSpin). The role is taken
+// with a compare-exchange from kAsleep or kTimed and given back by storing that state again, fencing and
+// looking once more (leave_role), so that a reply which arrives in between wakes the reader. docs/protocol.md
+// has the whole state machine.
 //
-// Calls in flight lie in slots; a request's id is the slot's index and its generation, so a late reply to a slot that
-// was reused is recognised. A slot belongs to
+// Calls in flight lie in slots; a request's id is the slot's index and its generation, so a late reply to a
+// slot that was reused is recognised. A slot belongs to
 //   kSpinning    the thread that spins for it; nobody else ends it
 //   kWaiting     its reply goes to the caller as a message
 //   kAbandoned   its caller gave up: its reply is dropped
 //   kDelivering  the holder of the reader role is sending the reply right now
 //
-// Life. A resource of the BEAM, kept alive by its terms, by the pool, by segments and object handles that point into
-// its region, and by the reader thread until the channel is closed. close() is called by the owner, by the owner's
-// death (a process monitor), and at unload; the reader thread then drains what is there, fails the rest, and ends.
-// Its thread id is left to the Registry to join, because the last reference may go away on that very thread.
+// Life. A resource of the BEAM, kept alive by its terms, by the pool, by segments and object handles that
+// point into its region, and by the reader thread until the channel is closed. close() is called by the
+// owner, by the owner's death (a process monitor), and at unload; the reader thread then drains what is
+// there, fails the rest, and ends. Its thread id is left to the Registry to join, because the last reference
+// may go away on that very thread.
 //
 // Threads. Any scheduler, normal or dirty, and the reader. Fields say what guards them.
 #pragma once
@@ -48,7 +50,7 @@ struct SegmentHandle {
   std::uint64_t times[5];
   bool is_error;
   bool timed;
-  std::atomic<bool> pinned;    // a decoded binary lies in it: it goes when the last such binary goes
+  std::atomic<bool> pinned;  // a decoded binary lies in it: it goes when the last such binary goes
   std::atomic<bool> released;
 };
 
@@ -114,7 +116,8 @@ class WorkerChannel {
   // Idempotent. `reason` is copied.
   void close(ErlNifEnv* env, ERL_NIF_TERM reason) noexcept;
 
-  // Segments for requests that are being written. allocate() gives nothing when the budget or the arena is used up.
+  // Segments for requests that are being written. allocate() gives nothing when the budget or the arena is
+  // used up.
   std::optional<channel::Segment> allocate_segment(std::size_t bytes) noexcept;
   bool grow_segment(channel::Segment& segment, std::size_t used, std::size_t bytes) noexcept;
   void shrink_segment(channel::Segment& segment, std::size_t used) noexcept;
@@ -122,7 +125,8 @@ class WorkerChannel {
   [[nodiscard]] std::uint8_t* segment_data(const channel::Segment& segment) const noexcept {
     return request_arena_.data(segment);
   }
-  // Registers for {ref, :room}; false when there is nothing to wait for (no request in flight holds a segment).
+  // Registers for {ref, :room}; false when there is nothing to wait for (no request in flight holds a
+  // segment).
   bool wait_for_segments(const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept;
   void stop_waiting_for_room(ERL_NIF_TERM ref) noexcept;
 
@@ -132,7 +136,9 @@ class WorkerChannel {
   void owner_down() noexcept { close(nullptr, state_.atoms.owner_down); }
   ERL_NIF_TERM info(ErlNifEnv* env) noexcept;
 
-  [[nodiscard]] std::uint32_t in_flight() const noexcept { return in_flight_.load(std::memory_order_relaxed); }
+  [[nodiscard]] std::uint32_t in_flight() const noexcept {
+    return in_flight_.load(std::memory_order_relaxed);
+  }
   [[nodiscard]] bool closed() const noexcept { return closed_.load(std::memory_order_relaxed); }
   [[nodiscard]] std::uint64_t running() const noexcept {
     return region_->header().running.value.load(std::memory_order_acquire);
@@ -141,7 +147,9 @@ class WorkerChannel {
   [[nodiscard]] bool create_atoms() const noexcept { return create_atoms_; }
   [[nodiscard]] const Atoms& atoms() const noexcept { return state_.atoms; }
   [[nodiscard]] State& state() const noexcept { return state_; }
-  [[nodiscard]] std::int32_t worker_os_pid() const noexcept { return worker_os_pid_.load(std::memory_order_acquire); }
+  [[nodiscard]] std::int32_t worker_os_pid() const noexcept {
+    return worker_os_pid_.load(std::memory_order_acquire);
+  }
 
   // Stops and restarts the reader thread; for code upgrades, when the old library's code is about to go.
   // stop_reader() is false when the thread has ended by itself (the channel was closed).
@@ -185,12 +193,14 @@ class WorkerChannel {
 
   // --- callers hold the reader role ---
   Drained drain(ErlNifEnv* caller_env, std::uint64_t mine, ERL_NIF_TERM* reply, int limit) noexcept;
-  void deliver(ErlNifEnv* caller_env, const channel::FrameHeader& header, std::span<const std::uint8_t> body) noexcept;
+  void deliver(ErlNifEnv* caller_env, const channel::FrameHeader& header,
+               std::span<const std::uint8_t> body) noexcept;
   ERL_NIF_TERM reply_term(ErlNifEnv* env, const channel::FrameHeader& header,
                           std::span<const std::uint8_t> body) noexcept;
-  ERL_NIF_TERM make_segment(ErlNifEnv* env, const channel::FrameHeader& header, const channel::SegmentRef& ref,
-                            std::span<const std::uint8_t> body) noexcept;
-  void drop_objects(ErlNifEnv* env, const channel::FrameHeader& header, std::span<const std::uint8_t> body) noexcept;
+  ERL_NIF_TERM make_segment(ErlNifEnv* env, const channel::FrameHeader& header,
+                            const channel::SegmentRef& ref, std::span<const std::uint8_t> body) noexcept;
+  void drop_objects(ErlNifEnv* env, const channel::FrameHeader& header,
+                    std::span<const std::uint8_t> body) noexcept;
   void handle_ready(ErlNifEnv* caller_env, std::span<const std::uint8_t> body) noexcept;
   void leave_role(std::uint32_t found) noexcept;
 
@@ -250,7 +260,8 @@ class WorkerChannel {
 ERL_NIF_TERM timed_term(ErlNifEnv* env, const Atoms& atoms, ERL_NIF_TERM reply,
                         const std::uint64_t (&times)[5]) noexcept;
 
-// Every open channel of the library, for unload and upgrade; and threads that have ended and want to be joined.
+// Every open channel of the library, for unload and upgrade; and threads that have ended and want to be
+// joined.
 class Registry {
  public:
   Registry() noexcept : mutex_("typhon.registry") {}

@@ -17,7 +17,8 @@ void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected, std::i
     limit.tv_nsec = timeout_ns % 1'000'000'000;
     limit_or_none = &limit;
   }
-  ::syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(&word), FUTEX_WAIT, expected, limit_or_none, nullptr, 0);
+  ::syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(&word), FUTEX_WAIT, expected, limit_or_none, nullptr,
+            0);
 }
 
 void futex_wake(std::atomic<std::uint32_t>& word, int count) noexcept {

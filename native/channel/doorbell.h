@@ -1,4 +1,5 @@
-// Doorbell: how one side sleeps until the other has published something, without a system call when it is awake.
+// Doorbell: how one side sleeps until the other has published something, without a system call when it is
+// awake.
 //
 // The protocol, for a word that one sleeper owns:
 //   publisher: publish; full fence; if the word says asleep, change it to awake and wake.

@@ -33,7 +33,8 @@ enum Word : std::uint32_t {
   kTimed = 3,   // the reader waits with a short limit: a wake may be put off to gather replies
 };
 
-// A segment slot's state, written by the owner of the arena (kFree ↔ kUsed) and by its peer (kUsed → kReleased).
+// A segment slot's state, written by the owner of the arena (kFree ↔ kUsed) and by its peer (kUsed →
+// kReleased).
 enum Slot : std::uint32_t { kFree = 0, kUsed = 1, kReleased = 2 };
 
 struct alignas(kCacheLine) SharedCount {
@@ -55,16 +56,16 @@ struct Header {
   std::uint32_t flags;  // kFlagMapsetVersion …
   std::uint32_t reserved;
 
-  SharedCount request_tail;     // bytes ever published by the BEAM
-  SharedCount request_head;     // bytes ever consumed by the worker
-  SharedWord worker_word;       // doorbell of the worker
-  SharedCount reply_tail;       // bytes ever published by the worker
-  SharedCount reply_head;       // bytes ever consumed by the BEAM
-  SharedWord reader_word;       // doorbell and ownership of the reply ring
-  SharedWord request_room;      // 1: callers wait for room in the request ring; the worker must ring the reader
-  SharedWord reply_room;        // futex: 1: the worker waits for room in the reply ring; the BEAM must wake it
-  SharedCount running;          // id of the request that runs now, 0 for none
-  SharedWord closing;           // 1: the BEAM closes the channel
+  SharedCount request_tail;  // bytes ever published by the BEAM
+  SharedCount request_head;  // bytes ever consumed by the worker
+  SharedWord worker_word;    // doorbell of the worker
+  SharedCount reply_tail;    // bytes ever published by the worker
+  SharedCount reply_head;    // bytes ever consumed by the BEAM
+  SharedWord reader_word;    // doorbell and ownership of the reply ring
+  SharedWord request_room;   // 1: callers wait for room in the request ring; the worker must ring the reader
+  SharedWord reply_room;     // futex: 1: the worker waits for room in the reply ring; the BEAM must wake it
+  SharedCount running;       // id of the request that runs now, 0 for none
+  SharedWord closing;        // 1: the BEAM closes the channel
 
   alignas(kCacheLine) std::atomic<std::uint32_t> request_slots[kSegmentSlots];
   alignas(kCacheLine) std::atomic<std::uint32_t> reply_slots[kSegmentSlots];
@@ -73,7 +74,8 @@ struct Header {
 inline constexpr std::uint32_t kFlagMapsetVersion = 1;  // Elixir's MapSet has a `version` field
 
 static_assert(sizeof(Header) <= kHeaderSize);
-static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<std::uint32_t>::is_always_lock_free);
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free &&
+              std::atomic<std::uint32_t>::is_always_lock_free);
 
 // One frame in a ring. Frames start at multiples of 8; the body follows the header, or lies in a segment.
 enum class Kind : std::uint8_t {
@@ -86,9 +88,10 @@ enum class Kind : std::uint8_t {
 };
 
 enum FrameFlag : std::uint8_t {
-  kInSegment = 1,   // the body is a SegmentRef
-  kTimings = 2,     // request: measure; reply: the timings are filled in
-  kHasObjects = 4,  // reply: the body holds object handles, so it must be decoded even when nobody waits for it
+  kInSegment = 1,  // the body is a SegmentRef
+  kTimings = 2,    // request: measure; reply: the timings are filled in
+  kHasObjects =
+      4,  // reply: the body holds object handles, so it must be decoded even when nobody waits for it
 };
 
 struct FrameHeader {

@@ -4,9 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <cstddef>
+#include <cstdio>
 #include <fstream>
 #include <map>
-#include <regex>
 #include <string>
 
 namespace typhon::channel {
@@ -36,14 +36,15 @@ std::ostream& operator<<(std::ostream& out, const Field& field) {
 // The rows "| offset | size | `field` | …" between a heading and the next heading.
 Fields table_under(const std::string& heading) {
   std::ifstream page(std::string(TYPHON_SOURCE_DIR) + "/docs/protocol.md");
-  const std::regex row(R"(^\| (\d+) \| (\d+) \| `(\w+)` \|.*)");
   Fields fields;
   bool inside = false;
-  std::smatch found;
   for (std::string line; std::getline(page, line);) {
     if (line.starts_with("#")) inside = line == heading;
-    if (inside && std::regex_match(line, found, row)) {
-      fields[found[3]] = {std::stoul(found[1]), std::stoul(found[2])};
+    std::size_t offset = 0;
+    std::size_t size = 0;
+    char name[64];
+    if (inside && std::sscanf(line.c_str(), "| %zu | %zu | `%63[a-z_]`", &offset, &size, name) == 3) {
+      fields[name] = {offset, size};
     }
   }
   return fields;

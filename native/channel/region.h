@@ -1,10 +1,10 @@
 // Region: one channel's memory, mapped into this process.
 //
-// The BEAM creates it as a sealed memfd (no name in a file system; neither side can change its size, so no access
-// can fault behind the end), the worker attaches to it. Both rings are mapped twice back to back, so that a frame
-// never wraps. The arenas are sparse: address space, not memory, until touched.
-// A resource: unmaps in its destructor. Its pointers may be used from any thread; who may use which ring is said
-// in ring.h.
+// The BEAM creates it as a sealed memfd (no name in a file system; neither side can change its size, so no
+// access can fault behind the end), the worker attaches to it. Both rings are mapped twice back to back, so
+// that a frame never wraps. The arenas are sparse: address space, not memory, until touched. A resource:
+// unmaps in its destructor. Its pointers may be used from any thread; who may use which ring is said in
+// ring.h.
 #pragma once
 
 #include <cstddef>

@@ -1,9 +1,9 @@
 // A ring of frames in shared memory: one producer role, one consumer role.
 //
-// Counts of bytes ever written and read never wrap (64 bits); the place in the ring is the count modulo its size.
-// Each side keeps its own count privately and publishes a copy; what it reads of the other's is checked before use,
-// so a peer that scribbles over the counts is found out (Broken) and cannot make this side touch memory outside.
-// Neither class locks: the caller sees to it that one thread at a time plays each role.
+// Counts of bytes ever written and read never wrap (64 bits); the place in the ring is the count modulo its
+// size. Each side keeps its own count privately and publishes a copy; what it reads of the other's is checked
+// before use, so a peer that scribbles over the counts is found out (Broken) and cannot make this side touch
+// memory outside. Neither class locks: the caller sees to it that one thread at a time plays each role.
 #pragma once
 
 #include <atomic>
@@ -21,8 +21,8 @@ class RingProducer {
                const std::atomic<std::uint64_t>& head) noexcept
       : memory_(memory), size_(size), tail_shared_(tail), head_shared_(head) {}
 
-  // Contiguous room for `bytes` (a multiple of 8), or nullptr when the ring is too full. Nothing is visible to the
-  // consumer before commit(); reserve() may be called again instead.
+  // Contiguous room for `bytes` (a multiple of 8), or nullptr when the ring is too full. Nothing is visible
+  // to the consumer before commit(); reserve() may be called again instead.
   [[nodiscard]] std::uint8_t* reserve(std::size_t bytes) noexcept {
     if (bytes > size_) return nullptr;
     if (tail_ + bytes - head_seen_ > size_) {

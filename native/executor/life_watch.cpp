@@ -15,7 +15,8 @@
 namespace typhon::executor {
 
 Status LifeWatch::start() noexcept {
-  // Linux before 5.3 has no pidfd: the end of the control pipe says the same, as only the BEAM holds its other end.
+  // Linux before 5.3 has no pidfd: the end of the control pipe says the same, as only the BEAM holds its
+  // other end.
   beam_.reset(static_cast<int>(::syscall(SYS_pidfd_open, beam_pid_, 0)));
   if (!beam_.valid() && errno == ESRCH) return Error{Code::kClosed, 0, "the BEAM has ended"};
 

@@ -1,11 +1,13 @@
 // LifeWatch: the thread that ties a worker's life to the BEAM's.
 //
-// It polls two descriptors: the control pipe (the worker's former stdin) and a pidfd of the BEAM. When either says that
-// the BEAM is gone or wants no more of this worker, it asks the main thread to end and, if that does not happen within
-// kFarewellMs, kills the process group. It never takes the GIL, so a C loop that never lets go of it cannot keep the
-// worker alive. Over the same pipe come requests to interrupt a call: "C<id>\n".
+// It polls two descriptors: the control pipe (the worker's former stdin) and a pidfd of the BEAM. When either
+// says that the BEAM is gone or wants no more of this worker, it asks the main thread to end and, if that
+// does not happen within kFarewellMs, kills the process group. It never takes the GIL, so a C loop that never
+// lets go of it cannot keep the worker alive. Over the same pipe come requests to interrupt a call:
+// "C<id>\n".
 //
-// Owned by the Worker, for the life of the process; the thread is never joined. The atomics are its only shared state.
+// Owned by the Worker, for the life of the process; the thread is never joined. The atomics are its only
+// shared state.
 #pragma once
 
 #include <pthread.h>

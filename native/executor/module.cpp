@@ -17,8 +17,8 @@ int traverse(PyObject* module, visitproc visit, void* arg) noexcept {
 int clear(PyObject* module) noexcept { return python::clear_codec(module); }
 void free(void* module) noexcept { python::free_codec(static_cast<PyObject*>(module)); }
 
-// Slots that the headers for 3.11 do not name, and that a 3.11 would refuse. From 3.12 on an interpreter with a GIL of
-// its own imports only modules that say they can live there.
+// Slots that the headers for 3.11 do not name, and that a 3.11 would refuse. From 3.12 on an interpreter with
+// a GIL of its own imports only modules that say they can live there.
 constexpr int kModMultipleInterpreters = 3;
 void* const kPerInterpreterGil = reinterpret_cast<void*>(2);
 
@@ -35,15 +35,30 @@ PyModuleDef_Slot slots_312[] = {
 constexpr const char* kDoc = "The native part of typhon: the codec. Import typhon instead.";
 
 // CPython keeps its own book-keeping in a definition, under its own lock; nothing here changes after that.
-PyModuleDef definition_311 = {PyModuleDef_HEAD_INIT, "typhon._native", kDoc,  sizeof(ModuleSlot), nullptr,
-                              slots_311,             traverse,         clear, free};
-PyModuleDef definition_312 = {PyModuleDef_HEAD_INIT, "typhon._native", kDoc,  sizeof(ModuleSlot), nullptr,
-                              slots_312,             traverse,         clear, free};
+PyModuleDef definition_311 = {PyModuleDef_HEAD_INIT,
+                              "typhon._native",
+                              kDoc,
+                              sizeof(ModuleSlot),
+                              nullptr,
+                              slots_311,
+                              traverse,
+                              clear,
+                              free};
+PyModuleDef definition_312 = {PyModuleDef_HEAD_INIT,
+                              "typhon._native",
+                              kDoc,
+                              sizeof(ModuleSlot),
+                              nullptr,
+                              slots_312,
+                              traverse,
+                              clear,
+                              free};
 
 }  // namespace
 }  // namespace typhon::executor
 
 PyMODINIT_FUNC PyInit__native() {
   using namespace typhon;
-  return PyModuleDef_Init(Py_Version >= python::kPython312 ? &executor::definition_312 : &executor::definition_311);
+  return PyModuleDef_Init(Py_Version >= python::kPython312 ? &executor::definition_312
+                                                           : &executor::definition_311);
 }

@@ -1,5 +1,5 @@
-// ReplySink: where a reply's body is written: straight into the reply ring while it is small, into a segment of the
-// reply arena when it grows.
+// ReplySink: where a reply's body is written: straight into the reply ring while it is small, into a segment
+// of the reply arena when it grows.
 //
 // One thread. A segment that was not handed over by finish() is given back.
 #pragma once
@@ -48,7 +48,8 @@ class ReplySink final : public etf::Sink {
 
   [[nodiscard]] bool in_segment() const noexcept { return segment_.has_value(); }
 
-  // Completes the frame in the ring and gives its size; `header` without size and segment flag. The sink is done.
+  // Completes the frame in the ring and gives its size; `header` without size and segment flag. The sink is
+  // done.
   std::size_t finish(channel::FrameHeader header) noexcept {
     std::size_t body = size;
     if (segment_) {

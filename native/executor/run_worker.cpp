@@ -32,9 +32,11 @@ PyMethodDef handle_cancel_method = {"typhon_cancel", handle_cancel, METH_VARARGS
 // _signal rather than signal: the latter's import costs a worker's start a millisecond.
 bool install_cancel_handler(Worker* worker) noexcept {
   const PyRef capsule = PyRef::steal(PyCapsule_New(worker, kWorkerCapsule, nullptr));
-  const PyRef handler = capsule ? PyRef::steal(PyCFunction_NewEx(&handle_cancel_method, capsule.get(), nullptr)) : PyRef();
+  const PyRef handler =
+      capsule ? PyRef::steal(PyCFunction_NewEx(&handle_cancel_method, capsule.get(), nullptr)) : PyRef();
   const PyRef module = handler ? PyRef::steal(PyImport_ImportModule("_signal")) : PyRef();
-  return module && PyRef::steal(PyObject_CallMethod(module.get(), "signal", "iO", cancel_signal(), handler.get()));
+  return module &&
+         PyRef::steal(PyObject_CallMethod(module.get(), "signal", "iO", cancel_signal(), handler.get()));
 }
 
 // The BEAM's memfd, through /proc: same user, so it may be opened, and nothing has to be passed.
@@ -49,9 +51,9 @@ Result<std::unique_ptr<channel::Region>> attach(int beam_pid, int fd) {
   return channel::Region::attach(std::move(memory));
 }
 
-// A large result or argument of each call would otherwise be mapped, faulted in page by page, and unmapped again: that
-// costs several times the copy itself. Blocks of up to 128 MiB stay with the process while it is busy; an idle worker
-// gives them back (Worker::sleep_on_doorbell).
+// A large result or argument of each call would otherwise be mapped, faulted in page by page, and unmapped
+// again: that costs several times the copy itself. Blocks of up to 128 MiB stay with the process while it is
+// busy; an idle worker gives them back (Worker::sleep_on_doorbell).
 void keep_large_blocks() noexcept {
 #if defined(__GLIBC__)
   ::mallopt(M_MMAP_THRESHOLD, 128 * 1024 * 1024);
@@ -77,7 +79,8 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
     }
     region.value()->close_fd();
     // For the rest of the process: threads and views of large arguments refer to it to the very end.
-    auto* worker = new Worker(ModuleState::of(module), std::move(region).value(), std::move(control_fd), beam_pid);
+    auto* worker =
+        new Worker(ModuleState::of(module), std::move(region).value(), std::move(control_fd), beam_pid);
     if (!install_cancel_handler(worker)) return nullptr;
     const int code = worker->run(module, greeting);
     return code < 0 ? nullptr : PyLong_FromLong(code);
@@ -86,9 +89,10 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
   }
 }
 
-PyMethodDef run_worker_method = {"run_worker", run_worker, METH_VARARGS,
-                                 "run_worker(beam_pid, fd, control_fd, greeting) -> exit code\n\n"
-                                 "Serves the channel until the BEAM lets go of it. For typhon._worker alone."};
+PyMethodDef run_worker_method = {
+    "run_worker", run_worker, METH_VARARGS,
+    "run_worker(beam_pid, fd, control_fd, greeting) -> exit code\n\n"
+    "Serves the channel until the BEAM lets go of it. For typhon._worker alone."};
 
 }  // namespace
 

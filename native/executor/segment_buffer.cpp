@@ -4,8 +4,7 @@ namespace typhon::executor {
 namespace {
 
 struct SegmentBuffer {
-  PyObject_HEAD
-  const channel::ArenaPeer* arena;
+  PyObject_HEAD const channel::ArenaPeer* arena;
   std::uint64_t slot;
   const std::uint8_t* data;
   Py_ssize_t size;

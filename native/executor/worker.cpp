@@ -58,7 +58,8 @@ Worker::Worker(python::ModuleState& codec, std::unique_ptr<channel::Region> regi
     : codec_(codec),
       region_(*region.release()),
       header_(region_.header()),
-      requests_(region_.request_ring(), region_.ring_size(), header_.request_tail.value, header_.request_head.value),
+      requests_(region_.request_ring(), region_.ring_size(), header_.request_tail.value,
+                header_.request_head.value),
       replies_(region_.reply_ring(), region_.ring_size(), header_.reply_tail.value, header_.reply_head.value),
       request_arena_(region_.request_arena(), region_.arena_size(), header_.request_slots),
       reply_arena_(region_.reply_arena(), region_.arena_size(), header_.reply_slots),
@@ -115,7 +116,8 @@ bool Worker::sleep_on_doorbell() noexcept {
     const python::GilRelease without_gil;
     word.store(channel::kAsleep, std::memory_order_relaxed);
     std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (requests_.empty() && !life_.must_stop() && header_.closing.value.load(std::memory_order_relaxed) == 0) {
+    if (requests_.empty() && !life_.must_stop() &&
+        header_.closing.value.load(std::memory_order_relaxed) == 0) {
       reply_arena_.reap();
       const bool trims = reply_arena_.has_idle_pages() || keeps_large_blocks_;
       channel::futex_wait(word, channel::kAsleep, trims ? kTrimAfterNs : -1);
@@ -149,18 +151,26 @@ bool Worker::serve_one() noexcept {
   FrameHeader header{};
   std::span<const std::uint8_t> body;
   switch (requests_.peek(header, body)) {
-    case channel::RingConsumer::State::kEmpty: return false;
-    case channel::RingConsumer::State::kBroken: broken_ = true; return false;
-    case channel::RingConsumer::State::kFrame: break;
+    case channel::RingConsumer::State::kEmpty:
+      return false;
+    case channel::RingConsumer::State::kBroken:
+      broken_ = true;
+      return false;
+    case channel::RingConsumer::State::kFrame:
+      break;
   }
   switch (header.kind) {
     case Kind::kCall:
-    case Kind::kCast: serve(header, body); return true;
+    case Kind::kCast:
+      serve(header, body);
+      return true;
     case Kind::kRelease:
       release_objects(body);
       pop_request();
       return true;
-    default: broken_ = true; return false;
+    default:
+      broken_ = true;
+      return false;
   }
 }
 
@@ -340,7 +350,8 @@ void Worker::publish(std::size_t size) noexcept {
   ring_reader(!requests_.empty());
 }
 
-// The reader sleeps without a limit: wake it now. It waits with a limit and more replies are at hand: gather some.
+// The reader sleeps without a limit: wake it now. It waits with a limit and more replies are at hand: gather
+// some.
 void Worker::ring_reader(bool more_to_come) noexcept {
   std::atomic_thread_fence(std::memory_order_seq_cst);
   auto& word = header_.reader_word.value;
@@ -367,13 +378,14 @@ void Worker::send_error(const FrameHeader& header, PyObject* request) noexcept {
   const PyRef description = describe(exception.get(), request);
   if (description && send(Kind::kError, header, description.get())) return;
 
-  // Not even the description can be sent (a subclass of str that misbehaves, no memory): say at least that much.
+  // Not even the description can be sent (a subclass of str that misbehaves, no memory): say at least that
+  // much.
   PyErr_Clear();
   const PyRef atom = PyRef::steal(codec_.atoms.get("exception"));
   const PyRef plain =
       atom ? PyRef::steal(Py_BuildValue("(OssNNOs)", atom.get(), "RuntimeError",
-                                        "the exception could not be described", PyList_New(0), PyList_New(0), Py_None,
-                                        "RuntimeError: the exception could not be described\n"))
+                                        "the exception could not be described", PyList_New(0), PyList_New(0),
+                                        Py_None, "RuntimeError: the exception could not be described\n"))
            : PyRef();
   if (plain && send(Kind::kError, header, plain.get())) return;
   PyErr_Clear();
@@ -384,7 +396,8 @@ PyRef Worker::describe(PyObject* exception, PyObject* request) noexcept {
   if (!exception) return {};
   const bool encode = PyErr_GivenExceptionMatches(exception, codec_.encode_error.get()) != 0;
   const bool decode = PyErr_GivenExceptionMatches(exception, codec_.decode_error.get()) != 0;
-  // With a traceback it comes from user code that called typhon.encode or decode itself: an exception like any other.
+  // With a traceback it comes from user code that called typhon.encode or decode itself: an exception like
+  // any other.
   const PyRef traceback = PyRef::steal(PyException_GetTraceback(exception));
   if ((encode || decode) && !traceback) {
     const PyRef path = attribute_text(exception, "path");
@@ -404,7 +417,8 @@ PyRef Worker::describe(PyObject* exception, PyObject* request) noexcept {
   }
   PyObject* const module = request ? PyTuple_GetItem(request, 0) : Py_None;
   PyObject* const function = request ? PyTuple_GetItem(request, 1) : Py_None;
-  return PyRef::steal(PyObject_CallFunctionObjArgs(describe_function_.get(), exception, module, function, nullptr));
+  return PyRef::steal(
+      PyObject_CallFunctionObjArgs(describe_function_.get(), exception, module, function, nullptr));
 }
 
 void Worker::send_atom_error(const FrameHeader& request, const char* name) noexcept {

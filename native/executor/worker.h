@@ -1,13 +1,14 @@
-// Worker: takes requests off its channel, runs them in Python on the main thread, and sends what came of them.
+// Worker: takes requests off its channel, runs them in Python on the main thread, and sends what came of
+// them.
 //
-// Overview. run() is called once by typhon._worker, with the GIL, and returns when the BEAM lets go of the worker. One
-// request at a time: peek, decode from where it lies, give its room back, call, encode straight into the reply ring,
-// publish. While there is nothing to do it spins for some microseconds *with* the GIL (bounded by worker_spin_us, far
-// below Python's own switch interval, so other Python threads do not notice), then lets go of it and sleeps on the
-// doorbell.
+// Overview. run() is called once by typhon._worker, with the GIL, and returns when the BEAM lets go of the
+// worker. One request at a time: peek, decode from where it lies, give its room back, call, encode straight
+// into the reply ring, publish. While there is nothing to do it spins for some microseconds *with* the GIL
+// (bounded by worker_spin_us, far below Python's own switch interval, so other Python threads do not notice),
+// then lets go of it and sleeps on the doorbell.
 //
-// Errors. What user code raises becomes a kError frame; no request is left without an answer. A channel that holds
-// garbage ends the worker (exit code kChannelBroke): nothing on it can be trusted then.
+// Errors. What user code raises becomes a kError frame; no request is left without an answer. A channel that
+// holds garbage ends the worker (exit code kChannelBroke): nothing on it can be trusted then.
 //
 // Threads: the main one only. The LifeWatch thread reaches it through the doorbell and a signal.
 #pragma once
@@ -34,7 +35,8 @@ class Worker {
  public:
   static constexpr int kChannelBroke = 99;
 
-  Worker(python::ModuleState& codec, std::unique_ptr<channel::Region> region, UniqueFd control, int beam_pid) noexcept;
+  Worker(python::ModuleState& codec, std::unique_ptr<channel::Region> region, UniqueFd control,
+         int beam_pid) noexcept;
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
