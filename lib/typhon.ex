@@ -123,7 +123,8 @@ defmodule Typhon do
     time and costs latency. Default: `:auto`
   * `:ring_size` – bytes of each worker's request and reply ring, a power of two from 65,536 to 67,108,864. What is
     larger than the ring travels beside it. Default: `1_048_576`
-  * `:telemetry` – false: no events for calls of this pool, also when `:telemetry` is there. Default: `true`
+  * `:telemetry` – false: no events for calls of this pool, also when `:telemetry` is there, which saves a call about a
+    microsecond. Default: `true`
   * `:isolation` – `:process`: each Python is a process of the operating system. Others do not exist yet
 
   ## Examples
