@@ -1,10 +1,10 @@
 """Sub-interpreters with a GIL of their own load the same library, and threads share one interpreter."""
 
-import subprocess
 import sys
 import threading
 
 import pytest
+from processes import run_python
 
 import typhon
 
@@ -30,10 +30,7 @@ else:
 def run_in_subinterpreters(count: int, rounds: int, program: str) -> None:
     """In a process of its own: a crash shall not take the tests with it."""
     code = CODE.format(path=sys.path, rounds=rounds)
-    shown = subprocess.run(
-        [sys.executable, "-c", program, code, str(count)], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert (shown.returncode, shown.stdout, shown.stderr) == (0, "done\n", "")
+    assert run_python(program, code, str(count)) == "done"
 
 
 PROGRAM_312 = """
@@ -138,11 +135,4 @@ print("done")
 @pytest.mark.parametrize("program", [OF_ITS_OWN, GOES_AWAY], ids=["has a state of its own", "goes away"])
 def test_a_second_import(program):
     """As test runners do it: types of one module object are not those of another."""
-    shown = subprocess.run(
-        [sys.executable, "-c", SECOND_IMPORT + program],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"PYTHONPATH": ":".join(sys.path)},
-    )
-    assert (shown.stdout, shown.stderr) == ("done\n", "")
+    assert run_python(SECOND_IMPORT + program) == "done"

@@ -1,10 +1,8 @@
 """numpy scalars and arrays. The codec knows numpy by its attributes and buffers only."""
 
-import subprocess
-import sys
-
 import pytest
-from terms import V, binary, floating, integer, listing, atom, struct_, tuple_
+from processes import run_python
+from terms import V, atom, binary, floating, integer, listing, struct_, tuple_
 
 import typhon
 
@@ -190,8 +188,7 @@ class TestArraysIn:
             f"try: typhon.decode({V + listing(array_term((1,), '<i2', bytes(2)))!r})\n"
             "except typhon.DecodeError as error: print(error)"
         )
-        shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": ":".join(sys.path)})
-        assert shown.stdout.strip() == "term[0]: this Python needs numpy to receive a Typhon.Array, and cannot import it"
+        assert run_python(code) == "term[0]: this Python needs numpy to receive a Typhon.Array, and cannot import it"
 
     def test_encoding_does_not_import_numpy(self):
         code = (
@@ -201,8 +198,7 @@ class TestArraysIn:
             "except typhon.EncodeError: pass\n"
             "print('numpy' in sys.modules, 'zoneinfo' in sys.modules)"
         )
-        shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": ":".join(sys.path)})
-        assert shown.stdout.strip() == "False False"
+        assert run_python(code) == "False False"
 
 
 def test_pandas():

@@ -3,10 +3,9 @@
 import copy
 import gc
 import pickle
-import subprocess
-import sys
 
 import pytest
+from processes import run_python
 from terms import V, binary, closure, export, pid, port, reference, tuple_
 
 import typhon
@@ -248,6 +247,4 @@ def test_exceptions():
 def test_importing_loads_nothing_heavy():
     """A worker's start is `python -c pass` and little more."""
     code = "import sys; before = set(sys.modules); import typhon; print(sorted(set(sys.modules) - before))"
-    environment = {"PYTHONPATH": ":".join(sys.path)}
-    shown = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert shown.stdout.strip() == "['typhon', 'typhon._native']"
+    assert run_python(code, flags=("-S",)) == "['typhon', 'typhon._native']"
