@@ -17,7 +17,9 @@ class BodySink final : public etf::Sink {
  public:
   BodySink(std::uint8_t* stack, std::size_t stack_size, std::size_t limit) noexcept
       : stack_(stack), stack_size_(stack_size), limit_(limit) {}
-  ~BodySink() { drop(); }
+  BodySink(const BodySink&) = delete;
+  BodySink& operator=(const BodySink&) = delete;
+  ~BodySink() override { drop(); }
 
   void start(WorkerChannel* channel) noexcept {
     drop();
@@ -62,7 +64,7 @@ class BodySink final : public etf::Sink {
   }
 
  private:
-  static constexpr std::size_t kFirstSegment = 64 * 1024;
+  static constexpr std::size_t kFirstSegment = std::size_t{64} * 1024;
 
   void drop() noexcept {
     if (segment_) channel_->discard_segment(*segment_);

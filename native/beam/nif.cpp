@@ -48,7 +48,7 @@ bool Atoms::knows_struct(ERL_NIF_TERM module) const noexcept {
 namespace {
 
 // What a normal scheduler may spend on one call: well below a millisecond.
-constexpr std::size_t kQuickBytes = 256 * 1024;
+constexpr std::size_t kQuickBytes = std::size_t{256} * 1024;
 constexpr std::size_t kQuickTerms = 20'000;
 
 constexpr unsigned kTimingsFlag = 1;
@@ -96,7 +96,7 @@ WorkerChannel* get_channel(ErlNifEnv* env, ERL_NIF_TERM term) noexcept {
 }
 
 Pool* get_pool(ErlNifEnv* env, ERL_NIF_TERM term) noexcept {
-  Pool** holder = get_resource<Pool*>(env, term, state_of(env).pool_type);
+  auto** holder = get_resource<Pool*>(env, term, state_of(env).pool_type);
   return holder ? *holder : nullptr;
 }
 
@@ -110,7 +110,7 @@ ERL_NIF_TERM pool_new(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   unsigned size = 0;
   if (!enif_get_uint(env, argv[0], &size) || size == 0 || size > 65'535) return enif_make_badarg(env);
   auto pool = std::make_unique<Pool>(size);
-  auto** holder = static_cast<Pool**>(enif_alloc_resource(state_of(env).pool_type, sizeof(Pool*)));
+  auto** holder = static_cast<Pool**>(enif_alloc_resource(state_of(env).pool_type, sizeof(void*)));
   *holder = pool.release();
   const ERL_NIF_TERM term = enif_make_resource(env, holder);
   enif_release_resource(holder);

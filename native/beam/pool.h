@@ -83,8 +83,8 @@ class Pool {
 
   const std::size_t size_;
   const std::unique_ptr<Place[]> places_;
-  alignas(64) std::atomic<std::uint32_t> readers_{0};
-  alignas(64) std::atomic<bool> writer_{false};
+  std::atomic<std::uint32_t> readers_{0};
+  std::atomic<bool> writer_{false};
 };
 
 }  // namespace typhon::beam

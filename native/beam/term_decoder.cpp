@@ -10,7 +10,7 @@ namespace typhon::beam {
 namespace {
 
 // Below this a copy is cheaper than a resource binary, and does not hold a segment back.
-constexpr std::size_t kLendAtLeast = 64 * 1024;
+constexpr std::size_t kLendAtLeast = std::size_t{64} * 1024;
 // A binary is lent only when it is at least this part of its segment: a small one must not pin a large one.
 constexpr std::size_t kLendShare = 4;
 

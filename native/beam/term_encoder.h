@@ -64,7 +64,7 @@ class TermEncoder {
     bool at_value = false;                   // of a map: the key is written
   };
 
-  bool name(ERL_NIF_TERM term) noexcept;
+  bool name(ERL_NIF_TERM value) noexcept;
   bool walk(ERL_NIF_TERM root) noexcept;
   bool drain(std::size_t base) noexcept;
   bool term(ERL_NIF_TERM value) noexcept;

@@ -125,7 +125,7 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
     bool pushed = push_request(request, id, now);
     if (!pushed && !requests_.broken()) {
       // Ask for room, then look again: the worker may have made some before it could see the question.
-      region_->header().request_room.value.store(1, std::memory_order_relaxed);
+      region_->header().request_room.value.store(1, std::memory_order_release);
       std::atomic_thread_fence(std::memory_order_seq_cst);
       pushed = push_request(request, id, now);
     }
@@ -136,7 +136,12 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
       if (!broken) add_room_waiter(request.caller, request.ref);
       lock.unlock();
       if (has_role) leave_role(found);
-      if (!broken) return {Outcome::kNoRoom};
+      if (!broken) {
+        // Room may have been made, and the reader may have looked for waiters, before this one was
+        // registered; and while the role was held, the worker woke nobody.
+        service_room(request.env);
+        return {Outcome::kNoRoom};
+      }
       fail_broken(request.env, "the worker overwrote the request ring's counters");
       std::lock_guard relock(mutex_);
       return {Outcome::kDown, 0, down_term(request.env)};
@@ -147,7 +152,11 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
         slots_[index].segment_bytes = request.segment->capacity;
         segment_bytes_ += request.segment->capacity;
       }
+    } else if (request.segment) {
+      cast_segments_.push_back({requests_.published(), request.segment->capacity});
+      segment_bytes_ += request.segment->capacity;
     }
+    if (request.segment) ++segments_sent_;
   }
   const bool woke = ring_worker();
   if (!is_call) return {Outcome::kAccepted};
@@ -301,9 +310,16 @@ void WorkerChannel::service_room(ErlNifEnv* caller_env) noexcept {
   {
     std::lock_guard lock(mutex_);
     if (!closed_.load(std::memory_order_relaxed)) {
-      if (segment_bytes_ >= kSegmentBudget) return;  // the reply that frees some comes back here
+      settle_casts();
+      if (segment_bytes_ >= kSegmentBudget) {
+        // A reply that frees some comes back here; a cast that is taken must be asked for.
+        region_->header().request_room.value.store(1, std::memory_order_release);
+        std::atomic_thread_fence(std::memory_order_seq_cst);
+        settle_casts();
+        if (segment_bytes_ >= kSegmentBudget) return;
+      }
       if (requests_.used() > requests_.size() / 2) {
-        region_->header().request_room.value.store(1, std::memory_order_relaxed);
+        region_->header().request_room.value.store(1, std::memory_order_release);
         std::atomic_thread_fence(std::memory_order_seq_cst);
         if (requests_.used() > requests_.size() / 2) return;
       }
@@ -318,8 +334,21 @@ void WorkerChannel::service_room(ErlNifEnv* caller_env) noexcept {
   }
 }
 
+void WorkerChannel::settle_casts() noexcept {
+  const std::uint64_t taken = region_->header().request_head.value.load(std::memory_order_acquire);
+  // The position is that of the frame's end: taken means wholly consumed.
+  while (!cast_segments_.empty() && cast_segments_.front().end <= taken) {
+    segment_bytes_ -= cast_segments_.front().bytes;
+    cast_segments_.pop_front();
+  }
+}
+
 bool WorkerChannel::wait_for_segments(const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept {
   std::lock_guard lock(mutex_);
+  // Casts are not answered: it is the worker's taking them that makes room, so ask it to say so.
+  region_->header().request_room.value.store(1, std::memory_order_release);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  settle_casts();
   if (segment_bytes_ == 0 && !closed_.load(std::memory_order_relaxed)) return false;
   add_room_waiter(caller, ref);
   return true;
@@ -338,6 +367,7 @@ void WorkerChannel::stop_waiting_for_room(ERL_NIF_TERM ref) noexcept {
 std::optional<channel::Segment> WorkerChannel::allocate_segment(std::size_t bytes) noexcept {
   std::lock_guard lock(mutex_);
   request_arena_.reap();
+  settle_casts();
   if (segment_bytes_ > 0 && segment_bytes_ + bytes > kSegmentBudget) return std::nullopt;
   return request_arena_.allocate(bytes);
 }
@@ -590,7 +620,7 @@ void WorkerChannel::fail_broken(ErlNifEnv* caller_env, const char* what) noexcep
 
 // --- closing ---
 
-ERL_NIF_TERM WorkerChannel::down_term(ErlNifEnv* env) noexcept {
+ERL_NIF_TERM WorkerChannel::down_term(ErlNifEnv* env) const noexcept {
   return enif_make_tuple2(env, state_.atoms.down, enif_make_copy(env, close_reason_));
 }
 
@@ -612,7 +642,7 @@ void WorkerChannel::wake_reader() noexcept {
   // In kSpin the leaving caller looks at closed_ and stopping_; in kAwake the reader does before it waits.
   auto& word = region_->header().reader_word.value;
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  if (!channel::wake_from(word, channel::kAsleep)) channel::wake_from(word, channel::kTimed);
+  if (!channel::wake_from(word, channel::kTimed)) channel::wake_from(word, channel::kAsleep);
 }
 
 void WorkerChannel::fail_calls_in_flight() noexcept {
@@ -628,6 +658,10 @@ void WorkerChannel::fail_calls_in_flight() noexcept {
     std::lock_guard lock(mutex_);
     // A worker takes a request out of the ring before it runs it: what still lies there can safely go to
     // another one.
+    // A worker that lives looks at `closing` after it has taken one (fence on both sides): then it does not
+    // run it.
+    region_->header().closing.value.store(1, std::memory_order_seq_cst);
+    std::atomic_thread_fence(std::memory_order_seq_cst);
     const std::uint64_t taken = region_->header().request_head.value.load(std::memory_order_acquire);
     for (std::uint32_t index = 0; index < slots_.size(); ++index) {
       Slot& slot = slots_[index];
@@ -656,6 +690,8 @@ void WorkerChannel::fail_calls_in_flight() noexcept {
     enif_free_env(call.env);
   }
   service_room(nullptr);
+  // Terms may keep the channel for long; the memory of requests that nobody will read need not stay.
+  region_->drop_request_arena();
 }
 
 // --- the reader thread ---
@@ -706,11 +742,12 @@ bool WorkerChannel::wait_for_role(int& timed_rounds) noexcept {
         continue;
       }
     }
-    const bool trims = has_idle_pages();
+    const std::optional<std::uint64_t> idle_since = idle_pages_since();
+    const bool trims = idle_since.has_value();
     const bool briefly = state != channel::kAsleep;
     channel::futex_wait(word, state, briefly ? kTimedWaitNs : trims ? kTrimAfterNs : -1);
     const std::uint32_t now = word.load(std::memory_order_acquire);
-    if (now == channel::kAsleep && state == channel::kAsleep && trims) idle_trim();
+    if (now == channel::kAsleep && state == channel::kAsleep && idle_since == idle_pages_since()) idle_trim();
     if (now != channel::kTimed || state != channel::kTimed) continue;
     std::uint32_t expected = channel::kTimed;
     if (replies_pending()) {
@@ -745,20 +782,23 @@ void WorkerChannel::reader_loop() noexcept {
     const std::uint32_t rest =
         !stop && in_flight() > 0 && timed_rounds < kTimedRounds ? channel::kTimed : channel::kAsleep;
     word.store(rest, std::memory_order_release);
-    if (stop) return;
     std::atomic_thread_fence(std::memory_order_seq_cst);
     wake_worker_for_room();
     if (replies_pending() || closed_.load(std::memory_order_relaxed)) {
       std::uint32_t expected = rest;
       word.compare_exchange_strong(expected, channel::kAwake, std::memory_order_acq_rel);
     }
+    if (stop) return;  // the next reader takes over what the word says
   }
 }
 
-bool WorkerChannel::has_idle_pages() noexcept {
+// Nothing when there are no idle pages; else a count that grows with each segment sent. Spinning callers
+// never wake the reader, so that it slept does not mean that nothing happened.
+std::optional<std::uint64_t> WorkerChannel::idle_pages_since() noexcept {
   std::lock_guard lock(mutex_);
   request_arena_.reap();
-  return request_arena_.has_idle_pages();
+  if (!request_arena_.has_idle_pages()) return std::nullopt;
+  return segments_sent_;
 }
 
 void WorkerChannel::idle_trim() noexcept {

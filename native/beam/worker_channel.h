@@ -95,7 +95,7 @@ struct Request {
 
 class WorkerChannel {
  public:
-  static constexpr std::size_t kMaxInline = 16 * 1024;
+  static constexpr std::size_t kMaxInline = std::size_t{16} * 1024;
   // Bytes of segments of requests in flight beyond which further large requests wait.
   static constexpr std::size_t kSegmentBudget = std::size_t{1} << 30;
 
@@ -171,6 +171,11 @@ class WorkerChannel {
     ErlNifEnv* env = nullptr;  // holds `ref` while kWaiting
     ERL_NIF_TERM ref = 0;
   };
+  // A cast's segment, until the worker's count of consumed bytes has passed the end of its frame.
+  struct CastSegment {
+    std::uint64_t end;
+    std::size_t bytes;
+  };
   struct RoomWaiter {
     ErlNifPid caller;
     ErlNifEnv* env;
@@ -189,7 +194,8 @@ class WorkerChannel {
   void add_room_waiter(const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept;
   bool push_request(const Request& request, std::uint64_t id, std::uint64_t now) noexcept;
   bool push_releases() noexcept;
-  ERL_NIF_TERM down_term(ErlNifEnv* env) noexcept;
+  void settle_casts() noexcept;
+  ERL_NIF_TERM down_term(ErlNifEnv* env) const noexcept;
 
   // --- callers hold the reader role ---
   Drained drain(ErlNifEnv* caller_env, std::uint64_t mine, ERL_NIF_TERM* reply, int limit) noexcept;
@@ -218,7 +224,7 @@ class WorkerChannel {
   static void* reader_main(void* self) noexcept;
   void reader_loop() noexcept;
   bool wait_for_role(int& timed_rounds) noexcept;
-  bool has_idle_pages() noexcept;
+  std::optional<std::uint64_t> idle_pages_since() noexcept;
   void idle_trim() noexcept;
   void fail_calls_in_flight() noexcept;
 
@@ -238,7 +244,9 @@ class WorkerChannel {
   std::uint32_t first_free_slot_ = kNoSlot;
   std::vector<RoomWaiter> room_waiters_;
   std::vector<std::uint64_t> pending_releases_;
-  std::size_t segment_bytes_ = 0;  // of requests in flight
+  std::size_t segment_bytes_ = 0;  // of calls in flight and of casts not yet taken
+  std::deque<CastSegment> cast_segments_;
+  std::uint64_t segments_sent_ = 0;
   OwnedEnv close_env_;
   ERL_NIF_TERM close_reason_ = 0;
 

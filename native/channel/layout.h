@@ -18,11 +18,11 @@ namespace typhon::channel {
 
 inline constexpr std::uint64_t kMagic = 0x316e6f6870795401;  // "\x01Typhon1", little endian
 inline constexpr std::uint32_t kVersion = 1;
-inline constexpr std::size_t kHeaderSize = 64 * 1024;
+inline constexpr std::size_t kHeaderSize = std::size_t{64} * 1024;
 inline constexpr std::size_t kPageSize = 4096;
 inline constexpr std::size_t kSegmentSlots = 4096;
-inline constexpr std::size_t kMinRing = 64 * 1024;
-inline constexpr std::size_t kMaxRing = 64 * 1024 * 1024;
+inline constexpr std::size_t kMinRing = std::size_t{64} * 1024;
+inline constexpr std::size_t kMaxRing = std::size_t{64} * 1024 * 1024;
 inline constexpr std::size_t kCacheLine = 64;
 
 // The state of a sleeper's word. The worker uses kAwake and kAsleep; the reply ring's word knows all four.

@@ -168,6 +168,8 @@ Status Region::map(std::size_t ring_size, std::size_t arena_size) noexcept {
   return Unit{};
 }
 
+void Region::drop_request_arena() noexcept { ::madvise(request_arena_, arena_size_, MADV_REMOVE); }
+
 void Region::unmap() noexcept {
   const int saved = errno;  // create() looks at errno after a failed map()
   unmap_if(header_, kHeaderSize);

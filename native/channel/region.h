@@ -19,7 +19,7 @@
 namespace typhon::channel {
 
 struct RegionOptions {
-  std::size_t ring_size = 256 * 1024;
+  std::size_t ring_size = std::size_t{256} * 1024;
   std::size_t arena_size = std::size_t{64} << 30;
   std::uint32_t worker_spin_us = 20;
   std::uint32_t flags = 0;
@@ -39,6 +39,8 @@ class Region {
 
   [[nodiscard]] Header& header() const noexcept { return *header_; }
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
+  // Returns the pages of the request arena to the system: what is read there afterwards is zeros.
+  void drop_request_arena() noexcept;
   void close_fd() noexcept { fd_.reset(); }
 
   // Sizes as checked when mapped: never read again from the shared header.

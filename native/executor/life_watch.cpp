@@ -22,7 +22,7 @@ Status LifeWatch::start() noexcept {
 
   pthread_attr_t attributes;
   ::pthread_attr_init(&attributes);
-  ::pthread_attr_setstacksize(&attributes, 128 * 1024);
+  ::pthread_attr_setstacksize(&attributes, std::size_t{128} * 1024);
   ::pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
   // Signals are Python's: none may land on this thread.
   sigset_t all;

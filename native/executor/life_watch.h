@@ -32,6 +32,7 @@ class LifeWatch {
 
   LifeWatch(UniqueFd control, int beam_pid, channel::Header& header) noexcept
       : control_(std::move(control)), beam_pid_(beam_pid), header_(header), main_thread_(::pthread_self()) {}
+  ~LifeWatch() = default;
   LifeWatch(const LifeWatch&) = delete;
   LifeWatch& operator=(const LifeWatch&) = delete;
 

@@ -57,7 +57,7 @@ PyModuleDef definition_312 = {PyModuleDef_HEAD_INIT,
 }  // namespace
 }  // namespace typhon::executor
 
-PyMODINIT_FUNC PyInit__native() {
+PyMODINIT_FUNC PyInit__native() {  // NOLINT(readability-identifier-naming)
   using namespace typhon;
   return PyModuleDef_Init(Py_Version >= python::kPython312 ? &executor::definition_312
                                                            : &executor::definition_311);

@@ -17,7 +17,7 @@ namespace typhon::executor {
 
 class ReplySink final : public etf::Sink {
  public:
-  static constexpr std::size_t kMaxInline = 16 * 1024;
+  static constexpr std::size_t kMaxInline = std::size_t{16} * 1024;
   // What has to be reserved in the ring for any reply.
   static constexpr std::size_t kReserve = sizeof(channel::FrameHeader) + kMaxInline;
 
@@ -26,7 +26,9 @@ class ReplySink final : public etf::Sink {
     data = frame_ + sizeof(channel::FrameHeader);
     capacity = kMaxInline;
   }
-  ~ReplySink() {
+  ReplySink(const ReplySink&) = delete;
+  ReplySink& operator=(const ReplySink&) = delete;
+  ~ReplySink() override {
     if (segment_) arena_.discard(*segment_);
   }
 
@@ -66,7 +68,7 @@ class ReplySink final : public etf::Sink {
   }
 
  private:
-  static constexpr std::size_t kFirstSegment = 64 * 1024;
+  static constexpr std::size_t kFirstSegment = std::size_t{64} * 1024;
 
   std::uint8_t* frame_;
   channel::ArenaOwner& arena_;

@@ -71,7 +71,7 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
     UniqueFd control_fd(control);
     keep_large_blocks();
     // C code's printf must arrive line by line, too: a pipe would be buffered by the block.
-    std::setvbuf(stdout, nullptr, _IOLBF, 0);
+    static_cast<void>(std::setvbuf(stdout, nullptr, _IOLBF, 0));
     auto region = attach(beam_pid, fd);
     if (!region.ok()) {
       PyErr_SetString(PyExc_OSError, region.error().message.c_str());

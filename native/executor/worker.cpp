@@ -142,7 +142,8 @@ void Worker::pop_request() noexcept {
                              header_.request_head.value.load(std::memory_order_relaxed);
   if (used > region_.ring_size() / 2 || wanted.exchange(0, std::memory_order_acq_rel) == 0) return;
   auto& reader = header_.reader_word.value;
-  if (!channel::wake_from(reader, channel::kAsleep)) channel::wake_from(reader, channel::kTimed);
+  // In this order: the reader goes from timed to asleep by itself, never straight back.
+  if (!channel::wake_from(reader, channel::kTimed)) channel::wake_from(reader, channel::kAsleep);
 }
 
 // --- serving ---
@@ -188,6 +189,12 @@ void Worker::serve(const FrameHeader& header, std::span<const std::uint8_t> body
   header_.running.value.store(header.id, std::memory_order_release);
   PyRef request = decode(header, body);
   pop_request();
+  // A closing BEAM may have told the caller that this request was never taken: look after taking it.
+  if (header_.closing.value.load(std::memory_order_acquire) != 0) {
+    header_.running.value.store(0, std::memory_order_release);
+    PyErr_Clear();
+    return;
+  }
   const std::uint64_t decoded = timed ? monotonic_ns() : 0;
   PyRef result;
   if (request) result = invoke(request.get());

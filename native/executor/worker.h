@@ -37,6 +37,7 @@ class Worker {
 
   Worker(python::ModuleState& codec, std::unique_ptr<channel::Region> region, UniqueFd control,
          int beam_pid) noexcept;
+  ~Worker() = default;
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
@@ -63,7 +64,7 @@ class Worker {
 
   bool send(channel::Kind kind, const channel::FrameHeader& request, PyObject* value) noexcept;
   void send_error(const channel::FrameHeader& header, PyObject* request) noexcept;
-  void send_atom_error(const channel::FrameHeader& request, const char* atom) noexcept;
+  void send_atom_error(const channel::FrameHeader& request, const char* name) noexcept;
   void report_cast() noexcept;
   python::PyRef describe(PyObject* exception, PyObject* request) noexcept;
   std::uint8_t* reserve_reply() noexcept;
