@@ -9,7 +9,8 @@
 
 namespace typhon::python {
 
-// Every living atom by name; the views point into the atoms. Counted by its table and by each atom, all under one GIL.
+// Every living atom by name; the views point into the atoms. Counted by its table and by each atom, all under
+// one GIL.
 class AtomInterner {
  public:
   [[nodiscard]] PyObject* find(std::string_view name) const noexcept {
@@ -37,11 +38,12 @@ class AtomInterner {
   struct Hash {
     std::size_t seed;
     std::size_t operator()(std::string_view name) const noexcept {
-      return std::hash<std::string_view>{}(name) * 0x9E3779B97F4A7C15ULL ^ seed;
+      return std::hash<std::string_view>{}(name)*0x9E3779B97F4A7C15ULL ^ seed;
     }
   };
   std::size_t users_ = 1;  // the table
-  std::unordered_map<std::string_view, AtomObject*, Hash> atoms_{16, Hash{reinterpret_cast<std::size_t>(this)}};
+  std::unordered_map<std::string_view, AtomObject*, Hash> atoms_{16,
+                                                                 Hash{reinterpret_cast<std::size_t>(this)}};
 };
 
 namespace {
@@ -72,7 +74,8 @@ PyRef make_atom(PyTypeObject* type, PyBorrowed name, std::string_view utf8) noex
 PyObject* atom_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) noexcept {
   static const char* const names[] = {"name", nullptr};
   PyObject* name = nullptr;
-  if (PyArg_ParseTupleAndKeywords(args, kwargs, "U:Atom", const_cast<char**>(names), &name) == 0) return nullptr;
+  if (PyArg_ParseTupleAndKeywords(args, kwargs, "U:Atom", const_cast<char**>(names), &name) == 0)
+    return nullptr;
   Py_ssize_t size = 0;
   const char* const utf8 = PyUnicode_AsUTF8AndSize(name, &size);
   if (utf8 == nullptr) return nullptr;  // a lone surrogate: UnicodeEncodeError, which is a ValueError
@@ -94,13 +97,16 @@ int atom_traverse(PyObject* self, visitproc visit, void* arg) noexcept {
   return 0;
 }
 
-PyObject* atom_repr(PyObject* self) noexcept { return PyUnicode_FromFormat("Atom(%R)", AtomObject::of(self)->name); }
+PyObject* atom_repr(PyObject* self) noexcept {
+  return PyUnicode_FromFormat("Atom(%R)", AtomObject::of(self)->name);
+}
 
 PyObject* atom_str(PyObject* self) noexcept { return take(AtomObject::of(self)->name); }
 
 Py_hash_t atom_hash(PyObject* self) noexcept {
   const Py_hash_t of_name = PyObject_Hash(AtomObject::of(self)->name);
-  const Py_hash_t hash = of_name ^ 0x41746F6D;  // apart from the str of the same name, which may be a key beside it
+  const Py_hash_t hash =
+      of_name ^ 0x41746F6D;  // apart from the str of the same name, which may be a key beside it
   return hash == -1 ? -2 : hash;
 }
 
@@ -124,8 +130,10 @@ PyMethodDef atom_methods[] = {
 
 constexpr const char* kAtomDoc =
     "Atom(name)\n--\n\n"
-    "An atom of the BEAM. Atoms of one name are one object, so `is` and `==` agree; an atom never equals a str.\n\n"
-    "None, True and False stand for the atoms nil, true and false: decoding never gives an Atom of those names.\n"
+    "An atom of the BEAM. Atoms of one name are one object, so `is` and `==` agree; an atom never equals a "
+    "str.\n\n"
+    "None, True and False stand for the atoms nil, true and false: decoding never gives an Atom of those "
+    "names.\n"
     "Raises ValueError when the name has more than 255 characters.";
 
 PyType_Slot atom_slots[] = {
@@ -142,10 +150,7 @@ PyType_Slot atom_slots[] = {
 };
 
 PyType_Spec atom_spec = {
-    "typhon.Atom",
-    static_cast<int>(offsetof(AtomObject, wire)),
-    1,
-    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    "typhon.Atom", static_cast<int>(offsetof(AtomObject, wire)), 1, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     atom_slots,
 };
 
@@ -164,7 +169,8 @@ int AtomTable::init(PyTypeObject* type) noexcept {
   return -1;
 }
 
-PyObject* AtomTable::find_living(Slot& slot, ContentWords words, const std::uint8_t* name, std::size_t size) noexcept {
+PyObject* AtomTable::find_living(Slot& slot, ContentWords words, const std::uint8_t* name,
+                                 std::size_t size) noexcept {
   PyObject* const atom = interner_->find({reinterpret_cast<const char*>(name), size});
   if (atom == nullptr) return nullptr;
   slot.words = words;

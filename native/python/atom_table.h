@@ -1,12 +1,14 @@
-// Atom objects, interned: in one interpreter there is at most one `Atom` of each name, so `is` compares atoms.
+// Atom objects, interned: in one interpreter there is at most one `Atom` of each name, so `is` compares
+// atoms.
 //
-// Two tables. The interner knows every living atom by name and owns none: an atom takes itself out when it dies, so
-// that names which come once do not pile up. In front of it a small direct-mapped cache holds the atoms met lately.
-// An atom may outlive the module's state (at interpreter shutdown), therefore the interner is counted.
+// Two tables. The interner knows every living atom by name and owns none: an atom takes itself out when it
+// dies, so that names which come once do not pile up. In front of it a small direct-mapped cache holds the
+// atoms met lately. An atom may outlive the module's state (at interpreter shutdown), therefore the interner
+// is counted.
 #pragma once
 
-#include "python/cpython.h"
 #include "python/content_hash.h"
+#include "python/cpython.h"
 #include "python/ref.h"
 
 #include <array>
@@ -19,19 +21,21 @@ namespace typhon::python {
 
 class AtomInterner;
 
-// An Atom as it lies in memory. `wire` is its ETF form, SMALL_ATOM_UTF8_EXT or ATOM_UTF8_EXT, ready to be copied.
+// An Atom as it lies in memory. `wire` is its ETF form, SMALL_ATOM_UTF8_EXT or ATOM_UTF8_EXT, ready to be
+// copied.
 struct AtomObject {
-  PyObject_VAR_HEAD
-  AtomInterner* interner;  // counted
-  PyObject* name;          // str
-  std::uint16_t name_size;  // in UTF-8 bytes; the last bytes of wire
+  PyObject_VAR_HEAD AtomInterner* interner;  // counted
+  PyObject* name;                            // str
+  std::uint16_t name_size;                   // in UTF-8 bytes; the last bytes of wire
   std::uint16_t wire_size;
   std::uint8_t wire[4];  // wire_size bytes
 
   [[nodiscard]] std::string_view text() const noexcept {
     return {reinterpret_cast<const char*>(wire) + wire_size - name_size, name_size};
   }
-  [[nodiscard]] static AtomObject* of(PyObject* object) noexcept { return reinterpret_cast<AtomObject*>(object); }
+  [[nodiscard]] static AtomObject* of(PyObject* object) noexcept {
+    return reinterpret_cast<AtomObject*>(object);
+  }
 };
 
 inline constexpr std::size_t kMaxAtomCharacters = 255;  // the BEAM's own limit
@@ -51,14 +55,16 @@ class AtomTable {
     const ContentWords words = content_words(name, size);
     Slot& slot = slots_[content_hash(words, size) % kSlots];
     if (slot.words == words && slot.size == size && slot.atom) [[likely]] {
-      if (size <= 16 || std::memcmp(AtomObject::of(slot.atom.get())->text().data(), name, size) == 0) [[likely]] {
+      if (size <= 16 || std::memcmp(AtomObject::of(slot.atom.get())->text().data(), name, size) == 0)
+          [[likely]] {
         return take(slot.atom.get());
       }
     }
     return find_living(slot, words, name, size);
   }
 
-  // A new reference to the atom with this UTF-8 name; null with ValueError (too long, not UTF-8) or MemoryError set.
+  // A new reference to the atom with this UTF-8 name; null with ValueError (too long, not UTF-8) or
+  // MemoryError set.
   [[nodiscard]] PyObject* get(const std::uint8_t* name, std::size_t size) noexcept {
     PyObject* const found = find(name, size);
     return found != nullptr ? found : make(name, size);

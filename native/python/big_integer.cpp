@@ -10,14 +10,14 @@
 
 // Null where this Python has no such function. Names of our own, as headers of some versions declare them.
 extern "C" {
-[[gnu::weak]] PyObject* typhon_from_unsigned_bytes(const void* bytes, size_t size, int flags) __asm__(
-    "PyLong_FromUnsignedNativeBytes");
-[[gnu::weak]] Py_ssize_t typhon_as_native_bytes(PyObject* integer, void* bytes, Py_ssize_t size, int flags) __asm__(
-    "PyLong_AsNativeBytes");
+[[gnu::weak]] PyObject* typhon_from_unsigned_bytes(const void* bytes, size_t size,
+                                                   int flags) __asm__("PyLong_FromUnsignedNativeBytes");
+[[gnu::weak]] Py_ssize_t typhon_as_native_bytes(PyObject* integer, void* bytes, Py_ssize_t size,
+                                                int flags) __asm__("PyLong_AsNativeBytes");
 [[gnu::weak]] PyObject* typhon_from_byte_array(const unsigned char* bytes, size_t size, int little_endian,
                                                int is_signed) __asm__("_PyLong_FromByteArray");
-[[gnu::weak]] int typhon_as_byte_array(PyObject* integer, unsigned char* bytes, size_t size, int little_endian,
-                                       int is_signed) __asm__("_PyLong_AsByteArray");
+[[gnu::weak]] int typhon_as_byte_array(PyObject* integer, unsigned char* bytes, size_t size,
+                                       int little_endian, int is_signed) __asm__("_PyLong_AsByteArray");
 [[gnu::weak]] size_t typhon_num_bits(PyObject* integer) __asm__("_PyLong_NumBits");
 }
 
@@ -47,8 +47,9 @@ PyRef call_int(ModuleState& state, Lazy which, PyBorrowed first, PyBorrowed seco
   const PyBorrowed method = state.imports.get(which);
   const PyRef order = PyRef::steal(method ? PyUnicode_FromString("little") : nullptr);
   if (!order) return {};
-  return PyRef::steal(second ? PyObject_CallFunctionObjArgs(method.get(), first.get(), second.get(), order.get(), nullptr)
-                             : PyObject_CallFunctionObjArgs(method.get(), first.get(), order.get(), nullptr));
+  return PyRef::steal(
+      second ? PyObject_CallFunctionObjArgs(method.get(), first.get(), second.get(), order.get(), nullptr)
+             : PyObject_CallFunctionObjArgs(method.get(), first.get(), order.get(), nullptr));
 }
 
 // How many bytes hold `integer` with its sign. 0 with an exception set when that fails.
@@ -71,7 +72,8 @@ bool read_bytes(PyObject* integer, std::span<std::uint8_t> to) noexcept {
 
 bool write_by_method(ModuleState& state, PyBorrowed integer, etf::Writer& writer) noexcept {
   const PyRef magnitude = PyRef::steal(PyNumber_Absolute(integer.get()));
-  const PyRef bits = PyRef::steal(magnitude ? PyObject_CallMethod(magnitude.get(), "bit_length", nullptr) : nullptr);
+  const PyRef bits =
+      PyRef::steal(magnitude ? PyObject_CallMethod(magnitude.get(), "bit_length", nullptr) : nullptr);
   if (!bits) return false;
   const Py_ssize_t bit_length = PyLong_AsSsize_t(bits.get());
   if (bit_length < 0) return false;
@@ -81,8 +83,9 @@ bool write_by_method(ModuleState& state, PyBorrowed integer, etf::Writer& writer
   if (!bytes || !zero) return false;
   const int negative = PyObject_RichCompareBool(integer.get(), zero.get(), Py_LT);
   if (negative < 0) return false;
-  return writer.big(negative == 1, etf::Bytes(reinterpret_cast<const std::uint8_t*>(PyBytes_AsString(bytes.get())),
-                                              static_cast<std::size_t>(PyBytes_Size(bytes.get()))));
+  return writer.big(negative == 1,
+                    etf::Bytes(reinterpret_cast<const std::uint8_t*>(PyBytes_AsString(bytes.get())),
+                               static_cast<std::size_t>(PyBytes_Size(bytes.get()))));
 }
 
 }  // namespace
@@ -94,8 +97,8 @@ PyObject* make_big_integer(ModuleState& state, bool negative, etf::Bytes magnitu
   } else if (Py_Version < kPython313 && typhon_from_byte_array != nullptr) {
     value = PyRef::steal(typhon_from_byte_array(magnitude.data(), magnitude.size(), 1, 0));
   } else {
-    const PyRef bytes = PyRef::steal(PyBytes_FromStringAndSize(reinterpret_cast<const char*>(magnitude.data()),
-                                                               static_cast<Py_ssize_t>(magnitude.size())));
+    const PyRef bytes = PyRef::steal(PyBytes_FromStringAndSize(
+        reinterpret_cast<const char*>(magnitude.data()), static_cast<Py_ssize_t>(magnitude.size())));
     value = bytes ? call_int(state, Lazy::kIntFromBytes, bytes, nullptr) : PyRef();
   }
   if (negative && value) value = PyRef::steal(PyNumber_Negative(value.get()));
@@ -103,13 +106,15 @@ PyObject* make_big_integer(ModuleState& state, bool negative, etf::Bytes magnitu
 }
 
 bool write_big_integer(ModuleState& state, PyObject* integer, etf::Writer& writer) noexcept {
-  const bool direct = Py_Version >= kPython313 ? typhon_as_native_bytes != nullptr
-                                               : typhon_as_byte_array != nullptr && typhon_num_bits != nullptr;
+  const bool direct = Py_Version >= kPython313
+                          ? typhon_as_native_bytes != nullptr
+                          : typhon_as_byte_array != nullptr && typhon_num_bits != nullptr;
   if (!direct) return write_by_method(state, integer, writer);
   const std::size_t size = signed_size(integer);
   if (size == 0) return false;
   std::uint8_t small[kInline];
-  std::unique_ptr<std::uint8_t, Free> large(size > kInline ? static_cast<std::uint8_t*>(PyMem_Malloc(size)) : nullptr);
+  std::unique_ptr<std::uint8_t, Free> large(size > kInline ? static_cast<std::uint8_t*>(PyMem_Malloc(size))
+                                                           : nullptr);
   if (size > kInline && !large) {
     PyErr_NoMemory();
     return false;

@@ -10,8 +10,8 @@
 
 namespace typhon::python {
 
-// The budget of one stack: the driver opens a map only when the input can hold all its pairs, so this grows with the
-// input and not with what the input claims.
+// The budget of one stack: the driver opens a map only when the input can hold all its pairs, so this grows
+// with the input and not with what the input claims.
 bool Builder::reserve(std::size_t more) noexcept {
   const std::size_t wanted = std::max(capacity_ * 2, top_ + more);
   void* const moved = PyMem_Realloc(stack_ == inline_stack_ ? nullptr : stack_, wanted * sizeof(PyObject*));
@@ -61,7 +61,8 @@ bool Builder::not_text(etf::Bytes bytes, Value& out) noexcept {
     return false;
   }
   mode_ = Mode::kNoText;
-  out = PyBytes_FromStringAndSize(reinterpret_cast<const char*>(bytes.data()), static_cast<Py_ssize_t>(bytes.size()));
+  out = PyBytes_FromStringAndSize(reinterpret_cast<const char*>(bytes.data()),
+                                  static_cast<Py_ssize_t>(bytes.size()));
   return out != nullptr;
 }
 
@@ -81,8 +82,10 @@ void Builder::refuse_not_text(etf::Bytes bytes) noexcept {
     if (start) at = PyLong_AsSsize_t(start.get());
     PyErr_Clear();
   }
-  context_.refuse("a binary of %zu bytes that is not UTF-8 text (byte %zd is 0x%02x): wrap it in Typhon.bytes/1 to send bytes",
-                  bytes.size(), at, static_cast<unsigned>(bytes[static_cast<std::size_t>(at)]));
+  context_.refuse(
+      "a binary of %zu bytes that is not UTF-8 text (byte %zd is 0x%02x): wrap it in Typhon.bytes/1 to send "
+      "bytes",
+      bytes.size(), at, static_cast<unsigned>(bytes[static_cast<std::size_t>(at)]));
 }
 
 // --- maps ---
@@ -92,11 +95,15 @@ Builder::Mode Builder::mode_for(Container& c, PyBorrowed key) noexcept {
   if (key.get() == state_.known(Known::kStruct)) return Mode::kStructName;
   const bool data = key.get() == state_.known(Known::kData);
   switch (c.kind) {
-    case Struct::kBytes: return data ? Mode::kBytes : Mode::kValue;
+    case Struct::kBytes:
+      return data ? Mode::kBytes : Mode::kValue;
     case Struct::kBuffer:
-    case Struct::kArray: return data ? Mode::kView : Mode::kValue;
-    case Struct::kMapSet: return key.get() == state_.known(Known::kMap) ? Mode::kSetMap : Mode::kValue;
-    default: return Mode::kValue;
+    case Struct::kArray:
+      return data ? Mode::kView : Mode::kValue;
+    case Struct::kMapSet:
+      return key.get() == state_.known(Known::kMap) ? Mode::kSetMap : Mode::kValue;
+    default:
+      return Mode::kValue;
   }
 }
 
@@ -145,7 +152,8 @@ bool Builder::close_set(Container& c, Value& out) noexcept {
   PyObject* const* const keys = stack_ + c.base;
   const std::size_t count = top_ - c.base;
   for (std::size_t i = 0; i < count; ++i) {
-    if (PySet_Add(set.get(), keys[i]) != 0) [[unlikely]] return refuse_key(keys[i], "an element of a MapSet");
+    if (PySet_Add(set.get(), keys[i]) != 0) [[unlikely]]
+      return refuse_key(keys[i], "an element of a MapSet");
   }
   if (static_cast<std::size_t>(PySet_Size(set.get())) != count) [[unlikely]] {
     return refuse_equal_keys({keys, count}, 1, "a MapSet with the elements");
@@ -196,7 +204,8 @@ bool Builder::refuse_key(PyBorrowed key, const char* of) noexcept {
   return false;
 }
 
-bool Builder::refuse_equal_keys(std::span<PyObject* const> keys, std::size_t stride, const char* of) noexcept {
+bool Builder::refuse_equal_keys(std::span<PyObject* const> keys, std::size_t stride,
+                                const char* of) noexcept {
   const PyRef first = PyRef::steal(PyDict_New());  // each key to itself, as it came first
   if (!first) return false;
   for (std::size_t i = 0; i < keys.size(); i += stride) {
@@ -220,14 +229,22 @@ namespace {
 
 const char* code_name(Code code) noexcept {
   switch (code) {
-    case Code::kTruncated: return "truncated";
-    case Code::kInvalid: return "invalid";
-    case Code::kUnsupported: return "unsupported";
-    case Code::kTooDeep: return "too_deep";
-    case Code::kTooLarge: return "too_large";
-    case Code::kTooManyAtoms: return "too_many_atoms";
-    case Code::kTrailing: return "trailing";
-    default: return "value";
+    case Code::kTruncated:
+      return "truncated";
+    case Code::kInvalid:
+      return "invalid";
+    case Code::kUnsupported:
+      return "unsupported";
+    case Code::kTooDeep:
+      return "too_deep";
+    case Code::kTooLarge:
+      return "too_large";
+    case Code::kTooManyAtoms:
+      return "too_many_atoms";
+    case Code::kTrailing:
+      return "trailing";
+    default:
+      return "value";
   }
 }
 
@@ -264,7 +281,8 @@ void Builder::raise(const etf::Outcome& outcome, std::span<const etf::Frame<Buil
       path.key(stack_[frame.container.base + std::size_t{2} * frame.index]);
     }
   }
-  if (closing != nullptr && closing->container.has_no_text && outcome.code == Code::kHost && context_.reason().empty()) {
+  if (closing != nullptr && closing->container.has_no_text && outcome.code == Code::kHost &&
+      context_.reason().empty()) {
     const NoText& place = no_text_.back();
     path.key(stack_[place.key]);
     offset += static_cast<std::uint64_t>(place.bytes.data() - 5 - closing->start);

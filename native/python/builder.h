@@ -1,16 +1,18 @@
 // Builder: makes Python objects of what etf::decode reads.
 //
-// Lists and tuples are made at their full size and filled in place. The keys and values of maps are collected on a
-// stack of the builder's own until the map is complete: only then is it known whether it is a dict or a struct (the
-// key __struct__ may come last), and keys that are different terms but one key in Python are still all at hand.
+// Lists and tuples are made at their full size and filled in place. The keys and values of maps are collected
+// on a stack of the builder's own until the map is complete: only then is it known whether it is a dict or a
+// struct (the key __struct__ may come last), and keys that are different terms but one key in Python are
+// still all at hand.
 //
-// What the next term is for decides how it is made: binaries as keys are looked up in a cache, the field `data` of
-// some structs becomes bytes and not text. That is the builder's mode: set before each part of a map, kept by
-// containers while something inside them is read. (Everything is noexcept and inline: this is the inner loop.)
+// What the next term is for decides how it is made: binaries as keys are looked up in a cache, the field
+// `data` of some structs becomes bytes and not text. That is the builder's mode: set before each part of a
+// map, kept by containers while something inside them is read. (Everything is noexcept and inline: this is
+// the inner loop.)
 #pragma once
 
-#include "python/cpython.h"
 #include "python/big_integer.h"
+#include "python/cpython.h"
 #include "python/decode_context.h"
 #include "python/identifier.h"
 #include "python/structs_in.h"
@@ -39,7 +41,7 @@ class Builder {
     kView,        // a binary here is a memoryview
     kSetMap,      // a map here is the inside of a MapSet: make a set of its keys
     kSetValue,    // the value of such a key: of no interest
-    kNoText,      // the value of a map, just read: bytes because it was not UTF-8, which only a struct may excuse
+    kNoText,  // the value of a map, just read: bytes because it was not UTF-8, which only a struct may excuse
   };
   enum class Shape : std::uint8_t { kList, kTuple, kMap, kSet };
 
@@ -63,7 +65,9 @@ class Builder {
 
   // --- leaves ---
 
-  bool integer(std::int64_t value, Value& out) noexcept { return (out = state_.small_ints.get(value)) != nullptr; }
+  bool integer(std::int64_t value, Value& out) noexcept {
+    return (out = state_.small_ints.get(value)) != nullptr;
+  }
   bool big(bool negative, etf::Bytes magnitude, Value& out) noexcept {
     return (out = make_big_integer(state_, negative, magnitude)) != nullptr;
   }
@@ -74,15 +78,16 @@ class Builder {
       if (text == "true") return give(Py_True, out);
       if (text == "false") return give(Py_False, out);
     }
-    return (out = state_.atoms.find(reinterpret_cast<const std::uint8_t*>(text.data()), text.size())) != nullptr;
+    return (out = state_.atoms.find(reinterpret_cast<const std::uint8_t*>(text.data()), text.size())) !=
+           nullptr;
   }
   bool atom(std::string_view text, Value& out) noexcept { return (out = state_.atoms.get(text)) != nullptr; }
   bool binary(etf::Bytes bytes, Value& out) noexcept {
     if (mode_ == Mode::kKey) {
       out = state_.keys.get(bytes.data(), bytes.size());
     } else if (mode_ <= Mode::kStructName) [[likely]] {
-      out = PyUnicode_DecodeUTF8(reinterpret_cast<const char*>(bytes.data()), static_cast<Py_ssize_t>(bytes.size()),
-                                 nullptr);
+      out = PyUnicode_DecodeUTF8(reinterpret_cast<const char*>(bytes.data()),
+                                 static_cast<Py_ssize_t>(bytes.size()), nullptr);
     } else {
       return special_binary(bytes, out);
     }
@@ -96,15 +101,21 @@ class Builder {
     return (out = PyList_New(0)) != nullptr;
   }
   bool string(etf::Bytes bytes, Value& out) noexcept;
-  bool pid(const etf::PidView& view, Value& out) noexcept { return (out = make_pid(state_, view)) != nullptr; }
-  bool port(const etf::PortView& view, Value& out) noexcept { return (out = make_port(state_, view)) != nullptr; }
+  bool pid(const etf::PidView& view, Value& out) noexcept {
+    return (out = make_pid(state_, view)) != nullptr;
+  }
+  bool port(const etf::PortView& view, Value& out) noexcept {
+    return (out = make_port(state_, view)) != nullptr;
+  }
   bool reference(const etf::ReferenceView& view, Value& out) noexcept {
     return (out = make_reference(state_, view)) != nullptr;
   }
   bool exported_fun(const etf::ExportView& view, Value& out) noexcept {
     return (out = make_export(state_, view)) != nullptr;
   }
-  bool fun(const etf::FunView& view, Value& out) noexcept { return (out = make_fun(state_, view)) != nullptr; }
+  bool fun(const etf::FunView& view, Value& out) noexcept {
+    return (out = make_fun(state_, view)) != nullptr;
+  }
   bool local(const etf::LocalView&, Value&) noexcept {
     context_.refuse("a term in the private format of another program (LOCAL_EXT)");
     return false;
@@ -140,7 +151,8 @@ class Builder {
   bool map_key(Container& c, std::uint32_t, Value&& key) noexcept {
     stack_[top_++] = key;
     mode_ = Mode::kValue;
-    if (key == state_.known(Known::kStruct) || c.kind != Struct::kNone || c.shape == Shape::kSet) [[unlikely]] {
+    if (key == state_.known(Known::kStruct) || c.kind != Struct::kNone || c.shape == Shape::kSet)
+        [[unlikely]] {
       mode_ = mode_for(c, key);
     }
     return true;
@@ -159,7 +171,8 @@ class Builder {
       out = c.object;
       return true;
     }
-    if (c.shape == Shape::kMap && c.kind == Struct::kNone && !c.has_no_text) [[likely]] return close_dict(c, out);
+    if (c.shape == Shape::kMap && c.kind == Struct::kNone && !c.has_no_text) [[likely]]
+      return close_dict(c, out);
     return close_special(c, out);
   }
   bool close_improper(Container& c, Value&& tail, Value& out) noexcept;

@@ -10,7 +10,8 @@ bool BytesSink::grow(std::size_t at_least) noexcept {
     return false;
   }
   // Beyond the first steps by halves: what is too much is never touched, and cut off at the end.
-  const std::size_t wanted = std::max(at_least, capacity < (1u << 20) ? capacity * 4 : capacity + capacity / 2);
+  const std::size_t wanted =
+      std::max(at_least, capacity < (1u << 20) ? capacity * 4 : capacity + capacity / 2);
   return resize(std::min(wanted, limit));
 }
 

@@ -1,7 +1,7 @@
 // BytesSink: a Sink that ends as a Python bytes object, without a second copy of large results.
 //
-// Small results are gathered in the sink itself. A larger one is written into a bytes object that nobody else has seen
-// yet; while that is so, growing and cutting it is a matter of its memory. Needs the GIL.
+// Small results are gathered in the sink itself. A larger one is written into a bytes object that nobody else
+// has seen yet; while that is so, growing and cutting it is a matter of its memory. Needs the GIL.
 #pragma once
 
 #include "python/cpython.h"

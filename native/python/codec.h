@@ -1,7 +1,8 @@
-// The codec: terms in External Term Format to Python objects and back, in the native dialect of docs/internals.md.
+// The codec: terms in External Term Format to Python objects and back, in the native dialect of
+// docs/internals.md.
 //
-// Both functions need the GIL of the interpreter that `ModuleState` belongs to, keep it, and may run Python code
-// (imports, attributes of user classes). They leave nothing behind on failure.
+// Both functions need the GIL of the interpreter that `ModuleState` belongs to, keep it, and may run Python
+// code (imports, attributes of user classes). They leave nothing behind on failure.
 #pragma once
 
 #include "python/cpython.h"
@@ -25,8 +26,8 @@ struct DecodeOptions {
   std::uint64_t max_atoms = 1ull << 20;       // atoms that this interpreter has not got yet
   std::uint64_t max_inflated = 256ull << 20;  // bytes that a compressed term may expand to
 
-  // An object with the buffer protocol whose memory the input lies in, and which keeps that memory as it is: then
-  // Typhon.Buffer and Typhon.Array are views of it. Null: they get a copy of their bytes.
+  // An object with the buffer protocol whose memory the input lies in, and which keeps that memory as it is:
+  // then Typhon.Buffer and Typhon.Array are views of it. Null: they get a copy of their bytes.
   PyObject* buffer_owner = nullptr;
 
   // Where Typhon.Object handles are looked up. Null: such a handle is an error.
@@ -38,23 +39,26 @@ struct DecodeOptions {
   std::span<const std::string_view> parts = {};
 };
 
-// The term that `input` is, version byte and all. New reference, or nullptr with an exception set: typhon.DecodeError
-// (which has .path, .reason, .code and .offset), or what must not be wrapped, such as MemoryError or an interrupt.
-[[nodiscard]] PyObject* decode(ModuleState&, std::span<const std::uint8_t> input, const DecodeOptions&) noexcept;
+// The term that `input` is, version byte and all. New reference, or nullptr with an exception set:
+// typhon.DecodeError (which has .path, .reason, .code and .offset), or what must not be wrapped, such as
+// MemoryError or an interrupt.
+[[nodiscard]] PyObject* decode(ModuleState&, std::span<const std::uint8_t> input,
+                               const DecodeOptions&) noexcept;
 
 struct EncodeOptions {
   std::uint32_t max_depth = kMaxDepth;
   bool mapset_version = false;  // write `version: 2` into a MapSet, for Elixir versions that expect it
 
-  // Takes the objects that have no other form, which then go out as Typhon.Object. Null: such an object is an error.
+  // Takes the objects that have no other form, which then go out as Typhon.Object. Null: such an object is an
+  // error.
   ObjectTable* objects = nullptr;
 
   std::string_view root = "value";
   std::span<const std::string_view> parts = {};
 };
 
-// Appends `object` to the sink. True, or false with an exception set (typhon.EncodeError has .path, .reason and
-// .type_name; others as above): the sink then holds what it held before.
+// Appends `object` to the sink. True, or false with an exception set (typhon.EncodeError has .path, .reason
+// and .type_name; others as above): the sink then holds what it held before.
 [[nodiscard]] bool encode(ModuleState&, PyObject* object, etf::Sink&, const EncodeOptions&) noexcept;
 // The same without the version byte, for a value inside a term whose outer part the caller writes.
 [[nodiscard]] bool encode_term(ModuleState&, PyObject* object, etf::Sink&, const EncodeOptions&) noexcept;

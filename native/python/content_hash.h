@@ -29,7 +29,8 @@ template <class T>
     return {head | tail << 32, 0};
   }
   if (size == 0) return {0, 0};
-  return {bytes[0] | static_cast<std::uint64_t>(bytes[size / 2]) << 8 | static_cast<std::uint64_t>(bytes[size - 1]) << 16,
+  return {bytes[0] | static_cast<std::uint64_t>(bytes[size / 2]) << 8 |
+              static_cast<std::uint64_t>(bytes[size - 1]) << 16,
           0};
 }
 

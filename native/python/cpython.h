@@ -14,15 +14,17 @@ namespace typhon::python {
 
 inline constexpr unsigned long kPython312 = 0x030c0000;
 
-// Takes a reference. The header's own Py_INCREF, compiled for 3.11, knows nothing of immortal objects (3.12 on): it
-// would write to None's count, which interpreters with a GIL each share, and bounce its cache line between them.
+// Takes a reference. The header's own Py_INCREF, compiled for 3.11, knows nothing of immortal objects (3.12
+// on): it would write to None's count, which interpreters with a GIL each share, and bounce its cache line
+// between them.
 inline PyObject* take(PyObject* object) noexcept {
 #ifdef Py_GIL_DISABLED
   Py_INCREF(object);
 #else
   // Immortal objects have the top bit of the count's low half set. On 3.11 a count may really grow that far.
   const Py_ssize_t count = object->ob_refcnt;
-  if (static_cast<std::int32_t>(count) < 0 && Py_Version >= kPython312) [[unlikely]] return object;
+  if (static_cast<std::int32_t>(count) < 0 && Py_Version >= kPython312) [[unlikely]]
+    return object;
   object->ob_refcnt = count + 1;
 #endif
   return object;
@@ -34,7 +36,8 @@ inline void drop(PyObject* object) noexcept {
   Py_DECREF(object);
 #else
   const Py_ssize_t count = object->ob_refcnt;
-  if (static_cast<std::int32_t>(count) < 0 && Py_Version >= kPython312) [[unlikely]] return;
+  if (static_cast<std::int32_t>(count) < 0 && Py_Version >= kPython312) [[unlikely]]
+    return;
   object->ob_refcnt = count - 1;
   if (count == 1) _Py_Dealloc(object);
 #endif

@@ -5,8 +5,8 @@
 namespace typhon::python {
 namespace {
 
-// A decode makes nothing but live objects, which the cyclic collector of Python 3.11 would walk again and again while
-// they are made. Later versions collect between bytecodes only.
+// A decode makes nothing but live objects, which the cyclic collector of Python 3.11 would walk again and
+// again while they are made. Later versions collect between bytecodes only.
 class CollectorPause {
  public:
   explicit CollectorPause(bool wanted) noexcept
@@ -25,7 +25,8 @@ constexpr std::size_t kLongInput = 4096;
 
 }  // namespace
 
-PyObject* decode(ModuleState& state, std::span<const std::uint8_t> input, const DecodeOptions& options) noexcept {
+PyObject* decode(ModuleState& state, std::span<const std::uint8_t> input,
+                 const DecodeOptions& options) noexcept {
   const CollectorPause pause(input.size() > kLongInput);
   DecodeContext context(state, options);
   Builder builder(context);

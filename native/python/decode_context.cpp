@@ -64,8 +64,8 @@ PyObject* DecodeContext::view(etf::Bytes bytes) noexcept {
     const auto start = static_cast<Py_ssize_t>(bytes.data() - owner_begin_);
     return PySequence_GetSlice(owner_view_.get(), start, start + static_cast<Py_ssize_t>(bytes.size()));
   }
-  const PyRef copy = PyRef::steal(
-      PyBytes_FromStringAndSize(reinterpret_cast<const char*>(bytes.data()), static_cast<Py_ssize_t>(bytes.size())));
+  const PyRef copy = PyRef::steal(PyBytes_FromStringAndSize(reinterpret_cast<const char*>(bytes.data()),
+                                                            static_cast<Py_ssize_t>(bytes.size())));
   return copy ? PyMemoryView_FromObject(copy.get()) : nullptr;
 }
 

@@ -1,9 +1,9 @@
-// What one decode shares between its builder and the makers of structs: the options, the memory behind buffers, and
-// why it was refused.
+// What one decode shares between its builder and the makers of structs: the options, the memory behind
+// buffers, and why it was refused.
 #pragma once
 
-#include "python/cpython.h"
 #include "python/codec.h"
+#include "python/cpython.h"
 #include "python/module_state.h"
 #include "python/ref.h"
 
@@ -18,8 +18,8 @@ class DecodeContext {
   DecodeContext(ModuleState& module_state, const DecodeOptions& decode_options) noexcept
       : state(module_state), options(decode_options) {}
 
-  // Says why the term cannot become a Python object; always nullptr, for `return context.refuse(…)`. An exception that
-  // is set becomes the cause of the DecodeError.
+  // Says why the term cannot become a Python object; always nullptr, for `return context.refuse(…)`. An
+  // exception that is set becomes the cause of the DecodeError.
   [[gnu::cold]] PyObject* refuse(const char* format, ...) noexcept __attribute__((format(printf, 2, 3)));
   [[gnu::cold]] PyObject* refuse_text(const std::string& reason) noexcept;
 
@@ -29,7 +29,8 @@ class DecodeContext {
   // "" when nothing was refused: then the exception that is set says why.
   [[nodiscard]] const std::string& reason() const noexcept { return reason_; }
 
-  // A read-only memoryview of these bytes of the input: of the owner's memory when they lie in it, of a copy otherwise.
+  // A read-only memoryview of these bytes of the input: of the owner's memory when they lie in it, of a copy
+  // otherwise.
   PyObject* view(etf::Bytes) noexcept;
 
   ModuleState& state;

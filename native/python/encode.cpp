@@ -8,7 +8,8 @@ bool encode(ModuleState& state, PyObject* object, etf::Sink& sink, const EncodeO
   return Encoder(state, sink, options).run(object, true);
 }
 
-bool encode_term(ModuleState& state, PyObject* object, etf::Sink& sink, const EncodeOptions& options) noexcept {
+bool encode_term(ModuleState& state, PyObject* object, etf::Sink& sink,
+                 const EncodeOptions& options) noexcept {
   return Encoder(state, sink, options).run(object, false);
 }
 

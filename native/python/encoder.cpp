@@ -50,35 +50,59 @@ Encoder::Did Encoder::put_rest(PyObject* object) noexcept {
 
 Encoder::Did Encoder::put_kind(PyRef object, EncodeKind kind) noexcept {
   switch (kind) {
-    case EncodeKind::kInteger: return done(put_integer(object));
+    case EncodeKind::kInteger:
+      return done(put_integer(object));
     case EncodeKind::kFloat: {
       const double value = PyFloat_AsDouble(object.get());
       if (std::isfinite(value)) return done(writer_.floating(value));
-      return done(put_known(std::isnan(value) ? Known::kNan : value > 0 ? Known::kInfinity : Known::kNegInfinity));
+      return done(put_known(std::isnan(value) ? Known::kNan
+                            : value > 0       ? Known::kInfinity
+                                              : Known::kNegInfinity));
     }
-    case EncodeKind::kText: return put_text(object.get());
-    case EncodeKind::kBytes: return put_bytes(object);
-    case EncodeKind::kBuffer: return put_buffer(object);
-    case EncodeKind::kList: return open_list(std::move(object));
-    case EncodeKind::kTuple: return open_tuple(std::move(object));
-    case EncodeKind::kDict: return open_dict(std::move(object));
-    case EncodeKind::kSet: return open_set(std::move(object));
-    case EncodeKind::kRange: return put_range(object);
-    case EncodeKind::kIdentifier: return done(writer_.raw(IdentifierObject::of(object.get())->bytes()));
-    case EncodeKind::kBitString: return put_bit_string(object);
-    case EncodeKind::kImproperList: return open_improper(std::move(object));
-    case EncodeKind::kEnum: return put_enum(std::move(object));
-    case EncodeKind::kDataclass: return open_dataclass(std::move(object));
-    case EncodeKind::kDate: return put_date(object);
-    case EncodeKind::kTime: return put_time(object);
-    case EncodeKind::kDateTime: return put_datetime(std::move(object));
-    case EncodeKind::kDecimal: return put_decimal(object);
+    case EncodeKind::kText:
+      return put_text(object.get());
+    case EncodeKind::kBytes:
+      return put_bytes(object);
+    case EncodeKind::kBuffer:
+      return put_buffer(object);
+    case EncodeKind::kList:
+      return open_list(std::move(object));
+    case EncodeKind::kTuple:
+      return open_tuple(std::move(object));
+    case EncodeKind::kDict:
+      return open_dict(std::move(object));
+    case EncodeKind::kSet:
+      return open_set(std::move(object));
+    case EncodeKind::kRange:
+      return put_range(object);
+    case EncodeKind::kIdentifier:
+      return done(writer_.raw(IdentifierObject::of(object.get())->bytes()));
+    case EncodeKind::kBitString:
+      return put_bit_string(object);
+    case EncodeKind::kImproperList:
+      return open_improper(std::move(object));
+    case EncodeKind::kEnum:
+      return put_enum(std::move(object));
+    case EncodeKind::kDataclass:
+      return open_dataclass(std::move(object));
+    case EncodeKind::kDate:
+      return put_date(object);
+    case EncodeKind::kTime:
+      return put_time(object);
+    case EncodeKind::kDateTime:
+      return put_datetime(std::move(object));
+    case EncodeKind::kDecimal:
+      return put_decimal(object);
     case EncodeKind::kNumpyBool:
     case EncodeKind::kNumpyInteger:
-    case EncodeKind::kNumpyFloat: return put_numpy_scalar(object, kind);
-    case EncodeKind::kNumpyArray: return put_numpy_array(std::move(object));
-    case EncodeKind::kObject: return put_object(object);
-    case EncodeKind::kUnknown: break;
+    case EncodeKind::kNumpyFloat:
+      return put_numpy_scalar(object, kind);
+    case EncodeKind::kNumpyArray:
+      return put_numpy_array(std::move(object));
+    case EncodeKind::kObject:
+      return put_object(object);
+    case EncodeKind::kUnknown:
+      break;
   }
   return Did::kFailed;
 }
@@ -107,8 +131,8 @@ Encoder::Did Encoder::open_dict(PyRef dict) noexcept {
   return size == 0 ? Did::kWritten : open(Shape::kDict, std::move(dict), {}, size);
 }
 
-// %MapSet{map: %{element => []}}. A set can only be walked by an iterator, which fails when the set changes: a list of
-// its elements is made first.
+// %MapSet{map: %{element => []}}. A set can only be walked by an iterator, which fails when the set changes:
+// a list of its elements is made first.
 Encoder::Did Encoder::open_set(PyRef set) noexcept {
   PyRef elements = PyRef::steal(PySequence_List(set.get()));
   if (!elements) return refuse_exception(set, "a set");
@@ -129,13 +153,13 @@ Encoder::Did Encoder::open_improper(PyRef list) noexcept {
 Encoder::Did Encoder::open(Shape shape, PyRef container, PyRef source, Py_ssize_t size) noexcept {
   if (!may_nest(source ? source : container)) return Did::kFailed;
   if (depth_ == capacity_ && !grow_stack()) return Did::kFailed;
-  frames_[depth_++] = Frame{container.release(), source.release(), nullptr, nullptr, 0, 0, size, checks_.size(), 0,
-                            shape, false};
+  frames_[depth_++] = Frame{
+      container.release(), source.release(), nullptr, nullptr, 0, 0, size, checks_.size(), 0, shape, false};
   return Did::kOpened;
 }
 
-// Below the depth limit, and not inside itself. Looking at all containers around it each time would cost depth squared:
-// beyond a few levels it is done at powers of two only, which a cycle cannot slip through.
+// Below the depth limit, and not inside itself. Looking at all containers around it each time would cost
+// depth squared: beyond a few levels it is done at powers of two only, which a cycle cannot slip through.
 bool Encoder::may_nest(PyBorrowed container) noexcept {
   if (depth_ >= options_.max_depth) {
     refuse(container, "nested deeper than %u levels", static_cast<unsigned>(options_.max_depth));
@@ -170,12 +194,16 @@ bool Encoder::grow_stack() noexcept {
 
 Encoder::Did Encoder::walk(Frame& frame) noexcept {
   switch (frame.shape) {
-    case Shape::kList: return walk_list(frame);
+    case Shape::kList:
+      return walk_list(frame);
     case Shape::kTuple:
-    case Shape::kImproperTail: return walk_tuple(frame);
+    case Shape::kImproperTail:
+      return walk_tuple(frame);
     case Shape::kDict:
-    case Shape::kFields: return walk_dict(frame);
-    case Shape::kSet: return walk_set(frame);
+    case Shape::kFields:
+      return walk_dict(frame);
+    case Shape::kSet:
+      return walk_set(frame);
   }
   return Did::kFailed;
 }
@@ -184,7 +212,8 @@ Encoder::Did Encoder::walk_list(Frame& frame) noexcept {
   PyObject* const list = frame.container;
   while (frame.index < frame.size) {
     PyObject* const item = PyList_GetItem(list, frame.index++);
-    if (item == nullptr) [[unlikely]] return refuse_changed();
+    if (item == nullptr) [[unlikely]]
+      return refuse_changed();
     const Did did = put(item);
     if (did != Did::kWritten) return did;
   }
@@ -194,8 +223,9 @@ Encoder::Did Encoder::walk_list(Frame& frame) noexcept {
   return done(ended);
 }
 
-// The tail of a list. Only now is it known whether all its elements are small integers: then the BEAM's form for that,
-// STRING_EXT, takes the place of what was written. Such elements have two bytes each, which few other lists have.
+// The tail of a list. Only now is it known whether all its elements are small integers: then the BEAM's form
+// for that, STRING_EXT, takes the place of what was written. Such elements have two bytes each, which few
+// other lists have.
 bool Encoder::end_list(const Frame& frame) noexcept {
   const auto size = static_cast<std::size_t>(frame.size);
   constexpr std::size_t kHeader = 5;
@@ -243,7 +273,8 @@ Encoder::Did Encoder::walk_dict(Frame& frame) noexcept {
   PyObject* key = nullptr;
   PyObject* value = nullptr;
   while (PyDict_Next(dict, &frame.index, &key, &value) != 0) {
-    if (frame.done == frame.size) [[unlikely]] return refuse_changed();
+    if (frame.done == frame.size) [[unlikely]]
+      return refuse_changed();
     if (Py_TYPE(key) == &PyUnicode_Type) [[likely]] {
       if (put_text(key) == Did::kFailed) [[unlikely]] {
         frame.key = take(key);
@@ -270,8 +301,8 @@ Encoder::Did Encoder::walk_dict(Frame& frame) noexcept {
   return Did::kWritten;
 }
 
-// A key that is no str. `key` and `value` are borrowed, and owned by the frame from here on: until the value is written
-// (the key) and until the key is (the value).
+// A key that is no str. `key` and `value` are borrowed, and owned by the frame from here on: until the value
+// is written (the key) and until the key is (the value).
 Encoder::Did Encoder::put_key(Frame& frame, PyObject* key, PyObject* value) noexcept {
   frame.key = take(key);
   frame.value = take(value);

@@ -1,16 +1,17 @@
 // Encoder: walks Python objects and writes them as one term.
 //
-// Containers lie on an explicit stack, so deep values cannot overflow the native one. Values of exact builtin types
-// are written without running any Python code and are only borrowed from their container. Everything else may run code
-// (attributes of user classes, numpy, tzinfo), which may change any container, those being walked included: so each
-// container on the stack is owned, its size is checked again at every step, and nothing borrowed from it is used after
-// such a value.
+// Containers lie on an explicit stack, so deep values cannot overflow the native one. Values of exact builtin
+// types are written without running any Python code and are only borrowed from their container. Everything
+// else may run code (attributes of user classes, numpy, tzinfo), which may change any container, those being
+// walked included: so each container on the stack is owned, its size is checked again at every step, and
+// nothing borrowed from it is used after such a value.
 //
-// What an error text needs (the element, the key) is kept in the frames, so that the path is only made when one occurs.
+// What an error text needs (the element, the key) is kept in the frames, so that the path is only made when
+// one occurs.
 #pragma once
 
-#include "python/cpython.h"
 #include "python/codec.h"
+#include "python/cpython.h"
 #include "python/module_state.h"
 #include "python/path.h"
 #include "python/ref.h"
@@ -33,7 +34,8 @@ class Encoder {
   Encoder& operator=(const Encoder&) = delete;
   ~Encoder();
 
-  // Writes `root`. False with an exception set: the sink is as it was, and what was put into the object table is out.
+  // Writes `root`. False with an exception set: the sink is as it was, and what was put into the object table
+  // is out.
   bool run(PyObject* root, bool with_version) noexcept;
 
  private:
@@ -45,14 +47,15 @@ class Encoder {
   };
   enum class Shape : std::uint8_t { kList, kTuple, kDict, kSet, kFields, kImproperTail };
 
-  // One container being written. A plain structure: frames are moved by memcpy, release() drops what they own.
+  // One container being written. A plain structure: frames are moved by memcpy, release() drops what they
+  // own.
   struct Frame {
     PyObject* container;  // owned: what is walked
     PyObject* source;     // owned: the object it was made from, when it is a snapshot; or null
-    PyObject* key;        // owned: of the pair being written, when something may change the dict meanwhile; or null
-    PyObject* value;      // owned: of that pair, while the key is being written; or null
-    Py_ssize_t index;     // of the next element; of a dict, PyDict_Next's own
-    Py_ssize_t done;      // pairs written
+    PyObject* key;  // owned: of the pair being written, when something may change the dict meanwhile; or null
+    PyObject* value;   // owned: of that pair, while the key is being written; or null
+    Py_ssize_t index;  // of the next element; of a dict, PyDict_Next's own
+    Py_ssize_t done;   // pairs written
     Py_ssize_t size;
     std::size_t checks;  // how many checks_ there were
     std::size_t at;      // where in the sink the list starts, or the key being written
@@ -136,7 +139,8 @@ class Encoder {
 
   // --- errors (encoder_errors.cpp) ---
   // Each remembers why, and gives kFailed. An exception that is set becomes the cause.
-  [[gnu::cold]] Did refuse(PyBorrowed object, const char* format, ...) noexcept __attribute__((format(printf, 3, 4)));
+  [[gnu::cold]] Did refuse(PyBorrowed object, const char* format, ...) noexcept
+      __attribute__((format(printf, 3, 4)));
   [[gnu::cold]] Did refuse_exception(PyBorrowed object, const char* what) noexcept;
   [[gnu::cold]] Did refuse_text(PyBorrowed text) noexcept;
   // The container being walked is at fault, not what is inside it.
@@ -156,7 +160,7 @@ class Encoder {
   std::uint32_t redirects_ = 0;  // values that stand for another value, one inside the other
   PyRef at_fault_;               // the object that was refused
   std::string reason_;
-  bool at_container_ = false;    // namely the innermost one being walked
+  bool at_container_ = false;  // namely the innermost one being walked
   std::vector<Check> checks_;
   std::vector<std::uint64_t> handles_;  // put into the object table
   Frame inline_frames_[kInlineFrames];
@@ -168,12 +172,14 @@ inline Encoder::Did Encoder::put_leaf(PyObject* object) noexcept {
   if (type == &PyLong_Type) {
     int overflow = 0;
     const long long value = PyLong_AsLongLongAndOverflow(object, &overflow);
-    if (overflow != 0) [[unlikely]] return done(put_integer(object));
+    if (overflow != 0) [[unlikely]]
+      return done(put_integer(object));
     return done(writer_.integer(value));
   }
   if (type == &PyFloat_Type) {
     const double value = PyFloat_AsDouble(object);
-    if (!std::isfinite(value)) [[unlikely]] return Did::kNotLeaf;
+    if (!std::isfinite(value)) [[unlikely]]
+      return Did::kNotLeaf;
     return done(writer_.floating(value));
   }
   if (object == Py_None) return done(writer_.known_atom("nil"));
@@ -183,7 +189,8 @@ inline Encoder::Did Encoder::put_leaf(PyObject* object) noexcept {
 }
 
 inline Encoder::Did Encoder::put_text(PyObject* text) noexcept {
-  constexpr Py_ssize_t kLong = 1024;  // PyUnicode_AsUTF8AndSize leaves a copy in the object, unless it is ASCII
+  constexpr Py_ssize_t kLong =
+      1024;  // PyUnicode_AsUTF8AndSize leaves a copy in the object, unless it is ASCII
   if (PyUnicode_GetLength(text) > kLong) {
     const PyRef ascii = PyRef::steal(PyObject_CallMethod(text, "isascii", nullptr));
     if (!ascii) return Did::kFailed;
@@ -194,7 +201,8 @@ inline Encoder::Did Encoder::put_text(PyObject* text) noexcept {
   }
   Py_ssize_t size = 0;
   const char* const utf8 = PyUnicode_AsUTF8AndSize(text, &size);
-  if (utf8 == nullptr) [[unlikely]] return refuse_text(text);
+  if (utf8 == nullptr) [[unlikely]]
+    return refuse_text(text);
   return done(writer_.binary(std::string_view(utf8, static_cast<std::size_t>(size))));
 }
 

@@ -1,5 +1,5 @@
-// Values of other classes than the plain builtins: what each is, and how it is written. Which struct stands for what is
-// specified in docs/internals.md.
+// Values of other classes than the plain builtins: what each is, and how it is written. Which struct stands
+// for what is specified in docs/internals.md.
 #include "python/encoder.h"
 
 #include "python/big_integer.h"
@@ -19,7 +19,8 @@ bool is_subtype(PyTypeObject* type, PyBorrowed base) noexcept {
 
 }  // namespace
 
-// kUnknown with an exception set when that fails. A class is asked by what it derives from, without its own hooks.
+// kUnknown with an exception set when that fails. A class is asked by what it derives from, without its own
+// hooks.
 EncodeKind Encoder::classify(PyBorrowed object) noexcept {
   PyTypeObject* const type = Py_TYPE(object.get());
   LazyImports& imports = state_.imports;
@@ -57,7 +58,8 @@ EncodeKind Encoder::classify(PyBorrowed object) noexcept {
     if (is_subtype(type, entry.base)) return entry.kind;
   }
   if (is_subtype(type, imports.if_loaded(Lazy::kNumpyGeneric))) return numpy_kind(object);
-  const PyRef fields = PyRef::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "__dataclass_fields__"));
+  const PyRef fields =
+      PyRef::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "__dataclass_fields__"));
   if (fields && PyDict_Check(fields.get()) != 0) return EncodeKind::kDataclass;
   if (!fields && must_propagate()) return EncodeKind::kUnknown;
   PyErr_Clear();
@@ -75,7 +77,8 @@ Encoder::Did Encoder::put_bytes(PyBorrowed object) noexcept {
 
 Encoder::Did Encoder::put_buffer(PyBorrowed object) noexcept {
   Py_buffer buffer;
-  if (PyObject_GetBuffer(object.get(), &buffer, PyBUF_FULL_RO) != 0) return refuse_exception(object, "its bytes");
+  if (PyObject_GetBuffer(object.get(), &buffer, PyBUF_FULL_RO) != 0)
+    return refuse_exception(object, "its bytes");
   std::uint8_t* const to = writer_.binary_in_place(static_cast<std::size_t>(buffer.len));
   const bool copied = to != nullptr && PyBuffer_ToContiguous(to, &buffer, buffer.len, 'C') == 0;
   PyBuffer_Release(&buffer);
@@ -114,7 +117,8 @@ Encoder::Did Encoder::put_range(PyBorrowed object) noexcept {
   const PyRef stop = PyRef::steal(PyObject_GetAttrString(object.get(), "stop"));
   const PyRef step = attribute(object, Known::kStep);
   const PyRef zero = PyRef::steal(PyLong_FromLong(0));
-  const int down = start && stop && step && zero ? PyObject_RichCompareBool(step.get(), zero.get(), Py_LT) : -1;
+  const int down =
+      start && stop && step && zero ? PyObject_RichCompareBool(step.get(), zero.get(), Py_LT) : -1;
   const PyRef one = PyRef::steal(down < 0 ? nullptr : PyLong_FromLong(down == 1 ? -1 : 1));
   const PyRef last = PyRef::steal(one ? PyNumber_Subtract(stop.get(), one.get()) : nullptr);
   if (!last) return refuse_exception(object, "a range");
@@ -128,20 +132,23 @@ Encoder::Did Encoder::put_enum(PyRef object) noexcept {
   constexpr std::uint32_t kMaxRedirects = 16;
   const PyRef value = PyRef::steal(PyObject_GetAttrString(object.get(), "_value_"));
   if (!value) return refuse_exception(object, "the value of an Enum");
-  if (redirects_ == kMaxRedirects) return refuse(object, "an Enum whose value is an Enum, and so on without end");
+  if (redirects_ == kMaxRedirects)
+    return refuse(object, "an Enum whose value is an Enum, and so on without end");
   ++redirects_;
   const Did did = put(value.get());
   --redirects_;
   return did;
 }
 
-// A map of its fields, with their names as strings. They are read at once, so that this runs user code before the
-// walk begins and not in the middle of it.
+// A map of its fields, with their names as strings. They are read at once, so that this runs user code before
+// the walk begins and not in the middle of it.
 Encoder::Did Encoder::open_dataclass(PyRef object) noexcept {
   const PyRef module = PyRef::steal(PyImport_ImportModule("dataclasses"));
-  const PyRef fields = PyRef::steal(module ? PyObject_CallMethod(module.get(), "fields", "O", object.get()) : nullptr);
+  const PyRef fields =
+      PyRef::steal(module ? PyObject_CallMethod(module.get(), "fields", "O", object.get()) : nullptr);
   const PyRef snapshot = PyRef::steal(PyDict_New());
-  if (!fields || !snapshot || PyTuple_Check(fields.get()) == 0) return refuse_exception(object, "the fields of a dataclass");
+  if (!fields || !snapshot || PyTuple_Check(fields.get()) == 0)
+    return refuse_exception(object, "the fields of a dataclass");
   const Py_ssize_t size = PyTuple_Size(fields.get());
   for (Py_ssize_t i = 0; i < size; ++i) {
     const PyRef name = PyRef::steal(PyObject_GetAttrString(PyTuple_GetItem(fields.get(), i), "name"));

@@ -57,8 +57,8 @@ Encoder::Did Encoder::refuse_changed() noexcept {
 bool Encoder::refuse_keys(const Frame& frame, PyBorrowed one, PyBorrowed other) {
   at_container_ = true;
   const bool set = frame.shape == Shape::kSet;
-  refuse(set ? frame.source : frame.container, "its %s %s and %s are one term on the BEAM", set ? "elements" : "keys",
-         describe(one).c_str(), describe(other).c_str());
+  refuse(set ? frame.source : frame.container, "its %s %s and %s are one term on the BEAM",
+         set ? "elements" : "keys", describe(one).c_str(), describe(other).c_str());
   return false;
 }
 
@@ -108,7 +108,8 @@ void Encoder::raise_with_path() {
       case Shape::kTuple:
         path.index(static_cast<std::size_t>(frame.index - 1));
         break;
-      case Shape::kSet: break;
+      case Shape::kSet:
+        break;
     }
   }
   const std::string name = at_fault_ ? type_name(at_fault_) : "";

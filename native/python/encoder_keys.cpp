@@ -1,8 +1,9 @@
-// Keys of a dict (and elements of a set) that are different in Python and the same term on the BEAM: "a" and b"a", True
-// and Atom("true"), an Enum and its value, (1, "a") and (1, b"a"). Such a map would silently lose an entry.
+// Keys of a dict (and elements of a set) that are different in Python and the same term on the BEAM: "a" and
+// b"a", True and Atom("true"), an Enum and its value, (1, "a") and (1, b"a"). Such a map would silently lose
+// an entry.
 //
-// Only keys of classes that can collide are noted. Each is then compared with the other noted ones by its bytes, and
-// looked up among the rest as the object that its bytes decode to.
+// Only keys of classes that can collide are noted. Each is then compared with the other noted ones by its
+// bytes, and looked up among the rest as the object that its bytes decode to.
 #include "python/encoder.h"
 
 #include "etf/tags.h"
@@ -24,8 +25,10 @@ bool may_be_plain(std::uint8_t tag) noexcept {
     case etf::kLargeBig:
     case etf::kNewFloat:
     case etf::kSmallAtomUtf8:
-    case etf::kAtomUtf8: return true;
-    default: return false;
+    case etf::kAtomUtf8:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -62,7 +65,8 @@ bool Encoder::check_keys(Frame& frame) noexcept {
 
 bool Encoder::check_keys_among_themselves(const Frame& frame) {
   const auto bytes = [&](const Check& check) {
-    return std::string_view(reinterpret_cast<const char*>(writer_.sink().data) + check.begin, check.end - check.begin);
+    return std::string_view(reinterpret_cast<const char*>(writer_.sink().data) + check.begin,
+                            check.end - check.begin);
   };
   std::vector<const Check*> sorted;
   for (std::size_t i = frame.checks; i < checks_.size(); ++i) sorted.push_back(&checks_[i]);
@@ -83,7 +87,9 @@ int Encoder::check_key_against_others(const Frame& frame, const Check& check) {
   for (const std::string_view name : kPlainAtoms) {
     const bool it = check.end - check.begin == name.size() + 2 && from[0] == etf::kSmallAtomUtf8 &&
                     std::memcmp(from + 2, name.data(), name.size()) == 0;
-    if (it) other = PyRef::steal(state_.atoms.get(name));  // None and its like are noted, an Atom of that name is not
+    if (it)
+      other =
+          PyRef::steal(state_.atoms.get(name));  // None and its like are noted, an Atom of that name is not
   }
   if (!other) {
     std::string term(1, static_cast<char>(etf::kVersion));
@@ -98,7 +104,8 @@ int Encoder::check_key_against_others(const Frame& frame, const Check& check) {
     return 0;
   }
   const bool set = frame.shape == Shape::kSet;
-  const int there = set ? PySequence_Contains(frame.source, other.get()) : PyDict_Contains(frame.container, other.get());
+  const int there =
+      set ? PySequence_Contains(frame.source, other.get()) : PyDict_Contains(frame.container, other.get());
   const int itself = there == 1 ? PyObject_RichCompareBool(check.key.get(), other.get(), Py_EQ) : 0;
   if (there == 0 || itself == 1) return 0;
   if (there < 0 || itself < 0) return -1;

@@ -22,10 +22,13 @@ char kind_letter(PyBorrowed dtype) noexcept {
 EncodeKind Encoder::numpy_kind(PyBorrowed object) noexcept {
   const PyRef dtype = PyRef::steal(PyObject_GetAttrString(object.get(), "dtype"));
   switch (dtype ? kind_letter(dtype) : '\0') {
-    case 'b': return EncodeKind::kNumpyBool;
+    case 'b':
+      return EncodeKind::kNumpyBool;
     case 'i':
-    case 'u': return EncodeKind::kNumpyInteger;
-    case 'f': return EncodeKind::kNumpyFloat;
+    case 'u':
+      return EncodeKind::kNumpyInteger;
+    case 'f':
+      return EncodeKind::kNumpyFloat;
     default:
       if (must_propagate()) return EncodeKind::kUnknown;
       PyErr_Clear();
@@ -41,7 +44,8 @@ Encoder::Did Encoder::put_numpy_scalar(PyBorrowed object, EncodeKind kind) noexc
     PyRef plain = PyRef::steal(kind == EncodeKind::kNumpyInteger ? PyNumber_Index(object.get())
                                                                  : PyNumber_Float(object.get()));
     if (plain) {
-      return put_kind(std::move(plain), kind == EncodeKind::kNumpyInteger ? EncodeKind::kInteger : EncodeKind::kFloat);
+      return put_kind(std::move(plain),
+                      kind == EncodeKind::kNumpyInteger ? EncodeKind::kInteger : EncodeKind::kFloat);
     }
   }
   return refuse_exception(object, "a numpy scalar");
@@ -58,19 +62,22 @@ Encoder::Did Encoder::put_numpy_array(PyRef array) noexcept {
   if (std::string_view("biufcMmSU").find(kind) == std::string_view::npos) {
     const PyRef name = PyRef::steal(PyObject_Str(dtype.get()));
     const PyRef text = PyRef::steal(name ? PyUnicode_AsUTF8String(name.get()) : nullptr);
-    return text ? refuse(array, "an array of dtype %s: only numbers, booleans, dates and fixed-size strings can go",
+    return text ? refuse(array,
+                         "an array of dtype %s: only numbers, booleans, dates and fixed-size strings can go",
                          PyBytes_AsString(text.get()))
                 : failed();
   }
   const PyRef mask = PyRef::steal(PyObject_GetAttrString(array.get(), "mask"));
-  if (mask) return refuse(array, "a masked array: its mask would be lost; send array.filled(...) or both parts");
+  if (mask)
+    return refuse(array, "a masked array: its mask would be lost; send array.filled(...) or both parts");
   PyErr_Clear();
 
   const PyRef order = PyRef::steal(PyObject_GetAttrString(dtype.get(), "byteorder"));
   if (!order) return failed();
   if (PyUnicode_CompareWithASCIIString(order.get(), ">") == 0) {
     PyRef little = PyRef::steal(PyObject_CallMethod(dtype.get(), "newbyteorder", "s", "<"));
-    PyRef swapped = PyRef::steal(little ? PyObject_CallMethod(array.get(), "astype", "O", little.get()) : nullptr);
+    PyRef swapped =
+        PyRef::steal(little ? PyObject_CallMethod(array.get(), "astype", "O", little.get()) : nullptr);
     if (!swapped) return failed();
     array = std::move(swapped);
     dtype = std::move(little);
@@ -87,9 +94,10 @@ Encoder::Did Encoder::put_numpy_array(PyRef array) noexcept {
   const Py_ssize_t dimensions = PyTuple_Size(shape.get());
   bool written = put_struct(Known::kArray, 3) && put_known(Known::kShape) &&
                  writer_.tuple_header(static_cast<std::size_t>(dimensions));
-  for (Py_ssize_t i = 0; written && i < dimensions; ++i) written = put_integer(PyTuple_GetItem(shape.get(), i));
-  written = written && put_known(Known::kDtype) && put_text(name.get()) == Did::kWritten && put_known(Known::kData) &&
-            put_array_data(array);
+  for (Py_ssize_t i = 0; written && i < dimensions; ++i)
+    written = put_integer(PyTuple_GetItem(shape.get(), i));
+  written = written && put_known(Known::kDtype) && put_text(name.get()) == Did::kWritten &&
+            put_known(Known::kData) && put_array_data(array);
   return written ? Did::kWritten : failed();
 }
 

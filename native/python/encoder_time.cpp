@@ -9,7 +9,8 @@
 namespace typhon::python {
 namespace {
 
-// A timedelta (or None) as whole seconds. False, without an exception, when it is finer than that; with one otherwise.
+// A timedelta (or None) as whole seconds. False, without an exception, when it is finer than that; with one
+// otherwise.
 bool whole_seconds(PyBorrowed delta, long long& seconds) noexcept {
   seconds = 0;
   if (delta.get() == Py_None) return true;
@@ -27,8 +28,9 @@ bool whole_seconds(PyBorrowed delta, long long& seconds) noexcept {
 }  // namespace
 
 bool Encoder::put_date_fields(PyBorrowed object) noexcept {
-  return put_known(Known::kCalendar) && put_known(Known::kCalendarIso) && put_integer_attribute(object, Known::kYear) &&
-         put_integer_attribute(object, Known::kMonth) && put_integer_attribute(object, Known::kDay);
+  return put_known(Known::kCalendar) && put_known(Known::kCalendarIso) &&
+         put_integer_attribute(object, Known::kYear) && put_integer_attribute(object, Known::kMonth) &&
+         put_integer_attribute(object, Known::kDay);
 }
 
 bool Encoder::put_time_fields(PyBorrowed object) noexcept {
@@ -36,8 +38,8 @@ bool Encoder::put_time_fields(PyBorrowed object) noexcept {
   const long us = microsecond ? PyLong_AsLong(microsecond.get()) : -1;
   if (us == -1 && PyErr_Occurred() != nullptr) return false;
   return put_integer_attribute(object, Known::kHour) && put_integer_attribute(object, Known::kMinute) &&
-         put_integer_attribute(object, Known::kSecond) && put_known(Known::kMicrosecond) && writer_.tuple_header(2) &&
-         writer_.integer(us) && writer_.integer(us == 0 ? 0 : 6);
+         put_integer_attribute(object, Known::kSecond) && put_known(Known::kMicrosecond) &&
+         writer_.tuple_header(2) && writer_.integer(us) && writer_.integer(us == 0 ? 0 : 6);
 }
 
 Encoder::Did Encoder::put_date(PyBorrowed object) noexcept {
@@ -55,7 +57,8 @@ Encoder::Did Encoder::put_time(PyBorrowed object) noexcept {
   return PyErr_Occurred() != nullptr ? refuse_exception(object, "a time") : Did::kFailed;
 }
 
-// Elixir knows time zones by their name only. A zone that has none (a fixed offset) becomes UTC: the same instant.
+// Elixir knows time zones by their name only. A zone that has none (a fixed offset) becomes UTC: the same
+// instant.
 Encoder::Did Encoder::put_datetime(PyRef object) noexcept {
   const auto failed = [&]() noexcept {
     return PyErr_Occurred() != nullptr ? refuse_exception(object, "a datetime") : Did::kFailed;
@@ -63,7 +66,8 @@ Encoder::Did Encoder::put_datetime(PyRef object) noexcept {
   const PyRef offset = PyRef::steal(PyObject_CallMethod(object.get(), "utcoffset", nullptr));
   if (!offset) return failed();
   if (offset.get() == Py_None) {
-    const bool written = put_struct(Known::kNaiveDateTime, 8) && put_date_fields(object) && put_time_fields(object);
+    const bool written =
+        put_struct(Known::kNaiveDateTime, 8) && put_date_fields(object) && put_time_fields(object);
     return written ? Did::kWritten : failed();
   }
 
@@ -73,10 +77,12 @@ Encoder::Did Encoder::put_datetime(PyRef object) noexcept {
   PyRef name;
   if (zone.get() != utc.get()) {
     const PyBorrowed zone_info = state_.imports.if_loaded(Lazy::kZoneInfo);
-    if (zone_info && PyType_IsSubtype(Py_TYPE(zone.get()), reinterpret_cast<PyTypeObject*>(zone_info.get())) != 0) {
+    if (zone_info &&
+        PyType_IsSubtype(Py_TYPE(zone.get()), reinterpret_cast<PyTypeObject*>(zone_info.get())) != 0) {
       name = PyRef::steal(PyObject_GetAttrString(zone.get(), "key"));
       if (!name) return failed();
-      const bool named = PyUnicode_Check(name.get()) != 0 && PyUnicode_CompareWithASCIIString(name.get(), "UTC") != 0 &&
+      const bool named = PyUnicode_Check(name.get()) != 0 &&
+                         PyUnicode_CompareWithASCIIString(name.get(), "UTC") != 0 &&
                          PyUnicode_CompareWithASCIIString(name.get(), "Etc/UTC") != 0;
       if (!named) name.reset();
     }
@@ -89,7 +95,8 @@ Encoder::Did Encoder::put_datetime(PyRef object) noexcept {
     const PyRef dst = PyRef::steal(PyObject_CallMethod(object.get(), "dst", nullptr));
     abbreviation = PyRef::steal(dst ? PyObject_CallMethod(object.get(), "tzname", nullptr) : nullptr);
     if (!abbreviation) return failed();
-    if (whole_seconds(offset, utc_offset) && whole_seconds(dst, std_offset) && PyUnicode_Check(abbreviation.get()) != 0) {
+    if (whole_seconds(offset, utc_offset) && whole_seconds(dst, std_offset) &&
+        PyUnicode_Check(abbreviation.get()) != 0) {
       utc_offset -= std_offset;
     } else if (PyErr_Occurred() != nullptr) {
       return failed();
@@ -112,13 +119,13 @@ Encoder::Did Encoder::put_datetime(PyRef object) noexcept {
   const bool written =
       put_struct(Known::kDateTime, 12) && put_date_fields(object) && put_time_fields(object) &&
       put_known(Known::kTimeZone) && put_text(name.get()) == Did::kWritten && put_known(Known::kZoneAbbr) &&
-      put_text(abbreviation.get()) == Did::kWritten && put_known(Known::kUtcOffset) && writer_.integer(utc_offset) &&
-      put_known(Known::kStdOffset) && writer_.integer(std_offset);
+      put_text(abbreviation.get()) == Did::kWritten && put_known(Known::kUtcOffset) &&
+      writer_.integer(utc_offset) && put_known(Known::kStdOffset) && writer_.integer(std_offset);
   return written ? Did::kWritten : failed();
 }
 
-// sign * coef * 10^exp. The digits come one by one; beyond 18 of them only Decimal itself turns them into an integer
-// exactly and in linear time.
+// sign * coef * 10^exp. The digits come one by one; beyond 18 of them only Decimal itself turns them into an
+// integer exactly and in linear time.
 Encoder::Did Encoder::put_decimal(PyBorrowed object) noexcept {
   const PyRef parts = PyRef::steal(PyObject_CallMethod(object.get(), "as_tuple", nullptr));
   if (!parts || PyTuple_Check(parts.get()) == 0 || PyTuple_Size(parts.get()) != 3) {
@@ -127,8 +134,8 @@ Encoder::Did Encoder::put_decimal(PyBorrowed object) noexcept {
   const long sign = PyLong_AsLong(PyTuple_GetItem(parts.get(), 0));
   PyObject* const digits = PyTuple_GetItem(parts.get(), 1);
   PyObject* const exponent = PyTuple_GetItem(parts.get(), 2);
-  const bool header = put_struct(Known::kDecimal, 3) && put_known(Known::kSign) && writer_.integer(sign == 1 ? -1 : 1) &&
-                      put_known(Known::kCoef);
+  const bool header = put_struct(Known::kDecimal, 3) && put_known(Known::kSign) &&
+                      writer_.integer(sign == 1 ? -1 : 1) && put_known(Known::kCoef);
   if (!header) return Did::kFailed;
   if (PyUnicode_Check(exponent) != 0) {
     const bool infinite = PyUnicode_CompareWithASCIIString(exponent, "F") == 0;
@@ -139,13 +146,14 @@ Encoder::Did Encoder::put_decimal(PyBorrowed object) noexcept {
   bool written = false;
   if (count >= 0 && count <= 18) {
     long long coefficient = 0;
-    for (Py_ssize_t i = 0; i < count; ++i) coefficient = coefficient * 10 + PyLong_AsLong(PyTuple_GetItem(digits, i));
+    for (Py_ssize_t i = 0; i < count; ++i)
+      coefficient = coefficient * 10 + PyLong_AsLong(PyTuple_GetItem(digits, i));
     written = PyErr_Occurred() == nullptr && writer_.integer(coefficient);
   } else {
     const PyBorrowed decimal = state_.imports.get(Lazy::kDecimal);
     const PyRef argument = PyRef::steal(decimal ? Py_BuildValue("(iOi)", 0, digits, 0) : nullptr);
-    const PyRef whole =
-        PyRef::steal(argument ? PyObject_CallFunctionObjArgs(decimal.get(), argument.get(), nullptr) : nullptr);
+    const PyRef whole = PyRef::steal(
+        argument ? PyObject_CallFunctionObjArgs(decimal.get(), argument.get(), nullptr) : nullptr);
     const PyRef coefficient = PyRef::steal(whole ? PyNumber_Long(whole.get()) : nullptr);
     written = coefficient && put_integer(coefficient);
   }

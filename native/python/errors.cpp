@@ -43,11 +43,15 @@ void raise(PyBorrowed type, const std::string& path, const std::string& reason, 
   if (!exception) return;
   const Attribute both[] = {{"path", to_str(path)}, {"reason", to_str(reason)}};
   for (const Attribute& attribute : both) {
-    if (!attribute.value || PyObject_SetAttrString(exception.get(), attribute.name, attribute.value.get()) != 0) return;
+    if (!attribute.value ||
+        PyObject_SetAttrString(exception.get(), attribute.name, attribute.value.get()) != 0)
+      return;
   }
   for (const Attribute& attribute : more) {
     if (attribute.name == nullptr) continue;
-    if (!attribute.value || PyObject_SetAttrString(exception.get(), attribute.name, attribute.value.get()) != 0) return;
+    if (!attribute.value ||
+        PyObject_SetAttrString(exception.get(), attribute.name, attribute.value.get()) != 0)
+      return;
   }
   if (cause) {
     PyException_SetContext(exception.get(), take(cause.get()));
@@ -76,8 +80,10 @@ int init_errors(ModuleState& state) noexcept {
   state.decode_error = make_exception(
       "typhon.DecodeError",
       "Bytes that are no term, or a term that Python cannot hold.\n\n"
-      "path: where in the term, such as 'args[0][\"user\"]'. offset: its first byte. reason: what is wrong with it.\n"
-      "code: 'truncated', 'invalid', 'unsupported', 'too_deep', 'too_large', 'too_many_atoms' or 'trailing' for the\n"
+      "path: where in the term, such as 'args[0][\"user\"]'. offset: its first byte. reason: what is wrong "
+      "with it.\n"
+      "code: 'truncated', 'invalid', 'unsupported', 'too_deep', 'too_large', 'too_many_atoms' or 'trailing' "
+      "for the\n"
       "bytes; 'value' for a well-formed term without a counterpart in Python.",
       PyRef::steal(PyTuple_Pack(2, state.typhon_error.get(), PyExc_ValueError)),
       PyRef::steal(Py_BuildValue("{sssssssi}", "path", "", "reason", "", "code", "value", "offset", 0)));
@@ -89,10 +95,11 @@ int init_errors(ModuleState& state) noexcept {
   return state.encode_error && state.decode_error && state.cancelled ? 0 : -1;
 }
 
-void raise_decode_error(ModuleState& state, const std::string& path, const std::string& reason, const char* code,
-                        std::uint64_t offset) {
+void raise_decode_error(ModuleState& state, const std::string& path, const std::string& reason,
+                        const char* code, std::uint64_t offset) {
   raise(state.decode_error, path, reason,
-        {{"code", PyRef::steal(PyUnicode_FromString(code))}, {"offset", PyRef::steal(PyLong_FromUnsignedLongLong(offset))}});
+        {{"code", PyRef::steal(PyUnicode_FromString(code))},
+         {"offset", PyRef::steal(PyLong_FromUnsignedLongLong(offset))}});
 }
 
 void raise_encode_error(ModuleState& state, const std::string& path, const std::string& reason,

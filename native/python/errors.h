@@ -14,14 +14,16 @@ struct ModuleState;
 // Makes TyphonError, EncodeError, DecodeError and Cancelled in `state`. 0, or -1 with an exception set.
 int init_errors(ModuleState& state) noexcept;
 
-// Sets typhon.DecodeError "<path>: <reason>" with .path, .reason, .code and .offset. An exception that is set already
-// becomes its cause. May throw std::bad_alloc.
+// Sets typhon.DecodeError "<path>: <reason>" with .path, .reason, .code and .offset. An exception that is set
+// already becomes its cause. May throw std::bad_alloc.
 void raise_decode_error(ModuleState&, const std::string& path, const std::string& reason, const char* code,
                         std::uint64_t offset);
 // Sets typhon.EncodeError "<path>: <reason>" with .path, .reason and .type_name; the same otherwise.
-void raise_encode_error(ModuleState&, const std::string& path, const std::string& reason, const std::string& type_name);
+void raise_encode_error(ModuleState&, const std::string& path, const std::string& reason,
+                        const std::string& type_name);
 
-// Whether the exception that is set must be passed on as it is rather than wrapped: an interrupt, a lack of memory.
+// Whether the exception that is set must be passed on as it is rather than wrapped: an interrupt, a lack of
+// memory.
 [[nodiscard]] bool must_propagate() noexcept;
 
 // The text of the exception that is set, which stays set: "ValueError: month must be in 1..12".

@@ -81,16 +81,20 @@ bool read_options(const Keywords& keywords, DecodeOptions& options) noexcept {
   return true;
 }
 
-PyObject* encode_function(PyObject* module, PyObject* const* arguments, Py_ssize_t count, PyObject* names) noexcept {
+PyObject* encode_function(PyObject* module, PyObject* const* arguments, Py_ssize_t count,
+                          PyObject* names) noexcept {
   EncodeOptions options;
-  if (!one_argument("encode", count) || !read_options({"encode", arguments, count, names}, options)) return nullptr;
+  if (!one_argument("encode", count) || !read_options({"encode", arguments, count, names}, options))
+    return nullptr;
   BytesSink sink;
   return encode(ModuleState::of(module), arguments[0], sink, options) ? sink.finish() : nullptr;
 }
 
-PyObject* decode_function(PyObject* module, PyObject* const* arguments, Py_ssize_t count, PyObject* names) noexcept {
+PyObject* decode_function(PyObject* module, PyObject* const* arguments, Py_ssize_t count,
+                          PyObject* names) noexcept {
   DecodeOptions options;
-  if (!one_argument("decode", count) || !read_options({"decode", arguments, count, names}, options)) return nullptr;
+  if (!one_argument("decode", count) || !read_options({"decode", arguments, count, names}, options))
+    return nullptr;
   ModuleState& state = ModuleState::of(module);
   PyObject* const data = arguments[0];
   if (PyBytes_CheckExact(data) != 0) {
@@ -98,13 +102,14 @@ PyObject* decode_function(PyObject* module, PyObject* const* arguments, Py_ssize
     char* begin = nullptr;
     Py_ssize_t size = 0;
     if (PyBytes_AsStringAndSize(data, &begin, &size) != 0) return nullptr;
-    return decode(state, {reinterpret_cast<const std::uint8_t*>(begin), static_cast<std::size_t>(size)}, options);
+    return decode(state, {reinterpret_cast<const std::uint8_t*>(begin), static_cast<std::size_t>(size)},
+                  options);
   }
   Py_buffer buffer;
   if (PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE) != 0) return nullptr;
   if (buffer.readonly != 0) options.buffer_owner = data;
-  PyObject* const object =
-      decode(state, {static_cast<const std::uint8_t*>(buffer.buf), static_cast<std::size_t>(buffer.len)}, options);
+  PyObject* const object = decode(
+      state, {static_cast<const std::uint8_t*>(buffer.buf), static_cast<std::size_t>(buffer.len)}, options);
   PyBuffer_Release(&buffer);
   return object;
 }
@@ -119,17 +124,18 @@ constexpr const char* kEncodeDoc =
 constexpr const char* kDecodeDoc =
     "decode($module, data, /, *, max_depth=10000, max_atoms=1048576, max_inflated=268435456)\n--\n\n"
     "Return the object that data, one whole term in Erlang's External Term Format, stands for.\n\n"
-    "data: bytes, or anything with the buffer protocol. A Typhon.Buffer or Typhon.Array inside becomes a view of it\n"
+    "data: bytes, or anything with the buffer protocol. A Typhon.Buffer or Typhon.Array inside becomes a "
+    "view of it\n"
     "when it is read-only, and of a copy otherwise.\n"
     "max_depth: containers inside one another. max_atoms: atoms not met before.\n"
     "max_inflated: bytes that a compressed term may expand to.\n\n"
     "Raises DecodeError for other bytes, and for a term that Python cannot hold.";
 
 PyMethodDef functions[] = {
-    {"encode", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(encode_function)), METH_FASTCALL | METH_KEYWORDS,
-     kEncodeDoc},
-    {"decode", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(decode_function)), METH_FASTCALL | METH_KEYWORDS,
-     kDecodeDoc},
+    {"encode", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(encode_function)),
+     METH_FASTCALL | METH_KEYWORDS, kEncodeDoc},
+    {"decode", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(decode_function)),
+     METH_FASTCALL | METH_KEYWORDS, kDecodeDoc},
     {nullptr, nullptr, 0, nullptr},
 };
 

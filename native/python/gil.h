@@ -5,8 +5,9 @@
 
 namespace typhon::python {
 
-// Lets other Python threads run while this one blocks. Between construction and destruction no Python object may be
-// touched. Rule of the project: nothing blocks on I/O, a ring, a lock or a condition outside one of these.
+// Lets other Python threads run while this one blocks. Between construction and destruction no Python object
+// may be touched. Rule of the project: nothing blocks on I/O, a ring, a lock or a condition outside one of
+// these.
 class GilRelease {
  public:
   GilRelease() noexcept : state_(PyEval_SaveThread()) {}
@@ -19,9 +20,9 @@ class GilRelease {
 };
 
 // Takes the GIL of one interpreter on a thread that Python did not start, with a thread state of its own.
-// It can fail: an interpreter that is being torn down has no thread states to give, and attaching to it would hang
-// or end the thread. Check `attached()` before touching anything.
-// The interpreter must outlive the guard; who owns it says so (a worker never ends its interpreter before its threads).
+// It can fail: an interpreter that is being torn down has no thread states to give, and attaching to it would
+// hang or end the thread. Check `attached()` before touching anything. The interpreter must outlive the
+// guard; who owns it says so (a worker never ends its interpreter before its threads).
 class AttachGuard {
  public:
   explicit AttachGuard(PyInterpreterState* interpreter) noexcept {

@@ -25,7 +25,9 @@ class Hasher {
     for (; bytes.size() >= 8; bytes = bytes.subspan(8)) add(load_native<std::uint64_t>(bytes.data()));
     add(content_words(bytes.data(), bytes.size()).low);
   }
-  void add(std::string_view text) noexcept { add(Bytes(reinterpret_cast<const std::uint8_t*>(text.data()), text.size())); }
+  void add(std::string_view text) noexcept {
+    add(Bytes(reinterpret_cast<const std::uint8_t*>(text.data()), text.size()));
+  }
   [[nodiscard]] Py_hash_t get() const noexcept {
     const auto hash = static_cast<Py_hash_t>(state_ ^ state_ >> 29);
     return hash == -1 ? -2 : hash;
@@ -65,9 +67,15 @@ struct Parsed {
     scan.at = from->raw;
     scan.end = from->raw + from->raw_size;
     switch (from->kind) {
-      case IdentifierKind::kPid: scan_pid(scan, first, pid); break;
-      case IdentifierKind::kReference: scan_reference(scan, first, reference); break;
-      case IdentifierKind::kPort: scan_port(scan, first, port); break;
+      case IdentifierKind::kPid:
+        scan_pid(scan, first, pid);
+        break;
+      case IdentifierKind::kReference:
+        scan_reference(scan, first, reference);
+        break;
+      case IdentifierKind::kPort:
+        scan_port(scan, first, port);
+        break;
       case IdentifierKind::kFun:
         is_export = from->raw[0] == etf::kExport;
         if (is_export) {
@@ -139,7 +147,8 @@ PyObject* port_repr(PyObject* self) noexcept {
   const Parsed parsed(IdentifierObject::of(self));
   const PyRef node = PyRef::steal(text(parsed.port.node));
   if (!node) return nullptr;
-  return PyUnicode_FromFormat("<typhon.Port %U 0.%llu>", node.get(), static_cast<unsigned long long>(parsed.port.id));
+  return PyUnicode_FromFormat("<typhon.Port %U 0.%llu>", node.get(),
+                              static_cast<unsigned long long>(parsed.port.id));
 }
 
 // The words in the order in which the BEAM prints them, the last one first.
@@ -150,7 +159,8 @@ PyObject* reference_repr(PyObject* self) noexcept {
   std::array<char, etf::kMaxReferenceWords * 11 + 1> words{};
   std::size_t used = 0;
   for (std::uint32_t i = parsed.reference.count(); i-- > 0;) {
-    const int wrote = std::snprintf(words.data() + used, words.size() - used, ".%u", parsed.reference.word(i));
+    const int wrote =
+        std::snprintf(words.data() + used, words.size() - used, ".%u", parsed.reference.word(i));
     used += static_cast<std::size_t>(wrote);
   }
   return PyUnicode_FromFormat("<typhon.Reference %U 0%s>", node.get(), words.data());
@@ -166,8 +176,9 @@ PyObject* fun_repr(PyObject* self) noexcept {
   }
   const PyRef module = PyRef::steal(text(parsed.fun.module));
   if (!module) return nullptr;
-  return PyUnicode_FromFormat("<typhon.Fun %U.%d.%u/%u>", module.get(), static_cast<int>(parsed.fun.old_index),
-                              static_cast<unsigned>(parsed.fun.old_uniq), static_cast<unsigned>(parsed.fun.arity));
+  return PyUnicode_FromFormat(
+      "<typhon.Fun %U.%d.%u/%u>", module.get(), static_cast<int>(parsed.fun.old_index),
+      static_cast<unsigned>(parsed.fun.old_uniq), static_cast<unsigned>(parsed.fun.arity));
 }
 
 // --- their fields, as Python attributes ---
@@ -184,7 +195,8 @@ PyObject* words_tuple(const etf::ReferenceView& view) noexcept {
   PyRef tuple = PyRef::steal(PyTuple_New(static_cast<Py_ssize_t>(view.count())));
   for (std::uint32_t i = 0; tuple && i < view.count(); ++i) {
     PyObject* const word = number(view.word(i));
-    if (word == nullptr || PyTuple_SetItem(tuple.get(), static_cast<Py_ssize_t>(i), word) != 0) return nullptr;
+    if (word == nullptr || PyTuple_SetItem(tuple.get(), static_cast<Py_ssize_t>(i), word) != 0)
+      return nullptr;
   }
   return tuple.release();
 }
@@ -195,15 +207,22 @@ PyObject* get_field(PyObject* self, void* closure) noexcept {
   const bool pid = identifier->kind == IdentifierKind::kPid;
   const bool port = identifier->kind == IdentifierKind::kPort;
   switch (static_cast<Field>(reinterpret_cast<std::uintptr_t>(closure))) {
-    case Field::kNode: return atom_of(self, pid ? parsed.pid.node : port ? parsed.port.node : parsed.reference.node);
-    case Field::kId: return number(pid ? parsed.pid.id : parsed.port.id);
-    case Field::kSerial: return number(parsed.pid.serial);
+    case Field::kNode:
+      return atom_of(self, pid ? parsed.pid.node : port ? parsed.port.node : parsed.reference.node);
+    case Field::kId:
+      return number(pid ? parsed.pid.id : parsed.port.id);
+    case Field::kSerial:
+      return number(parsed.pid.serial);
     case Field::kCreation:
       return number(pid ? parsed.pid.creation : port ? parsed.port.creation : parsed.reference.creation);
-    case Field::kIds: return words_tuple(parsed.reference);
-    case Field::kModule: return atom_of(self, parsed.is_export ? parsed.exported.module : parsed.fun.module);
-    case Field::kFunction: return parsed.is_export ? atom_of(self, parsed.exported.function) : take(Py_None);
-    case Field::kArity: return number(parsed.is_export ? parsed.exported.arity : parsed.fun.arity);
+    case Field::kIds:
+      return words_tuple(parsed.reference);
+    case Field::kModule:
+      return atom_of(self, parsed.is_export ? parsed.exported.module : parsed.fun.module);
+    case Field::kFunction:
+      return parsed.is_export ? atom_of(self, parsed.exported.function) : take(Py_None);
+    case Field::kArity:
+      return number(parsed.is_export ? parsed.exported.arity : parsed.fun.arity);
   }
   return nullptr;
 }
@@ -234,7 +253,8 @@ PyGetSetDef port_fields[] = {
 
 PyGetSetDef fun_fields[] = {
     {"module", get_field, nullptr, "Its module, an Atom.", field(Field::kModule)},
-    {"function", get_field, nullptr, "The function's name, an Atom; None for a closure.", field(Field::kFunction)},
+    {"function", get_field, nullptr, "The function's name, an Atom; None for a closure.",
+     field(Field::kFunction)},
     {"arity", get_field, nullptr, "How many arguments it takes.", field(Field::kArity)},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
@@ -278,18 +298,30 @@ PyRef make_identifier_type(PyObject* module, const Description& description) noe
 }  // namespace
 
 int init_identifiers(ModuleState& state, PyObject* module) noexcept {
-  state.pid_type = make_identifier_type(
-      module, {"typhon.Pid", "A process of the BEAM. Opaque and immutable; goes back as it came.", pid_repr, pid_fields,
-               {"node", "id", "serial", "creation"}});
-  state.reference_type = make_identifier_type(
-      module, {"typhon.Reference", "A reference of the BEAM. Opaque and immutable; goes back as it came.", reference_repr,
-               reference_fields, {"node", "ids", "creation"}});
-  state.port_type = make_identifier_type(
-      module, {"typhon.Port", "A port of the BEAM. Opaque and immutable; goes back as it came.", port_repr, port_fields,
-               {"node", "id", "creation"}});
-  state.fun_type = make_identifier_type(
-      module, {"typhon.Fun", "A function of the BEAM. Opaque and immutable; goes back as it came.", fun_repr, fun_fields,
-               {"module", "function", "arity"}});
+  state.pid_type =
+      make_identifier_type(module, {"typhon.Pid",
+                                    "A process of the BEAM. Opaque and immutable; goes back as it came.",
+                                    pid_repr,
+                                    pid_fields,
+                                    {"node", "id", "serial", "creation"}});
+  state.reference_type =
+      make_identifier_type(module, {"typhon.Reference",
+                                    "A reference of the BEAM. Opaque and immutable; goes back as it came.",
+                                    reference_repr,
+                                    reference_fields,
+                                    {"node", "ids", "creation"}});
+  state.port_type =
+      make_identifier_type(module, {"typhon.Port",
+                                    "A port of the BEAM. Opaque and immutable; goes back as it came.",
+                                    port_repr,
+                                    port_fields,
+                                    {"node", "id", "creation"}});
+  state.fun_type =
+      make_identifier_type(module, {"typhon.Fun",
+                                    "A function of the BEAM. Opaque and immutable; goes back as it came.",
+                                    fun_repr,
+                                    fun_fields,
+                                    {"module", "function", "arity"}});
   return state.pid_type && state.reference_type && state.port_type && state.fun_type ? 0 : -1;
 }
 

@@ -1,6 +1,6 @@
-// Pid, Reference, Port and Fun: terms that only the BEAM can read, kept as the bytes in which they came and sent back
-// so. Their fields are parsed when somebody asks. Two are equal when their fields are (one pid has several encodings);
-// closures compare by their bytes.
+// Pid, Reference, Port and Fun: terms that only the BEAM can read, kept as the bytes in which they came and
+// sent back so. Their fields are parsed when somebody asks. Two are equal when their fields are (one pid has
+// several encodings); closures compare by their bytes.
 #pragma once
 
 #include "python/cpython.h"
@@ -18,8 +18,7 @@ struct ModuleState;
 enum class IdentifierKind : std::uint8_t { kPid, kReference, kPort, kFun };
 
 struct IdentifierObject {
-  PyObject_VAR_HEAD
-  Py_hash_t hash;
+  PyObject_VAR_HEAD Py_hash_t hash;
   std::uint32_t raw_size;
   IdentifierKind kind;
   std::uint8_t raw[3];  // raw_size bytes: the term without the version byte

@@ -1,11 +1,12 @@
 // KeyCache: the `str` objects of map keys met lately, found by the bytes of the key.
 //
-// Maps in a list mostly have the same keys: a hit saves the UTF-8 decoding, the allocation and, as the object keeps
-// its hash, the hashing at the dictionary. Direct-mapped and bounded: a collision replaces. One for each interpreter.
+// Maps in a list mostly have the same keys: a hit saves the UTF-8 decoding, the allocation and, as the object
+// keeps its hash, the hashing at the dictionary. Direct-mapped and bounded: a collision replaces. One for
+// each interpreter.
 #pragma once
 
-#include "python/cpython.h"
 #include "python/content_hash.h"
+#include "python/cpython.h"
 #include "python/ref.h"
 
 #include <array>
@@ -24,7 +25,8 @@ class KeyCache {
     const ContentWords words = content_words(bytes, size);
     Slot& slot = slots_[content_hash(words, size) % kSlots];
     if (slot.words == words && slot.size == size && slot.text) [[likely]] {
-      if (size <= 16 || std::memcmp(slot.bytes, bytes, size) == 0) [[likely]] return take(slot.text.get());
+      if (size <= 16 || std::memcmp(slot.bytes, bytes, size) == 0) [[likely]]
+        return take(slot.text.get());
     }
     return fill(slot, words, bytes, size);
   }

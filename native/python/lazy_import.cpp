@@ -28,7 +28,8 @@ constexpr std::array<Place, static_cast<std::size_t>(Lazy::kCount)> kPlaces{{
 
 PyRef find(PyBorrowed module, const Place& place) noexcept {
   PyRef found = PyRef::steal(PyObject_GetAttrString(module.get(), place.attribute));
-  if (found && place.member != nullptr) found = PyRef::steal(PyObject_GetAttrString(found.get(), place.member));
+  if (found && place.member != nullptr)
+    found = PyRef::steal(PyObject_GetAttrString(found.get(), place.member));
   return found;
 }
 

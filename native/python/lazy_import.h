@@ -1,5 +1,5 @@
-// LazyImports: classes of the standard library and numpy that some values need, imported when the first such value
-// comes by. A worker that never sees a date never pays for `datetime`. One for each interpreter.
+// LazyImports: classes of the standard library and numpy that some values need, imported when the first such
+// value comes by. A worker that never sees a date never pays for `datetime`. One for each interpreter.
 #pragma once
 
 #include "python/cpython.h"
@@ -33,8 +33,8 @@ class LazyImports {
   // Imports it if need be. Null with an exception set when that fails. May run Python code (an import).
   [[nodiscard]] PyBorrowed get(Lazy which) noexcept;
 
-  // Only when its module has been imported by somebody: an object of a class whose module was never imported does
-  // not exist. Null, and no exception, otherwise.
+  // Only when its module has been imported by somebody: an object of a class whose module was never imported
+  // does not exist. Null, and no exception, otherwise.
   [[nodiscard]] PyBorrowed if_loaded(Lazy which) noexcept;
 
   int traverse(visitproc visit, void* arg) noexcept;

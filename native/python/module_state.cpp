@@ -17,8 +17,10 @@ ModuleState* state_or_null(PyObject* module) noexcept {
 
 int init_state(ModuleState& state, PyObject* module) noexcept {
   state.atom_type = make_atom_type(module);
-  if (!state.atom_type || state.atoms.init(reinterpret_cast<PyTypeObject*>(state.atom_type.get())) != 0) return -1;
-  if (init_identifiers(state, module) != 0 || init_values(state, module) != 0 || init_errors(state) != 0) return -1;
+  if (!state.atom_type || state.atoms.init(reinterpret_cast<PyTypeObject*>(state.atom_type.get())) != 0)
+    return -1;
+  if (init_identifiers(state, module) != 0 || init_values(state, module) != 0 || init_errors(state) != 0)
+    return -1;
   for (std::size_t i = 0; i < state.names.size(); ++i) {
     state.names[i] = PyRef::steal(state.atoms.get(kKnownAtoms[i]));
     if (!state.names[i]) return -1;
@@ -54,9 +56,9 @@ int export_names(const ModuleState& state, PyObject* module) noexcept {
 }  // namespace
 
 int ModuleState::traverse(visitproc visit, void* arg) noexcept {
-  const PyRef* const held[] = {&atom_type,    &pid_type,     &reference_type, &port_type,    &fun_type,
-                               &bit_string_type, &improper_list_type, &typhon_error, &encode_error, &decode_error,
-                               &cancelled,    &decode_function};
+  const PyRef* const held[] = {&atom_type,    &pid_type,        &reference_type,     &port_type,
+                               &fun_type,     &bit_string_type, &improper_list_type, &typhon_error,
+                               &encode_error, &decode_error,    &cancelled,          &decode_function};
   for (const PyRef* const object : held) Py_VISIT(object->get());
   for (const PyRef& name : names) Py_VISIT(name.get());
   if (const int stop = atoms.traverse(visit, arg); stop != 0) return stop;

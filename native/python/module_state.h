@@ -1,12 +1,13 @@
-// ModuleState: everything the codec keeps between calls, once for each interpreter that imports typhon._native.
+// ModuleState: everything the codec keeps between calls, once for each interpreter that imports
+// typhon._native.
 //
-// Several interpreters of one process load the same library, each under a GIL of its own, so nothing may live in a
-// global: types, caches and lazily imported classes are here. Owned by the module object; reached through
-// `ModuleState::of`. Every member function needs the GIL of that interpreter.
+// Several interpreters of one process load the same library, each under a GIL of its own, so nothing may live
+// in a global: types, caches and lazily imported classes are here. Owned by the module object; reached
+// through `ModuleState::of`. Every member function needs the GIL of that interpreter.
 #pragma once
 
-#include "python/cpython.h"
 #include "python/atom_table.h"
+#include "python/cpython.h"
 #include "python/key_cache.h"
 #include "python/known_atoms.h"
 #include "python/lazy_import.h"
@@ -49,7 +50,9 @@ struct ModuleState {
   TypeCache types;
   LazyImports imports;
 
-  [[nodiscard]] PyObject* known(Known which) const noexcept { return names[static_cast<std::size_t>(which)].get(); }
+  [[nodiscard]] PyObject* known(Known which) const noexcept {
+    return names[static_cast<std::size_t>(which)].get();
+  }
 
   // The state of `module`, which must be a typhon._native.
   [[nodiscard]] static ModuleState& of(PyObject* module) noexcept {
@@ -63,10 +66,11 @@ struct ModuleState {
   int traverse(visitproc visit, void* arg) noexcept;
 };
 
-// For the module's Py_mod_exec slot: makes the state, adds the types, the exceptions and the functions `encode` and
-// `decode` to the module. 0, or -1 with an exception set.
+// For the module's Py_mod_exec slot: makes the state, adds the types, the exceptions and the functions
+// `encode` and `decode` to the module. 0, or -1 with an exception set.
 int add_codec(PyObject* module) noexcept;
-// For m_traverse, m_clear and m_free. Each takes a module whose exec slot may not have run, or may have failed.
+// For m_traverse, m_clear and m_free. Each takes a module whose exec slot may not have run, or may have
+// failed.
 int traverse_codec(PyObject* module, visitproc visit, void* arg) noexcept;
 int clear_codec(PyObject* module) noexcept;
 void free_codec(PyObject* module) noexcept;

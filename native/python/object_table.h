@@ -1,7 +1,8 @@
 // ObjectTable: Python objects that the BEAM holds handles to, by id.
 //
-// An id is never used again, so a handle that outlived its object can only be unknown, never wrong. The same object
-// put twice has two ids: each handle is released by itself. Belongs to one interpreter; every function needs its GIL.
+// An id is never used again, so a handle that outlived its object can only be unknown, never wrong. The same
+// object put twice has two ids: each handle is released by itself. Belongs to one interpreter; every function
+// needs its GIL.
 #pragma once
 
 #include "python/cpython.h"

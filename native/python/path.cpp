@@ -58,7 +58,8 @@ bool has_safe_repr(PyBorrowed value, int depth) noexcept {
     const Py_ssize_t size = tuple ? PyTuple_Size(object) : PyList_Size(object);
     if (size > 20) return false;
     for (Py_ssize_t i = 0; i < size; ++i) {
-      if (!has_safe_repr(tuple ? PyTuple_GetItem(object, i) : PyList_GetItem(object, i), depth - 1)) return false;
+      if (!has_safe_repr(tuple ? PyTuple_GetItem(object, i) : PyList_GetItem(object, i), depth - 1))
+        return false;
     }
     return true;
   }
@@ -70,7 +71,8 @@ bool has_safe_repr(PyBorrowed value, int depth) noexcept {
 std::string type_name(PyBorrowed value) {
   PyTypeObject* const type = Py_TYPE(value.get());
   const PyRef name = PyRef::steal(PyType_GetQualName(type));
-  const PyRef module = PyRef::steal(name ? PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "__module__") : nullptr);
+  const PyRef module =
+      PyRef::steal(name ? PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "__module__") : nullptr);
   PyErr_Clear();
   std::string text = name ? to_utf8(name) : "?";
   if (module && PyUnicode_Check(module.get()) != 0) {
@@ -132,7 +134,8 @@ std::string Path::text() const {
   if (steps_ > kShown) {
     const std::size_t left = steps_ - kShown;
     if (left > kShown) text += "[…]";
-    for (std::size_t i = left > kShown ? left - kShown : 0; i < left; ++i) text += tail_[(i + kShown) % kShown];
+    for (std::size_t i = left > kShown ? left - kShown : 0; i < left; ++i)
+      text += tail_[(i + kShown) % kShown];
   }
   return text + suffix_;
 }

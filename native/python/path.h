@@ -14,8 +14,10 @@ namespace typhon::python {
 
 class Path {
  public:
-  // `parts`, if any, are the names of the root's own elements: then the path starts with parts[i] instead of root[i].
-  explicit Path(std::string_view root, std::span<const std::string_view> parts = {}) : root_(root), parts_(parts) {}
+  // `parts`, if any, are the names of the root's own elements: then the path starts with parts[i] instead of
+  // root[i].
+  explicit Path(std::string_view root, std::span<const std::string_view> parts = {})
+      : root_(root), parts_(parts) {}
 
   // Each may throw std::bad_alloc.
   void index(std::size_t index);       // [3]
@@ -39,8 +41,8 @@ class Path {
   std::size_t steps_ = 0;
 };
 
-// A map key or an element for an error text: "user", Atom('ok'), 3 …; shortened, and only the type's name where making
-// it might run code of a user's class.
+// A map key or an element for an error text: "user", Atom('ok'), 3 …; shortened, and only the type's name
+// where making it might run code of a user's class.
 std::string describe(PyBorrowed value);
 
 // The name of a value's type as an error text shows it: "int", "numpy.ndarray", "mymod.Thing".

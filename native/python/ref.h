@@ -1,12 +1,13 @@
-// PyRef owns one reference to a Python object, PyBorrowed owns none. `PyRef::steal` and `PyRef::borrow` are the only
-// doors through which a raw pointer becomes an owned one, so that each place says which it means:
+// PyRef owns one reference to a Python object, PyBorrowed owns none. `PyRef::steal` and `PyRef::borrow` are
+// the only doors through which a raw pointer becomes an owned one, so that each place says which it means:
 //
 //   PyRef list = PyRef::steal(PyList_New(0));     // a new reference, from an API that gives one away
 //   PyRef item = PyRef::borrow(PyTuple_GetItem(t, 0));  // another reference to something that others own
 //
 // Both are empty when the pointer was null: the caller checks, and the Python exception is set by then.
-// A PyRef belongs to the interpreter that was current when it was made; every member needs that interpreter's GIL,
-// the destructor included (it may run Python code). It never crosses to another interpreter or thread without it.
+// A PyRef belongs to the interpreter that was current when it was made; every member needs that interpreter's
+// GIL, the destructor included (it may run Python code). It never crosses to another interpreter or thread
+// without it.
 #pragma once
 
 #include "python/cpython.h"
@@ -15,8 +16,8 @@
 
 namespace typhon::python {
 
-// A reference that somebody else keeps alive, for parameters. Never kept across a call that can run Python code
-// unless the owner is known to outlive it.
+// A reference that somebody else keeps alive, for parameters. Never kept across a call that can run Python
+// code unless the owner is known to outlive it.
 class PyBorrowed {
  public:
   PyBorrowed(PyObject* object) noexcept : object_(object) {}  // NOLINT(google-explicit-constructor)

@@ -1,5 +1,5 @@
-// SmallInts: the `int` objects from -128 to 1023, made when first met. Most integers that cross are that small, and
-// a look-up costs a fraction of PyLong_FromLongLong. One for each interpreter.
+// SmallInts: the `int` objects from -128 to 1023, made when first met. Most integers that cross are that
+// small, and a look-up costs a fraction of PyLong_FromLongLong. One for each interpreter.
 #pragma once
 
 #include "python/cpython.h"

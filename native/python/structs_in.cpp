@@ -87,7 +87,8 @@ template <class... Arguments>
 PyObject* call(DecodeContext& context, Lazy callee, const char* what, Arguments... arguments) noexcept {
   const PyBorrowed function = context.state.imports.get(callee);
   PyObject* const made =
-      function ? PyObject_CallFunctionObjArgs(function.get(), arguments..., static_cast<PyObject*>(nullptr)) : nullptr;
+      function ? PyObject_CallFunctionObjArgs(function.get(), arguments..., static_cast<PyObject*>(nullptr))
+               : nullptr;
   return made != nullptr ? made : context.refuse_exception(what);
 }
 
@@ -110,14 +111,16 @@ PyObject* make_time(DecodeContext& context, Fields fields) noexcept {
 PyObject* make_datetime(DecodeContext& context, Fields& fields, PyBorrowed zone) noexcept {
   PyObject* d[3];
   PyObject* t[3];
-  if (!fields.need(kDateFields, d) || !fields.need(kTimeFields, t) || !is_iso(context, fields)) return nullptr;
+  if (!fields.need(kDateFields, d) || !fields.need(kTimeFields, t) || !is_iso(context, fields))
+    return nullptr;
   PyObject* const us = microseconds(context, fields);
   if (us == nullptr) return nullptr;
-  return call(context, Lazy::kDateTime, "datetime.datetime", d[0], d[1], d[2], t[0], t[1], t[2], us, zone.get());
+  return call(context, Lazy::kDateTime, "datetime.datetime", d[0], d[1], d[2], t[0], t[1], t[2], us,
+              zone.get());
 }
 
-// A wall time can mean two instants (when clocks go back), or none that this machine's time zone data agrees with.
-// The offset of the struct says which instant is meant: it is kept, whatever the data says.
+// A wall time can mean two instants (when clocks go back), or none that this machine's time zone data agrees
+// with. The offset of the struct says which instant is meant: it is kept, whatever the data says.
 PyObject* make_zoned(DecodeContext& context, Fields& fields, PyBorrowed name) noexcept {
   PyObject* offsets[2];
   if (!fields.need(std::array{Known::kUtcOffset, Known::kStdOffset}, offsets)) return nullptr;
@@ -155,8 +158,8 @@ PyObject* make_aware(DecodeContext& context, Fields fields) noexcept {
 
 // --- binaries ---
 
-// The field data as bytes or as a memoryview. A str is what a binary became before the struct was known: its UTF-8 form
-// has the very same bytes.
+// The field data as bytes or as a memoryview. A str is what a binary became before the struct was known: its
+// UTF-8 form has the very same bytes.
 PyRef raw_data(DecodeContext& context, PyBorrowed data) noexcept {
   if (PyUnicode_CheckExact(data.get()) != 0) return PyRef::steal(PyUnicode_AsUTF8String(data.get()));
   if (PyBytes_CheckExact(data.get()) != 0 || PyMemoryView_Check(data.get()) != 0) return PyRef::borrow(data);
@@ -179,8 +182,9 @@ PyRef make_view(DecodeContext& context, Fields& fields) noexcept {
   return raw;
 }
 
-// Whether the dtype is one of plain data, in the form of numpy's array protocol: "<f8", "|b1", "<M8[ns]". Everything
-// else must stay out: over memory that the sender has filled, an object array would follow the sender's pointers.
+// Whether the dtype is one of plain data, in the form of numpy's array protocol: "<f8", "|b1", "<M8[ns]".
+// Everything else must stay out: over memory that the sender has filled, an object array would follow the
+// sender's pointers.
 bool is_plain_dtype(PyBorrowed dtype) noexcept {
   Py_ssize_t size = 0;
   const char* const utf8 = PyUnicode_AsUTF8AndSize(dtype.get(), &size);
@@ -195,8 +199,10 @@ bool is_plain_dtype(PyBorrowed dtype) noexcept {
     return before != text.size();
   };
   const auto digit = [](char c) { return c >= '0' && c <= '9'; };
-  if (!text.empty() && std::string_view("<>|").find(text.front()) != std::string_view::npos) text.remove_prefix(1);
-  if (text.empty() || std::string_view("biufcMmSU").find(text.front()) == std::string_view::npos) return false;
+  if (!text.empty() && std::string_view("<>|").find(text.front()) != std::string_view::npos)
+    text.remove_prefix(1);
+  if (text.empty() || std::string_view("biufcMmSU").find(text.front()) == std::string_view::npos)
+    return false;
   const bool dated = text.front() == 'M' || text.front() == 'm';
   text.remove_prefix(1);
   if (!skip(digit)) return false;
@@ -214,7 +220,8 @@ bool is_shape(PyBorrowed shape) noexcept {
   for (Py_ssize_t i = 0; i < dimensions; ++i) {
     PyObject* const size = PyTuple_GetItem(shape.get(), i);
     int overflow = 0;
-    if (PyLong_CheckExact(size) == 0 || PyLong_AsLongLongAndOverflow(size, &overflow) < 0 || overflow != 0) return false;
+    if (PyLong_CheckExact(size) == 0 || PyLong_AsLongLongAndOverflow(size, &overflow) < 0 || overflow != 0)
+      return false;
   }
   return true;
 }
@@ -234,7 +241,8 @@ PyObject* make_array(DecodeContext& context, Fields fields) noexcept {
     if (must_propagate()) return nullptr;
     return context.refuse("this Python needs numpy to receive a Typhon.Array, and cannot import it");
   }
-  PyRef array = PyRef::steal(PyObject_CallFunctionObjArgs(array_type.get(), shape, dtype, view.get(), nullptr));
+  PyRef array =
+      PyRef::steal(PyObject_CallFunctionObjArgs(array_type.get(), shape, dtype, view.get(), nullptr));
   const PyRef size = PyRef::steal(array ? PyObject_GetAttrString(array.get(), "nbytes") : nullptr);
   const Py_ssize_t used = size ? PyLong_AsSsize_t(size.get()) : -1;
   if (used < 0) return context.refuse_exception("numpy.ndarray");
@@ -265,8 +273,10 @@ PyObject* make_decimal(DecodeContext& context, Fields fields) noexcept {
   if (!fields.need(std::array{Known::kSign, Known::kCoef, Known::kExp}, values)) return nullptr;
   const auto [sign, coef, exp] = values;
   int overflow = 0;
-  const long long sign_value = PyLong_CheckExact(sign) != 0 ? PyLong_AsLongLongAndOverflow(sign, &overflow) : 0;
-  if (overflow != 0 || (sign_value != 1 && sign_value != -1)) return context.refuse("the field sign is neither 1 nor -1");
+  const long long sign_value =
+      PyLong_CheckExact(sign) != 0 ? PyLong_AsLongLongAndOverflow(sign, &overflow) : 0;
+  if (overflow != 0 || (sign_value != 1 && sign_value != -1))
+    return context.refuse("the field sign is neither 1 nor -1");
   const bool negative = sign_value < 0;
   if (coef == context.state.known(Known::kDecimalNan)) {
     return decimal_from(context, PyRef::steal(PyUnicode_FromString(negative ? "-NaN" : "NaN")));
@@ -314,8 +324,8 @@ PyObject* make_range(DecodeContext& context, Fields fields) noexcept {
   const PyRef beyond = PyRef::steal(PyLong_FromLong(down == 1 ? -1 : 1));
   const PyRef stop = PyRef::steal(beyond ? PyNumber_Add(last, beyond.get()) : nullptr);
   if (!stop) return nullptr;
-  PyObject* const range = PyObject_CallFunctionObjArgs(reinterpret_cast<PyObject*>(&PyRange_Type), first, stop.get(),
-                                                       step.get(), nullptr);
+  PyObject* const range = PyObject_CallFunctionObjArgs(reinterpret_cast<PyObject*>(&PyRange_Type), first,
+                                                       stop.get(), step.get(), nullptr);
   return range != nullptr ? range : context.refuse_exception("range");
 }
 
@@ -329,7 +339,8 @@ PyObject* find_object(DecodeContext& context, Fields fields) noexcept {
   PyErr_Clear();
   PyObject* const object = number != 0 ? context.options.objects->get(number) : nullptr;
   if (object == nullptr) {
-    return context.refuse("this Typhon.Object is not held here: it was released, or another Python process holds it");
+    return context.refuse(
+        "this Typhon.Object is not held here: it was released, or another Python process holds it");
   }
   return take(object);
 }
@@ -346,25 +357,35 @@ Struct struct_named(const ModuleState& state, PyBorrowed name) noexcept {
 PyObject* make_struct(DecodeContext& context, Struct kind, std::span<PyObject* const> pairs) noexcept {
   const auto fields = [&](const char* name) { return Fields(context, name, pairs); };
   switch (kind) {
-    case Struct::kBytes: return make_bytes(context, fields("Typhon.Bytes"));
+    case Struct::kBytes:
+      return make_bytes(context, fields("Typhon.Bytes"));
     case Struct::kBuffer: {
       Fields own = fields("Typhon.Buffer");
       return make_view(context, own).release();
     }
-    case Struct::kArray: return make_array(context, fields("Typhon.Array"));
-    case Struct::kObject: return find_object(context, fields("Typhon.Object"));
-    case Struct::kDate: return make_date(context, fields("Date"));
-    case Struct::kTime: return make_time(context, fields("Time"));
+    case Struct::kArray:
+      return make_array(context, fields("Typhon.Array"));
+    case Struct::kObject:
+      return find_object(context, fields("Typhon.Object"));
+    case Struct::kDate:
+      return make_date(context, fields("Date"));
+    case Struct::kTime:
+      return make_time(context, fields("Time"));
     case Struct::kNaiveDateTime: {
       Fields own = fields("NaiveDateTime");
       return make_datetime(context, own, Py_None);
     }
-    case Struct::kDateTime: return make_aware(context, fields("DateTime"));
-    case Struct::kMapSet: return make_set(context, fields("MapSet"));
-    case Struct::kDecimal: return make_decimal(context, fields("Decimal"));
-    case Struct::kRange: return make_range(context, fields("Range"));
+    case Struct::kDateTime:
+      return make_aware(context, fields("DateTime"));
+    case Struct::kMapSet:
+      return make_set(context, fields("MapSet"));
+    case Struct::kDecimal:
+      return make_decimal(context, fields("Decimal"));
+    case Struct::kRange:
+      return make_range(context, fields("Range"));
     case Struct::kNone:
-    case Struct::kUnknown: break;
+    case Struct::kUnknown:
+      break;
   }
   return nullptr;
 }

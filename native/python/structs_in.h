@@ -31,8 +31,8 @@ enum class Struct : std::uint8_t {
 // Which struct the value of the key __struct__ names.
 Struct struct_named(const ModuleState&, PyBorrowed name) noexcept;
 
-// Makes the object from the struct's keys and values, in turns; `kind` is neither kNone nor kUnknown. The value of
-// `data` in Bytes, Buffer and Array is bytes, a memoryview, or a str (then its UTF-8 form is meant).
+// Makes the object from the struct's keys and values, in turns; `kind` is neither kNone nor kUnknown. The
+// value of `data` in Bytes, Buffer and Array is bytes, a memoryview, or a str (then its UTF-8 form is meant).
 // New reference, or nullptr: the context knows why, or an exception is set.
 PyObject* make_struct(DecodeContext&, Struct kind, std::span<PyObject* const> pairs) noexcept;
 

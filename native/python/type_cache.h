@@ -1,7 +1,7 @@
 // TypeCache: how the encoder treats instances of a class that is no builtin, remembered by class.
 //
-// Finding out takes several attribute look-ups; the answer is the same for each instance. Direct-mapped and bounded.
-// It holds the class, so that the address cannot come to mean another one. One for each interpreter.
+// Finding out takes several attribute look-ups; the answer is the same for each instance. Direct-mapped and
+// bounded. It holds the class, so that the address cannot come to mean another one. One for each interpreter.
 #pragma once
 
 #include "python/cpython.h"

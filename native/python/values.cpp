@@ -26,7 +26,8 @@ PyRef masked(const char* from, Py_ssize_t bit_size) noexcept {
   PyRef data = PyRef::steal(PyBytes_FromStringAndSize(from, size));
   if (data && bit_size % 8 != 0) {
     char* const last = PyBytes_AsString(data.get()) + size - 1;
-    const auto wanted = static_cast<unsigned char>(static_cast<unsigned char>(*last) & 0xFF00u >> bit_size % 8);
+    const auto wanted =
+        static_cast<unsigned char>(static_cast<unsigned char>(*last) & 0xFF00u >> bit_size % 8);
     if (size > 1) {
       *last = static_cast<char>(wanted);
     } else {  // bytes of one byte are shared objects: never write into them
@@ -41,7 +42,8 @@ PyObject* bit_string_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) n
   static const char* const names[] = {"data", "bit_size", nullptr};
   Py_buffer buffer;
   Py_ssize_t bit_size = 0;
-  if (PyArg_ParseTupleAndKeywords(args, kwargs, "y*n:BitString", const_cast<char**>(names), &buffer, &bit_size) == 0) {
+  if (PyArg_ParseTupleAndKeywords(args, kwargs, "y*n:BitString", const_cast<char**>(names), &buffer,
+                                  &bit_size) == 0) {
     return nullptr;
   }
   PyRef data;
@@ -61,11 +63,13 @@ void bit_string_dealloc(PyObject* self) noexcept {
 }
 
 PyObject* bit_string_repr(PyObject* self) noexcept {
-  return PyUnicode_FromFormat("BitString(%R, %zd)", BitStringObject::of(self)->data, BitStringObject::of(self)->bit_size);
+  return PyUnicode_FromFormat("BitString(%R, %zd)", BitStringObject::of(self)->data,
+                              BitStringObject::of(self)->bit_size);
 }
 
 Py_hash_t bit_string_hash(PyObject* self) noexcept {
-  const Py_hash_t hash = PyObject_Hash(BitStringObject::of(self)->data) ^ (BitStringObject::of(self)->bit_size + 1);
+  const Py_hash_t hash =
+      PyObject_Hash(BitStringObject::of(self)->data) ^ (BitStringObject::of(self)->bit_size + 1);
   return hash == -1 ? -2 : hash;
 }
 
@@ -74,14 +78,18 @@ PyObject* bit_string_compare(PyObject* self, PyObject* other, int operation) noe
     return take(Py_NotImplemented);
   }
   int equal = BitStringObject::of(self)->bit_size == BitStringObject::of(other)->bit_size ? 1 : 0;
-  if (equal == 1) equal = PyObject_RichCompareBool(BitStringObject::of(self)->data, BitStringObject::of(other)->data, Py_EQ);
+  if (equal == 1)
+    equal =
+        PyObject_RichCompareBool(BitStringObject::of(self)->data, BitStringObject::of(other)->data, Py_EQ);
   if (equal < 0) return nullptr;
   return take((equal == 1) == (operation == Py_EQ) ? Py_True : Py_False);
 }
 
 Py_ssize_t bit_string_length(PyObject* self) noexcept { return BitStringObject::of(self)->bit_size; }
 
-PyObject* bit_string_get_data(PyObject* self, void*) noexcept { return take(BitStringObject::of(self)->data); }
+PyObject* bit_string_get_data(PyObject* self, void*) noexcept {
+  return take(BitStringObject::of(self)->data);
+}
 
 PyObject* bit_string_get_bit_size(PyObject* self, void*) noexcept {
   return PyLong_FromSsize_t(BitStringObject::of(self)->bit_size);
@@ -107,7 +115,8 @@ PyMethodDef bit_string_methods[] = {
 
 constexpr const char* kBitStringDoc =
     "BitString(data, bit_size)\n--\n\n"
-    "A bit string of the BEAM: the first `bit_size` bits of `data`, which has just as many bytes as they need.\n\n"
+    "A bit string of the BEAM: the first `bit_size` bits of `data`, which has just as many bytes as they "
+    "need.\n\n"
     "len() is the number of bits. Raises ValueError when data has another length.";
 
 PyType_Slot bit_string_slots[] = {
@@ -123,7 +132,8 @@ PyType_Slot bit_string_slots[] = {
     {0, nullptr},
 };
 
-PyType_Spec bit_string_spec = {"typhon.BitString", sizeof(BitStringObject), 0, Py_TPFLAGS_DEFAULT, bit_string_slots};
+PyType_Spec bit_string_spec = {"typhon.BitString", sizeof(BitStringObject), 0, Py_TPFLAGS_DEFAULT,
+                               bit_string_slots};
 
 // --- ImproperList ---
 
@@ -131,7 +141,8 @@ PyObject* improper_list_new(PyTypeObject* type, PyObject* args, PyObject* kwargs
   static const char* const names[] = {"items", "tail", nullptr};
   PyObject* items = nullptr;
   PyObject* tail = nullptr;
-  if (PyArg_ParseTupleAndKeywords(args, kwargs, "OO:ImproperList", const_cast<char**>(names), &items, &tail) == 0) {
+  if (PyArg_ParseTupleAndKeywords(args, kwargs, "OO:ImproperList", const_cast<char**>(names), &items,
+                                  &tail) == 0) {
     return nullptr;
   }
   PyRef tuple = PyRef::steal(PySequence_Tuple(items));
@@ -154,7 +165,8 @@ int improper_list_traverse(PyObject* self, visitproc visit, void* arg) noexcept 
   return 0;
 }
 
-// Immutable, but a mutable tail or item can refer back to it: the cycle is broken there, so tp_clear is not needed.
+// Immutable, but a mutable tail or item can refer back to it: the cycle is broken there, so tp_clear is not
+// needed.
 void improper_list_dealloc(PyObject* self) noexcept {
   PyTypeObject* const type = Py_TYPE(self);
   PyObject_GC_UnTrack(self);
@@ -176,7 +188,8 @@ PyObject* improper_list_repr(PyObject* self) noexcept {
 }
 
 Py_hash_t improper_list_hash(PyObject* self) noexcept {
-  const PyRef pair = PyRef::steal(PyTuple_Pack(2, ImproperListObject::of(self)->items, ImproperListObject::of(self)->tail));
+  const PyRef pair =
+      PyRef::steal(PyTuple_Pack(2, ImproperListObject::of(self)->items, ImproperListObject::of(self)->tail));
   if (!pair) return -1;
   const Py_hash_t hash = PyObject_Hash(pair.get());
   return hash == -1 ? -1 : hash == -3 ? -4 : hash ^ 2;
@@ -186,21 +199,27 @@ PyObject* improper_list_compare(PyObject* self, PyObject* other, int operation) 
   if ((operation != Py_EQ && operation != Py_NE) || Py_TYPE(self) != Py_TYPE(other)) {
     return take(Py_NotImplemented);
   }
-  int equal = PyObject_RichCompareBool(ImproperListObject::of(self)->items, ImproperListObject::of(other)->items, Py_EQ);
+  int equal = PyObject_RichCompareBool(ImproperListObject::of(self)->items,
+                                       ImproperListObject::of(other)->items, Py_EQ);
   if (equal == 1) {
-    equal = PyObject_RichCompareBool(ImproperListObject::of(self)->tail, ImproperListObject::of(other)->tail, Py_EQ);
+    equal = PyObject_RichCompareBool(ImproperListObject::of(self)->tail, ImproperListObject::of(other)->tail,
+                                     Py_EQ);
   }
   if (equal < 0) return nullptr;
   return take((equal == 1) == (operation == Py_EQ) ? Py_True : Py_False);
 }
 
-PyObject* improper_list_get_items(PyObject* self, void*) noexcept { return take(ImproperListObject::of(self)->items); }
+PyObject* improper_list_get_items(PyObject* self, void*) noexcept {
+  return take(ImproperListObject::of(self)->items);
+}
 
-PyObject* improper_list_get_tail(PyObject* self, void*) noexcept { return take(ImproperListObject::of(self)->tail); }
+PyObject* improper_list_get_tail(PyObject* self, void*) noexcept {
+  return take(ImproperListObject::of(self)->tail);
+}
 
 PyObject* improper_list_reduce(PyObject* self, PyObject*) noexcept {
-  return Py_BuildValue("(O(OO))", reinterpret_cast<PyObject*>(Py_TYPE(self)), ImproperListObject::of(self)->items,
-                       ImproperListObject::of(self)->tail);
+  return Py_BuildValue("(O(OO))", reinterpret_cast<PyObject*>(Py_TYPE(self)),
+                       ImproperListObject::of(self)->items, ImproperListObject::of(self)->tail);
 }
 
 PyGetSetDef improper_list_getset[] = {
@@ -217,7 +236,8 @@ PyMethodDef improper_list_methods[] = {
 constexpr const char* kImproperListDoc =
     "ImproperList(items, tail)\n--\n\n"
     "A list of the BEAM that does not end in []: [items... | tail].\n\n"
-    "Immutable, and hashable when its items and tail are. Raises ValueError when items is empty or tail is a list.";
+    "Immutable, and hashable when its items and tail are. Raises ValueError when items is empty or tail is a "
+    "list.";
 
 PyType_Slot improper_list_slots[] = {
     {Py_tp_doc, const_cast<char*>(kImproperListDoc)},
