@@ -215,7 +215,7 @@ defmodule Typhon.TypesTest do
       else
         assert echo(py, array) == array
         assert type(py, array) == "numpy.ndarray"
-        assert Typhon.call!(py, array, "sum", []) == 10.0
+        assert Typhon.call!(py, :numpy, :sum, [array]) == 10.0
       end
     end
   end
