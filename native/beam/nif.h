@@ -14,15 +14,16 @@
 namespace typhon::beam {
 
 // Atoms that the NIF makes, looked up once.
-#define TYPHON_ATOMS(X)                                                                                    \
-  X(ok)                                                                                                    \
-  X(error)                                                                                                 \
-  X(wait) X(room) X(segment) X(down) X(timed) X(encoder) X(cannot_encode) X(no_worker) X(cancelled)        \
-      X(delivered) X(typhon) X(ready) X(overdue) X(nil) X(infinity) X(bad_frame) X(cannot_decode_result)   \
-          X(closed) X(existing) X(create) X(atoms) X(ring_size) X(arena_size) X(spin_us) X(worker_spin_us) \
-              X(mapset_version) X(fd) X(os_pid) X(in_flight) X(waiting) X(request_arena) X(overloaded)     \
-                  X(wrong_worker) X(id) X(type) X(ref) X(data) X(no_process) X(not_permitted) X(invalid)   \
-                      X(running) X(owner_down) X(broken) X(not_started) X(reply_arena) X(true_) X(false_)
+// clang-format off
+#define TYPHON_ATOMS(X) \
+  X(ok) X(error) X(wait) X(room) X(segment) X(down) X(timed) X(encoder) X(cannot_encode) \
+  X(no_worker) X(cancelled) X(delivered) X(typhon) X(ready) X(overdue) X(nil) X(infinity) \
+  X(bad_frame) X(cannot_decode_result) X(closed) X(existing) X(create) X(atoms) X(ring_size) \
+  X(arena_size) X(spin_us) X(worker_spin_us) X(mapset_version) X(fd) X(os_pid) X(in_flight) \
+  X(waiting) X(request_arena) X(overloaded) X(wrong_worker) X(id) X(type) X(ref) X(data) \
+  X(no_process) X(not_permitted) X(invalid) X(running) X(owner_down) X(broken) X(not_started) \
+  X(reply_arena) X(true_) X(false_)
+// clang-format on
 
 struct Atoms {
 #define TYPHON_ATOM_FIELD(name) ERL_NIF_TERM name;
