@@ -72,9 +72,9 @@ PyRef make_atom(PyTypeObject* type, PyBorrowed name, std::string_view utf8) noex
 }
 
 PyObject* atom_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) noexcept {
-  static const char* const names[] = {"name", nullptr};
+  static const char* const kNames[] = {"name", nullptr};
   PyObject* name = nullptr;
-  if (PyArg_ParseTupleAndKeywords(args, kwargs, "U:Atom", const_cast<char**>(names), &name) == 0)
+  if (PyArg_ParseTupleAndKeywords(args, kwargs, "U:Atom", const_cast<char**>(kNames), &name) == 0)
     return nullptr;
   Py_ssize_t size = 0;
   const char* const utf8 = PyUnicode_AsUTF8AndSize(name, &size);

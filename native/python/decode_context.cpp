@@ -59,7 +59,7 @@ bool DecodeContext::open_owner() noexcept {
 
 PyObject* DecodeContext::view(etf::Bytes bytes) noexcept {
   if (options.buffer_owner != nullptr && !owner_opened_ && !open_owner()) return nullptr;
-  const std::less_equal<const std::uint8_t*> before;
+  const std::less_equal<> before;
   if (owner_view_ && before(owner_begin_, bytes.data()) && before(bytes.data() + bytes.size(), owner_end_)) {
     const auto start = static_cast<Py_ssize_t>(bytes.data() - owner_begin_);
     return PySequence_GetSlice(owner_view_.get(), start, start + static_cast<Py_ssize_t>(bytes.size()));

@@ -39,10 +39,10 @@ PyRef masked(const char* from, Py_ssize_t bit_size) noexcept {
 }
 
 PyObject* bit_string_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) noexcept {
-  static const char* const names[] = {"data", "bit_size", nullptr};
+  static const char* const kNames[] = {"data", "bit_size", nullptr};
   Py_buffer buffer;
   Py_ssize_t bit_size = 0;
-  if (PyArg_ParseTupleAndKeywords(args, kwargs, "y*n:BitString", const_cast<char**>(names), &buffer,
+  if (PyArg_ParseTupleAndKeywords(args, kwargs, "y*n:BitString", const_cast<char**>(kNames), &buffer,
                                   &bit_size) == 0) {
     return nullptr;
   }
@@ -138,10 +138,10 @@ PyType_Spec bit_string_spec = {"typhon.BitString", sizeof(BitStringObject), 0, P
 // --- ImproperList ---
 
 PyObject* improper_list_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) noexcept {
-  static const char* const names[] = {"items", "tail", nullptr};
+  static const char* const kNames[] = {"items", "tail", nullptr};
   PyObject* items = nullptr;
   PyObject* tail = nullptr;
-  if (PyArg_ParseTupleAndKeywords(args, kwargs, "OO:ImproperList", const_cast<char**>(names), &items,
+  if (PyArg_ParseTupleAndKeywords(args, kwargs, "OO:ImproperList", const_cast<char**>(kNames), &items,
                                   &tail) == 0) {
     return nullptr;
   }
