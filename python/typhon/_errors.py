@@ -6,6 +6,8 @@ The term is specified in docs/internals.md (`wire_error`):
 
 import sys
 import traceback
+from collections.abc import Iterable
+from types import FrameType, TracebackType
 
 from typhon._native import Atom
 
@@ -16,13 +18,16 @@ _CONTEXT = Atom("context")
 # The "file" of a frame that stands for the call itself.
 _CALL = "<call>"
 
+_Frame = tuple[str, int, str, str]
+_Term = tuple[Atom, str, str, list[_Frame], list[str], "tuple[Atom, _Term] | None", str]
+
 # A chain of causes longer than this is cut: the text still shows all of it that Python prints.
 _MAX_CHAIN = 32
 _MAX_FRAMES = 200
 _MAX_TEXT = 256 * 1024
 
 
-def describe(error, module, function):
+def describe(error: BaseException, module: object, function: str) -> _Term:
     """The wire form of `error`, which the call of `function` in `module` (or of an object's method) raised. Never raises.
 
     A function in C leaves no frame; the call itself stands in, so that a traceback always says where.
@@ -32,11 +37,11 @@ def describe(error, module, function):
     if not term[3]:
         frame = (_CALL, 1, _clean(name), "")
         text = f'Traceback (most recent call last):\n  File "{_CALL}", line 1, in {frame[2]}\n{term[6]}'
-        term = (*term[:3], [frame], *term[4:6], text)
+        term = (term[0], term[1], term[2], [frame], term[4], term[5], text)
     return term
 
 
-def _term(error, depth):
+def _term(error: BaseException, depth: int) -> _Term:
     return (
         _EXCEPTION,
         _type_name(type(error)),
@@ -48,26 +53,26 @@ def _term(error, depth):
     )
 
 
-def report(error):
+def report(error: BaseException) -> None:
     """Write what a cast raised to stderr, as Python does for a thread."""
     sys.stderr.write("Exception in a cast:\n" + _text(error))
     sys.stderr.flush()
 
 
-def _type_name(kind):
+def _type_name(kind: type) -> str:
     module = getattr(kind, "__module__", "builtins")
     name = getattr(kind, "__qualname__", kind.__name__)
     return _clean(name if module in ("builtins", "__main__") else f"{module}.{name}")
 
 
-def _message(error):
+def _message(error: BaseException) -> str:
     try:
         return _clean(str(error))
     except BaseException as second:
         return f"<{_type_name(type(error))}.__str__ raised {_type_name(type(second))}>"
 
 
-def _frames(tb):
+def _frames(tb: TracebackType | None) -> list[_Frame]:
     try:
         # Outermost first; of a very deep stack the two ends say most.
         frames = [
@@ -82,7 +87,7 @@ def _frames(tb):
     return frames
 
 
-def _walk(tb):
+def _walk(tb: TracebackType | None) -> Iterable[tuple[FrameType, int]]:
     """(frame, line) of the last `_MAX_FRAMES` and the first ones, without keeping a recursion's thousands."""
     entries = list(traceback.walk_tb(tb))
     if len(entries) > 2 * _MAX_FRAMES:
@@ -90,14 +95,14 @@ def _walk(tb):
     return entries
 
 
-def _notes(error):
+def _notes(error: BaseException) -> list[str]:
     notes = getattr(error, "__notes__", None)
     if not isinstance(notes, (list, tuple)):
         return []
     return [_clean(note) for note in notes if isinstance(note, str)]
 
 
-def _cause(error, depth):
+def _cause(error: BaseException, depth: int) -> tuple[Atom, _Term] | None:
     if depth >= _MAX_CHAIN:
         return None
     if error.__cause__ is not None:
@@ -107,7 +112,7 @@ def _cause(error, depth):
     return None
 
 
-def _text(error):
+def _text(error: BaseException) -> str:
     try:
         text = "".join(traceback.format_exception(error))
     except BaseException:
@@ -115,6 +120,6 @@ def _text(error):
     return _clean(text[:_MAX_TEXT])
 
 
-def _clean(text):
+def _clean(text: str) -> str:
     """A plain str that is valid UTF-8, whatever `text` was."""
     return str(text).encode("utf-8", "backslashreplace").decode("utf-8")

@@ -5,6 +5,7 @@ nothing is that the interpreter has not loaded already.
 """
 
 import faulthandler
+import io
 import os
 import sys
 
@@ -55,5 +56,5 @@ def _take_over_stdin() -> int:
 def _set_up_output() -> None:
     """stdout and stderr are one pipe: line by line, and never an error for a character."""
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
