@@ -18,11 +18,11 @@ namespace typhon::beam {
 #define TYPHON_ATOMS(X) \
   X(ok) X(error) X(wait) X(room) X(segment) X(down) X(timed) X(encoder) X(cannot_encode) \
   X(no_worker) X(cancelled) X(delivered) X(typhon) X(ready) X(overdue) X(nil) X(infinity) \
-  X(bad_frame) X(cannot_decode_result) X(closed) X(existing) X(create) X(atoms) X(ring_size) \
+  X(bad_frame) X(cannot_decode_result) X(closed) X(create) X(atoms) X(ring_size) \
   X(arena_size) X(spin_us) X(worker_spin_us) X(mapset_version) X(fd) X(os_pid) X(in_flight) \
-  X(waiting) X(request_arena) X(overloaded) X(wrong_worker) X(id) X(type) X(ref) X(data) \
-  X(no_process) X(not_permitted) X(invalid) X(running) X(owner_down) X(broken) X(not_started) \
-  X(reply_arena) X(true_) X(false_)
+  X(waiting) X(request_arena) X(id) X(ref) X(data) \
+  X(no_process) X(not_permitted) X(invalid) X(owner_down) X(broken) X(not_started) \
+  X(true_) X(false_)
 // clang-format on
 
 struct Atoms {
@@ -33,9 +33,6 @@ struct Atoms {
   // Structs whose wire form Python knows, and those that the NIF itself looks into.
   ERL_NIF_TERM known_structs[10];
   ERL_NIF_TERM object;  // Typhon.Object
-  ERL_NIF_TERM bytes;   // Typhon.Bytes
-  ERL_NIF_TERM buffer;  // Typhon.Buffer
-  ERL_NIF_TERM array;   // Typhon.Array
 
   void make(ErlNifEnv* env) noexcept;
   [[nodiscard]] bool knows_struct(ERL_NIF_TERM module) const noexcept;
