@@ -28,7 +28,10 @@ constexpr std::int64_t kTimedWaitNs = 100'000;
 constexpr int kTimedRounds = 8;
 constexpr std::int64_t kTrimAfterNs = 5'000'000'000;
 constexpr std::size_t kTrimStep = std::size_t{4} << 20;
-// After so many spins in vain a caller spins only now and then: the calls of this worker are long.
+// A call that took so many times the spin was not missed for a wake-up's sake: it is long. After some of
+// those in a row a caller spins only now and then. (A miss alone says nothing: a worker that had to be woken
+// misses the first spin, and if callers then stopped spinning it would fall asleep before each call.)
+constexpr std::uint64_t kLongCall = 10;
 constexpr std::uint32_t kSpinMisses = 8;
 constexpr std::uint32_t kSpinRetryEvery = 16;
 constexpr int kDrainBatch = 64;
@@ -173,7 +176,8 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
 
 Submitted WorkerChannel::spin(const Request& request, std::uint32_t slot_index, std::uint64_t id,
                               std::uint32_t found, bool woke_worker) noexcept {
-  const std::uint64_t limit = monotonic_ns() + spin_ns_;
+  // Waking the worker takes longer than a small call: wait that out, too, rather than be woken in turn.
+  const std::uint64_t limit = monotonic_ns() + (woke_worker ? spin_ns_ * 5 / 2 : spin_ns_);
   for (unsigned round = 1;; ++round) {
     ERL_NIF_TERM reply = 0;
     if (drain(request.env, id, &reply, kDrainBatch) == Drained::kMine) {
@@ -187,7 +191,6 @@ Submitted WorkerChannel::spin(const Request& request, std::uint32_t slot_index, 
     if (woke_worker && round % 4 == 0) ::sched_yield();
     channel::cpu_relax();
   }
-  spin_misses_.fetch_add(1, std::memory_order_relaxed);
   {
     std::lock_guard lock(mutex_);
     set_waiting(slots_[slot_index], request);
@@ -221,6 +224,7 @@ bool WorkerChannel::push_request(const Request& request, std::uint64_t id, std::
     Slot& slot = slots_[static_cast<std::uint32_t>(id)];
     slot.position = requests_.published();
     slot.deadline = request.deadline;
+    slot.submitted = now;
   }
   requests_.commit(size);
   return true;
@@ -491,6 +495,7 @@ void WorkerChannel::deliver(ErlNifEnv* caller_env, const FrameHeader& header,
   ErlNifEnv* env = message_env_.get();
   std::uint32_t index = kNoSlot;
   bool wanted = false;
+  std::uint64_t submitted = 0;
   ErlNifPid caller{};
   ERL_NIF_TERM ref = 0;
   {
@@ -499,6 +504,7 @@ void WorkerChannel::deliver(ErlNifEnv* caller_env, const FrameHeader& header,
     if (index != kNoSlot) {
       Slot& slot = slots_[index];
       wanted = slot.state == Slot::State::kWaiting;
+      submitted = slot.submitted;
       if (wanted) {
         caller = slot.caller;
         ref = enif_make_copy(env, slot.ref);
@@ -513,6 +519,9 @@ void WorkerChannel::deliver(ErlNifEnv* caller_env, const FrameHeader& header,
   if (wanted) enif_send(caller_env, &caller, env, enif_make_tuple2(env, ref, reply));
   enif_clear_env(env);
   if (index != kNoSlot) {
+    const bool long_call = monotonic_ns() - submitted > spin_ns_ * kLongCall;
+    spin_misses_.store(long_call ? spin_misses_.load(std::memory_order_relaxed) + 1 : 0,
+                       std::memory_order_relaxed);
     std::lock_guard lock(mutex_);
     free_slot(index);
     in_flight_.fetch_sub(1, std::memory_order_relaxed);

@@ -167,6 +167,7 @@ class WorkerChannel {
     std::size_t segment_bytes = 0;
     std::uint64_t position = 0;  // of its frame in the request ring
     std::uint64_t deadline = 0;
+    std::uint64_t submitted = 0;
     ErlNifPid caller{};
     ErlNifEnv* env = nullptr;  // holds `ref` while kWaiting
     ERL_NIF_TERM ref = 0;
