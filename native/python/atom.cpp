@@ -63,7 +63,7 @@ PyRef make_atom(PyTypeObject* type, PyBorrowed name, std::string_view utf8) noex
   atom->name = take(name.get());
   atom->name_size = static_cast<std::uint16_t>(utf8.size());
   atom->wire_size = static_cast<std::uint16_t>(wire_size);
-  std::uint8_t* to = atom->wire;
+  auto* to = reinterpret_cast<std::uint8_t*>(atom + 1);
   *to++ = small ? etf::kSmallAtomUtf8 : etf::kAtomUtf8;
   if (!small) *to++ = static_cast<std::uint8_t>(utf8.size() >> 8);
   *to++ = static_cast<std::uint8_t>(utf8.size());
@@ -150,8 +150,7 @@ PyType_Slot atom_slots[] = {
 };
 
 PyType_Spec atom_spec = {
-    "typhon.Atom", static_cast<int>(offsetof(AtomObject, wire)), 1, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
-    atom_slots,
+    "typhon.Atom", sizeof(AtomObject), 1, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, atom_slots,
 };
 
 }  // namespace

@@ -11,6 +11,8 @@
 #include "python/cpython.h"
 #include "python/ref.h"
 
+#include "etf/views.h"
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -21,17 +23,20 @@ namespace typhon::python {
 
 class AtomInterner;
 
-// An Atom as it lies in memory. `wire` is its ETF form, SMALL_ATOM_UTF8_EXT or ATOM_UTF8_EXT, ready to be
+// An Atom as it lies in memory; its ETF form, SMALL_ATOM_UTF8_EXT or ATOM_UTF8_EXT, follows, ready to be
 // copied.
 struct AtomObject {
-  PyObject_VAR_HEAD AtomInterner* interner;  // counted
-  PyObject* name;                            // str
-  std::uint16_t name_size;                   // in UTF-8 bytes; the last bytes of wire
+  PyObject_VAR_HEAD
+  AtomInterner* interner;   // counted
+  PyObject* name;           // str
+  std::uint16_t name_size;  // in UTF-8 bytes; the last bytes of the ETF form
   std::uint16_t wire_size;
-  std::uint8_t wire[4];  // wire_size bytes
 
+  [[nodiscard]] etf::Bytes wire() const noexcept {
+    return {reinterpret_cast<const std::uint8_t*>(this + 1), wire_size};
+  }
   [[nodiscard]] std::string_view text() const noexcept {
-    return {reinterpret_cast<const char*>(wire) + wire_size - name_size, name_size};
+    return {reinterpret_cast<const char*>(this + 1) + wire_size - name_size, name_size};
   }
   [[nodiscard]] static AtomObject* of(PyObject* object) noexcept {
     return reinterpret_cast<AtomObject*>(object);

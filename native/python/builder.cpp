@@ -265,6 +265,22 @@ void Builder::failed(const etf::Outcome& outcome, std::span<const etf::Frame<Bui
 
 void Builder::raise(const etf::Outcome& outcome, std::span<const etf::Frame<Builder>> frames) {
   std::uint64_t offset = outcome.offset;
+  const std::string path = path_to(outcome, frames, offset);
+  std::string reason = context_.reason();
+  if (reason.empty()) {
+    if (PyErr_Occurred() != nullptr) {
+      reason = current_exception_text();
+    } else {
+      reason = "expected " + std::string(outcome.expected) + " (byte " + std::to_string(offset) +
+               (outcome.in_inflated ? " of the inflated term)" : ")");
+    }
+  }
+  raise_decode_error(state_, path, reason, code_name(outcome.code), offset);
+}
+
+std::string Builder::path_to(const etf::Outcome& outcome, std::span<const etf::Frame<Builder>> frames,
+                             std::uint64_t& offset) {
+  const ExceptionAside aside;
   Path path(context_.options.root, context_.options.parts);
   const etf::Frame<Builder>* closing = nullptr;
   for (const etf::Frame<Builder>& frame : frames) {
@@ -281,23 +297,15 @@ void Builder::raise(const etf::Outcome& outcome, std::span<const etf::Frame<Buil
       path.key(stack_[frame.container.base + std::size_t{2} * frame.index]);
     }
   }
-  if (closing != nullptr && closing->container.has_no_text && outcome.code == Code::kHost &&
-      context_.reason().empty()) {
+  const bool unexcused = closing != nullptr && closing->container.has_no_text && outcome.code == Code::kHost;
+  if (unexcused && context_.reason().empty()) {
     const NoText& place = no_text_.back();
     path.key(stack_[place.key]);
-    offset += static_cast<std::uint64_t>(place.bytes.data() - 5 - closing->start);
+    constexpr std::ptrdiff_t kHeader = 5;
+    offset += static_cast<std::uint64_t>(place.bytes.data() - kHeader - closing->start);
     refuse_not_text(place.bytes);
   }
-  std::string reason = context_.reason();
-  if (reason.empty()) {
-    if (PyErr_Occurred() != nullptr) {
-      reason = current_exception_text();
-    } else {
-      reason = "expected " + std::string(outcome.expected) + " (byte " + std::to_string(offset) +
-               (outcome.in_inflated ? " of the inflated term)" : ")");
-    }
-  }
-  raise_decode_error(state_, path.text(), reason, code_name(outcome.code), offset);
+  return path.text();
 }
 
 }  // namespace typhon::python

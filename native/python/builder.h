@@ -23,6 +23,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -215,6 +216,9 @@ class Builder {
   bool refuse_equal_keys(std::span<PyObject* const> keys, std::size_t stride, const char* of) noexcept;
   void refuse_not_text(etf::Bytes) noexcept;
   void raise(const etf::Outcome&, std::span<const etf::Frame<Builder>>);
+  // Also the reason, and the exact offset, of a binary that was let pass as no text and found no struct to
+  // excuse it.
+  std::string path_to(const etf::Outcome&, std::span<const etf::Frame<Builder>>, std::uint64_t& offset);
 
   struct NoText {
     std::size_t key;  // on the stack

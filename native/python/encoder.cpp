@@ -35,7 +35,7 @@ Encoder::Did Encoder::put_rest(PyObject* object) noexcept {
   auto* const type_object = reinterpret_cast<PyObject*>(type);
   if (type_object == state_.atom_type.get()) {
     const AtomObject* const atom = AtomObject::of(object);
-    return done(writer_.raw(etf::Bytes(atom->wire, atom->wire_size)));
+    return done(writer_.raw(atom->wire()));
   }
   if (type == &PyBytes_Type) return put_bytes(object);
   PyRef owned = PyRef::borrow(object);

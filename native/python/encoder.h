@@ -129,7 +129,7 @@ class Encoder {
   }
   bool put_known(Known which) noexcept {
     const AtomObject* const atom = AtomObject::of(state_.known(which));
-    return writer_.raw(etf::Bytes(atom->wire, atom->wire_size));
+    return writer_.raw(atom->wire());
   }
   bool put_date_fields(PyBorrowed object) noexcept;
   bool put_time_fields(PyBorrowed object) noexcept;
@@ -148,6 +148,7 @@ class Encoder {
   [[gnu::cold]] bool refuse_keys(const Frame& frame, PyBorrowed one, PyBorrowed other);
   [[gnu::cold]] void raise() noexcept;
   void raise_with_path();
+  std::string path_to_fault();
 
   static constexpr std::uint32_t kInlineFrames = 16;
 

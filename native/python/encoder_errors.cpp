@@ -72,23 +72,32 @@ void Encoder::raise() noexcept {
 }
 
 void Encoder::raise_with_path() {
-  // describe() must not run with an exception set.
-  PyObject* saved[3];
-  PyErr_Fetch(&saved[0], &saved[1], &saved[2]);
+  const std::string path = path_to_fault();
+  std::string reason = reason_;
+  if (reason.empty()) {
+    reason = PyErr_Occurred() != nullptr ? current_exception_text()
+             : writer_.ok()              ? "cannot be encoded"
+                                         : "expected " + std::string(writer_.outcome().expected);
+  }
+  std::string name;
+  if (at_fault_) {
+    const ExceptionAside aside;
+    name = type_name(at_fault_);
+  }
+  raise_encode_error(state_, path, reason, name);
+}
+
+std::string Encoder::path_to_fault() {
+  const ExceptionAside aside;
   Path path(options_.root, options_.parts);
   for (std::uint32_t i = 0; i < depth_; ++i) {
     const Frame& frame = frames_[i];
     if (at_container_ && i + 1 == depth_) break;
     if (frame.in_key) {
-      if (frame.shape == Shape::kSet) {
-        path.suffix(" (element ");
-        path.suffix(describe(frame.key));
-        path.suffix(")");
-      } else {
-        path.at_key(frame.key);
-      }
-      break;
+      path.at_key(frame.shape == Shape::kSet ? "element" : "key", frame.key);
+      break;  // what is inside of a key has no place in a path
     }
+    const auto last = static_cast<std::size_t>(frame.index - 1);
     switch (frame.shape) {
       case Shape::kDict:
         if (frame.key != nullptr) path.key(frame.key);
@@ -97,30 +106,18 @@ void Encoder::raise_with_path() {
         if (frame.key != nullptr) path.attribute(frame.key);
         break;
       case Shape::kImproperTail:
-        if (frame.index > frame.size) {
-          path.attribute(PyRef::steal(PyUnicode_FromString("tail")));
-        } else {
-          path.attribute(PyRef::steal(PyUnicode_FromString("items")));
-          path.index(static_cast<std::size_t>(frame.index - 1));
-        }
+        path.member(frame.index > frame.size ? "tail" : "items");
+        if (frame.index <= frame.size) path.index(last);
         break;
       case Shape::kList:
       case Shape::kTuple:
-        path.index(static_cast<std::size_t>(frame.index - 1));
+        path.index(last);
         break;
       case Shape::kSet:
         break;
     }
   }
-  const std::string name = at_fault_ ? type_name(at_fault_) : "";
-  PyErr_Restore(saved[0], saved[1], saved[2]);
-  std::string reason = reason_;
-  if (reason.empty()) {
-    reason = PyErr_Occurred() != nullptr ? current_exception_text()
-             : writer_.ok()              ? "cannot be encoded"
-                                         : "expected " + std::string(writer_.outcome().expected);
-  }
-  raise_encode_error(state_, path.text(), reason, name);
+  return path.text();
 }
 
 }  // namespace typhon::python

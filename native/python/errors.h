@@ -22,6 +22,18 @@ void raise_decode_error(ModuleState&, const std::string& path, const std::string
 void raise_encode_error(ModuleState&, const std::string& path, const std::string& reason,
                         const std::string& type_name);
 
+// Puts the exception that is set aside, and back at its end: for code that must not see one.
+class ExceptionAside {
+ public:
+  ExceptionAside() noexcept { PyErr_Fetch(&parts_[0], &parts_[1], &parts_[2]); }
+  ~ExceptionAside() { PyErr_Restore(parts_[0], parts_[1], parts_[2]); }
+  ExceptionAside(const ExceptionAside&) = delete;
+  ExceptionAside& operator=(const ExceptionAside&) = delete;
+
+ private:
+  PyObject* parts_[3];
+};
+
 // Whether the exception that is set must be passed on as it is rather than wrapped: an interrupt, a lack of
 // memory.
 [[nodiscard]] bool must_propagate() noexcept;

@@ -46,7 +46,7 @@ PyObject* make(PyBorrowed type, IdentifierKind kind, Bytes raw, const Hasher& ha
   identifier->hash = hash.get();
   identifier->kind = kind;
   identifier->raw_size = static_cast<std::uint32_t>(raw.size());
-  std::copy(raw.begin(), raw.end(), identifier->raw);
+  std::copy(raw.begin(), raw.end(), reinterpret_cast<std::uint8_t*>(identifier + 1));
   return object;
 }
 
@@ -64,8 +64,8 @@ struct Parsed {
 
   explicit Parsed(const IdentifierObject* from) noexcept {
     etf::detail::Scan scan;
-    scan.at = from->raw;
-    scan.end = from->raw + from->raw_size;
+    scan.at = from->bytes().data();
+    scan.end = scan.at + from->raw_size;
     switch (from->kind) {
       case IdentifierKind::kPid:
         scan_pid(scan, first, pid);
@@ -77,7 +77,7 @@ struct Parsed {
         scan_port(scan, first, port);
         break;
       case IdentifierKind::kFun:
-        is_export = from->raw[0] == etf::kExport;
+        is_export = from->bytes()[0] == etf::kExport;
         if (is_export) {
           scan_export(scan, first, second, exported);
         } else {
@@ -131,7 +131,7 @@ PyObject* identifier_reduce(PyObject* self, PyObject*) noexcept {
   if (!bytes) return nullptr;
   char* const to = PyBytes_AsString(bytes.get());
   to[0] = static_cast<char>(etf::kVersion);
-  std::copy_n(identifier->raw, identifier->raw_size, reinterpret_cast<std::uint8_t*>(to) + 1);
+  std::ranges::copy(identifier->bytes(), reinterpret_cast<std::uint8_t*>(to) + 1);
   const ModuleState& state = ModuleState::of_type(Py_TYPE(self));
   return Py_BuildValue("(O(O))", state.decode_function.get(), bytes.get());
 }
@@ -287,7 +287,7 @@ PyRef make_identifier_type(PyObject* module, const Description& description) noe
   };
   PyType_Spec spec = {
       description.name,
-      static_cast<int>(offsetof(IdentifierObject, raw)),
+      sizeof(IdentifierObject),
       1,
       Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
       slots,

@@ -18,12 +18,15 @@ struct ModuleState;
 enum class IdentifierKind : std::uint8_t { kPid, kReference, kPort, kFun };
 
 struct IdentifierObject {
-  PyObject_VAR_HEAD Py_hash_t hash;
+  PyObject_VAR_HEAD
+  Py_hash_t hash;
   std::uint32_t raw_size;
   IdentifierKind kind;
-  std::uint8_t raw[3];  // raw_size bytes: the term without the version byte
+  // The term without the version byte follows.
 
-  [[nodiscard]] etf::Bytes bytes() const noexcept { return {raw, raw_size}; }
+  [[nodiscard]] etf::Bytes bytes() const noexcept {
+    return {reinterpret_cast<const std::uint8_t*>(this + 1), raw_size};
+  }
   [[nodiscard]] static IdentifierObject* of(PyObject* object) noexcept {
     return reinterpret_cast<IdentifierObject*>(object);
   }

@@ -116,17 +116,19 @@ void Path::key(PyBorrowed key) {
   step('[' + describe(key) + ']');
 }
 
-void Path::attribute(PyBorrowed name) {
+void Path::attribute(PyBorrowed name) { member(to_utf8(name)); }
+
+void Path::member(std::string_view name) {
   parts_ = {};
-  step('.' + to_utf8(name));
+  step('.' + std::string(name));
 }
 
 void Path::suffix(std::string_view text) { suffix_ += text; }
 
-void Path::at_key(PyBorrowed key) {
-  suffix_ += " (key ";
-  suffix_ += describe(key);
-  suffix_ += ')';
+void Path::at_key(std::string_view what, PyBorrowed key) {
+  suffix_ += " (";
+  suffix_ += what;
+  suffix_ += ' ' + describe(key) + ')';
 }
 
 std::string Path::text() const {

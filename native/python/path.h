@@ -20,11 +20,12 @@ class Path {
       : root_(root), parts_(parts) {}
 
   // Each may throw std::bad_alloc.
-  void index(std::size_t index);       // [3]
-  void key(PyBorrowed key);            // ["user"]
-  void attribute(PyBorrowed name);     // .user
-  void suffix(std::string_view text);  // as it is
-  void at_key(PyBorrowed key);         // (key "user"): the key itself is at fault
+  void index(std::size_t index);                       // [3]
+  void key(PyBorrowed key);                            // ["user"]
+  void attribute(PyBorrowed name);                     // .user
+  void member(std::string_view name);                  // .tail
+  void suffix(std::string_view text);                  // as it is
+  void at_key(std::string_view what, PyBorrowed key);  // (key "user"): the key itself is at fault
 
   [[nodiscard]] std::string text() const;
 

@@ -15,7 +15,8 @@ struct ModuleState;
 // A bit string whose length is no multiple of eight (other lengths are possible, and go out as plain
 // binaries). Unused bits of the last byte are zero.
 struct BitStringObject {
-  PyObject_HEAD PyObject* data;  // bytes
+  PyObject_HEAD
+  PyObject* data;  // bytes
   Py_ssize_t bit_size;
 
   [[nodiscard]] static BitStringObject* of(PyObject* object) noexcept {
@@ -25,8 +26,9 @@ struct BitStringObject {
 
 // A list whose last tail is no list: [1, 2 | :tail].
 struct ImproperListObject {
-  PyObject_HEAD PyObject* items;  // tuple of at least one
-  PyObject* tail;                 // no list
+  PyObject_HEAD
+  PyObject* items;  // tuple of at least one
+  PyObject* tail;   // no list
 
   [[nodiscard]] static ImproperListObject* of(PyObject* object) noexcept {
     return reinterpret_cast<ImproperListObject*>(object);

@@ -1,0 +1,81 @@
+// Arbitrary bytes through the Python codec: the first says how, the others follow the version byte.
+//
+// What decodes can be encoded, or is refused with an EncodeError; what was encoded is a term, which decodes
+// again (or is refused: bytes that are no text come back as a binary) and is then as long as before. Nothing
+// else is ever raised.
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "etf/skip.h"
+#include "etf/tags.h"
+#include "fuzz/check.h"
+#include "python/codec.h"
+#include "python/embedded.h"
+
+extern "C" const char* __asan_default_options();
+extern "C" const char* __asan_default_options() {
+  return "detect_leaks=0";
+}  // python/tests/test_leaks.py sees to those
+
+namespace {
+
+using namespace typhon;
+using namespace typhon::python;
+
+const EmbeddedPython* embedded = nullptr;
+
+// False, with the exception cleared: it is one that the codec may raise.
+bool refused(const PyRef& type) {
+  CHECK(PyErr_ExceptionMatches(type.get()) != 0);
+  PyErr_Clear();
+  return false;
+}
+
+bool read(std::span<const std::uint8_t> term, const DecodeOptions& options, PyRef& value) {
+  value = PyRef::steal(decode(embedded->state(), term, options));
+  CHECK(static_cast<bool>(value) == (PyErr_Occurred() == nullptr));
+  return value || refused(embedded->state().decode_error);
+}
+
+bool write(PyBorrowed value, etf::HeapSink& sink) {
+  if (!encode(embedded->state(), value.get(), sink, {})) {
+    CHECK(sink.size == 0);
+    return refused(embedded->state().encode_error);
+  }
+  CHECK(PyErr_Occurred() == nullptr);
+  const etf::Outcome outcome = etf::skip(sink.bytes(), {});
+  CHECK(outcome.ok() && outcome.used == sink.size);
+  return true;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerInitialize(int*, char***) {
+  embedded = new EmbeddedPython;
+  return 0;
+}
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  if (size == 0) return 0;
+  const PyRef input = PyRef::steal(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(size)));
+  auto* const bytes = reinterpret_cast<std::uint8_t*>(PyBytes_AsString(input.get()));
+  bytes[0] = etf::kVersion;
+  std::copy(data + 1, data + size, bytes + 1);
+
+  DecodeOptions options;
+  options.max_inflated = 1 << 20;
+  if ((data[0] & 1) != 0) options.buffer_owner = input.get();
+  if ((data[0] & 2) != 0) options.max_depth = 4;
+  PyRef value;
+  if (!read({bytes, size}, options, value)) return 0;
+  etf::HeapSink first;
+  if (!write(value, first)) return 0;
+  PyRef again;
+  if (!read(first.bytes(), {}, again)) return 0;
+  etf::HeapSink second;
+  CHECK(write(again, second));
+  CHECK(second.size == first.size);
+  return 0;
+}
