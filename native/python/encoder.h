@@ -22,6 +22,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace typhon::python {
@@ -106,6 +107,7 @@ class Encoder {
   bool check_keys(Frame& frame) noexcept;
   bool check_keys_among_themselves(const Frame& frame);
   int check_key_against_others(const Frame& frame, const Check& check);
+  PyObject* plain_object(std::string_view term);
 
   // --- other classes (encoder_classes.cpp, encoder_numpy.cpp) ---
   EncodeKind classify(PyBorrowed object) noexcept;

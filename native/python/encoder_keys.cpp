@@ -79,25 +79,24 @@ bool Encoder::check_keys_among_themselves(const Frame& frame) {
   return refuse_keys(frame, first->key, second->key);
 }
 
+// The object that a term stands for, with Atoms for nil, true and false: None and its like are noted, an Atom
+// of such a name is not. New reference, or null with an exception set.
+PyObject* Encoder::plain_object(std::string_view term) {
+  for (const std::string_view name : kPlainAtoms) {
+    if (term.size() == name.size() + 2 && term[0] == etf::kSmallAtomUtf8 && term.substr(2) == name) {
+      return state_.atoms.get(name);
+    }
+  }
+  const std::string whole = static_cast<char>(etf::kVersion) + std::string(term);
+  return decode(state_, {reinterpret_cast<const std::uint8_t*>(whole.data()), whole.size()}, DecodeOptions());
+}
+
 // 0: fine; -1: refused.
 int Encoder::check_key_against_others(const Frame& frame, const Check& check) {
   const std::uint8_t* const from = writer_.sink().data + check.begin;
   if (!may_be_plain(*from)) return 0;
-  PyRef other;
-  for (const std::string_view name : kPlainAtoms) {
-    const bool it = check.end - check.begin == name.size() + 2 && from[0] == etf::kSmallAtomUtf8 &&
-                    std::memcmp(from + 2, name.data(), name.size()) == 0;
-    if (it)
-      other =
-          PyRef::steal(state_.atoms.get(name));  // None and its like are noted, an Atom of that name is not
-  }
-  if (!other) {
-    std::string term(1, static_cast<char>(etf::kVersion));
-    term.append(reinterpret_cast<const char*>(from), check.end - check.begin);
-    DecodeOptions options;
-    other = PyRef::steal(
-        decode(state_, {reinterpret_cast<const std::uint8_t*>(term.data()), term.size()}, options));
-  }
+  const std::string_view bytes(reinterpret_cast<const char*>(from), check.end - check.begin);
+  const PyRef other = PyRef::steal(plain_object(bytes));
   if (!other) {  // bytes that are no text: equal to no str
     if (PyErr_ExceptionMatches(state_.decode_error.get()) == 0) return -1;
     PyErr_Clear();

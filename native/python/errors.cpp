@@ -30,29 +30,18 @@ void put_exception(PyRef exception) noexcept {
   PyErr_Restore(type, exception.release(), traceback);
 }
 
-struct Attribute {
-  const char* name;
-  PyRef value;
-};
-
-void raise(PyBorrowed type, const std::string& path, const std::string& reason, Attribute (&&more)[2]) {
-  PyRef cause = take_exception();
+// An exception of `type` with the text "<path>: <reason>"; empty with another exception set.
+PyRef make_error(PyBorrowed type, const std::string& path, const std::string& reason) {
   const PyRef message = to_str(path + ": " + reason);
-  if (!message) return;
-  PyRef exception = PyRef::steal(PyObject_CallFunctionObjArgs(type.get(), message.get(), nullptr));
-  if (!exception) return;
-  const Attribute both[] = {{"path", to_str(path)}, {"reason", to_str(reason)}};
-  for (const Attribute& attribute : both) {
-    if (!attribute.value ||
-        PyObject_SetAttrString(exception.get(), attribute.name, attribute.value.get()) != 0)
-      return;
-  }
-  for (const Attribute& attribute : more) {
-    if (attribute.name == nullptr) continue;
-    if (!attribute.value ||
-        PyObject_SetAttrString(exception.get(), attribute.name, attribute.value.get()) != 0)
-      return;
-  }
+  return PyRef::steal(message ? PyObject_CallFunctionObjArgs(type.get(), message.get(), nullptr) : nullptr);
+}
+
+bool set_attribute(const PyRef& exception, const char* name, const PyRef& value) noexcept {
+  return exception && value && PyObject_SetAttrString(exception.get(), name, value.get()) == 0;
+}
+
+// With `cause`, which may be empty, behind it.
+void raise(PyRef exception, PyRef cause) noexcept {
   if (cause) {
     PyException_SetContext(exception.get(), take(cause.get()));
     PyException_SetCause(exception.get(), cause.release());
@@ -97,14 +86,23 @@ int init_errors(ModuleState& state) noexcept {
 
 void raise_decode_error(ModuleState& state, const std::string& path, const std::string& reason,
                         const char* code, std::uint64_t offset) {
-  raise(state.decode_error, path, reason,
-        {{"code", PyRef::steal(PyUnicode_FromString(code))},
-         {"offset", PyRef::steal(PyLong_FromUnsignedLongLong(offset))}});
+  PyRef cause = take_exception();  // first: no other exception may be mistaken for it
+  PyRef error = make_error(state.decode_error, path, reason);
+  const bool complete = set_attribute(error, "path", to_str(path)) &&
+                        set_attribute(error, "reason", to_str(reason)) &&
+                        set_attribute(error, "code", PyRef::steal(PyUnicode_FromString(code))) &&
+                        set_attribute(error, "offset", PyRef::steal(PyLong_FromUnsignedLongLong(offset)));
+  if (complete) raise(std::move(error), std::move(cause));
 }
 
 void raise_encode_error(ModuleState& state, const std::string& path, const std::string& reason,
                         const std::string& name) {
-  raise(state.encode_error, path, reason, {{"type_name", to_str(name)}, {nullptr, PyRef()}});
+  PyRef cause = take_exception();
+  PyRef error = make_error(state.encode_error, path, reason);
+  const bool complete = set_attribute(error, "path", to_str(path)) &&
+                        set_attribute(error, "reason", to_str(reason)) &&
+                        set_attribute(error, "type_name", to_str(name));
+  if (complete) raise(std::move(error), std::move(cause));
 }
 
 bool must_propagate() noexcept {
