@@ -117,7 +117,8 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
       const std::uint32_t misses = spin_misses_.load(std::memory_order_relaxed);
       const bool worth_it = misses < kSpinMisses || misses % kSpinRetryEvery == 0;
       if (!worth_it) spin_misses_.store(misses + 1, std::memory_order_relaxed);
-      has_role = spin_ns_ != 0 && worth_it && in_flight() == 0 && try_take_role(found);
+      has_role =
+          spin_ns_ != 0 && worth_it && in_flight() == 0 && spin_guard_.spin_allowed() && try_take_role(found);
       if (has_role) {
         slot.state = Slot::State::kSpinning;
         slot.caller = request.caller;
@@ -188,7 +189,7 @@ Submitted WorkerChannel::spin(const Request& request, std::uint32_t slot_index, 
     }
     if (round % 8 == 0 && (closed_.load(std::memory_order_relaxed) || monotonic_ns() > limit)) break;
     // A worker that was just woken may be waiting for this very core.
-    if (woke_worker && round % 4 == 0) ::sched_yield();
+    if (woke_worker && round % 4 == 0 && !spin_guard_.yield()) break;
     channel::cpu_relax();
   }
   {

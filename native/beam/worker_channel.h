@@ -251,6 +251,8 @@ class WorkerChannel {
   OwnedEnv close_env_;
   ERL_NIF_TERM close_reason_ = 0;
 
+  channel::SpinGuard spin_guard_;  // any thread
+
   // Guarded by the reader role:
   channel::RingConsumer replies_;
   OwnedEnv message_env_;

@@ -1,6 +1,7 @@
 #include "channel/doorbell.h"
 
 #include <linux/futex.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -29,6 +30,14 @@ bool wake_from(std::atomic<std::uint32_t>& word, std::uint32_t from) noexcept {
   if (!word.compare_exchange_strong(from, kAwake, std::memory_order_acq_rel)) return false;
   futex_wake(word, 1);
   return true;
+}
+
+bool SpinGuard::yield() noexcept {
+  const std::uint64_t before = monotonic_ns();
+  ::sched_yield();
+  if (monotonic_ns() - before < kAwayNs) return true;
+  rest_.store(kRest, std::memory_order_relaxed);
+  return false;
 }
 
 std::uint64_t monotonic_ns() noexcept {

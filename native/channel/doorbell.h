@@ -24,6 +24,27 @@ bool wake_from(std::atomic<std::uint32_t>& word, std::uint32_t from) noexcept;
 // CLOCK_MONOTONIC, nanoseconds: the same clock in every process of the machine.
 std::uint64_t monotonic_ns() noexcept;
 
+// A spinner's good manners. It yields its core, as the one it waits for may need this very core; and it
+// notices when somebody else took it: on a machine that is busy with other things a spinner loses its core
+// for long, while a sleeper that is woken is scheduled at once. Then spin_allowed() is false for the next few
+// turns. Any thread: the count is a hint, and a lost update of it does no harm.
+class SpinGuard {
+ public:
+  [[nodiscard]] bool spin_allowed() noexcept {
+    const std::uint32_t rest = rest_.load(std::memory_order_relaxed);
+    if (rest == 0) return true;
+    rest_.store(rest - 1, std::memory_order_relaxed);
+    return false;
+  }
+  // Yields; false when the core was away for so long that spinning is pointless now.
+  bool yield() noexcept;
+
+ private:
+  static constexpr std::uint64_t kAwayNs = 30'000;
+  static constexpr std::uint32_t kRest = 64;
+  std::atomic<std::uint32_t> rest_{0};
+};
+
 inline void cpu_relax() noexcept {
 #if defined(__x86_64__) || defined(__i386__)
   __builtin_ia32_pause();

@@ -1,7 +1,6 @@
 #include "executor/worker.h"
 
 #include <malloc.h>
-#include <sched.h>
 
 #include <array>
 #include <cstring>
@@ -91,15 +90,14 @@ int Worker::run(PyObject* module, PyObject* greeting) noexcept {
 Worker::Wait Worker::wait_for_request() noexcept {
   if (!requests_.empty()) return life_.must_stop() ? Wait::kStop : Wait::kRequest;
   ring_reader(false);
-  if (spin_ns_ != 0) {
+  if (spin_ns_ != 0 && spin_guard_.spin_allowed()) {
     const std::uint64_t limit = monotonic_ns() + spin_ns_;
     for (unsigned round = 1;; ++round) {
       if (!requests_.empty()) return Wait::kRequest;
       channel::cpu_relax();
       if (round % 16 != 0) continue;
       if (monotonic_ns() > limit) break;
-      // The caller may be waiting for this very core.
-      ::sched_yield();
+      if (!spin_guard_.yield()) break;
     }
   }
   while (!life_.must_stop() && header_.closing.value.load(std::memory_order_acquire) == 0) {

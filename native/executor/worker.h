@@ -85,6 +85,7 @@ class Worker {
   python::PyRef describe_function_;
   python::PyRef modules_;  // sys.modules
   const std::uint64_t spin_ns_;
+  channel::SpinGuard spin_guard_;
   std::uint32_t deferred_wakes_ = 0;
   bool keeps_large_blocks_ = false;  // malloc may hold blocks that only a busy worker needs
   bool broken_ = false;
