@@ -4,7 +4,8 @@ namespace typhon::executor {
 namespace {
 
 struct SegmentBuffer {
-  PyObject_HEAD const channel::ArenaPeer* arena;
+  PyObject_HEAD
+  const channel::ArenaPeer* arena;
   std::uint64_t slot;
   const std::uint8_t* data;
   Py_ssize_t size;
