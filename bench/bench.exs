@@ -44,7 +44,12 @@ defmodule Bench do
     IO.puts("medians of #{bench.runs} runs, floor and Typhon in turns · load before: #{machine.load}")
 
     chosen = if options[:only], do: String.split(options[:only], ","), else: @groups
-    file = if options[:only], do: "calls-#{Enum.join(chosen, "-")}", else: "calls"
+
+    file =
+      "calls" <>
+        if(options[:only], do: "-" <> Enum.join(chosen, "-"), else: "") <>
+        if(bench.quick, do: "-quick", else: "")
+
     rows = Enum.flat_map(chosen, fn group -> group(group, bench) end)
 
     Report.summary(rows)
