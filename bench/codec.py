@@ -2,10 +2,11 @@
 
     PYTHONPATH=priv/python python3 bench/codec.py [--json FILE] [--rounds N] [--case NAME …]
 
-Runs on any Python from 3.11 on. In each round every candidate runs in turn, so that what disturbs the machine disturbs
-all of them; a round's figure is the median of its samples, and the table shows the best round. A sample is one call
-whose result is freed after the clock has stopped (many calls, freed as they go, where one is too short to be timed).
-Long strings are made anew for each sample: some encoders leave a UTF-8 copy in them, which costs once and helps later.
+Runs on any Python from 3.11 on. In each round every candidate runs in turn, so that what disturbs the machine
+disturbs all of them; a round's figure is the median of its samples, and the table shows the best round. A sample
+is one call whose result is freed after the clock has stopped (many calls, freed as they go, where one is too
+short to be timed). Long strings are made anew for each sample: some encoders leave a UTF-8 copy in them, which
+costs once and helps later.
 """
 
 import argparse
@@ -36,10 +37,7 @@ def typhon_bytes(data: bytes) -> bytes:
 
 def cases() -> dict:
     rng = random.Random(7)
-    maps = [
-        {"id": i, "name": f"user {i}", "tags": ["a", "b", "c"], "score": i * 0.5}
-        for i in range(10_000)
-    ]
+    maps = [{"id": i, "name": f"user {i}", "tags": ["a", "b", "c"], "score": i * 0.5} for i in range(10_000)]
     big = b"\x5a" * (64 << 20)
     return {
         "1,000,000 ints 0..255": [rng.randrange(256) for _ in range(1_000_000)],
@@ -135,7 +133,9 @@ def show_time(seconds) -> str:
 def show_row(name: str, direction: str, times: dict) -> None:
     ratio = times[TYPHON] / times[PICKLE]
     columns = [show_time(times.get(key)) for key in (TYPHON, PICKLE, JSON, MEMCPY)]
-    print(f"{name:<26} {direction:<7}", *(f"{column:>9}" for column in columns), f"{ratio:>8.2f}x", flush=True)
+    print(
+        f"{name:<26} {direction:<7}", *(f"{column:>9}" for column in columns), f"{ratio:>8.2f}x", flush=True
+    )
 
 
 def main() -> None:

@@ -11,15 +11,23 @@ import terms as t  # noqa: E402
 DATE, TIME = t.date_fields(), t.time_fields(us=5, precision=6)
 RANGE = [t.atom("first"), t.integer(1), t.atom("last"), t.integer(9), t.atom("step"), t.integer(2)]
 SEEDS = {
-    "plain": t.listing(t.integer(1), t.integer(-1), t.integer(1 << 70), t.floating(1.5), t.atom("ok"), t.binary("é"), t.NIL),
-    "map": t.mapping(t.binary("k"), t.integer(1), t.tuple_(t.integer(1)), t.mapping(), t.atom("a"), t.string(1, 2)),
+    "plain": t.listing(
+        t.integer(1), t.integer(-1), t.integer(1 << 70), t.floating(1.5), t.atom("ok"), t.binary("é"), t.NIL
+    ),
+    "map": t.mapping(
+        t.binary("k"), t.integer(1), t.tuple_(t.integer(1)), t.mapping(), t.atom("a"), t.string(1, 2)
+    ),
     "keys": t.mapping(t.integer(1), t.NIL, t.floating(1.0), t.NIL, t.atom("true"), t.NIL),
     "improper": t.listing(t.integer(1), tail=t.atom("x")),
     "opaque": t.tuple_(t.pid(), t.port(), t.reference(), t.export(), t.closure(t.binary("x"))),
     "bytes": t.struct_("Elixir.Typhon.Bytes", data=t.binary(b"\xff")),
-    "bytes_late": t.listing(t.struct_("Elixir.Typhon.Bytes", data=t.binary(b"\xff"), last=True), t.binary("x")),
+    "bytes_late": t.listing(
+        t.struct_("Elixir.Typhon.Bytes", data=t.binary(b"\xff"), last=True), t.binary("x")
+    ),
     "buffer": t.struct_("Elixir.Typhon.Buffer", data=t.binary(b"\xff")),
-    "array": t.struct_("Elixir.Typhon.Array", shape=t.tuple_(t.integer(1)), dtype=t.binary("<f8"), data=t.binary(bytes(8))),
+    "array": t.struct_(
+        "Elixir.Typhon.Array", shape=t.tuple_(t.integer(1)), dtype=t.binary("<f8"), data=t.binary(bytes(8))
+    ),
     "object": t.struct_("Elixir.Typhon.Object", id=t.integer(1)),
     "date": t.struct_("Elixir.Date", **DATE),
     "time": t.struct_("Elixir.Time", **TIME),
@@ -29,7 +37,9 @@ SEEDS = {
     "set": t.struct_("Elixir.MapSet", map=t.mapping(t.integer(1), t.NIL, t.binary("x"), t.NIL)),
     "set_late": t.struct_("Elixir.MapSet", map=t.mapping(t.integer(1), t.NIL), last=True),
     "decimal": t.struct_("Elixir.Decimal", sign=t.integer(1), coef=t.integer(150), exp=t.integer(-2)),
-    "decimal_large": t.struct_("Elixir.Decimal", sign=t.integer(-1), coef=t.integer(1 << 90), exp=t.integer(-2)),
+    "decimal_large": t.struct_(
+        "Elixir.Decimal", sign=t.integer(-1), coef=t.integer(1 << 90), exp=t.integer(-2)
+    ),
     "range": t.struct_("Elixir.Range", *RANGE),
     "other": t.struct_("Elixir.Other", x=t.integer(1)),
 }

@@ -1,4 +1,4 @@
-"""External Term Format by hand, byte by byte: what the tests feed to typhon.decode, and compare typhon.encode with."""
+"""External Term Format by hand: what the tests feed to typhon.decode, and compare typhon.encode with."""
 
 import struct
 
@@ -23,7 +23,9 @@ def integer(value: int) -> bytes:
     if -(1 << 31) <= value < 1 << 31:
         return b"b" + struct.pack(">i", value)
     magnitude = abs(value).to_bytes((abs(value).bit_length() + 7) // 8, "little")
-    head = b"n" + bytes([len(magnitude)]) if len(magnitude) < 256 else b"o" + struct.pack(">I", len(magnitude))
+    head = (
+        b"n" + bytes([len(magnitude)]) if len(magnitude) < 256 else b"o" + struct.pack(">I", len(magnitude))
+    )
     return head + bytes([value < 0]) + magnitude
 
 
@@ -63,7 +65,9 @@ def pid(node: str = "a@b", number: int = 1, serial: int = 2, creation: int = 3) 
 
 
 def reference(node: str = "a@b", creation: int = 1, words: tuple[int, ...] = (2, 3, 4)) -> bytes:
-    return b"Z" + struct.pack(">H", len(words)) + atom(node) + struct.pack(f">I{len(words)}I", creation, *words)
+    return (
+        b"Z" + struct.pack(">H", len(words)) + atom(node) + struct.pack(f">I{len(words)}I", creation, *words)
+    )
 
 
 def port(node: str = "a@b", number: int = 5, creation: int = 1) -> bytes:
@@ -87,7 +91,9 @@ def date_fields(year: int = 2024, month: int = 2, day: int = 29) -> dict[str, by
     return {"calendar": ISO, "year": integer(year), "month": integer(month), "day": integer(day)}
 
 
-def time_fields(hour: int = 23, minute: int = 59, second: int = 58, us: int = 0, precision: int = 0) -> dict[str, bytes]:
+def time_fields(
+    hour: int = 23, minute: int = 59, second: int = 58, us: int = 0, precision: int = 0
+) -> dict[str, bytes]:
     return {
         "hour": integer(hour),
         "minute": integer(minute),

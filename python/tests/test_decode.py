@@ -43,7 +43,14 @@ class TestPlainValues:
 
     @pytest.mark.parametrize("bits", [7, 8, 15, 31, 32, 63, 64, 65, 127, 128, 2040, 2047, 2048, 20_000])
     def test_integers_at_the_edges(self, bits):
-        for value in (1 << bits, (1 << bits) - 1, (1 << bits) + 1, -(1 << bits), -(1 << bits) - 1, 1 - (1 << bits)):
+        for value in (
+            1 << bits,
+            (1 << bits) - 1,
+            (1 << bits) + 1,
+            -(1 << bits),
+            -(1 << bits) - 1,
+            1 - (1 << bits),
+        ):
             result = decode(integer(value))
             assert result == value and type(result) is int
 
@@ -75,7 +82,9 @@ class TestPlainValues:
         assert decode(listing(integer(1), listing(integer(2)), NIL)) == [1, [2], []]
         assert decode(b"k\0\3abc") == [97, 98, 99]
         assert decode(listing(integer(1), tail=integer(2))) == ImproperList([1], 2)
-        assert decode(listing(integer(1), tail=listing(integer(2), tail=integer(3)))) == ImproperList([1, 2], 3)
+        assert decode(listing(integer(1), tail=listing(integer(2), tail=integer(3)))) == ImproperList(
+            [1, 2], 3
+        )
         assert decode(listing(integer(1), tail=b"k\0\2ab")) == [1, 97, 98]
 
     def test_tuples(self):
@@ -85,13 +94,25 @@ class TestPlainValues:
 
     def test_maps(self):
         assert decode(mapping()) == {}
-        result = decode(mapping(binary("b"), integer(1), atom("a"), mapping(integer(1), NIL), binary("a"), floating(1.5)))
+        result = decode(
+            mapping(binary("b"), integer(1), atom("a"), mapping(integer(1), NIL), binary("a"), floating(1.5))
+        )
         assert result == {"b": 1, Atom("a"): {1: []}, "a": 1.5}
         assert list(result) == ["b", Atom("a"), "a"]  # as the BEAM sent them
 
     def test_keys_of_every_hashable_kind(self):
-        keys = [integer(1), integer(1 << 80), floating(1.5), atom("x"), atom("nil"), binary("k"), binary(""), pid(),
-                tuple_(integer(1), tuple_()), b"M\0\0\0\1\1\x80"]  # fmt: skip
+        keys = [
+            integer(1),
+            integer(1 << 80),
+            floating(1.5),
+            atom("x"),
+            atom("nil"),
+            binary("k"),
+            binary(""),
+            pid(),
+            tuple_(integer(1), tuple_()),
+            b"M\0\0\0\1\1\x80",
+        ]
         assert len(decode(mapping(*[part for key in keys for part in (key, NIL)]))) == len(keys)
 
     def test_keys_of_any_length(self):
@@ -123,9 +144,13 @@ class TestOptions:
     def test_unknown_and_wrong_ones(self):
         with pytest.raises(TypeError, match=r"^decode\(\) got an unexpected keyword argument 'depth'$"):
             typhon.decode(V + NIL, depth=1)
-        with pytest.raises(TypeError, match=r"^decode\(\) takes exactly one positional argument \(2 given\)$"):
+        with pytest.raises(
+            TypeError, match=r"^decode\(\) takes exactly one positional argument \(2 given\)$"
+        ):
             typhon.decode(V + NIL, 1)
-        with pytest.raises(TypeError, match=r"^decode\(\) takes exactly one positional argument \(0 given\)$"):
+        with pytest.raises(
+            TypeError, match=r"^decode\(\) takes exactly one positional argument \(0 given\)$"
+        ):
             typhon.decode()
         with pytest.raises(OverflowError, match="^max_depth is too large$"):
             typhon.decode(V + NIL, max_depth=1 << 32)
@@ -159,7 +184,10 @@ class TestPaths:
             (lambda bad: mapping(bad, integer(1)), "term (a key)"),
             (lambda bad: listing(mapping(tuple_(bad), integer(1))), "term[0] (a key)"),
             (lambda bad: listing(integer(1), tail=bad), "term (tail)"),
-            (lambda bad: listing(tuple_(mapping(binary("users"), listing(NIL, bad)))), 'term[0][0]["users"][1]'),
+            (
+                lambda bad: listing(tuple_(mapping(binary("users"), listing(NIL, bad)))),
+                'term[0][0]["users"][1]',
+            ),
         ],
     )
     def test_of_a_bad_binary(self, wrap, path):
@@ -182,7 +210,11 @@ class TestPaths:
 
     def test_of_bad_bytes(self):
         error = refusal(listing(integer(1), b"\xfe"))
-        assert (error.path, error.code, error.offset) == ("term[1]", "unsupported", 8) or error.code == "invalid"
+        assert (error.path, error.code, error.offset) == (
+            "term[1]",
+            "unsupported",
+            8,
+        ) or error.code == "invalid"
         error = refusal(listing(integer(1), integer(2))[:-2])
         assert (error.path, error.code) == ("term[1]", "truncated")
         assert error.reason == "expected more bytes: the input ends inside a term (byte 8)"
@@ -237,7 +269,9 @@ class TestRefusals:
         assert error.path in ("term[0]", "term[0][Atom('map')]")
 
     def test_of_a_private_format(self):
-        assert refusal(b"y" + b"\0" * 9).reason == "a term in the private format of another program (LOCAL_EXT)"
+        assert (
+            refusal(b"y" + b"\0" * 9).reason == "a term in the private format of another program (LOCAL_EXT)"
+        )
 
     def test_leaves_no_exception_behind(self):
         refusal(binary(b"\xff"))

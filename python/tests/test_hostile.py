@@ -31,11 +31,27 @@ from terms import (
 import typhon
 
 EVERYTHING = V + listing(
-    integer(1), integer(-1), integer(1 << 70), floating(1.5), atom("ok"), atom("nil"), atom("é"), binary("text"),
-    b"k\0\2ab", NIL, tuple_(integer(1), tuple_()), listing(integer(1), tail=integer(2)), b"M\0\0\0\1\3\xe0",
+    integer(1),
+    integer(-1),
+    integer(1 << 70),
+    floating(1.5),
+    atom("ok"),
+    atom("nil"),
+    atom("é"),
+    binary("text"),
+    b"k\0\2ab",
+    NIL,
+    tuple_(integer(1), tuple_()),
+    listing(integer(1), tail=integer(2)),
+    b"M\0\0\0\1\3\xe0",
     mapping(binary("k"), integer(1), tuple_(integer(1)), mapping()),
-    pid(), port(), reference(), export(), closure(integer(1), listing(binary("x"))),
-    struct_("Elixir.Typhon.Bytes", data=binary(b"\xff")), struct_("Elixir.Typhon.Bytes", data=binary(b"\xff"), last=True),
+    pid(),
+    port(),
+    reference(),
+    export(),
+    closure(integer(1), listing(binary("x"))),
+    struct_("Elixir.Typhon.Bytes", data=binary(b"\xff")),
+    struct_("Elixir.Typhon.Bytes", data=binary(b"\xff"), last=True),
     struct_("Elixir.Typhon.Buffer", data=binary(b"\xff")),
     struct_("Elixir.Date", **date_fields()),
     struct_("Elixir.DateTime", **date_fields(), **time_fields(), **zone_fields("Etc/UTC", "UTC", 0, 0)),
@@ -43,7 +59,7 @@ EVERYTHING = V + listing(
     struct_("Elixir.Decimal", sign=integer(1), coef=integer(1), exp=integer(1)),
     struct_("Elixir.Range", atom("first"), integer(1), atom("last"), integer(2), atom("step"), integer(1)),
     struct_("Elixir.Other", x=integer(1)),
-)  # fmt: skip
+)
 
 
 def attempt(data: bytes):
@@ -108,9 +124,20 @@ def test_random_changes():
 
 @pytest.mark.parametrize(
     "head",
-    [b"l\xff\xff\xff\xff", b"i\xff\xff\xff\xff", b"t\xff\xff\xff\xff", b"m\xff\xff\xff\xff", b"o\xff\xff\xff\xff\0",
-     b"k\xff\xff", b"M\xff\xff\xff\xff\1", b"p\xff\xff\xff\xff", b"v\xff\xff", b"i\x7f\xff\xff\xff", b"t\x0f\xff\xff\xff"],
-)  # fmt: skip
+    [
+        b"l\xff\xff\xff\xff",
+        b"i\xff\xff\xff\xff",
+        b"t\xff\xff\xff\xff",
+        b"m\xff\xff\xff\xff",
+        b"o\xff\xff\xff\xff\0",
+        b"k\xff\xff",
+        b"M\xff\xff\xff\xff\1",
+        b"p\xff\xff\xff\xff",
+        b"v\xff\xff",
+        b"i\x7f\xff\xff\xff",
+        b"t\x0f\xff\xff\xff",
+    ],
+)
 @pytest.mark.parametrize("repeat", [1, 1000])
 def test_absurd_lengths_reserve_nothing(head, repeat):
     data = V + head * repeat + b"a\1"
@@ -141,6 +168,10 @@ def test_a_bomb_of_zeros_is_limited():
 
     inner = b"m" + struct.pack(">I", 500 << 20)
     packer = zlib.compressobj(9)
-    packed = packer.compress(inner) + b"".join(packer.compress(bytes(1 << 20)) for _ in range(500)) + packer.flush()
+    packed = (
+        packer.compress(inner)
+        + b"".join(packer.compress(bytes(1 << 20)) for _ in range(500))
+        + packer.flush()
+    )
     error = attempt(b"\x83P" + struct.pack(">I", len(inner) + (500 << 20)) + packed)
     assert error.code == "too_large"

@@ -1,4 +1,4 @@
-"""Nothing is left behind: reference counts come back, and memory stays flat, after successes and after failures."""
+"""Nothing is left behind: reference counts come back and memory stays flat, after failures, too."""
 
 import collections
 import dataclasses
@@ -49,9 +49,21 @@ CYCLE.append(CYCLE)
 ENCODE = {
     "plain": [1, 1 << 40, 1 << 100, -(1 << 300), 1.5, "text", "é" * 2000, b"x", None, True, Atom("a")],
     "large": ["x" * 100_000, list(range(10_000))],
-    "containers": [{"a": [1, (2, {"b": 3})]}, {(1, 2): 3, None: 4, 1.5: [5]}, ImproperList([1, [2]], 3), BitString(b"\x80", 1)],
+    "containers": [
+        {"a": [1, (2, {"b": 3})]},
+        {(1, 2): 3, None: 4, 1.5: [5]},
+        ImproperList([1, [2]], 3),
+        BitString(b"\x80", 1),
+    ],
     "sets": [{1, "a", (1, 2)}, frozenset([frozenset([1])])],
-    "classes": [Colour.RED, Plain([Plain(1)]), Point(1, [2]), range(3), bytearray(b"x"), memoryview(b"abc")[::2]],
+    "classes": [
+        Colour.RED,
+        Plain([Plain(1)]),
+        Point(1, [2]),
+        range(3),
+        bytearray(b"x"),
+        memoryview(b"abc")[::2],
+    ],
     "times": [
         datetime.date(2024, 1, 1),
         datetime.time(1),
@@ -73,15 +85,40 @@ ENCODE = {
 }
 
 DECODE = {
-    "plain": listing(integer(1), integer(1 << 40), integer(-(1 << 100)), integer(1 << 3000), floating(1.5), binary("x"), binary("é" * 2000), atom("ok"), atom("nil"), NIL, b"k\0\3abc"),
-    "containers": listing(tuple_(), tuple_(integer(5000)), mapping(binary("k"), listing(floating(1.0)), atom("k"), mapping()), listing(integer(1), tail=tuple_())),
+    "plain": listing(
+        integer(1),
+        integer(1 << 40),
+        integer(-(1 << 100)),
+        integer(1 << 3000),
+        floating(1.5),
+        binary("x"),
+        binary("é" * 2000),
+        atom("ok"),
+        atom("nil"),
+        NIL,
+        b"k\0\3abc",
+    ),
+    "containers": listing(
+        tuple_(),
+        tuple_(integer(5000)),
+        mapping(binary("k"), listing(floating(1.0)), atom("k"), mapping()),
+        listing(integer(1), tail=tuple_()),
+    ),
     "opaque": listing(pid(), reference(), closure(binary("x")), b"M\0\0\0\1\3\xe0"),
-    "bytes": listing(*[struct_(f"Elixir.Typhon.{name}", data=binary(b"\xff" * 50), last=last) for name in ("Bytes", "Buffer") for last in (False, True)]),
+    "bytes": listing(
+        *[
+            struct_(f"Elixir.Typhon.{name}", data=binary(b"\xff" * 50), last=last)
+            for name in ("Bytes", "Buffer")
+            for last in (False, True)
+        ]
+    ),
     "structs": listing(
         struct_("Elixir.Date", **date_fields()),
         struct_("Elixir.NaiveDateTime", **date_fields(), **time_fields()),
         struct_("Elixir.DateTime", **date_fields(), **time_fields(), **zone_fields("Etc/UTC", "UTC", 0, 0)),
-        struct_("Elixir.DateTime", **date_fields(), **time_fields(), **zone_fields("Europe/Paris", "x", 0, 0)),
+        struct_(
+            "Elixir.DateTime", **date_fields(), **time_fields(), **zone_fields("Europe/Paris", "x", 0, 0)
+        ),
         struct_("Elixir.MapSet", map=mapping(integer(1), NIL, floating(5.5), NIL)),
         struct_("Elixir.MapSet", map=mapping(integer(1), NIL, floating(5.5), NIL), last=True),
         struct_("Elixir.Decimal", sign=integer(1), coef=integer(1 << 100), exp=integer(1)),
@@ -91,7 +128,9 @@ DECODE = {
     "truncated": listing(floating(1.5), mapping(binary("key"), listing(floating(2.5), binary("text"))))[:-8],
     "trailing": listing(floating(1.5)) + b"\0",
     "not text": listing(floating(1.5), mapping(binary("a"), binary(b"\xff"), binary("b"), floating(1.5))),
-    "not text, in a key": mapping(binary("a"), floating(1.5), tuple_(floating(1.5), binary(b"\xff")), floating(1.5)),
+    "not text, in a key": mapping(
+        binary("a"), floating(1.5), tuple_(floating(1.5), binary(b"\xff")), floating(1.5)
+    ),
     "unhashable": listing(mapping(tuple_(NIL), floating(1.5))),
     "equal keys": mapping(integer(1), floating(1.5), floating(1.0), floating(2.5)),
     "equal elements": struct_("Elixir.MapSet", map=mapping(integer(1), NIL, floating(1.0), NIL)),
@@ -99,7 +138,7 @@ DECODE = {
     "bad struct": listing(struct_("Elixir.Range", atom("first"), floating(1.5))),
     "bad tail": listing(floating(1.5), tail=binary(b"\xff")),
     "fresh atoms": listing(*[atom(f"never kept {i}") for i in range(50)]),
-}  # fmt: skip
+}
 
 
 def quietly(function, argument):
@@ -162,7 +201,9 @@ def test_decode_gives_back_every_reference(name):
         quietly(typhon.decode, data)
     gc.collect()
     after = [sys.getrefcount(o) for o in held]
-    assert all(abs(a - b) < 100 for a, b in zip(after, before, strict=True)), list(zip(held, before, after, strict=True))
+    assert all(abs(a - b) < 100 for a, b in zip(after, before, strict=True)), list(
+        zip(held, before, after, strict=True)
+    )
 
 
 def test_large_memory_goes_back():

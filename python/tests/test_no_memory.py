@@ -1,4 +1,4 @@
-"""Memory that runs out at each allocation in turn: a MemoryError or the right error, never a crash or a silent one.
+"""Memory that runs out at each allocation in turn: a MemoryError or the right error, never a crash.
 
 In a process of its own, with the hooks that CPython's own tests use, where this Python has them.
 """
@@ -20,7 +20,8 @@ TERMS = [
     t.listing(t.integer(1), t.integer(1 << 40), t.integer(1 << 100), t.integer(1 << 3000), t.floating(1.5),
               t.atom("fresh"), t.binary("text"), t.NIL, t.string(1, 2), t.tuple_(t.integer(5000))),
     t.mapping(t.binary("a key"), t.mapping(t.binary("b"), t.floating(2.5)), t.tuple_(t.integer(3000)), t.NIL),
-    t.listing(t.pid(), t.reference(), t.export(), t.closure(), b"M\\0\\0\\0\\2\\3\\xff\\xe0", t.listing(t.integer(1), tail=t.integer(2))),
+    t.listing(t.pid(), t.reference(), t.export(), t.closure(),
+              b"M\\0\\0\\0\\2\\3\\xff\\xe0", t.listing(t.integer(1), tail=t.integer(2))),
     t.struct_("Elixir.Date", **t.date_fields()),
     t.struct_("Elixir.MapSet", map=t.mapping(t.integer(4000), t.NIL, t.binary("abc"), t.NIL)),
     t.struct_("Elixir.Decimal", sign=t.integer(1), coef=t.integer(1 << 100), exp=t.integer(1)),

@@ -28,7 +28,8 @@ def refusal(term):
 
 class TestScalars:
     @pytest.mark.parametrize(
-        "kind", ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "longlong", "ulonglong"]
+        "kind",
+        ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "longlong", "ulonglong"],
     )
     def test_integers(self, kind):
         info = np.iinfo(kind)
@@ -144,21 +145,44 @@ class TestArraysIn:
         ("term", "reason"),
         [
             (array_term((2,), "<i2", b"\0\0"), None),
-            (array_term((1,), "<i2", b"\0\0\0\0"), "an array of this shape and dtype has 2 bytes of data, not 4"),
+            (
+                array_term((1,), "<i2", b"\0\0\0\0"),
+                "an array of this shape and dtype has 2 bytes of data, not 4",
+            ),
             (array_term((1 << 62, 1 << 62), "<i2", b""), None),
             (array_term((1,) * 100, "<i2", b"\0\0"), None),
             (array_term((1,), "<f3", b""), None),
             (array_term((1,), "<M8[xx]", b"\0" * 8), None),
             (array_term((-1,), "<i2", b""), "the field shape is no tuple of sizes"),
             (array_term((1 << 80,), "<i2", b""), "the field shape is no tuple of sizes"),
-            (struct_("Elixir.Typhon.Array", shape=integer(1), dtype=binary("<i2"), data=binary(b"")), "the field shape is no tuple of sizes"),
-            (struct_("Elixir.Typhon.Array", shape=tuple_(atom("x")), dtype=binary("<i2"), data=binary(b"")), "the field shape is no tuple of sizes"),
-            (struct_("Elixir.Typhon.Array", shape=tuple_(), dtype=integer(1), data=binary(b"")), 'the field dtype is no plain type such as "<f8"'),
-            (struct_("Elixir.Typhon.Array", shape=tuple_(), dtype=binary("<i2")), "a Typhon.Array without the field data"),
-            (struct_("Elixir.Typhon.Array", shape=tuple_(), dtype=binary("<i2"), data=integer(1)), "the field data is no binary"),
-            (struct_("Elixir.Typhon.Array", dtype=binary("<i2"), data=binary("")), "a Typhon.Array without the field shape"),
+            (
+                struct_("Elixir.Typhon.Array", shape=integer(1), dtype=binary("<i2"), data=binary(b"")),
+                "the field shape is no tuple of sizes",
+            ),
+            (
+                struct_(
+                    "Elixir.Typhon.Array", shape=tuple_(atom("x")), dtype=binary("<i2"), data=binary(b"")
+                ),
+                "the field shape is no tuple of sizes",
+            ),
+            (
+                struct_("Elixir.Typhon.Array", shape=tuple_(), dtype=integer(1), data=binary(b"")),
+                'the field dtype is no plain type such as "<f8"',
+            ),
+            (
+                struct_("Elixir.Typhon.Array", shape=tuple_(), dtype=binary("<i2")),
+                "a Typhon.Array without the field data",
+            ),
+            (
+                struct_("Elixir.Typhon.Array", shape=tuple_(), dtype=binary("<i2"), data=integer(1)),
+                "the field data is no binary",
+            ),
+            (
+                struct_("Elixir.Typhon.Array", dtype=binary("<i2"), data=binary("")),
+                "a Typhon.Array without the field shape",
+            ),
         ],
-    )  # fmt: skip
+    )
     def test_refuses_others(self, term, reason):
         error = refusal(term)
         if reason is None:
@@ -169,14 +193,34 @@ class TestArraysIn:
 
     @pytest.mark.parametrize(
         "dtype",
-        ["O", "|O", "<O8", "O8", "object", "|V8", "<i4,<f8", "(2,)<i4", "", "<", "<i", "f8 ", "<f8\0", "<M8[ns", "<M8[]", "x8", "é"],
+        [
+            "O",
+            "|O",
+            "<O8",
+            "O8",
+            "object",
+            "|V8",
+            "<i4,<f8",
+            "(2,)<i4",
+            "",
+            "<",
+            "<i",
+            "f8 ",
+            "<f8\0",
+            "<M8[ns",
+            "<M8[]",
+            "x8",
+            "é",
+        ],
     )
     def test_refuses_dtypes_of_anything_but_plain_data(self, dtype):
         """An array of objects over these bytes would take them for addresses."""
         error = refusal(array_term((1,), dtype, b"\1" * 8))
         assert error.reason == 'the field dtype is no plain type such as "<f8"'
 
-    @pytest.mark.parametrize("dtype", ["|b1", "|i1", "<u2", ">i4", "<f2", "<c16", "|S3", "<U2", "<M8[ns]", "<m8[25s]", "f8"])
+    @pytest.mark.parametrize(
+        "dtype", ["|b1", "|i1", "<u2", ">i4", "<f2", "<c16", "|S3", "<U2", "<M8[ns]", "<m8[25s]", "f8"]
+    )
     def test_takes_plain_dtypes(self, dtype):
         size = np.dtype(dtype).itemsize
         assert typhon.decode(V + array_term((2,), dtype, b"\0" * size * 2)).dtype == dtype
@@ -188,7 +232,10 @@ class TestArraysIn:
             f"try: typhon.decode({V + listing(array_term((1,), '<i2', bytes(2)))!r})\n"
             "except typhon.DecodeError as error: print(error)"
         )
-        assert run_python(code) == "term[0]: this Python needs numpy to receive a Typhon.Array, and cannot import it"
+        assert (
+            run_python(code)
+            == "term[0]: this Python needs numpy to receive a Typhon.Array, and cannot import it"
+        )
 
     def test_encoding_does_not_import_numpy(self):
         code = (

@@ -11,7 +11,7 @@ import typhon
 from typhon import Atom, BitString, ImproperList
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
-# Atoms of these names stand for None, True and False; a float that the BEAM has not becomes one of the others.
+# Without those that stand for None, True and False, and the one that would make a struct.
 ATOM = st.text(st.characters(exclude_categories=["Cs"]), max_size=255).filter(
     lambda name: name not in ("nil", "true", "false", "__struct__")
 )
@@ -27,11 +27,11 @@ SCALARS = st.one_of(
     st.times(),
     st.datetimes(),  # "fold" means nothing without a zone
     st.datetimes(timezones=st.just(datetime.timezone.utc)),
-    st.datetimes(timezones=st.sampled_from(["Europe/Paris", "America/New_York"]).map(__import__("zoneinfo").ZoneInfo)),
-    st.decimals(allow_nan=False),
-    st.builds(
-        range, st.integers(-100, 100), st.integers(-100, 100), st.integers(-9, 9).filter(bool)
+    st.datetimes(
+        timezones=st.sampled_from(["Europe/Paris", "America/New_York"]).map(__import__("zoneinfo").ZoneInfo)
     ),
+    st.decimals(allow_nan=False),
+    st.builds(range, st.integers(-100, 100), st.integers(-100, 100), st.integers(-9, 9).filter(bool)),
     st.binary(min_size=1, max_size=8).flatmap(
         lambda data: st.integers(1, 7).map(lambda bits: BitString(data, len(data) * 8 - bits))
     ),
@@ -80,9 +80,10 @@ def imaginary(value) -> bool:
     match value:
         case datetime.datetime():
             utc = datetime.timezone.utc
-            return value.tzinfo is not None and value.astimezone(utc).astimezone(value.tzinfo).replace(
-                fold=value.fold
-            ) != value
+            return (
+                value.tzinfo is not None
+                and value.astimezone(utc).astimezone(value.tzinfo).replace(fold=value.fold) != value
+            )
         case list() | tuple() | set():
             return any(map(imaginary, value))
         case dict():

@@ -79,7 +79,9 @@ class TestBytesAndBuffers:
         assert bytes(view) == b"\xfe" * 1000
 
     def test_only_the_field_data_is_bytes(self):
-        term = struct_("Elixir.Typhon.Bytes", other=binary("text"), data=binary(b"\xff"), more=binary(b"text"))
+        term = struct_(
+            "Elixir.Typhon.Bytes", other=binary("text"), data=binary(b"\xff"), more=binary(b"text")
+        )
         assert decode(term) == b"\xff"
         bad = struct_("Elixir.Typhon.Bytes", other=binary(b"\xff"), data=binary(b"\xff"))
         assert typhon.decode(V + bad) == b"\xff"
@@ -87,8 +89,13 @@ class TestBytesAndBuffers:
     @pytest.mark.parametrize("name", ["Bytes", "Buffer"])
     def test_refuses_other_data(self, name):
         assert refusal(struct_(f"Elixir.Typhon.{name}")).reason == f"a Typhon.{name} without the field data"
-        assert refusal(struct_(f"Elixir.Typhon.{name}", data=integer(1))).reason == "the field data is no binary"
-        assert refusal(struct_(f"Elixir.Typhon.{name}", data=listing(binary("x")))).reason == "the field data is no binary"
+        assert (
+            refusal(struct_(f"Elixir.Typhon.{name}", data=integer(1))).reason == "the field data is no binary"
+        )
+        assert (
+            refusal(struct_(f"Elixir.Typhon.{name}", data=listing(binary("x")))).reason
+            == "the field data is no binary"
+        )
 
     def test_many_in_one_term_with_the_name_last(self):
         one = struct_("Elixir.Typhon.Bytes", last=True, data=binary(b"\xff"))
@@ -122,7 +129,11 @@ class TestDatesAndTimes:
         assert value == datetime.datetime(2024, 2, 29, 23, 59, 58, 7) and value.tzinfo is None
 
     def test_utc(self):
-        value = decode(struct_("Elixir.DateTime", **date_fields(), **time_fields(), **zone_fields("Etc/UTC", "UTC", 0, 0)))
+        value = decode(
+            struct_(
+                "Elixir.DateTime", **date_fields(), **time_fields(), **zone_fields("Etc/UTC", "UTC", 0, 0)
+            )
+        )
         assert value == datetime.datetime(2024, 2, 29, 23, 59, 58, tzinfo=UTC)
         assert value.tzinfo is UTC
 
@@ -143,7 +154,10 @@ class TestDatesAndTimes:
     def test_the_instant_wins_over_this_machines_time_zone_data(self):
         value = decode(
             struct_(
-                "Elixir.DateTime", **date_fields(2024, 7, 1), **time_fields(12, 0, 0), **zone_fields("Europe/Paris", "x", 0, 0)
+                "Elixir.DateTime",
+                **date_fields(2024, 7, 1),
+                **time_fields(12, 0, 0),
+                **zone_fields("Europe/Paris", "x", 0, 0),
             )
         )
         assert value == datetime.datetime(2024, 7, 1, 12, tzinfo=UTC)
@@ -156,33 +170,53 @@ class TestDatesAndTimes:
                 struct_("Elixir.Date", **date_fields(2024, 13, 1)),
                 "cannot make a datetime.date: ValueError: month must be in 1..12",
             ),
-            (struct_("Elixir.Date", calendar=ISO, year=integer(1), day=integer(1)), "a Date without the field month"),
             (
-                struct_("Elixir.Date", calendar=atom("Elixir.Other"), year=integer(1), month=integer(1), day=integer(1)),
+                struct_("Elixir.Date", calendar=ISO, year=integer(1), day=integer(1)),
+                "a Date without the field month",
+            ),
+            (
+                struct_(
+                    "Elixir.Date",
+                    calendar=atom("Elixir.Other"),
+                    year=integer(1),
+                    month=integer(1),
+                    day=integer(1),
+                ),
                 "Python knows the calendar Calendar.ISO only",
             ),
             (
-                struct_("Elixir.Time", hour=integer(1), minute=integer(1), second=integer(1), microsecond=integer(1)),
+                struct_(
+                    "Elixir.Time",
+                    hour=integer(1),
+                    minute=integer(1),
+                    second=integer(1),
+                    microsecond=integer(1),
+                ),
                 "the field microsecond is no tuple {microseconds, precision}",
             ),
             (
-                struct_("Elixir.DateTime", **date_fields(), **time_fields(), **zone_fields("Etc/UTC", "", 0, 0))
-                .replace(binary("Etc/UTC"), atom("Etc/UTC")),
+                struct_(
+                    "Elixir.DateTime", **date_fields(), **time_fields(), **zone_fields("Etc/UTC", "", 0, 0)
+                ).replace(binary("Etc/UTC"), atom("Etc/UTC")),
                 "the field time_zone is no binary",
             ),
             (
-                struct_("Elixir.DateTime", **date_fields(), **time_fields(), **zone_fields("No/Where", "", 0, 0)),
+                struct_(
+                    "Elixir.DateTime", **date_fields(), **time_fields(), **zone_fields("No/Where", "", 0, 0)
+                ),
                 "cannot make a zoneinfo.ZoneInfo: zoneinfo._common.ZoneInfoNotFoundError: "
                 "'No time zone found with key No/Where'",
             ),
         ],
-    )  # fmt: skip
+    )
     def test_refuses_others(self, term, reason):
         assert refusal(term).reason == reason
 
     @pytest.mark.parametrize("year", [0, -1, 10_000, 1 << 70])
     def test_refuses_years_beyond_python(self, year):
-        assert refusal(struct_("Elixir.Date", **date_fields(year, 1, 1))).reason.startswith("cannot make a datetime.date: ")
+        assert refusal(struct_("Elixir.Date", **date_fields(year, 1, 1))).reason.startswith(
+            "cannot make a datetime.date: "
+        )
 
     def test_the_cause_is_kept(self):
         error = refusal(struct_("Elixir.Date", **date_fields(2024, 13, 1)))
@@ -213,7 +247,9 @@ class TestDatesAndTimes:
 
     def test_written_form(self):
         assert typhon.encode(datetime.date(2024, 2, 29)) == V + struct_("Elixir.Date", **date_fields())
-        assert typhon.encode(datetime.time(23, 59, 58)) == V + struct_("Elixir.Time", calendar=ISO, **time_fields())
+        assert typhon.encode(datetime.time(23, 59, 58)) == V + struct_(
+            "Elixir.Time", calendar=ISO, **time_fields()
+        )
         assert typhon.encode(datetime.datetime(2024, 2, 29, 23, 59, 58, 5)) == V + struct_(
             "Elixir.NaiveDateTime", **date_fields(), **time_fields(us=5, precision=6)
         )
@@ -227,7 +263,10 @@ class TestDatesAndTimes:
 
     def test_zones_without_a_name_become_utc(self):
         utc = V + struct_(
-            "Elixir.DateTime", **date_fields(2024, 7, 1), **time_fields(12, 0, 0), **zone_fields("Etc/UTC", "UTC", 0, 0)
+            "Elixir.DateTime",
+            **date_fields(2024, 7, 1),
+            **time_fields(12, 0, 0),
+            **zone_fields("Etc/UTC", "UTC", 0, 0),
         )
 
         class Odd(datetime.tzinfo):
@@ -287,7 +326,11 @@ class TestMapSet:
     @pytest.mark.parametrize("value", [NIL, atom("true"), listing(NIL)])
     def test_in(self, last, value):
         elements = mapping(integer(1), value, binary("a"), value, tuple_(integer(1), integer(2)), value)
-        assert decode(struct_("Elixir.MapSet", last=last, map=elements, version=integer(2))) == {1, "a", (1, 2)}
+        assert decode(struct_("Elixir.MapSet", last=last, map=elements, version=integer(2))) == {
+            1,
+            "a",
+            (1, 2),
+        }
         assert decode(struct_("Elixir.MapSet", last=last, map=mapping())) == set()
 
     def test_out(self):
@@ -297,7 +340,9 @@ class TestMapSet:
             "Elixir.MapSet", version=integer(2), map=mapping(integer(1), NIL)
         )
 
-    @pytest.mark.parametrize("value", [set(), {1}, {1, "a", (1, "b"), None, 1.5, frozenset()} - {frozenset()}])
+    @pytest.mark.parametrize(
+        "value", [set(), {1}, {1, "a", (1, "b"), None, 1.5, frozenset()} - {frozenset()}]
+    )
     def test_round_trip(self, value):
         again = typhon.decode(typhon.encode(value))
         assert again == value and type(again) is set
@@ -336,7 +381,20 @@ class TestDecimal:
         value = decimal.Decimal((1, (7,) * 10_000, -5_000))
         assert typhon.decode(typhon.encode(value)) == value
 
-    @pytest.mark.parametrize("text", ["0", "-0", "1.50", "1E+100", "-1E-100", "123456789012345678", "1234567890123456789", "Infinity", "-Infinity"])  # fmt: skip
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "0",
+            "-0",
+            "1.50",
+            "1E+100",
+            "-1E-100",
+            "123456789012345678",
+            "1234567890123456789",
+            "Infinity",
+            "-Infinity",
+        ],
+    )
     def test_round_trip(self, text):
         value = decimal.Decimal(text)
         again = typhon.decode(typhon.encode(value))
@@ -361,10 +419,22 @@ class TestDecimal:
         ("fields", "reason"),
         [
             ({"coef": integer(1), "exp": integer(1)}, "a Decimal without the field sign"),
-            ({"sign": integer(2), "coef": integer(1), "exp": integer(1)}, "the field sign is neither 1 nor -1"),
-            ({"sign": integer(1 << 70), "coef": integer(1), "exp": integer(1)}, "the field sign is neither 1 nor -1"),
-            ({"sign": integer(1), "coef": binary("1"), "exp": integer(1)}, "the fields coef and exp are not both integers"),
-            ({"sign": integer(1), "coef": integer(1), "exp": atom("x")}, "the fields coef and exp are not both integers"),
+            (
+                {"sign": integer(2), "coef": integer(1), "exp": integer(1)},
+                "the field sign is neither 1 nor -1",
+            ),
+            (
+                {"sign": integer(1 << 70), "coef": integer(1), "exp": integer(1)},
+                "the field sign is neither 1 nor -1",
+            ),
+            (
+                {"sign": integer(1), "coef": binary("1"), "exp": integer(1)},
+                "the fields coef and exp are not both integers",
+            ),
+            (
+                {"sign": integer(1), "coef": integer(1), "exp": atom("x")},
+                "the fields coef and exp are not both integers",
+            ),
             (
                 {"sign": integer(1), "coef": integer(-1), "exp": integer(1)},
                 "the field coef is negative",
@@ -394,7 +464,9 @@ class TestRange:
         ],
     )
     def test_in(self, last, first, end, step, expected):
-        term = struct_("Elixir.Range", last=last, first=integer(first), last_=integer(end), step=integer(step))
+        term = struct_(
+            "Elixir.Range", last=last, first=integer(first), last_=integer(end), step=integer(step)
+        )
         value = decode(term.replace(atom("last_"), atom("last")))
         assert value == expected and list(value)[:9] == list(expected)[:9]
 
@@ -408,7 +480,9 @@ class TestRange:
             "Elixir.Range", atom("first"), integer(0), atom("last"), integer(9), atom("step"), integer(3)
         )
 
-    @pytest.mark.parametrize("value", [range(5), range(0), range(5, 2), range(10, 0, -3), range(2**70, 2**71, 2**69)])
+    @pytest.mark.parametrize(
+        "value", [range(5), range(0), range(5, 2), range(10, 0, -3), range(2**70, 2**71, 2**69)]
+    )
     def test_round_trip(self, value):
         assert typhon.decode(typhon.encode(value)) == value
 
@@ -416,9 +490,15 @@ class TestRange:
         def term(step, first=integer(1)):
             return struct_("Elixir.Range", atom("first"), first, atom("last"), integer(2), atom("step"), step)
 
-        assert refusal(term(integer(0))).reason == "cannot make a range: ValueError: range() arg 3 must not be zero"
+        assert (
+            refusal(term(integer(0))).reason
+            == "cannot make a range: ValueError: range() arg 3 must not be zero"
+        )
         assert refusal(term(floating(1.0))).reason == "the field step is no integer"
-        assert refusal(term(integer(1), floating(1.0))).reason == "the fields first and last are not both integers"
+        assert (
+            refusal(term(integer(1), floating(1.0))).reason
+            == "the fields first and last are not both integers"
+        )
         assert refusal(struct_("Elixir.Range")).reason == "a Range without the field first"
 
 
@@ -429,12 +509,16 @@ class TestOtherStructs:
         assert value == {Atom("__struct__"): Atom("Elixir.My.User"), Atom("name"): "Ann", Atom("age"): 3}
         assert typhon.decode(typhon.encode(value)) == value
 
-    @pytest.mark.parametrize("name", [binary("Elixir.Date"), integer(1), NIL, atom("nil"), struct_("Elixir.Date", **date_fields())])  # fmt: skip
+    @pytest.mark.parametrize(
+        "name", [binary("Elixir.Date"), integer(1), NIL, atom("nil"), struct_("Elixir.Date", **date_fields())]
+    )
     def test_with_a_name_that_is_none(self, name):
         assert decode(mapping(atom("__struct__"), name, binary("year"), integer(1)))["year"] == 1
 
     def test_a_string_key_makes_no_struct(self):
-        assert decode(mapping(binary("__struct__"), atom("Elixir.Date"))) == {"__struct__": Atom("Elixir.Date")}
+        assert decode(mapping(binary("__struct__"), atom("Elixir.Date"))) == {
+            "__struct__": Atom("Elixir.Date")
+        }
 
     def test_an_object_of_another_process(self):
         assert refusal(struct_("Elixir.Typhon.Object", id=integer(1))).reason == (

@@ -1,4 +1,4 @@
-"""The terms in test/vectors, which a real BEAM has written: each is read, and written again as the BEAM would."""
+"""The terms in test/vectors, which a real BEAM has written: read, and written again as the BEAM would."""
 
 from pathlib import Path
 
@@ -14,7 +14,11 @@ def vectors(flag: str) -> list:
 
 
 def _vectors(flag: str):
-    rows = [line.split("\t") for line in INDEX.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    rows = [
+        line.split("\t")
+        for line in INDEX.read_text(encoding="utf-8").splitlines()
+        if not line.startswith("#")
+    ]
     for name, flags, data, canonical, source in rows:
         if flag in flags.split(","):
             wanted = data if canonical == "-" else canonical
