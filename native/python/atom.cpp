@@ -172,6 +172,10 @@ PyObject* AtomTable::find_living(Slot& slot, ContentWords words, const std::uint
                                  std::size_t size) noexcept {
   PyObject* const atom = interner_->find({reinterpret_cast<const char*>(name), size});
   if (atom == nullptr) return nullptr;
+  // The input may lie in memory that another process can write: is this still the same name?
+  const std::string_view own = AtomObject::of(atom)->text();
+  const ContentWords own_words = content_words(reinterpret_cast<const std::uint8_t*>(own.data()), own.size());
+  if (own.size() != size || own_words != words) return atom;
   slot.words = words;
   slot.size = size;
   slot.atom = PyRef::borrow(atom);

@@ -43,7 +43,8 @@ Encoder::Did Encoder::put_rest(PyObject* object) noexcept {
   if (kind == EncodeKind::kUnknown) {
     kind = classify(owned);
     if (kind == EncodeKind::kUnknown) return Did::kFailed;
-    state_.types.put(type, kind);
+    // A class may yet become something (a dataclass, by its decorator); what it is already, it stays.
+    if (kind != EncodeKind::kObject) state_.types.put(type, kind);
   }
   return put_kind(std::move(owned), kind);
 }

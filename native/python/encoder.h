@@ -195,6 +195,7 @@ inline Encoder::Did Encoder::put_text(PyObject* text) noexcept {
   constexpr Py_ssize_t kLong =
       1024;  // PyUnicode_AsUTF8AndSize leaves a copy in the object, unless it is ASCII
   if (PyUnicode_GetLength(text) > kLong) {
+    // Runs no code of anybody's and makes nothing that the collector counts: what is borrowed stays.
     const PyRef ascii = PyRef::steal(PyObject_CallMethod(text, "isascii", nullptr));
     if (!ascii) return Did::kFailed;
     if (ascii.get() != Py_True) {

@@ -61,7 +61,11 @@ class KeyCache {
       PyErr_Clear();  // no memory for the copy; the key itself is fine
       return text;
     }
-    slot = Slot{words, PyRef::borrow(text), utf8, size};
+    // By the object's own bytes: the input may lie in memory that another process can write.
+    const auto* const own = reinterpret_cast<const std::uint8_t*>(utf8);
+    if (static_cast<std::size_t>(utf8_size) == size && content_words(own, size) == words) {
+      slot = Slot{words, PyRef::borrow(text), utf8, size};
+    }
     return text;
   }
 

@@ -556,3 +556,16 @@ class TestChangesUnderway:
         for _ in range(3):
             assert encoded(value) == listing(mapping(binary("field"), integer(1)), integer(1))
         assert results == [typhon.encode(inner)] * 3
+
+
+def test_a_class_may_become_a_dataclass_later():
+    class Late:
+        def __init__(self):
+            self.a = 1
+
+    assert refusal(Late()).path == "value"
+    Late.__annotations__ = {"a": int}
+    dataclasses.dataclass(Late)
+    value = Late.__new__(Late)
+    value.a = 1
+    assert encoded(value) == mapping(binary("a"), integer(1))
