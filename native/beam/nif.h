@@ -21,7 +21,7 @@ namespace typhon::beam {
   X(bad_frame) X(cannot_decode_result) X(closed) X(create) X(atoms) X(ring_size) \
   X(arena_size) X(spin_us) X(worker_spin_us) X(mapset_version) X(fd) X(os_pid) X(in_flight) \
   X(waiting) X(request_arena) X(id) X(ref) X(data) \
-  X(no_process) X(not_permitted) X(invalid) X(owner_down) X(broken) X(not_started) \
+  X(no_process) X(not_permitted) X(invalid) X(owner_down) X(not_started) \
   X(true_) X(false_)
 // clang-format on
 

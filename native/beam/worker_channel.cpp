@@ -293,11 +293,8 @@ WorkerChannel::Cancel WorkerChannel::cancel(ErlNifEnv* env, std::uint64_t id) no
     ::sched_yield();  // being delivered at this moment
   }
   OwnedEnv message;
-  const ERL_NIF_TERM overdue =
-      enif_make_tuple2(message.get(), state_.atoms.overdue, enif_make_uint64(message.get(), id));
-  enif_send(
-      env, &owner_, message.get(),
-      enif_make_tuple3(message.get(), state_.atoms.typhon, enif_make_resource(message.get(), this), overdue));
+  send_owner(env, message.get(),
+             enif_make_tuple2(message.get(), state_.atoms.overdue, enif_make_uint64(message.get(), id)));
   return Cancel::kCancelled;
 }
 
@@ -621,11 +618,7 @@ void WorkerChannel::fail_broken(ErlNifEnv* caller_env, const char* what) noexcep
   const ERL_NIF_TERM term =
       enif_make_tuple2(reason.get(), state_.atoms.bad_frame, make_binary(reason.get(), what));
   close(nullptr, term);
-  const ERL_NIF_TERM self = enif_make_resource(reason.get(), this);
-  enif_send(
-      caller_env, &owner_, reason.get(),
-      enif_make_tuple3(reason.get(), state_.atoms.typhon, self,
-                       enif_make_tuple2(reason.get(), state_.atoms.broken, make_binary(reason.get(), what))));
+  send_owner(caller_env, reason.get(), term);
 }
 
 // --- closing ---
@@ -650,9 +643,8 @@ void WorkerChannel::close(ErlNifEnv* env, ERL_NIF_TERM reason) noexcept {
 
 void WorkerChannel::wake_reader() noexcept {
   // In kSpin the leaving caller looks at closed_ and stopping_; in kAwake the reader does before it waits.
-  auto& word = region_->header().reader_word.value;
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  if (!channel::wake_from(word, channel::kTimed)) channel::wake_from(word, channel::kAsleep);
+  channel::wake_reader(region_->header().reader_word.value);
 }
 
 void WorkerChannel::fail_calls_in_flight() noexcept {
@@ -752,12 +744,11 @@ bool WorkerChannel::wait_for_role(int& timed_rounds) noexcept {
         continue;
       }
     }
-    const std::optional<std::uint64_t> idle_since = idle_pages_since();
-    const bool trims = idle_since.has_value();
     const bool briefly = state != channel::kAsleep;
-    channel::futex_wait(word, state, briefly ? kTimedWaitNs : trims ? kTrimAfterNs : -1);
+    const std::optional<std::uint64_t> idle_since = briefly ? std::nullopt : idle_pages_since();
+    channel::futex_wait(word, state, briefly ? kTimedWaitNs : idle_since ? kTrimAfterNs : -1);
     const std::uint32_t now = word.load(std::memory_order_acquire);
-    if (now == channel::kAsleep && state == channel::kAsleep && idle_since == idle_pages_since()) idle_trim();
+    if (idle_since && now == channel::kAsleep && idle_since == idle_pages_since()) idle_trim();
     if (now != channel::kTimed || state != channel::kTimed) continue;
     std::uint32_t expected = channel::kTimed;
     if (replies_pending()) {

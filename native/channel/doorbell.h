@@ -11,6 +11,8 @@
 #include <atomic>
 #include <cstdint>
 
+#include "channel/layout.h"
+
 namespace typhon::channel {
 
 // Waits while `word` holds `expected`; returns on a wake, a signal, a changed word, or after `timeout_ns`
@@ -20,6 +22,12 @@ void futex_wake(std::atomic<std::uint32_t>& word, int count) noexcept;
 
 // If `word` holds `from`, makes it kAwake and wakes its sleeper. True when this call woke it.
 bool wake_from(std::atomic<std::uint32_t>& word, std::uint32_t from) noexcept;
+
+// Wakes the reader of replies whether it waits with a limit or without. In this order: it goes from the timed
+// wait to the plain one by itself, never straight back.
+inline void wake_reader(std::atomic<std::uint32_t>& word) noexcept {
+  if (!wake_from(word, kTimed)) wake_from(word, kAsleep);
+}
 
 // CLOCK_MONOTONIC, nanoseconds: the same clock in every process of the machine.
 std::uint64_t monotonic_ns() noexcept;

@@ -139,9 +139,7 @@ void Worker::pop_request() noexcept {
   const std::uint64_t used = header_.request_tail.value.load(std::memory_order_relaxed) -
                              header_.request_head.value.load(std::memory_order_relaxed);
   if (used > region_.ring_size() / 2 || wanted.exchange(0, std::memory_order_acq_rel) == 0) return;
-  auto& reader = header_.reader_word.value;
-  // In this order: the reader goes from timed to asleep by itself, never straight back.
-  if (!channel::wake_from(reader, channel::kTimed)) channel::wake_from(reader, channel::kAsleep);
+  channel::wake_reader(header_.reader_word.value);
 }
 
 // --- serving ---
