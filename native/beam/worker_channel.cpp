@@ -189,7 +189,7 @@ Submitted WorkerChannel::spin(const Request& request, std::uint32_t slot_index, 
     }
     if (round % 8 == 0 && (closed_.load(std::memory_order_relaxed) || monotonic_ns() > limit)) break;
     // A worker that was just woken may be waiting for this very core.
-    if (woke_worker && round % 4 == 0 && !spin_guard_.yield()) break;
+    if (woke_worker && round % 4 == 0 && !spin_guard_.yield([&] { return replies_pending(); })) break;
     channel::cpu_relax();
   }
   {

@@ -6,6 +6,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "channel/layout.h"
 
 namespace typhon::channel {
@@ -32,12 +34,16 @@ bool wake_from(std::atomic<std::uint32_t>& word, std::uint32_t from) noexcept {
   return true;
 }
 
-bool SpinGuard::yield() noexcept {
+std::uint64_t SpinGuard::yield_for_ns() noexcept {
   const std::uint64_t before = monotonic_ns();
   ::sched_yield();
-  if (monotonic_ns() - before < kAwayNs) return true;
-  rest_.store(kRest, std::memory_order_relaxed);
-  return false;
+  return monotonic_ns() - before;
+}
+
+void SpinGuard::lost() noexcept {
+  const std::uint32_t rest = next_rest_.load(std::memory_order_relaxed);
+  rest_.store(rest, std::memory_order_relaxed);
+  next_rest_.store(std::min(rest * 2, kLongRest), std::memory_order_relaxed);
 }
 
 std::uint64_t monotonic_ns() noexcept {

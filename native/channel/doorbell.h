@@ -35,7 +35,9 @@ std::uint64_t monotonic_ns() noexcept;
 // A spinner's good manners. It yields its core, as the one it waits for may need this very core; and it
 // notices when somebody else took it: on a machine that is busy with other things a spinner loses its core
 // for long, while a sleeper that is woken is scheduled at once. Then spin_allowed() is false for the next few
-// turns. Any thread: the count is a hint, and a lost update of it does no harm.
+// turns, and for twice as many when the first attempt after them ends the same way. A core that was away for
+// as long as a small call takes was well lent if what is waited for is there now: the peer ran on it.
+// Any thread: the counts are hints, and a lost update of one does no harm.
 class SpinGuard {
  public:
   [[nodiscard]] bool spin_allowed() noexcept {
@@ -44,13 +46,30 @@ class SpinGuard {
     rest_.store(rest - 1, std::memory_order_relaxed);
     return false;
   }
-  // Yields; false when the core was away for so long that spinning is pointless now.
-  bool yield() noexcept;
+  // Yields; false when the core was away for so long that spinning is pointless now. `came()` tells whether
+  // what is waited for has come.
+  template <class Came>
+  bool yield(Came came) noexcept {
+    const std::uint64_t away = yield_for_ns();
+    if (away < kAwayNs || (away < kLostNs && came())) {
+      next_rest_.store(kShortRest, std::memory_order_relaxed);
+      return true;
+    }
+    lost();
+    return false;
+  }
 
  private:
+  static std::uint64_t yield_for_ns() noexcept;
+  void lost() noexcept;
+
   static constexpr std::uint64_t kAwayNs = 30'000;
-  static constexpr std::uint32_t kRest = 64;
+  // A slice of the kernel's scheduler is longer.
+  static constexpr std::uint64_t kLostNs = 500'000;
+  static constexpr std::uint32_t kShortRest = 4;
+  static constexpr std::uint32_t kLongRest = 256;
   std::atomic<std::uint32_t> rest_{0};
+  std::atomic<std::uint32_t> next_rest_{kShortRest};
 };
 
 inline void cpu_relax() noexcept {

@@ -97,7 +97,7 @@ Worker::Wait Worker::wait_for_request() noexcept {
       channel::cpu_relax();
       if (round % 16 != 0) continue;
       if (monotonic_ns() > limit) break;
-      if (!spin_guard_.yield()) break;
+      if (!spin_guard_.yield([&] { return !requests_.empty(); })) break;
     }
   }
   while (!life_.must_stop() && header_.closing.value.load(std::memory_order_acquire) == 0) {
