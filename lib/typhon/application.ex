@@ -13,4 +13,7 @@ defmodule Typhon.Application do
       name: Typhon.Application.Supervisor
     )
   end
+
+  @impl true
+  def stop(_state), do: Typhon.Registry.forget_all()
 end

@@ -40,7 +40,7 @@ defmodule Typhon.Call do
       {:ok, _} = ok ->
         ok
 
-      {:wait, channel, id} ->
+      {:wait, where, id, left} ->
         receive do
           {^ref, {:ok, _} = ok} ->
             ok
@@ -54,7 +54,7 @@ defmodule Typhon.Call do
           {^ref, reply} ->
             finish(reply, {module, function, args, timeout})
         after
-          timeout -> give_up(channel, id, ref, {module, function, args, timeout})
+          left -> give_up(native, where, id, ref, {module, function, args, timeout})
         end
 
       other ->
@@ -78,14 +78,17 @@ defmodule Typhon.Call do
 
   # Every road that is not the short one. `call` stays as the user wrote it, for messages; the request's arguments may have
   # been prepared for the wire.
-  defp step({:wait, channel, id}, %{ref: ref} = request, call) do
+  defp step({:wait, where, id, _left}, %{ref: ref} = request, call) do
     receive do
       {^ref, {:not_started, _left}} -> submit(request, call)
       {^ref, reply} -> finish(reply, call)
     after
-      remaining(request.deadline) -> give_up(channel, id, ref, call)
+      remaining(request.deadline) -> give_up(request.native, where, id, ref, call)
     end
   end
+
+  defp step({:not_started, left}, request, call),
+    do: submit(%{request | deadline: deadline(left)}, call)
 
   defp step({:room, channel}, %{ref: ref} = request, call) do
     receive do
@@ -151,8 +154,8 @@ defmodule Typhon.Call do
   defp finish({:down, reason}, _call), do: {:error, Error.from_down(reason)}
 
   # The answer may have come at the very moment the time ran out: then it is there, so the caller gets it.
-  defp give_up(channel, id, ref, call) do
-    case Native.cancel(channel, id) do
+  defp give_up(native, where, id, ref, call) do
+    case Native.cancel(native, where, id) do
       :cancelled ->
         {:error, Error.timeout(call)}
 

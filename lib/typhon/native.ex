@@ -9,6 +9,8 @@ defmodule Typhon.Native do
   @typedoc "A resource: one worker's shared memory, its reader thread and its calls in flight."
   @type channel :: reference
   @type id :: non_neg_integer
+  @typedoc "Names the channel of a call within its pool."
+  @type where :: non_neg_integer | channel
   @type timings ::
           {queue_ns :: integer, decode_ns :: integer, run_ns :: integer, encode_ns :: integer,
            transfer_ns :: integer}
@@ -158,7 +160,8 @@ defmodule Typhon.Native do
           non_neg_integer
         ) ::
           reply
-          | {:wait, channel, id}
+          | {:wait, where, id, timeout}
+          | {:not_started, timeout}
           | {:room, channel}
           | :ok
           | {:encoder}
@@ -170,8 +173,8 @@ defmodule Typhon.Native do
   @spec decode(handle) :: reply
   def decode(_handle), do: :erlang.nif_error(:not_loaded)
 
-  @spec cancel(channel, id) :: :cancelled | :delivered
-  def cancel(_channel, _id), do: :erlang.nif_error(:not_loaded)
+  @spec cancel(pool, where, id) :: :cancelled | :delivered
+  def cancel(_pool, _where, _id), do: :erlang.nif_error(:not_loaded)
 
   @spec cancel_room(channel, reference) :: :ok
   def cancel_room(_channel, _ref), do: :erlang.nif_error(:not_loaded)

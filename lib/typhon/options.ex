@@ -64,7 +64,10 @@ defmodule Typhon.Options do
     end)
   end
 
+  # Without a look at each option where there is but the common one.
   @spec call!(keyword) :: call
+  def call!([{:timeout, timeout}]), do: %{kwargs: %{}, timeout: check!(:timeout, timeout)}
+
   def call!(options) do
     known!(options, @call_options, "Typhon.call/5")
 

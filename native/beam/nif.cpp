@@ -73,6 +73,7 @@ class Kept {
   explicit Kept(T* resource) noexcept : resource_(resource) {}  // takes over the caller's reference
   Kept(const Kept&) = delete;
   Kept& operator=(const Kept&) = delete;
+  Kept(Kept&& other) noexcept : resource_(std::exchange(other.resource_, nullptr)) {}
   ~Kept() { reset(nullptr); }
   void reset(T* resource) noexcept {
     if (resource_) enif_release_resource(resource_);
@@ -197,18 +198,73 @@ ERL_NIF_TERM channel_info(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
 template <bool kDirty>
 ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]);
 
-bool get_deadline(ErlNifEnv* env, ERL_NIF_TERM timeout, const Atoms& atoms,
+bool get_deadline(ErlNifEnv* env, ERL_NIF_TERM timeout, const Atoms& atoms, std::uint64_t now,
                   std::uint64_t& deadline) noexcept {
   deadline = 0;
   if (timeout == atoms.infinity) return true;
   ErlNifUInt64 milliseconds = 0;
   if (!enif_get_uint64(env, timeout, &milliseconds) || milliseconds > 0xffff'ffffU) return false;
-  deadline = channel::monotonic_ns() + milliseconds * 1'000'000;
+  deadline = now + milliseconds * 1'000'000;
   return true;
 }
 
 ERL_NIF_TERM cannot_encode(ErlNifEnv* env, const Atoms& atoms, const char* message) noexcept {
   return enif_make_tuple3(env, atoms.cannot_encode, make_binary(env, "args"), make_binary(env, message));
+}
+
+ERL_NIF_TERM poll(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]);
+
+// How a caller names the channel of its call: by its place in the pool and its serial number, for a term that
+// holds a resource costs more than all the rest of submitting; by a resource when it lies in another pool.
+ERL_NIF_TERM where(ErlNifEnv* env, WorkerChannel* channel, std::size_t place) noexcept {
+  if (place == Pool::kNoPlace) return enif_make_resource(env, channel);
+  return enif_make_uint64(env, (channel->serial() << 16) | place);
+}
+
+// The channel that where() named, nullptr when it is not in the pool any more: then it is closed, and its
+// calls have their answers.
+Kept<WorkerChannel> find_channel(ErlNifEnv* env, Pool& pool, ERL_NIF_TERM where) noexcept {
+  ErlNifUInt64 number = 0;
+  if (enif_get_uint64(env, where, &number))
+    return Kept<WorkerChannel>(pool.find(number & 0xffff, number >> 16));
+  WorkerChannel* channel = get_channel(env, where);
+  if (channel) enif_keep_resource(channel);
+  return Kept<WorkerChannel>(channel);
+}
+
+// The caller goes to the end of its scheduler's queue, and looks for its reply when its turn comes: while
+// many call at once that is cheaper than a message, for which it would have to be woken.
+ERL_NIF_TERM next_turn(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) noexcept {
+  enif_consume_timeslice(env, 100);
+  return enif_schedule_nif(env, "poll", 0, guarded<poll>, argc, argv);
+}
+
+ERL_NIF_TERM time_left(ErlNifEnv* env, std::uint64_t deadline) noexcept {
+  if (deadline == 0) return state_of(env).atoms.infinity;
+  const std::uint64_t now = channel::monotonic_ns();
+  return enif_make_uint64(env, deadline > now ? (deadline - now + 999'999) / 1'000'000 : 0);
+}
+
+// poll(Pool, Where, Id, Ref)
+ERL_NIF_TERM poll(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
+  const Atoms& atoms = state_of(env).atoms;
+  Pool* pool = get_pool(env, argv[0]);
+  ErlNifUInt64 id = 0;
+  if (!pool || !enif_get_uint64(env, argv[2], &id)) return enif_make_badarg(env);
+  const Kept<WorkerChannel> channel = find_channel(env, *pool, argv[1]);
+  if (!channel.get()) return enif_make_tuple2(env, atoms.down, atoms.closed);
+  const Polled polled = channel->poll(env, id, argv[3]);
+  switch (polled.outcome) {
+    case Polled::Outcome::kReplied:
+      return polled.reply;
+    case Polled::Outcome::kAgain:
+      return next_turn(env, argc, argv);
+    case Polled::Outcome::kWaiting:
+      return enif_make_tuple4(env, atoms.wait, argv[1], argv[2], time_left(env, polled.deadline));
+    case Polled::Outcome::kNotStarted:
+      return enif_make_tuple2(env, atoms.not_started, time_left(env, polled.deadline));
+  }
+  return enif_make_badarg(env);
 }
 
 template <bool kDirty>
@@ -219,11 +275,14 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   unsigned kind = 0;
   unsigned flags = 0;
   Request request{};
+  std::size_t place = 0;
+  request.now = channel::monotonic_ns();
   if (!pool || !enif_is_ref(env, argv[1]) || !enif_get_uint(env, argv[2], &kind) || kind > 1 ||
-      !get_deadline(env, argv[7], atoms, request.deadline) || !enif_get_uint(env, argv[8], &flags)) {
+      !get_deadline(env, argv[7], atoms, request.now, request.deadline) ||
+      !enif_get_uint(env, argv[8], &flags)) {
     return enif_make_badarg(env);
   }
-  Kept<WorkerChannel> channel(pool->pick(flags >> 8));
+  Kept<WorkerChannel> channel(pool->pick(flags >> 8, place));
   if (!channel.get()) return atoms.no_worker;
 
   std::array<std::uint8_t, WorkerChannel::kMaxInline> stack;  // uninitialised on purpose
@@ -243,6 +302,7 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
       if (redirected++ > 0) return cannot_encode(env, atoms, "objects that live on different workers");
       enif_keep_resource(encoder.other());
       channel.reset(encoder.other());
+      place = pool->place_of(channel.get());
       continue;
     }
     if (sink.over_limit() || status == Status::kOverBudget) {
@@ -275,9 +335,14 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
     case Outcome::kReplied:
     case Outcome::kDown:
       return submitted.reply;
+    case Outcome::kPolling:
+      return next_turn(
+          env, 4,
+          std::array{argv[0], where(env, channel.get(), place), enif_make_uint64(env, submitted.id), argv[1]}
+              .data());
     case Outcome::kWaiting:
-      return enif_make_tuple3(env, atoms.wait, enif_make_resource(env, channel.get()),
-                              enif_make_uint64(env, submitted.id));
+      return enif_make_tuple4(env, atoms.wait, where(env, channel.get(), place),
+                              enif_make_uint64(env, submitted.id), argv[7]);
     case Outcome::kAccepted:
       return atoms.ok;
     case Outcome::kNoRoom:
@@ -288,9 +353,11 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
 
 ERL_NIF_TERM cancel(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   const Atoms& atoms = state_of(env).atoms;
-  WorkerChannel* channel = get_channel(env, argv[0]);
+  Pool* pool = get_pool(env, argv[0]);
   ErlNifUInt64 id = 0;
-  if (!channel || !enif_get_uint64(env, argv[1], &id)) return enif_make_badarg(env);
+  if (!pool || !enif_get_uint64(env, argv[2], &id)) return enif_make_badarg(env);
+  const Kept<WorkerChannel> channel = find_channel(env, *pool, argv[1]);
+  if (!channel.get()) return atoms.delivered;
   return channel->cancel(env, id) == WorkerChannel::Cancel::kCancelled ? atoms.cancelled : atoms.delivered;
 }
 
@@ -445,7 +512,7 @@ ErlNifFunc functions[] = {
     {"channel_running", 1, guarded<channel_running>, 0},
     {"channel_info", 1, guarded<channel_info>, 0},
     {"call", 9, guarded<call<false>>, 0},
-    {"cancel", 2, guarded<cancel>, 0},
+    {"cancel", 3, guarded<cancel>, 0},
     {"cancel_room", 2, guarded<cancel_room>, 0},
     {"decode", 1, guarded<decode<false>>, 0},
     {"kill", 2, guarded<kill_worker>, 0},

@@ -19,7 +19,7 @@ namespace typhon::beam {
   X(ok) X(error) X(wait) X(room) X(segment) X(down) X(timed) X(encoder) X(cannot_encode) \
   X(no_worker) X(cancelled) X(delivered) X(typhon) X(ready) X(overdue) X(nil) X(infinity) \
   X(bad_frame) X(cannot_decode_result) X(closed) X(create) X(atoms) X(ring_size) \
-  X(arena_size) X(spin_us) X(worker_spin_us) X(mapset_version) X(fd) X(os_pid) X(in_flight) \
+  X(arena_size) X(spin_us) X(worker_spin_us) X(mapset_version) X(fd) X(os_pid) X(in_flight) X(polling) \
   X(waiting) X(request_arena) X(id) X(ref) X(data) \
   X(no_process) X(not_permitted) X(invalid) X(owner_down) X(not_started) \
   X(true_) X(false_)
@@ -51,7 +51,9 @@ struct State {
   Registry* registry = nullptr;
   std::atomic<std::uint32_t> instances{1};  // of the library that share this: more than one after an upgrade
 
-  static constexpr std::uint32_t kLayout = 1;
+  std::atomic<std::uint64_t> channels_opened{0};
+
+  static constexpr std::uint32_t kLayout = 2;
 };
 
 inline State& state_of(ErlNifEnv* env) noexcept { return *static_cast<State*>(enif_priv_data(env)); }

@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <mutex>
 #include <new>
 #include <thread>
@@ -34,8 +36,20 @@ constexpr std::size_t kTrimStep = std::size_t{4} << 20;
 constexpr std::uint64_t kLongCall = 10;
 constexpr std::uint32_t kSpinMisses = 8;
 constexpr std::uint32_t kSpinRetryEvery = 16;
-constexpr int kDrainBatch = 64;
+constexpr int kDrainBatch = 256;
 constexpr std::size_t kReleasesPerFrame = 512;
+// A poller's tenure, when its own reply does not end it.
+// So many replies at once are a crowd of callers; for so long after one, callers do not spin but poll.
+constexpr std::uint32_t kCrowd = 4;
+constexpr std::uint64_t kCrowdNs = 1'000'000;
+// Turns without a reply after which a caller stops polling; after some such in a row only one in some polls.
+constexpr std::uint32_t kPollsAtLeast = 4;
+constexpr std::uint64_t kPollSpins = 2;
+constexpr std::uint32_t kPollMisses = 16;
+constexpr std::uint32_t kPollRetryEvery = 64;
+// Bytes of small frames that are worth a wake-up, or a drain, while callers poll.
+constexpr std::uint64_t kManyBytes = 3072;
+constexpr std::uint64_t kManyBytesEach = 24;
 
 std::uint64_t make_id(std::uint32_t generation, std::uint32_t index) noexcept {
   return (std::uint64_t{generation} << 32) | index;
@@ -68,6 +82,7 @@ Result<WorkerChannel*> WorkerChannel::open(ErlNifEnv* env, State& state, const E
 WorkerChannel::WorkerChannel(State& state, const ErlNifPid& owner, const ChannelOptions& options,
                              std::unique_ptr<channel::Region> region) noexcept
     : state_(state),
+      serial_(state.channels_opened.fetch_add(1, std::memory_order_relaxed)),
       owner_(owner),
       spin_ns_(std::thread::hardware_concurrency() > 1 ? std::uint64_t{options.spin_us} * 1000 : 0),
       create_atoms_(options.create_atoms),
@@ -92,11 +107,11 @@ WorkerChannel::~WorkerChannel() {
 Submitted WorkerChannel::submit(const Request& request) noexcept {
   using Outcome = Submitted::Outcome;
   const bool is_call = request.kind == Kind::kCall;
-  const std::uint64_t now = monotonic_ns();
   std::uint32_t index = kNoSlot;
   std::uint64_t id = 0;
   std::uint32_t found = 0;
   bool has_role = false;
+  bool polls = false;
   {
     std::unique_lock lock(mutex_);
     if (closed_.load(std::memory_order_relaxed)) {
@@ -117,23 +132,31 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
       const std::uint32_t misses = spin_misses_.load(std::memory_order_relaxed);
       const bool worth_it = misses < kSpinMisses || misses % kSpinRetryEvery == 0;
       if (!worth_it) spin_misses_.store(misses + 1, std::memory_order_relaxed);
-      has_role =
-          spin_ns_ != 0 && worth_it && in_flight() == 0 && spin_guard_.spin_allowed() && try_take_role(found);
+      const bool crowded = in_flight() >= kCrowd || polling_.load(std::memory_order_relaxed) >= kCrowd ||
+                           request.now < crowded_until_ns_.load(std::memory_order_relaxed);
+      has_role = spin_ns_ != 0 && worth_it && !crowded && in_flight() == 0 && spin_guard_.spin_allowed() &&
+                 try_take_role(found);
+      polls = crowded && !has_role && start_polling();
       if (has_role) {
         slot.state = Slot::State::kSpinning;
         slot.caller = request.caller;
+      } else if (polls) {
+        slot.state = Slot::State::kPolling;
+        slot.caller = request.caller;
+        slot.polls = 0;
       } else {
-        set_waiting(slot, request);
+        set_waiting(slot, request.caller, request.ref);
       }
     }
-    bool pushed = push_request(request, id, now);
+    bool pushed = push_request(request, id);
     if (!pushed && !requests_.broken()) {
       // Ask for room, then look again: the worker may have made some before it could see the question.
       region_->header().request_room.value.store(1, std::memory_order_release);
       std::atomic_thread_fence(std::memory_order_seq_cst);
-      pushed = push_request(request, id, now);
+      pushed = push_request(request, id);
     }
     if (!pushed) {
+      if (polls) polling_.fetch_sub(1, std::memory_order_relaxed);
       if (index != kNoSlot) free_slot(index);
       if (request.segment) request_arena_.discard(*request.segment);
       const bool broken = requests_.broken();
@@ -162,23 +185,33 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
     }
     if (request.segment) ++segments_sent_;
   }
-  const bool woke = ring_worker();
+  auto& word = region_->header().reader_word.value;
+  if (polls) {
+    std::uint32_t timed = channel::kTimed;
+    word.compare_exchange_strong(timed, channel::kPolled, std::memory_order_acq_rel);
+  }
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  const bool polled = word.load(std::memory_order_relaxed) == channel::kPolled;
+  const std::uint64_t many = std::max(kManyBytes, std::uint64_t{in_flight()} * kManyBytesEach);
+  // A caller that polls looks after its request itself when its turn comes.
+  const bool woke = (!polls || requests_pending() >= many) && ring_worker();
   if (!is_call) return {Outcome::kAccepted};
   if (has_role) return spin(request, index, id, found, woke);
 
   // Others are in flight, so replies may lie there: drain them here rather than wake a thread for it.
-  if (replies_pending() && try_take_role(found)) {
+  if (replies_pending() >= (polled ? many : 1) && try_take_role(found)) {
     drain(request.env, 0, nullptr, kDrainBatch);
     leave_role(found);
   }
   service_room(request.env);
-  return {Outcome::kWaiting, id};
+  return {polls ? Outcome::kPolling : Outcome::kWaiting, id};
 }
 
 Submitted WorkerChannel::spin(const Request& request, std::uint32_t slot_index, std::uint64_t id,
                               std::uint32_t found, bool woke_worker) noexcept {
   // Waking the worker takes longer than a small call: wait that out, too, rather than be woken in turn.
-  const std::uint64_t limit = monotonic_ns() + (woke_worker ? spin_ns_ * 5 / 2 : spin_ns_);
+  const std::uint64_t at_most = woke_worker ? spin_ns_ * 5 / 2 : spin_ns_;
+  std::uint64_t began = 0;
   for (unsigned round = 1;; ++round) {
     ERL_NIF_TERM reply = 0;
     if (drain(request.env, id, &reply, kDrainBatch) == Drained::kMine) {
@@ -187,21 +220,180 @@ Submitted WorkerChannel::spin(const Request& request, std::uint32_t slot_index, 
       service_room(request.env);
       return {Submitted::Outcome::kReplied, id, reply};
     }
-    if (round % 8 == 0 && (closed_.load(std::memory_order_relaxed) || monotonic_ns() > limit)) break;
+    if (round % 8 == 0) {
+      const std::uint64_t now = monotonic_ns();
+      if (began == 0) began = now;
+      if (now - began > at_most || closed_.load(std::memory_order_relaxed)) break;
+    }
     // A worker that was just woken may be waiting for this very core.
-    if (woke_worker && round % 4 == 0 && !spin_guard_.yield([&] { return replies_pending(); })) break;
+    if (woke_worker && round % 4 == 0 && !spin_guard_.yield([&] { return replies_pending() != 0; })) break;
     channel::cpu_relax();
   }
   {
     std::lock_guard lock(mutex_);
-    set_waiting(slots_[slot_index], request);
+    set_waiting(slots_[slot_index], request.caller, request.ref);
   }
   leave_role(found);
   service_room(request.env);
   return {Submitted::Outcome::kWaiting, id};
 }
 
-bool WorkerChannel::push_request(const Request& request, std::uint64_t id, std::uint64_t now) noexcept {
+// --- polling ---
+
+// While polls find no replies, only one caller in some tries.
+bool WorkerChannel::start_polling() noexcept {
+  const std::uint32_t misses = poll_misses_.load(std::memory_order_relaxed);
+  if (misses >= kPollMisses) {
+    poll_misses_.store(misses + 1, std::memory_order_relaxed);
+    if (misses % kPollRetryEvery != 0) return false;
+  }
+  // Only while the reader looks after those who poll (see may_sleep()), and while the channel can be found by
+  // its place in the pool (see retire()): both look at polling_ after they have said so.
+  polling_.fetch_add(1, std::memory_order_seq_cst);
+  if (reader_looks_.load(std::memory_order_seq_cst) && !retired_.load(std::memory_order_seq_cst)) return true;
+  polling_.fetch_sub(1, std::memory_order_relaxed);
+  return false;
+}
+
+Polled WorkerChannel::poll(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) noexcept {
+  using Outcome = Polled::Outcome;
+  if (const Polled parked = take_parked(env, id); parked.outcome != Outcome::kAgain) return parked;
+
+  ERL_NIF_TERM reply = 0;
+  std::uint32_t found = 0;
+  if (replies_pending() != 0 && try_take_role(found)) {
+    const Drained drained = drain(env, id, &reply, kDrainBatch);
+    leave_role(found);
+    if (drained == Drained::kMine) {
+      stop_polling(true);
+      service_room(env);
+      return {Outcome::kReplied, reply, 0};
+    }
+  }
+  if (requests_pending() != 0) ring_worker();
+  service_room(env);
+  std::uint64_t deadline = 0;
+  std::unique_lock lock(mutex_);
+  Slot& slot = slots_[static_cast<std::uint32_t>(id)];
+  if (slot.state != Slot::State::kPolling) return {Outcome::kAgain, 0, 0};
+  if (++slot.polls < kPollsAtLeast || monotonic_ns() - slot.submitted < spin_ns_ * kPollSpins) {
+    lock.unlock();
+    ::sched_yield();  // the worker may need this very core
+    return {Outcome::kAgain, 0, 0};
+  }
+  // It takes long: wait for a message.
+  set_waiting(slot, slot.caller, ref);
+  deadline = slot.deadline;
+  lock.unlock();
+  stop_polling(false);
+  return {Outcome::kWaiting, 0, deadline};
+}
+
+// What somebody else has left in the slot of a caller that polls; kAgain when there is nothing.
+Polled WorkerChannel::take_parked(ErlNifEnv* env, std::uint64_t id) noexcept {
+  using Outcome = Polled::Outcome;
+  FrameHeader header{};
+  std::array<std::uint8_t, 512> few;  // uninitialised on purpose
+  std::vector<std::uint8_t> many;
+  std::span<const std::uint8_t> body;
+  {
+    std::lock_guard lock(mutex_);
+    const std::uint32_t index = find_slot(id);
+    if (index == kNoSlot)
+      return {Outcome::kReplied, enif_make_tuple2(env, state_.atoms.down, state_.atoms.closed), 0};
+    Slot& slot = slots_[index];
+    switch (slot.state) {
+      case Slot::State::kParked:
+        break;
+      case Slot::State::kFailed: {
+        const Polled failed{slot.started ? Outcome::kReplied : Outcome::kNotStarted,
+                            slot.started ? down_term(env) : 0, slot.deadline};
+        free_slot(index);
+        polling_.fetch_sub(1, std::memory_order_relaxed);
+        return failed;
+      }
+      default:
+        return {Outcome::kAgain, 0, 0};
+    }
+    header = slot.parked;
+    if (slot.parked_body.size() <= few.size()) {
+      std::copy(slot.parked_body.begin(), slot.parked_body.end(), few.begin());
+      body = {few.data(), slot.parked_body.size()};
+    } else {
+      many.swap(slot.parked_body);
+      body = many;
+    }
+    free_slot(index);
+  }
+  stop_polling(true);
+  return {Outcome::kReplied, reply_term(env, header, body), 0};
+}
+
+void WorkerChannel::stop_polling(bool found) noexcept {
+  poll_misses_.store(found ? 0 : poll_misses_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  if (polling_.fetch_sub(1, std::memory_order_acq_rel) > 1) return;
+  // Nobody looks any more: the worker has to wake the reader for the calls that wait for messages.
+  std::uint32_t polled = channel::kPolled;
+  auto& word = region_->header().reader_word.value;
+  if (!word.compare_exchange_strong(polled, channel::kTimed, std::memory_order_seq_cst)) return;
+  if (requests_pending() != 0) ring_worker();
+  if (in_flight() != 0 && replies_pending() != 0) channel::wake_from(word, channel::kTimed);
+}
+
+// The reader thread, before it waits without a limit: not while callers poll. Those that were killed do not
+// count.
+bool WorkerChannel::may_sleep() noexcept {
+  reader_looks_.store(false, std::memory_order_seq_cst);
+  if (polling_.load(std::memory_order_seq_cst) == 0 || polling() == 0) return true;
+  reader_looks_.store(true, std::memory_order_seq_cst);
+  return false;
+}
+
+// Under mutex_: gives back the slots of callers that were killed while they polled.
+void WorkerChannel::reap_dead_callers() noexcept {
+  for (std::uint32_t index = 0; index < slots_.size(); ++index) {
+    Slot& slot = slots_[index];
+    const bool polls = slot.state == Slot::State::kPolling || slot.state == Slot::State::kParked ||
+                       slot.state == Slot::State::kFailed;
+    if (!polls || enif_is_process_alive(nullptr, &slot.caller)) continue;
+    polling_.fetch_sub(1, std::memory_order_relaxed);
+    if (slot.state == Slot::State::kPolling) {
+      slot.state = Slot::State::kAbandoned;
+      continue;
+    }
+    if (slot.state == Slot::State::kParked) {
+      OwnedEnv env;
+      drop_reply(env.get(), slot.parked, slot.parked_body);
+    }
+    free_slot(index);
+  }
+}
+
+// The reader thread, after a timed wait: looks whether those drain who were to.
+void WorkerChannel::look_after_callers(std::uint32_t state, int& timed_rounds) noexcept {
+  channel::Header& header = region_->header();
+  auto& word = header.reader_word.value;
+  if (state == channel::kPolled) service_room(nullptr);  // the worker does not wake the reader for it
+  const std::uint64_t head = header.reply_head.value.load(std::memory_order_relaxed);
+  const std::uint64_t now = monotonic_ns();
+  if (head != head_seen_ || now - head_seen_ns_ < kTimedWaitNs / 2) {
+    if (head != head_seen_) head_seen_ns_ = now;
+    head_seen_ = head;
+    return;
+  }
+  if (replies_pending() != 0) {
+    word.compare_exchange_strong(state, channel::kAwake, std::memory_order_acq_rel);
+  } else if (++timed_rounds >= kTimedRounds) {
+    timed_rounds = 0;
+    if (state == channel::kTimed && !may_sleep()) return;
+    const std::uint32_t rest = state == channel::kPolled ? channel::kTimed : channel::kAsleep;
+    word.compare_exchange_strong(state, rest, std::memory_order_acq_rel);
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (rest == channel::kAsleep && replies_pending() != 0) channel::wake_from(word, channel::kAsleep);
+  }
+}
+
+bool WorkerChannel::push_request(const Request& request, std::uint64_t id) noexcept {
   const std::size_t body_size = request.segment ? sizeof(SegmentRef) : request.body.size();
   const std::size_t size = sizeof(FrameHeader) + body_size;
   std::uint8_t* at = requests_.reserve(channel::align8(size));
@@ -212,7 +404,7 @@ bool WorkerChannel::push_request(const Request& request, std::uint64_t id, std::
   header.flags = static_cast<std::uint8_t>((request.segment ? channel::kInSegment : 0) |
                                            (request.timings ? channel::kTimings : 0));
   header.id = id;
-  header.times[0] = now;
+  header.times[0] = request.now;
   header.times[1] = request.deadline;
   std::memcpy(at, &header, sizeof header);
   if (request.segment) {
@@ -225,7 +417,7 @@ bool WorkerChannel::push_request(const Request& request, std::uint64_t id, std::
     Slot& slot = slots_[static_cast<std::uint32_t>(id)];
     slot.position = requests_.published();
     slot.deadline = request.deadline;
-    slot.submitted = now;
+    slot.submitted = request.now;
   }
   requests_.commit(size);
   return true;
@@ -247,6 +439,7 @@ std::uint32_t WorkerChannel::take_slot() noexcept {
     return index;
   }
   if (slots_.size() >= kMaxSlots) return kNoSlot;
+  if (slots_.size() >= kCrowd && std::has_single_bit(slots_.size())) reap_dead_callers();
   slots_.emplace_back();
   return static_cast<std::uint32_t>(slots_.size() - 1);
 }
@@ -258,6 +451,7 @@ void WorkerChannel::free_slot(std::uint32_t index) noexcept {
   if (slot.generation == 0) slot.generation = 1;
   if (slot.ref != 0) enif_clear_env(slot.env);
   slot.ref = 0;
+  slot.parked_body.clear();
   segment_bytes_ -= slot.segment_bytes;
   slot.segment_bytes = 0;
   slot.state = Slot::State::kFree;
@@ -272,10 +466,10 @@ std::uint32_t WorkerChannel::find_slot(std::uint64_t id) const noexcept {
   return slot.state != Slot::State::kFree && slot.generation == id >> 32 ? index : kNoSlot;
 }
 
-void WorkerChannel::set_waiting(Slot& slot, const Request& request) noexcept {
+void WorkerChannel::set_waiting(Slot& slot, const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept {
   if (!slot.env) slot.env = enif_alloc_env();
-  slot.ref = enif_make_copy(slot.env, request.ref);
-  slot.caller = request.caller;
+  slot.ref = enif_make_copy(slot.env, ref);
+  slot.caller = caller;
   slot.state = Slot::State::kWaiting;
 }
 
@@ -424,7 +618,7 @@ bool WorkerChannel::push_releases() noexcept {
 bool WorkerChannel::try_take_role(std::uint32_t& found) noexcept {
   auto& word = region_->header().reader_word.value;
   found = word.load(std::memory_order_relaxed);
-  if (found != channel::kAsleep && found != channel::kTimed) return false;
+  if (found != channel::kAsleep && found != channel::kTimed && found != channel::kPolled) return false;
   return word.compare_exchange_strong(found, channel::kSpin, std::memory_order_acq_rel);
 }
 
@@ -433,7 +627,7 @@ void WorkerChannel::leave_role(std::uint32_t found) noexcept {
   header.reader_word.value.store(found, std::memory_order_release);
   std::atomic_thread_fence(std::memory_order_seq_cst);
   wake_worker_for_room();
-  if (replies_pending() || closed_.load(std::memory_order_relaxed) ||
+  if ((found != channel::kPolled && replies_pending()) || closed_.load(std::memory_order_relaxed) ||
       stopping_.load(std::memory_order_relaxed)) {
     channel::wake_from(header.reader_word.value, found);
   }
@@ -446,9 +640,15 @@ void WorkerChannel::wake_worker_for_room() noexcept {
   }
 }
 
-bool WorkerChannel::replies_pending() const noexcept {
+std::uint64_t WorkerChannel::requests_pending() const noexcept {
   const channel::Header& header = region_->header();
-  return header.reply_tail.value.load(std::memory_order_acquire) !=
+  return header.request_tail.value.load(std::memory_order_relaxed) -
+         header.request_head.value.load(std::memory_order_relaxed);
+}
+
+std::uint64_t WorkerChannel::replies_pending() const noexcept {
+  const channel::Header& header = region_->header();
+  return header.reply_tail.value.load(std::memory_order_acquire) -
          header.reply_head.value.load(std::memory_order_relaxed);
 }
 
@@ -456,74 +656,107 @@ WorkerChannel::Drained WorkerChannel::drain(ErlNifEnv* caller_env, std::uint64_t
                                             int limit) noexcept {
   Drained drained = Drained::kNothing;
   if (broken_.load(std::memory_order_relaxed)) return drained;
-  FrameHeader header{};
-  std::span<const std::uint8_t> body;
+  std::array<Delivery, kDeliverAtOnce> batch;  // uninitialised on purpose
+  std::size_t gathered = 0;
+  const auto deliver_gathered = [&] {
+    if (deliver(caller_env, {batch.data(), gathered}, mine, reply)) drained = Drained::kMine;
+    gathered = 0;
+  };
   for (int count = 0; count < limit; ++count) {
-    const RingConsumer::State state = replies_.peek(header, body);
+    Delivery& next = batch[gathered];
+    const RingConsumer::State state = replies_.peek(next.header, next.body);
     if (state == RingConsumer::State::kEmpty) break;
     if (state == RingConsumer::State::kBroken) {
       broken_.store(true, std::memory_order_relaxed);
       fail_broken(caller_env, "the worker wrote a frame that breaks the protocol");
       break;
     }
-    drained = Drained::kSome;
-    if (header.kind == Kind::kReady) {
-      handle_ready(caller_env, body);
-    } else if (header.kind != Kind::kReply && header.kind != Kind::kError) {
+    if (drained == Drained::kNothing) drained = Drained::kSome;
+    const Kind kind = next.header.kind;
+    if (kind == Kind::kReply || kind == Kind::kError) {
+      replies_.skip();
+      if (++gathered == batch.size()) deliver_gathered();
+    } else if (kind == Kind::kReady) {
+      handle_ready(caller_env, next.body);
+      replies_.skip();
+    } else {
       broken_.store(true, std::memory_order_relaxed);
       fail_broken(caller_env, "the worker sent a frame of an unknown kind");
       break;
-    } else if (mine != 0 && header.id == mine) {
-      *reply = reply_term(caller_env, header, body);
-      replies_.pop();
-      std::lock_guard lock(mutex_);
-      free_slot(static_cast<std::uint32_t>(mine));
-      in_flight_.fetch_sub(1, std::memory_order_relaxed);
-      return Drained::kMine;
-    } else {
-      deliver(caller_env, header, body);
     }
-    replies_.pop();
   }
+  if (gathered != 0) deliver_gathered();
+  replies_.publish();
   return drained;
 }
 
-void WorkerChannel::deliver(ErlNifEnv* caller_env, const FrameHeader& header,
-                            std::span<const std::uint8_t> body) noexcept {
-  ErlNifEnv* env = message_env_.get();
-  std::uint32_t index = kNoSlot;
-  bool wanted = false;
-  std::uint64_t submitted = 0;
-  ErlNifPid caller{};
-  ERL_NIF_TERM ref = 0;
+// True when the reply to `mine` was among them: it is in *reply.
+bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, std::uint64_t mine,
+                            ERL_NIF_TERM* reply) noexcept {
   {
     std::lock_guard lock(mutex_);
-    index = find_slot(header.id);
-    if (index != kNoSlot) {
-      Slot& slot = slots_[index];
-      wanted = slot.state == Slot::State::kWaiting;
-      submitted = slot.submitted;
-      if (wanted) {
-        caller = slot.caller;
-        ref = enif_make_copy(env, slot.ref);
-        slot.state = Slot::State::kDelivering;
+    for (Delivery& next : replies) {
+      next.slot = nullptr;
+      next.wanted = false;
+      next.parked = false;
+      const std::uint32_t index = find_slot(next.header.id);
+      if (index == kNoSlot) continue;
+      next.slot = &slots_[index];
+      next.submitted = next.slot->submitted;
+      next.wanted = next.slot->state == Slot::State::kWaiting;
+      if (next.wanted) {
+        next.slot->state = Slot::State::kDelivering;
+      } else if (next.slot->state == Slot::State::kPolling && next.header.id != mine) {
+        next.slot->state = Slot::State::kParked;
+        next.slot->parked = next.header;
+        next.slot->parked_body.assign(next.body.begin(), next.body.end());
+        next.parked = true;
       }
     }
   }
-  // A reply that nobody waits for is still looked at: it may hold a segment, or handles of objects.
-  ERL_NIF_TERM reply = 0;
-  if (wanted || (header.flags & channel::kInSegment) != 0) reply = reply_term(env, header, body);
-  if (!wanted && (header.flags & channel::kHasObjects) != 0) drop_objects(env, header, body);
-  if (wanted) enif_send(caller_env, &caller, env, enif_make_tuple2(env, ref, reply));
-  enif_clear_env(env);
-  if (index != kNoSlot) {
-    const bool long_call = monotonic_ns() - submitted > spin_ns_ * kLongCall;
-    spin_misses_.store(long_call ? spin_misses_.load(std::memory_order_relaxed) + 1 : 0,
-                       std::memory_order_relaxed);
-    std::lock_guard lock(mutex_);
-    free_slot(index);
-    in_flight_.fetch_sub(1, std::memory_order_relaxed);
+  bool found_mine = false;
+  for (const Delivery& next : replies) {
+    if (mine != 0 && next.header.id == mine) {
+      *reply = reply_term(caller_env, next.header, next.body);
+      found_mine = true;
+    } else if (next.wanted) {
+      // The slot's environment holds the reference already, and becomes the message.
+      Slot& slot = *next.slot;
+      const ERL_NIF_TERM term = reply_term(slot.env, next.header, next.body);
+      enif_send(caller_env, &slot.caller, slot.env, enif_make_tuple2(slot.env, slot.ref, term));
+    } else if (!next.parked) {
+      drop_reply(message_env_.get(), next.header, next.body);
+    }
   }
+  const std::uint64_t now = monotonic_ns();
+  std::uint32_t ended = 0;
+  bool long_call = false;
+  {
+    std::lock_guard lock(mutex_);
+    for (const Delivery& next : replies) {
+      if (!next.slot) continue;
+      long_call = now - next.submitted > spin_ns_ * kLongCall;
+      if (!next.parked) {  // else its slot may be somebody else's by now
+        free_slot(static_cast<std::uint32_t>(next.header.id));
+      }
+      ++ended;
+    }
+    in_flight_.fetch_sub(ended, std::memory_order_relaxed);
+  }
+  if (!found_mine && ended != 0) {
+    const std::uint32_t misses = long_call ? spin_misses_.load(std::memory_order_relaxed) + 1 : 0;
+    spin_misses_.store(misses, std::memory_order_relaxed);
+  }
+  if (ended >= kCrowd) crowded_until_ns_.store(now + kCrowdNs, std::memory_order_relaxed);
+  return found_mine;
+}
+
+// A reply that nobody waits for is still looked at: it may hold a segment, or handles of objects.
+void WorkerChannel::drop_reply(ErlNifEnv* env, const FrameHeader& header,
+                               std::span<const std::uint8_t> body) noexcept {
+  if ((header.flags & channel::kHasObjects) != 0) drop_objects(env, header, body);
+  if ((header.flags & channel::kInSegment) != 0) reply_term(env, header, body);
+  enif_clear_env(env);
 }
 
 void WorkerChannel::drop_objects(ErlNifEnv* env, const FrameHeader& header,
@@ -667,7 +900,13 @@ void WorkerChannel::fail_calls_in_flight() noexcept {
     const std::uint64_t taken = region_->header().request_head.value.load(std::memory_order_acquire);
     for (std::uint32_t index = 0; index < slots_.size(); ++index) {
       Slot& slot = slots_[index];
-      if (slot.state == Slot::State::kFree) continue;
+      if (slot.state == Slot::State::kFree || slot.state == Slot::State::kParked) continue;
+      if (slot.state == Slot::State::kPolling) {
+        slot.state = Slot::State::kFailed;
+        slot.started = slot.position < taken;
+        in_flight_.fetch_sub(1, std::memory_order_relaxed);
+        continue;
+      }
       if (slot.state == Slot::State::kWaiting) {
         failed.push_back({slot.caller, slot.env, slot.ref, slot.position < taken, slot.deadline});
         slot.env = nullptr;  // goes away with the message
@@ -749,15 +988,7 @@ bool WorkerChannel::wait_for_role(int& timed_rounds) noexcept {
     channel::futex_wait(word, state, briefly ? kTimedWaitNs : idle_since ? kTrimAfterNs : -1);
     const std::uint32_t now = word.load(std::memory_order_acquire);
     if (idle_since && now == channel::kAsleep && idle_since == idle_pages_since()) idle_trim();
-    if (now != channel::kTimed || state != channel::kTimed) continue;
-    std::uint32_t expected = channel::kTimed;
-    if (replies_pending()) {
-      word.compare_exchange_strong(expected, channel::kAwake, std::memory_order_acq_rel);
-    } else if (++timed_rounds >= kTimedRounds) {
-      word.compare_exchange_strong(expected, channel::kAsleep, std::memory_order_acq_rel);
-      std::atomic_thread_fence(std::memory_order_seq_cst);
-      if (replies_pending()) channel::wake_from(word, channel::kAsleep);
-    }
+    if (briefly && (now == channel::kTimed || now == channel::kPolled)) look_after_callers(now, timed_rounds);
   }
 }
 
@@ -765,27 +996,39 @@ void WorkerChannel::reader_loop() noexcept {
   auto& word = region_->header().reader_word.value;
   int timed_rounds = 0;
   while (wait_for_role(timed_rounds)) {
+    // One batch: while callers submit, they drain, which costs far less than messages from this thread.
     bool some = false;
-    while (drain(nullptr, 0, nullptr, kDrainBatch) != Drained::kNothing) {
+    if (drain(nullptr, 0, nullptr, kDrainBatch) != Drained::kNothing) {
       some = true;
       std::atomic_thread_fence(std::memory_order_seq_cst);
       wake_worker_for_room();
-      service_room(nullptr);
     }
     if (some) timed_rounds = 0;
     service_room(nullptr);
     if (closed_.load(std::memory_order_seq_cst)) {
+      while (drain(nullptr, 0, nullptr, kDrainBatch) != Drained::kNothing) {
+      }
       // The word stays kAwake for good: nobody takes the role of a closed channel.
       fail_calls_in_flight();
       return;
     }
     const bool stop = stopping_.load(std::memory_order_seq_cst);
-    const std::uint32_t rest =
-        !stop && in_flight() > 0 && timed_rounds < kTimedRounds ? channel::kTimed : channel::kAsleep;
+    head_seen_ = region_->header().reply_head.value.load(std::memory_order_relaxed);
+    head_seen_ns_ = monotonic_ns();
+    const bool expects = in_flight() > 0 || head_seen_ns_ < crowded_until_ns_.load(std::memory_order_relaxed);
+    std::uint32_t rest = channel::kAsleep;
+    if (!stop && ((expects && timed_rounds < kTimedRounds) || !may_sleep())) {
+      reader_looks_.store(true, std::memory_order_seq_cst);
+      const bool crowd = polling_.load(std::memory_order_relaxed) >= kCrowd;
+      rest = crowd ? channel::kPolled : channel::kTimed;
+    } else if (stop) {
+      reader_looks_.store(false, std::memory_order_seq_cst);
+    }
     word.store(rest, std::memory_order_release);
     std::atomic_thread_fence(std::memory_order_seq_cst);
     wake_worker_for_room();
-    if (replies_pending() || closed_.load(std::memory_order_relaxed)) {
+    const bool others_drain = rest == channel::kPolled;
+    if ((!others_drain && replies_pending() != 0) || closed_.load(std::memory_order_relaxed)) {
       std::uint32_t expected = rest;
       word.compare_exchange_strong(expected, channel::kAwake, std::memory_order_acq_rel);
     }
@@ -816,10 +1059,11 @@ void WorkerChannel::idle_trim() noexcept {
 ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
   const Atoms& atoms = state_.atoms;
   std::lock_guard lock(mutex_);
-  const ERL_NIF_TERM keys[] = {atoms.in_flight,     atoms.waiting, atoms.ring_size, atoms.arena_size,
-                               atoms.request_arena, atoms.os_pid,  atoms.closed};
+  const ERL_NIF_TERM keys[] = {atoms.in_flight,  atoms.polling,       atoms.waiting, atoms.ring_size,
+                               atoms.arena_size, atoms.request_arena, atoms.os_pid,  atoms.closed};
   const ERL_NIF_TERM values[] = {
       enif_make_uint(env, in_flight()),
+      enif_make_uint(env, polling_.load(std::memory_order_relaxed)),
       enif_make_uint64(env, room_waiters_.size()),
       enif_make_uint64(env, region_->ring_size()),
       enif_make_uint64(env, region_->arena_size()),

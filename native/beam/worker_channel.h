@@ -10,6 +10,9 @@
 // Calls in flight lie in slots; a request's id is the slot's index and its generation, so a late reply to a
 // slot that was reused is recognised. A slot belongs to
 //   kSpinning    the thread that spins for it; nobody else ends it
+//   kPolling     its caller, who looks each time its turn on the scheduler comes
+//   kParked      the same; the reply has come and lies in the slot
+//   kFailed      the same; the channel was closed before it came
 //   kWaiting     its reply goes to the caller as a message
 //   kAbandoned   its caller gave up: its reply is dropped
 //   kDelivering  the holder of the reader role is sending the reply right now
@@ -70,6 +73,7 @@ struct ChannelOptions {
 struct Submitted {
   enum class Outcome : std::uint8_t {
     kReplied,   // `reply` holds the answer
+    kPolling,   // the caller is to poll(id) when its next turn comes
     kWaiting,   // the answer comes as a message; `id`
     kAccepted,  // a cast lies in the ring
     kNoRoom,    // registered for {ref, :room}
@@ -80,6 +84,19 @@ struct Submitted {
   ERL_NIF_TERM reply = 0;
 };
 
+// What a turn of a polling caller came to.
+struct Polled {
+  enum class Outcome : std::uint8_t {
+    kReplied,     // `reply` holds the answer
+    kAgain,       // nothing yet
+    kWaiting,     // the answer comes as a message
+    kNotStarted,  // the channel was closed before the worker took the request
+  };
+  Outcome outcome;
+  ERL_NIF_TERM reply;
+  std::uint64_t deadline;  // as in the request
+};
+
 // A request, encoded and ready to go: either `body` (copied into the ring) or `segment`.
 struct Request {
   ErlNifEnv* env;
@@ -87,7 +104,8 @@ struct Request {
   ERL_NIF_TERM ref;
   channel::Kind kind;
   bool timings;
-  std::uint64_t deadline;  // CLOCK_MONOTONIC ns, 0 for none
+  std::uint64_t now;       // CLOCK_MONOTONIC ns
+  std::uint64_t deadline;  // the same clock, 0 for none
   std::span<const std::uint8_t> body;
   std::optional<channel::Segment> segment;
   std::size_t segment_length;
@@ -109,6 +127,21 @@ class WorkerChannel {
   ~WorkerChannel();
 
   Submitted submit(const Request& request) noexcept;
+
+  // A polling caller's turn. `ref` is for the message, should it stop polling.
+  Polled poll(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) noexcept;
+  // The channel has lost its place in the pool, so that callers will not find it by that. True when some
+  // still poll: then it must be kept until polling() is 0.
+  bool retire() noexcept {
+    retired_.store(true, std::memory_order_seq_cst);
+    return polling_.load(std::memory_order_seq_cst) != 0;
+  }
+  // Callers that poll, without those that were killed meanwhile.
+  std::uint32_t polling() noexcept {
+    std::lock_guard lock(mutex_);
+    if (polling_.load(std::memory_order_relaxed) != 0) reap_dead_callers();
+    return polling_.load(std::memory_order_relaxed);
+  }
 
   enum class Cancel : std::uint8_t { kCancelled, kDelivered };
   Cancel cancel(ErlNifEnv* env, std::uint64_t id) noexcept;
@@ -143,6 +176,8 @@ class WorkerChannel {
   [[nodiscard]] std::uint64_t running() const noexcept {
     return region_->header().running.value.load(std::memory_order_acquire);
   }
+  // Its number among all channels of this VM.
+  [[nodiscard]] std::uint64_t serial() const noexcept { return serial_; }
   [[nodiscard]] channel::Region& region() const noexcept { return *region_; }
   [[nodiscard]] bool create_atoms() const noexcept { return create_atoms_; }
   [[nodiscard]] const Atoms& atoms() const noexcept { return state_.atoms; }
@@ -160,7 +195,16 @@ class WorkerChannel {
 
  private:
   struct Slot {
-    enum class State : std::uint8_t { kFree, kSpinning, kWaiting, kAbandoned, kDelivering };
+    enum class State : std::uint8_t {
+      kFree,
+      kSpinning,
+      kPolling,
+      kParked,
+      kFailed,
+      kWaiting,
+      kAbandoned,
+      kDelivering
+    };
     State state = State::kFree;
     std::uint32_t generation = 1;
     std::uint32_t next_free = 0;
@@ -168,6 +212,10 @@ class WorkerChannel {
     std::uint64_t position = 0;  // of its frame in the request ring
     std::uint64_t deadline = 0;
     std::uint64_t submitted = 0;
+    std::uint32_t polls = 0;
+    bool started = false;  // kFailed: the worker had taken it
+    channel::FrameHeader parked{};
+    std::vector<std::uint8_t> parked_body;
     ErlNifPid caller{};
     ErlNifEnv* env = nullptr;  // holds `ref` while kWaiting
     ERL_NIF_TERM ref = 0;
@@ -182,6 +230,16 @@ class WorkerChannel {
     ErlNifEnv* env;
     ERL_NIF_TERM ref;
   };
+  // A reply on its way from the ring to its caller.
+  struct Delivery {
+    channel::FrameHeader header;
+    std::span<const std::uint8_t> body;
+    Slot* slot;  // nullptr: nobody knows of it any more
+    std::uint64_t submitted;
+    bool wanted;  // its caller waits for a message
+    bool parked;  // its caller polls, and the reply lies in the slot
+  };
+  static constexpr std::size_t kDeliverAtOnce = 32;
   enum class Drained : std::uint8_t { kNothing, kSome, kMine };
 
   static constexpr std::uint32_t kNoSlot = ~std::uint32_t{0};
@@ -191,17 +249,20 @@ class WorkerChannel {
   std::uint32_t take_slot() noexcept;
   void free_slot(std::uint32_t index) noexcept;
   std::uint32_t find_slot(std::uint64_t id) const noexcept;
-  void set_waiting(Slot& slot, const Request& request) noexcept;
+  void set_waiting(Slot& slot, const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept;
+  void reap_dead_callers() noexcept;
   void add_room_waiter(const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept;
-  bool push_request(const Request& request, std::uint64_t id, std::uint64_t now) noexcept;
+  bool push_request(const Request& request, std::uint64_t id) noexcept;
   bool push_releases() noexcept;
   void settle_casts() noexcept;
   ERL_NIF_TERM down_term(ErlNifEnv* env) const noexcept;
 
   // --- callers hold the reader role ---
   Drained drain(ErlNifEnv* caller_env, std::uint64_t mine, ERL_NIF_TERM* reply, int limit) noexcept;
-  void deliver(ErlNifEnv* caller_env, const channel::FrameHeader& header,
-               std::span<const std::uint8_t> body) noexcept;
+  bool deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, std::uint64_t mine,
+               ERL_NIF_TERM* reply) noexcept;
+  void drop_reply(ErlNifEnv* env, const channel::FrameHeader& header,
+                  std::span<const std::uint8_t> body) noexcept;
   ERL_NIF_TERM reply_term(ErlNifEnv* env, const channel::FrameHeader& header,
                           std::span<const std::uint8_t> body) noexcept;
   ERL_NIF_TERM make_segment(ErlNifEnv* env, const channel::FrameHeader& header,
@@ -212,13 +273,19 @@ class WorkerChannel {
   void leave_role(std::uint32_t found) noexcept;
 
   bool try_take_role(std::uint32_t& found) noexcept;
+  bool start_polling() noexcept;
+  void stop_polling(bool found) noexcept;
+  bool may_sleep() noexcept;
+  Polled take_parked(ErlNifEnv* env, std::uint64_t id) noexcept;
+  void look_after_callers(std::uint32_t state, int& timed_rounds) noexcept;
   bool ring_worker() noexcept;
   void wake_reader() noexcept;
   void wake_worker_for_room() noexcept;
   void fail_broken(ErlNifEnv* caller_env, const char* what) noexcept;
   void send_owner(ErlNifEnv* caller_env, ErlNifEnv* env, ERL_NIF_TERM event) noexcept;
   void service_room(ErlNifEnv* caller_env) noexcept;
-  [[nodiscard]] bool replies_pending() const noexcept;
+  [[nodiscard]] std::uint64_t replies_pending() const noexcept;
+  [[nodiscard]] std::uint64_t requests_pending() const noexcept;
   Submitted spin(const Request& request, std::uint32_t slot_index, std::uint64_t id, std::uint32_t found,
                  bool woke_worker) noexcept;
 
@@ -230,6 +297,7 @@ class WorkerChannel {
   void fail_calls_in_flight() noexcept;
 
   State& state_;
+  const std::uint64_t serial_;
   const ErlNifPid owner_;
   const std::uint64_t spin_ns_;
   const bool create_atoms_;
@@ -264,6 +332,13 @@ class WorkerChannel {
   std::atomic<bool> room_wanted_{false};
   std::atomic<std::int32_t> worker_os_pid_{0};
   std::atomic<std::uint32_t> spin_misses_{0};
+  std::atomic<std::uint64_t> crowded_until_ns_{0};
+  std::atomic<std::uint32_t> polling_{0};  // slots in kPolling, kParked and kFailed
+  std::atomic<std::uint32_t> poll_misses_{0};
+  std::atomic<bool> retired_{false};
+  std::atomic<bool> reader_looks_{false};  // the reader waits with a limit, and looks after those who poll
+  std::uint64_t head_seen_ = 0;            // of the reader thread: reply_head, and since when
+  std::uint64_t head_seen_ns_ = 0;
   ErlNifTid reader_{};
 };
 

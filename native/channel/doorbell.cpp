@@ -52,4 +52,13 @@ std::uint64_t monotonic_ns() noexcept {
   return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(now.tv_nsec);
 }
 
+bool is_past(std::uint64_t deadline) noexcept {
+  constexpr std::uint64_t kCoarseLag = 20'000'000;  // it is behind by a tick of the kernel, 1 to 10 ms
+  timespec coarse{};
+  ::clock_gettime(CLOCK_MONOTONIC_COARSE, &coarse);
+  const std::uint64_t behind =
+      static_cast<std::uint64_t>(coarse.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(coarse.tv_nsec);
+  return behind + kCoarseLag > deadline && monotonic_ns() > deadline;
+}
+
 }  // namespace typhon::channel

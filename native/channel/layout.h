@@ -25,12 +25,13 @@ inline constexpr std::size_t kMinRing = std::size_t{64} * 1024;
 inline constexpr std::size_t kMaxRing = std::size_t{64} * 1024 * 1024;
 inline constexpr std::size_t kCacheLine = 64;
 
-// The state of a sleeper's word. The worker uses kAwake and kAsleep; the reply ring's word knows all four.
+// The state of a sleeper's word. The worker uses kAwake and kAsleep; the reply ring's word knows all five.
 enum Word : std::uint32_t {
   kAwake = 0,   // its owner drains: nobody has to wake it
   kAsleep = 1,  // its owner waits without a limit: whoever publishes must wake it
   kSpin = 2,    // a caller in the BEAM owns the reply ring for some microseconds: no wake
   kTimed = 3,   // the reader waits with a short limit: a wake may be put off to gather replies
+  kPolled = 4,  // the same, and a caller in the BEAM looks each time its turn comes: no wake, of either side
 };
 
 // A segment slot's state, written by the owner of the arena (kFree ↔ kUsed) and by its peer (kUsed →

@@ -95,7 +95,7 @@ TEST(ChannelLayout, SegmentReferenceIsAsTheProtocolPageSays) {
 }
 
 // The numbers that the page names in its tables of states, kinds and flags.
-static_assert(kAwake == 0 && kAsleep == 1 && kSpin == 2 && kTimed == 3);
+static_assert(kAwake == 0 && kAsleep == 1 && kSpin == 2 && kTimed == 3 && kPolled == 4);
 static_assert(kFree == 0 && kUsed == 1 && kReleased == 2);
 static_assert(Kind::kReady == Kind{1} && Kind::kCall == Kind{2} && Kind::kCast == Kind{3});
 static_assert(Kind::kRelease == Kind{4} && Kind::kReply == Kind{5} && Kind::kError == Kind{6});

@@ -72,6 +72,7 @@ struct Actor {
   Byte tail;        // what it saw of a count
   Byte then;        // the step after a shared passage
   Byte left;        // callers: frames still to send
+  Byte polls;       // callers: looks for its reply itself, turn by turn
   Byte buffered;
   Store buffer[kMaxBuffered];
 };
@@ -176,6 +177,7 @@ struct Rules {
   int casters = 0;           // so many of the callers send frames without a reply
   int frames_each = 1;       // that each caller sends
   int spinners = 2;          // so many of them may take the reply ring, the last ones first
+  int pollers = 0;           // so many may poll, the first ones of those who do not cast
   bool reader_times = true;  // the reader may rest in kTimed
   int request_ring = kMaxFrames;
   int reply_ring = kMaxFrames;
@@ -194,6 +196,8 @@ struct Rules {
   bool reader_looks_again = true;
   bool reader_looks_again_when_it_ends_its_timed_rest = true;
   bool reader_limits_its_wait_while_a_caller_spins = true;
+  bool reader_limits_its_wait_while_callers_poll = true;
+  bool poller_rings_the_worker = true;
   bool consumers_wake_a_worker_that_waits_for_room = true;
   bool wakers_compare_before_they_store = true;
   bool takers_compare_before_they_store = true;
@@ -301,6 +305,17 @@ enum Step : Byte {
   kLeaveWake,
   kLeaveFutex,
   kLeft,
+  kPollBegin,
+  kPollTurn,
+  kPollRing,
+  kPollRingWake,
+  kPollRingFutex,
+  kPollAgain,
+  kPollStop,
+  kPollStopTail,
+  kPollStopHead,
+  kPollStopWake,
+  kPollStopFutex,
   kAwaitReply,
   kAwaitRoom,
   kFinished,
@@ -312,7 +327,10 @@ void run(Cpu& cpu, const Rules& rules) {
   const auto self = static_cast<Byte>(&me - state.actors);
   const bool casts = self < kFirstCaller + rules.casters;
   const bool spins = !casts && self >= kFirstCaller + rules.callers - rules.spinners;
-  const auto may_take = [](Byte word) { return word == Word::kAsleep || word == Word::kTimed; };
+  const bool polls = !casts && self < kFirstCaller + rules.casters + rules.pollers;
+  const auto may_take = [](Byte word) {
+    return word == Word::kAsleep || word == Word::kTimed || word == Word::kPolled;
+  };
   const auto take = [&] {
     const Byte seen = cpu.forget(me.seen);
     if (!rules.takers_compare_before_they_store) {
@@ -331,6 +349,7 @@ void run(Cpu& cpu, const Rules& rules) {
     cpu.store(kRequestTail, tail + 1);
     return true;
   };
+  const Byte left = me.polls ? kPollRing : kLeft;
   switch (me.step) {
     case kBegin:
       return cpu.go(spins && cpu.either() ? kLookAtWord : kLock);
@@ -363,7 +382,7 @@ void run(Cpu& cpu, const Rules& rules) {
     case kUnlock:
       cpu.unlock();
       me.left -= 1;
-      return cpu.go(kRingLook);
+      return cpu.go(polls && !me.owns_ring ? kPollBegin : kRingLook);
     case kRingLook:
       if (rules.caller_fences_before_it_looks_at_the_worker) cpu.fence();
       return cpu.go(cpu.load(kWorkerWord) == Word::kAsleep ? kRingWake : kSent);
@@ -380,39 +399,82 @@ void run(Cpu& cpu, const Rules& rules) {
       me.seen = cpu.load(kReaderWord);
       return cpu.go(may_take(me.seen) ? kLateTake : (cpu.forget(me.seen), kAwaitReply));
     case kLateTake:
-      return cpu.go(take() ? kSpinLook : kAwaitReply);
+      return cpu.go(take() ? kSpinLook : me.polls ? kPollRing : kAwaitReply);
 
     // Looking at an empty ring again and again is the same as taking this step late.
     case kSpinLook:
       return cpu.go(cpu.load(kReplyTail) != cpu.load(kReplyHead) ? kSpinPop : kLeave);
     case kSpinPop:
       deliver_next(cpu);
-      return cpu.go(state.answered & cpu.bit() ? kLeave : kSpinLook);
+      return cpu.go(state.answered & cpu.bit() ? kLeave : kSpinLook);  // a poller's next turn drains the rest
 
     case kLeave:
       me.owns_ring = 0;
       cpu.store(kReaderWord, me.found);
       return cpu.pass(!rules.replies_fit() && rules.consumers_wake_a_worker_that_waits_for_room,
-                      kRoomForWorker, rules.leaver_looks_again ? kLeaveTail : kLeft);
+                      kRoomForWorker,
+                      rules.leaver_looks_again && me.found != Word::kPolled ? kLeaveTail : left);
     case kLeaveTail:
       if (rules.leaver_fences_before_it_looks_again) cpu.fence();
       me.tail = cpu.load(kReplyTail);
       return cpu.go(kLeaveHead);
     case kLeaveHead:
-      return cpu.go(cpu.load(kReplyHead) != cpu.forget(me.tail) ? kLeaveWake : kLeft);
+      return cpu.go(cpu.load(kReplyHead) != cpu.forget(me.tail) ? kLeaveWake : left);
     case kLeaveWake:
-      return cpu.go(wake_from(cpu, rules, kReaderWord, me.found) ? kLeaveFutex : kLeft);
+      return cpu.go(wake_from(cpu, rules, kReaderWord, me.found) ? kLeaveFutex : left);
     case kLeaveFutex:
       cpu.futex_wake(kReaderWord);
-      return cpu.go(kLeft);
+      return cpu.go(left);
     case kLeft: {
       cpu.fence();  // it has passed one already, or never owned the ring
       cpu.forget(me.found);
       const bool waits = ((state.room_waiters | state.room_messages) & cpu.bit()) != 0;
       const bool looks = waits ? rules.waiter_for_room_looks_again_once_it_is_registered
                                : rules.leaver_looks_for_waiters_for_room;
-      return cpu.pass(looks && !rules.requests_fit(), kService, waits ? kAwaitRoom : kAwaitReply);
+      return cpu.pass(looks && !rules.requests_fit(), kService,
+                      waits      ? kAwaitRoom
+                      : me.polls ? kPollAgain
+                                 : kAwaitReply);
     }
+
+    // Who polls does not wake the worker yet: more requests may follow before its turn comes.
+    case kPollBegin:
+      me.polls = 1;
+      cpu.compare_exchange(kReaderWord, Word::kTimed, Word::kPolled);
+      return cpu.go(kPollTurn);
+    case kPollTurn:
+      if (state.answered & cpu.bit()) return cpu.go(kPollStop);
+      me.seen = cpu.load(kReaderWord);
+      return cpu.go(spins && may_take(me.seen) && cpu.either() ? kLateTake
+                                                               : (cpu.forget(me.seen), kPollRing));
+    case kPollRing:
+      cpu.fence();
+      if (!rules.poller_rings_the_worker || cpu.load(kWorkerWord) != Word::kAsleep) return cpu.go(kLeft);
+      return cpu.go(kPollRingWake);
+    case kPollRingWake:
+      return cpu.go(wake_from(cpu, rules, kWorkerWord, Word::kAsleep) ? kPollRingFutex : kLeft);
+    case kPollRingFutex:
+      cpu.futex_wake(kWorkerWord);
+      return cpu.go(kLeft);
+    // Its next turn, or it has waited for long enough and waits for a message.
+    case kPollAgain:
+      return cpu.go(cpu.either() ? kPollTurn : kPollStop);
+    // When it is the last one who polls.
+    case kPollStop:
+      me.polls = 0;
+      if (cpu.load(kReaderWord) != Word::kPolled || cpu.either()) return cpu.go(kAwaitReply);
+      return cpu.go(cpu.compare_exchange(kReaderWord, Word::kPolled, Word::kTimed) ? kPollStopTail
+                                                                                   : kAwaitReply);
+    case kPollStopTail:
+      me.tail = cpu.load(kReplyTail);
+      return cpu.go(kPollStopHead);
+    case kPollStopHead:
+      return cpu.go(cpu.load(kReplyHead) != cpu.forget(me.tail) ? kPollStopWake : kAwaitReply);
+    case kPollStopWake:
+      return cpu.go(wake_from(cpu, rules, kReaderWord, Word::kTimed) ? kPollStopFutex : kAwaitReply);
+    case kPollStopFutex:
+      cpu.futex_wake(kReaderWord);
+      return cpu.go(kAwaitReply);
 
     case kAwaitRoom:
       if (!(state.room_messages & cpu.bit())) return cpu.stall();
@@ -445,6 +507,7 @@ enum Step : Byte {
   kDrainLook,
   kDrainPop,
   kRest,
+  kRestStore,
   kRestTail,
   kRestHead,
   kRestBack,
@@ -460,25 +523,33 @@ void run(Cpu& cpu, const Rules& rules) {
       return cpu.go(kDrainLook);
     case kWait: {
       const bool limited = me.seen == Word::kTimed ||
-                           (me.seen == Word::kSpin && rules.reader_limits_its_wait_while_a_caller_spins);
+                           (me.seen == Word::kSpin && rules.reader_limits_its_wait_while_a_caller_spins) ||
+                           (me.seen == Word::kPolled && rules.reader_limits_its_wait_while_callers_poll);
       cpu.futex_wait(kReaderWord, me.seen, limited);
       return cpu.go(kWoken);
     }
     case kWoken: {
       const Byte seen = cpu.forget(me.seen);
-      return cpu.go(cpu.load(kReaderWord) == Word::kTimed && seen == Word::kTimed ? kTimedTail : kLook);
+      const Byte now = cpu.load(kReaderWord);
+      if (seen == Word::kAsleep || (now != Word::kTimed && now != Word::kPolled)) return cpu.go(kLook);
+      me.found = now;
+      return cpu.pass(now == Word::kPolled && !rules.requests_fit(), kService, kTimedTail);
     }
     case kTimedTail:
       me.tail = cpu.load(kReplyTail);
       return cpu.go(kTimedHead);
     case kTimedHead:
       if (cpu.load(kReplyHead) != cpu.forget(me.tail)) return cpu.go(kTimedTake);
-      return cpu.go(cpu.either() ? kEndTimed : kLook);
+      return cpu.go(cpu.either() ? kEndTimed : (cpu.forget(me.found), kLook));
     case kTimedTake:
-      cpu.compare_exchange(kReaderWord, Word::kTimed, Word::kAwake);
+      cpu.compare_exchange(kReaderWord, cpu.forget(me.found), Word::kAwake);
       return cpu.go(kLook);
     // Nothing has come for some rounds: from now on it has to be woken.
     case kEndTimed:
+      if (cpu.forget(me.found) == Word::kPolled) {
+        cpu.compare_exchange(kReaderWord, Word::kPolled, Word::kTimed);
+        return cpu.go(kLook);
+      }
       cpu.compare_exchange(kReaderWord, Word::kTimed, Word::kAsleep);
       return cpu.go(rules.reader_looks_again_when_it_ends_its_timed_rest ? kEndTimedTail : kLook);
     case kEndTimedTail:
@@ -501,9 +572,13 @@ void run(Cpu& cpu, const Rules& rules) {
     case kRest:
       me.owns_ring = 0;
       me.found = rules.reader_times && cpu.either() ? Word::kTimed : Word::kAsleep;
+      return cpu.go(kRestStore);
+    case kRestStore:
+      if (me.found == Word::kTimed && rules.pollers > 0 && cpu.either()) me.found = Word::kPolled;
       cpu.store(kReaderWord, me.found);
-      return cpu.pass(!rules.replies_fit() && rules.consumers_wake_a_worker_that_waits_for_room,
-                      kRoomForWorker, rules.reader_looks_again ? kRestTail : kLook);
+      return cpu.pass(
+          !rules.replies_fit() && rules.consumers_wake_a_worker_that_waits_for_room, kRoomForWorker,
+          rules.reader_looks_again && me.found != Word::kPolled ? kRestTail : (cpu.forget(me.found), kLook));
     case kRestTail:
       if (rules.reader_fences_before_it_looks_again) cpu.fence();
       me.tail = cpu.load(kReplyTail);
@@ -832,6 +907,23 @@ TEST(ChannelProtocol, TwoCallersWhoSpin) {
   expect_sound({.callers = 2, .spinners = 2});
 }
 
+TEST(ChannelProtocol, CallersWhoPoll) {
+  expect_sound({.callers = 1, .frames_each = 2, .pollers = 1});
+  expect_sound({.callers = 2, .spinners = 0, .pollers = 1});
+  expect_sound({.callers = 2, .casters = 1, .spinners = 1, .pollers = 1});
+}
+
+TEST(ChannelProtocol, TwoCallersWhoPoll) {
+  if (testing::kStressDivisor > 1) GTEST_SKIP() << "millions of states: not under a sanitizer";
+  expect_sound({.callers = 2, .spinners = 0, .pollers = 2});
+}
+
+TEST(ChannelProtocol, CallersWhoPollAndFullRings) {
+  expect_sound({.callers = 2, .spinners = 0, .pollers = 1, .reply_ring = 1});
+  if (testing::kStressDivisor > 1) GTEST_SKIP() << "the rest has five million states: not under a sanitizer";
+  expect_sound({.callers = 2, .casters = 1, .spinners = 0, .pollers = 1, .request_ring = 1});
+}
+
 TEST(ChannelProtocol, CastsAndACall) { expect_sound({.callers = 2, .casters = 1, .frames_each = 1}); }
 
 TEST(ChannelProtocol, FullReplyRing) {
@@ -882,6 +974,15 @@ TEST(ChannelProtocolWithout, SecondLookOfTheReaderWhenItEndsItsTimedRest) {
 TEST(ChannelProtocolWithout, LimitOfTheReaderWhileACallerSpins) {
   // The caller stores kTimed back, the worker puts off its wake, and the reader waits for one.
   expect_fault({.frames_each = 2, .reader_limits_its_wait_while_a_caller_spins = false}, kLost);
+}
+
+TEST(ChannelProtocolWithout, LimitOfTheReaderWhileCallersPoll) {
+  // The worker wakes nobody, and whoever polled waits for a message by now.
+  expect_fault({.frames_each = 2, .pollers = 1, .reader_limits_its_wait_while_callers_poll = false}, kLost);
+}
+
+TEST(ChannelProtocolWithout, RingOfThePoller) {
+  expect_fault({.pollers = 1, .poller_rings_the_worker = false}, kLost);
 }
 
 TEST(ChannelProtocolWithout, FenceOfTheLeavingCaller) {

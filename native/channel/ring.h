@@ -78,7 +78,7 @@ class RingConsumer {
 
   [[nodiscard]] bool empty() const noexcept { return tail_shared_.load(std::memory_order_acquire) == head_; }
 
-  // The next frame: a checked copy of its header, and its body in place. It stays valid until pop().
+  // The next frame: a checked copy of its header, and its body in place.
   [[nodiscard]] State peek(FrameHeader& header, std::span<const std::uint8_t>& body) noexcept {
     if (tail_seen_ == head_) {
       const std::uint64_t tail = tail_shared_.load(std::memory_order_acquire);
@@ -97,11 +97,16 @@ class RingConsumer {
     return State::kFrame;
   }
 
-  // Gives the room of the peeked frame back to the producer.
-  void pop() noexcept {
+  // Goes on to the next frame; the peeked one stays readable until publish().
+  void skip() noexcept {
     head_ += current_;
     current_ = 0;
-    head_shared_.store(head_, std::memory_order_release);
+  }
+  // Gives the room of all skipped frames back to the producer.
+  void publish() noexcept { head_shared_.store(head_, std::memory_order_release); }
+  void pop() noexcept {
+    skip();
+    publish();
   }
 
  private:

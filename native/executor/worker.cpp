@@ -24,7 +24,7 @@ namespace {
 constexpr std::array<std::string_view, 4> kRequestParts{"module", "function", "args", "kwargs"};
 
 // Replies gathered before the reader is woken from its timed wait.
-constexpr std::uint32_t kMaxDeferredWakes = 32;
+constexpr std::uint32_t kMaxDeferredWakes = 512;
 constexpr std::int64_t kRoomWaitNs = 10'000'000;
 constexpr std::int64_t kTrimAfterNs = 5'000'000'000;
 constexpr std::size_t kTrimStep = std::size_t{64} << 20;
@@ -91,7 +91,9 @@ Worker::Wait Worker::wait_for_request() noexcept {
   if (!requests_.empty()) return life_.must_stop() ? Wait::kStop : Wait::kRequest;
   ring_reader(false);
   if (spin_ns_ != 0 && spin_guard_.spin_allowed()) {
-    const std::uint64_t limit = monotonic_ns() + spin_ns_;
+    // Callers that poll keep every core busy: one that spins for long takes it from them.
+    const bool polled = header_.reader_word.value.load(std::memory_order_relaxed) == channel::kPolled;
+    const std::uint64_t limit = monotonic_ns() + (polled ? spin_ns_ / 5 : spin_ns_);
     for (unsigned round = 1;; ++round) {
       if (!requests_.empty()) return Wait::kRequest;
       channel::cpu_relax();
@@ -174,8 +176,8 @@ bool Worker::serve_one() noexcept {
 void Worker::serve(const FrameHeader& header, std::span<const std::uint8_t> body) noexcept {
   const bool is_call = header.kind == Kind::kCall;
   const bool timed = (header.flags & channel::kTimings) != 0;
-  const std::uint64_t picked = timed || header.times[1] != 0 ? monotonic_ns() : 0;
-  if (header.times[1] != 0 && picked > header.times[1]) {
+  const std::uint64_t picked = timed ? monotonic_ns() : 0;
+  if (header.times[1] != 0 && channel::is_past(header.times[1])) {
     // Its caller has given up: nobody wants the result.
     if ((header.flags & channel::kInSegment) != 0) release_unread(body);
     pop_request();

@@ -53,6 +53,9 @@ defmodule Typhon.TestHelper do
   @doc "How many calls the workers of a pool have, running or waiting."
   def in_flight(py), do: py |> channels() |> Enum.map(&Typhon.Native.channel_info(&1).in_flight) |> Enum.sum()
 
+  @doc "How many callers look for their answers turn by turn at this moment."
+  def polling(py), do: py |> channels() |> Enum.map(&Typhon.Native.channel_info(&1).polling) |> Enum.sum()
+
   @doc "How many workers of a pool run a call at this moment."
   def running(py), do: py |> channels() |> Enum.count(&(Typhon.Native.channel_running(&1) != nil))
 

@@ -1,0 +1,184 @@
+defmodule Typhon.CrowdTest do
+  # While many call at once, callers do not wait for messages: they poll, each when its turn on a scheduler comes. What holds
+  # for calls must hold for these, too. Not async: it counts what the whole BEAM holds.
+  use ExUnit.Case, async: false
+
+  import Typhon.TestHelper
+
+  alias Typhon.{PoolError, TimeoutError, WorkerError}
+
+  @moduletag timeout: 300_000
+
+  # `count` processes call `function` again and again, until they are told to stop or are killed.
+  defp crowd(count, function) do
+    pids = for i <- 1..count, do: spawn_link(fn -> call_until_told(function, i, 0) end)
+    on_exit(fn -> for pid <- pids, do: Process.exit(pid, :kill) end)
+    pids
+  end
+
+  defp call_until_told(function, i, n) do
+    function.(i, n)
+
+    receive do
+      {:stop, parent} ->
+        assert_mailbox_empty()
+        send(parent, {:stopped, self(), n + 1})
+    after
+      0 -> call_until_told(function, i, n + 1)
+    end
+  end
+
+  # The calls that each of them has made.
+  defp stop_crowd(pids) do
+    for pid <- pids, do: send(pid, {:stop, self()})
+    for pid <- pids, do: receive(do: ({:stopped, ^pid, calls} -> calls))
+  end
+
+  test "each caller gets its own answers, and all have their turns" do
+    py = start_pool(workers: 2)
+
+    pids =
+      crowd(200, fn i, n ->
+        assert Typhon.call(py, :sample, :echo, [{i, n, "text #{i} #{n}"}]) == {:ok, {i, n, "text #{i} #{n}"}}
+      end)
+
+    eventually(fn -> polling(py) > 0 end)
+    Process.sleep(500)
+    calls = stop_crowd(pids)
+    assert Enum.min(calls) > 1
+    assert {in_flight(py), polling(py)} == {0, 0}
+  end
+
+  test "answers of every size: small ones are parked in place, larger ones beside, the largest in segments" do
+    py = start_pool()
+
+    pids =
+      crowd(32, fn i, n ->
+        text =
+          String.duplicate(<<rem(i, 26) + ?a>>, Enum.at([3, 500, 600, 5_000, 40_000, 300_000], rem(n, 6)))
+
+        assert Typhon.call(py, :sample, :echo, [text]) == {:ok, text}
+      end)
+
+    eventually(fn -> polling(py) > 0 end)
+    Process.sleep(500)
+    stop_crowd(pids)
+    assert {in_flight(py), polling(py)} == {0, 0}
+  end
+
+  test "errors of Python, of arguments and of results reach the caller whose they are" do
+    py = start_pool()
+
+    pids =
+      crowd(64, fn i, n ->
+        case rem(i + n, 4) do
+          0 ->
+            assert {:ok, ^i} = Typhon.call(py, :sample, :echo, [i])
+
+          1 ->
+            assert {:error, %{message: "no " <> _}} = Typhon.call(py, :sample, :fail, ["no #{i}"])
+
+          2 ->
+            assert {:error, %Typhon.EncodeError{}} = Typhon.call(py, :sample, :echo, [<<255>>])
+
+          3 ->
+            assert {:error, %Typhon.DecodeError{}} =
+                     Typhon.call(py, :sample, :atom, ["no_such_atom_#{i}_here"])
+        end
+      end)
+
+    Process.sleep(500)
+    stop_crowd(pids)
+  end
+
+  test "a caller that is killed while it polls leaves nothing behind" do
+    py = start_pool()
+
+    for _ <- 1..20 do
+      pids =
+        for i <- 1..100,
+            do: spawn(fn -> call_until_told(fn _, n -> Typhon.call(py, :sample, :Counter, [n]) end, i, 0) end)
+
+      eventually(fn -> polling(py) > 0 end)
+      Process.sleep(:rand.uniform(5))
+      for pid <- pids, do: Process.exit(pid, :kill)
+    end
+
+    eventually(fn -> {in_flight(py), polling(py)} == {0, 0} end)
+
+    eventually(fn ->
+      :erlang.garbage_collect()
+      Typhon.call(py, :sample, :counters_alive, []) == {:ok, 0}
+    end)
+
+    assert {:ok, 4.0} = Typhon.call(py, :math, :sqrt, [16])
+  end
+
+  test "a worker that dies under a crowd: each caller is told, or served by the next one" do
+    py = start_pool(workers: 2)
+
+    pids =
+      crowd(100, fn i, _ ->
+        case Typhon.call(py, :sample, :echo, [i], timeout: 60_000) do
+          {:ok, ^i} -> :ok
+          {:error, %WorkerError{reason: :signal}} -> :ok
+        end
+      end)
+
+    for _ <- 1..5 do
+      eventually(fn -> polling(py) > 0 end)
+      {:ok, %{workers: workers}} = Typhon.info(py)
+      if os_pid = Enum.find_value(workers, &(&1.state == :ready && &1.os_pid)), do: kill(os_pid, "KILL")
+      Process.sleep(100)
+    end
+
+    stop_crowd(pids)
+    eventually(fn -> {in_flight(py), polling(py)} == {0, 0} end)
+    eventually(fn -> match?({:ok, %{workers: [%{state: :ready}, %{state: :ready}]}}, Typhon.info(py)) end)
+    eventually(fn -> memfds() == 2 end)
+  end
+
+  test "a pool that is stopped under a crowd: nobody is left waiting" do
+    py = start_pool(workers: 2)
+
+    tasks =
+      for i <- 1..100 do
+        async(fn ->
+          fn -> Typhon.call(py, :sample, :echo, [i], timeout: :infinity) end
+          |> Stream.repeatedly()
+          |> Enum.find(&(not match?({:ok, ^i}, &1)))
+        end)
+      end
+
+    eventually(fn -> polling(py) > 0 end)
+    Typhon.stop(py)
+
+    for answer <- Task.await_many(tasks, 60_000) do
+      assert {:error, %error{}} = answer
+      assert error in [PoolError, WorkerError]
+    end
+  end
+
+  test "a call that takes long is given up in time, and the others go on" do
+    py = start_pool(workers: 2)
+    pids = crowd(32, fn i, _ -> assert {:ok, ^i} = Typhon.call(py, :sample, :echo, [i], timeout: 60_000) end)
+    eventually(fn -> polling(py) > 0 end)
+
+    for _ <- 1..5 do
+      assert {:error, %TimeoutError{}} = Typhon.call(py, :sample, :sleep, [0.5], timeout: 50)
+      assert_mailbox_empty()
+    end
+
+    stop_crowd(pids)
+  end
+
+  test "calls that take long wait for messages, and use no processor time meanwhile" do
+    py = start_pool()
+    pids = crowd(16, fn i, _ -> assert {:ok, ^i} = Typhon.call(py, :sample, :echo, [i]) end)
+    eventually(fn -> polling(py) > 0 end)
+    stop_crowd(pids)
+    tasks = for _ <- 1..8, do: Task.async(Typhon, :call, [py, :sample, :sleep, [0.3], [timeout: :infinity]])
+    eventually(fn -> in_flight(py) == 8 and polling(py) == 0 end)
+    assert Enum.all?(Task.await_many(tasks), &match?({:ok, _}, &1))
+  end
+end
