@@ -404,7 +404,7 @@ bool WorkerChannel::push_request(const Request& request, std::uint64_t id) noexc
   header.flags = static_cast<std::uint8_t>((request.segment ? channel::kInSegment : 0) |
                                            (request.timings ? channel::kTimings : 0));
   header.id = id;
-  header.times[0] = request.now;
+  header.times[0] = request.timings ? monotonic_ns() : request.now;
   header.times[1] = request.deadline;
   std::memcpy(at, &header, sizeof header);
   if (request.segment) {

@@ -11,6 +11,7 @@
 #include <new>
 #include <string>
 
+#include "executor/arena_cache.h"
 #include "executor/worker.h"
 
 namespace typhon::executor {
@@ -70,6 +71,7 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
   try {
     UniqueFd control_fd(control);
     keep_large_blocks();
+    arena_cache::install();
     // C code's printf must arrive line by line, too: a pipe would be buffered by the block.
     static_cast<void>(std::setvbuf(stdout, nullptr, _IOLBF, 0));
     auto region = attach(beam_pid, fd);

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "etf/writer.h"
+#include "executor/arena_cache.h"
 #include "executor/segment_buffer.h"
 #include "python/gil.h"
 
@@ -119,12 +120,13 @@ bool Worker::sleep_on_doorbell() noexcept {
     if (requests_.empty() && !life_.must_stop() &&
         header_.closing.value.load(std::memory_order_relaxed) == 0) {
       reply_arena_.reap();
-      const bool trims = reply_arena_.has_idle_pages() || keeps_large_blocks_;
+      const bool trims = reply_arena_.has_idle_pages() || keeps_large_blocks_ || arena_cache::holds();
       channel::futex_wait(word, channel::kAsleep, trims ? kTrimAfterNs : -1);
       if (trims && requests_.empty() && word.load(std::memory_order_relaxed) == channel::kAsleep) {
         while (requests_.empty() && reply_arena_.trim(kTrimStep)) {
         }
         if (std::exchange(keeps_large_blocks_, false)) ::malloc_trim(0);
+        arena_cache::trim();
       }
     }
     word.store(channel::kAwake, std::memory_order_relaxed);
