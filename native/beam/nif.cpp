@@ -49,7 +49,9 @@ namespace {
 
 // What a normal scheduler may spend on one call: well below a millisecond.
 constexpr std::size_t kQuickBytes = std::size_t{256} * 1024;
-constexpr std::size_t kQuickTerms = 20'000;
+constexpr std::size_t kQuickTerms = 5'000;
+// A plain reply of this size goes to the emulator's decoder at once, on a dirty scheduler.
+constexpr std::size_t kPlainAtLeast = std::size_t{64} * 1024;
 
 constexpr unsigned kTimingsFlag = 1;
 
@@ -374,11 +376,16 @@ ERL_NIF_TERM decode(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   auto* segment = get_resource<SegmentHandle>(env, argv[0], state.segment_type);
   if (!segment) return enif_make_badarg(env);
   if (segment->released.load(std::memory_order_acquire)) return enif_make_badarg(env);  // decoded already
+  const bool plain = segment->plain && segment->body.size() >= kPlainAtLeast;
   TermDecoder decoder(env, *segment->channel);
   decoder.lend(segment);
   if (!kDirty) decoder.limit(kQuickTerms, kQuickBytes);
-  ERL_NIF_TERM reply = decoder.decode_reply(segment->body, segment->is_error);
-  if (!kDirty && decoder.over_budget()) {
+  ERL_NIF_TERM reply = 0;
+  if (kDirty || !plain) {
+    reply = plain ? decoder.decode_plain_reply(segment->body, segment->is_error)
+                  : decoder.decode_reply(segment->body, segment->is_error);
+  }
+  if (!kDirty && (plain || decoder.over_budget())) {
     return enif_schedule_nif(env, "decode", ERL_NIF_DIRTY_JOB_CPU_BOUND, guarded<decode<true>>, argc, argv);
   }
   if (!segment->pinned.load(std::memory_order_relaxed) && !segment->released.exchange(true)) {

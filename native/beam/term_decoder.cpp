@@ -1,6 +1,8 @@
 #include "beam/term_decoder.h"
 
 #include <array>
+#include <cstring>
+#include <memory>
 #include <new>
 
 #include "beam/worker_channel.h"
@@ -45,6 +47,18 @@ ERL_NIF_TERM TermDecoder::decode_reply(std::span<const std::uint8_t> body, bool 
   const ERL_NIF_TERM error = enif_make_tuple3(env_, atoms.cannot_decode_result, make_binary(env_, path_),
                                               make_binary(env_, message_));
   return enif_make_tuple2(env_, atoms.error, error);
+}
+
+ERL_NIF_TERM TermDecoder::decode_plain_reply(std::span<const std::uint8_t> body, bool is_error) noexcept {
+  const auto mode = channel_.create_atoms() ? ErlNifBinaryToTerm{} : ERL_NIF_BIN2TERM_SAFE;
+  const std::unique_ptr<std::uint8_t[]> copy(new (std::nothrow) std::uint8_t[body.size()]);
+  if (copy) {
+    std::memcpy(copy.get(), body.data(), body.size());
+    if (enif_binary_to_term(env_, copy.get(), body.size(), &term_, mode) == body.size()) {
+      return enif_make_tuple2(env_, is_error ? channel_.atoms().error : channel_.atoms().ok, term_);
+    }
+  }
+  return decode_reply(body, is_error);  // it tells what is wrong, and where
 }
 
 bool TermDecoder::spend(std::size_t terms) noexcept {

@@ -50,6 +50,11 @@ class TermDecoder {
   // {:ok, Term}, {:error, Term}, or {:error, {:cannot_decode_result, Path, Message}}.
   ERL_NIF_TERM decode_reply(std::span<const std::uint8_t> body, bool is_error) noexcept;
 
+  // The same for a body with many small terms and nothing to point into: by the emulator's decoder, from a
+  // private copy. It measures the term first and takes its memory at once, where building it leaf by leaf
+  // takes hundreds of small heaps.
+  ERL_NIF_TERM decode_plain_reply(std::span<const std::uint8_t> body, bool is_error) noexcept;
+
   // --- etf::TermBuilder ---
   bool integer(std::int64_t value, Value& out) noexcept {
     out = enif_make_int64(env_, value);

@@ -9,6 +9,7 @@ namespace typhon::beam {
 namespace {
 
 constexpr std::size_t kMaxDepth = 10'000;  // the reader's limit
+constexpr std::size_t kSmallMap = 32;      // larger ones are in no order
 
 bool is_ascii(const char* text, std::size_t length) noexcept {
   for (std::size_t i = 0; i < length; ++i) {
@@ -84,9 +85,20 @@ bool TermEncoder::drain(std::size_t base) noexcept {
         break;
       }
       case Frame::Kind::kList: {
-        // Leaves in a row without touching the stack: lists are where the numbers are.
+        // Lists are where the numbers are: as long as it begins with integers, without a look at types.
         ERL_NIF_TERM head = 0;
         ERL_NIF_TERM tail = 0;
+        if (frame.numbers) {
+          ErlNifSInt64 number = 0;
+          while (terms_left_ > 0 && frame.count < std::numeric_limits<std::uint32_t>::max() &&
+                 enif_get_list_cell(env_, frame.tail, &head, &tail) && enif_get_int64(env_, head, &number)) {
+            --terms_left_;
+            ++frame.count;
+            frame.tail = tail;
+            if (!writer_.integer(number)) return false;
+          }
+          frame.numbers = false;
+        }
         if (enif_get_list_cell(env_, frame.tail, &head, &tail)) {
           frame.tail = tail;
           if (++frame.count == std::numeric_limits<std::uint32_t>::max()) {
@@ -147,7 +159,7 @@ bool TermEncoder::term(ERL_NIF_TERM value) noexcept {
       return atom(value);
     case ERL_NIF_TERM_TYPE_BITSTRING: {
       ErlNifBinary binary;
-      if (enif_is_binary(env_, value) && enif_inspect_binary(env_, value, &binary)) {
+      if (enif_inspect_binary(env_, value, &binary)) {
         return writer_.binary(etf::Bytes(binary.data, binary.size));
       }
       return foreign(value);
@@ -201,23 +213,36 @@ bool TermEncoder::map(ERL_NIF_TERM value) noexcept {
   if (stack_.size() >= kMaxDepth) return stop(Status::kBadTerm, "nested more than 10,000 deep");
   std::size_t size = 0;
   enif_get_map_size(env_, value, &size);
-  const Atoms& atoms = state_.atoms;
+  if (size == 0) return writer_.map_header(0);
   Frame frame{.kind = Frame::Kind::kMap};
-  ERL_NIF_TERM module = 0;
-  if (enif_get_map_value(env_, value, atoms.struct_key, &module) && enif_is_atom(env_, module)) {
-    if (module == atoms.object) return object(value);
-    if (!atoms.knows_struct(module)) return stop(Status::kNeedsEncoder);
-    // The struct's name goes first, so that a reader knows what it is about to read.
-    if (!writer_.map_header(size) || !atom(atoms.struct_key) || !atom(module)) return false;
-    frame.skip_struct_key = true;
-  } else if (!writer_.map_header(size)) {
-    return false;
-  }
   if (!enif_map_iterator_create(env_, value, &frame.iterator, ERL_NIF_MAP_ITERATOR_FIRST)) {
     return stop(Status::kBadTerm, "out of memory");
   }
+  ERL_NIF_TERM module = 0;
+  if (!is_struct(value, size, frame, module)) {
+    stack_.push_back(frame);
+    return writer_.map_header(size);
+  }
+  const Atoms& atoms = state_.atoms;
+  if (module == atoms.object || !atoms.knows_struct(module)) {
+    enif_map_iterator_destroy(env_, &frame.iterator);
+    return module == atoms.object ? object(value) : stop(Status::kNeedsEncoder);
+  }
+  // The struct's name goes first, so that a reader knows what it is about to read.
+  frame.skip_struct_key = true;
   stack_.push_back(frame);
-  return true;
+  return writer_.map_header(size) && atom(atoms.struct_key) && atom(module);
+}
+
+// `frame` is at the first pair. The keys of a small map are in the order of terms, binaries last: one that
+// begins with a binary has no atom among its keys, and so no name.
+bool TermEncoder::is_struct(ERL_NIF_TERM map, std::size_t size, Frame& frame, ERL_NIF_TERM& module) noexcept {
+  ERL_NIF_TERM key = 0;
+  if (size <= kSmallMap && enif_map_iterator_get_pair(env_, &frame.iterator, &key, &module) &&
+      enif_term_type(env_, key) == ERL_NIF_TERM_TYPE_BITSTRING) {
+    return false;
+  }
+  return enif_get_map_value(env_, map, state_.atoms.struct_key, &module) && enif_is_atom(env_, module);
 }
 
 bool TermEncoder::object(ERL_NIF_TERM value) noexcept {

@@ -54,6 +54,7 @@ class TermEncoder {
   struct Frame {
     enum class Kind : std::uint8_t { kTuple, kList, kMap } kind;
     bool skip_struct_key = false;
+    bool numbers = true;                     // of a list: only integers so far
     bool names = false;                      // of a map: atoms as keys are written as strings
     std::uint32_t count = 0;                 // of a list: elements written
     std::uint32_t remaining = 0;             // of a tuple
@@ -72,6 +73,7 @@ class TermEncoder {
   bool foreign(ERL_NIF_TERM value) noexcept;
   bool keywords(ERL_NIF_TERM value) noexcept;
   bool map(ERL_NIF_TERM value) noexcept;
+  bool is_struct(ERL_NIF_TERM map, std::size_t size, Frame& frame, ERL_NIF_TERM& module) noexcept;
   bool object(ERL_NIF_TERM value) noexcept;
   bool stop(Status status, const char* message = nullptr) noexcept {
     status_ = status;

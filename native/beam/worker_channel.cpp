@@ -804,6 +804,7 @@ ERL_NIF_TERM WorkerChannel::make_segment(ErlNifEnv* env, const FrameHeader& head
                                             .times = {},
                                             .is_error = header.kind == Kind::kError,
                                             .timed = (header.flags & channel::kTimings) != 0,
+                                            .plain = (header.flags & channel::kPlain) != 0,
                                             .pinned = false,
                                             .released = false};
   std::copy(std::begin(header.times), std::end(header.times), std::begin(handle->times));

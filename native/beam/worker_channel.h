@@ -53,6 +53,7 @@ struct SegmentHandle {
   std::uint64_t times[5];
   bool is_error;
   bool timed;
+  bool plain;                // the emulator's own decoder can build it
   std::atomic<bool> pinned;  // a decoded binary lies in it: it goes when the last such binary goes
   std::atomic<bool> released;
 };

@@ -52,7 +52,11 @@ class SpinGuard {
   // what is waited for has come.
   template <class Came>
   bool yield(Came came) noexcept {
-    const std::uint64_t away = yield_for_ns();
+    return was_worth_it(yield_for_ns(), came);
+  }
+  // What yield() makes of a core that was away for so long (nanoseconds).
+  template <class Came>
+  bool was_worth_it(std::uint64_t away, Came came) noexcept {
     if (away < kAwayNs || (away < kLostNs && came())) {
       next_rest_.store(kShortRest, std::memory_order_relaxed);
       return true;

@@ -36,6 +36,42 @@ void full_fence() {
 #endif
 }
 
+TEST(SpinGuard, ACoreThatWasLentToThePeerIsNotLost) {
+  SpinGuard guard;
+  const auto came = [] { return true; };
+  const auto nothing = [] { return false; };
+  EXPECT_TRUE(guard.was_worth_it(1'000, nothing)) << "nobody wanted the core";
+  EXPECT_TRUE(guard.was_worth_it(100'000, came)) << "the peer ran on it";
+  EXPECT_TRUE(guard.spin_allowed());
+  EXPECT_FALSE(guard.was_worth_it(100'000, nothing)) << "somebody else ran on it";
+  EXPECT_FALSE(guard.spin_allowed());
+}
+
+TEST(SpinGuard, RestsTwiceAsLongAfterEachLossUntilOneTurnWasWorthIt) {
+  SpinGuard guard;
+  const auto came = [] { return true; };
+  const auto rest = [&] {
+    int turns = 0;
+    while (!guard.spin_allowed()) ++turns;
+    return turns;
+  };
+  for (const int turns : {4, 8, 16, 32, 64, 128, 256, 256}) {
+    EXPECT_FALSE(guard.was_worth_it(3'000'000, came))
+        << "a slice of the kernel's, whatever has come meanwhile";
+    EXPECT_EQ(rest(), turns);
+  }
+  EXPECT_TRUE(guard.was_worth_it(1'000, came));
+  EXPECT_FALSE(guard.was_worth_it(3'000'000, came));
+  EXPECT_EQ(rest(), 4);
+}
+
+TEST(ChannelDoorbell, ADeadlineIsPastWhenTheClockHasReachedIt) {
+  EXPECT_FALSE(is_past(monotonic_ns() + 1'000'000'000));
+  EXPECT_FALSE(is_past(monotonic_ns() + 5'000'000)) << "within a tick of the coarse clock, too";
+  EXPECT_TRUE(is_past(monotonic_ns() - 1));
+  EXPECT_TRUE(is_past(1));
+}
+
 TEST(ChannelDoorbell, WaitReturnsWhenTheWordHoldsSomethingElse) {
   Word32 word = kAwake;
   futex_wait(word, kAsleep, -1);

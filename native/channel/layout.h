@@ -92,7 +92,8 @@ enum FrameFlag : std::uint8_t {
   kInSegment = 1,  // the body is a SegmentRef
   kTimings = 2,    // request: measure; reply: the timings are filled in
   kHasObjects =
-      4,  // reply: the body holds object handles, so it must be decoded even when nobody waits for it
+      4,       // reply: the body holds object handles, so it must be decoded even when nobody waits for it
+  kPlain = 8,  // reply in a segment: neither object handles nor a binary that is worth pointing into
 };
 
 struct FrameHeader {

@@ -349,7 +349,7 @@ void run(Cpu& cpu, const Rules& rules) {
     cpu.store(kRequestTail, tail + 1);
     return true;
   };
-  const Byte left = me.polls ? kPollRing : kLeft;
+  const Step left = me.polls ? kPollRing : kLeft;
   switch (me.step) {
     case kBegin:
       return cpu.go(spins && cpu.either() ? kLookAtWord : kLock);

@@ -18,6 +18,9 @@ struct Sink {
   std::uint8_t* data = nullptr;
   std::size_t size = 0;
   std::size_t capacity = 0;
+  bool has_large_binary = false;  // of kLargeBinary bytes or more: a reader may want to point into it
+
+  static constexpr std::size_t kLargeBinary = std::size_t{64} * 1024;
 
   Sink() noexcept = default;
   Sink(const Sink&) = delete;

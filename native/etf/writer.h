@@ -123,6 +123,8 @@ class Writer {
 
   // Header of a binary of `size` bytes; returns where they go (they count as written), or nullptr.
   [[nodiscard]] std::uint8_t* binary_in_place(std::size_t size) noexcept {
+    if (size >= Sink::kLargeBinary) [[unlikely]]
+      sink_.has_large_binary = true;
     if (size > std::numeric_limits<std::uint32_t>::max()) [[unlikely]] {
       fail(Code::kTooLarge, "a binary of fewer than 2^32 bytes");
       return nullptr;

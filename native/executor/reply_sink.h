@@ -60,6 +60,7 @@ class ReplySink final : public etf::Sink {
       std::memcpy(frame_ + sizeof header, &ref, sizeof ref);
       body = sizeof ref;
       header.flags |= channel::kInSegment;
+      if ((header.flags & channel::kHasObjects) == 0 && !has_large_binary) header.flags |= channel::kPlain;
       segment_.reset();
     }
     header.size = static_cast<std::uint32_t>(sizeof header + body);

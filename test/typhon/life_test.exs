@@ -333,4 +333,25 @@ defmodule Typhon.LifeTest do
       eventually(fn -> not os_process?(worker) or zombie?(worker) end)
     end
   end
+
+  describe "memory" do
+    test "of a call with a million objects is given back when the worker has been idle for some seconds" do
+      py = start_pool()
+      {:ok, _} = Typhon.call(py, :builtins, :len, [[1, 2]])
+      os_pid = worker(py).os_pid
+      before = resident(os_pid)
+      numbers = Enum.to_list(1..1_000_000)
+      for _ <- 1..3, do: assert(Typhon.call(py, :builtins, :sum, [numbers]) == {:ok, 500_000_500_000})
+      # What came and went again and again stays for the next call...
+      assert resident(os_pid) > before + 20_000
+      # ...and goes when there is none.
+      eventually(fn -> resident(os_pid) < before + 8_000 end)
+      assert Typhon.call(py, :builtins, :sum, [numbers]) == {:ok, 500_000_500_000}
+    end
+  end
+
+  defp resident(os_pid) do
+    [_, kib] = Regex.run(~r/^VmRSS:\s+(\d+) kB/m, File.read!("/proc/#{os_pid}/status"))
+    String.to_integer(kib)
+  end
 end

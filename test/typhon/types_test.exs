@@ -219,4 +219,45 @@ defmodule Typhon.TypesTest do
       end
     end
   end
+
+  describe "large results" do
+    test "of many small terms arrive as they are" do
+      py = start_pool()
+
+      for term <- [
+            for(
+              i <- 1..50_000,
+              do: %{"id" => i, "name" => "name #{i}", "tags" => ["a", "b"], "score" => i / 3}
+            ),
+            for(i <- 1..50_000, do: {i, -i, i * 1_000_000_007, i / 7, nil, true, "text #{i}"}),
+            for(i <- 1..1_000, into: %{}, do: {i, Enum.to_list(1..100)}),
+            [self(), make_ref(), Integer.pow(2, 4_000), :ok | Enum.to_list(1..100_000)]
+          ] do
+        assert Typhon.call(py, :sample, :echo, [term], timeout: :infinity) == {:ok, term}
+      end
+    end
+
+    test "with large binaries among many small terms" do
+      py = start_pool()
+      blob = :binary.copy("0123456789abcdef", 20_000)
+      term = [blob, Enum.to_list(1..50_000), %{"blob" => blob}]
+      assert Typhon.call(py, :sample, :echo, [term], timeout: :infinity) == {:ok, term}
+    end
+
+    test "say where the atom is that does not exist" do
+      py = start_pool()
+      code = "[0] * 100_000 + [sample.atom('no_such_atom_in_a_large_result')]"
+
+      assert {:error, %Typhon.DecodeError{path: "result[100000]", reason: reason}} =
+               Typhon.call(py, :builtins, :eval, [code, %{"sample" => import_sample(py)}], timeout: :infinity)
+
+      assert reason =~ "no_such_atom_in_a_large_result"
+      assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
+    end
+  end
+
+  defp import_sample(py) do
+    {:ok, module} = Typhon.call(py, :importlib, :import_module, ["sample"])
+    module
+  end
 end
