@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <mutex>
 #include <new>
 #include <thread>
@@ -47,6 +46,7 @@ constexpr std::uint32_t kPollsAtLeast = 4;
 constexpr std::uint64_t kPollSpins = 2;
 constexpr std::uint32_t kPollMisses = 16;
 constexpr std::uint32_t kPollRetryEvery = 64;
+constexpr std::uint64_t kReapEveryNs = 1'000'000'000;
 // Bytes of small frames that are worth a wake-up, or a drain, while callers poll.
 constexpr std::uint64_t kManyBytes = 3072;
 constexpr std::uint64_t kManyBytesEach = 24;
@@ -349,24 +349,39 @@ bool WorkerChannel::may_sleep() noexcept {
   return false;
 }
 
-// Under mutex_: gives back the slots of callers that were killed while they polled.
+// Gives back the slots of callers that were killed while they polled.
 void WorkerChannel::reap_dead_callers() noexcept {
-  for (std::uint32_t index = 0; index < slots_.size(); ++index) {
-    Slot& slot = slots_[index];
-    const bool polls = slot.state == Slot::State::kPolling || slot.state == Slot::State::kParked ||
-                       slot.state == Slot::State::kFailed;
-    if (!polls || enif_is_process_alive(nullptr, &slot.caller)) continue;
-    polling_.fetch_sub(1, std::memory_order_relaxed);
-    if (slot.state == Slot::State::kPolling) {
-      slot.state = Slot::State::kAbandoned;
-      continue;
+  struct Dropped {
+    FrameHeader header;
+    std::vector<std::uint8_t> body;
+  };
+  std::vector<Dropped> dropped;
+  {
+    std::lock_guard lock(mutex_);
+    for (std::uint32_t index = 0; index < slots_.size(); ++index) {
+      Slot& slot = slots_[index];
+      const bool polls = slot.state == Slot::State::kPolling || slot.state == Slot::State::kParked ||
+                         slot.state == Slot::State::kFailed;
+      if (!polls || enif_is_process_alive(nullptr, &slot.caller)) continue;
+      polling_.fetch_sub(1, std::memory_order_relaxed);
+      if (slot.state == Slot::State::kPolling) {
+        slot.state = Slot::State::kAbandoned;
+        continue;
+      }
+      if (slot.state == Slot::State::kParked) dropped.push_back({slot.parked, std::move(slot.parked_body)});
+      free_slot(index);
     }
-    if (slot.state == Slot::State::kParked) {
-      OwnedEnv env;
-      drop_reply(env.get(), slot.parked, slot.parked_body);
-    }
-    free_slot(index);
   }
+  // Not under the mutex: handles of objects that go with a reply take it.
+  for (const Dropped& reply : dropped) {
+    const OwnedEnv env;
+    drop_reply(env.get(), reply.header, reply.body);
+  }
+}
+
+std::uint32_t WorkerChannel::polling() noexcept {
+  if (polling_.load(std::memory_order_relaxed) != 0) reap_dead_callers();
+  return polling_.load(std::memory_order_relaxed);
 }
 
 // The reader thread, after a timed wait: looks whether those drain who were to.
@@ -376,6 +391,10 @@ void WorkerChannel::look_after_callers(std::uint32_t state, int& timed_rounds) n
   if (state == channel::kPolled) service_room(nullptr);  // the worker does not wake the reader for it
   const std::uint64_t head = header.reply_head.value.load(std::memory_order_relaxed);
   const std::uint64_t now = monotonic_ns();
+  if (now - reaped_ns_ > kReapEveryNs) {
+    polling();
+    reaped_ns_ = now;
+  }
   if (head != head_seen_ || now - head_seen_ns_ < kTimedWaitNs / 2) {
     if (head != head_seen_) head_seen_ns_ = now;
     head_seen_ = head;
@@ -439,7 +458,6 @@ std::uint32_t WorkerChannel::take_slot() noexcept {
     return index;
   }
   if (slots_.size() >= kMaxSlots) return kNoSlot;
-  if (slots_.size() >= kCrowd && std::has_single_bit(slots_.size())) reap_dead_callers();
   slots_.emplace_back();
   return static_cast<std::uint32_t>(slots_.size() - 1);
 }

@@ -138,11 +138,7 @@ class WorkerChannel {
     return polling_.load(std::memory_order_seq_cst) != 0;
   }
   // Callers that poll, without those that were killed meanwhile.
-  std::uint32_t polling() noexcept {
-    std::lock_guard lock(mutex_);
-    if (polling_.load(std::memory_order_relaxed) != 0) reap_dead_callers();
-    return polling_.load(std::memory_order_relaxed);
-  }
+  std::uint32_t polling() noexcept;
 
   enum class Cancel : std::uint8_t { kCancelled, kDelivered };
   Cancel cancel(ErlNifEnv* env, std::uint64_t id) noexcept;
@@ -251,7 +247,6 @@ class WorkerChannel {
   void free_slot(std::uint32_t index) noexcept;
   std::uint32_t find_slot(std::uint64_t id) const noexcept;
   void set_waiting(Slot& slot, const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept;
-  void reap_dead_callers() noexcept;
   void add_room_waiter(const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept;
   bool push_request(const Request& request, std::uint64_t id) noexcept;
   bool push_releases() noexcept;
@@ -277,6 +272,7 @@ class WorkerChannel {
   bool start_polling() noexcept;
   void stop_polling(bool found) noexcept;
   bool may_sleep() noexcept;
+  void reap_dead_callers() noexcept;
   Polled take_parked(ErlNifEnv* env, std::uint64_t id) noexcept;
   void look_after_callers(std::uint32_t state, int& timed_rounds) noexcept;
   bool ring_worker() noexcept;
@@ -340,6 +336,7 @@ class WorkerChannel {
   std::atomic<bool> reader_looks_{false};  // the reader waits with a limit, and looks after those who poll
   std::uint64_t head_seen_ = 0;            // of the reader thread: reply_head, and since when
   std::uint64_t head_seen_ns_ = 0;
+  std::uint64_t reaped_ns_ = 0;  // of the reader thread
   ErlNifTid reader_{};
 };
 

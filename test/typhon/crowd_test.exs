@@ -114,6 +114,23 @@ defmodule Typhon.CrowdTest do
     assert {:ok, 4.0} = Typhon.call(py, :math, :sqrt, [16])
   end
 
+  test "callers that are killed again and again are forgotten while the others go on" do
+    py = start_pool()
+    pids = crowd(16, fn i, _ -> assert {:ok, ^i} = Typhon.call(py, :sample, :echo, [i]) end)
+
+    for _ <- 1..20 do
+      victims =
+        for i <- 1..100,
+            do: spawn(fn -> call_until_told(fn _, n -> Typhon.call(py, :sample, :echo, [n]) end, i, 0) end)
+
+      Process.sleep(:rand.uniform(5))
+      for pid <- victims, do: Process.exit(pid, :kill)
+    end
+
+    eventually(fn -> polling(py) <= 16 and in_flight(py) <= 16 end)
+    stop_crowd(pids)
+  end
+
   test "a worker that dies under a crowd: each caller is told, or served by the next one" do
     py = start_pool(workers: 2)
 
