@@ -117,28 +117,36 @@ bool TermEncoder::drain(std::size_t base) noexcept {
         }
         break;
       }
-      case Frame::Kind::kMap: {
-        ERL_NIF_TERM key = 0;
-        ERL_NIF_TERM value = 0;
-        if (!enif_map_iterator_get_pair(env_, &frame.iterator, &key, &value)) {
-          enif_map_iterator_destroy(env_, &frame.iterator);
-          stack_.pop_back();
-          break;
-        }
-        if (frame.at_value) {
-          frame.at_value = false;
-          enif_map_iterator_next(env_, &frame.iterator);
-          if (!term(value)) return false;
-        } else if (frame.skip_struct_key && key == state_.atoms.struct_key) {
-          enif_map_iterator_next(env_, &frame.iterator);
-        } else {
-          frame.at_value = true;
-          if (!(frame.names && enif_is_atom(env_, key) ? name(key) : term(key))) return false;
-        }
+      case Frame::Kind::kMap:
+        if (!pairs(frame)) return false;
         break;
-      }
     }
   }
+  return true;
+}
+
+// Pairs of a map up to the first one that holds a container, which goes onto the stack and comes first.
+bool TermEncoder::pairs(Frame& frame) noexcept {
+  const std::size_t depth = stack_.size();
+  ERL_NIF_TERM key = 0;
+  ERL_NIF_TERM value = 0;
+  while (enif_map_iterator_get_pair(env_, &frame.iterator, &key, &value)) {
+    if (!frame.at_value) {
+      if (frame.skip_struct_key && key == state_.atoms.struct_key) {
+        enif_map_iterator_next(env_, &frame.iterator);
+        continue;
+      }
+      frame.at_value = true;
+      if (!(frame.names && enif_is_atom(env_, key) ? name(key) : term(key))) return false;
+      if (stack_.size() != depth) return true;
+    }
+    frame.at_value = false;
+    enif_map_iterator_next(env_, &frame.iterator);
+    if (!term(value)) return false;
+    if (stack_.size() != depth) return true;
+  }
+  enif_map_iterator_destroy(env_, &frame.iterator);
+  stack_.pop_back();
   return true;
 }
 

@@ -73,6 +73,7 @@ class TermEncoder {
   bool foreign(ERL_NIF_TERM value) noexcept;
   bool keywords(ERL_NIF_TERM value) noexcept;
   bool map(ERL_NIF_TERM value) noexcept;
+  bool pairs(Frame& frame) noexcept;
   bool is_struct(ERL_NIF_TERM map, std::size_t size, Frame& frame, ERL_NIF_TERM& module) noexcept;
   bool object(ERL_NIF_TERM value) noexcept;
   bool stop(Status status, const char* message = nullptr) noexcept {

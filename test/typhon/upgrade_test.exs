@@ -14,7 +14,8 @@ defmodule Typhon.UpgradeTest do
   for _ <- 1..10 do
     Process.sleep(5)
     {:module, _} = :code.load_file(Typhon.Native)
-    true = :code.soft_purge(Typhon.Native)
+    # A caller that polls is in the library between its turns: it leaves the old one with its answer.
+    true = Enum.any?(1..1_000, fn _ -> :code.soft_purge(Typhon.Native) or Process.sleep(1) == :never end)
   end
 
   true = callers |> Task.await_many(60_000) |> List.flatten() |> Enum.all?()
