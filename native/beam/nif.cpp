@@ -337,11 +337,11 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
     case Outcome::kReplied:
     case Outcome::kDown:
       return submitted.reply;
-    case Outcome::kPolling:
-      return next_turn(
-          env, 4,
-          std::array{argv[0], where(env, channel.get(), place), enif_make_uint64(env, submitted.id), argv[1]}
-              .data());
+    case Outcome::kPolling: {
+      const ERL_NIF_TERM turn[] = {argv[0], where(env, channel.get(), place),
+                                   enif_make_uint64(env, submitted.id), argv[1]};
+      return next_turn(env, std::size(turn), turn);
+    }
     case Outcome::kWaiting:
       return enif_make_tuple4(env, atoms.wait, where(env, channel.get(), place),
                               enif_make_uint64(env, submitted.id), argv[7]);
@@ -376,18 +376,17 @@ ERL_NIF_TERM decode(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   auto* segment = get_resource<SegmentHandle>(env, argv[0], state.segment_type);
   if (!segment) return enif_make_badarg(env);
   if (segment->released.load(std::memory_order_acquire)) return enif_make_badarg(env);  // decoded already
+  const auto go_dirty = [&] {
+    return enif_schedule_nif(env, "decode", ERL_NIF_DIRTY_JOB_CPU_BOUND, guarded<decode<true>>, argc, argv);
+  };
   const bool plain = segment->plain && segment->body.size() >= kPlainAtLeast;
+  if (!kDirty && plain) return go_dirty();
   TermDecoder decoder(env, *segment->channel);
   decoder.lend(segment);
   if (!kDirty) decoder.limit(kQuickTerms, kQuickBytes);
-  ERL_NIF_TERM reply = 0;
-  if (kDirty || !plain) {
-    reply = plain ? decoder.decode_plain_reply(segment->body, segment->is_error)
-                  : decoder.decode_reply(segment->body, segment->is_error);
-  }
-  if (!kDirty && (plain || decoder.over_budget())) {
-    return enif_schedule_nif(env, "decode", ERL_NIF_DIRTY_JOB_CPU_BOUND, guarded<decode<true>>, argc, argv);
-  }
+  const ERL_NIF_TERM reply = plain ? decoder.decode_plain_reply(segment->body, segment->is_error)
+                                   : decoder.decode_reply(segment->body, segment->is_error);
+  if (!kDirty && decoder.over_budget()) return go_dirty();
   if (!segment->pinned.load(std::memory_order_relaxed) && !segment->released.exchange(true)) {
     segment->channel->release_reply_segment(segment->ref.slot);
   }

@@ -37,7 +37,6 @@ constexpr std::uint32_t kSpinMisses = 8;
 constexpr std::uint32_t kSpinRetryEvery = 16;
 constexpr int kDrainBatch = 256;
 constexpr std::size_t kReleasesPerFrame = 512;
-// A poller's tenure, when its own reply does not end it.
 // So many replies at once are a crowd of callers; for so long after one, callers do not spin but poll.
 constexpr std::uint32_t kCrowd = 4;
 constexpr std::uint64_t kCrowdNs = 1'000'000;
@@ -190,7 +189,6 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
     std::uint32_t timed = channel::kTimed;
     word.compare_exchange_strong(timed, channel::kPolled, std::memory_order_acq_rel);
   }
-  std::atomic_thread_fence(std::memory_order_seq_cst);
   const bool polled = word.load(std::memory_order_relaxed) == channel::kPolled;
   const std::uint64_t many = std::max(kManyBytes, std::uint64_t{in_flight()} * kManyBytesEach);
   // A caller that polls looks after its request itself when its turn comes.

@@ -16,6 +16,12 @@ def binary(data: bytes | str) -> bytes:
     return b"m" + struct.pack(">I", len(data)) + data
 
 
+def around_power_of_two(bits: int) -> tuple[int, ...]:
+    """Where the forms of integers change: 2 to the power of `bits` and its neighbours, of both signs."""
+    power = 1 << bits
+    return (power, power - 1, power + 1, -power, -power - 1, 1 - power)
+
+
 def integer(value: int) -> bytes:
     """As the BEAM writes it."""
     if 0 <= value < 256:

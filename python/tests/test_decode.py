@@ -9,6 +9,7 @@ import pytest
 from terms import (
     NIL,
     V,
+    around_power_of_two,
     atom,
     binary,
     floating,
@@ -43,14 +44,7 @@ class TestPlainValues:
 
     @pytest.mark.parametrize("bits", [7, 8, 15, 31, 32, 63, 64, 65, 127, 128, 2040, 2047, 2048, 20_000])
     def test_integers_at_the_edges(self, bits):
-        for value in (
-            1 << bits,
-            (1 << bits) - 1,
-            (1 << bits) + 1,
-            -(1 << bits),
-            -(1 << bits) - 1,
-            1 - (1 << bits),
-        ):
+        for value in around_power_of_two(bits):
             result = decode(integer(value))
             assert result == value and type(result) is int
 

@@ -9,7 +9,20 @@ import math
 import typing
 
 import pytest
-from terms import NIL, V, atom, binary, floating, integer, listing, mapping, string, struct_, tuple_
+from terms import (
+    NIL,
+    V,
+    around_power_of_two,
+    atom,
+    binary,
+    floating,
+    integer,
+    listing,
+    mapping,
+    string,
+    struct_,
+    tuple_,
+)
 
 import typhon
 from typhon import Atom, ImproperList
@@ -33,14 +46,7 @@ class TestPlainValues:
         "bits", [0, 7, 8, 31, 32, 63, 64, 65, 127, 128, 256, 2039, 2040, 2041, 2048, 20_000]
     )
     def test_integers(self, bits):
-        for value in (
-            1 << bits,
-            (1 << bits) - 1,
-            (1 << bits) + 1,
-            -(1 << bits),
-            -(1 << bits) - 1,
-            1 - (1 << bits),
-        ):
+        for value in around_power_of_two(bits):
             assert encoded(value) == integer(value)
 
     @pytest.mark.parametrize("value", [0.0, -0.0, 1.5, -1e308, 5e-324])

@@ -34,6 +34,15 @@ defmodule Typhon.CrowdTest do
     for pid <- pids, do: receive(do: ({:stopped, ^pid, calls} -> calls))
   end
 
+  # The crowd polls for a while; what it leaves behind is nothing. The calls that each of them has made.
+  defp watch_poll(py, pids) do
+    eventually(fn -> polling(py) > 0 end)
+    Process.sleep(500)
+    calls = stop_crowd(pids)
+    assert {in_flight(py), polling(py)} == {0, 0}
+    calls
+  end
+
   test "each caller gets its own answers, and all have their turns" do
     py = start_pool(workers: 2)
 
@@ -42,11 +51,8 @@ defmodule Typhon.CrowdTest do
         assert Typhon.call(py, :sample, :echo, [{i, n, "text #{i} #{n}"}]) == {:ok, {i, n, "text #{i} #{n}"}}
       end)
 
-    eventually(fn -> polling(py) > 0 end)
-    Process.sleep(500)
-    calls = stop_crowd(pids)
+    calls = watch_poll(py, pids)
     assert Enum.min(calls) > 1
-    assert {in_flight(py), polling(py)} == {0, 0}
   end
 
   test "answers of every size: small ones are parked in place, larger ones beside, the largest in segments" do
@@ -60,10 +66,7 @@ defmodule Typhon.CrowdTest do
         assert Typhon.call(py, :sample, :echo, [text]) == {:ok, text}
       end)
 
-    eventually(fn -> polling(py) > 0 end)
-    Process.sleep(500)
-    stop_crowd(pids)
-    assert {in_flight(py), polling(py)} == {0, 0}
+    watch_poll(py, pids)
   end
 
   test "errors of Python, of arguments and of results reach the caller whose they are" do
