@@ -72,12 +72,13 @@ defmodule Typhon.Interpreter do
 
   defp describe({:command, name}), do: "#{name} on the PATH (#{System.get_env("PATH", "")})"
 
-  @doc "The arguments of a worker's command line."
-  @spec args([String.t()], %{fd: integer, os_pid: integer}) :: [String.t()]
-  def args(python_path, %{fd: fd, os_pid: os_pid}) do
+  @doc "The arguments of a worker's command line. `settings`: whole numbers for the native worker, by name."
+  @spec args([String.t()], %{fd: integer, os_pid: integer}, [{atom, integer}]) :: [String.t()]
+  def args(python_path, %{fd: fd, os_pid: os_pid}, settings) do
     package = Typhon.Native.priv_dir() |> List.to_string() |> Path.expand() |> Path.join("python")
+    settings = Enum.map_join(settings, ",", fn {name, value} -> "#{name}=#{value}" end)
 
-    ["-c", @bootstrap, package, Integer.to_string(os_pid), Integer.to_string(fd) | python_path]
+    ["-c", @bootstrap, package, Integer.to_string(os_pid), Integer.to_string(fd), settings | python_path]
   end
 
   @spec minimum :: String.t()

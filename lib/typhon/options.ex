@@ -19,7 +19,8 @@ defmodule Typhon.Options do
           atoms: :existing | :create,
           spin: :auto | non_neg_integer,
           ring_size: pos_integer,
-          telemetry: boolean
+          telemetry: boolean,
+          concurrency: pos_integer
         }
 
   @type call :: %{kwargs: %{optional(String.t()) => term}, timeout: timeout}
@@ -44,7 +45,8 @@ defmodule Typhon.Options do
     :atoms,
     :spin,
     :ring_size,
-    :telemetry
+    :telemetry,
+    :concurrency
   ]
   @call_options [:kwargs, :timeout]
 
@@ -89,6 +91,7 @@ defmodule Typhon.Options do
   defp default(:spin), do: :auto
   defp default(:ring_size), do: 1_048_576
   defp default(:telemetry), do: true
+  defp default(:concurrency), do: 1
 
   defp check!(:name, nil), do: nil
   defp check!(:name, name) when is_atom(name) and not is_boolean(name), do: name
@@ -152,6 +155,9 @@ defmodule Typhon.Options do
 
   defp check!(:telemetry, flag) when is_boolean(flag), do: flag
   defp check!(:telemetry, other), do: wrong!(:telemetry, "true or false", other)
+
+  defp check!(:concurrency, count) when is_integer(count) and count in 1..256, do: count
+  defp check!(:concurrency, other), do: wrong!(:concurrency, "an integer from 1 to 256", other)
 
   defp check!(:timeout, :infinity), do: :infinity
 

@@ -354,7 +354,7 @@ defmodule Typhon.Worker do
        :stderr_to_stdout,
        :hide,
        {:line, @line_bytes},
-       {:args, Interpreter.args(config.python_path, region)},
+       {:args, Interpreter.args(config.python_path, region, settings(config))},
        {:cd, config.cd},
        {:env, Enum.map(config.env, &variable/1)}
      ])}
@@ -362,6 +362,9 @@ defmodule Typhon.Worker do
     error in ErlangError -> {:error, refused(config, error.original)}
     ArgumentError -> {:error, refused(config, :badarg)}
   end
+
+  # What the native worker has to know before it takes the first call.
+  defp settings(config), do: [concurrency: config.concurrency]
 
   defp variable({name, nil}), do: {String.to_charlist(name), false}
   defp variable({name, value}), do: {String.to_charlist(name), String.to_charlist(value)}

@@ -1,4 +1,4 @@
-// run_worker(beam_pid, fd, control_fd, greeting): the door from typhon._worker to the Worker.
+// run_worker(beam_pid, fd, control_fd, greeting, settings): the door from typhon._worker to the Worker.
 
 #include <fcntl.h>
 #include <malloc.h>
@@ -67,7 +67,8 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
   int fd = 0;
   int control = 0;
   PyObject* greeting = nullptr;
-  if (!PyArg_ParseTuple(args, "iiiO", &beam_pid, &fd, &control, &greeting)) return nullptr;
+  PyObject* settings = nullptr;
+  if (!PyArg_ParseTuple(args, "iiiOO", &beam_pid, &fd, &control, &greeting, &settings)) return nullptr;
   try {
     UniqueFd control_fd(control);
     keep_large_blocks();
@@ -93,7 +94,7 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
 
 PyMethodDef run_worker_method = {
     "run_worker", run_worker, METH_VARARGS,
-    "run_worker(beam_pid, fd, control_fd, greeting) -> exit code\n\n"
+    "run_worker(beam_pid, fd, control_fd, greeting, settings) -> exit code\n\n"
     "Serves the channel until the BEAM lets go of it. For typhon._worker alone."};
 
 }  // namespace

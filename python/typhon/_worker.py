@@ -1,4 +1,4 @@
-"""The worker process: what `python -c "<bootstrap>" <package> <beam pid> <fd> [path ...]` runs.
+"""The worker process: what `python -c "<bootstrap>" <package> <beam pid> <fd> <settings> [path ...]` runs.
 
 docs/internals.md ("The worker process") is the contract. Everything imported here is paid for at each worker's start, so
 nothing is that the interpreter has not loaded already.
@@ -16,7 +16,8 @@ ATTACH_FAILED = 98
 def main() -> int:
     """Serve the channel named on the command line; the exit code of the process."""
     beam_pid, fd = int(sys.argv[2]), int(sys.argv[3])
-    sys.path[1:1] = sys.argv[4:]
+    settings = _settings(sys.argv[4])
+    sys.path[1:1] = sys.argv[5:]
     del sys.argv[1:]
     control = _take_over_stdin()
     _set_up_output()
@@ -35,12 +36,18 @@ def main() -> int:
         "os_pid": os.getpid(),
     }
     try:
-        return _native.run_worker(beam_pid, fd, control, greeting)
+        return _native.run_worker(beam_pid, fd, control, greeting, settings)
     except OSError as error:
         print(f"typhon: {error}")
         return ATTACH_FAILED
     except KeyboardInterrupt:
         return 130
+
+
+def _settings(text: str) -> dict[str, int]:
+    """`"concurrency=4,nice=10"` as a dict. Who reads which of them: native/executor/run_worker.cpp."""
+    pairs = (pair.split("=", 1) for pair in text.split(",") if pair)
+    return {name: int(value) for name, value in pairs}
 
 
 def _take_over_stdin() -> int:
