@@ -21,7 +21,7 @@ namespace typhon::beam {
   X(bad_frame) X(cannot_decode_result) X(closed) X(create) X(atoms) X(ring_size) \
   X(arena_size) X(spin_us) X(worker_spin_us) X(mapset_version) X(fd) X(os_pid) X(in_flight) X(polling) \
   X(waiting) X(request_arena) X(id) X(ref) X(data) \
-  X(no_process) X(not_permitted) X(invalid) X(owner_down) X(not_started) \
+  X(no_process) X(not_permitted) X(invalid) X(owner_down) X(not_started) X(ask) X(send) X(running) \
   X(true_) X(false_)
 // clang-format on
 
@@ -53,7 +53,7 @@ struct State {
 
   std::atomic<std::uint64_t> channels_opened{0};
 
-  static constexpr std::uint32_t kLayout = 2;
+  static constexpr std::uint32_t kLayout = 3;
 };
 
 inline State& state_of(ErlNifEnv* env) noexcept { return *static_cast<State*>(enif_priv_data(env)); }
