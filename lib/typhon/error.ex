@@ -14,6 +14,7 @@ defmodule Typhon.Error do
           | DecodeError.t()
           | WorkerError.t()
           | Typhon.PoolError.t()
+          | Typhon.OverloadError.t()
 
   @spec from_wire(Typhon.Native.wire_error() | term, call) :: t
   def from_wire({:exception, _, _, _, _, _, _} = exception, _call), do: exception(exception)
@@ -45,6 +46,8 @@ defmodule Typhon.Error do
   def from_down({:bad_frame, _}), do: %WorkerError{reason: :protocol}
   # The native library saw the owner's end before anyone could say why.
   def from_down(:owner_down), do: %WorkerError{reason: {:owner_down, :killed}}
+  # The call named a worker, and that one has ended.
+  def from_down(:gone), do: %WorkerError{reason: :lost}
   def from_down(_reason), do: %WorkerError{reason: :gone}
 
   @spec timeout(call) :: TimeoutError.t()

@@ -15,6 +15,13 @@ defmodule Typhon.Native do
           {queue_ns :: integer, decode_ns :: integer, run_ns :: integer, encode_ns :: integer,
            transfer_ns :: integer}
   @type handle :: reference
+  @typedoc "A resource: a caller that waits for a worker."
+  @type ticket :: reference
+  @type overload ::
+          {:overload, queued :: non_neg_integer, workers :: non_neg_integer, concurrency :: pos_integer,
+           max_queue :: non_neg_integer}
+  @typedoc "Bit 0: timings; bit 7: admitted before; bits 8..: place + 1. With `where`: that channel and no other."
+  @type flags :: non_neg_integer | {non_neg_integer, where, parent :: id}
   @type reply ::
           {:ok, term}
           | {:error, wire_error}
@@ -132,6 +139,49 @@ defmodule Typhon.Native do
   @spec pool_new(pos_integer) :: pool
   def pool_new(_size), do: :erlang.nif_error(:not_loaded)
 
+  @spec pool_new(pos_integer, %{
+          optional(:max_queue) => non_neg_integer | :infinity,
+          optional(:concurrency) => pos_integer
+        }) :: pool
+  def pool_new(_size, _options), do: :erlang.nif_error(:not_loaded)
+
+  @doc "Calls that do not name a reserved place's channel pass it by."
+  @spec pool_reserve(pool, non_neg_integer, boolean) :: :ok
+  def pool_reserve(_pool, _index, _reserved), do: :erlang.nif_error(:not_loaded)
+
+  @doc "Whether `pool_place/2` gives a place out. All are active at first."
+  @spec pool_active(pool, non_neg_integer, boolean) :: :ok
+  def pool_active(_pool, _index, _active), do: :erlang.nif_error(:not_loaded)
+
+  @doc "The next call that finds no worker free sends `{:typhon, :busy}` to the pid; once."
+  @spec pool_watch(pool, pid) :: :ok
+  def pool_watch(_pool, _pid), do: :erlang.nif_error(:not_loaded)
+
+  @doc "The calling process waits for a worker, and is counted until `pool_done/1` or its end. `always`: it is not refused."
+  @spec pool_wait(pool, boolean) :: {:ok, ticket} | overload
+  def pool_wait(_pool, _always), do: :erlang.nif_error(:not_loaded)
+
+  @spec pool_done(ticket) :: :ok
+  def pool_done(_ticket), do: :erlang.nif_error(:not_loaded)
+
+  @doc "The least loaded place that is not reserved."
+  @spec pool_pick(pool) :: {non_neg_integer, where} | :none
+  def pool_pick(_pool), do: :erlang.nif_error(:not_loaded)
+
+  @doc "The place that belongs to a key's hash."
+  @spec pool_place(pool, non_neg_integer) :: non_neg_integer
+  def pool_place(_pool, _hash), do: :erlang.nif_error(:not_loaded)
+
+  @doc "The places that have a channel, as `{index, reserved?, in_flight, serial}`, and how many callers wait for one."
+  @spec pool_info(pool) :: %{
+          places: [{non_neg_integer, boolean, non_neg_integer, non_neg_integer}],
+          waiting: non_neg_integer,
+          size: pos_integer,
+          concurrency: pos_integer,
+          max_queue: non_neg_integer | :infinity
+        }
+  def pool_info(_pool), do: :erlang.nif_error(:not_loaded)
+
   @spec pool_put(pool, non_neg_integer, channel | nil) :: :ok
   def pool_put(_pool, _index, _channel), do: :erlang.nif_error(:not_loaded)
 
@@ -157,7 +207,7 @@ defmodule Typhon.Native do
           list,
           map,
           non_neg_integer | :infinity,
-          non_neg_integer
+          flags
         ) ::
           reply
           | {:wait, where, id, timeout}
@@ -167,6 +217,8 @@ defmodule Typhon.Native do
           | {:encoder}
           | {:cannot_encode, binary, binary}
           | :no_worker
+          | {:held, place :: non_neg_integer}
+          | overload
   def call(_pool, _ref, _kind, _module, _function, _args, _kwargs, _timeout, _flags),
     do: :erlang.nif_error(:not_loaded)
 

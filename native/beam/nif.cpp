@@ -54,6 +54,8 @@ constexpr std::size_t kQuickTerms = 5'000;
 constexpr std::size_t kPlainAtLeast = std::size_t{64} * 1024;
 
 constexpr unsigned kTimingsFlag = 1;
+// The call was accepted before: it is not to be refused for being one too many.
+constexpr unsigned kAdmittedFlag = 128;
 
 template <auto Function>
 ERL_NIF_TERM guarded(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) noexcept {
@@ -76,6 +78,10 @@ class Kept {
   Kept(const Kept&) = delete;
   Kept& operator=(const Kept&) = delete;
   Kept(Kept&& other) noexcept : resource_(std::exchange(other.resource_, nullptr)) {}
+  Kept& operator=(Kept&& other) noexcept {
+    reset(std::exchange(other.resource_, nullptr));
+    return *this;
+  }
   ~Kept() { reset(nullptr); }
   void reset(T* resource) noexcept {
     if (resource_) enif_release_resource(resource_);
@@ -109,10 +115,26 @@ ERL_NIF_TERM error_tuple(ErlNifEnv* env, std::string_view message) noexcept {
 
 // --- pools ---
 
-ERL_NIF_TERM pool_new(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+// pool_new(Size), pool_new(Size, #{max_queue => Count | infinity, concurrency => Count})
+ERL_NIF_TERM pool_new(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
+  const Atoms& atoms = state_of(env).atoms;
   unsigned size = 0;
+  ErlNifUInt64 max_queue = Pool::kUnlimited;
+  unsigned concurrency = 1;
   if (!enif_get_uint(env, argv[0], &size) || size == 0 || size > 65'535) return enif_make_badarg(env);
-  auto pool = std::make_unique<Pool>(size);
+  if (argc == 2) {
+    ERL_NIF_TERM value = 0;
+    if (!enif_is_map(env, argv[1])) return enif_make_badarg(env);
+    if (enif_get_map_value(env, argv[1], atoms.max_queue, &value) && value != atoms.infinity &&
+        (!enif_get_uint64(env, value, &max_queue) || max_queue > 0xffff'ffffU)) {
+      return enif_make_badarg(env);
+    }
+    if (enif_get_map_value(env, argv[1], atoms.concurrency, &value) &&
+        (!enif_get_uint(env, value, &concurrency) || concurrency == 0)) {
+      return enif_make_badarg(env);
+    }
+  }
+  auto pool = std::make_unique<Pool>(size, concurrency, max_queue);
   auto** holder = static_cast<Pool**>(enif_alloc_resource(state_of(env).pool_type, sizeof(void*)));
   *holder = pool.release();
   const ERL_NIF_TERM term = enif_make_resource(env, holder);
@@ -129,6 +151,136 @@ ERL_NIF_TERM pool_put(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   if (!channel && argv[2] != atoms.nil) return enif_make_badarg(env);
   pool->put(index, channel);
   return atoms.ok;
+}
+
+// How a caller names the channel of its call: by its place in the pool and its serial number, for a term that
+// holds a resource costs more than all the rest of submitting; by a resource when it lies in another pool.
+ERL_NIF_TERM where(ErlNifEnv* env, WorkerChannel* channel, std::size_t place) noexcept {
+  if (place == Pool::kNoPlace) return enif_make_resource(env, channel);
+  return enif_make_uint64(env, (channel->serial() << 16) | place);
+}
+
+bool get_place(ErlNifEnv* env, const ERL_NIF_TERM argv[], Pool*& pool, unsigned& index) noexcept {
+  pool = get_pool(env, argv[0]);
+  return pool && enif_get_uint(env, argv[1], &index) && index < pool->size();
+}
+
+bool get_boolean(const Atoms& atoms, ERL_NIF_TERM term, bool& value) noexcept {
+  value = term == atoms.true_;
+  return value || term == atoms.false_;
+}
+
+ERL_NIF_TERM pool_reserve(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  const Atoms& atoms = state_of(env).atoms;
+  Pool* pool = nullptr;
+  unsigned index = 0;
+  bool reserved = false;
+  if (!get_place(env, argv, pool, index) || !get_boolean(atoms, argv[2], reserved))
+    return enif_make_badarg(env);
+  pool->reserve(index, reserved);
+  return atoms.ok;
+}
+
+ERL_NIF_TERM pool_active(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  const Atoms& atoms = state_of(env).atoms;
+  Pool* pool = nullptr;
+  unsigned index = 0;
+  bool active = false;
+  if (!get_place(env, argv, pool, index) || !get_boolean(atoms, argv[2], active))
+    return enif_make_badarg(env);
+  pool->activate(index, active);
+  return atoms.ok;
+}
+
+ERL_NIF_TERM pool_watch(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  Pool* pool = get_pool(env, argv[0]);
+  ErlNifPid pid;
+  if (!pool || !enif_get_local_pid(env, argv[1], &pid)) return enif_make_badarg(env);
+  pool->watch(pid);
+  return state_of(env).atoms.ok;
+}
+
+void tell_watcher(ErlNifEnv* env, Pool& pool) noexcept {
+  const Atoms& atoms = state_of(env).atoms;
+  ErlNifPid watcher;
+  if (pool.take_watch(watcher))
+    enif_send(env, &watcher, nullptr, enif_make_tuple2(env, atoms.typhon, atoms.busy));
+}
+
+// {overload, Queued, Workers, Concurrency, MaxQueue}
+ERL_NIF_TERM overload(ErlNifEnv* env, const Pool& pool, const Pool::Pressure& pressure) noexcept {
+  const std::uint64_t all = pressure.calls + pool.waiting();
+  const std::uint64_t running = pressure.workers * pool.concurrency();
+  return enif_make_tuple5(env, state_of(env).atoms.overload,
+                          enif_make_uint64(env, all > running ? all - running : 0),
+                          enif_make_uint64(env, pressure.workers), enif_make_uint(env, pool.concurrency()),
+                          enif_make_uint64(env, pool.max_queue()));
+}
+
+// pool_wait(Pool, Always)
+ERL_NIF_TERM pool_wait(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  State& state = state_of(env);
+  auto** holder = get_resource<Pool*>(env, argv[0], state.pool_type);
+  bool always = false;
+  if (!holder || !get_boolean(state.atoms, argv[1], always)) return enif_make_badarg(env);
+  Pool& pool = **holder;
+  void* memory = enif_alloc_resource(state.ticket_type, sizeof(Ticket));
+  if (!memory) throw std::bad_alloc();
+  Pool::Pressure pressure;
+  const bool accepted = pool.wait(always, pressure);
+  auto* ticket = new (memory) Ticket(holder, accepted);
+  const ERL_NIF_TERM term = accepted ? enif_make_tuple2(env, state.atoms.ok, enif_make_resource(env, ticket))
+                                     : overload(env, pool, pressure);
+  enif_release_resource(ticket);
+  if (pressure.none_free) tell_watcher(env, pool);
+  return term;
+}
+
+ERL_NIF_TERM pool_done(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  auto* ticket = get_resource<Ticket>(env, argv[0], state_of(env).ticket_type);
+  if (!ticket) return enif_make_badarg(env);
+  ticket->give_back();
+  return state_of(env).atoms.ok;
+}
+
+ERL_NIF_TERM pool_pick(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  Pool* pool = get_pool(env, argv[0]);
+  if (!pool) return enif_make_badarg(env);
+  std::size_t place = 0;
+  Pool::Pressure pressure;
+  const Kept<WorkerChannel> channel(pool->pick(0, place, pressure));
+  if (!channel.get()) return state_of(env).atoms.none;
+  return enif_make_tuple2(env, enif_make_uint64(env, place), where(env, channel.get(), place));
+}
+
+ERL_NIF_TERM pool_place(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  const Pool* pool = get_pool(env, argv[0]);
+  ErlNifUInt64 hash = 0;
+  if (!pool || !enif_get_uint64(env, argv[1], &hash)) return enif_make_badarg(env);
+  return enif_make_uint64(env, pool->place_for(hash));
+}
+
+ERL_NIF_TERM pool_info(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  const Atoms& atoms = state_of(env).atoms;
+  Pool* pool = get_pool(env, argv[0]);
+  if (!pool) return enif_make_badarg(env);
+  ERL_NIF_TERM places = enif_make_list(env, 0);
+  pool->each([&](std::size_t index, const WorkerChannel& channel, bool reserved) {
+    const ERL_NIF_TERM place =
+        enif_make_tuple4(env, enif_make_uint64(env, index), reserved ? atoms.true_ : atoms.false_,
+                         enif_make_uint(env, channel.in_flight()), enif_make_uint64(env, channel.serial()));
+    places = enif_make_list_cell(env, place, places);
+  });
+  enif_make_reverse_list(env, places, &places);
+  const ERL_NIF_TERM max_queue =
+      pool->max_queue() == Pool::kUnlimited ? atoms.infinity : enif_make_uint64(env, pool->max_queue());
+  ERL_NIF_TERM keys[] = {atoms.places, atoms.waiting, atoms.size, atoms.concurrency, atoms.max_queue};
+  ERL_NIF_TERM values[] = {places, enif_make_uint64(env, pool->waiting()),
+                           enif_make_uint64(env, pool->size()), enif_make_uint(env, pool->concurrency()),
+                           max_queue};
+  ERL_NIF_TERM info = 0;
+  enif_make_map_from_arrays(env, keys, values, std::size(keys), &info);
+  return info;
 }
 
 // --- channels ---
@@ -217,13 +369,6 @@ ERL_NIF_TERM cannot_encode(ErlNifEnv* env, const Atoms& atoms, const char* messa
 
 ERL_NIF_TERM poll(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]);
 
-// How a caller names the channel of its call: by its place in the pool and its serial number, for a term that
-// holds a resource costs more than all the rest of submitting; by a resource when it lies in another pool.
-ERL_NIF_TERM where(ErlNifEnv* env, WorkerChannel* channel, std::size_t place) noexcept {
-  if (place == Pool::kNoPlace) return enif_make_resource(env, channel);
-  return enif_make_uint64(env, (channel->serial() << 16) | place);
-}
-
 // The channel that where() named, nullptr when it is not in the pool any more: then it is closed, and its
 // calls have their answers.
 Kept<WorkerChannel> find_channel(ErlNifEnv* env, Pool* pool, ERL_NIF_TERM where) noexcept {
@@ -270,23 +415,57 @@ ERL_NIF_TERM poll(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   return enif_make_badarg(env);
 }
 
+// The last argument of call(): Bits, or {Bits, Where, Parent}. Bits: 0 timings, 7 admitted, from 8 the place
+// and 1, or 0 for the least loaded worker.
+struct CallFlags {
+  unsigned bits = 0;
+  ERL_NIF_TERM where = 0;  // 0: not named
+  ErlNifUInt64 parent = 0;
+};
+
+bool get_flags(ErlNifEnv* env, ERL_NIF_TERM term, CallFlags& flags) noexcept {
+  if (enif_get_uint(env, term, &flags.bits)) [[likely]]
+    return true;
+  int arity = 0;
+  const ERL_NIF_TERM* elements = nullptr;
+  if (!enif_get_tuple(env, term, &arity, &elements) || arity != 3) return false;
+  flags.where = elements[1];
+  ErlNifUInt64 number = 0;
+  return enif_get_uint(env, elements[0], &flags.bits) && enif_get_uint64(env, elements[2], &flags.parent) &&
+         (enif_get_uint64(env, flags.where, &number) || get_channel(env, flags.where));
+}
+
 template <bool kDirty>
 ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   State& state = state_of(env);
   const Atoms& atoms = state.atoms;
   Pool* pool = get_pool(env, argv[0]);
   unsigned kind = 0;
-  unsigned flags = 0;
+  CallFlags flags;
   Request request{};
   std::size_t place = 0;
   request.now = channel::monotonic_ns();
   if (!pool || !enif_is_ref(env, argv[1]) || !enif_get_uint(env, argv[2], &kind) || kind > 1 ||
-      !get_deadline(env, argv[7], atoms, request.now, request.deadline) ||
-      !enif_get_uint(env, argv[8], &flags)) {
+      !get_deadline(env, argv[7], atoms, request.now, request.deadline) || !get_flags(env, argv[8], flags)) {
     return enif_make_badarg(env);
   }
-  Kept<WorkerChannel> channel(pool->pick(flags >> 8, place));
-  if (!channel.get()) return atoms.no_worker;
+  Kept<WorkerChannel> channel(nullptr);
+  if (flags.where == 0) [[likely]] {
+    Pool::Pressure pressure;
+    channel.reset(pool->pick(flags.bits >> 8, place, pressure));
+    if (!channel.get() && flags.bits >> 8 != 0)
+      return enif_make_tuple2(env, atoms.held, enif_make_uint64(env, place));
+    if (pressure.none_free) {
+      tell_watcher(env, *pool);
+      if (channel.get() && (flags.bits & kAdmittedFlag) == 0 && pool->refuses(pressure))
+        return overload(env, *pool, pressure);
+    }
+    if (!channel.get()) return atoms.no_worker;
+  } else {
+    channel = find_channel(env, pool, flags.where);
+    if (!channel.get() || channel->closed()) return enif_make_tuple2(env, atoms.down, atoms.gone);
+    place = pool->place_of(channel.get());
+  }
 
   std::array<std::uint8_t, WorkerChannel::kMaxInline> stack;  // uninitialised on purpose
   BodySink sink(stack.data(), stack.size(), kDirty ? SIZE_MAX : kQuickBytes);
@@ -326,7 +505,10 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   enif_self(env, &request.caller);
   request.ref = argv[1];
   request.kind = kind == 0 ? channel::Kind::kCall : channel::Kind::kCast;
-  request.timings = (flags & kTimingsFlag) != 0;
+  request.timings = (flags.bits & kTimingsFlag) != 0;
+  request.parent = flags.parent;
+  // An object of another pool: there is nobody here to wait for that worker with.
+  request.named = (flags.where != 0 && redirected == 0) || place == Pool::kNoPlace;
   request.body = {sink.data, sink.size};
   request.segment_length = sink.size;
   request.segment = sink.take();
@@ -350,6 +532,11 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
       return atoms.ok;
     case Outcome::kNoRoom:
       return enif_make_tuple2(env, atoms.room, enif_make_resource(env, channel.get()));
+    case Outcome::kReserved:
+      // Between picking and submitting. Only the worker of an object has nobody to stand in for it.
+      if (redirected != 0) return enif_make_tuple2(env, atoms.held, enif_make_uint64(env, place));
+      return enif_schedule_nif(env, "call", kDirty ? ERL_NIF_DIRTY_JOB_CPU_BOUND : 0, guarded<call<kDirty>>,
+                               argc, argv);
   }
   return enif_make_badarg(env);
 }
@@ -489,6 +676,8 @@ ERL_NIF_TERM kill_pid(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
 
 void destroy_pool(ErlNifEnv*, void* object) noexcept { delete *static_cast<Pool**>(object); }
 
+void destroy_ticket(ErlNifEnv*, void* object) noexcept { static_cast<Ticket*>(object)->~Ticket(); }
+
 void destroy_channel(ErlNifEnv*, void* object) noexcept {
   static_cast<WorkerChannel*>(object)->~WorkerChannel();
 }
@@ -523,8 +712,9 @@ bool open_types(ErlNifEnv* env, State& state, ErlNifResourceFlags flags) noexcep
   state.channel_type = open_type(env, "typhon_channel", destroy_channel, channel_process_down, flags);
   state.segment_type = open_type(env, "typhon_segment", destroy_segment, nullptr, flags);
   state.object_type = open_type(env, "typhon_object", destroy_object, nullptr, flags);
-  return state.pool_type && state.channel_type && state.segment_type && state.object_type &&
-         open_process_watch_type(env, state, flags);
+  state.ticket_type = open_type(env, "typhon_ticket", destroy_ticket, nullptr, flags);
+  return state.ticket_type && state.pool_type && state.channel_type && state.segment_type &&
+         state.object_type && open_process_watch_type(env, state, flags);
 }
 
 int load(ErlNifEnv* env, void** priv_data, ERL_NIF_TERM) noexcept {
@@ -573,7 +763,16 @@ void unload(ErlNifEnv* env, void* priv_data) noexcept {
 
 ErlNifFunc functions[] = {
     {"pool_new", 1, guarded<pool_new>, 0},
+    {"pool_new", 2, guarded<pool_new>, 0},
     {"pool_put", 3, guarded<pool_put>, 0},
+    {"pool_reserve", 3, guarded<pool_reserve>, 0},
+    {"pool_active", 3, guarded<pool_active>, 0},
+    {"pool_watch", 2, guarded<pool_watch>, 0},
+    {"pool_wait", 2, guarded<pool_wait>, 0},
+    {"pool_done", 1, guarded<pool_done>, 0},
+    {"pool_pick", 1, guarded<pool_pick>, 0},
+    {"pool_place", 2, guarded<pool_place>, 0},
+    {"pool_info", 1, guarded<pool_info>, 0},
     {"channel_open", 2, guarded<channel_open>, ERL_NIF_DIRTY_JOB_IO_BOUND},
     {"channel_close", 2, guarded<channel_close>, 0},
     {"still_runs", 2, guarded<still_runs>, 0},

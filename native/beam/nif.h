@@ -21,6 +21,7 @@ namespace typhon::beam {
   X(bad_frame) X(cannot_decode_result) X(closed) X(create) X(atoms) X(ring_size) \
   X(arena_size) X(spin_us) X(worker_spin_us) X(mapset_version) X(fd) X(os_pid) X(in_flight) X(polling) \
   X(waiting) X(request_arena) X(id) X(ref) X(data) \
+  X(gone) X(overload) X(held) X(none) X(busy) X(places) X(size) X(max_queue) X(concurrency) \
   X(no_process) X(not_permitted) X(invalid) X(owner_down) X(not_started) X(ask) X(send) X(running) \
   X(true_) X(false_)
 // clang-format on
@@ -48,6 +49,7 @@ struct State {
   ErlNifResourceType* segment_type = nullptr;
   ErlNifResourceType* object_type = nullptr;
   ErlNifResourceType* process_watch_type = nullptr;
+  ErlNifResourceType* ticket_type = nullptr;
   Registry* registry = nullptr;
   std::atomic<std::uint32_t> instances{1};  // of the library that share this: more than one after an upgrade
 

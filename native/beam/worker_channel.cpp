@@ -120,6 +120,10 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
       if (request.segment) request_arena_.discard(*request.segment);
       return {Outcome::kDown, 0, reply};
     }
+    if (reserved_ && !request.named) [[unlikely]] {
+      if (request.segment) request_arena_.discard(*request.segment);
+      return {Outcome::kReserved};
+    }
     push_releases();
     if (is_call) {
       index = take_slot();
@@ -205,6 +209,11 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
   }
   service_room(request.env);
   return {polls ? Outcome::kPolling : Outcome::kWaiting, id};
+}
+
+void WorkerChannel::reserve(bool reserved) noexcept {
+  std::lock_guard lock(mutex_);
+  reserved_ = reserved;
 }
 
 Submitted WorkerChannel::spin(const Request& request, std::uint32_t slot_index, std::uint64_t id,
@@ -458,6 +467,7 @@ bool WorkerChannel::push_request(const Request& request, std::uint64_t id) noexc
   header.id = request.kind == Kind::kAnswer ? request.tag : id;
   header.times[0] = request.timings ? monotonic_ns() : request.now;
   header.times[1] = request.deadline;
+  header.times[2] = request.parent;
   std::memcpy(at, &header, sizeof header);
   if (request.segment) {
     const SegmentRef ref{request.segment->slot, request.segment->offset, request.segment_length};

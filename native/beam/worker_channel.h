@@ -83,6 +83,7 @@ struct Submitted {
     kAccepted,  // a cast lies in the ring
     kNoRoom,    // registered for {ref, :room}
     kDown,      // `reply` holds {:down, reason}
+    kReserved,  // somebody has the channel for himself: look for another one
   };
   Outcome outcome;
   std::uint64_t id = 0;
@@ -109,6 +110,8 @@ struct Request {
   ERL_NIF_TERM ref;
   channel::Kind kind;
   bool timings;
+  bool named;              // the caller named this very channel
+  std::uint64_t parent;    // the worker's request that this one is made for, 0 for none
   std::uint64_t now;       // CLOCK_MONOTONIC ns
   std::uint64_t deadline;  // the same clock, 0 for none
   std::span<const std::uint8_t> body;
@@ -145,6 +148,10 @@ class WorkerChannel {
   }
   // Callers that poll, without those that were killed meanwhile.
   std::uint32_t polling() noexcept;
+
+  // From here on (or: no longer) only requests that name the channel are accepted. What was accepted before
+  // stays; after the return nothing else can follow it.
+  void reserve(bool reserved) noexcept;
 
   enum class Cancel : std::uint8_t { kCancelled, kDelivered };
   Cancel cancel(ErlNifEnv* env, std::uint64_t id) noexcept;
@@ -343,6 +350,7 @@ class WorkerChannel {
   std::uint64_t segments_sent_ = 0;
   OwnedEnv close_env_;
   ERL_NIF_TERM close_reason_ = 0;
+  bool reserved_ = false;
 
   channel::SpinGuard spin_guard_;  // any thread
 

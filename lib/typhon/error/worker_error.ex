@@ -11,6 +11,8 @@ defmodule Typhon.WorkerError do
     * `:stopped` – it was told to end, as a rule because its pool was stopped
     * `:protocol` – it sent what it must not send, and was killed
     * `{:owner_down, reason}` – the Elixir process in charge of it ended
+    * `:lost` – the call had to go to one worker, that of a session (`Typhon.run/3`) or of the call which a callback answers,
+      and that worker has ended, with all that it held in memory. It was not sent
     * `:gone` – it had been gone before the call, and no other worker can take it
   * `exit_status` – an integer, or nil
   * `signal` – a name such as `"SIGKILL"`, or nil
@@ -21,7 +23,7 @@ defmodule Typhon.WorkerError do
   defexception reason: :exit, exit_status: nil, signal: nil, os_pid: nil, output: []
 
   @type t :: %__MODULE__{
-          reason: :exit | :signal | :overdue | :stopped | :protocol | :gone | {:owner_down, term},
+          reason: :exit | :signal | :overdue | :stopped | :protocol | :lost | :gone | {:owner_down, term},
           exit_status: non_neg_integer | nil,
           signal: String.t() | nil,
           os_pid: pos_integer | nil,
@@ -44,6 +46,11 @@ defmodule Typhon.WorkerError do
   defp what(%{reason: :stopped}), do: "was stopped"
   defp what(%{reason: :protocol}), do: "broke the protocol and was killed"
   defp what(%{reason: :gone}), do: "is gone"
+
+  defp what(%{reason: :lost}),
+    do:
+      "that this session or callback belongs to is gone, and what it held in memory with it. The call was not sent: " <>
+        "run the whole again, it gets another worker"
 
   defp what(%{reason: {:owner_down, reason}}),
     do: "lost the Elixir process in charge of it (#{Exception.format_exit(reason)})"
