@@ -198,8 +198,8 @@ defmodule Typhon do
   @spec call(pool, callee, name, list, [call_option]) :: {:ok, term} | {:error, error}
   def call(pool, module, function, args, options) do
     callee!(module, function, args)
-    %{kwargs: kwargs, timeout: timeout} = Options.call!(options)
-    Call.call(pool, module, function, args, kwargs, timeout)
+    %{kwargs: kwargs, timeout: timeout, stdio: stdio} = Options.call!(options)
+    Call.with_stdio(stdio, fn -> Call.call(pool, module, function, args, kwargs, timeout) end)
   end
 
   @doc """
@@ -300,6 +300,20 @@ defmodule Typhon do
   """
   @spec buffer(binary) :: Typhon.Buffer.t()
   def buffer(binary) when is_binary(binary), do: %Typhon.Buffer{data: binary}
+
+  @doc """
+  An enumerable that Python is to see as an iterator.
+
+  It is lent for the time of one call. Python pulls from it in batches, and the elements are made in the calling process, no more
+  than are asked for: it may be a stream without an end. What Python does not finish is halted at the end of the call.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> squares = Stream.map(1..1_000, &(&1 * &1))
+      iex> Typhon.call(py, :builtins, :sum, [Typhon.iter(squares)])
+      {:ok, 333_833_500}
+  """
+  @spec iter(Enumerable.t()) :: Typhon.Iter.t()
+  def iter(enumerable), do: %Typhon.Iter{enumerable: enumerable}
 
   defp callee!(module, function, args) do
     unless is_atom(module) or is_binary(module) or is_struct(module, Typhon.Object) do

@@ -8,11 +8,12 @@ defmodule Typhon.Call do
   # No answer may be left in the mailbox. The native library sends at most one {ref, reply} for an accepted request; after
   # `cancel` it either will not send it (:cancelled) or has sent it already (:delivered).
 
-  alias Typhon.{Encoder, Error, Native, Pool, Registry, Telemetry}
+  alias Typhon.{Conversation, Encoder, Error, Iter, Native, Pool, Registry, Telemetry}
 
   @call 0
   @cast 1
   @timings 1
+  @stdio :"$typhon_stdio"
 
   @doc "Flags of a pool, as they stand in its row of the registry."
   @spec flags(Typhon.Options.start()) :: non_neg_integer
@@ -23,7 +24,7 @@ defmodule Typhon.Call do
   def call(key, module, function, args, kwargs, timeout) do
     case Registry.lookup(key) do
       {pid, native, 0} ->
-        request(native, pid, module, function, args, kwargs, timeout, 0)
+        request(native, pid, module, function, args, kwargs, timeout, Typhon.Session.aim(native, 0))
 
       {pid, native, flags} ->
         observed(key, pid, native, module, function, args, kwargs, timeout, flags)
@@ -50,6 +51,12 @@ defmodule Typhon.Call do
             native
             |> slow(pid, ref, @call, args, kwargs, left, flags)
             |> submit({module, function, args, timeout})
+
+          # Python asks something first.
+          {^ref, {:ask, _, _} = ask} ->
+            request = slow(native, pid, ref, @call, args, kwargs, left, flags)
+            converse(ask, where, request)
+            step({:wait, where, id, left}, request, {module, function, args, timeout})
 
           {^ref, reply} ->
             finish(reply, {module, function, args, timeout})
@@ -80,8 +87,15 @@ defmodule Typhon.Call do
   # been prepared for the wire.
   defp step({:wait, where, id, _left}, %{ref: ref} = request, call) do
     receive do
-      {^ref, {:not_started, _left}} -> submit(request, call)
-      {^ref, reply} -> finish(reply, call)
+      {^ref, {:not_started, _left}} ->
+        submit(request, call)
+
+      {^ref, {:ask, _, _} = ask} ->
+        converse(ask, where, request)
+        step({:wait, where, id, nil}, request, call)
+
+      {^ref, reply} ->
+        finish(reply, call)
     after
       remaining(request.deadline) -> give_up(request.native, where, id, ref, call)
     end
@@ -109,10 +123,12 @@ defmodule Typhon.Call do
   end
 
   defp step({:encoder}, request, call) do
-    case Encoder.Walk.prepare(request.args, request.kwargs) do
-      {:ok, args, kwargs} -> submit(%{request | args: args, kwargs: kwargs}, call)
-      {:error, _} = error -> error
-    end
+    Iter.with_loans(fn ->
+      case Encoder.Walk.prepare(request.args, request.kwargs) do
+        {:ok, args, kwargs} -> submit(%{request | args: args, kwargs: kwargs}, call)
+        {:error, _} = error -> error
+      end
+    end)
   end
 
   defp step({:cannot_encode, path, message}, _request, _call),
@@ -157,13 +173,45 @@ defmodule Typhon.Call do
   defp give_up(native, where, id, ref, call) do
     case Native.cancel(native, where, id) do
       :cancelled ->
+        Conversation.flush(ref)
         {:error, Error.timeout(call)}
 
       :delivered ->
+        Conversation.flush(ref)
+
         receive do
           {^ref, {:not_started, _left}} -> {:error, Error.timeout(call)}
           {^ref, reply} -> finish(reply, call)
         end
+    end
+  end
+
+  defp converse(ask, where, request) do
+    options = Registry.options(request.pid)
+
+    Conversation.handle(ask, %{
+      native: request.native,
+      where: where,
+      args: request.args,
+      kwargs: request.kwargs,
+      deadline: request.deadline,
+      stdio: Process.get(@stdio) || options.stdio,
+      allow: options.allow,
+      metadata: options.metadata
+    })
+  end
+
+  @doc "Runs a function whose calls print to `stdio`."
+  @spec with_stdio(nil | :logger | :discard | :group_leader | pid, (-> result)) :: result when result: term
+  def with_stdio(nil, fun), do: fun.()
+
+  def with_stdio(stdio, fun) do
+    before = Process.put(@stdio, if(stdio == :group_leader, do: :caller, else: stdio))
+
+    try do
+      fun.()
+    after
+      if before, do: Process.put(@stdio, before), else: Process.delete(@stdio)
     end
   end
 

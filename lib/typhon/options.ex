@@ -15,15 +15,20 @@ defmodule Typhon.Options do
           cd: String.t(),
           start_timeout: pos_integer | :infinity,
           grace: non_neg_integer,
-          stdio: :group_leader | :logger | :discard | pid,
+          stdio: :caller | :group_leader | :logger | :discard | pid,
           atoms: :existing | :create,
           spin: :auto | non_neg_integer,
           ring_size: pos_integer,
           telemetry: boolean,
-          concurrency: pos_integer
+          concurrency: pos_integer,
+          allow: :all | [{module, atom, arity | :_}]
         }
 
-  @type call :: %{kwargs: %{optional(String.t()) => term}, timeout: timeout}
+  @type call :: %{
+          kwargs: %{optional(String.t()) => term},
+          timeout: timeout,
+          stdio: nil | :group_leader | :logger | :discard | pid
+        }
 
   @default_timeout 5_000
   @min_ring 65_536
@@ -46,9 +51,10 @@ defmodule Typhon.Options do
     :spin,
     :ring_size,
     :telemetry,
-    :concurrency
+    :concurrency,
+    :allow
   ]
-  @call_options [:kwargs, :timeout]
+  @call_options [:kwargs, :timeout, :stdio]
 
   @spec default_timeout :: 5_000
   def default_timeout, do: @default_timeout
@@ -68,16 +74,22 @@ defmodule Typhon.Options do
 
   # Without a look at each option where there is but the common one.
   @spec call!(keyword) :: call
-  def call!([{:timeout, timeout}]), do: %{kwargs: %{}, timeout: check!(:timeout, timeout)}
+  def call!([{:timeout, timeout}]), do: %{kwargs: %{}, timeout: check!(:timeout, timeout), stdio: nil}
 
   def call!(options) do
     known!(options, @call_options, "Typhon.call/5")
 
     %{
       kwargs: check!(:kwargs, Keyword.get(options, :kwargs, %{})),
-      timeout: check!(:timeout, Keyword.get(options, :timeout, @default_timeout))
+      timeout: check!(:timeout, Keyword.get(options, :timeout, @default_timeout)),
+      stdio: options |> Keyword.get(:stdio) |> call_stdio!()
     }
   end
+
+  defp call_stdio!(stdio) when stdio in [nil, :group_leader, :logger, :discard] or is_pid(stdio), do: stdio
+
+  defp call_stdio!(other),
+    do: wrong!(:stdio, ":group_leader, :logger, :discard or the pid of an I/O device", other)
 
   defp default(:name), do: nil
   defp default(:isolation), do: :process
@@ -86,12 +98,13 @@ defmodule Typhon.Options do
   defp default(:env), do: []
   defp default(:start_timeout), do: 30_000
   defp default(:grace), do: 1_000
-  defp default(:stdio), do: :group_leader
+  defp default(:stdio), do: :caller
   defp default(:atoms), do: :existing
   defp default(:spin), do: :auto
   defp default(:ring_size), do: 1_048_576
   defp default(:telemetry), do: true
   defp default(:concurrency), do: 1
+  defp default(:allow), do: :all
 
   defp check!(:name, nil), do: nil
   defp check!(:name, name) when is_atom(name) and not is_boolean(name), do: name
@@ -130,11 +143,11 @@ defmodule Typhon.Options do
   defp check!(:grace, grace) when is_integer(grace) and grace >= 0, do: grace
   defp check!(:grace, other), do: wrong!(:grace, "a non-negative integer (milliseconds)", other)
 
-  defp check!(:stdio, stdio) when stdio in [:group_leader, :logger, :discard], do: stdio
+  defp check!(:stdio, stdio) when stdio in [:caller, :group_leader, :logger, :discard], do: stdio
   defp check!(:stdio, pid) when is_pid(pid), do: pid
 
   defp check!(:stdio, other),
-    do: wrong!(:stdio, ":group_leader, :logger, :discard or the pid of an I/O device", other)
+    do: wrong!(:stdio, ":caller, :group_leader, :logger, :discard or the pid of an I/O device", other)
 
   defp check!(:atoms, atoms) when atoms in [:existing, :create], do: atoms
   defp check!(:atoms, other), do: wrong!(:atoms, ":existing or :create", other)
@@ -155,6 +168,23 @@ defmodule Typhon.Options do
 
   defp check!(:telemetry, flag) when is_boolean(flag), do: flag
   defp check!(:telemetry, other), do: wrong!(:telemetry, "true or false", other)
+
+  defp check!(:allow, :all), do: :all
+
+  defp check!(:allow, list) when is_list(list) do
+    for entry <- list do
+      case entry do
+        {module, function, arity}
+        when is_atom(module) and is_atom(function) and (arity == :_ or (is_integer(arity) and arity in 0..255)) ->
+          entry
+
+        other ->
+          wrong!(:allow, "a list of {module, function, arity}, each of them also :_", other)
+      end
+    end
+  end
+
+  defp check!(:allow, other), do: wrong!(:allow, ":all or a list of {module, function, arity}", other)
 
   defp check!(:concurrency, count) when is_integer(count) and count in 1..256, do: count
   defp check!(:concurrency, other), do: wrong!(:concurrency, "an integer from 1 to 256", other)

@@ -23,6 +23,12 @@ defmodule Typhon.Pool do
       with {:ok, pool} <- Supervisor.start_link(__MODULE__, {config, native}, options) do
         case await_all(workers(pool)) do
           :ok ->
+            Registry.put_options(pool, %{
+              stdio: config.stdio,
+              allow: config.allow,
+              metadata: [typhon_pool: config.name]
+            })
+
             Registry.register(pool, config.name, native, Call.flags(config))
             {:ok, pool}
 

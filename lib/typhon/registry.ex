@@ -61,6 +61,14 @@ defmodule Typhon.Registry do
   def register(pid, name, native, flags),
     do: GenServer.call(__MODULE__, {:register, pid, name, native, flags}, :infinity)
 
+  @doc "What those need of a pool's options whom Python asks something (Typhon.Conversation). Before register/4."
+  @spec put_options(pid, map) :: :ok
+  def put_options(pid, options), do: :persistent_term.put({@table, {:options, pid}}, options)
+
+  @spec options(pid) :: map
+  def options(pid),
+    do: :persistent_term.get({@table, {:options, pid}}, %{stdio: :logger, allow: [], metadata: []})
+
   @doc "New calls find no pool from here on."
   @spec unregister(pid) :: :ok
   def unregister(pid), do: GenServer.call(__MODULE__, {:unregister, pid}, :infinity)
@@ -172,6 +180,7 @@ defmodule Typhon.Registry do
         state
 
       {monitor, state} ->
+        :persistent_term.erase({@table, {:options, pid}})
         Process.demonitor(monitor, [:flush])
         state
     end

@@ -15,8 +15,8 @@ defmodule Typhon.Worker do
 
   require Logger
 
-  alias Typhon.{Interpreter, Native, Registry, StartError, Telemetry, WorkerError}
-  alias Typhon.Worker.Output
+  alias Typhon.{Interpreter, Message, Native, Registry, StartError, Telemetry, WorkerError}
+  alias Typhon.Worker.{Asked, Output}
 
   @sigkill 9
   @line_bytes 16_384
@@ -175,6 +175,16 @@ defmodule Typhon.Worker do
 
   def handle_event({:timeout, {:grace, _, _}}, _, _state, _data), do: :keep_state_and_data
 
+  # Python asks or says something in nobody's name.
+  def handle_event(:info, {:typhon, channel, {id, {:ask, _, _}} = asked}, _state, %{channel: channel} = data)
+      when is_integer(id),
+      do: {:keep_state, %{data | output: Asked.handle(channel, asked, data.config, data.output, data.native)}}
+
+  def handle_event(:info, {:typhon, _channel, {:send, message}}, _state, _data) do
+    Asked.deliver(message)
+    :keep_state_and_data
+  end
+
   # The other side broke the protocol: nothing that it says can be relied on.
   def handle_event(:info, {:typhon, channel, {:bad_frame, text}}, _state, %{channel: channel} = data) do
     Logger.error("the Python worker #{data.os_pid} broke the protocol: #{text}")
@@ -252,9 +262,9 @@ defmodule Typhon.Worker do
 
   # --- answers of I/O devices, and what a former Port or channel still had to say ---
 
-  def handle_event(:info, message, _state, data) do
+  def handle_event(:info, message, state, data) do
     case Output.message(data.output, message) do
-      :unknown -> :keep_state_and_data
+      :unknown -> forward(message, state, data)
       output -> {:keep_state, %{data | output: output}}
     end
   end
@@ -279,6 +289,28 @@ defmodule Typhon.Worker do
   defp stopped(reason) when reason in [:normal, :shutdown], do: :stopped
   defp stopped({:shutdown, _}), do: :stopped
   defp stopped(reason), do: {:owner_down, reason}
+
+  # What was sent to typhon.self() goes to Python's mailbox; but not what a former Port, channel or monitor still had to say.
+  defp forward(message, state, data) do
+    stale? =
+      case message do
+        {:typhon, _, _} -> true
+        {port, _} when is_port(port) -> true
+        {:EXIT, _, _} -> true
+        {:io_reply, _, _} -> true
+        {:select, _, _, _} -> true
+        {:DOWN, _, _, _, _} -> true
+        {ref, _} when is_reference(ref) -> true
+        _ -> false
+      end
+
+    if state == :ready and not stale? do
+      with {:error, error} <- Message.send(nil, data.channel, message, 0),
+           do: Logger.warning("a message to a Python worker was dropped: " <> Exception.message(error))
+    end
+
+    :keep_state_and_data
+  end
 
   # --- life ---
 
@@ -364,7 +396,18 @@ defmodule Typhon.Worker do
   end
 
   # What the native worker has to know before it takes the first call.
-  defp settings(config), do: [concurrency: config.concurrency]
+  defp settings(config), do: [concurrency: config.concurrency, log_level: log_level()]
+
+  # As Python counts it: what Logger would drop is not sent.
+  defp log_level do
+    case Logger.level() do
+      level when level in [:debug, :all] -> 10
+      :info -> 20
+      level when level in [:notice, :warning, :warn] -> 30
+      :error -> 40
+      _ -> 50
+    end
+  end
 
   defp variable({name, nil}), do: {String.to_charlist(name), false}
   defp variable({name, value}), do: {String.to_charlist(name), String.to_charlist(value)}

@@ -33,6 +33,7 @@ void Atoms::make(ErlNifEnv* env) noexcept {
   const char* const known[] = {
       "Elixir.Date",  "Elixir.Time",    "Elixir.NaiveDateTime", "Elixir.DateTime",      "Elixir.MapSet",
       "Elixir.Range", "Elixir.Decimal", "Elixir.Typhon.Bytes",  "Elixir.Typhon.Buffer", "Elixir.Typhon.Array",
+      "Elixir.Typhon.Iter.Loan",
   };
   static_assert(std::size(known) == std::extent_v<decltype(known_structs)>);
   for (std::size_t i = 0; i < std::size(known); ++i) known_structs[i] = enif_make_atom(env, known[i]);

@@ -1,4 +1,4 @@
-// run_worker(beam_pid, fd, control_fd, greeting, settings, coroutine_type): the door from typhon._worker to
+// run_worker(beam_pid, fd, control_fd, greeting, settings, coroutine_type, prepare): the door from typhon._worker to
 // the Worker.
 
 #include <fcntl.h>
@@ -80,8 +80,9 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
   PyObject* greeting = nullptr;
   PyObject* settings = nullptr;
   PyObject* coroutine_type = nullptr;
-  if (!PyArg_ParseTuple(args, "iiiOO!O", &beam_pid, &fd, &control, &greeting, &PyDict_Type, &settings,
-                        &coroutine_type)) {
+  PyObject* prepare = nullptr;
+  if (!PyArg_ParseTuple(args, "iiiOO!OO", &beam_pid, &fd, &control, &greeting, &PyDict_Type, &settings,
+                        &coroutine_type, &prepare)) {
     return nullptr;
   }
   WorkerSettings wanted;
@@ -103,6 +104,7 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
                               beam_pid, wanted);
     static_cast<ExecutorSlot*>(PyModule_GetState(module))->worker = worker;
     if (!install_cancel_handler(worker)) return nullptr;
+    if (!PyRef::steal(PyObject_CallFunctionObjArgs(prepare, settings, nullptr))) return nullptr;
     const int code = worker->run(module, greeting, coroutine_type);
     return code < 0 ? nullptr : PyLong_FromLong(code);
   } catch (const std::bad_alloc&) {
@@ -112,7 +114,7 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
 
 PyMethodDef run_worker_method = {
     "run_worker", run_worker, METH_VARARGS,
-    "run_worker(beam_pid, fd, control_fd, greeting, settings, coroutine_type) -> exit code\n\n"
+    "run_worker(beam_pid, fd, control_fd, greeting, settings, coroutine_type, prepare) -> exit code\n\n"
     "Serves the channel until the BEAM lets go of it. For typhon._worker alone."};
 
 }  // namespace

@@ -193,7 +193,8 @@ PyRef Worker::resolve(PyObject* target, PyObject* path) noexcept {
   if (PyUnicode_Check(target)) {
     found = PyRef::borrow(PyDict_GetItemWithError(modules_.get(), target));
     if (!found && PyErr_Occurred()) return {};
-    if (!found || found.get() == Py_None) found = PyRef::steal(PyImport_Import(target));
+    // With several threads another one may just be importing it: the import waits for that.
+    if (!found || found.get() == Py_None || inbox_.routed()) found = PyRef::steal(PyImport_Import(target));
   } else {
     found = PyRef::borrow(target);
   }
