@@ -96,12 +96,16 @@ defmodule Typhon.Call do
     case request(key, native, pid, module, function, args, kwargs, left, aim(native, flags, routing)) do
       # The pool has become smaller, and the key belongs to another place now. Nothing was sent.
       {:error, :moved} ->
-        attempt(call, remaining(deadline), flags, routing, time)
+        case remaining(deadline) do
+          0 -> {:error, Error.timeout({module, function, args, timeout})}
+          left -> attempt(call, left, flags, routing, time)
+        end
 
-      {:error, %Typhon.WorkerError{reason: reason}} = error ->
+      # Not in a session, whose worker no other one can stand in for.
+      {:error, %Typhon.WorkerError{reason: reason}} = error when is_integer(flags) ->
         left = remaining(deadline)
 
-        if routing.retry > 0 and left != 0 and reason not in [:lost, :stopped],
+        if routing.retry > 0 and left != 0 and reason != :stopped,
           do: attempt(call, left, flags, %{routing | retry: routing.retry - 1}, time),
           else: error
 
@@ -363,26 +367,36 @@ defmodule Typhon.Call do
 
   def cast(%Session{} = session, module, function, args, kwargs, timeout, _routing) do
     with {pid, native, _bits, {_, where, parent}} <- Session.target(session) do
-      cast(session.pool, native, pid, module, function, args, kwargs, timeout, {0, where, parent}, nil)
+      call = {module, function, args, timeout}
+      cast(session.pool, native, pid, call, kwargs, deadline(timeout), {0, where, parent}, nil)
     end
   end
 
   def cast(key, module, function, args, kwargs, timeout, routing) do
     with {pid, native, _flags} <- Registry.lookup(key) do
-      flags = Session.aim(native, 0)
-      cast(key, native, pid, module, function, args, kwargs, timeout, flags, routing)
+      call = {module, function, args, timeout}
+      cast(key, native, pid, call, kwargs, deadline(timeout), Session.aim(native, 0), routing)
     end
   end
 
-  defp cast(key, native, pid, module, function, args, kwargs, timeout, flags, routing) do
-    result =
-      key
-      |> slow(native, pid, make_ref(), @cast, args, kwargs, timeout, aim(native, flags, routing))
-      |> submit({module, function, args, timeout})
+  defp cast(key, native, pid, {_, _, args, _} = call, kwargs, deadline, flags, routing) do
+    request =
+      slow(
+        key,
+        native,
+        pid,
+        make_ref(),
+        @cast,
+        args,
+        kwargs,
+        remaining(deadline),
+        aim(native, flags, routing)
+      )
 
-    case result do
-      {:error, :moved} -> cast(key, native, pid, module, function, args, kwargs, timeout, flags, routing)
-      result -> result
+    with {:error, :moved} <- submit(request, call) do
+      if remaining(deadline) == 0,
+        do: {:error, Error.timeout(call)},
+        else: cast(key, native, pid, call, kwargs, deadline, flags, routing)
     end
   end
 end

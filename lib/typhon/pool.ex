@@ -97,12 +97,18 @@ defmodule Typhon.Pool do
     deadline = if timeout == :infinity, do: :infinity, else: now() + timeout
 
     with {:ok, worker} <- find_worker(pool, index),
-         {:ok, requests} <- ask([worker]),
-         # Its Elixir process has ended: the supervisor starts another one.
-         :restarted <- any(requests, deadline, :restarted) do
-      case remaining(deadline) do
-        0 -> :timeout
-        left -> await_worker(pool, index, left)
+         {:ok, requests} <- ask([worker]) do
+      case any(requests, deadline, :restarted) do
+        # Its Elixir process has ended: the supervisor starts another one.
+        :restarted ->
+          if remaining(deadline) == 0, do: :timeout, else: await_worker(pool, index, remaining(deadline))
+
+        # Its worker ends for good: the whole pool, or this place alone.
+        {:error, %Typhon.PoolError{}} = error ->
+          with {:ok, _} <- find_worker(pool, index), do: error
+
+        other ->
+          other
       end
     end
   catch

@@ -127,6 +127,44 @@ defmodule Typhon.DispatchTest do
       assert_mailbox_empty()
     end
 
+    test "moves on when its place goes away" do
+      py = start_pool(workers: 2)
+      native = native(py)
+      key = Enum.find(1..1_000, &(places(native, [&1]) == [1]))
+      Native.pool_reserve(native, 0, true)
+      test = self()
+
+      # The pool lends place 1, since 0 is reserved.
+      holder =
+        Task.async(fn ->
+          Typhon.run!(py, fn session ->
+            send(test, {:holds, session.worker})
+            receive do: (:go -> :gone)
+          end)
+        end)
+
+      assert_receive {:holds, 1}, 30_000
+      Native.pool_reserve(native, 0, false)
+
+      waiters = [
+        Task.async(fn -> pid_for(py, key) end),
+        Task.async(fn ->
+          Typhon.cast(py, :sample, :put, ["moved", key], worker: key, timeout: 60_000)
+        end)
+      ]
+
+      eventually(fn -> Native.pool_info(native).waiting == 2 end)
+      # As a pool that becomes smaller does.
+      Native.pool_active(native, 1, false)
+      :ok = Supervisor.terminate_child(py, {Typhon.Worker, 1})
+      :ok = Supervisor.delete_child(py, {Typhon.Worker, 1})
+      assert [pid, :ok] = Task.await_many(waiters, 60_000)
+      assert {:ok, ^pid} = Typhon.call(py, :sample, :pid, [])
+      assert Typhon.call(py, :sample, :get, ["moved"]) == {:ok, key}
+      send(holder.pid, :go)
+      assert Task.await(holder) == :gone
+    end
+
     test "few keys move when the number of places changes" do
       keys = Enum.to_list(1..10_000)
       pool = Native.pool_new(10)
