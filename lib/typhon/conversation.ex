@@ -17,6 +17,7 @@ defmodule Typhon.Conversation do
   @answer 0
   @failure 1
   @max_text 65_536
+  @device_timeout 5_000
 
   @typedoc """
   `native` and `where` name the channel. `args`: of the call, to tell the functions that were passed from made-up ones.
@@ -35,21 +36,31 @@ defmodule Typhon.Conversation do
 
   @type ask :: {:ask, tag :: non_neg_integer, Native.reply()}
 
-  @doc "Deals with a question; the answer, if one is wanted, is on its way on return."
-  @spec handle(ask, context) :: :ok
+  @doc "Deals with a question; the answer, if one is wanted, is on its way on return. Returns what was printed."
+  @spec handle(ask, context) :: String.t()
   def handle({:ask, tag, {:segment, handle}}, context),
     do: handle({:ask, tag, Native.decode(handle)}, context)
 
-  def handle({:ask, 0, {:ok, statement}}, context), do: told(statement, context)
-  def handle({:ask, tag, {:ok, question}}, context), do: reply(tag, asked(question, tag, context), context)
+  def handle({:ask, 0, {:ok, statement}}, context) do
+    told(statement, context)
+    printed(statement)
+  end
+
+  def handle({:ask, tag, {:ok, question}}, context) do
+    reply(tag, asked(question, tag, context), context)
+    printed(question)
+  end
 
   def handle({:ask, tag, {:error, reason}}, context) do
     if tag == 0,
       do: Logger.warning("a message from Python was dropped: #{unreadable(reason)}", context.metadata),
       else: reply(tag, {:failed, failure(:error, ArgumentError.exception(unreadable(reason)), [])}, context)
 
-    :ok
+    ""
   end
+
+  defp printed({:print, text}) when is_binary(text), do: text
+  defp printed(_), do: ""
 
   @doc "For a question whose caller has given up: whoever asked is told."
   @spec refuse(ask, context) :: :ok
@@ -97,7 +108,9 @@ defmodule Typhon.Conversation do
   defp asked({:print, _} = statement, _tag, context), do: {:ok, told(statement, context)}
 
   defp asked(other, _tag, _context),
-    do: {:failed, failure(:error, ArgumentError.exception("Python asked what nobody understands: #{inspect(other)}"), [])}
+    do:
+      {:failed,
+       failure(:error, ArgumentError.exception("Python asked what nobody understands: #{inspect(other)}"), [])}
 
   defp run(tag, context, fun) do
     {:ok, Session.with_entry(context.native, {context.where, tag}, fun)}
@@ -135,11 +148,31 @@ defmodule Typhon.Conversation do
 
   defp print(:caller, text, context), do: print(Process.group_leader(), text, context)
 
+  # A device may be slow: then Python is, too. One that hangs is not waited for twice.
   defp print(device, text, context) do
+    if Process.get({__MODULE__, :hangs}) == device do
+      print(:logger, text, context)
+    else
+      {writer, monitor} = spawn_monitor(fn -> write(device, text) end)
+
+      receive do
+        {:DOWN, ^monitor, :process, _, :normal} -> :ok
+        {:DOWN, ^monitor, :process, _, _} -> print(:logger, text, context)
+      after
+        min(left(context.deadline), @device_timeout) ->
+          Process.exit(writer, :kill)
+          Process.demonitor(monitor, [:flush])
+          Process.put({__MODULE__, :hangs}, device)
+          print(:logger, text, context)
+      end
+    end
+  end
+
+  defp write(device, text) do
     IO.write(device, text)
   rescue
     # The device is gone.
-    ErlangError -> print(:logger, text, context)
+    ErlangError -> exit(:terminated)
   end
 
   @doc "A record of Python's logging becomes one of Logger."
@@ -246,7 +279,10 @@ defmodule Typhon.Conversation do
   defp holds?([head | tail], fun), do: holds?(head, fun) or holds?(tail, fun)
   defp holds?(tuple, fun) when is_tuple(tuple), do: tuple |> Tuple.to_list() |> holds?(fun)
   defp holds?(%_{} = struct, fun), do: struct |> Map.from_struct() |> holds?(fun)
-  defp holds?(map, fun) when is_map(map), do: Enum.any?(map, fn {k, v} -> holds?(k, fun) or holds?(v, fun) end)
+
+  defp holds?(map, fun) when is_map(map),
+    do: Enum.any?(map, fn {k, v} -> holds?(k, fun) or holds?(v, fun) end)
+
   defp holds?(_, _), do: false
 
   # --- answers ---
@@ -322,7 +358,8 @@ defmodule Typhon.Conversation do
     {Atom.to_string(kind), type, cut(message), reason, cut(Exception.format_stacktrace(stack))}
   end
 
-  defp cut(text), do: if(byte_size(text) > @max_text, do: String.slice(text, 0, @max_text) <> " …", else: text)
+  defp cut(text),
+    do: if(byte_size(text) > @max_text, do: String.slice(text, 0, @max_text) <> " …", else: text)
 
   defp unreadable({:cannot_decode_result, path, message}), do: "#{message} (#{path})"
   defp unreadable(other), do: inspect(other)

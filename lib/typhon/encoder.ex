@@ -143,7 +143,8 @@ defmodule Typhon.Encoder.Walk do
     {:ok, walk(term, ["term"])}
   catch
     {__MODULE__, path, type, reason} ->
-      {:error, %EncodeError{path: path |> Enum.reverse() |> IO.iodata_to_binary(), type: type, reason: reason}}
+      {:error,
+       %EncodeError{path: path |> Enum.reverse() |> IO.iodata_to_binary(), type: type, reason: reason}}
   end
 
   defp walk(%module{} = struct, path), do: struct(module, struct, path)

@@ -31,7 +31,7 @@ defmodule Typhon.Iter do
 
   @doc false
   # Runs a function; what is lent in its course is taken back at its end.
-  @spec with_loans((-> result)) :: result when result: term
+  @spec with_loans((() -> result)) :: result when result: term
   def with_loans(fun) do
     before = Process.get(@lent, [])
 
@@ -70,8 +70,11 @@ defmodule Typhon.Iter do
   defp next(key, state, count) do
     continue =
       case state do
-        {:fresh, enumerable} -> &Enumerable.reduce(enumerable, &1, fn element, acc -> collect(element, acc) end)
-        {:suspended, continue} -> continue
+        {:fresh, enumerable} ->
+          &Enumerable.reduce(enumerable, &1, fn element, acc -> collect(element, acc) end)
+
+        {:suspended, continue} ->
+          continue
       end
 
     case continue.({:cont, {[], count}}) do

@@ -21,14 +21,23 @@ defmodule Typhon.Options do
           ring_size: pos_integer,
           telemetry: boolean,
           concurrency: pos_integer,
-          allow: :all | [{module, atom, arity | :_}]
+          allow: :all | [{module, atom, arity | :_}],
+          max_queue: non_neg_integer | :infinity
         }
 
-  @type call :: %{
-          kwargs: %{optional(String.t()) => term},
-          timeout: timeout,
-          stdio: nil | :group_leader | :logger | :discard | pid
-        }
+  @type call :: %{kwargs: %{optional(String.t()) => term}, timeout: timeout, routing: routing}
+
+  @typedoc """
+  Where a call goes and how often, and where it prints; nil: to the least loaded worker, once, to the caller. `worker` is the hash of
+  the key.
+  """
+  @type routing ::
+          nil
+          | %{
+              worker: nil | non_neg_integer,
+              retry: non_neg_integer,
+              stdio: nil | :group_leader | :logger | :discard | pid
+            }
 
   @default_timeout 5_000
   @min_ring 65_536
@@ -52,9 +61,12 @@ defmodule Typhon.Options do
     :ring_size,
     :telemetry,
     :concurrency,
-    :allow
+    :allow,
+    :max_queue
   ]
-  @call_options [:kwargs, :timeout, :stdio]
+  @call_options [:kwargs, :timeout, :worker, :retry, :stdio]
+  @cast_options [:kwargs, :timeout, :worker]
+  @run_options [:timeout]
 
   @spec default_timeout :: 5_000
   def default_timeout, do: @default_timeout
@@ -74,7 +86,7 @@ defmodule Typhon.Options do
 
   # Without a look at each option where there is but the common one.
   @spec call!(keyword) :: call
-  def call!([{:timeout, timeout}]), do: %{kwargs: %{}, timeout: check!(:timeout, timeout), stdio: nil}
+  def call!([{:timeout, timeout}]), do: %{kwargs: %{}, timeout: check!(:timeout, timeout), routing: nil}
 
   def call!(options) do
     known!(options, @call_options, "Typhon.call/5")
@@ -82,14 +94,37 @@ defmodule Typhon.Options do
     %{
       kwargs: check!(:kwargs, Keyword.get(options, :kwargs, %{})),
       timeout: check!(:timeout, Keyword.get(options, :timeout, @default_timeout)),
-      stdio: options |> Keyword.get(:stdio) |> call_stdio!()
+      routing:
+        routing(
+          Keyword.get(options, :worker),
+          check!(:retry, Keyword.get(options, :retry, default(:retry))),
+          options |> Keyword.get(:stdio) |> call_stdio!()
+        )
     }
+  end
+
+  @spec cast!(keyword) :: call
+  def cast!(options) do
+    known!(options, @cast_options, "Typhon.cast/5")
+    call!(options)
+  end
+
+  @spec run!(keyword) :: %{timeout: timeout}
+  def run!(options) do
+    known!(options, @run_options, "Typhon.run/3")
+    %{timeout: check!(:timeout, Keyword.get(options, :timeout, @default_timeout))}
   end
 
   defp call_stdio!(stdio) when stdio in [nil, :group_leader, :logger, :discard] or is_pid(stdio), do: stdio
 
   defp call_stdio!(other),
     do: wrong!(:stdio, ":group_leader, :logger, :discard or the pid of an I/O device", other)
+
+  defp routing(nil, 0, nil), do: nil
+  defp routing(nil, retry, stdio), do: %{worker: nil, retry: retry, stdio: stdio}
+  # The whole range of the hash: the native library spreads it over the workers.
+  defp routing(key, retry, stdio),
+    do: %{worker: :erlang.phash2(key, 4_294_967_296), retry: retry, stdio: stdio}
 
   defp default(:name), do: nil
   defp default(:isolation), do: :process
@@ -105,6 +140,8 @@ defmodule Typhon.Options do
   defp default(:telemetry), do: true
   defp default(:concurrency), do: 1
   defp default(:allow), do: :all
+  defp default(:max_queue), do: :infinity
+  defp default(:retry), do: 0
 
   defp check!(:name, nil), do: nil
   defp check!(:name, name) when is_atom(name) and not is_boolean(name), do: name
@@ -175,7 +212,8 @@ defmodule Typhon.Options do
     for entry <- list do
       case entry do
         {module, function, arity}
-        when is_atom(module) and is_atom(function) and (arity == :_ or (is_integer(arity) and arity in 0..255)) ->
+        when is_atom(module) and is_atom(function) and
+               (arity == :_ or (is_integer(arity) and arity in 0..255)) ->
           entry
 
         other ->
@@ -188,6 +226,13 @@ defmodule Typhon.Options do
 
   defp check!(:concurrency, count) when is_integer(count) and count in 1..256, do: count
   defp check!(:concurrency, other), do: wrong!(:concurrency, "an integer from 1 to 256", other)
+
+  defp check!(:max_queue, :infinity), do: :infinity
+  defp check!(:max_queue, count) when is_integer(count) and count in 0..0xFFFF_FFFF, do: count
+  defp check!(:max_queue, other), do: wrong!(:max_queue, "a non-negative integer or :infinity", other)
+
+  defp check!(:retry, count) when is_integer(count) and count >= 0, do: count
+  defp check!(:retry, other), do: wrong!(:retry, "a non-negative integer", other)
 
   defp check!(:timeout, :infinity), do: :infinity
 

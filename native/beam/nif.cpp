@@ -31,9 +31,9 @@ void Atoms::make(ErlNifEnv* env) noexcept {
   struct_key = enif_make_atom(env, "__struct__");
   object = enif_make_atom(env, "Elixir.Typhon.Object");
   const char* const known[] = {
-      "Elixir.Date",  "Elixir.Time",    "Elixir.NaiveDateTime", "Elixir.DateTime",      "Elixir.MapSet",
-      "Elixir.Range", "Elixir.Decimal", "Elixir.Typhon.Bytes",  "Elixir.Typhon.Buffer", "Elixir.Typhon.Array",
-      "Elixir.Typhon.Iter.Loan",
+      "Elixir.Date",          "Elixir.Time",         "Elixir.NaiveDateTime",    "Elixir.DateTime",
+      "Elixir.MapSet",        "Elixir.Range",        "Elixir.Decimal",          "Elixir.Typhon.Bytes",
+      "Elixir.Typhon.Buffer", "Elixir.Typhon.Array", "Elixir.Typhon.Iter.Loan",
   };
   static_assert(std::size(known) == std::extent_v<decltype(known_structs)>);
   for (std::size_t i = 0; i < std::size(known); ++i) known_structs[i] = enif_make_atom(env, known[i]);
@@ -55,6 +55,7 @@ constexpr std::size_t kQuickTerms = 5'000;
 constexpr std::size_t kPlainAtLeast = std::size_t{64} * 1024;
 
 constexpr unsigned kTimingsFlag = 1;
+constexpr unsigned kCaptureFlag = 2;
 // The call was accepted before: it is not to be refused for being one too many.
 constexpr unsigned kAdmittedFlag = 128;
 
@@ -462,6 +463,7 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
         return overload(env, *pool, pressure);
     }
     if (!channel.get()) return atoms.no_worker;
+    request.was_idle = pressure.idle;
   } else {
     channel = find_channel(env, pool, flags.where);
     if (!channel.get() || channel->closed()) return enif_make_tuple2(env, atoms.down, atoms.gone);
@@ -485,6 +487,7 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
       if (redirected++ > 0) return cannot_encode(env, atoms, "objects that live on different workers");
       enif_keep_resource(encoder.other());
       channel.reset(encoder.other());
+      request.was_idle = false;
       place = pool->place_of(channel.get());
       continue;
     }
@@ -508,6 +511,7 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   request.kind = kind == 0 ? channel::Kind::kCall : channel::Kind::kCast;
   request.timings = (flags.bits & kTimingsFlag) != 0;
   request.parent = flags.parent;
+  request.captures = (flags.bits & kCaptureFlag) != 0;
   // An object of another pool: there is nobody here to wait for that worker with.
   request.named = (flags.where != 0 && redirected == 0) || place == Pool::kNoPlace;
   request.body = {sink.data, sink.size};
@@ -533,8 +537,8 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
       return atoms.ok;
     case Outcome::kNoRoom:
       return enif_make_tuple2(env, atoms.room, enif_make_resource(env, channel.get()));
-    case Outcome::kReserved:
-      // Between picking and submitting. Only the worker of an object has nobody to stand in for it.
+    case Outcome::kElsewhere:
+      // Only the worker of an object has nobody to stand in for it.
       if (redirected != 0) return enif_make_tuple2(env, atoms.held, enif_make_uint64(env, place));
       return enif_schedule_nif(env, "call", kDirty ? ERL_NIF_DIRTY_JOB_CPU_BOUND : 0, guarded<call<kDirty>>,
                                argc, argv);

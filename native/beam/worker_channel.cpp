@@ -120,9 +120,10 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
       if (request.segment) request_arena_.discard(*request.segment);
       return {Outcome::kDown, 0, reply};
     }
-    if (reserved_ && !request.named) [[unlikely]] {
+    // Two callers may pick an idle worker at the same moment, and there may be another one.
+    if ((reserved_ && !request.named) || (request.was_idle && in_flight() != 0)) [[unlikely]] {
       if (request.segment) request_arena_.discard(*request.segment);
-      return {Outcome::kReserved};
+      return {Outcome::kElsewhere};
     }
     push_releases();
     if (is_call) {
@@ -468,6 +469,7 @@ bool WorkerChannel::push_request(const Request& request, std::uint64_t id) noexc
   header.times[0] = request.timings ? monotonic_ns() : request.now;
   header.times[1] = request.deadline;
   header.times[2] = request.parent;
+  header.times[3] = request.captures ? 1 : 0;
   std::memcpy(at, &header, sizeof header);
   if (request.segment) {
     const SegmentRef ref{request.segment->slot, request.segment->offset, request.segment_length};

@@ -77,13 +77,13 @@ struct ChannelOptions {
 // What one call of submit() came to.
 struct Submitted {
   enum class Outcome : std::uint8_t {
-    kReplied,   // `reply` holds the answer
-    kPolling,   // the caller is to poll(id) when its next turn comes
-    kWaiting,   // the answer comes as a message; `id`
-    kAccepted,  // a cast lies in the ring
-    kNoRoom,    // registered for {ref, :room}
-    kDown,      // `reply` holds {:down, reason}
-    kReserved,  // somebody has the channel for himself: look for another one
+    kReplied,    // `reply` holds the answer
+    kPolling,    // the caller is to poll(id) when its next turn comes
+    kWaiting,    // the answer comes as a message; `id`
+    kAccepted,   // a cast lies in the ring
+    kNoRoom,     // registered for {ref, :room}
+    kDown,       // `reply` holds {:down, reason}
+    kElsewhere,  // it is reserved, or not idle any more: pick again
   };
   Outcome outcome;
   std::uint64_t id = 0;
@@ -111,12 +111,14 @@ struct Request {
   channel::Kind kind;
   bool timings;
   bool named;              // the caller named this very channel
+  bool was_idle;           // it was picked because it had no call in flight
   std::uint64_t parent;    // the worker's request that this one is made for, 0 for none
   std::uint64_t now;       // CLOCK_MONOTONIC ns
   std::uint64_t deadline;  // the same clock, 0 for none
   std::span<const std::uint8_t> body;
   std::optional<channel::Segment> segment;
   std::size_t segment_length;
+  bool captures = false;  // its output goes to the caller
   std::uint64_t tag = 0;  // of the ask that a kAnswer answers
   bool failed = false;    // kAnswer: the body says what went wrong
 };

@@ -1,5 +1,5 @@
-// run_worker(beam_pid, fd, control_fd, greeting, settings, coroutine_type, prepare): the door from typhon._worker to
-// the Worker.
+// run_worker(beam_pid, fd, control_fd, greeting, settings, coroutine_type, prepare): the door from
+// typhon._worker to the Worker.
 
 #include <fcntl.h>
 #include <malloc.h>
@@ -86,7 +86,10 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
     return nullptr;
   }
   WorkerSettings wanted;
-  if (!get_setting(settings, "concurrency", wanted.concurrency)) return nullptr;
+  if (!get_setting(settings, "concurrency", wanted.concurrency) ||
+      !get_setting(settings, "capture", wanted.capture)) {
+    return nullptr;
+  }
   try {
     UniqueFd control_fd(control);
     keep_large_blocks();

@@ -69,6 +69,7 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
   const std::uint64_t picked = timed ? monotonic_ns() : 0;
   if (is_given_up(header)) return refuse(header, body);
   inbox_.begin(lane, header.id);
+  if (header.times[3] != 0 && header.id != 0) captured_.insert(header.id);
   Served call{header};
   PyRef request = decode_request(header, body);
   // A closing BEAM may have told the caller that this request was never taken: look after taking it.
@@ -99,6 +100,7 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
     call.function = PyRef::borrow(PyTuple_GetItem(request.get(), 1));
     return start_coroutine(call, body, std::move(result));
   }
+  if (header.times[3] != 0) captured_.erase(header.id);
   if (result) {
     request.reset();  // before the reply: what the caller sends next may reuse its memory
     if (reply(call, result.get())) return;
@@ -331,6 +333,7 @@ void Worker::leave_loop(std::uint64_t token) noexcept {
   const auto found = async_calls_.find(token);
   if (found == async_calls_.end()) return;
   inbox_.loop_runs(found->second.header.id, false);
+  captured_.erase(found->second.header.id);
   async_calls_.erase(found);
   header_.suspended.value.store(async_calls_.size(), std::memory_order_release);
 }

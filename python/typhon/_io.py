@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # typing costs a worker's start several milliseconds
     from typing import Any, TextIO
 
 from typhon._context import CALL, current
-from typhon._native import Atom, ask, need_flush, set_flush, tell
+from typhon._native import Atom, ask, captures, need_flush, set_flush, tell
 
 _PRINT = Atom("print")
 _LOG = Atom("log")
@@ -40,7 +40,7 @@ class Output(io.TextIOBase):
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         call = current()
-        if call == 0:
+        if not captures(call):
             return self._raw.write(text)
         line = _lines.get(call)
         if line is None:

@@ -10,9 +10,11 @@ defmodule Typhon.Worker.Asked do
   alias Typhon.Worker.Output
 
   @doc "What the native library brought; the new state of the output when something was to be printed."
-  @spec handle(Native.channel(), {non_neg_integer, Conversation.ask()}, map, Output.t(), Native.pool()) :: Output.t()
-  def handle(_channel, {_id, {:ask, 0, {:ok, {:print, text}}}}, _config, output, _native) when is_binary(text),
-    do: Output.text(output, text)
+  @spec handle(Native.channel(), {non_neg_integer, Conversation.ask()}, map, Output.t(), Native.pool()) ::
+          Output.t()
+  def handle(_channel, {_id, {:ask, 0, {:ok, {:print, text}}}}, _config, output, _native)
+      when is_binary(text),
+      do: Output.text(output, text)
 
   # The caller has given up, so nobody wants to know.
   def handle(channel, {id, ask}, config, output, native) when id != 0 and elem(ask, 1) != 0 do

@@ -64,6 +64,11 @@ defmodule Typhon.Worker.Output do
     text |> String.split("\n") |> drop_last_empty() |> Enum.reduce(output, &line(&2, &1))
   end
 
+  @doc "The last lines of what was printed, after those that came before."
+  @spec last_lines([String.t()], String.t()) :: [String.t()]
+  def last_lines(before, text),
+    do: Enum.take(before ++ (text |> String.split("\n") |> drop_last_empty()), -@kept_lines)
+
   defp drop_last_empty(lines), do: if(List.last(lines) == "", do: Enum.drop(lines, -1), else: lines)
 
   @doc "The process has ended: what is left is a line, too. Lines of the next process start afresh."
