@@ -8,7 +8,10 @@ defmodule Typhon.Call do
   # No answer may be left in the mailbox. The native library sends at most one {ref, reply} for an accepted request; after
   # `cancel` it either will not send it (:cancelled) or has sent it already (:delivered).
 
+  require Typhon.Test.Double
+
   alias Typhon.{Encoder, Error, Native, Pool, Registry, Telemetry}
+  alias Typhon.Test.Double
 
   @call 0
   @cast 1
@@ -24,6 +27,9 @@ defmodule Typhon.Call do
     case Registry.lookup(key) do
       {pid, native, 0} ->
         request(native, pid, module, function, args, kwargs, timeout, 0)
+
+      {_pid, _native, flags} = row when :erlang.band(flags, Double.doubled()) != 0 ->
+        doubled(row, key, module, function, args, kwargs, timeout)
 
       {pid, native, flags} ->
         observed(key, pid, native, module, function, args, kwargs, timeout, flags)
@@ -173,6 +179,16 @@ defmodule Typhon.Call do
   defp remaining(:infinity), do: :infinity
   defp remaining(deadline), do: max(deadline - System.monotonic_time(:millisecond), 0)
 
+  # A test has stubs in this pool.
+  defp doubled({pid, native, flags} = row, key, module, function, args, kwargs, timeout) do
+    with :through <- Double.call(row, key, module, function, args, kwargs) do
+      case Double.off(flags) do
+        0 -> request(native, pid, module, function, args, kwargs, timeout, 0)
+        flags -> observed(key, pid, native, module, function, args, kwargs, timeout, flags)
+      end
+    end
+  end
+
   defp observed(key, pid, native, module, function, args, kwargs, timeout, flags) do
     metadata = %{
       pool: key,
@@ -195,7 +211,8 @@ defmodule Typhon.Call do
 
   @spec cast(term, term, term, list, map, timeout) :: :ok | {:error, Error.t()}
   def cast(key, module, function, args, kwargs, timeout) do
-    with {pid, native, _flags} <- Registry.lookup(key) do
+    with {pid, native, _flags} = row <- Registry.lookup(key),
+         :through <- Double.cast(row, key, module, function, args, kwargs) do
       native
       |> slow(pid, make_ref(), @cast, args, kwargs, timeout, 0)
       |> submit({module, function, args, timeout})

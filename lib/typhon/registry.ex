@@ -61,6 +61,10 @@ defmodule Typhon.Registry do
   def register(pid, name, native, flags),
     do: GenServer.call(__MODULE__, {:register, pid, name, native, flags}, :infinity)
 
+  @doc "Sets bits of a pool's flags."
+  @spec flag(pid, flags) :: :ok
+  def flag(pid, bits), do: GenServer.call(__MODULE__, {:flag, pid, bits}, :infinity)
+
   @doc "New calls find no pool from here on."
   @spec unregister(pid) :: :ok
   def unregister(pid), do: GenServer.call(__MODULE__, {:unregister, pid}, :infinity)
@@ -105,6 +109,15 @@ defmodule Typhon.Registry do
     end
 
     {:reply, :ok, put_in(state.pools[pid], Process.monitor(pid))}
+  end
+
+  def handle_call({:flag, pid, bits}, _from, state) do
+    for [key] <- :ets.match(@table, {:"$1", pid}) do
+      {^pid, native, flags} = :persistent_term.get({@table, key})
+      :persistent_term.put({@table, key}, {pid, native, Bitwise.bor(flags, bits)})
+    end
+
+    {:reply, :ok, state}
   end
 
   def handle_call({:unregister, pid}, _from, state), do: {:reply, :ok, forget(state, pid)}

@@ -1,4 +1,5 @@
 // typhon._native: assembles the extension module from the codec (native/python) and the worker.
+#include "executor/bulk.h"
 #include "executor/worker.h"
 #include "python/module_state.h"
 
@@ -8,7 +9,8 @@ namespace {
 using python::ModuleSlot;
 
 int exec(PyObject* module) noexcept {
-  const int added = python::add_codec(module);
+  if (const int added = python::add_codec(module); added != 0) return added;
+  const int added = add_bulk(module);
   return added == 0 ? add_worker(module) : added;
 }
 int traverse(PyObject* module, visitproc visit, void* arg) noexcept {

@@ -169,3 +169,6 @@ def decode(
 
 def run_worker(beam_pid: int, fd: int, control_fd: int, greeting: dict[str, Any], settings: dict[str, int], /) -> int:
     """Serve the channel until the BEAM lets go of it; the exit code. For typhon._worker alone."""
+
+def unencodable(results: list[Any], /) -> list[tuple[int, str, str, str]]:
+    """(index, path, type, reason) of each element that cannot cross to the BEAM. For typhon._bulk alone."""

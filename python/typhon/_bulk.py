@@ -1,0 +1,110 @@
+"""Many small calls in one request: what `Typhon.multi` runs. Imported when the first batch comes.
+
+A batch gives one of three shapes, which lib/typhon/multi.ex takes apart:
+
+    [result, ...]                      every call returned
+    ([result, ...], [(i, term), ...])  the calls i did not; `None` keeps their place. term: an error of docs/internals.md
+    (term,)                            the function was not found: no call was made
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from itertools import starmap
+from typing import Any
+
+from typhon._errors import describe
+from typhon._native import Atom, Cancelled, unencodable
+
+_CANNOT_ENCODE = Atom("cannot_encode")
+
+_Errors = list[tuple[int, tuple[Any, ...]]]
+_Reply = list[Any] | tuple[list[Any], _Errors] | tuple[tuple[Any, ...]]
+
+
+def run(module: Any, function: str, calls: Sequence[list[Any]], stop: bool, kwargs: dict[str, Any]) -> _Reply:
+    """Call one function with each list of arguments. `stop`: not further than to the first exception."""
+    try:
+        target = _find(module, function)
+    except Cancelled:
+        raise
+    except BaseException as error:
+        return (_describe(error, module, function),)
+    if kwargs:
+        from functools import partial
+
+        target = partial(target, **kwargs)
+    results: list[Any] = []
+    errors: _Errors = []
+    # extend() keeps what it has got when the iterator raises, and a starmap goes on behind the call that did: so the loop
+    # over calls that return runs in C, and costs nothing for those that do not.
+    pending = starmap(target, calls)
+    while True:
+        try:
+            results.extend(pending)
+            if len(results) == len(calls):
+                break
+            # A StopIteration of the function itself looks like the end.
+            term = describe(StopIteration(), module, function)
+        except Cancelled:
+            raise
+        except BaseException as error:
+            term = _describe(error, module, function)
+        errors.append((len(results), term))
+        results.append(None)
+        if stop:
+            break
+    return _reply(results, errors)
+
+
+def run_each(calls: Sequence[tuple[Any, str, list[Any], dict[str, Any]]], stop: bool) -> _Reply:
+    """Call functions of all sorts, each with arguments of its own."""
+    found: dict[tuple[str, str], Callable[..., Any]] = {}
+    results: list[Any] = []
+    errors: _Errors = []
+    for module, function, args, kwargs in calls:
+        try:
+            if type(module) is str:
+                target = found.get((module, function))
+                if target is None:
+                    target = found[module, function] = _find(module, function)
+            else:
+                target = _find(module, function)
+            results.append(target(*args, **kwargs))
+        except Cancelled:
+            raise
+        except BaseException as error:
+            errors.append((len(results), _describe(error, module, function)))
+            results.append(None)
+            if stop:
+                break
+    return _reply(results, errors)
+
+
+def _find(module: Any, function: str) -> Any:
+    found = module
+    if type(module) is str:
+        found = sys.modules.get(module)
+        if found is None:
+            from importlib import import_module
+
+            found = import_module(module)
+    for name in function.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def _describe(error: BaseException, module: Any, function: str) -> tuple[Any, ...]:
+    """The error without this file's frame, as if the call had come alone."""
+    if error.__traceback__ is not None:
+        error.__traceback__ = error.__traceback__.tb_next
+    return describe(error, module, function)
+
+
+def _reply(results: list[Any], errors: _Errors) -> _Reply:
+    for index, path, kind, reason in unencodable(results):
+        results[index] = None
+        errors.append((index, (_CANNOT_ENCODE, path, kind, reason)))
+    if not errors:
+        return results
+    errors.sort(key=lambda error: error[0])
+    return results, errors
