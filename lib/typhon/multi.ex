@@ -30,7 +30,6 @@ defmodule Typhon.Multi do
   @spec multi(Typhon.pool(), Typhon.callee(), Typhon.name(), [list], keyword) :: [result]
   def multi(pool, module, function, calls, options) do
     options = Options.multi!(options, "Typhon.multi/5")
-    args!(calls, 0)
     run(batch(pool, {name(module), to_string(function)}, options), calls)
   end
 
@@ -54,6 +53,26 @@ defmodule Typhon.Multi do
 
   defp name(module) when is_atom(module), do: Atom.to_string(module)
   defp name(module), do: module
+
+  # Lists of arguments as one list for each argument, when all calls have the same number, and few: an Erlang list and a Python
+  # one less for every call.
+  @spec columns([list]) :: [list] | :mixed
+  defp columns([[_] | _] = calls), do: columns1(calls, [])
+  defp columns([[_, _] | _] = calls), do: columns2(calls, [], [])
+  defp columns([[_, _, _] | _] = calls), do: columns3(calls, [], [], [])
+  defp columns(_calls), do: :mixed
+
+  defp columns1([[a] | rest], as), do: columns1(rest, [a | as])
+  defp columns1([], as), do: [:lists.reverse(as)]
+  defp columns1(_, _), do: :mixed
+
+  defp columns2([[a, b] | rest], as, bs), do: columns2(rest, [a | as], [b | bs])
+  defp columns2([], as, bs), do: [:lists.reverse(as), :lists.reverse(bs)]
+  defp columns2(_, _, _), do: :mixed
+
+  defp columns3([[a, b, c] | rest], as, bs, cs), do: columns3(rest, [a | as], [b | bs], [c | cs])
+  defp columns3([], as, bs, cs), do: [:lists.reverse(as), :lists.reverse(bs), :lists.reverse(cs)]
+  defp columns3(_, _, _, _), do: :mixed
 
   defp args!([args | rest], index) when length(args) >= 0, do: args!(rest, index + 1)
   defp args!([], _index), do: :ok
@@ -90,6 +109,8 @@ defmodule Typhon.Multi do
 
   @spec run(batch, list) :: [result]
   defp run(batch, calls) do
+    if batch.shape != :each, do: args!(calls, 0)
+
     case Registry.lookup(batch.pool) do
       {_pid, _native, flags} = row ->
         if Double.on?(flags), do: doubled(batch, row, calls), else: chunks(batch, calls)
@@ -149,7 +170,9 @@ defmodule Typhon.Multi do
   defp chunk(_batch, []), do: []
 
   defp chunk(batch, calls) do
-    case request(batch, calls) do
+    columns = if batch.shape == :each, do: :mixed, else: columns(calls)
+
+    case request(batch, calls, columns) do
       {:ok, results} when is_list(results) ->
         wrap(results)
 
@@ -160,14 +183,14 @@ defmodule Typhon.Multi do
         fail(batch, calls, {:error, Error.from_wire(error, described(batch, hd(calls)))})
 
       {:error, %EncodeError{path: path} = error} ->
-        refused(batch, calls, error, place(batch, path))
+        refused(batch, calls, error, place(batch, columns, path))
 
       {:error, _} = error ->
         fail(batch, calls, error)
     end
   end
 
-  defp request(batch, calls) do
+  defp request(batch, calls, columns) do
     case remaining(batch.deadline) do
       0 when batch.timeout != 0 ->
         {:error, %TimeoutError{}}
@@ -175,10 +198,17 @@ defmodule Typhon.Multi do
       left ->
         {function, args} =
           case batch.shape do
-            {module, function} -> {"run", [module, function, calls, batch.stop, batch.kwargs]}
-            :each -> {"run_each", [calls, batch.stop]}
+            {module, function} when columns == :mixed ->
+              {"run", [module, function, calls, batch.stop, batch.kwargs]}
+
+            {module, function} ->
+              {"run_columns", [module, function, columns, batch.stop, batch.kwargs]}
+
+            :each ->
+              {"run_each", [calls, batch.stop]}
           end
 
+        # The timeout alone is the usual case, for which there is a short way.
         Typhon.call(batch.pool, @module, function, args, [{:timeout, left} | batch.options])
     end
   end
@@ -216,7 +246,7 @@ defmodule Typhon.Multi do
   defp refused(batch, calls, error, _unknown), do: fail(batch, calls, {:error, error})
 
   # From the path in the batch's arguments to the call and the path in its own.
-  defp place(%{shape: :each}, path) do
+  defp place(%{shape: :each}, _columns, path) do
     case path && Regex.run(~r/\Aargs\[0\]\[(\d+)\]\[([0-3])\](.*)\z/s, path, capture: :all_but_first) do
       [index, part, rest] ->
         {String.to_integer(index),
@@ -227,15 +257,29 @@ defmodule Typhon.Multi do
     end
   end
 
-  defp place(_batch, path) do
-    case path && Regex.run(~r/\Aargs\[(0|1|2|4)\](?:\[(\d+)\])?(.*)\z/s, path, capture: :all_but_first) do
-      ["2", index, rest] when index != "" -> {String.to_integer(index), "args" <> rest}
-      ["0", "", rest] -> {:all, "module" <> rest}
-      ["1", "", rest] -> {:all, "function" <> rest}
-      ["4", "", rest] -> {:all, "kwargs" <> rest}
-      _ -> nil
+  defp place(_batch, columns, path) do
+    case path && Regex.run(~r/\Aargs\[(0|1|2|4)\](\[\d+\])?(\[\d+\])?(.*)\z/s, path, capture: :all_but_first) do
+      ["2", outer, inner, rest] when outer != "" and columns == :mixed ->
+        {index(outer), "args" <> inner <> rest}
+
+      ["2", outer, inner, rest] when inner != "" ->
+        {index(inner), "args" <> outer <> rest}
+
+      ["0", a, b, rest] ->
+        {:all, "module" <> a <> b <> rest}
+
+      ["1", a, b, rest] ->
+        {:all, "function" <> a <> b <> rest}
+
+      ["4", a, b, rest] ->
+        {:all, "kwargs" <> a <> b <> rest}
+
+      _ ->
+        nil
     end
   end
+
+  defp index(bracketed), do: bracketed |> String.slice(1..-2//1) |> String.to_integer()
 
   # One and the same for all that did not get an answer; a timeout names the call instead of the batch.
   defp fail(%{stop: true} = batch, [call | _], error), do: [failure(batch, call, error)]

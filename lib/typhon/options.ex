@@ -89,6 +89,8 @@ defmodule Typhon.Options do
           timeout: timeout,
           call: keyword
         }
+  def multi!([], _where), do: %{stop_on_error: false, kwargs: %{}, timeout: @default_timeout, call: []}
+
   def multi!(options, where) do
     # Calls of all sorts have keyword arguments of their own.
     known = if where == "Typhon.multi/3", do: @call_options -- [:kwargs], else: @call_options

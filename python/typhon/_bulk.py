@@ -8,7 +8,7 @@ A batch gives one of three shapes, which lib/typhon/multi.ex takes apart:
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import starmap
 from typing import Any
 
@@ -23,6 +23,22 @@ _Reply = list[Any] | tuple[list[Any], _Errors] | tuple[tuple[Any, ...]]
 
 def run(module: Any, function: str, calls: Sequence[list[Any]], stop: bool, kwargs: dict[str, Any]) -> _Reply:
     """Call one function with each list of arguments. `stop`: not further than to the first exception."""
+    return _run(module, function, lambda target: starmap(target, calls), len(calls), stop, kwargs)
+
+
+def run_columns(module: Any, function: str, columns: list[list[Any]], stop: bool, kwargs: dict[str, Any]) -> _Reply:
+    """As `run`, with the first argument of every call in columns[0], the second in columns[1]: no list for each call."""
+    return _run(module, function, lambda target: map(target, *columns), len(columns[0]), stop, kwargs)
+
+
+def _run(
+    module: Any,
+    function: str,
+    start: Callable[[Callable[..., Any]], Iterator[Any]],
+    count: int,
+    stop: bool,
+    kwargs: dict[str, Any],
+) -> _Reply:
     try:
         target = _find(module, function)
     except Cancelled:
@@ -35,13 +51,13 @@ def run(module: Any, function: str, calls: Sequence[list[Any]], stop: bool, kwar
         target = partial(target, **kwargs)
     results: list[Any] = []
     errors: _Errors = []
-    # extend() keeps what it has got when the iterator raises, and a starmap goes on behind the call that did: so the loop
-    # over calls that return runs in C, and costs nothing for those that do not.
-    pending = starmap(target, calls)
+    # extend() keeps what it has got when the iterator raises, and map and starmap go on behind the call that did: so the
+    # loop over calls that return runs in C, and costs nothing for those that do not.
+    pending = start(target)
     while True:
         try:
             results.extend(pending)
-            if len(results) == len(calls):
+            if len(results) == count:
                 break
             # A StopIteration of the function itself looks like the end.
             term = describe(StopIteration(), module, function)
