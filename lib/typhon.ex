@@ -387,9 +387,9 @@ defmodule Typhon do
   @doc """
   Calls a function with each element of an enumerable, several at a time: a lazy stream of the results.
 
-  The stream takes no more elements than it has calls in flight, and makes no more of these than the consumer has asked for and
-  `:max_concurrency`: an endless enumerable, or a slow consumer, is fine. When the consumer stops, what is in flight is given up.
-  The calls are made by processes linked to the one that runs the stream.
+  No more than `:max_concurrency` requests run or wait for the consumer to take their results, and no elements beyond those are
+  taken: an endless enumerable, or a slow consumer, is fine. When the consumer stops, what is in flight is given up. The calls are
+  made by tasks linked to the process that runs the stream.
 
   ## Options
 

@@ -101,18 +101,17 @@ def _find(module: Any, function: str) -> Any:
     if type(module) is str:
         found = sys.modules.get(module)
         if found is None:
-            from importlib import import_module
-
-            found = import_module(module)
+            __import__(module)
+            found = sys.modules[module]
     for name in function.split("."):
         found = getattr(found, name)
     return found
 
 
 def _describe(error: BaseException, module: Any, function: str) -> tuple[Any, ...]:
-    """The error without this file's frame, as if the call had come alone."""
-    if error.__traceback__ is not None:
-        error.__traceback__ = error.__traceback__.tb_next
+    """The error without this file's frames, as if the call had come alone."""
+    while (tb := error.__traceback__) is not None and tb.tb_frame.f_globals is globals():
+        error.__traceback__ = tb.tb_next
     return describe(error, module, function)
 
 
