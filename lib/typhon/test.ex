@@ -2,10 +2,12 @@ defmodule Typhon.Test do
   @moduledoc """
   Stubs and expectations for Python functions, for tests.
 
-      setup {Typhon.Test, :verify_on_exit!}
+      import Typhon.Test
+
+      setup :verify_on_exit!
 
       test "a forecast is rounded" do
-        Typhon.Test.expect(MyApp.Python, "forecast", "temperature", fn city ->
+        expect(MyApp.Python, "forecast", "temperature", fn city ->
           assert city == "Oslo"
           -3.6
         end)
@@ -50,7 +52,7 @@ defmodule Typhon.Test do
   """
 
   alias Typhon.{Options, PythonError, Registry}
-  alias Typhon.Test.{Double, Store, VerificationError}
+  alias Typhon.Test.{Double, Store, UnexpectedCallError, VerificationError}
 
   @typedoc "What a stubbed function answers; see \"Answers\" above."
   @type answer :: function | Exception.t() | {:error, Exception.t()} | {:ok, term} | term
@@ -211,9 +213,11 @@ defmodule Typhon.Test do
 
       iex> {:ok, py} = Typhon.Test.start_pool()
       iex> Typhon.Test.stub(py, :math, :sqrt, 4.0)
-      iex> {:ok, agent} = Agent.start(fn -> nil end)
-      iex> Typhon.Test.allow(py, agent)
-      iex> Agent.get(agent, fn _ -> Typhon.call(py, :math, :sqrt, [16]) end)
+      iex> test = self()
+      iex> pid = spawn(fn -> receive do: (:go -> send(test, Typhon.call(py, :math, :sqrt, [16]))) end)
+      iex> Typhon.Test.allow(py, pid)
+      iex> send(pid, :go)
+      iex> receive do: (answer -> answer)
       {:ok, 4.0}
   """
   @spec allow(Typhon.pool(), pid, GenServer.server()) :: :ok
@@ -231,13 +235,14 @@ defmodule Typhon.Test do
   What the calling process sets up holds for every process that has nothing of its own, until this one ends or `set_private/1`.
 
   For code that calls from processes which a test cannot know. Only one process at a time can do so, so such tests must not run
-  with `async: true`: `setup {Typhon.Test, :set_global}` refuses in one that does.
+  with `async: true`: `setup :set_global` refuses in one that does.
 
       iex> {:ok, py} = Typhon.Test.start_pool()
       iex> Typhon.Test.set_global()
       iex> Typhon.Test.stub(py, :math, :sqrt, 4.0)
-      iex> {:ok, agent} = Agent.start(fn -> nil end)
-      iex> Agent.get(agent, fn _ -> Typhon.call(py, :math, :sqrt, [16]) end)
+      iex> test = self()
+      iex> spawn(fn -> send(test, Typhon.call(py, :math, :sqrt, [16])) end)
+      iex> receive do: (answer -> answer)
       {:ok, 4.0}
       iex> Typhon.Test.set_private()
       :ok
@@ -314,7 +319,7 @@ defmodule Typhon.Test do
     do: "#{module}.#{function}: expected #{expected}, got #{came}"
 
   @doc """
-  `verify!/0` when the test has ended: `setup {Typhon.Test, :verify_on_exit!}`.
+  `verify!/0` when the test has ended: `setup :verify_on_exit!`, with `import Typhon.Test`.
   """
   @spec verify_on_exit!(map) :: :ok
   def verify_on_exit!(_context \\ %{}) do
@@ -403,7 +408,7 @@ defmodule Typhon.Test do
       raise VerificationError,
         message:
           "expected #{Double.name(module)}.#{function}#{with_args(args)} to be called #{demand_text(demand)}, it was called " <>
-            times_text(count) <> list(calls, args)
+            times_text(count) <> list(calls)
     end
   end
 
@@ -501,16 +506,16 @@ defmodule Typhon.Test do
 
   defp with_args(:_), do: ""
   defp with_args(fun) when is_function(fun), do: " with such arguments"
-  defp with_args({args, kwargs}), do: " with #{inspect(args)} and #{inspect(kwargs)}"
-  defp with_args(args), do: " with #{inspect(args)}"
+  defp with_args({args, kwargs}), do: " with #{UnexpectedCallError.list(args)} and #{inspect(kwargs)}"
+  defp with_args(args), do: " with #{UnexpectedCallError.list(args)}"
 
-  defp list([], _args), do: ""
+  defp list([]), do: ""
 
-  defp list(calls, _args) do
+  defp list(calls) do
     ". Its calls:" <>
       Enum.map_join(calls, fn
-        %{args: args, kwargs: kwargs} when kwargs == %{} -> "\n  * #{inspect(args)}"
-        %{args: args, kwargs: kwargs} -> "\n  * #{inspect(args)} and #{inspect(kwargs)}"
+        %{args: args, kwargs: kwargs} when kwargs == %{} -> "\n  * #{UnexpectedCallError.list(args)}"
+        %{args: args, kwargs: kwargs} -> "\n  * #{UnexpectedCallError.list(args)} and #{inspect(kwargs)}"
       end)
   end
 end

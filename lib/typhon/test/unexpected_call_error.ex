@@ -28,7 +28,7 @@ defmodule Typhon.Test.UnexpectedCallError do
   end
 
   def message(%{reason: :exceeded} = error) do
-    "#{call(error)} was called more often than Typhon.Test.expect said, this time with #{inspect(error.args)}. " <>
+    "#{call(error)} was called more often than Typhon.Test.expect said, this time with #{list(error.args)}. " <>
       "Expect more calls, or add a Typhon.Test.stub for those beyond"
   end
 
@@ -37,12 +37,17 @@ defmodule Typhon.Test.UnexpectedCallError do
 
     "the stub for #{error.module}.#{error.function} takes #{arguments(arity)}, but the call has #{arguments(count)}" <>
       if kwargs == %{} do
-        ": #{inspect(error.args)}"
+        ": #{list(error.args)}"
       else
-        " and keyword arguments, #{inspect(error.args)} and #{inspect(kwargs)}: a stub gets these in a last argument, " <>
+        " and keyword arguments, #{list(error.args)} and #{inspect(kwargs)}: a stub gets these in a last argument, " <>
           "so it must take #{count + 1}"
       end
   end
+
+  @doc false
+  # Arguments are never characters, even when they could be.
+  @spec list(list) :: String.t()
+  def list(args), do: inspect(args, charlists: :as_lists)
 
   defp call(error), do: "#{error.module}.#{error.function} with #{arguments(length(error.args))}"
 
