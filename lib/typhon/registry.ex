@@ -57,7 +57,7 @@ defmodule Typhon.Registry do
   @spec running? :: boolean
   def running?, do: :ets.whereis(@table) != :undefined
 
-  @spec register(pid, term, Native.pool(), flags) :: :ok
+  @spec register(pid, term, Native.pool() | nil, flags) :: :ok
   def register(pid, name, native, flags),
     do: GenServer.call(__MODULE__, {:register, pid, name, native, flags}, :infinity)
 

@@ -95,8 +95,7 @@ defmodule Typhon.Test do
       options = if name, do: [name: name], else: []
 
       with {:ok, pool} <- Supervisor.start_link([], [strategy: :one_for_one] ++ options) do
-        # A real one, with a place that stays empty: nothing that looks into it has to know of test pools.
-        Registry.register(pool, name, Typhon.Native.pool_new(1), Double.flags(:no_python))
+        Registry.register(pool, name, native(), Double.flags(:no_python))
         {:ok, pool}
       end
     else
@@ -107,6 +106,13 @@ defmodule Typhon.Test do
            "the application :typhon is not running. Start it with Application.ensure_all_started(:typhon)"
        }}
     end
+  end
+
+  # A real one, with a place that stays empty: what looks into it need not know of test pools. No call gets as far, so that
+  # without the native library it does as well.
+  defp native do
+    Code.ensure_loaded(Typhon.Native)
+    if Typhon.Native.load_error() == nil, do: Typhon.Native.pool_new(1)
   end
 
   @doc """
