@@ -297,7 +297,7 @@ defmodule Typhon do
 
       iex> {:ok, py} = Typhon.start_link(workers: 2)
       iex> tasks = [Typhon.async(py, :math, :sqrt, [16]), Typhon.async(py, :time, :sleep, [5])]
-      iex> [{_, fast}, {_, slow}] = Typhon.yield_many(tasks, timeout: 500, on_timeout: :kill_task)
+      iex> [{_, fast}, {_, slow}] = Typhon.yield_many(tasks, timeout: 1_000, on_timeout: :kill_task)
       iex> {fast, slow}
       {{:ok, {:ok, 4.0}}, nil}
   """
@@ -387,7 +387,7 @@ defmodule Typhon do
   @doc """
   Calls a function with each element of an enumerable, several at a time: a lazy stream of the results.
 
-  No more than `:max_concurrency` requests run or wait for the consumer to take their results, and no elements beyond those are
+  No more than `:max_concurrency` requests run or wait for the consumer to take their results, and one element beyond those is
   taken: an endless enumerable, or a slow consumer, is fine. When the consumer stops, what is in flight is given up. The calls are
   made by tasks linked to the process that runs the stream.
 

@@ -60,7 +60,7 @@ defmodule Typhon.AsyncTest do
     end
 
     test "gives the call up when its own time is over, and names it", %{py: py} do
-      task = Typhon.async(py, :time, :sleep, [0.5])
+      task = Typhon.async(py, :time, :sleep, [2])
       eventually(fn -> running(py) > 0 end)
       assert {:error, %TimeoutError{} = error} = Typhon.await(task, 10)
       assert %{timeout: 10, module: :time, function: :sleep, arity: 1} = error
@@ -87,15 +87,14 @@ defmodule Typhon.AsyncTest do
 
   describe "yield_many/2" do
     test "what has no result can be waited for again", %{py: py} do
-      tasks = [Typhon.async(py, :sample, :echo, [1]), Typhon.async(py, :time, :sleep, [0.5])]
-      eventually(fn -> running(py) > 0 end)
-      assert [{first, {:ok, {:ok, 1}}}, {second, nil}] = Typhon.yield_many(tasks, timeout: 100)
+      tasks = [Typhon.async(py, :sample, :echo, [1]), Typhon.async(py, :time, :sleep, [3])]
+      assert [{first, {:ok, {:ok, 1}}}, {second, nil}] = Typhon.yield_many(tasks, timeout: 1_500)
       assert [first, second] == tasks
       assert [{_, {:ok, {:ok, nil}}}] = Typhon.yield_many([second], :infinity)
     end
 
     test "ends what has no result with on_timeout: :kill_task", %{py: py} do
-      task = Typhon.async(py, :time, :sleep, [0.5])
+      task = Typhon.async(py, :time, :sleep, [2])
       assert [{^task, nil}] = Typhon.yield_many([task], timeout: 10, on_timeout: :kill_task)
       refute Process.alive?(task.pid)
       assert_mailbox_empty()

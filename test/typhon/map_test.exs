@@ -93,14 +93,46 @@ defmodule Typhon.MapTest do
       assert_mailbox_empty()
     end
 
-    test "one late result holds the elements behind it back", %{py: py} do
+    test "one late result holds the elements behind it back, unless the order does not matter" do
+      py = start_pool(workers: 2)
+      gate = Path.join(System.tmp_dir!(), "typhon-map-#{System.pid()}-#{System.unique_integer([:positive])}")
+      on_exit(fn -> File.rm(gate) end)
       counter = :counters.new(1, [])
-      stream = Typhon.map(py, :bulk, :late_first, counted(counter), max_concurrency: 4)
-      assert Enum.take(stream, 1) == [1]
-      assert :counters.get(counter, 1) <= 5
-      # Out of order they pass it.
-      unordered = Typhon.map(py, :bulk, :late_first, 1..20, max_concurrency: 2, ordered: false)
-      assert unordered |> Enum.to_list() |> List.first() != 1
+      test = self()
+
+      # The first element waits for the gate, which opens when the sixth has been called.
+      task =
+        async(fn ->
+          py
+          |> Typhon.map(:bulk, :behind_gate, 1..20,
+            args: [gate],
+            max_concurrency: 2,
+            ordered: false,
+            timeout: 60_000
+          )
+          |> Enum.to_list()
+        end)
+
+      assert [2, 3, 4, 5] = task |> Task.await(60_000) |> Enum.take(4)
+      File.rm!(gate)
+
+      task =
+        async(fn ->
+          py
+          |> Typhon.map(:bulk, :behind_gate, counted(counter),
+            args: [gate],
+            max_concurrency: 2,
+            timeout: 60_000
+          )
+          |> Enum.take(1)
+          |> tap(&send(test, {:taken, &1}))
+        end)
+
+      eventually(fn -> :counters.get(counter, 1) == 3 and in_flight(py) == 1 end)
+      refute_received {:taken, _}
+      File.touch!(gate)
+      assert Task.await(task, 60_000) == [1]
+      assert :counters.get(counter, 1) == 3
     end
 
     test "works with what suspends a stream", %{py: py} do

@@ -66,7 +66,11 @@ def slow(value):
     return value
 
 
-def late_first(value):
+def behind_gate(value, gate):
     if value == 1:
-        time.sleep(0.3)
+        while not os.path.exists(gate):
+            time.sleep(0.005)
+    if value == 6:
+        with open(gate, "w"):
+            pass
     return value
