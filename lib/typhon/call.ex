@@ -8,7 +8,10 @@ defmodule Typhon.Call do
   # No answer may be left in the mailbox. The native library sends at most one {ref, reply} for an accepted request; after
   # `cancel` it either will not send it (:cancelled) or has sent it already (:delivered).
 
+  require Typhon.Test.Double
+
   alias Typhon.{Conversation, Encoder, Error, Iter, Native, OverloadError, Pool, Registry, Session, Telemetry}
+  alias Typhon.Test.Double
   alias Typhon.Worker.Output
 
   @call 0
@@ -34,8 +37,8 @@ defmodule Typhon.Call do
       {pid, native, 0, flags} ->
         request(session.pool, native, pid, module, function, args, kwargs, timeout, flags)
 
-      {pid, native, _, flags} ->
-        observed(session.pool, pid, native, module, function, args, kwargs, timeout, flags, nil)
+      {pid, native, bits, flags} ->
+        special(bits, session.pool, pid, native, module, function, args, kwargs, timeout, flags, nil)
 
       error ->
         error
@@ -53,9 +56,9 @@ defmodule Typhon.Call do
             request(key, native, pid, module, function, args, kwargs, timeout, Session.aim(native, 0))
         end
 
-      {pid, native, flags} ->
-        flags = Session.aim(native, flags)
-        observed(key, pid, native, module, function, args, kwargs, timeout, flags, nil)
+      {pid, native, bits} ->
+        flags = Session.aim(native, bits)
+        special(bits, key, pid, native, module, function, args, kwargs, timeout, flags, nil)
 
       error ->
         error
@@ -78,7 +81,8 @@ defmodule Typhon.Call do
 
       if bits == 0,
         do: routed(session.pool, native, pid, module, function, args, kwargs, timeout, flags, routing),
-        else: observed(session.pool, pid, native, module, function, args, kwargs, timeout, flags, routing)
+        else:
+          special(bits, session.pool, pid, native, module, function, args, kwargs, timeout, flags, routing)
     end
   end
 
@@ -87,9 +91,9 @@ defmodule Typhon.Call do
       {pid, native, 0} ->
         routed(key, native, pid, module, function, args, kwargs, timeout, Session.aim(native, 0), routing)
 
-      {pid, native, flags} ->
-        flags = Session.aim(native, flags)
-        observed(key, pid, native, module, function, args, kwargs, timeout, flags, routing)
+      {pid, native, bits} ->
+        flags = Session.aim(native, bits)
+        special(bits, key, pid, native, module, function, args, kwargs, timeout, flags, routing)
 
       error ->
         error
@@ -410,6 +414,24 @@ defmodule Typhon.Call do
   defp remaining(:infinity), do: :infinity
   defp remaining(deadline), do: max(deadline - System.monotonic_time(:millisecond), 0)
 
+  # A pool whose calls are measured, or in which a test has stubs.
+  defp special(bits, key, pid, native, module, function, args, kwargs, timeout, flags, routing)
+       when Bitwise.band(bits, Double.doubled()) != 0 do
+    with :through <- Double.call({pid, native, bits}, key, module, function, args, kwargs) do
+      flags = unmark(flags)
+
+      if Double.off(bits) == 0,
+        do: routed(key, native, pid, module, function, args, kwargs, timeout, flags, routing),
+        else: observed(key, pid, native, module, function, args, kwargs, timeout, flags, routing)
+    end
+  end
+
+  defp special(_bits, key, pid, native, module, function, args, kwargs, timeout, flags, routing),
+    do: observed(key, pid, native, module, function, args, kwargs, timeout, flags, routing)
+
+  defp unmark({bits, where, parent}), do: {Double.off(bits), where, parent}
+  defp unmark(bits), do: Double.off(bits)
+
   defp observed(key, pid, native, module, function, args, kwargs, timeout, flags, routing) do
     metadata = %{
       pool: key,
@@ -434,14 +456,16 @@ defmodule Typhon.Call do
   def cast(key, module, function, args, kwargs, timeout, routing \\ nil)
 
   def cast(%Session{} = session, module, function, args, kwargs, timeout, _routing) do
-    with {pid, native, _bits, {_, where, parent}} <- Session.target(session) do
+    with {pid, native, bits, {_, where, parent}} <- Session.target(session),
+         :through <- Double.cast({pid, native, bits}, session.pool, module, function, args, kwargs) do
       call = {module, function, args, timeout}
       cast(session.pool, native, pid, call, kwargs, deadline(timeout), {0, where, parent}, nil)
     end
   end
 
   def cast(key, module, function, args, kwargs, timeout, routing) do
-    with {pid, native, _flags} <- Registry.lookup(key) do
+    with {pid, native, _flags} = row <- Registry.lookup(key),
+         :through <- Double.cast(row, key, module, function, args, kwargs) do
       call = {module, function, args, timeout}
       cast(key, native, pid, call, kwargs, deadline(timeout), Session.aim(native, 0), routing)
     end

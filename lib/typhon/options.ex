@@ -67,6 +67,9 @@ defmodule Typhon.Options do
   @call_options [:kwargs, :timeout, :worker, :retry, :stdio]
   @cast_options [:kwargs, :timeout, :worker]
   @run_options [:timeout]
+  @multi_options [:stop_on_error]
+  @map_options [:args, :max_concurrency, :ordered, :batch, :on_error]
+  @yield_options [:timeout, :on_timeout]
 
   @spec default_timeout :: 5_000
   def default_timeout, do: @default_timeout
@@ -125,6 +128,96 @@ defmodule Typhon.Options do
   # The whole range of the hash: the native library spreads it over the workers.
   defp routing(key, retry, stdio),
     do: %{worker: :erlang.phash2(key, 4_294_967_296), retry: retry, stdio: stdio}
+
+  @doc "`call`: what is left for the call that carries the batch, without kwargs and timeout."
+  @spec multi!(keyword, String.t()) :: %{
+          stop_on_error: boolean,
+          kwargs: map,
+          timeout: timeout,
+          call: keyword
+        }
+  def multi!([], _where), do: %{stop_on_error: false, kwargs: %{}, timeout: @default_timeout, call: []}
+
+  def multi!(options, where) do
+    # Calls of all sorts have keyword arguments of their own.
+    known = if where == "Typhon.multi/3", do: @call_options -- [:kwargs], else: @call_options
+    known!(options, known ++ @multi_options, where)
+    {own, call} = Keyword.split(options, @multi_options)
+    %{kwargs: kwargs, timeout: timeout} = call!(call)
+
+    %{
+      stop_on_error: check!(:stop_on_error, Keyword.get(own, :stop_on_error, false)),
+      kwargs: kwargs,
+      timeout: timeout,
+      call: Keyword.drop(call, [:kwargs, :timeout])
+    }
+  end
+
+  @doc "`call` as for multi!/2."
+  @spec map!(keyword) :: %{
+          args: list,
+          max_concurrency: pos_integer | nil,
+          ordered: boolean,
+          batch: pos_integer,
+          on_error: :raise | :return | :skip,
+          kwargs: map,
+          timeout: timeout,
+          call: keyword
+        }
+  def map!(options) do
+    known!(options, @call_options ++ @map_options, "Typhon.map/5")
+    {own, call} = Keyword.split(options, @map_options)
+    %{kwargs: kwargs, timeout: timeout} = call!(call)
+
+    %{
+      args: check!(:args, Keyword.get(own, :args, [])),
+      max_concurrency: check!(:max_concurrency, Keyword.get(own, :max_concurrency)),
+      ordered: check!(:ordered, Keyword.get(own, :ordered, true)),
+      batch: check!(:batch, Keyword.get(own, :batch, 1)),
+      on_error: check!(:on_error, Keyword.get(own, :on_error, :raise)),
+      kwargs: kwargs,
+      timeout: timeout,
+      call: Keyword.drop(call, [:kwargs, :timeout])
+    }
+  end
+
+  @spec yield_many!(timeout | keyword) :: %{timeout: timeout, on_timeout: :nothing | :ignore | :kill_task}
+  def yield_many!(options) when is_list(options) do
+    known!(options, @yield_options, "Typhon.yield_many/2")
+
+    %{
+      timeout: check!(:timeout, Keyword.get(options, :timeout, @default_timeout)),
+      on_timeout: check!(:on_timeout, Keyword.get(options, :on_timeout, :nothing))
+    }
+  end
+
+  def yield_many!(timeout), do: %{timeout: check!(:timeout, timeout), on_timeout: :nothing}
+
+  @spec timeout!(term) :: timeout
+  def timeout!(timeout), do: check!(:timeout, timeout)
+
+  @spec kwargs!(term) :: %{optional(String.t()) => term}
+  def kwargs!(kwargs), do: check!(:kwargs, kwargs)
+
+  @doc "Options of a pool that poolboy manages: one worker, found by its pid."
+  @spec poolboy!(keyword) :: keyword
+  def poolboy!(options) do
+    known!(options, @start_options, "Typhon.Worker.start_link/1")
+
+    if Keyword.get(options, :workers, 1) != 1 do
+      raise ArgumentError,
+            "workers: must be 1 for a worker of poolboy, got #{inspect(options[:workers])}. " <>
+              "How many there are is poolboy's size: and max_overflow:"
+    end
+
+    if options[:name] != nil do
+      raise ArgumentError,
+            "name: is not for a worker of poolboy, got #{inspect(options[:name])}. " <>
+              "The pool's name is poolboy's name:, and a worker is the pid that poolboy hands out"
+    end
+
+    Keyword.put(options, :workers, 1)
+  end
 
   defp default(:name), do: nil
   defp default(:isolation), do: :process
@@ -247,6 +340,28 @@ defmodule Typhon.Options do
         "an integer from 0 to #{@max_timeout} (milliseconds) or :infinity",
         other
       )
+
+  defp check!(:stop_on_error, flag) when is_boolean(flag), do: flag
+  defp check!(:stop_on_error, other), do: wrong!(:stop_on_error, "true or false", other)
+
+  defp check!(:args, args) when length(args) >= 0, do: args
+  defp check!(:args, other), do: wrong!(:args, "a list of further arguments", other)
+
+  defp check!(:max_concurrency, nil), do: nil
+  defp check!(:max_concurrency, count) when is_integer(count) and count > 0, do: count
+  defp check!(:max_concurrency, other), do: wrong!(:max_concurrency, "a positive integer", other)
+
+  defp check!(:ordered, flag) when is_boolean(flag), do: flag
+  defp check!(:ordered, other), do: wrong!(:ordered, "true or false", other)
+
+  defp check!(:batch, count) when is_integer(count) and count > 0, do: count
+  defp check!(:batch, other), do: wrong!(:batch, "a positive integer (elements in a request)", other)
+
+  defp check!(:on_error, what) when what in [:raise, :return, :skip], do: what
+  defp check!(:on_error, other), do: wrong!(:on_error, ":raise, :return or :skip", other)
+
+  defp check!(:on_timeout, what) when what in [:nothing, :ignore, :kill_task], do: what
+  defp check!(:on_timeout, other), do: wrong!(:on_timeout, ":nothing, :ignore or :kill_task", other)
 
   defp check!(:kwargs, kwargs) when kwargs == %{} or kwargs == [], do: %{}
 

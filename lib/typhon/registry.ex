@@ -61,7 +61,7 @@ defmodule Typhon.Registry do
   @spec running? :: boolean
   def running?, do: :ets.whereis(@table) != :undefined
 
-  @spec register(pid, term, Native.pool(), flags) :: :ok
+  @spec register(pid, term, Native.pool() | nil, flags) :: :ok
   def register(pid, name, native, flags),
     do: GenServer.call(__MODULE__, {:register, pid, name, native, flags}, :infinity)
 
@@ -72,6 +72,10 @@ defmodule Typhon.Registry do
   @spec options(pid) :: map
   def options(pid),
     do: :persistent_term.get({@table, {:options, pid}}, %{stdio: :logger, allow: [], metadata: []})
+
+  @doc "Sets bits of a pool's flags."
+  @spec flag(pid, flags) :: :ok
+  def flag(pid, bits), do: GenServer.call(__MODULE__, {:flag, pid, bits}, :infinity)
 
   @doc "New calls find no pool from here on."
   @spec unregister(pid) :: :ok
@@ -117,6 +121,15 @@ defmodule Typhon.Registry do
     end
 
     {:reply, :ok, put_in(state.pools[pid], Process.monitor(pid))}
+  end
+
+  def handle_call({:flag, pid, bits}, _from, state) do
+    for [key] <- :ets.match(@table, {:"$1", pid}) do
+      {^pid, native, flags} = :persistent_term.get({@table, key})
+      :persistent_term.put({@table, key}, {pid, native, Bitwise.bor(flags, bits)})
+    end
+
+    {:reply, :ok, state}
   end
 
   def handle_call({:unregister, pid}, _from, state), do: {:reply, :ok, forget(state, pid)}

@@ -1,5 +1,20 @@
 defmodule Typhon.Worker do
-  @moduledoc false
+  @moduledoc """
+  A Python that [poolboy](https://github.com/devinus/poolboy) manages, for those who have such a pool:
+
+      children = [
+        :poolboy.child_spec(:python, [name: {:local, :python}, worker_module: Typhon.Worker, size: 2, max_overflow: 1],
+          python: ".venv", python_path: ["priv/py"])
+      ]
+
+      :poolboy.transaction(:python, fn py -> Typhon.call(py, :math, :sqrt, [16]) end)
+
+  The pid that poolboy hands out is a pool with one worker: every function of `Typhon` takes it. A process that has checked it
+  out has the Python to itself, until it checks it in.
+
+  `{Typhon, workers: 2}` needs no poolboy, and has no process that each call must ask.
+  """
+
   # One Python: its operating system process (a Port), its channel, its output. Calls do not come through here.
   #
   #   starting ──greeted──► ready ──ended──► starting …            (the first restart follows at once)
@@ -62,6 +77,7 @@ defmodule Typhon.Worker do
 
   @type config :: map
 
+  @doc false
   @spec child_spec({config, Native.pool(), non_neg_integer}) :: Supervisor.child_spec()
   def child_spec({_config, _native, index} = arg) do
     %{
@@ -72,14 +88,28 @@ defmodule Typhon.Worker do
     }
   end
 
+  @doc """
+  Starts a pool with one worker, linked to the caller: what poolboy calls. The options are those of `Typhon.start_link/1`
+  without `:workers` and `:name`.
+
+      iex> {:ok, py} = Typhon.Worker.start_link(python: "python3")
+      iex> Typhon.call(py, :math, :sqrt, [16])
+      {:ok, 4.0}
+  """
+  @spec start_link([Typhon.start_option()]) :: {:ok, pid} | {:error, StartError.t()}
   @spec start_link({config, Native.pool(), non_neg_integer}) :: :gen_statem.start_ret()
+  def start_link(options) when is_list(options),
+    do: options |> Typhon.Options.poolboy!() |> Typhon.start_link()
+
   def start_link(arg), do: :gen_statem.start_link(__MODULE__, arg, [])
 
-  @doc "A map for Typhon.info/1."
+  # A map for Typhon.info/1.
+  @doc false
   @spec info(pid) :: map
   def info(worker), do: :gen_statem.call(worker, :info)
 
-  @doc "Tells the worker to let go of its Python; its supervisor ends it."
+  # Tells the worker to let go of its Python; its supervisor ends it.
+  @doc false
   @spec leave(pid) :: :ok
   def leave(worker), do: :gen_statem.cast(worker, :leave)
 
@@ -297,6 +327,7 @@ defmodule Typhon.Worker do
       python: data.greeting && data.greeting["version"],
       executable: (data.greeting && data.greeting["executable"]) || data.config.python,
       restarts: data.restarts,
+      concurrency: data.config.concurrency,
       last_error: data.last_error
     }
 
