@@ -135,7 +135,7 @@ defmodule Typhon.Session do
       case current(native) do
         nil ->
           # A pool of a test that has no Python has no worker either: stubs answer.
-          if Double.python?({pid, native, bits}),
+          if Typhon.Test.Double.python?({pid, native, bits}),
             do: acquire(key, pid, native, bits, timeout, fun),
             else: nested(key, pid, native, bits, 0, 0, fun)
 
