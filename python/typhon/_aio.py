@@ -102,7 +102,7 @@ def _on_signal(fd: int) -> None:
         elif ok:
             future.set_result(value)
         else:
-            future.set_exception(_beam.BeamError(*value))
+            future.set_exception(_beam.failure(*value))
     for call in cancelled:
         if (token := _tokens.get(call)) is not None:
             _tasks[token].cancel()
