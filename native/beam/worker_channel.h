@@ -149,7 +149,7 @@ class WorkerChannel {
     return polling_.load(std::memory_order_seq_cst) != 0;
   }
   // Callers that poll, without those that were killed meanwhile.
-  std::uint32_t polling() noexcept;
+  std::uint32_t polling(bool is_reader = false) noexcept;
 
   // From here on (or: no longer) only requests that name the channel are accepted. What was accepted before
   // stays; after the return nothing else can follow it.
@@ -309,7 +309,7 @@ class WorkerChannel {
   bool start_polling() noexcept;
   void stop_polling(bool found) noexcept;
   bool may_sleep() noexcept;
-  void reap_dead_callers() noexcept;
+  void reap_dead_callers(bool is_reader) noexcept;
   Polled take_parked(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) noexcept;
   void look_after_callers(std::uint32_t state, int& timed_rounds) noexcept;
   bool ring_worker() noexcept;
@@ -317,6 +317,7 @@ class WorkerChannel {
   void wake_worker_for_room() noexcept;
   void fail_broken(ErlNifEnv* caller_env, const char* what) noexcept;
   void send_owner(ErlNifEnv* caller_env, ErlNifEnv* env, ERL_NIF_TERM event) noexcept;
+  void send_overdue(ErlNifEnv* caller_env, std::uint64_t id) noexcept;
   void service_room(ErlNifEnv* caller_env) noexcept;
   [[nodiscard]] std::uint64_t replies_pending() const noexcept;
   [[nodiscard]] std::uint64_t requests_pending() const noexcept;
