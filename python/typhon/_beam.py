@@ -138,9 +138,6 @@ def on_message(handler: "Callable[[Any], object] | None") -> "Callable[[Any], ob
     return handler
 
 
-BeamError.__module__ = "typhon"
-
-
 class Iter(Iterator["Any"]):
     """An enumerable of the BEAM, as `Typhon.iter/1` lends it for the time of a call. Elements come in batches, and the BEAM
     makes no more of them than are asked for."""
@@ -170,6 +167,10 @@ class Iter(Iterator["Any"]):
             self._done = True
             self._batch, self._at = [], 0
             result(ask((_PULL, self._name, 0), CALL.get()))
+
+
+# Where users find them.
+BeamError.__module__ = Iter.__module__ = "typhon"
 
 
 class Namespace:

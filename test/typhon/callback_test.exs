@@ -449,6 +449,34 @@ defmodule Typhon.CallbackTest do
       assert_receive {:ok, 4.0}, 5_000
     end
 
+    test "a call of a session, whose worker takes no other calls" do
+      py = start_pool(workers: 2)
+
+      assert {:ok, :done} =
+               Typhon.run(py, fn worker ->
+                 os_pid = Typhon.call!(worker, :os, :getpid, [])
+                 same = fn -> Typhon.call!(py, :os, :getpid, []) end
+                 assert Typhon.call(worker, :talk, :apply, [same]) == {:ok, os_pid}
+
+                 assert Typhon.call(worker, :talk, :apply, [fn -> Typhon.call!(worker, :os, :getpid, []) end]) ==
+                          {:ok, os_pid}
+
+                 assert Typhon.call(worker, :talk, :ask, [fn x -> x end, 1]) == {:ok, 1}
+                 assert Typhon.call(worker, :talk, :in_threads, [& &1, 2]) == {:ok, [0, 1]}
+                 assert down(worker, 20) == 20
+                 assert down(py, 20) == 20
+                 :done
+               end)
+    end
+
+    test "a call of an object, and one by key" do
+      py = start_pool(workers: 2)
+      counter = Typhon.call!(py, :sample, :Counter, [])
+      assert Typhon.call(py, :talk, :apply, [fn -> Typhon.call!(py, counter, :add, []) end]) == {:ok, 1}
+      assert Typhon.call(py, :talk, :apply, [fn x -> x end, 1], worker: "key") == {:ok, 1}
+      assert Typhon.call(py, :talk, :apply, [fn x -> x end, 1], retry: 1) == {:ok, 1}
+    end
+
     test "threads of a worker, each for its own caller" do
       py = start_pool(concurrency: 4)
 

@@ -47,7 +47,7 @@ def apply_late_to_object(function, path):
 def evaluate(expression, *args):
     """An expression; `args` are its arguments, and `f` and `x` the first two."""
     names = {"args": args, "f": args[0] if args else None, "x": args[1] if len(args) > 1 else None}
-    return eval(expression, globals(), names)
+    return eval(expression, {**globals(), **names})
 
 
 def described(error):
@@ -141,3 +141,29 @@ async def gather(function, count):
 
 async def ask_node():
     return await typhon.aio.erlang.node()
+
+
+# --- iterators ---
+
+
+def note_sum(iterator, path):
+    note(lambda: sum(iterator), path)
+
+
+async def sum_async(iterator):
+    total = 0
+    async for element in typhon.aio.iterate(iterator):
+        total += element
+    return total
+
+
+async def take_async(iterator, count):
+    taken = []
+    async for element in typhon.aio.iterate(iterator):
+        taken.append(element)
+        if len(taken) == count:
+            return taken
+
+
+async def sum_blocking_async(iterator):
+    return sum(iterator)
