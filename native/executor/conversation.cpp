@@ -61,7 +61,7 @@ bool Worker::raise_cancelled(Lane& lane) noexcept {
 }
 
 bool Worker::wait_for_news(Lane& lane, std::int64_t limit_ns) noexcept {
-  if (inbox_.take_cancel(lane)) return !raise_cancelled(lane);
+  if (inbox_.take_cancel(lane) || lane.interrupted) return !raise_cancelled(lane);
   if (ends() || inbox_.broken() || outbox_.broken()) {
     PyErr_SetString(codec_.cancelled.get(), "the worker ends");
     return false;

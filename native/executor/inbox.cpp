@@ -212,12 +212,11 @@ void Inbox::set_receiving(Lane& lane, bool receiving) noexcept {
 
 void Inbox::begin(Lane& lane, std::uint64_t id) noexcept {
   std::lock_guard lock(mutex_);
-  lane.calls.push_back(id);
+  lane.calls.push_back({id, Lane::Call::State::kRuns});
 }
 
 void Inbox::end(Lane& lane) noexcept {
   std::lock_guard lock(mutex_);
-  if (lane.cancel == lane.calls.back()) lane.cancel = 0;
   lane.calls.pop_back();
 }
 
@@ -254,6 +253,20 @@ std::optional<Incoming> Inbox::take_answer(Waiter& waiter) noexcept {
 
 // --- cancelling ---
 
+namespace {
+
+void mark_cancelled(Lane::Call& call) noexcept {
+  if (call.state == Lane::Call::State::kRuns) call.state = Lane::Call::State::kCancelled;
+}
+
+bool interrupt_innermost(Lane& lane) noexcept {
+  if (lane.calls.empty() || lane.calls.back().state != Lane::Call::State::kCancelled) return false;
+  lane.calls.back().state = Lane::Call::State::kInterrupted;
+  return true;
+}
+
+}  // namespace
+
 Inbox::Cancelled Inbox::cancel(std::uint64_t id, Incoming& dropped) noexcept {
   std::lock_guard lock(mutex_);
   const auto drop_from = [&](std::deque<Incoming>& queue) {
@@ -274,8 +287,10 @@ Inbox::Cancelled Inbox::cancel(std::uint64_t id, Incoming& dropped) noexcept {
     if (drop_from(waiter->nested)) return Cancelled::kDropped;
   }
   for (Lane* lane : lanes_) {
-    if (std::find(lane->calls.begin(), lane->calls.end(), id) == lane->calls.end()) continue;
-    lane->cancel = id;
+    auto call = std::find_if(lane->calls.begin(), lane->calls.end(),
+                             [id](const Lane::Call& running) { return running.id == id; });
+    if (call == lane->calls.end()) continue;
+    for (; call != lane->calls.end(); ++call) mark_cancelled(*call);
     lane->parker.unpark();
     return Cancelled::kRuns;
   }
@@ -298,14 +313,14 @@ Inbox::Cancelled Inbox::cancel(std::uint64_t id, Incoming& dropped) noexcept {
 void Inbox::cancel_all() noexcept {
   std::lock_guard lock(mutex_);
   for (Lane* lane : lanes_) {
-    if (!lane->calls.empty()) lane->cancel = lane->calls.back();
+    for (Lane::Call& call : lane->calls) mark_cancelled(call);
     lane->parker.unpark();
   }
 }
 
 bool Inbox::take_cancel(Lane& lane) noexcept {
   std::lock_guard lock(mutex_);
-  return std::exchange(lane.cancel, 0) != 0;
+  return interrupt_innermost(lane);
 }
 
 bool Inbox::was_cancelled(std::uint64_t id) noexcept {
@@ -321,18 +336,26 @@ bool Inbox::forget_cancelled(std::uint64_t id) noexcept {
   return true;
 }
 
+bool Inbox::is_to_be_interrupted() noexcept {
+  std::lock_guard lock(mutex_);
+  return std::any_of(lanes_.begin(), lanes_.end(), [](const Lane* lane) {
+    return std::any_of(lane->calls.begin(), lane->calls.end(),
+                       [](const Lane::Call& call) { return call.state == Lane::Call::State::kCancelled; });
+  });
+}
+
 std::vector<Lane*> Inbox::to_interrupt() noexcept {
   std::lock_guard lock(mutex_);
   std::vector<Lane*> lanes;
   for (Lane* lane : lanes_) {
-    if (!lane->is_main && !lane->interrupted && lane->cancel != 0) lanes.push_back(lane);
+    if (!lane->is_main && !lane->interrupted && interrupt_innermost(*lane)) lanes.push_back(lane);
   }
   return lanes;
 }
 
 std::uint64_t Inbox::innermost(Lane& lane) noexcept {
   std::lock_guard lock(mutex_);
-  return lane.calls.empty() ? 0 : lane.calls.back();
+  return lane.calls.empty() ? 0 : lane.calls.back().id;
 }
 
 // --- the event loop ---

@@ -120,6 +120,7 @@ class Worker final : private Interruptible {
 
   bool interrupt(std::uint64_t id) noexcept override;
   void interrupt_all() noexcept override { inbox_.cancel_all(); }
+  bool is_to_be_interrupted() noexcept override { return inbox_.is_to_be_interrupted(); }
 
   Wait wait_for_request() noexcept;
   bool spin_for_request() noexcept;
