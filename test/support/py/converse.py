@@ -167,3 +167,35 @@ async def take_async(iterator, count):
 
 async def sum_blocking_async(iterator):
     return sum(iterator)
+
+
+# --- messages ---
+
+
+def send_many(pid, count):
+    for i in range(count):
+        typhon.send(pid, i)
+
+
+async def send_async(pid, count):
+    for i in range(count):
+        typhon.send(pid, ("async", i))
+        await asyncio.sleep(0)
+
+
+async def messages_async(count):
+    return await asyncio.gather(*(typhon.mailbox.get() for _ in range(count)))
+
+
+async def message_in_time(seconds):
+    try:
+        return await asyncio.wait_for(typhon.mailbox.get(), seconds)
+    except asyncio.TimeoutError:
+        return "TimeoutError"
+
+
+async def count_messages(count):
+    total = 0
+    for _ in range(count):
+        total += await typhon.mailbox.get()
+    return total
