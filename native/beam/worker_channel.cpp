@@ -1197,7 +1197,6 @@ void WorkerChannel::reader_loop() noexcept {
       wake_worker_for_room();
     }
     if (some) timed_rounds = 0;
-    service_room(nullptr);
     if (closed_.load(std::memory_order_seq_cst)) {
       while (drain(nullptr, 0, 0, nullptr, kDrainBatch) != Drained::kNothing) {
       }
@@ -1220,6 +1219,8 @@ void WorkerChannel::reader_loop() noexcept {
     word.store(rest, std::memory_order_release);
     std::atomic_thread_fence(std::memory_order_seq_cst);
     wake_worker_for_room();
+    // Not before: a worker that makes room finds the reader awake until here, and would wake nobody.
+    service_room(nullptr);
     const bool others_drain = rest == channel::kPolled;
     if ((!others_drain && replies_pending() != 0) || closed_.load(std::memory_order_relaxed)) {
       std::uint32_t expected = rest;
