@@ -107,10 +107,11 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
   using Outcome = Submitted::Outcome;
   const bool is_call = request.kind == Kind::kCall;
   std::uint32_t index = kNoSlot;
-  std::uint64_t id = 0;
+  std::uint64_t id = is_call ? 0 : kCastId;
   std::uint32_t found = 0;
   bool has_role = false;
   bool polls = false;
+  bool reached = false;
   {
     std::unique_lock lock(mutex_);
     if (closed_.load(std::memory_order_relaxed)) {
@@ -187,7 +188,9 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
       segment_bytes_ += request.segment->capacity;
     }
     if (request.segment) ++segments_sent_;
+    if (!is_call) reached = count_served(1);
   }
+  if (reached) tell_served(request.env);
   auto& word = region_->header().reader_word.value;
   if (polls) {
     std::uint32_t timed = channel::kTimed;
@@ -669,7 +672,7 @@ void WorkerChannel::wake_worker_for_room() noexcept {
 std::uint64_t WorkerChannel::requests_pending() const noexcept {
   const channel::Header& header = region_->header();
   return header.request_tail.value.load(std::memory_order_relaxed) -
-         header.request_head.value.load(std::memory_order_relaxed);
+         header.request_head.value.load(std::memory_order_acquire);
 }
 
 std::uint64_t WorkerChannel::replies_pending() const noexcept {
@@ -757,6 +760,7 @@ bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, 
   const std::uint64_t now = monotonic_ns();
   std::uint32_t ended = 0;
   bool long_call = false;
+  bool reached = false;
   {
     std::lock_guard lock(mutex_);
     for (const Delivery& next : replies) {
@@ -768,7 +772,9 @@ bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, 
       ++ended;
     }
     in_flight_.fetch_sub(ended, std::memory_order_relaxed);
+    reached = count_served(ended);
   }
+  if (reached) tell_served(caller_env);
   if (!found_mine && ended != 0) {
     const std::uint32_t misses = long_call ? spin_misses_.load(std::memory_order_relaxed) + 1 : 0;
     spin_misses_.store(misses, std::memory_order_relaxed);
@@ -856,6 +862,25 @@ void WorkerChannel::send_owner(ErlNifEnv* caller_env, ErlNifEnv* env, ERL_NIF_TE
   enif_clear_env(env);
 }
 
+// True when the owner is to be told.
+bool WorkerChannel::count_served(std::uint64_t count) noexcept {
+  served_ += count;
+  if (notify_at_ == 0 || served_ < notify_at_) return false;
+  notify_at_ = 0;
+  return true;
+}
+
+bool WorkerChannel::notify_at(std::uint64_t count) noexcept {
+  std::lock_guard lock(mutex_);
+  notify_at_ = served_ < count ? count : 0;
+  return notify_at_ != 0;
+}
+
+void WorkerChannel::tell_served(ErlNifEnv* caller_env) noexcept {
+  OwnedEnv message;
+  send_owner(caller_env, message.get(), state_.atoms.served);
+}
+
 void WorkerChannel::handle_ready(ErlNifEnv* caller_env, std::span<const std::uint8_t> body) noexcept {
   ErlNifEnv* env = message_env_.get();
   TermDecoder decoder(env, *this);
@@ -894,6 +919,23 @@ void WorkerChannel::close(ErlNifEnv* env, ERL_NIF_TERM reason) noexcept {
     close_reason_ = enif_make_copy(close_env_.get(), reason);
     closed_.store(true, std::memory_order_seq_cst);
   }
+  finish_close(env);
+}
+
+bool WorkerChannel::close_if_idle(ErlNifEnv* env, ERL_NIF_TERM reason) noexcept {
+  {
+    std::lock_guard lock(mutex_);
+    if (closed_.load(std::memory_order_relaxed)) return true;
+    // A worker says what it runs before it takes the request out of the ring: look in the other order.
+    if (in_flight() != 0 || requests_pending() != 0 || running() != 0) return false;
+    close_reason_ = enif_make_copy(close_env_.get(), reason);
+    closed_.store(true, std::memory_order_seq_cst);
+  }
+  finish_close(env);
+  return true;
+}
+
+void WorkerChannel::finish_close(ErlNifEnv* env) noexcept {
   if (env) enif_demonitor_process(env, this, &owner_monitor_);
   channel::Header& header = region_->header();
   header.closing.value.store(1, std::memory_order_seq_cst);
@@ -1087,7 +1129,8 @@ ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
   const Atoms& atoms = state_.atoms;
   std::lock_guard lock(mutex_);
   const ERL_NIF_TERM keys[] = {atoms.in_flight,  atoms.polling,       atoms.waiting, atoms.ring_size,
-                               atoms.arena_size, atoms.request_arena, atoms.os_pid,  atoms.closed};
+                               atoms.arena_size, atoms.request_arena, atoms.os_pid,  atoms.closed,
+                               atoms.served,     atoms.running};
   const ERL_NIF_TERM values[] = {
       enif_make_uint(env, in_flight()),
       enif_make_uint(env, polling_.load(std::memory_order_relaxed)),
@@ -1097,6 +1140,8 @@ ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
       enif_make_uint64(env, request_arena_.bytes_in_use()),
       enif_make_int(env, worker_os_pid()),
       closed_.load(std::memory_order_relaxed) ? atoms.true_ : atoms.false_,
+      enif_make_uint64(env, served_),
+      requests_pending() != 0 || running() != 0 ? atoms.true_ : atoms.false_,
   };
   ERL_NIF_TERM map = 0;
   enif_make_map_from_arrays(env, const_cast<ERL_NIF_TERM*>(keys), const_cast<ERL_NIF_TERM*>(values),
