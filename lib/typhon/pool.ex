@@ -1,11 +1,12 @@
 defmodule Typhon.Pool do
   @moduledoc false
-  # The supervisor of a pool's workers. A worker replaces its Python by itself; the supervisor is for the case that the Elixir
-  # side of a worker ends.
+  # The supervisor of a pool's workers, and of what looks after them. A worker starts its Python again by itself; the
+  # supervisor is for the case that the Elixir side of a worker ends.
 
   use Supervisor
 
   alias Typhon.{Call, Interpreter, Native, Registry, StartError, Worker}
+  alias Typhon.Pool.{Keeper, Watcher}
 
   @spec start_link(Typhon.Options.start()) ::
           {:ok, pid} | {:error, StartError.t() | {:already_started, pid}}
@@ -24,6 +25,7 @@ defmodule Typhon.Pool do
         case await_all(workers(pool)) do
           :ok ->
             Registry.register(pool, config.name, native, Call.flags(config))
+            with {:ok, keeper} <- keeper(pool), do: Keeper.activate(keeper)
             {:ok, pool}
 
           {:error, error} ->
@@ -36,10 +38,20 @@ defmodule Typhon.Pool do
 
   @impl true
   def init({config, native}) do
-    config = Map.put(config, :pool, self())
+    board = Keeper.new_board()
+    config = Map.merge(config, %{pool: self(), board: board})
 
-    children = for index <- 0..(config.workers - 1), do: {Worker, {config, native, index}}
-    Supervisor.init(children, strategy: :one_for_one)
+    workers =
+      for index <- 0..(config.min_workers - 1) do
+        serial = Keeper.next_serial(board)
+        Keeper.take_place(board, index, serial)
+        {Worker, {config, native, %{index: index, serial: serial, role: :holder}}}
+      end
+
+    watcher = if config.reload, do: [{Watcher, config}], else: []
+    for index <- config.min_workers..(config.workers - 1)//1, do: Native.pool_active(native, index, false)
+    # The keeper first: it is the last to go, and hears of every worker.
+    Supervisor.init([{Keeper, {config, native}}] ++ workers ++ watcher, strategy: :one_for_one)
   end
 
   @doc "New calls are refused, those in flight get a WorkerError, and the operating system processes are gone on return."
@@ -51,12 +63,48 @@ defmodule Typhon.Pool do
   catch
     # It was stopped by someone else in the meantime.
     :exit, {reason, {GenServer, _, _}} when reason in [:noproc, :normal, :shutdown] -> :ok
+    :exit, {{:shutdown, _}, _} -> :ok
     :exit, {:noproc, _} -> :ok
   end
 
   @spec info(pid) :: {:ok, map} | {:error, Typhon.PoolError.t()}
   def info(pool) do
-    {:ok, %{pid: pool, isolation: :process, workers: Enum.map(workers(pool), &Worker.info/1)}}
+    with {:ok, keeper} <- keeper(pool) do
+      figures = Keeper.figures(keeper)
+      # One that ends at this moment is none.
+      workers = pool |> workers() |> Enum.flat_map(&worker_info/1)
+
+      {:ok,
+       %{
+         pid: pool,
+         isolation: :process,
+         size: figures.size,
+         min: figures.min,
+         max: figures.max,
+         uptime: figures.uptime,
+         restarts: figures.restarts,
+         in_flight: workers |> Enum.map(& &1.in_flight) |> Enum.sum(),
+         draining: Registry.draining?(pool),
+         workers: workers
+       }}
+    end
+  catch
+    :exit, _ -> {:error, %Typhon.PoolError{pool: pool, reason: :stopped}}
+  end
+
+  defp worker_info(worker) do
+    [Worker.info(worker)]
+  catch
+    :exit, _ -> []
+  end
+
+  @doc "The process that decides about the workers of a pool."
+  @spec keeper(pid) :: {:ok, pid} | {:error, Typhon.PoolError.t()}
+  def keeper(pool) do
+    case List.keyfind(Supervisor.which_children(pool), Keeper, 0) do
+      {_, pid, _, _} when is_pid(pid) -> {:ok, pid}
+      _ -> {:error, %Typhon.PoolError{pool: pool, reason: :stopped}}
+    end
   catch
     :exit, _ -> {:error, %Typhon.PoolError{pool: pool, reason: :stopped}}
   end
@@ -67,7 +115,7 @@ defmodule Typhon.Pool do
     |> Supervisor.which_children()
     |> Enum.sort()
     |> Enum.flat_map(fn
-      {_, pid, _, _} when is_pid(pid) -> [pid]
+      {{Worker, _index, _serial}, pid, _, _} when is_pid(pid) -> [pid]
       _ -> []
     end)
   end

@@ -5,14 +5,24 @@ defmodule Typhon.PoolError do
   * `pool` – what was given as the pool
   * `reason` – `:not_found` (nothing has that name), `:stopped` (it was stopped, or is no pool), `:not_a_pool`,
     `:invalid` (neither a pid nor a name), `{:remote, node}` (it lives on another node), `:not_running` (the application
-    `:typhon` is not started)
+    `:typhon` is not started), `:draining` (`Typhon.drain/2` was called: it takes no new calls), `{:down, error}` (its Pythons
+    ended, or could not be started, more often than its `:max_restarts` allows; `error` is the last
+    `Typhon.WorkerError` or `Typhon.StartError`)
   """
 
   defexception [:pool, :reason]
 
   @type t :: %__MODULE__{
           pool: term,
-          reason: :not_found | :stopped | :not_a_pool | :invalid | :not_running | {:remote, node}
+          reason:
+            :not_found
+            | :stopped
+            | :not_a_pool
+            | :invalid
+            | :not_running
+            | :draining
+            | {:remote, node}
+            | {:down, Exception.t()}
         }
 
   @impl true
@@ -33,6 +43,13 @@ defmodule Typhon.PoolError do
 
       :not_running ->
         "the application :typhon is not running. Start it with Application.ensure_all_started(:typhon)"
+
+      :draining ->
+        "the Typhon pool #{inspect(pool)} is draining: it finishes the calls it has, and takes no new ones"
+
+      {:down, error} ->
+        "the Typhon pool #{inspect(pool)} went down: its Pythons ended, or could not be started, more often than " <>
+          "max_restarts: and max_seconds: allow. The last time: " <> Exception.message(error)
 
       {:remote, node} ->
         "the Typhon pool #{inspect(pool)} lives on the node #{inspect(node)}. " <>
