@@ -482,6 +482,7 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
         return overload(env, *pool, pressure);
     }
     if (!channel.get()) return atoms.no_worker;
+    request.was_idle = pressure.idle;
   } else {
     channel = find_channel(env, *pool, flags.where);
     if (!channel.get() || channel->closed()) return enif_make_tuple2(env, atoms.down, atoms.gone);
@@ -505,6 +506,7 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
       if (redirected++ > 0) return cannot_encode(env, atoms, "objects that live on different workers");
       enif_keep_resource(encoder.other());
       channel.reset(encoder.other());
+      request.was_idle = false;
       place = pool->place_of(channel.get());
       continue;
     }
@@ -559,8 +561,8 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
       return atoms.ok;
     case Outcome::kNoRoom:
       return enif_make_tuple2(env, atoms.room, enif_make_resource(env, channel.get()));
-    case Outcome::kReserved:
-      // Between picking and submitting. Only the worker of an object has nobody to stand in for it.
+    case Outcome::kElsewhere:
+      // Only the worker of an object has nobody to stand in for it.
       if (redirected != 0) return enif_make_tuple2(env, atoms.held, enif_make_uint64(env, place));
       return enif_schedule_nif(env, "call", kDirty ? ERL_NIF_DIRTY_JOB_CPU_BOUND : 0, guarded<call<kDirty>>,
                                argc, argv);

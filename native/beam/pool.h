@@ -47,6 +47,7 @@ class Pool {
 
   // The open places that anybody may use, as a call saw them that found none of them with room to run it.
   struct Pressure {
+    bool idle = false;  // the picked one had nothing to do
     bool none_free = false;
     std::uint64_t workers = 0;
     std::uint64_t calls = 0;
@@ -126,7 +127,8 @@ class Pool {
         ++workers;
         calls += load;
       }
-      if (least >= concurrency_) pressure = {true, workers, calls};
+      pressure.idle = least == 0 && size_ > 1;
+      if (least >= concurrency_) pressure = {false, true, workers, calls};
     }
     if (best) enif_keep_resource(best);
     leave();
@@ -238,7 +240,7 @@ class Pool {
     return channel;
   }
   [[nodiscard]] Pressure measure() const noexcept {
-    Pressure pressure{true, 0, 0};
+    Pressure pressure{false, true, 0, 0};
     for (std::size_t i = 0; i < size_; ++i) {
       const WorkerChannel* channel = open_channel(i);
       if (!channel) continue;

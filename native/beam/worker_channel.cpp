@@ -119,9 +119,10 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
       if (request.segment) request_arena_.discard(*request.segment);
       return {Outcome::kDown, 0, reply};
     }
-    if (reserved_ && !request.named) [[unlikely]] {
+    // Two callers may pick an idle worker at the same moment, and there may be another one.
+    if ((reserved_ && !request.named) || (request.was_idle && in_flight() != 0)) [[unlikely]] {
       if (request.segment) request_arena_.discard(*request.segment);
-      return {Outcome::kReserved};
+      return {Outcome::kElsewhere};
     }
     push_releases();
     if (is_call) {

@@ -73,13 +73,13 @@ struct ChannelOptions {
 // What one call of submit() came to.
 struct Submitted {
   enum class Outcome : std::uint8_t {
-    kReplied,   // `reply` holds the answer
-    kPolling,   // the caller is to poll(id) when its next turn comes
-    kWaiting,   // the answer comes as a message; `id`
-    kAccepted,  // a cast lies in the ring
-    kNoRoom,    // registered for {ref, :room}
-    kDown,      // `reply` holds {:down, reason}
-    kReserved,  // somebody has the channel for himself: look for another one
+    kReplied,    // `reply` holds the answer
+    kPolling,    // the caller is to poll(id) when its next turn comes
+    kWaiting,    // the answer comes as a message; `id`
+    kAccepted,   // a cast lies in the ring
+    kNoRoom,     // registered for {ref, :room}
+    kDown,       // `reply` holds {:down, reason}
+    kElsewhere,  // it is reserved, or not idle any more: pick again
   };
   Outcome outcome;
   std::uint64_t id = 0;
@@ -107,6 +107,7 @@ struct Request {
   channel::Kind kind;
   bool timings;
   bool named;              // the caller named this very channel
+  bool was_idle;           // it was picked because it had no call in flight
   std::uint64_t parent;    // the worker's request that this one is made for, 0 for none
   std::uint64_t now;       // CLOCK_MONOTONIC ns
   std::uint64_t deadline;  // the same clock, 0 for none
