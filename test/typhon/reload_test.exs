@@ -109,22 +109,25 @@ defmodule Typhon.ReloadTest do
   end
 
   test "reload: true watches the files", %{dir: dir} do
-    Logger.put_module_level(Typhon.Pool.Watcher, :info)
-    on_exit(fn -> Logger.delete_module_level(Typhon.Pool.Watcher) end)
-    py = start_pool(workers: 2, python_path: [dir], reload: true)
-    all(py, 2, fn -> assert Typhon.call(py, :rates, :rate, []) == {:ok, 1} end)
+    py = start_pool(python_path: [dir], reload: true)
+    assert Typhon.call(py, :rates, :rate, []) == {:ok, 1}
 
-    log =
+    watcher = List.keyfind(Supervisor.which_children(py), Typhon.Pool.Watcher, 0) |> elem(1)
+
+    # When it answers, it has dealt with what it has seen.
+    logged = fn code ->
       capture_log(fn ->
-        write(dir, "rates.py", "def rate():\n    return 22\n")
-        eventually(fn -> Typhon.call(py, :rates, :rate, []) == {:ok, 22} end)
-        all(py, 2, fn -> eventually(fn -> Typhon.call(py, :rates, :rate, []) == {:ok, 22} end) end)
-        write(dir, "rates.py", "def rate(:\n")
-        # The next look, which logs the error, is over when this one has been seen.
-        Process.sleep(2_500)
-        assert Typhon.call(py, :rates, :rate, []) == {:ok, 22}
+        write(dir, "rates.py", code)
+        stat = File.stat!(Path.join(dir, "rates.py"), time: :posix)
+        seen = {stat.mtime, stat.size, stat.inode}
+        eventually(fn -> :sys.get_state(watcher).seen[Path.join(dir, "rates.py")] == seen end)
       end)
+    end
 
+    log = logged.("def rate():\n    return 22\n")
+    assert Typhon.call(py, :rates, :rate, []) == {:ok, 22}
+    log = log <> logged.("def rate(:\n")
+    assert Typhon.call(py, :rates, :rate, []) == {:ok, 22}
     assert log =~ "reloaded Python modules: rates"
     assert log =~ "Python modules were not reloaded"
     assert log =~ "SyntaxError"

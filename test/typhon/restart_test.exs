@@ -11,9 +11,9 @@ defmodule Typhon.RestartTest do
       for workers <- [1, 3] do
         py = start_pool(workers: workers)
         before = os_pids(py)
-        load = TestLoad.start(py, 6)
+        load = TestLoad.start(py, 4, sleep: 0.001)
 
-        for _ <- 1..3 do
+        for _ <- 1..2 do
           pids = os_pids(py)
           assert Typhon.restart(py) == :ok
           assert MapSet.disjoint?(MapSet.new(pids), MapSet.new(os_pids(py)))
