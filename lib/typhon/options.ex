@@ -20,10 +20,14 @@ defmodule Typhon.Options do
           spin: :auto | non_neg_integer,
           ring_size: pos_integer,
           telemetry: boolean,
-          concurrency: pos_integer
+          concurrency: pos_integer,
+          max_queue: non_neg_integer | :infinity
         }
 
-  @type call :: %{kwargs: %{optional(String.t()) => term}, timeout: timeout}
+  @type call :: %{kwargs: %{optional(String.t()) => term}, timeout: timeout, routing: routing}
+
+  @typedoc "Where a call goes and how often; nil: to the least loaded worker, once. `worker` is the hash of the key."
+  @type routing :: nil | %{worker: nil | non_neg_integer, retry: non_neg_integer}
 
   @default_timeout 5_000
   @min_ring 65_536
@@ -46,9 +50,12 @@ defmodule Typhon.Options do
     :spin,
     :ring_size,
     :telemetry,
-    :concurrency
+    :concurrency,
+    :max_queue
   ]
-  @call_options [:kwargs, :timeout]
+  @call_options [:kwargs, :timeout, :worker, :retry]
+  @cast_options [:kwargs, :timeout, :worker]
+  @run_options [:timeout]
 
   @spec default_timeout :: 5_000
   def default_timeout, do: @default_timeout
@@ -68,16 +75,35 @@ defmodule Typhon.Options do
 
   # Without a look at each option where there is but the common one.
   @spec call!(keyword) :: call
-  def call!([{:timeout, timeout}]), do: %{kwargs: %{}, timeout: check!(:timeout, timeout)}
+  def call!([{:timeout, timeout}]), do: %{kwargs: %{}, timeout: check!(:timeout, timeout), routing: nil}
 
   def call!(options) do
     known!(options, @call_options, "Typhon.call/5")
 
     %{
       kwargs: check!(:kwargs, Keyword.get(options, :kwargs, %{})),
-      timeout: check!(:timeout, Keyword.get(options, :timeout, @default_timeout))
+      timeout: check!(:timeout, Keyword.get(options, :timeout, @default_timeout)),
+      routing:
+        routing(Keyword.get(options, :worker), check!(:retry, Keyword.get(options, :retry, default(:retry))))
     }
   end
+
+  @spec cast!(keyword) :: call
+  def cast!(options) do
+    known!(options, @cast_options, "Typhon.cast/5")
+    call!(options)
+  end
+
+  @spec run!(keyword) :: %{timeout: timeout}
+  def run!(options) do
+    known!(options, @run_options, "Typhon.run/3")
+    %{timeout: check!(:timeout, Keyword.get(options, :timeout, @default_timeout))}
+  end
+
+  defp routing(nil, 0), do: nil
+  defp routing(nil, retry), do: %{worker: nil, retry: retry}
+  # The whole range of the hash: the native library spreads it over the workers.
+  defp routing(key, retry), do: %{worker: :erlang.phash2(key, 4_294_967_296), retry: retry}
 
   defp default(:name), do: nil
   defp default(:isolation), do: :process
@@ -92,6 +118,8 @@ defmodule Typhon.Options do
   defp default(:ring_size), do: 1_048_576
   defp default(:telemetry), do: true
   defp default(:concurrency), do: 1
+  defp default(:max_queue), do: :infinity
+  defp default(:retry), do: 0
 
   defp check!(:name, nil), do: nil
   defp check!(:name, name) when is_atom(name) and not is_boolean(name), do: name
@@ -158,6 +186,13 @@ defmodule Typhon.Options do
 
   defp check!(:concurrency, count) when is_integer(count) and count in 1..256, do: count
   defp check!(:concurrency, other), do: wrong!(:concurrency, "an integer from 1 to 256", other)
+
+  defp check!(:max_queue, :infinity), do: :infinity
+  defp check!(:max_queue, count) when is_integer(count) and count in 0..0xFFFF_FFFF, do: count
+  defp check!(:max_queue, other), do: wrong!(:max_queue, "a non-negative integer or :infinity", other)
+
+  defp check!(:retry, count) when is_integer(count) and count >= 0, do: count
+  defp check!(:retry, other), do: wrong!(:retry, "a non-negative integer", other)
 
   defp check!(:timeout, :infinity), do: :infinity
 

@@ -16,7 +16,7 @@ defmodule Typhon.Worker do
   require Logger
 
   alias Typhon.{Interpreter, Native, Registry, StartError, Telemetry, WorkerError}
-  alias Typhon.Worker.Output
+  alias Typhon.Worker.{Checkout, Output}
 
   @sigkill 9
   @line_bytes 16_384
@@ -38,6 +38,7 @@ defmodule Typhon.Worker do
     :native,
     :index,
     :output,
+    :checkout,
     channel: nil,
     port: nil,
     os_pid: nil,
@@ -82,6 +83,14 @@ defmodule Typhon.Worker do
   @spec leave(pid) :: :ok
   def leave(worker), do: :gen_statem.cast(worker, :leave)
 
+  @doc "The session `ref` does not need the worker any more."
+  @spec checkin(pid, reference) :: :ok
+  def checkin(worker, ref), do: :gen_statem.call(worker, {:checkin, ref})
+
+  @doc "The session `ref` has found another worker, or none in time."
+  @spec cancel_checkout(pid, reference) :: :ok
+  def cancel_checkout(worker, ref), do: :gen_statem.cast(worker, {:checkin, ref})
+
   @impl true
   def callback_mode, do: :handle_event_function
 
@@ -95,6 +104,7 @@ defmodule Typhon.Worker do
       config: config,
       native: native,
       index: index,
+      checkout: Checkout.new(native, index),
       output: Output.new(config.stdio, typhon_pool: config.name, typhon_worker: index)
     }
 
@@ -147,6 +157,7 @@ defmodule Typhon.Worker do
     data = %{data | greeting: greeting, ready_at: now, last_error: nil, failed_starts: 0}
     Registry.watch(channel, :greeted)
     :ok = Native.pool_put(data.native, data.index, channel)
+    data = %{data | checkout: Checkout.serve(data.checkout)}
     event(:ready, %{duration: now - data.started_at}, data)
     # Collects garbage: the memory of a former channel goes with the last term that names it.
     {:next_state, :ready, data, [:hibernate]}
@@ -221,12 +232,13 @@ defmodule Typhon.Worker do
   # --- questions ---
 
   def handle_event({:call, from}, :await, :leaving, data),
-    do:
-      {:keep_state_and_data,
-       [{:reply, from, {:error, %Typhon.PoolError{pool: data.config.pool, reason: :stopped}}}]}
+    do: {:keep_state_and_data, [{:reply, from, {:error, stopped_pool(data)}}]}
 
-  def handle_event({:call, from}, :await, :ready, %{killed: nil}),
-    do: {:keep_state_and_data, [{:reply, from, :ok}]}
+  def handle_event({:call, from}, :await, :ready, %{killed: nil} = data) do
+    if Checkout.held?(data.checkout),
+      do: {:keep_state, %{data | checkout: Checkout.await(data.checkout, from)}},
+      else: {:keep_state_and_data, [{:reply, from, :ok}]}
+  end
 
   # It will not come up by itself in a moment: say why. One failure of a Python that has worked before may be an accident.
   def handle_event({:call, from}, :await, :down, %{last_error: %StartError{} = error} = data)
@@ -234,6 +246,37 @@ defmodule Typhon.Worker do
       do: {:keep_state_and_data, [{:reply, from, {:error, error}}]}
 
   def handle_event({:call, _from}, :await, _state, _data), do: {:keep_state_and_data, [:postpone]}
+
+  # --- sessions ---
+
+  def handle_event({:call, from}, {:checkout, _ref, _mode}, :leaving, data),
+    do: {:keep_state_and_data, [{:reply, from, {:error, stopped_pool(data)}}]}
+
+  def handle_event(
+        {:call, from},
+        {:checkout, _ref, _mode},
+        :down,
+        %{last_error: %StartError{} = error} = data
+      )
+      when data.ready_at == nil or data.failed_starts >= @broken,
+      do: {:keep_state_and_data, [{:reply, from, {:error, error}}]}
+
+  def handle_event({:call, from}, {:checkout, ref, mode}, state, data),
+    do: {:keep_state, %{data | checkout: Checkout.ask(data.checkout, from, ref, mode, free?(state, data))}}
+
+  def handle_event({:call, from}, {:checkin, ref}, state, data) do
+    checkout = Checkout.checkin(data.checkout, ref, free?(state, data))
+    {:keep_state, %{data | checkout: checkout}, [{:reply, from, :ok}]}
+  end
+
+  def handle_event(:cast, {:checkin, ref}, state, data),
+    do: {:keep_state, %{data | checkout: Checkout.checkin(data.checkout, ref, free?(state, data))}}
+
+  def handle_event(:info, {:DOWN, monitor, :process, _, _}, state, data) when monitor != data.output.monitor,
+    do: {:keep_state, %{data | checkout: Checkout.down(data.checkout, monitor, free?(state, data))}}
+
+  def handle_event(:info, {:typhon_moment, moment}, state, data),
+    do: {:keep_state, %{data | checkout: Checkout.moment_over(data.checkout, moment, free?(state, data))}}
 
   def handle_event({:call, from}, :info, state, data) do
     info = %{
@@ -279,6 +322,11 @@ defmodule Typhon.Worker do
   defp stopped(reason) when reason in [:normal, :shutdown], do: :stopped
   defp stopped({:shutdown, _}), do: :stopped
   defp stopped(reason), do: {:owner_down, reason}
+
+  defp stopped_pool(data), do: %Typhon.PoolError{pool: data.config.pool, reason: :stopped}
+
+  # Whether a session may have it.
+  defp free?(state, data), do: state == :ready and data.killed == nil
 
   # --- life ---
 
@@ -485,6 +533,9 @@ defmodule Typhon.Worker do
         failed_starts: data.failed_starts + 1
     }
 
+    broken? = data.ready_at == nil or data.failed_starts >= @broken
+    data = if broken?, do: %{data | checkout: Checkout.refuse(data.checkout, error)}, else: data
+
     {:next_state, :down, data, [{:state_timeout, backoff(data.failures), :restart}]}
   end
 
@@ -519,7 +570,7 @@ defmodule Typhon.Worker do
       end
     end
 
-    %{data | channel: nil, port: nil, os_pid: nil, watch: nil}
+    %{data | channel: nil, port: nil, os_pid: nil, watch: nil, checkout: Checkout.lost(data.checkout)}
   end
 
   defp kill(data, reason) do
@@ -534,7 +585,8 @@ defmodule Typhon.Worker do
     leaving = data.os_pid && {data.os_pid, data.greeting && data.channel}
     if data.os_pid && data.greeting == nil, do: Native.kill_pid(data.os_pid, @sigkill)
     data = close(data, %WorkerError{reason: reason, os_pid: data.os_pid, output: Output.tail(output)})
-    %{data | output: Output.drain(output), leaving: leaving}
+    checkout = Checkout.refuse(data.checkout, stopped_pool(data))
+    %{data | output: Output.drain(output), leaving: leaving, checkout: checkout}
   end
 
   # Waits for a process that was told to go, and helps when it does not. Erlang's own helper process collects its status, so

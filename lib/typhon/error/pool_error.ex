@@ -5,14 +5,15 @@ defmodule Typhon.PoolError do
   * `pool` – what was given as the pool
   * `reason` – `:not_found` (nothing has that name), `:stopped` (it was stopped, or is no pool), `:not_a_pool`,
     `:invalid` (neither a pid nor a name), `{:remote, node}` (it lives on another node), `:not_running` (the application
-    `:typhon` is not started)
+    `:typhon` is not started), `:session_ended` (it is the session of a `Typhon.run/3` that has returned)
   """
 
   defexception [:pool, :reason]
 
   @type t :: %__MODULE__{
           pool: term,
-          reason: :not_found | :stopped | :not_a_pool | :invalid | :not_running | {:remote, node}
+          reason:
+            :not_found | :stopped | :not_a_pool | :invalid | :not_running | :session_ended | {:remote, node}
         }
 
   @impl true
@@ -33,6 +34,10 @@ defmodule Typhon.PoolError do
 
       :not_running ->
         "the application :typhon is not running. Start it with Application.ensure_all_started(:typhon)"
+
+      :session_ended ->
+        "#{inspect(pool)} has ended: the Typhon.run/3 that it was made for has returned. " <>
+          "Call the pool, or do the work inside of the run"
 
       {:remote, node} ->
         "the Typhon pool #{inspect(pool)} lives on the node #{inspect(node)}. " <>

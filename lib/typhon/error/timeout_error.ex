@@ -7,7 +7,7 @@ defmodule Typhon.TimeoutError do
   reaches the mailbox of the caller.
 
   * `timeout` – the time allowed, in milliseconds
-  * `module`, `function`, `arity` – the call
+  * `module`, `function`, `arity` – the call; all nil when it was `Typhon.run/3` that found no worker free in time
   """
 
   defexception [:timeout, :module, :function, :arity]
@@ -16,10 +16,15 @@ defmodule Typhon.TimeoutError do
           timeout: non_neg_integer,
           module: atom | String.t() | Typhon.Object.t(),
           function: atom | String.t(),
-          arity: non_neg_integer
+          arity: non_neg_integer | nil
         }
 
   @impl true
+  def message(%{arity: nil} = error) do
+    "Typhon.run/3 found no worker free within #{error.timeout} ms, so its function was not run. " <>
+      "Allow it more time with timeout: milliseconds | :infinity, hold workers for shorter, or start more of them"
+  end
+
   def message(error) do
     "#{Typhon.Error.callable(error.module, error.function)} with " <>
       "#{error.arity} #{if error.arity == 1, do: "argument", else: "arguments"} did not answer within " <>
