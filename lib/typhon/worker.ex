@@ -177,7 +177,7 @@ defmodule Typhon.Worker do
         :ready,
         %{channel: channel, killed: nil} = data
       ) do
-    if Native.channel_running(channel) == id do
+    if Native.still_runs(channel, id) do
       {:keep_state, kill(data, :overdue)}
     else
       :keep_state_and_data
