@@ -47,6 +47,7 @@ defmodule Typhon do
   * `Typhon.WorkerError` – the worker ended while it had the call
   * `Typhon.EncodeError`, `Typhon.DecodeError` – a value cannot cross
   * `Typhon.PoolError` – there is no such pool
+  * `Typhon.OverloadError` – as many calls wait as the pool allows
   * `Typhon.StartError` – a pool cannot be started
 
   A wrong use (an unknown option, arguments that are not a list) raises `ArgumentError`.
@@ -65,10 +66,10 @@ defmodule Typhon do
   `'Elixir.Exception':message(Error)` is the sentence for any of the errors.
   """
 
-  alias Typhon.{Call, Health, Options, Pool, PoolError, Registry}
+  alias Typhon.{Call, Health, Options, Pool, PoolError, Registry, Session}
 
-  @typedoc "A pool: the pid from `start_link/1`, or its name."
-  @type pool :: pid | atom | {:global, term} | {:via, module, term}
+  @typedoc "A pool: the pid from `start_link/1`, or its name; or the session of a `run/3`."
+  @type pool :: pid | atom | {:global, term} | {:via, module, term} | Typhon.Session.t()
 
   @typedoc "A Python module, `:math` or `\"os.path\"`; or an object whose method is called."
   @type callee :: atom | String.t() | Typhon.Object.t()
@@ -110,9 +111,13 @@ defmodule Typhon do
           | {:spin, :auto | non_neg_integer}
           | {:ring_size, pos_integer}
           | {:telemetry, boolean}
+          | {:max_queue, non_neg_integer | :infinity}
 
   @type call_option ::
-          {:kwargs, %{optional(name) => term} | [{name, term}]} | {:timeout, timeout}
+          {:kwargs, %{optional(name) => term} | [{name, term}]}
+          | {:timeout, timeout}
+          | {:worker, term}
+          | {:retry, non_neg_integer}
 
   @doc """
   Starts a pool of Pythons, linked to the caller, and returns when all of them are ready.
@@ -166,6 +171,8 @@ defmodule Typhon do
     larger than the ring travels beside it. Default: `1_048_576`
   * `:telemetry` – false: no events for calls of this pool, also when `:telemetry` is there, which saves a call about a
     microsecond. Default: `true`
+  * `:max_queue` – how many calls may wait while every worker is busy. One more is refused at once with a
+    `Typhon.OverloadError`. Callers on several cores at the same moment may each get in as the last one. Default: `:infinity`
   * `:isolation` – `:process`: each Python is a process of the operating system. Others do not exist yet
 
   ## Examples
@@ -225,7 +232,14 @@ defmodule Typhon do
 
   * `:kwargs` – keyword arguments, a map or a keyword list. Default: none
   * `:timeout` – milliseconds for the whole call, or `:infinity`. Default: `5_000`. Then the caller gets a
-    `Typhon.TimeoutError`, and the call is interrupted in Python (see `:grace` of `start_link/1`)
+    `Typhon.TimeoutError`, and the call is interrupted in Python (see `:grace` of `start_link/1`). The time that it waits
+    for a worker counts; a call whose time is up while it waits is not run
+  * `:worker` – any term: all calls with the same key go to the same worker, as long as the pool has the same size; when it
+    grows or shrinks, few keys move. While that worker is being replaced or belongs to a `run/3`, the call waits for it. What
+    Python kept in memory goes with a worker that ends: take this for caches. In a `run/3` it means nothing. Default: nil,
+    the least loaded worker
+  * `:retry` – how often the call is made again, within the same timeout, when its worker ends before it has answered: for
+    what may run twice. Python exceptions and timeouts are not tried again, nor is a call in a `run/3`. Default: `0`
 
   ## Examples
 
@@ -235,12 +249,19 @@ defmodule Typhon do
       iex> {:error, %Typhon.TimeoutError{}} = Typhon.call(py, :time, :sleep, [5], timeout: 20)
       iex> Typhon.call(py, "builtins", "str.join", [",", ["a", "b"]])
       {:ok, "a,b"}
+
+      iex> {:ok, py} = Typhon.start_link(workers: 2)
+      iex> {:ok, pid} = Typhon.call(py, :os, :getpid, [], worker: "user 42")
+      iex> Typhon.call(py, :os, :getpid, [], worker: "user 42")
+      {:ok, pid}
+      iex> Typhon.call(py, :os, :cpu_count, [], retry: 2) == {:ok, nil}
+      false
   """
   @spec call(pool, callee, name, list, [call_option]) :: {:ok, term} | {:error, error}
   def call(pool, module, function, args, options) do
     callee!(module, function, args)
-    %{kwargs: kwargs, timeout: timeout} = Options.call!(options)
-    Call.call(pool, module, function, args, kwargs, timeout)
+    %{kwargs: kwargs, timeout: timeout, routing: routing} = Options.call!(options)
+    Call.call(pool, module, function, args, kwargs, timeout, routing)
   end
 
   @doc """
@@ -275,6 +296,7 @@ defmodule Typhon do
   * `:kwargs` – keyword arguments, a map or a keyword list. Default: none
   * `:timeout` – milliseconds in which the request must be taken by a worker, when all have more waiting than they can hold,
     and in which Python must have begun with it. Default: `5_000`
+  * `:worker` – as of `call/5`
 
   ## Examples
 
@@ -285,8 +307,57 @@ defmodule Typhon do
   @spec cast(pool, callee, name, list, [call_option]) :: :ok | {:error, error}
   def cast(pool, module, function, args, options \\ []) do
     callee!(module, function, args)
-    %{kwargs: kwargs, timeout: timeout} = Options.call!(options)
-    Call.cast(pool, module, function, args, kwargs, timeout)
+    %{kwargs: kwargs, timeout: timeout, routing: routing} = Options.cast!(options)
+    Call.cast(pool, module, function, args, kwargs, timeout, routing)
+  end
+
+  @doc """
+  Runs a function that has one worker of the pool for itself.
+
+  The function gets a `Typhon.Session`, which stands in the place of the pool in every function of this module. All its calls
+  go to the same Python, and nobody else's go there until the function returns: what one call leaves in that Python's memory
+  the next one finds. Calls of the same process to the pool itself go there, too, as do those of code that knows nothing of
+  the session; other processes can use the session while the run lasts, and have the rest of the pool.
+
+  The worker is given back when the function returns, raises or throws, and when its process ends. When the worker's Python
+  ends, its memory is gone: further calls get a `Typhon.WorkerError` with the reason `:lost`, and the pool goes on with a new
+  one. A run within a run of the same pool has the same worker.
+
+  Returns `{:ok, result}` with what the function returned, or `{:error, exception}` when there was no worker for it: a
+  `Typhon.TimeoutError` or `Typhon.OverloadError` (see `:max_queue` of `start_link/1`).
+
+  ## Options
+
+  * `:timeout` – milliseconds to wait for a worker, or `:infinity`. Default: `5_000`. The function itself may take any time
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 2)
+      iex> Typhon.run(py, fn session ->
+      ...>   Typhon.call!(session, :random, :seed, [42])
+      ...>   first = Typhon.call!(session, :random, :random, [])
+      ...>   Typhon.call!(session, :random, :seed, [42])
+      ...>   first == Typhon.call!(session, :random, :random, [])
+      ...> end)
+      {:ok, true}
+  """
+  @spec run(pool, (Typhon.Session.t() -> result), timeout: timeout) :: {:ok, result} | {:error, error}
+        when result: term
+  def run(pool, fun, options \\ []) when is_function(fun, 1), do: Session.run(pool, fun, options)
+
+  @doc """
+  As `run/3`, and returns what the function returned, or raises the exception.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.run!(py, fn session -> Typhon.call!(session, :math, :sqrt, [16]) end)
+      4.0
+  """
+  @spec run!(pool, (Typhon.Session.t() -> result), timeout: timeout) :: result when result: term
+  def run!(pool, fun, options \\ []) do
+    case run(pool, fun, options) do
+      {:ok, result} -> result
+      {:error, error} -> raise error
+    end
   end
 
   @doc """

@@ -8,11 +8,16 @@ defmodule Typhon.Call do
   # No answer may be left in the mailbox. The native library sends at most one {ref, reply} for an accepted request; after
   # `cancel` it either will not send it (:cancelled) or has sent it already (:delivered).
 
-  alias Typhon.{Encoder, Error, Native, Pool, Registry, Telemetry}
+  alias Typhon.{Encoder, Error, Native, OverloadError, Pool, Registry, Session, Telemetry}
 
   @call 0
   @cast 1
   @timings 1
+  # The call was accepted before: it is not refused for being one too many.
+  @admitted 128
+  # The flags' bits from here on name a place.
+  @place_bit 8
+  @sessions Session.key()
 
   @doc "Flags of a pool, as they stand in its row of the registry."
   @spec flags(Typhon.Options.start()) :: non_neg_integer
@@ -20,20 +25,107 @@ defmodule Typhon.Call do
     do: if(telemetry and Telemetry.available?(), do: @timings, else: 0)
 
   @spec call(term, term, term, list, map, timeout) :: {:ok, term} | {:error, Error.t()}
-  def call(key, module, function, args, kwargs, timeout) do
-    case Registry.lookup(key) do
-      {pid, native, 0} ->
-        request(native, pid, module, function, args, kwargs, timeout, 0)
+  def call(%Session{} = session, module, function, args, kwargs, timeout) do
+    case Session.target(session) do
+      {pid, native, 0, flags} ->
+        request(session.pool, native, pid, module, function, args, kwargs, timeout, flags)
 
-      {pid, native, flags} ->
-        observed(key, pid, native, module, function, args, kwargs, timeout, flags)
+      {pid, native, _, flags} ->
+        observed(session.pool, pid, native, module, function, args, kwargs, timeout, flags, nil)
 
       error ->
         error
     end
   end
 
-  defp request(native, pid, module, function, args, kwargs, timeout, flags) do
+  def call(key, module, function, args, kwargs, timeout) do
+    case Registry.lookup(key) do
+      {pid, native, 0} ->
+        case Process.get(@sessions) do
+          nil ->
+            request(key, native, pid, module, function, args, kwargs, timeout, 0)
+
+          _ ->
+            request(key, native, pid, module, function, args, kwargs, timeout, Session.aim(native, 0))
+        end
+
+      {pid, native, flags} ->
+        flags = Session.aim(native, flags)
+        observed(key, pid, native, module, function, args, kwargs, timeout, flags, nil)
+
+      error ->
+        error
+    end
+  end
+
+  @doc "A call that is to go to the worker of a key, or to be made again when its worker ends."
+  @spec call(term, term, term, list, map, timeout, Typhon.Options.routing()) ::
+          {:ok, term} | {:error, Error.t()}
+  def call(key, module, function, args, kwargs, timeout, nil),
+    do: call(key, module, function, args, kwargs, timeout)
+
+  # One worker, and no other one that could have the call in its place.
+  def call(%Session{} = session, module, function, args, kwargs, timeout, _routing),
+    do: call(session, module, function, args, kwargs, timeout)
+
+  def call(key, module, function, args, kwargs, timeout, routing) do
+    case Registry.lookup(key) do
+      {pid, native, 0} ->
+        routed(key, native, pid, module, function, args, kwargs, timeout, Session.aim(native, 0), routing)
+
+      {pid, native, flags} ->
+        flags = Session.aim(native, flags)
+        observed(key, pid, native, module, function, args, kwargs, timeout, flags, routing)
+
+      error ->
+        error
+    end
+  end
+
+  defp routed(key, native, pid, module, function, args, kwargs, timeout, flags, nil),
+    do: request(key, native, pid, module, function, args, kwargs, timeout, flags)
+
+  defp routed(key, native, pid, module, function, args, kwargs, timeout, flags, routing) do
+    call = {key, native, pid, module, function, args, kwargs}
+    attempt(call, timeout, flags, routing, {timeout, deadline(timeout)})
+  end
+
+  defp attempt({key, native, pid, module, function, args, kwargs} = call, left, flags, routing, time) do
+    {timeout, deadline} = time
+
+    case request(key, native, pid, module, function, args, kwargs, left, aim(native, flags, routing)) do
+      # The pool has become smaller, and the key belongs to another place now. Nothing was sent.
+      {:error, :moved} ->
+        case remaining(deadline) do
+          0 -> {:error, Error.timeout({module, function, args, timeout})}
+          left -> attempt(call, left, flags, routing, time)
+        end
+
+      # Not in a session, whose worker no other one can stand in for.
+      {:error, %Typhon.WorkerError{reason: reason}} = error when is_integer(flags) ->
+        left = remaining(deadline)
+
+        if routing.retry > 0 and left != 0 and reason != :stopped,
+          do: attempt(call, left, flags, %{routing | retry: routing.retry - 1}, time),
+          else: error
+
+      {:error, %Typhon.TimeoutError{} = error} ->
+        {:error, %{error | timeout: timeout}}
+
+      other ->
+        other
+    end
+  end
+
+  # The worker that is this process' comes before that of a key.
+  defp aim(native, flags, %{worker: hash}) when is_integer(flags) and is_integer(hash) do
+    place = Native.pool_place(native, hash)
+    flags |> Bitwise.band(Bitwise.bsl(1, @place_bit) - 1) |> Bitwise.bor(Bitwise.bsl(place + 1, @place_bit))
+  end
+
+  defp aim(_native, flags, _routing), do: flags
+
+  defp request(key, native, pid, module, function, args, kwargs, timeout, flags) do
     ref = make_ref()
 
     case Native.call(native, ref, @call, module, function, args, kwargs, timeout, flags) do
@@ -47,8 +139,8 @@ defmodule Typhon.Call do
 
           # The worker ended before it took the request: another one can have it, in the time that is left.
           {^ref, {:not_started, left}} ->
-            native
-            |> slow(pid, ref, @call, args, kwargs, left, flags)
+            key
+            |> slow(native, pid, ref, @call, args, kwargs, left, admit(flags))
             |> submit({module, function, args, timeout})
 
           {^ref, reply} ->
@@ -58,13 +150,14 @@ defmodule Typhon.Call do
         end
 
       other ->
-        request = slow(native, pid, ref, @call, args, kwargs, timeout, flags)
+        request = slow(key, native, pid, ref, @call, args, kwargs, timeout, flags)
         step(other, request, {module, function, args, timeout})
     end
   end
 
-  defp slow(native, pid, ref, kind, args, kwargs, timeout, flags) do
+  defp slow(key, native, pid, ref, kind, args, kwargs, timeout, flags) do
     %{
+      key: key,
       native: native,
       pid: pid,
       ref: ref,
@@ -72,15 +165,20 @@ defmodule Typhon.Call do
       args: args,
       kwargs: kwargs,
       deadline: deadline(timeout),
-      flags: flags
+      flags: flags,
+      # held while it waits in this process, not in a worker's queue
+      ticket: nil
     }
   end
+
+  defp admit({bits, where, parent}), do: {Bitwise.bor(bits, @admitted), where, parent}
+  defp admit(flags), do: Bitwise.bor(flags, @admitted)
 
   # Every road that is not the short one. `call` stays as the user wrote it, for messages; the request's arguments may have
   # been prepared for the wire.
   defp step({:wait, where, id, _left}, %{ref: ref} = request, call) do
     receive do
-      {^ref, {:not_started, _left}} -> submit(request, call)
+      {^ref, {:not_started, _left}} -> submit(%{request | flags: admit(request.flags)}, call)
       {^ref, reply} -> finish(reply, call)
     after
       remaining(request.deadline) -> give_up(request.native, where, id, ref, call)
@@ -88,23 +186,28 @@ defmodule Typhon.Call do
   end
 
   defp step({:not_started, left}, request, call),
-    do: submit(%{request | deadline: deadline(left)}, call)
+    do: submit(%{request | deadline: deadline(left), flags: admit(request.flags)}, call)
 
   defp step({:room, channel}, %{ref: ref} = request, call) do
-    receive do
-      {^ref, :room} -> submit(request, call)
-      {^ref, reply} -> finish(reply, call)
-    after
-      remaining(request.deadline) ->
-        Native.cancel_room(channel, ref)
-
+    case queue(request) do
+      {:ok, request} ->
         receive do
-          {^ref, _} -> :ok
+          {^ref, :room} ->
+            submit(request, call)
+
+          {^ref, reply} ->
+            leave_queue(request)
+            finish(reply, call)
         after
-          0 -> :ok
+          remaining(request.deadline) ->
+            forget_room(channel, ref)
+            leave_queue(request)
+            {:error, Error.timeout(call)}
         end
 
-        {:error, Error.timeout(call)}
+      overload ->
+        forget_room(channel, ref)
+        refused(overload, request, call)
     end
   end
 
@@ -118,14 +221,18 @@ defmodule Typhon.Call do
   defp step({:cannot_encode, path, message}, _request, _call),
     do: {:error, %Typhon.EncodeError{path: path, type: nil, reason: message}}
 
-  # All workers are being replaced. Wait for the first one: its first restart follows at once.
+  # All workers are being replaced or belong to sessions. Wait for the first one.
   defp step(:no_worker, request, call) do
-    case Pool.await_any(request.pid, remaining(request.deadline)) do
-      :ok -> submit(request, call)
-      :timeout -> {:error, Error.timeout(call)}
-      {:error, _} = error -> error
-    end
+    await(request, call, fn -> Pool.await_any(request.pid, remaining(request.deadline)) end)
   end
+
+  # The same of the one worker that it has to go to: by its key, or because an object of an argument lives there.
+  defp step({:held, place}, request, call) do
+    await(request, call, fn -> Pool.await_worker(request.pid, place, remaining(request.deadline)) end)
+  end
+
+  defp step(overload, request, call) when elem(overload, 0) == :overload,
+    do: refused(overload, request, call)
 
   # A cast was accepted.
   defp step(:ok, _request, _call), do: :ok
@@ -133,18 +240,80 @@ defmodule Typhon.Call do
   defp step(reply, _request, call), do: finish(reply, call)
 
   defp submit(request, {module, function, _, _} = call) do
-    request.native
-    |> Native.call(
-      request.ref,
-      request.kind,
-      module,
-      function,
-      request.args,
-      request.kwargs,
-      remaining(request.deadline),
-      request.flags
-    )
-    |> step(request, call)
+    result =
+      Native.call(
+        request.native,
+        request.ref,
+        request.kind,
+        module,
+        function,
+        request.args,
+        request.kwargs,
+        remaining(request.deadline),
+        request.flags
+      )
+
+    step(result, if(waits?(result), do: request, else: leave_queue(request)), call)
+  end
+
+  defp waits?(:no_worker), do: true
+  defp waits?({kind, _}) when kind in [:room, :held], do: true
+  defp waits?(_), do: false
+
+  # The caller itself waits: it is counted, and refused when there are too many.
+  defp queue(%{ticket: nil, flags: flags} = request) do
+    named? = is_tuple(flags) or Bitwise.band(flags, @admitted) != 0
+
+    with {:ok, ticket} <- Native.pool_wait(request.native, named?),
+         do: {:ok, %{request | ticket: ticket, flags: admit(flags)}}
+  end
+
+  defp queue(request), do: {:ok, request}
+
+  defp leave_queue(%{ticket: nil} = request), do: request
+
+  defp leave_queue(request) do
+    Native.pool_done(request.ticket)
+    %{request | ticket: nil}
+  end
+
+  defp await(request, call, wait) do
+    with {:ok, request} <- queue(request) do
+      case wait.() do
+        :ok ->
+          submit(request, call)
+
+        # The place of its key is not there any more: call/7 looks for the new one.
+        :moved when is_integer(request.flags) and request.flags >= Bitwise.bsl(1, @place_bit) ->
+          leave_queue(request)
+          {:error, :moved}
+
+        :moved ->
+          submit(request, call)
+
+        other ->
+          leave_queue(request)
+          if other == :timeout, do: {:error, Error.timeout(call)}, else: other
+      end
+    else
+      overload -> refused(overload, request, call)
+    end
+  end
+
+  defp refused(overload, request, {module, function, args, _}) do
+    error = OverloadError.new(request.key, overload)
+    Telemetry.overload(error, %{module: module, function: function, arity: length(args)})
+    {:error, error}
+  end
+
+  defp forget_room(channel, ref) do
+    Native.cancel_room(channel, ref)
+
+    receive do
+      {^ref, _} -> :ok
+    after
+      0 -> :ok
+    end
   end
 
   defp finish({:ok, _} = ok, _call), do: ok
@@ -173,7 +342,7 @@ defmodule Typhon.Call do
   defp remaining(:infinity), do: :infinity
   defp remaining(deadline), do: max(deadline - System.monotonic_time(:millisecond), 0)
 
-  defp observed(key, pid, native, module, function, args, kwargs, timeout, flags) do
+  defp observed(key, pid, native, module, function, args, kwargs, timeout, flags, routing) do
     metadata = %{
       pool: key,
       module: module,
@@ -184,7 +353,7 @@ defmodule Typhon.Call do
     start = Telemetry.call_start(metadata)
 
     {result, timings} =
-      case request(native, pid, module, function, args, kwargs, timeout, flags) do
+      case routed(key, native, pid, module, function, args, kwargs, timeout, flags, routing) do
         {:timed, result, timings} -> {result, timings}
         result -> {result, nil}
       end
@@ -193,12 +362,41 @@ defmodule Typhon.Call do
     result
   end
 
-  @spec cast(term, term, term, list, map, timeout) :: :ok | {:error, Error.t()}
-  def cast(key, module, function, args, kwargs, timeout) do
+  @spec cast(term, term, term, list, map, timeout, Typhon.Options.routing()) :: :ok | {:error, Error.t()}
+  def cast(key, module, function, args, kwargs, timeout, routing \\ nil)
+
+  def cast(%Session{} = session, module, function, args, kwargs, timeout, _routing) do
+    with {pid, native, _bits, {_, where, parent}} <- Session.target(session) do
+      call = {module, function, args, timeout}
+      cast(session.pool, native, pid, call, kwargs, deadline(timeout), {0, where, parent}, nil)
+    end
+  end
+
+  def cast(key, module, function, args, kwargs, timeout, routing) do
     with {pid, native, _flags} <- Registry.lookup(key) do
-      native
-      |> slow(pid, make_ref(), @cast, args, kwargs, timeout, 0)
-      |> submit({module, function, args, timeout})
+      call = {module, function, args, timeout}
+      cast(key, native, pid, call, kwargs, deadline(timeout), Session.aim(native, 0), routing)
+    end
+  end
+
+  defp cast(key, native, pid, {_, _, args, _} = call, kwargs, deadline, flags, routing) do
+    request =
+      slow(
+        key,
+        native,
+        pid,
+        make_ref(),
+        @cast,
+        args,
+        kwargs,
+        remaining(deadline),
+        aim(native, flags, routing)
+      )
+
+    with {:error, :moved} <- submit(request, call) do
+      if remaining(deadline) == 0,
+        do: {:error, Error.timeout(call)},
+        else: cast(key, native, pid, call, kwargs, deadline, flags, routing)
     end
   end
 end

@@ -30,6 +30,7 @@ defmodule Typhon.Health do
          min: info.min,
          max: info.max,
          in_flight: info.in_flight,
+         reserved: info.reserved,
          draining: info.draining,
          uptime: info.uptime,
          memory: info.workers |> Enum.map(&(&1.memory || 0)) |> Enum.sum(),

@@ -201,8 +201,8 @@ defmodule Typhon.Native do
   @spec channel_notify(channel, pos_integer) :: :ok | :reached
   def channel_notify(_channel, _count), do: :erlang.nif_error(:not_loaded)
 
-  @spec channel_running(channel) :: nil | id
-  def channel_running(_channel), do: :erlang.nif_error(:not_loaded)
+  @spec still_runs(channel, id) :: boolean
+  def still_runs(_channel, _id), do: :erlang.nif_error(:not_loaded)
 
   @spec channel_info(channel) :: map
   def channel_info(_channel), do: :erlang.nif_error(:not_loaded)
@@ -233,6 +233,10 @@ defmodule Typhon.Native do
 
   @spec decode(handle) :: reply
   def decode(_handle), do: :erlang.nif_error(:not_loaded)
+
+  @spec tell(pool | nil, where, reference, 0 | 1 | 2, non_neg_integer, term) ::
+          :ok | {:room, channel} | {:encoder} | {:cannot_encode, binary, binary} | {:down, term}
+  def tell(_pool, _where, _ref, _kind, _tag, _term), do: :erlang.nif_error(:not_loaded)
 
   @spec cancel(pool, where, id) :: :cancelled | :delivered
   def cancel(_pool, _where, _id), do: :erlang.nif_error(:not_loaded)

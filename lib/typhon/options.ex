@@ -21,6 +21,7 @@ defmodule Typhon.Options do
           ring_size: pos_integer,
           telemetry: boolean,
           concurrency: pos_integer,
+          max_queue: non_neg_integer | :infinity,
           min_workers: pos_integer,
           idle_timeout: pos_integer,
           init: [Typhon.Worker.Errand.step()],
@@ -32,7 +33,10 @@ defmodule Typhon.Options do
           reload: boolean
         }
 
-  @type call :: %{kwargs: %{optional(String.t()) => term}, timeout: timeout}
+  @type call :: %{kwargs: %{optional(String.t()) => term}, timeout: timeout, routing: routing}
+
+  @typedoc "Where a call goes and how often; nil: to the least loaded worker, once. `worker` is the hash of the key."
+  @type routing :: nil | %{worker: nil | non_neg_integer, retry: non_neg_integer}
 
   @default_timeout 5_000
   @min_ring 65_536
@@ -56,6 +60,7 @@ defmodule Typhon.Options do
     :ring_size,
     :telemetry,
     :concurrency,
+    :max_queue,
     :idle_timeout,
     :init,
     :max_calls,
@@ -71,7 +76,9 @@ defmodule Typhon.Options do
   @min_memory 1_048_576
   # Replacements in max_seconds, for each worker, that no crash loop gets along with.
   @restarts_each 10
-  @call_options [:kwargs, :timeout]
+  @call_options [:kwargs, :timeout, :worker, :retry]
+  @cast_options [:kwargs, :timeout, :worker]
+  @run_options [:timeout]
 
   @spec default_timeout :: 5_000
   def default_timeout, do: @default_timeout
@@ -117,16 +124,35 @@ defmodule Typhon.Options do
 
   # Without a look at each option where there is but the common one.
   @spec call!(keyword) :: call
-  def call!([{:timeout, timeout}]), do: %{kwargs: %{}, timeout: check!(:timeout, timeout)}
+  def call!([{:timeout, timeout}]), do: %{kwargs: %{}, timeout: check!(:timeout, timeout), routing: nil}
 
   def call!(options) do
     known!(options, @call_options, "Typhon.call/5")
 
     %{
       kwargs: check!(:kwargs, Keyword.get(options, :kwargs, %{})),
-      timeout: check!(:timeout, Keyword.get(options, :timeout, @default_timeout))
+      timeout: check!(:timeout, Keyword.get(options, :timeout, @default_timeout)),
+      routing:
+        routing(Keyword.get(options, :worker), check!(:retry, Keyword.get(options, :retry, default(:retry))))
     }
   end
+
+  @spec cast!(keyword) :: call
+  def cast!(options) do
+    known!(options, @cast_options, "Typhon.cast/5")
+    call!(options)
+  end
+
+  @spec run!(keyword) :: %{timeout: timeout}
+  def run!(options) do
+    known!(options, @run_options, "Typhon.run/3")
+    %{timeout: check!(:timeout, Keyword.get(options, :timeout, @default_timeout))}
+  end
+
+  defp routing(nil, 0), do: nil
+  defp routing(nil, retry), do: %{worker: nil, retry: retry}
+  # The whole range of the hash: the native library spreads it over the workers.
+  defp routing(key, retry), do: %{worker: :erlang.phash2(key, 4_294_967_296), retry: retry}
 
   defp default(:name), do: nil
   defp default(:isolation), do: :process
@@ -149,6 +175,8 @@ defmodule Typhon.Options do
   defp default(:max_seconds), do: 60
   defp default(:limits), do: []
   defp default(:reload), do: false
+  defp default(:max_queue), do: :infinity
+  defp default(:retry), do: 0
 
   defp check!(:name, nil), do: nil
   defp check!(:name, name) when is_atom(name) and not is_boolean(name), do: name
@@ -252,6 +280,13 @@ defmodule Typhon.Options do
 
   defp check!(:concurrency, count) when is_integer(count) and count in 1..256, do: count
   defp check!(:concurrency, other), do: wrong!(:concurrency, "an integer from 1 to 256", other)
+
+  defp check!(:max_queue, :infinity), do: :infinity
+  defp check!(:max_queue, count) when is_integer(count) and count in 0..0xFFFF_FFFF, do: count
+  defp check!(:max_queue, other), do: wrong!(:max_queue, "a non-negative integer or :infinity", other)
+
+  defp check!(:retry, count) when is_integer(count) and count >= 0, do: count
+  defp check!(:retry, other), do: wrong!(:retry, "a non-negative integer", other)
 
   defp check!(:timeout, :infinity), do: :infinity
 

@@ -15,7 +15,7 @@ defmodule Typhon.Pool do
          :ok <- native(),
          :ok <- directory(config.cd),
          {:ok, python} <- Interpreter.find(config.python, config.cd) do
-      native = Native.pool_new(config.workers)
+      native = Native.pool_new(config.workers, Map.take(config, [:max_queue, :concurrency]))
       stdio = if config.stdio == :group_leader, do: Process.group_leader(), else: config.stdio
       config = %{config | python: python, stdio: stdio}
 
@@ -83,6 +83,7 @@ defmodule Typhon.Pool do
          max: figures.max,
          uptime: figures.uptime,
          restarts: figures.restarts,
+         reserved: Enum.count(workers, & &1.reserved),
          in_flight: workers |> Enum.map(& &1.in_flight) |> Enum.sum(),
          draining: Registry.draining?(pool),
          workers: workers
@@ -136,10 +137,137 @@ defmodule Typhon.Pool do
     :exit, _ -> {:error, %Typhon.PoolError{pool: pool, reason: :stopped}}
   end
 
-  defp any(requests, deadline, error) do
-    timeout = if deadline == :infinity, do: :infinity, else: max(deadline - now(), 0)
+  @doc """
+  As `await_any/2`, for the worker of one place: until it is there and nobody has it for himself. `:moved` when the pool has
+  no such place any more.
+  """
+  @spec await_worker(pid, non_neg_integer, timeout) :: :ok | :timeout | :moved | {:error, Exception.t()}
+  def await_worker(pool, index, timeout) do
+    deadline = if timeout == :infinity, do: :infinity, else: now() + timeout
 
-    case :gen_statem.receive_response(requests, timeout, true) do
+    with [_ | _] = workers <- find_workers(pool, index),
+         {:ok, requests} <- ask(workers) do
+      case any(requests, deadline, :restarted) do
+        # Its Elixir process has ended: the supervisor starts another one.
+        :restarted ->
+          if remaining(deadline) == 0, do: :timeout, else: await_worker(pool, index, remaining(deadline))
+
+        # It gives up its place, to another one or to none.
+        {:error, %Typhon.WorkerError{reason: :replaced}} ->
+          :moved
+
+        # Its worker ends for good: the whole pool, or this place alone.
+        {:error, %Typhon.PoolError{}} = error ->
+          if find_workers(pool, index) == [], do: :moved, else: error
+
+        other ->
+          other
+      end
+    else
+      [] -> :moved
+    end
+  catch
+    :exit, _ -> {:error, %Typhon.PoolError{pool: pool, reason: :stopped}}
+  end
+
+  # The processes of the worker in one place, and of those that are to replace it or were replaced. The supervisor answers, so
+  # one that is being restarted is there again.
+  defp find_workers(pool, index) do
+    for {{Worker, ^index, _serial}, pid, _, _} <- Enum.sort(Supervisor.which_children(pool)),
+        is_pid(pid),
+        do: pid
+  end
+
+  @doc """
+  One worker for the calling process alone: the least loaded one, else the first that anybody gives back. It goes by
+  `checkin/2` with the reference, or with the calling process.
+  """
+  @spec checkout(pid, Native.pool(), timeout) ::
+          {:ok, pid, reference, map} | :timeout | {:error, Exception.t()}
+  def checkout(pool, native, timeout) do
+    deadline = if timeout == :infinity, do: :infinity, else: now() + timeout
+    ref = make_ref()
+
+    with {index, _where} <- Native.pool_pick(native),
+         [worker | _] <- find_workers(pool, index),
+         {:ok, grant} <- checkout_now(worker, ref, deadline) do
+      {:ok, worker, ref, grant}
+    else
+      :timeout ->
+        :timeout
+
+      _ ->
+        with :moved <- checkout_any(workers(pool), ref, deadline),
+             do: checkout(pool, native, remaining(deadline))
+    end
+  catch
+    :exit, _ -> {:error, %Typhon.PoolError{pool: pool, reason: :stopped}}
+  end
+
+  defp checkout_now(worker, ref, deadline) do
+    requests = :gen_statem.send_request(worker, {:checkout, ref, :now}, worker, :gen_statem.reqids_new())
+
+    case :gen_statem.receive_response(requests, remaining(deadline), true) do
+      {{:reply, reply}, _, _} ->
+        reply
+
+      :timeout ->
+        Worker.cancel_checkout(worker, ref)
+        :timeout
+
+      {{:error, _}, _, _} ->
+        :busy
+    end
+  end
+
+  defp checkout_any(workers, ref, deadline) do
+    requests =
+      Enum.reduce(workers, :gen_statem.reqids_new(), fn worker, requests ->
+        :gen_statem.send_request(worker, {:checkout, ref, :wait}, worker, requests)
+      end)
+
+    result = granted(requests, deadline, ref, gone())
+    taken = with {:ok, worker, _, _} <- result, do: worker
+    for worker <- workers, worker != taken, do: Worker.cancel_checkout(worker, ref)
+    result
+  end
+
+  defp granted(requests, deadline, ref, error) do
+    case :gen_statem.receive_response(requests, remaining(deadline), true) do
+      {{:reply, {:ok, grant}}, worker, rest} ->
+        forget(rest)
+        {:ok, worker, ref, grant}
+
+      # The worker gives up its place: its successor was not asked.
+      {{:reply, :moved}, _worker, rest} ->
+        forget(rest)
+        :moved
+
+      {{:reply, {:error, error}}, _worker, rest} ->
+        granted(rest, deadline, ref, {:error, error})
+
+      {{:error, _}, _worker, rest} ->
+        granted(rest, deadline, ref, error)
+
+      :timeout ->
+        :timeout
+
+      :no_request ->
+        error
+    end
+  end
+
+  @doc "On return the worker takes calls of everybody again, or has gone to the next session."
+  @spec checkin(pid, reference) :: :ok
+  def checkin(worker, ref) do
+    Worker.checkin(worker, ref)
+  catch
+    # It has ended, and its reservation with it.
+    :exit, _ -> :ok
+  end
+
+  defp any(requests, deadline, error) do
+    case :gen_statem.receive_response(requests, remaining(deadline), true) do
       {{:reply, :ok}, _label, rest} ->
         forget(rest)
         :ok
@@ -218,6 +346,9 @@ defmodule Typhon.Pool do
   end
 
   defp now, do: System.monotonic_time(:millisecond)
+
+  defp remaining(:infinity), do: :infinity
+  defp remaining(deadline), do: max(deadline - now(), 0)
 
   defp application do
     if Registry.running?(),

@@ -26,7 +26,7 @@ defmodule Typhon.Registry do
   def start_link(_), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
 
   @doc "The row of a pool by its pid or name. No process is asked unless the key is not in the table as it stands."
-  @spec lookup(term) :: {pid, Native.pool(), flags} | {:error, Typhon.PoolError.t()}
+  @spec lookup(term) :: {pid, Native.pool(), flags} | {:error, Typhon.PoolError.t() | WorkerError.t()}
   def lookup(key) do
     case :persistent_term.get({@table, key}, nil) do
       nil -> resolve(key)
@@ -49,6 +49,10 @@ defmodule Typhon.Registry do
 
   @spec draining?(pid) :: boolean
   def draining?(pool), do: match?({:error, _}, :persistent_term.get({@table, pool}, nil))
+
+  defp resolve(%Typhon.Session{} = session) do
+    with {pid, native, flags, _} <- Typhon.Session.target(session), do: {pid, native, flags}
+  end
 
   # A name by another road than the one it was registered under.
   defp resolve(key) do

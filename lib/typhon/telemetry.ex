@@ -81,6 +81,46 @@ defmodule Typhon.Telemetry do
     :ok
   end
 
+  @doc "A call, or the wait for a session, was refused."
+  @spec overload(Typhon.OverloadError.t(), map) :: :ok
+  def overload(error, metadata) do
+    if available?() do
+      execute(
+        [:typhon, :pool, :overload],
+        Map.take(error, [:queued, :workers]),
+        Map.merge(metadata, Map.take(error, [:pool, :concurrency, :max_queue]))
+      )
+    end
+
+    :ok
+  end
+
+  @doc "A session has got its worker, for which it has asked at `asked`."
+  @spec session_start(integer, map) :: integer
+  def session_start(asked, metadata) do
+    start = System.monotonic_time()
+
+    if available?() do
+      execute(
+        [:typhon, :session, :start],
+        %{monotonic_time: start, system_time: System.system_time(), wait: start - asked},
+        metadata
+      )
+    end
+
+    start
+  end
+
+  @spec session_stop(integer, map) :: :ok
+  def session_stop(start, metadata) do
+    if available?() do
+      stop = System.monotonic_time()
+      execute([:typhon, :session, :stop], %{duration: stop - start, monotonic_time: stop}, metadata)
+    end
+
+    :ok
+  end
+
   # Through apply/3: the package is not there when this is compiled.
   defp execute(event, measurements, metadata) do
     apply(:telemetry, :execute, [event, measurements, metadata])

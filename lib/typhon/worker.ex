@@ -21,7 +21,7 @@ defmodule Typhon.Worker do
 
   alias Typhon.{Interpreter, Native, Registry, StartError, Telemetry, WorkerError}
   alias Typhon.Pool.Keeper
-  alias Typhon.Worker.{Backoff, Cgroup, Errand, Memory, Output}
+  alias Typhon.Worker.{Backoff, Cgroup, Checkout, Errand, Memory, Output}
 
   @sigkill 9
   @line_bytes 16_384
@@ -52,6 +52,9 @@ defmodule Typhon.Worker do
     role: :holder,
     # whether its channel is in the pool
     placed: false,
+    checkout: nil,
+    # events that have to wait until no session has the worker
+    pending: [],
     channel: nil,
     port: nil,
     os_pid: nil,
@@ -128,6 +131,10 @@ defmodule Typhon.Worker do
   @spec retire(pid) :: :ok
   def retire(worker), do: :gen_statem.cast(worker, :retire)
 
+  @doc "The pool has another worker now: those who wait for this one are to look again."
+  @spec stir(pid) :: :ok
+  def stir(worker), do: :gen_statem.cast(worker, :stir)
+
   @doc """
   Runs a function of Python in the worker when it has finished its calls, and before it takes another one. One that starts
   runs it first thing; one that has no Python has nothing to run it in: `{:ok, nil}`.
@@ -137,6 +144,14 @@ defmodule Typhon.Worker do
     deadline = if timeout == :infinity, do: :infinity, else: now_ms() + timeout
     :gen_statem.call(worker, {:between_calls, step, deadline}, :infinity)
   end
+
+  @doc "The session `ref` does not need the worker any more."
+  @spec checkin(pid, reference) :: :ok
+  def checkin(worker, ref), do: :gen_statem.call(worker, {:checkin, ref})
+
+  @doc "The session `ref` has found another worker, or none in time."
+  @spec cancel_checkout(pid, reference) :: :ok
+  def cancel_checkout(worker, ref), do: :gen_statem.cast(worker, {:checkin, ref})
 
   @impl true
   def init({config, native, %{index: index, serial: serial, role: role}}) do
@@ -159,6 +174,7 @@ defmodule Typhon.Worker do
       index: index,
       serial: serial,
       role: role,
+      checkout: if(role == :holder, do: Checkout.new(native, index), else: Checkout.waiting(native, index)),
       output: Output.new(config.stdio, typhon_pool: config.name, typhon_worker: index)
     }
 
@@ -244,6 +260,12 @@ defmodule Typhon.Worker do
 
   def handle_event(:cast, :take_place, :waiting, data), do: take_place_in_pool(%{data | role: :holder})
 
+  # Not while a session has it: its calls have to go to this very Python.
+  def handle_event(type, event, :ready, %{checkout: %{holder: holder}} = data)
+      when holder != nil and
+             (event == :retire or (is_tuple(event) and elem(event, 0) in [:yield_to, :between_calls])),
+      do: {:keep_state, %{data | pending: data.pending ++ [{:next_event, type, event}]}}
+
   def handle_event(:cast, {:yield_to, successor}, :ready, data) do
     # The channel stays in the pool until the successor's takes its place.
     take_place(successor)
@@ -299,7 +321,7 @@ defmodule Typhon.Worker do
 
   def handle_event(:state_timeout, {:idle, pause}, :reloading, %{reload: reload} = data) do
     case {Native.channel_info(data.channel), left(reload.deadline)} do
-      {%{in_flight: 0, running: false}, left} ->
+      {%{busy: false}, left} ->
         {:keep_state, %{data | errand: Errand.start(data.channel, [reload.step], left)}}
 
       {_, 0} ->
@@ -325,7 +347,7 @@ defmodule Typhon.Worker do
   end
 
   def handle_event({:timeout, {:memory, channel}}, _, :ready, %{channel: channel} = data) do
-    %{served: served, running: running, in_flight: in_flight} = Native.channel_info(channel)
+    %{served: served, busy: busy} = Native.channel_info(channel)
     memory = Memory.resident(data.os_pid) || 0
     event(:memory, %{memory: memory}, data)
 
@@ -333,7 +355,7 @@ defmodule Typhon.Worker do
       memory > data.config.max_memory ->
         {:keep_state, recycle(data, :max_memory)}
 
-      served != data.seen or running or in_flight > 0 ->
+      served != data.seen or busy ->
         data = %{data | seen: served}
         {:keep_state, data, [{{:timeout, {:memory, channel}}, @memory_every, nil}]}
 
@@ -364,7 +386,7 @@ defmodule Typhon.Worker do
         %{channel: channel, killed: nil} = data
       )
       when state in @serving do
-    if Native.channel_running(channel) == id do
+    if Native.still_runs(channel, id) do
       {:keep_state, kill(data, :overdue)}
     else
       :keep_state_and_data
@@ -421,25 +443,63 @@ defmodule Typhon.Worker do
   # --- questions ---
 
   def handle_event({:call, from}, :await, :leaving, data),
-    do:
-      {:keep_state_and_data,
-       [
-         {:reply, from, {:error, data.gone || %Typhon.PoolError{pool: data.config.pool, reason: :stopped}}}
-       ]}
+    do: {:keep_state_and_data, [{:reply, from, {:error, stopped_pool(data)}}]}
 
-  def handle_event({:call, from}, :await, :ready, %{killed: nil}),
-    do: {:keep_state_and_data, [{:reply, from, :ok}]}
+  def handle_event({:call, from}, :await, :ready, %{killed: nil} = data) do
+    if Checkout.held?(data.checkout),
+      do: {:keep_state, %{data | checkout: Checkout.await(data.checkout, from)}},
+      else: {:keep_state_and_data, [{:reply, from, :ok}]}
+  end
 
   # It will not come up by itself in a moment: say why. One failure of a Python that has worked before may be an accident.
   def handle_event({:call, from}, :await, :down, %{last_error: %StartError{} = error} = data)
       when data.ready_at == nil or data.failed_starts >= @broken,
       do: {:keep_state_and_data, [{:reply, from, {:error, error}}]}
 
+  def handle_event({:call, from}, :await, :retiring, data),
+    do: {:keep_state_and_data, [{:reply, from, {:error, replaced(data)}}]}
+
   def handle_event({:call, _from}, :await, _state, _data), do: {:keep_state_and_data, [:postpone]}
+
+  # --- sessions ---
+
+  # Whoever asks has asked the others, too.
+  def handle_event({:call, from}, {:checkout, _ref, _mode}, :retiring, data),
+    do: {:keep_state_and_data, [{:reply, from, {:error, replaced(data)}}]}
+
+  def handle_event({:call, from}, {:checkout, _ref, _mode}, :leaving, data),
+    do: {:keep_state_and_data, [{:reply, from, {:error, stopped_pool(data)}}]}
+
+  def handle_event(
+        {:call, from},
+        {:checkout, _ref, _mode},
+        :down,
+        %{last_error: %StartError{} = error} = data
+      )
+      when data.ready_at == nil or data.failed_starts >= @broken,
+      do: {:keep_state_and_data, [{:reply, from, {:error, error}}]}
+
+  def handle_event({:call, from}, {:checkout, ref, mode}, state, data),
+    do: {:keep_state, %{data | checkout: Checkout.ask(data.checkout, from, ref, mode, free?(state, data))}}
+
+  def handle_event(:cast, :stir, _state, data),
+    do: {:keep_state, %{data | checkout: Checkout.move(data.checkout)}}
+
+  def handle_event({:call, from}, {:checkin, ref}, state, data),
+    do: data.checkout |> Checkout.checkin(ref, free?(state, data)) |> checked(data, [{:reply, from, :ok}])
+
+  def handle_event(:cast, {:checkin, ref}, state, data),
+    do: data.checkout |> Checkout.checkin(ref, free?(state, data)) |> checked(data)
+
+  def handle_event(:info, {:DOWN, monitor, :process, _, _}, state, data) when monitor != data.output.monitor,
+    do: data.checkout |> Checkout.down(monitor, free?(state, data)) |> checked(data)
+
+  def handle_event(:info, {:typhon_moment, moment}, state, data),
+    do: {:keep_state, %{data | checkout: Checkout.moment_over(data.checkout, moment, free?(state, data))}}
 
   def handle_event({:call, from}, :info, state, data) do
     use =
-      if data.channel, do: Native.channel_info(data.channel), else: %{served: 0, in_flight: 0, running: false}
+      if data.channel, do: Native.channel_info(data.channel), else: %{served: 0, in_flight: 0, busy: false}
 
     info = %{
       index: data.index,
@@ -449,7 +509,8 @@ defmodule Typhon.Worker do
       state: state,
       calls: use.served,
       in_flight: use.in_flight,
-      busy: use.running or use.in_flight > 0,
+      busy: use.busy,
+      reserved: Checkout.held?(data.checkout),
       memory: Memory.resident(data.os_pid),
       uptime:
         if(state in @serving,
@@ -495,6 +556,24 @@ defmodule Typhon.Worker do
   defp stopped(reason) when reason in [:normal, :shutdown], do: :stopped
   defp stopped({:shutdown, _}), do: :stopped
   defp stopped(reason), do: {:owner_down, reason}
+
+  defp stopped_pool(data),
+    do: data.gone || %Typhon.PoolError{pool: data.config.pool, reason: :stopped}
+
+  # Whether a session may have it.
+  defp free?(state, data), do: state == :ready and data.killed == nil and data.pending == []
+
+  defp checked(checkout, data, replies \\ []) do
+    data = %{data | checkout: checkout}
+
+    if Checkout.held?(checkout),
+      do: {:keep_state, data, replies},
+      else: {:keep_state, %{data | pending: []}, replies ++ data.pending}
+  end
+
+  # Its Python has ended, and its session with it.
+  defp go_on(state, data, actions),
+    do: {:next_state, state, %{data | pending: []}, actions ++ data.pending}
 
   # --- life ---
 
@@ -643,7 +722,7 @@ defmodule Typhon.Worker do
           # Its place has another one, or none, already.
           _ when state == :retiring -> {:stop, {:shutdown, :retired}, data}
           0 -> restart(data)
-          delay -> {:next_state, :down, data, [{:state_timeout, delay, :restart}]}
+          delay -> go_on(:down, data, [{:state_timeout, delay, :restart}])
         end
     end
   end
@@ -733,8 +812,11 @@ defmodule Typhon.Worker do
         failed_starts: data.failed_starts + 1
     }
 
+    broken? = data.ready_at == nil or data.failed_starts >= @broken
+    data = if broken?, do: %{data | checkout: Checkout.refuse(data.checkout, error)}, else: data
+
     case data.role do
-      :holder -> {:next_state, :down, data, [{:state_timeout, Backoff.delay(data.failures), :restart}]}
+      :holder -> go_on(:down, data, [{:state_timeout, Backoff.delay(data.failures), :restart}])
       # The one that it was to replace goes on.
       :successor -> {:stop, {:shutdown, {:failed, error}}, data}
     end
@@ -743,7 +825,7 @@ defmodule Typhon.Worker do
   defp restart(data) do
     data = %{data | restarts: data.restarts + 1}
     event(:restart, %{count: data.restarts}, data)
-    {:next_state, :starting, data, [{:next_event, :internal, :start}]}
+    go_on(:starting, data, [{:next_event, :internal, :start}])
   end
 
   # It could take calls.
@@ -760,6 +842,7 @@ defmodule Typhon.Worker do
     Keeper.take_place(data.config.board, data.index, data.serial)
     Native.pool_active(data.native, data.index, true)
     :ok = Native.pool_put(data.native, data.index, data.channel)
+    data = %{data | checkout: Checkout.serve(data.checkout)}
     event(:ready, %{duration: now - data.started_at}, data)
     Keeper.tell(data.config.board, {:placed, self()})
     # Collects garbage: the memory of a former channel goes with the last term that names it.
@@ -799,13 +882,17 @@ defmodule Typhon.Worker do
 
   defp recycle(data, _reason), do: data
 
-  defp retiring(data), do: {:next_state, :retiring, data, [{:state_timeout, 0, {:finish, 1}}]}
+  defp retiring(data) do
+    data = %{data | checkout: Checkout.move(data.checkout)}
+    {:next_state, :retiring, data, [{:state_timeout, 0, {:finish, 1}}]}
+  end
 
   defp replaced(data), do: %WorkerError{reason: :replaced, os_pid: data.os_pid}
 
   defp reloaded(result, data) do
     :ok = Native.pool_put(data.native, data.index, data.channel)
     data = answer_reload(%{data | placed: true, errand: nil}, result)
+    data = %{data | checkout: Checkout.serve(data.checkout)}
     {:next_state, :ready, data, watch_use(data)}
   end
 
@@ -841,7 +928,8 @@ defmodule Typhon.Worker do
       end
     end
 
-    %{data | channel: nil, port: nil, os_pid: nil, watch: nil, placed: false}
+    checkout = Checkout.lost(data.checkout)
+    %{data | channel: nil, port: nil, os_pid: nil, watch: nil, placed: false, checkout: checkout}
   end
 
   defp kill(data, reason) do
@@ -857,7 +945,13 @@ defmodule Typhon.Worker do
     if data.os_pid && data.greeting == nil, do: Native.kill_pid(data.os_pid, @sigkill)
     error = %WorkerError{reason: reason, os_pid: data.os_pid, output: Output.tail(output)}
     data = data |> close(error) |> answer_reload({:error, error})
-    %{data | output: Output.drain(output), leaving: leaving}
+
+    checkout =
+      if reason == :replaced,
+        do: Checkout.move(data.checkout),
+        else: Checkout.refuse(data.checkout, stopped_pool(data))
+
+    %{data | output: Output.drain(output), leaving: leaving, checkout: checkout}
   end
 
   # Waits for a process that was told to go, and helps when it does not. Erlang's own helper process collects its status, so

@@ -357,11 +357,12 @@ ERL_NIF_TERM channel_notify(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   return channel->notify_at(count) ? atoms.ok : atoms.reached;
 }
 
-ERL_NIF_TERM channel_running(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
-  const WorkerChannel* channel = get_channel(env, argv[0]);
-  if (!channel) return enif_make_badarg(env);
-  const std::uint64_t id = channel->running();
-  return id == 0 ? state_of(env).atoms.nil : enif_make_uint64(env, id);
+ERL_NIF_TERM still_runs(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  WorkerChannel* channel = get_channel(env, argv[0]);
+  ErlNifUInt64 id = 0;
+  if (!channel || !enif_get_uint64(env, argv[1], &id)) return enif_make_badarg(env);
+  const Atoms& atoms = state_of(env).atoms;
+  return channel->still_runs(id) ? atoms.true_ : atoms.false_;
 }
 
 ERL_NIF_TERM channel_info(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
@@ -392,10 +393,10 @@ ERL_NIF_TERM poll(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]);
 
 // The channel that where() named, nullptr when it is not in the pool any more: then it is closed, and its
 // calls have their answers.
-Kept<WorkerChannel> find_channel(ErlNifEnv* env, Pool& pool, ERL_NIF_TERM where) noexcept {
+Kept<WorkerChannel> find_channel(ErlNifEnv* env, Pool* pool, ERL_NIF_TERM where) noexcept {
   ErlNifUInt64 number = 0;
-  if (enif_get_uint64(env, where, &number))
-    return Kept<WorkerChannel>(pool.find(number & 0xffff, number >> 16));
+  if (pool && enif_get_uint64(env, where, &number))
+    return Kept<WorkerChannel>(pool->find(number & 0xffff, number >> 16));
   WorkerChannel* channel = get_channel(env, where);
   if (channel) enif_keep_resource(channel);
   return Kept<WorkerChannel>(channel);
@@ -420,7 +421,7 @@ ERL_NIF_TERM poll(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   Pool* pool = get_pool(env, argv[0]);
   ErlNifUInt64 id = 0;
   if (!pool || !enif_get_uint64(env, argv[2], &id)) return enif_make_badarg(env);
-  const Kept<WorkerChannel> channel = find_channel(env, *pool, argv[1]);
+  const Kept<WorkerChannel> channel = find_channel(env, pool, argv[1]);
   if (!channel.get()) return enif_make_tuple2(env, atoms.down, atoms.closed);
   const Polled polled = channel->poll(env, id, argv[3]);
   switch (polled.outcome) {
@@ -484,7 +485,7 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
     if (!channel.get()) return atoms.no_worker;
     request.was_idle = pressure.idle;
   } else {
-    channel = find_channel(env, *pool, flags.where);
+    channel = find_channel(env, pool, flags.where);
     if (!channel.get() || channel->closed()) return enif_make_tuple2(env, atoms.down, atoms.gone);
     place = pool->place_of(channel.get());
   }
@@ -570,12 +571,72 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   return enif_make_badarg(env);
 }
 
+// tell(Pool | nil, Where, Ref, Kind, Tag, Term): an answer to what Python asked, or a message for it.
+template <bool kDirty>
+ERL_NIF_TERM tell(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
+  State& state = state_of(env);
+  const Atoms& atoms = state.atoms;
+  Pool* pool = get_pool(env, argv[0]);
+  unsigned kind = 0;
+  ErlNifUInt64 tag = 0;
+  if (!enif_is_ref(env, argv[2]) || !enif_get_uint(env, argv[3], &kind) || kind > 2 ||
+      !enif_get_uint64(env, argv[4], &tag)) {
+    return enif_make_badarg(env);
+  }
+  const Kept<WorkerChannel> channel = find_channel(env, pool, argv[1]);
+  if (!channel.get()) return enif_make_tuple2(env, atoms.down, atoms.closed);
+  std::array<std::uint8_t, WorkerChannel::kMaxInline> stack;  // uninitialised on purpose
+  BodySink sink(stack.data(), stack.size(), kDirty ? SIZE_MAX : kQuickBytes);
+  sink.start(channel.get());
+  TermEncoder encoder(env, state, channel.get(), sink);
+  if (!kDirty) encoder.limit(kQuickTerms);
+  using Status = TermEncoder::Status;
+  const Status status = encoder.value(argv[5]);
+  if (status == Status::kNeedsEncoder) return enif_make_tuple1(env, atoms.encoder);
+  if (status == Status::kBadTerm) return cannot_encode(env, atoms, encoder.message());
+  if (status == Status::kOtherChannel)
+    return cannot_encode(env, atoms, "an object that lives on another worker");
+  if (status != Status::kDone) {
+    if (sink.over_limit() || status == Status::kOverBudget) {
+      return enif_schedule_nif(env, "tell", ERL_NIF_DIRTY_JOB_CPU_BOUND, guarded<tell<true>>, argc, argv);
+    }
+    if (!sink.no_room()) return cannot_encode(env, atoms, encoder.message());
+    ErlNifPid self;
+    enif_self(env, &self);
+    if (channel->wait_for_segments(self, argv[2])) {
+      return enif_make_tuple2(env, atoms.room, enif_make_resource(env, channel.get()));
+    }
+    return cannot_encode(env, atoms, "larger than what is free of the worker's request memory (arena_size)");
+  }
+  Request request{};
+  request.env = env;
+  enif_self(env, &request.caller);
+  request.ref = argv[2];
+  request.now = channel::monotonic_ns();
+  request.kind = kind == 2 ? channel::Kind::kMessage : channel::Kind::kAnswer;
+  request.tag = tag;
+  request.failed = kind == 1;
+  request.body = {sink.data, sink.size};
+  request.segment_length = sink.size;
+  request.segment = sink.take();
+  const Submitted submitted = channel->submit(request);
+  enif_consume_timeslice(env, static_cast<int>(std::min<std::size_t>(1 + sink.size / 4096, 100)));
+  switch (submitted.outcome) {
+    case Submitted::Outcome::kAccepted:
+      return atoms.ok;
+    case Submitted::Outcome::kNoRoom:
+      return enif_make_tuple2(env, atoms.room, enif_make_resource(env, channel.get()));
+    default:
+      return submitted.reply;
+  }
+}
+
 ERL_NIF_TERM cancel(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   const Atoms& atoms = state_of(env).atoms;
   Pool* pool = get_pool(env, argv[0]);
   ErlNifUInt64 id = 0;
   if (!pool || !enif_get_uint64(env, argv[2], &id)) return enif_make_badarg(env);
-  const Kept<WorkerChannel> channel = find_channel(env, *pool, argv[1]);
+  const Kept<WorkerChannel> channel = find_channel(env, pool, argv[1]);
   if (!channel.get()) return atoms.delivered;
   return channel->cancel(env, id) == WorkerChannel::Cancel::kCancelled ? atoms.cancelled : atoms.delivered;
 }
@@ -651,8 +712,8 @@ void destroy_channel(ErlNifEnv*, void* object) noexcept {
   static_cast<WorkerChannel*>(object)->~WorkerChannel();
 }
 
-void channel_owner_down(ErlNifEnv*, void* object, ErlNifPid*, ErlNifMonitor*) noexcept {
-  static_cast<WorkerChannel*>(object)->owner_down();
+void channel_process_down(ErlNifEnv* env, void* object, ErlNifPid*, ErlNifMonitor* monitor) noexcept {
+  static_cast<WorkerChannel*>(object)->process_down(env, *monitor);
 }
 
 void destroy_segment(ErlNifEnv*, void* object) noexcept {
@@ -678,7 +739,7 @@ ErlNifResourceType* open_type(ErlNifEnv* env, const char* name, ErlNifResourceDt
 
 bool open_types(ErlNifEnv* env, State& state, ErlNifResourceFlags flags) noexcept {
   state.pool_type = open_type(env, "typhon_pool", destroy_pool, nullptr, flags);
-  state.channel_type = open_type(env, "typhon_channel", destroy_channel, channel_owner_down, flags);
+  state.channel_type = open_type(env, "typhon_channel", destroy_channel, channel_process_down, flags);
   state.segment_type = open_type(env, "typhon_segment", destroy_segment, nullptr, flags);
   state.object_type = open_type(env, "typhon_object", destroy_object, nullptr, flags);
   state.ticket_type = open_type(env, "typhon_ticket", destroy_ticket, nullptr, flags);
@@ -747,9 +808,10 @@ ErlNifFunc functions[] = {
     {"channel_close", 2, guarded<channel_close>, 0},
     {"channel_finish", 2, guarded<channel_finish>, 0},
     {"channel_notify", 2, guarded<channel_notify>, 0},
-    {"channel_running", 1, guarded<channel_running>, 0},
+    {"still_runs", 2, guarded<still_runs>, 0},
     {"channel_info", 1, guarded<channel_info>, 0},
     {"call", 9, guarded<call<false>>, 0},
+    {"tell", 6, guarded<tell<false>>, 0},
     {"cancel", 3, guarded<cancel>, 0},
     {"cancel_room", 2, guarded<cancel_room>, 0},
     {"decode", 1, guarded<decode<false>>, 0},

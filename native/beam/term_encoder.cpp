@@ -34,6 +34,11 @@ TermEncoder::Status TermEncoder::call(ERL_NIF_TERM module, ERL_NIF_TERM function
   return status_ == Status::kDone ? Status::kFull : status_;
 }
 
+TermEncoder::Status TermEncoder::value(ERL_NIF_TERM term) noexcept {
+  if (writer_.version() && walk(term)) return Status::kDone;
+  return status_ == Status::kDone ? Status::kFull : status_;
+}
+
 // A module or function: its text, or an object handle in the place of a module.
 bool TermEncoder::name(ERL_NIF_TERM value) noexcept {
   std::array<char, 256> text;

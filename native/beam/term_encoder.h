@@ -41,6 +41,9 @@ class TermEncoder {
   // strings.
   Status call(ERL_NIF_TERM module, ERL_NIF_TERM function, ERL_NIF_TERM args, ERL_NIF_TERM kwargs) noexcept;
 
+  // Any term.
+  Status value(ERL_NIF_TERM term) noexcept;
+
   // Stop after so many terms.
   void limit(std::size_t terms) noexcept { terms_left_ = terms; }
   [[nodiscard]] WorkerChannel* other() const noexcept { return other_; }

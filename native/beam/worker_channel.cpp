@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <cstddef>
 #include <mutex>
 #include <new>
 #include <thread>
@@ -107,7 +109,7 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
   using Outcome = Submitted::Outcome;
   const bool is_call = request.kind == Kind::kCall;
   std::uint32_t index = kNoSlot;
-  std::uint64_t id = is_call ? 0 : kCastId;
+  std::uint64_t id = 0;
   std::uint32_t found = 0;
   bool has_role = false;
   bool polls = false;
@@ -150,7 +152,7 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
         slot.caller = request.caller;
         slot.polls = 0;
       } else {
-        set_waiting(slot, request.caller, request.ref);
+        set_waiting(request.env, slot, request.caller, request.ref);
       }
     }
     bool pushed = push_request(request, id);
@@ -162,7 +164,7 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
     }
     if (!pushed) {
       if (polls) polling_.fetch_sub(1, std::memory_order_relaxed);
-      if (index != kNoSlot) free_slot(index);
+      if (index != kNoSlot) free_slot(request.env, index);
       if (request.segment) request_arena_.discard(*request.segment);
       const bool broken = requests_.broken();
       if (!broken) add_room_waiter(request.caller, request.ref);
@@ -189,7 +191,10 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
       segment_bytes_ += request.segment->capacity;
     }
     if (request.segment) ++segments_sent_;
-    if (!is_call) reached = count_served(1);
+    if (!is_call) {
+      ++casts_sent_;
+      reached = count_served(1);
+    }
   }
   if (reached) tell_served(request.env);
   auto& word = region_->header().reader_word.value;
@@ -206,7 +211,7 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
 
   // Others are in flight, so replies may lie there: drain them here rather than wake a thread for it.
   if (replies_pending() >= (polled ? many : 1) && try_take_role(found)) {
-    drain(request.env, 0, nullptr, kDrainBatch);
+    drain(request.env, 0, 0, nullptr, kDrainBatch);
     leave_role(found);
   }
   service_room(request.env);
@@ -225,11 +230,13 @@ Submitted WorkerChannel::spin(const Request& request, std::uint32_t slot_index, 
   std::uint64_t began = 0;
   for (unsigned round = 1;; ++round) {
     ERL_NIF_TERM reply = 0;
-    if (drain(request.env, id, &reply, kDrainBatch) == Drained::kMine) {
-      spin_misses_.store(0, std::memory_order_relaxed);
+    const Drained drained = drain(request.env, id, request.ref, &reply, kDrainBatch);
+    if (drained == Drained::kMine || drained == Drained::kAsked) {
+      if (drained == Drained::kMine) spin_misses_.store(0, std::memory_order_relaxed);
       leave_role(found);
       service_room(request.env);
-      return {Submitted::Outcome::kReplied, id, reply};
+      using Outcome = Submitted::Outcome;
+      return {drained == Drained::kMine ? Outcome::kReplied : Outcome::kWaiting, id, reply};
     }
     if (round % 8 == 0) {
       const std::uint64_t now = monotonic_ns();
@@ -242,7 +249,7 @@ Submitted WorkerChannel::spin(const Request& request, std::uint32_t slot_index, 
   }
   {
     std::lock_guard lock(mutex_);
-    set_waiting(slots_[slot_index], request.caller, request.ref);
+    set_waiting(request.env, slots_[slot_index], request.caller, request.ref);
   }
   leave_role(found);
   service_room(request.env);
@@ -268,17 +275,24 @@ bool WorkerChannel::start_polling() noexcept {
 
 Polled WorkerChannel::poll(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) noexcept {
   using Outcome = Polled::Outcome;
-  if (const Polled parked = take_parked(env, id); parked.outcome != Outcome::kAgain) return parked;
+  if (const Polled parked = take_parked(env, id, ref); parked.outcome != Outcome::kAgain) return parked;
 
   ERL_NIF_TERM reply = 0;
   std::uint32_t found = 0;
   if (replies_pending() != 0 && try_take_role(found)) {
-    const Drained drained = drain(env, id, &reply, kDrainBatch);
+    const Drained drained = drain(env, id, ref, &reply, kDrainBatch);
     leave_role(found);
     if (drained == Drained::kMine) {
       stop_polling(true);
       service_room(env);
       return {Outcome::kReplied, reply, 0};
+    }
+    if (drained == Drained::kAsked) {
+      stop_polling(true);
+      service_room(env);
+      std::lock_guard lock(mutex_);
+      const std::uint32_t index = find_slot(id);
+      return {Outcome::kWaiting, 0, index == kNoSlot ? 0 : slots_[index].deadline};
     }
   }
   if (requests_pending() != 0) ring_worker();
@@ -293,7 +307,7 @@ Polled WorkerChannel::poll(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) n
     return {Outcome::kAgain, 0, 0};
   }
   // It takes long: wait for a message.
-  set_waiting(slot, slot.caller, ref);
+  set_waiting(env, slot, slot.caller, ref);
   deadline = slot.deadline;
   lock.unlock();
   stop_polling(false);
@@ -301,14 +315,15 @@ Polled WorkerChannel::poll(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) n
 }
 
 // What somebody else has left in the slot of a caller that polls; kAgain when there is nothing.
-Polled WorkerChannel::take_parked(ErlNifEnv* env, std::uint64_t id) noexcept {
+Polled WorkerChannel::take_parked(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) noexcept {
   using Outcome = Polled::Outcome;
+  std::vector<Ask> asks;
   FrameHeader header{};
   std::array<std::uint8_t, 512> few;  // uninitialised on purpose
   std::vector<std::uint8_t> many;
   std::span<const std::uint8_t> body;
   {
-    std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     const std::uint32_t index = find_slot(id);
     if (index == kNoSlot)
       return {Outcome::kReplied, enif_make_tuple2(env, state_.atoms.down, state_.atoms.closed), 0};
@@ -319,12 +334,26 @@ Polled WorkerChannel::take_parked(ErlNifEnv* env, std::uint64_t id) noexcept {
       case Slot::State::kFailed: {
         const Polled failed{slot.started ? Outcome::kReplied : Outcome::kNotStarted,
                             slot.started ? down_term(env) : 0, slot.deadline};
-        free_slot(index);
+        free_slot(env, index);
         polling_.fetch_sub(1, std::memory_order_relaxed);
         return failed;
       }
       default:
-        return {Outcome::kAgain, 0, 0};
+        if (slot.asks.empty()) return {Outcome::kAgain, 0, 0};
+        set_waiting(env, slot, slot.caller, ref);
+    }
+    asks.swap(slot.asks);
+    for (const Ask& ask : asks) {
+      OwnedEnv message;
+      const ERL_NIF_TERM term = ask_term(message.get(), ask.header, ask.body);
+      enif_send(env, &slot.caller, message.get(),
+                enif_make_tuple2(message.get(), enif_make_copy(message.get(), ref), term));
+    }
+    if (slot.state == Slot::State::kWaiting) {
+      const std::uint64_t deadline = slot.deadline;
+      lock.unlock();
+      stop_polling(true);
+      return {Outcome::kWaiting, 0, deadline};
     }
     header = slot.parked;
     if (slot.parked_body.size() <= few.size()) {
@@ -334,10 +363,18 @@ Polled WorkerChannel::take_parked(ErlNifEnv* env, std::uint64_t id) noexcept {
       many.swap(slot.parked_body);
       body = many;
     }
-    free_slot(index);
+    free_slot(env, index);
   }
   stop_polling(true);
-  return {Outcome::kReplied, reply_term(env, header, body), 0};
+  const ERL_NIF_TERM reply = reply_term(env, header, body);
+  if (asks.empty()) return {Outcome::kReplied, reply, 0};
+  // What it was asked lies in its mailbox, and comes first.
+  ErlNifPid self;
+  OwnedEnv message;
+  ErlNifEnv* to = message.get();
+  enif_send(env, enif_self(env, &self), to,
+            enif_make_tuple2(to, enif_make_copy(to, ref), enif_make_copy(to, reply)));
+  return {Outcome::kWaiting, 0, 0};
 }
 
 void WorkerChannel::stop_polling(bool found) noexcept {
@@ -380,7 +417,7 @@ void WorkerChannel::reap_dead_callers() noexcept {
         continue;
       }
       if (slot.state == Slot::State::kParked) dropped.push_back({slot.parked, std::move(slot.parked_body)});
-      free_slot(index);
+      free_slot(nullptr, index);
     }
   }
   // Not under the mutex: handles of objects that go with a reply take it.
@@ -432,8 +469,9 @@ bool WorkerChannel::push_request(const Request& request, std::uint64_t id) noexc
   header.size = static_cast<std::uint32_t>(size);
   header.kind = request.kind;
   header.flags = static_cast<std::uint8_t>((request.segment ? channel::kInSegment : 0) |
-                                           (request.timings ? channel::kTimings : 0));
-  header.id = id;
+                                           (request.timings ? channel::kTimings : 0) |
+                                           (request.failed ? channel::kFailed : 0));
+  header.id = request.kind == Kind::kAnswer ? request.tag : id;
   header.times[0] = request.timings ? monotonic_ns() : request.now;
   header.times[1] = request.deadline;
   header.times[2] = request.parent;
@@ -474,14 +512,16 @@ std::uint32_t WorkerChannel::take_slot() noexcept {
   return static_cast<std::uint32_t>(slots_.size() - 1);
 }
 
-void WorkerChannel::free_slot(std::uint32_t index) noexcept {
+void WorkerChannel::free_slot(ErlNifEnv* env, std::uint32_t index) noexcept {
   Slot& slot = slots_[index];
+  if (std::exchange(slot.monitored, false)) enif_demonitor_process(env, this, &slot.monitor);
   // 24 bits, never 0: an id is a small integer in the BEAM, and never 0.
   slot.generation = (slot.generation + 1) & 0xff'ffff;
   if (slot.generation == 0) slot.generation = 1;
   if (slot.ref != 0) enif_clear_env(slot.env);
   slot.ref = 0;
   slot.parked_body.clear();
+  slot.asks.clear();
   segment_bytes_ -= slot.segment_bytes;
   slot.segment_bytes = 0;
   slot.state = Slot::State::kFree;
@@ -496,11 +536,26 @@ std::uint32_t WorkerChannel::find_slot(std::uint64_t id) const noexcept {
   return slot.state != Slot::State::kFree && slot.generation == id >> 32 ? index : kNoSlot;
 }
 
-void WorkerChannel::set_waiting(Slot& slot, const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept {
+void WorkerChannel::set_waiting(ErlNifEnv* env, Slot& slot, const ErlNifPid& caller,
+                                ERL_NIF_TERM ref) noexcept {
   if (!slot.env) slot.env = enif_alloc_env();
   slot.ref = enif_make_copy(slot.env, ref);
   slot.caller = caller;
   slot.state = Slot::State::kWaiting;
+  if (!slot.monitored) slot.monitored = enif_monitor_process(env, this, &caller, &slot.monitor) == 0;
+}
+
+// Nobody wants the answer any more. While the request lies in the ring its deadline can be put into the past:
+// the worker drops it then. False when it was taken.
+bool WorkerChannel::withdraw(const Slot& slot) noexcept {
+  const channel::Header& header = region_->header();
+  if (slot.position < header.request_head.value.load(std::memory_order_acquire)) return false;
+  std::uint8_t* frame = region_->request_ring() + (slot.position & (region_->ring_size() - 1));
+  auto* deadline =
+      reinterpret_cast<std::uint64_t*>(frame + offsetof(FrameHeader, times) + sizeof(std::uint64_t));
+  std::atomic_ref<std::uint64_t>(*deadline).store(1, std::memory_order_seq_cst);
+  // It may have been copied in the meantime.
+  return slot.position >= header.request_head.value.load(std::memory_order_seq_cst);
 }
 
 WorkerChannel::Cancel WorkerChannel::cancel(ErlNifEnv* env, std::uint64_t id) noexcept {
@@ -511,6 +566,7 @@ WorkerChannel::Cancel WorkerChannel::cancel(ErlNifEnv* env, std::uint64_t id) no
       if (index == kNoSlot || slots_[index].state == Slot::State::kAbandoned) return Cancel::kDelivered;
       if (slots_[index].state == Slot::State::kWaiting) {
         slots_[index].state = Slot::State::kAbandoned;
+        if (withdraw(slots_[index])) return Cancel::kCancelled;
         break;
       }
     }
@@ -520,6 +576,38 @@ WorkerChannel::Cancel WorkerChannel::cancel(ErlNifEnv* env, std::uint64_t id) no
   send_owner(env, message.get(),
              enif_make_tuple2(message.get(), state_.atoms.overdue, enif_make_uint64(message.get(), id)));
   return Cancel::kCancelled;
+}
+
+void WorkerChannel::process_down(ErlNifEnv* env, const ErlNifMonitor& monitor) noexcept {
+  if (enif_compare_monitors(&monitor, &owner_monitor_) == 0) {
+    close(nullptr, state_.atoms.owner_down);
+    return;
+  }
+  std::uint64_t id = 0;
+  {
+    std::lock_guard lock(mutex_);
+    for (std::uint32_t index = 0; index < slots_.size(); ++index) {
+      Slot& slot = slots_[index];
+      if (!slot.monitored || enif_compare_monitors(&monitor, &slot.monitor) != 0) continue;
+      slot.monitored = false;
+      if (slot.state != Slot::State::kWaiting) return;
+      slot.state = Slot::State::kAbandoned;
+      if (withdraw(slot)) return;
+      id = make_id(slot.generation, index);
+      break;
+    }
+  }
+  if (id == 0) return;
+  OwnedEnv message;
+  send_owner(env, message.get(),
+             enif_make_tuple2(message.get(), state_.atoms.overdue, enif_make_uint64(message.get(), id)));
+}
+
+bool WorkerChannel::still_runs(std::uint64_t id) noexcept {
+  std::lock_guard lock(mutex_);
+  const std::uint32_t index = find_slot(id);
+  return index != kNoSlot && slots_[index].state == Slot::State::kAbandoned &&
+         slots_[index].position < region_->header().request_head.value.load(std::memory_order_acquire);
 }
 
 // --- room ---
@@ -682,8 +770,8 @@ std::uint64_t WorkerChannel::replies_pending() const noexcept {
          header.reply_head.value.load(std::memory_order_relaxed);
 }
 
-WorkerChannel::Drained WorkerChannel::drain(ErlNifEnv* caller_env, std::uint64_t mine, ERL_NIF_TERM* reply,
-                                            int limit) noexcept {
+WorkerChannel::Drained WorkerChannel::drain(ErlNifEnv* caller_env, std::uint64_t mine, ERL_NIF_TERM ref,
+                                            ERL_NIF_TERM* reply, int limit) noexcept {
   Drained drained = Drained::kNothing;
   if (broken_.load(std::memory_order_relaxed)) return drained;
   std::array<Delivery, kDeliverAtOnce> batch;  // uninitialised on purpose
@@ -706,6 +794,18 @@ WorkerChannel::Drained WorkerChannel::drain(ErlNifEnv* caller_env, std::uint64_t
     if (kind == Kind::kReply || kind == Kind::kError) {
       replies_.skip();
       if (++gathered == batch.size()) deliver_gathered();
+    } else if (kind == Kind::kAsk) {
+      const FrameHeader header = next.header;
+      const std::span<const std::uint8_t> body = next.body;
+      deliver_gathered();  // in the order in which they were sent
+      if (deliver_ask(caller_env, header, body, mine, ref)) {
+        drained = Drained::kAsked;
+        mine = 0;  // its reply is a message
+      }
+      replies_.skip();
+    } else if (kind == Kind::kSend) {
+      deliver_message(caller_env, next.header, next.body);
+      replies_.skip();
     } else if (kind == Kind::kReady) {
       handle_ready(caller_env, next.body);
       replies_.skip();
@@ -768,7 +868,7 @@ bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, 
       if (!next.slot) continue;
       long_call = now - next.submitted > spin_ns_ * kLongCall;
       if (!next.parked) {  // else its slot may be somebody else's by now
-        free_slot(static_cast<std::uint32_t>(next.header.id));
+        free_slot(caller_env, static_cast<std::uint32_t>(next.header.id));
       }
       ++ended;
     }
@@ -782,6 +882,72 @@ bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, 
   }
   if (ended >= kCrowd) crowded_until_ns_.store(now + kCrowdNs, std::memory_order_relaxed);
   return found_mine;
+}
+
+// {:ask, tag, {:ok, term} | {:segment, handle} | {:error, reason}}
+ERL_NIF_TERM WorkerChannel::ask_term(ErlNifEnv* env, const FrameHeader& header,
+                                     std::span<const std::uint8_t> body) noexcept {
+  FrameHeader plain = header;
+  plain.flags &= static_cast<std::uint8_t>(~channel::kTimings);
+  return enif_make_tuple3(env, state_.atoms.ask, enif_make_uint64(env, header.times[0]),
+                          reply_term(env, plain, body));
+}
+
+// True when it went to the caller of `mine`, who spins or polls, and who is to wait for messages now.
+bool WorkerChannel::deliver_ask(ErlNifEnv* caller_env, const FrameHeader& header,
+                                std::span<const std::uint8_t> body, std::uint64_t mine,
+                                ERL_NIF_TERM ref) noexcept {
+  OwnedEnv message;
+  ErlNifEnv* env = message.get();
+  const ERL_NIF_TERM ask = ask_term(env, header, body);
+  {
+    // Sent under the mutex: one who gives up finds in its mailbox all that it will ever be asked.
+    std::lock_guard lock(mutex_);
+    const std::uint32_t index = header.id == 0 ? kNoSlot : find_slot(header.id);
+    if (index != kNoSlot) {
+      Slot& slot = slots_[index];
+      const bool is_mine = mine != 0 && header.id == mine;
+      if (is_mine && (slot.state == Slot::State::kSpinning || slot.state == Slot::State::kPolling)) {
+        set_waiting(caller_env, slot, slot.caller, ref);
+        send_ask(caller_env, slot, env, ask);
+        return true;
+      }
+      if (slot.state == Slot::State::kWaiting) {
+        send_ask(caller_env, slot, env, ask);
+        return false;
+      }
+      if (slot.state == Slot::State::kPolling) {
+        slot.asks.push_back({header, {body.begin(), body.end()}});
+        return false;
+      }
+    }
+  }
+  // Nobody waits for it: a cast, a thread of Python's own, a caller that has given up.
+  send_owner(caller_env, env, enif_make_tuple2(env, enif_make_uint64(env, header.id), ask));
+  return false;
+}
+
+void WorkerChannel::send_ask(ErlNifEnv* caller_env, Slot& slot, ErlNifEnv* env, ERL_NIF_TERM ask) noexcept {
+  enif_send(caller_env, &slot.caller, env, enif_make_tuple2(env, enif_make_copy(env, slot.ref), ask));
+}
+
+// {Pid, Message}. A process that is gone gets nothing, as ever.
+void WorkerChannel::deliver_message(ErlNifEnv* caller_env, const FrameHeader& header,
+                                    std::span<const std::uint8_t> body) noexcept {
+  OwnedEnv message;
+  ErlNifEnv* env = message.get();
+  const ERL_NIF_TERM term = reply_term(env, header, body);
+  int arity = 0;
+  const ERL_NIF_TERM* ok = nullptr;
+  const ERL_NIF_TERM* pair = nullptr;
+  ErlNifPid to;
+  if (enif_get_tuple(env, term, &arity, &ok) && arity == 2 && ok[0] == state_.atoms.ok &&
+      enif_get_tuple(env, ok[1], &arity, &pair) && arity == 2 && enif_get_local_pid(env, pair[0], &to)) {
+    enif_send(caller_env, &to, env, pair[1]);
+    return;
+  }
+  // A large one, one for another node, or one that cannot be decoded.
+  send_owner(caller_env, env, enif_make_tuple2(env, state_.atoms.send, term));
 }
 
 // A reply that nobody waits for is still looked at: it may hold a segment, or handles of objects.
@@ -863,6 +1029,11 @@ void WorkerChannel::send_owner(ErlNifEnv* caller_env, ErlNifEnv* env, ERL_NIF_TE
   enif_clear_env(env);
 }
 
+bool WorkerChannel::busy() const noexcept {
+  return in_flight() != 0 ||
+         region_->header().casts_done.value.load(std::memory_order_acquire) != casts_sent_;
+}
+
 // True when the owner is to be told.
 bool WorkerChannel::count_served(std::uint64_t count) noexcept {
   served_ += count;
@@ -927,8 +1098,7 @@ bool WorkerChannel::close_if_idle(ErlNifEnv* env, ERL_NIF_TERM reason) noexcept 
   {
     std::lock_guard lock(mutex_);
     if (closed_.load(std::memory_order_relaxed)) return true;
-    // A worker says what it runs before it takes the request out of the ring: look in the other order.
-    if (in_flight() != 0 || requests_pending() != 0 || running() != 0) return false;
+    if (busy()) return false;
     close_reason_ = enif_make_copy(close_env_.get(), reason);
     closed_.store(true, std::memory_order_seq_cst);
   }
@@ -982,7 +1152,7 @@ void WorkerChannel::fail_calls_in_flight() noexcept {
         slot.env = nullptr;  // goes away with the message
         slot.ref = 0;
       }
-      free_slot(index);
+      free_slot(nullptr, index);
       in_flight_.fetch_sub(1, std::memory_order_relaxed);
     }
   }
@@ -1068,7 +1238,7 @@ void WorkerChannel::reader_loop() noexcept {
   while (wait_for_role(timed_rounds)) {
     // One batch: while callers submit, they drain, which costs far less than messages from this thread.
     bool some = false;
-    if (drain(nullptr, 0, nullptr, kDrainBatch) != Drained::kNothing) {
+    if (drain(nullptr, 0, 0, nullptr, kDrainBatch) != Drained::kNothing) {
       some = true;
       std::atomic_thread_fence(std::memory_order_seq_cst);
       wake_worker_for_room();
@@ -1076,7 +1246,7 @@ void WorkerChannel::reader_loop() noexcept {
     if (some) timed_rounds = 0;
     service_room(nullptr);
     if (closed_.load(std::memory_order_seq_cst)) {
-      while (drain(nullptr, 0, nullptr, kDrainBatch) != Drained::kNothing) {
+      while (drain(nullptr, 0, 0, nullptr, kDrainBatch) != Drained::kNothing) {
       }
       // The word stays kAwake for good: nobody takes the role of a closed channel.
       fail_calls_in_flight();
@@ -1129,10 +1299,15 @@ void WorkerChannel::idle_trim() noexcept {
 ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
   const Atoms& atoms = state_.atoms;
   std::lock_guard lock(mutex_);
-  const ERL_NIF_TERM keys[] = {atoms.in_flight,  atoms.polling,       atoms.waiting, atoms.ring_size,
-                               atoms.arena_size, atoms.request_arena, atoms.os_pid,  atoms.closed,
-                               atoms.served,     atoms.running};
+  const std::uint64_t taken = region_->header().request_head.value.load(std::memory_order_acquire);
+  const auto running = std::count_if(slots_.begin(), slots_.end(), [taken](const Slot& slot) {
+    return slot.state != Slot::State::kFree && slot.position < taken;
+  });
+  const ERL_NIF_TERM keys[] = {atoms.running,   atoms.in_flight,  atoms.polling,       atoms.waiting,
+                               atoms.ring_size, atoms.arena_size, atoms.request_arena, atoms.os_pid,
+                               atoms.closed,    atoms.served,     atoms.busy};
   const ERL_NIF_TERM values[] = {
+      enif_make_int64(env, running),
       enif_make_uint(env, in_flight()),
       enif_make_uint(env, polling_.load(std::memory_order_relaxed)),
       enif_make_uint64(env, room_waiters_.size()),
@@ -1142,7 +1317,7 @@ ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
       enif_make_int(env, worker_os_pid()),
       closed_.load(std::memory_order_relaxed) ? atoms.true_ : atoms.false_,
       enif_make_uint64(env, served_),
-      requests_pending() != 0 || running() != 0 ? atoms.true_ : atoms.false_,
+      busy() ? atoms.true_ : atoms.false_,
   };
   ERL_NIF_TERM map = 0;
   enif_make_map_from_arrays(env, const_cast<ERL_NIF_TERM*>(keys), const_cast<ERL_NIF_TERM*>(values),

@@ -16,6 +16,10 @@
 //   kWaiting     its reply goes to the caller as a message
 //   kAbandoned   its caller gave up: its reply is dropped
 //   kDelivering  the holder of the reader role is sending the reply right now
+// While a call waits for a message its caller is monitored: when the caller ends, the call is abandoned.
+//
+// Python may ask the caller something before it answers (kAsk): that goes to it as a message, so one that
+// spins or polls waits for messages from then on. What nobody waits for goes to the owner.
 //
 // Life. A resource of the BEAM, kept alive by its terms, by the pool, by segments and object handles that
 // point into its region, and by the reader thread until the channel is closed. close() is called by the
@@ -114,6 +118,8 @@ struct Request {
   std::span<const std::uint8_t> body;
   std::optional<channel::Segment> segment;
   std::size_t segment_length;
+  std::uint64_t tag = 0;  // of the ask that a kAnswer answers
+  bool failed = false;    // kAnswer: the body says what went wrong
 };
 
 class WorkerChannel {
@@ -180,16 +186,16 @@ class WorkerChannel {
   void release_reply_segment(std::uint64_t slot) noexcept { reply_arena_.release(slot); }
   void release_object(std::uint64_t id) noexcept;
 
-  void owner_down() noexcept { close(nullptr, state_.atoms.owner_down); }
+  // A monitored process has ended: the owner, or a caller.
+  void process_down(ErlNifEnv* env, const ErlNifMonitor& monitor) noexcept;
   ERL_NIF_TERM info(ErlNifEnv* env) noexcept;
 
   [[nodiscard]] std::uint32_t in_flight() const noexcept {
     return in_flight_.load(std::memory_order_relaxed);
   }
   [[nodiscard]] bool closed() const noexcept { return closed_.load(std::memory_order_relaxed); }
-  [[nodiscard]] std::uint64_t running() const noexcept {
-    return region_->header().running.value.load(std::memory_order_acquire);
-  }
+  // The worker took this request, its caller has given up, and no answer has come: it still runs.
+  [[nodiscard]] bool still_runs(std::uint64_t id) noexcept;
   // Its number among all channels of this VM.
   [[nodiscard]] std::uint64_t serial() const noexcept { return serial_; }
   [[nodiscard]] channel::Region& region() const noexcept { return *region_; }
@@ -208,6 +214,11 @@ class WorkerChannel {
   void join_reader() noexcept;
 
  private:
+  // A kAsk on its way to a caller that polls.
+  struct Ask {
+    channel::FrameHeader header;
+    std::vector<std::uint8_t> body;
+  };
   struct Slot {
     enum class State : std::uint8_t {
       kFree,
@@ -230,7 +241,10 @@ class WorkerChannel {
     bool started = false;  // kFailed: the worker had taken it
     channel::FrameHeader parked{};
     std::vector<std::uint8_t> parked_body;
+    std::vector<Ask> asks;  // kPolling, kParked: what came before the reply
     ErlNifPid caller{};
+    ErlNifMonitor monitor{};
+    bool monitored = false;
     ErlNifEnv* env = nullptr;  // holds `ref` while kWaiting
     ERL_NIF_TERM ref = 0;
   };
@@ -254,27 +268,34 @@ class WorkerChannel {
     bool parked;  // its caller polls, and the reply lies in the slot
   };
   static constexpr std::size_t kDeliverAtOnce = 32;
-  enum class Drained : std::uint8_t { kNothing, kSome, kMine };
+  enum class Drained : std::uint8_t {
+    kNothing,
+    kSome,
+    kMine,   // the reply is there
+    kAsked,  // its caller was asked something: it waits for messages now
+  };
 
   static constexpr std::uint32_t kNoSlot = ~std::uint32_t{0};
-  // Of all casts: nobody waits for one, but while it runs `running` must not say that nothing does.
-  static constexpr std::uint64_t kCastId = ~std::uint64_t{0};
   static constexpr std::uint32_t kMaxSlots = 1u << 20;
 
   // --- callers hold mutex_ ---
   std::uint32_t take_slot() noexcept;
-  void free_slot(std::uint32_t index) noexcept;
+  void free_slot(ErlNifEnv* env, std::uint32_t index) noexcept;
   std::uint32_t find_slot(std::uint64_t id) const noexcept;
-  void set_waiting(Slot& slot, const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept;
+  void set_waiting(ErlNifEnv* env, Slot& slot, const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept;
+  bool withdraw(const Slot& slot) noexcept;
+  void send_ask(ErlNifEnv* caller_env, Slot& slot, ErlNifEnv* env, ERL_NIF_TERM ask) noexcept;
   void add_room_waiter(const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept;
   bool push_request(const Request& request, std::uint64_t id) noexcept;
   bool push_releases() noexcept;
   void settle_casts() noexcept;
   ERL_NIF_TERM down_term(ErlNifEnv* env) const noexcept;
+  [[nodiscard]] bool busy() const noexcept;  // a call is in flight, or a cast has not ended
   bool count_served(std::uint64_t count) noexcept;
 
   // --- callers hold the reader role ---
-  Drained drain(ErlNifEnv* caller_env, std::uint64_t mine, ERL_NIF_TERM* reply, int limit) noexcept;
+  Drained drain(ErlNifEnv* caller_env, std::uint64_t mine, ERL_NIF_TERM ref, ERL_NIF_TERM* reply,
+                int limit) noexcept;
   bool deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, std::uint64_t mine,
                ERL_NIF_TERM* reply) noexcept;
   void drop_reply(ErlNifEnv* env, const channel::FrameHeader& header,
@@ -285,6 +306,12 @@ class WorkerChannel {
                             const channel::SegmentRef& ref, std::span<const std::uint8_t> body) noexcept;
   void drop_objects(ErlNifEnv* env, const channel::FrameHeader& header,
                     std::span<const std::uint8_t> body) noexcept;
+  bool deliver_ask(ErlNifEnv* caller_env, const channel::FrameHeader& header,
+                   std::span<const std::uint8_t> body, std::uint64_t mine, ERL_NIF_TERM ref) noexcept;
+  void deliver_message(ErlNifEnv* caller_env, const channel::FrameHeader& header,
+                       std::span<const std::uint8_t> body) noexcept;
+  ERL_NIF_TERM ask_term(ErlNifEnv* env, const channel::FrameHeader& header,
+                        std::span<const std::uint8_t> body) noexcept;
   void handle_ready(ErlNifEnv* caller_env, std::span<const std::uint8_t> body) noexcept;
   void leave_role(std::uint32_t found) noexcept;
 
@@ -293,7 +320,7 @@ class WorkerChannel {
   void stop_polling(bool found) noexcept;
   bool may_sleep() noexcept;
   void reap_dead_callers() noexcept;
-  Polled take_parked(ErlNifEnv* env, std::uint64_t id) noexcept;
+  Polled take_parked(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) noexcept;
   void look_after_callers(std::uint32_t state, int& timed_rounds) noexcept;
   bool ring_worker() noexcept;
   void wake_reader() noexcept;
@@ -336,6 +363,7 @@ class WorkerChannel {
   std::deque<CastSegment> cast_segments_;
   std::uint64_t segments_sent_ = 0;
   std::uint64_t served_ = 0;
+  std::uint64_t casts_sent_ = 0;
   std::uint64_t notify_at_ = 0;  // 0: nobody wants to know
   OwnedEnv close_env_;
   ERL_NIF_TERM close_reason_ = 0;

@@ -65,11 +65,13 @@ struct Header {
   SharedWord reader_word;    // doorbell and ownership of the reply ring
   SharedWord request_room;   // 1: callers wait for room in the request ring; the worker must ring the reader
   SharedWord reply_room;     // futex: 1: the worker waits for room in the reply ring; the BEAM must wake it
-  SharedCount running;       // id of the request that runs now, 0 for none
+  SharedCount suspended;     // calls that the worker has taken and that wait in its event loop
   SharedWord closing;        // 1: the BEAM closes the channel
 
   alignas(kCacheLine) std::atomic<std::uint32_t> request_slots[kSegmentSlots];
   alignas(kCacheLine) std::atomic<std::uint32_t> reply_slots[kSegmentSlots];
+
+  SharedCount casts_done;  // casts that have ended, or were dropped because they came too late
 };
 
 inline constexpr std::uint32_t kFlagMapsetVersion = 1;  // Elixir's MapSet has a `version` field
@@ -80,20 +82,25 @@ static_assert(std::atomic<std::uint64_t>::is_always_lock_free &&
 
 // One frame in a ring. Frames start at multiples of 8; the body follows the header, or lies in a segment.
 enum class Kind : std::uint8_t {
-  kReady = 1,    // worker → BEAM, first frame: a map that introduces the worker
-  kCall = 2,     // BEAM → worker: {Module, Function, Args, Kwargs}; answered by kReply or kError
-  kCast = 3,     // BEAM → worker: the same, not answered
-  kRelease = 4,  // BEAM → worker: ids of objects whose handles are gone; body: 8 bytes each
-  kReply = 5,    // worker → BEAM: the result
-  kError = 6,    // worker → BEAM: an error term
+  kReady = 1,     // worker → BEAM, first frame: a map that introduces the worker
+  kCall = 2,      // BEAM → worker: {Module, Function, Args, Kwargs}; answered by kReply or kError
+  kCast = 3,      // BEAM → worker: the same, not answered
+  kRelease = 4,   // BEAM → worker: ids of objects whose handles are gone; body: 8 bytes each
+  kReply = 5,     // worker → BEAM: the result
+  kError = 6,     // worker → BEAM: an error term
+  kAsk = 7,       // worker → BEAM: a term for the caller of request `id`, or for the worker's owner (id 0)
+  kSend = 8,      // worker → BEAM: {Pid, Message}, delivered as a message
+  kAnswer = 9,    // BEAM → worker: what a kAsk came to; `id` is its tag
+  kMessage = 10,  // BEAM → worker: a term for the worker's mailbox
 };
 
 enum FrameFlag : std::uint8_t {
   kInSegment = 1,  // the body is a SegmentRef
   kTimings = 2,    // request: measure; reply: the timings are filled in
   kHasObjects =
-      4,       // reply: the body holds object handles, so it must be decoded even when nobody waits for it
-  kPlain = 8,  // reply in a segment: neither object handles nor a binary that is worth pointing into
+      4,         // reply: the body holds object handles, so it must be decoded even when nobody waits for it
+  kPlain = 8,    // reply in a segment: neither object handles nor a binary that is worth pointing into
+  kFailed = 16,  // answer: the body says what went wrong
 };
 
 struct FrameHeader {
@@ -102,8 +109,9 @@ struct FrameHeader {
   std::uint8_t flags;
   std::uint16_t reserved;
   std::uint64_t id;
-  // Request: [0] when it was published, [1] deadline (0: none), CLOCK_MONOTONIC nanoseconds.
-  // Reply: nanoseconds it waited, was decoded, ran, was encoded; then when it was published.
+  // Request: [0] when it was published, [1] deadline (0: none), CLOCK_MONOTONIC nanoseconds; [2] the tag of
+  // the kAsk in whose course it was made (0: none). Ask: [0] its tag, 0 when no answer is wanted. Reply:
+  // nanoseconds it waited, was decoded, ran, was encoded; then when it was published.
   std::uint64_t times[5];
 };
 static_assert(sizeof(FrameHeader) == 56);

@@ -83,19 +83,13 @@ void LifeWatch::obey(const char* line, std::size_t length) noexcept {
 }
 
 void LifeWatch::interrupt(std::uint64_t id) noexcept {
-  if (id == 0 || header_.running.value.load(std::memory_order_acquire) != id) return;
-  cancel_id_.store(id, std::memory_order_release);
-  ::pthread_kill(main_thread_, cancel_signal());
-}
-
-bool LifeWatch::take_cancel(std::uint64_t running) noexcept {
-  std::uint64_t id = running;
-  return running != 0 && cancel_id_.compare_exchange_strong(id, 0, std::memory_order_acq_rel);
+  if (id != 0 && worker_.interrupt(id)) ::pthread_kill(main_thread_, cancel_signal());
 }
 
 void LifeWatch::say_farewell() noexcept {
   stop_.store(true, std::memory_order_seq_cst);
-  interrupt(header_.running.value.load(std::memory_order_acquire));
+  worker_.interrupt_all();
+  ::pthread_kill(main_thread_, cancel_signal());
   channel::wake_from(header_.worker_word.value, channel::kAsleep);
   header_.reply_room.value.store(0, std::memory_order_seq_cst);
   channel::futex_wake(header_.reply_room.value, 1);

@@ -25,13 +25,28 @@ namespace typhon::executor {
 // Wakes the main thread out of a blocking system call; its Python handler decides whether to raise.
 inline int cancel_signal() noexcept { return SIGRTMIN + 11; }
 
+// What the LifeWatch asks of the worker, from its own thread and without the GIL.
+class Interruptible {
+ public:
+  // True when the main thread has to be signalled.
+  virtual bool interrupt(std::uint64_t id) noexcept = 0;
+  virtual void interrupt_all() noexcept = 0;
+
+ protected:
+  ~Interruptible() = default;
+};
+
 class LifeWatch {
  public:
   // How long the main thread has for `finally` blocks, atexit handlers and flushing once the BEAM has let go.
   static constexpr int kFarewellMs = 300;
 
-  LifeWatch(UniqueFd control, int beam_pid, channel::Header& header) noexcept
-      : control_(std::move(control)), beam_pid_(beam_pid), header_(header), main_thread_(::pthread_self()) {}
+  LifeWatch(UniqueFd control, int beam_pid, channel::Header& header, Interruptible& worker) noexcept
+      : control_(std::move(control)),
+        beam_pid_(beam_pid),
+        header_(header),
+        worker_(worker),
+        main_thread_(::pthread_self()) {}
   ~LifeWatch() = default;
   LifeWatch(const LifeWatch&) = delete;
   LifeWatch& operator=(const LifeWatch&) = delete;
@@ -40,8 +55,7 @@ class LifeWatch {
   [[nodiscard]] Status start() noexcept;
 
   [[nodiscard]] bool must_stop() const noexcept { return stop_.load(std::memory_order_acquire); }
-  // True once for each time that the request `running` is to be interrupted.
-  [[nodiscard]] bool take_cancel(std::uint64_t running) noexcept;
+  [[nodiscard]] const std::atomic<bool>& stop_flag() const noexcept { return stop_; }
 
  private:
   static void* thread_main(void* self) noexcept;
@@ -55,9 +69,9 @@ class LifeWatch {
   UniqueFd beam_;
   const int beam_pid_;
   channel::Header& header_;
+  Interruptible& worker_;
   const pthread_t main_thread_;
   std::atomic<bool> stop_{false};
-  std::atomic<std::uint64_t> cancel_id_{0};
   char line_[64] = {};
   std::size_t line_length_ = 0;
   bool control_open_ = true;

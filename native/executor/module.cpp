@@ -5,11 +5,9 @@
 namespace typhon::executor {
 namespace {
 
-using python::ModuleSlot;
-
 int exec(PyObject* module) noexcept {
   const int added = python::add_codec(module);
-  return added == 0 ? add_worker(module) : added;
+  return added == 0 && add_worker(module) == 0 ? add_conversation(module) : -1;
 }
 int traverse(PyObject* module, visitproc visit, void* arg) noexcept {
   return python::traverse_codec(module, visit, arg);
@@ -38,7 +36,7 @@ constexpr const char* kDoc = "The native part of typhon: the codec. Import typho
 PyModuleDef definition_311 = {PyModuleDef_HEAD_INIT,
                               "typhon._native",
                               kDoc,
-                              sizeof(ModuleSlot),
+                              sizeof(ExecutorSlot),
                               nullptr,
                               slots_311,
                               traverse,
@@ -47,7 +45,7 @@ PyModuleDef definition_311 = {PyModuleDef_HEAD_INIT,
 PyModuleDef definition_312 = {PyModuleDef_HEAD_INIT,
                               "typhon._native",
                               kDoc,
-                              sizeof(ModuleSlot),
+                              sizeof(ExecutorSlot),
                               nullptr,
                               slots_312,
                               traverse,

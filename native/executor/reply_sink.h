@@ -1,5 +1,5 @@
-// ReplySink: where a reply's body is written: straight into the reply ring while it is small, into a segment
-// of the reply arena when it grows.
+// ReplySink: where a frame's body is written: behind the room for its header while it is small, into a
+// segment of the reply arena when it grows.
 //
 // One thread. A segment that was not handed over by finish() is given back.
 #pragma once
@@ -9,20 +9,20 @@
 #include <optional>
 #include <utility>
 
-#include "channel/arena.h"
 #include "channel/layout.h"
 #include "etf/sink.h"
+#include "executor/outbox.h"
 
 namespace typhon::executor {
 
 class ReplySink final : public etf::Sink {
  public:
   static constexpr std::size_t kMaxInline = std::size_t{16} * 1024;
-  // What has to be reserved in the ring for any reply.
+  // What a frame with a body of that size takes.
   static constexpr std::size_t kReserve = sizeof(channel::FrameHeader) + kMaxInline;
 
-  // `frame`: kReserve bytes of the ring.
-  ReplySink(std::uint8_t* frame, channel::ArenaOwner& arena) noexcept : frame_(frame), arena_(arena) {
+  // `frame`: kReserve bytes.
+  ReplySink(std::uint8_t* frame, Outbox& arena) noexcept : frame_(frame), arena_(arena) {
     data = frame_ + sizeof(channel::FrameHeader);
     capacity = kMaxInline;
   }
@@ -35,9 +35,7 @@ class ReplySink final : public etf::Sink {
   bool grow(std::size_t at_least) noexcept override {
     const std::size_t wanted = std::max({at_least, capacity * 2, kFirstSegment});
     if (!segment_) {
-      arena_.reap();
-      segment_ = arena_.allocate(wanted);
-      if (!segment_) segment_ = arena_.allocate(at_least);
+      segment_ = arena_.allocate(wanted, at_least);
       if (!segment_) return false;
       std::memcpy(arena_.data(*segment_), data, size);
     } else if (!arena_.grow(*segment_, size, wanted) && !arena_.grow(*segment_, size, at_least)) {
@@ -50,7 +48,7 @@ class ReplySink final : public etf::Sink {
 
   [[nodiscard]] bool in_segment() const noexcept { return segment_.has_value(); }
 
-  // Completes the frame in the ring and gives its size; `header` without size and segment flag. The sink is
+  // Completes the frame and gives its size; `header` without size and segment flag. The sink is
   // done.
   std::size_t finish(channel::FrameHeader header) noexcept {
     std::size_t body = size;
@@ -72,7 +70,7 @@ class ReplySink final : public etf::Sink {
   static constexpr std::size_t kFirstSegment = std::size_t{64} * 1024;
 
   std::uint8_t* frame_;
-  channel::ArenaOwner& arena_;
+  Outbox& arena_;
   std::optional<channel::Segment> segment_;
 };
 

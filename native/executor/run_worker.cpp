@@ -1,4 +1,5 @@
-// run_worker(beam_pid, fd, control_fd, greeting, settings): the door from typhon._worker to the Worker.
+// run_worker(beam_pid, fd, control_fd, greeting, settings, coroutine_type): the door from typhon._worker to
+// the Worker.
 
 #include <fcntl.h>
 #include <malloc.h>
@@ -63,13 +64,29 @@ void keep_large_blocks() noexcept {
 #endif
 }
 
+// A setting that is not there stays as it is.
+bool get_setting(PyObject* settings, const char* name, unsigned& value) noexcept {
+  PyObject* const found = PyDict_GetItemString(settings, name);
+  if (!found) return true;
+  const unsigned long number = PyLong_AsUnsignedLong(found);
+  if (PyErr_Occurred()) return false;
+  value = static_cast<unsigned>(number);
+  return true;
+}
+
 PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
   int beam_pid = 0;
   int fd = 0;
   int control = 0;
   PyObject* greeting = nullptr;
   PyObject* settings = nullptr;
-  if (!PyArg_ParseTuple(args, "iiiOO", &beam_pid, &fd, &control, &greeting, &settings)) return nullptr;
+  PyObject* coroutine_type = nullptr;
+  if (!PyArg_ParseTuple(args, "iiiOO!O", &beam_pid, &fd, &control, &greeting, &PyDict_Type, &settings,
+                        &coroutine_type)) {
+    return nullptr;
+  }
+  WorkerSettings wanted;
+  if (!get_setting(settings, "concurrency", wanted.concurrency)) return nullptr;
   try {
     UniqueFd control_fd(control);
     keep_large_blocks();
@@ -83,15 +100,16 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
     }
     region.value()->close_fd();
     // For the rest of the process: threads and views of large arguments refer to it to the very end.
-    auto* worker =
-        new Worker(ModuleState::of(module), std::move(region).value(), std::move(control_fd), beam_pid);
+    auto* worker = new Worker(ModuleState::of(module), std::move(region).value(), std::move(control_fd),
+                              beam_pid, wanted);
+    static_cast<ExecutorSlot*>(PyModule_GetState(module))->worker = worker;
     if (!install_cancel_handler(worker)) return nullptr;
     // Last, and before the greeting: the channel's region and the threads are part of what is mapped.
     if (const std::string refused = apply_limits(settings); !refused.empty()) {
       PyErr_Format(PyExc_OSError, "the operating system refused the limit %s", refused.c_str());
       return nullptr;
     }
-    const int code = worker->run(module, greeting);
+    const int code = worker->run(module, greeting, coroutine_type);
     return code < 0 ? nullptr : PyLong_FromLong(code);
   } catch (const std::bad_alloc&) {
     return PyErr_NoMemory();
@@ -100,7 +118,7 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
 
 PyMethodDef run_worker_method = {
     "run_worker", run_worker, METH_VARARGS,
-    "run_worker(beam_pid, fd, control_fd, greeting, settings) -> exit code\n\n"
+    "run_worker(beam_pid, fd, control_fd, greeting, settings, coroutine_type) -> exit code\n\n"
     "Serves the channel until the BEAM lets go of it. For typhon._worker alone."};
 
 }  // namespace

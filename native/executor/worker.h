@@ -1,29 +1,35 @@
-// Worker: takes requests off its channel, runs them in Python on the main thread, and sends what came of
-// them.
+// Worker: takes requests off its channel, runs them in Python, and sends what came of them.
 //
-// Overview. run() is called once by typhon._worker, with the GIL, and returns when the BEAM lets go of the
-// worker. One request at a time: peek, decode from where it lies, give its room back, call, encode straight
-// into the reply ring, publish. While there is nothing to do it spins for some microseconds *with* the GIL
-// (bounded by worker_spin_us, far below Python's own switch interval, so other Python threads do not notice),
-// then lets go of it and sleeps on the doorbell.
+// Overview. run() is called once by typhon._worker, on the main thread with the GIL, and returns when the
+// BEAM lets go of the worker. While one call runs at a time the main thread does it all: take a request out
+// of the ring, decode, call, encode, publish. While there is nothing to do it spins for some microseconds
+// *with* the GIL (bounded by worker_spin_us, far below Python's own switch interval, so other Python threads
+// do not notice), then lets go of it and sleeps on the doorbell. With more threads a router reads the ring
+// and each thread (a Lane) takes calls from the Inbox; a coroutine goes to the event loop's thread
+// (typhon._aio).
+//
+// A call may ask the BEAM something (ask()) and waits for the answer; calls that are made in the course of it
+// are run on top of it, by the thread that waits.
 //
 // Errors. What user code raises becomes a kError frame; no request is left without an answer. A channel that
 // holds garbage ends the worker (exit code kChannelBroke): nothing on it can be trusted then.
 //
-// Threads: the main one only. The LifeWatch thread reaches it through the doorbell and a signal.
+// Threads: everything here with the GIL. The LifeWatch thread reaches the Worker through the Inbox and a
+// signal.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <unordered_map>
 
 #include "channel/arena.h"
 #include "channel/doorbell.h"
 #include "channel/region.h"
-#include "channel/ring.h"
+#include "executor/inbox.h"
 #include "executor/life_watch.h"
-#include "executor/reply_sink.h"
+#include "executor/outbox.h"
 #include "python/codec.h"
 #include "python/module_state.h"
 #include "python/object_table.h"
@@ -31,70 +37,162 @@
 
 namespace typhon::executor {
 
-class Worker {
+class Worker;
+
+// What the module object's state memory holds.
+struct ExecutorSlot : python::ModuleSlot {
+  Worker* worker;  // nullptr where no worker runs: typhon was imported elsewhere
+};
+
+struct WorkerSettings {
+  unsigned concurrency = 1;
+};
+
+class Worker final : private Interruptible {
  public:
   static constexpr int kChannelBroke = 99;
 
-  Worker(python::ModuleState& codec, std::unique_ptr<channel::Region> region, UniqueFd control,
-         int beam_pid) noexcept;
+  Worker(python::ModuleState& codec, std::unique_ptr<channel::Region> region, UniqueFd control, int beam_pid,
+         const WorkerSettings& settings) noexcept;
   ~Worker() = default;
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
   // The exit code, or -1 with a Python exception set (it could not start).
-  int run(PyObject* module, PyObject* greeting) noexcept;
+  int run(PyObject* module, PyObject* greeting, PyObject* coroutine_type) noexcept;
 
-  // The Python handler of cancel_signal(): raises typhon.Cancelled when the running request is the one meant.
+  // The Python handler of cancel_signal(): raises typhon.Cancelled when the main thread's call is meant, and
+  // sees to it that other threads get theirs.
   bool raise_if_cancelled() noexcept;
+  // Of a thread that serves calls beside the main one.
+  void serve_as_thread() noexcept;
+
+  // --- what Python code may do; conversation.cpp ---
+  // `call` names a call whose caller is meant; kThisCall: the one that this thread serves.
+  static constexpr std::uint64_t kThisCall = ~std::uint64_t{0};
+  // A tuple (ok, value), or nullptr with an exception set.
+  PyObject* ask(PyObject* term, std::uint64_t call) noexcept;
+  bool tell(PyObject* term, std::uint64_t call) noexcept;
+  bool send(PyObject* pid_and_message) noexcept;
+  // The next message; nullptr with TimeoutError after `timeout_ns` (negative: no limit).
+  PyObject* receive(std::int64_t timeout_ns) noexcept;
+  void set_handler(PyObject* handler) noexcept;
+  [[nodiscard]] std::uint64_t this_call() noexcept;
+  void set_flush(PyObject* flush) noexcept { flush_ = python::PyRef::borrow(flush); }
+  void need_flush() noexcept { flush_needed_ = true; }
+
+  // --- for the event loop ---
+  int loop_attach() noexcept;  // a file descriptor, or -1 with an exception set
+  // (calls: [(token, coroutine, id)], answers: [(tag, ok, value)], cancelled ids: [id])
+  PyObject* loop_take() noexcept;
+  void loop_listen(bool listens) noexcept { inbox_.set_loop_listens(listens); }
+  // The answer comes in loop_take(). 0 with an exception set.
+  std::uint64_t loop_ask(PyObject* term, std::uint64_t call) noexcept;
+  void loop_forget(std::uint64_t tag) noexcept { inbox_.forget_async_answer(tag); }
+  void loop_done(std::uint64_t token, PyObject* value) noexcept;
+  void loop_failed(std::uint64_t token, PyObject* exception) noexcept;
+  // A message that is there, or nullptr without an exception.
+  PyObject* message_now() noexcept;
 
  private:
-  enum class Wait : std::uint8_t { kRequest, kStop, kInterrupted };
+  enum class Wait : std::uint8_t { kRequest, kStop, kInterrupted, kRouted };
+
+  // A call that waits in the event loop.
+  struct AsyncCall {
+    channel::FrameHeader header;
+    std::uint64_t times[5];
+    python::PyRef module;
+    python::PyRef function;
+  };
+  // A request in the making of its reply.
+  struct Served {
+    const channel::FrameHeader& header;
+    std::uint64_t times[5] = {};
+    python::PyRef module = {};  // for an error's text
+    python::PyRef function = {};
+  };
+
+  bool interrupt(std::uint64_t id) noexcept override;
+  void interrupt_all() noexcept override { inbox_.cancel_all(); }
 
   Wait wait_for_request() noexcept;
+  bool spin_for_request() noexcept;
   bool sleep_on_doorbell() noexcept;
-  bool serve_one() noexcept;
-  void serve(const channel::FrameHeader& header, std::span<const std::uint8_t> body) noexcept;
+  void trim_when_idle() noexcept;
+  bool serve_from_ring() noexcept;
+  int serve_as_lane(Lane& lane) noexcept;
+  bool start_router() noexcept;
+  bool start_threads() noexcept;
+  [[nodiscard]] bool ends() const noexcept {
+    return life_.must_stop() || header_.closing.value.load(std::memory_order_acquire) != 0;
+  }
+
+  // serve.cpp
+  void serve(Lane& lane, const channel::FrameHeader& header, std::span<const std::uint8_t> body) noexcept;
+  void serve_call(Lane& lane, const channel::FrameHeader& header,
+                  std::span<const std::uint8_t> body) noexcept;
+  bool is_given_up(const channel::FrameHeader& header) noexcept;
+  void finish_call(Lane& lane) noexcept;
+  void refuse(const channel::FrameHeader& header, std::span<const std::uint8_t> body) noexcept;
   void release_unread(std::span<const std::uint8_t> body) noexcept;
   void release_objects(std::span<const std::uint8_t> body) noexcept;
-  void pop_request() noexcept;
-
-  python::PyRef decode(const channel::FrameHeader& header, std::span<const std::uint8_t> body) noexcept;
+  void handle_message() noexcept;
+  python::PyRef decode(const channel::FrameHeader& header, std::span<const std::uint8_t> body,
+                       python::DecodeOptions options) noexcept;
+  python::PyRef decode_request(const channel::FrameHeader& header,
+                               std::span<const std::uint8_t> body) noexcept;
   python::PyRef invoke(PyObject* request) noexcept;
   python::PyRef resolve(PyObject* target, PyObject* path) noexcept;
-
-  bool send(channel::Kind kind, const channel::FrameHeader& request, PyObject* value) noexcept;
-  void send_error(const channel::FrameHeader& header, PyObject* request) noexcept;
+  bool reply(Served& call, PyObject* value) noexcept;
+  void fail(Served& call, python::PyRef exception) noexcept;
   void send_atom_error(const channel::FrameHeader& request, const char* name) noexcept;
-  void report_cast() noexcept;
-  python::PyRef describe(PyObject* exception, PyObject* request) noexcept;
-  std::uint8_t* reserve_reply() noexcept;
-  void publish(std::size_t size) noexcept;
-  void ring_reader(bool more_to_come) noexcept;
+  void report_cast(python::PyRef exception) noexcept;
+  void cast_done() noexcept;
+  python::PyRef describe(PyObject* exception, PyObject* module, PyObject* function) noexcept;
+  void start_coroutine(Served& call, std::span<const std::uint8_t> body, python::PyRef coroutine) noexcept;
+  std::uint64_t enter_loop(Served& call) noexcept;
+  void leave_loop(std::uint64_t token) noexcept;
+
+  // conversation.cpp
+  Lane* this_lane() noexcept;
+  bool raise_cancelled(Lane& lane) noexcept;
+  // Lets others run until something may have come for this thread. False with an exception set.
+  bool wait_for_news(Lane& lane, std::int64_t limit_ns) noexcept;
+  python::PyRef decode_answer(const Incoming& answer) noexcept;
 
   python::ModuleState& codec_;
   // Leaked on purpose: views of large arguments may outlive the worker's loop.
   channel::Region& region_;
   channel::Header& header_;
-  channel::RingConsumer requests_;
-  channel::RingProducer replies_;
   channel::ArenaPeer request_arena_;
-  channel::ArenaOwner reply_arena_;
+  Inbox inbox_;
   LifeWatch life_;
-  python::ObjectTable objects_;
+  Outbox outbox_;
+  const WorkerSettings settings_;
   python::PyRef segment_buffer_type_;
+  python::PyRef coroutine_type_;
   python::PyRef describe_function_;
   python::PyRef modules_;  // sys.modules
+  python::PyRef submit_;   // typhon._aio.submit
+  python::PyRef handler_;  // of messages
+  python::PyRef flush_;    // sends what a call has printed and not yet ended with a line feed
   const std::uint64_t spin_ns_;
   channel::SpinGuard spin_guard_;
-  std::uint32_t deferred_wakes_ = 0;
+  Lane main_;
+  std::unordered_map<std::uint64_t, AsyncCall> async_calls_;
+  std::unordered_map<unsigned long, Lane*> threads_;  // by Python's name of the thread, beside the main one
+  std::uint64_t next_token_ = 1;
+  std::uint64_t next_tag_ = 1;
+  bool flush_needed_ = false;
   bool keeps_large_blocks_ = false;  // malloc may hold blocks that only a busy worker needs
-  bool broken_ = false;
-
-  // Of the request that is being served, for its reply.
-  std::uint64_t times_[5] = {};
 };
 
-// For the module's exec slot: adds run_worker. 0, or -1 with an exception set.
+// For the module's exec slot: adds run_worker, and the functions of conversation.cpp. 0, or -1 with an
+// exception set.
 int add_worker(PyObject* module) noexcept;
+int add_conversation(PyObject* module) noexcept;
+
+// What is raised now, with its traceback; the error indicator is clear then.
+python::PyRef current_exception() noexcept;
 
 }  // namespace typhon::executor

@@ -167,5 +167,5 @@ def decode(
     Raises DecodeError for other bytes, and for a term that Python cannot hold.
     """
 
-def run_worker(beam_pid: int, fd: int, control_fd: int, greeting: dict[str, Any], settings: dict[str, int], /) -> int:
+def run_worker(beam_pid: int, fd: int, control_fd: int, greeting: dict[str, Any], settings: dict[str, int], coroutine_type: type, /) -> int:
     """Serve the channel until the BEAM lets go of it; the exit code. For typhon._worker alone."""

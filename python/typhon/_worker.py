@@ -40,12 +40,21 @@ def main() -> int:
         "os_pid": os.getpid(),
     }
     try:
-        return _native.run_worker(beam_pid, fd, control, greeting, settings)
+        return _native.run_worker(beam_pid, fd, control, greeting, settings, _coroutine_type())
     except OSError as error:
         print(f"typhon: {error}")
         return ATTACH_FAILED
     except KeyboardInterrupt:
         return 130
+
+
+def _coroutine_type() -> type:
+    async def nothing() -> None:
+        pass
+
+    coroutine = nothing()
+    coroutine.close()
+    return type(coroutine)
 
 
 def _settings(text: str) -> dict[str, int]:

@@ -57,7 +57,7 @@ defmodule Typhon.TestHelper do
   def polling(py), do: py |> channels() |> Enum.map(&Typhon.Native.channel_info(&1).polling) |> Enum.sum()
 
   @doc "How many workers of a pool run a call at this moment."
-  def running(py), do: py |> channels() |> Enum.count(&(Typhon.Native.channel_running(&1) != nil))
+  def running(py), do: py |> channels() |> Enum.count(&(Typhon.Native.channel_info(&1).running > 0))
 
   defp channels(py) do
     {:ok, %{workers: workers}} = Typhon.info(py)

@@ -130,7 +130,7 @@ defmodule Typhon.OptionsTest do
 
   describe "call!/1" do
     test "fills in the defaults" do
-      assert Options.call!([]) == %{kwargs: %{}, timeout: 5_000}
+      assert Options.call!([]) == %{kwargs: %{}, timeout: 5_000, routing: nil}
     end
 
     test "kwargs may be a map or a keyword list, with atoms or strings" do
@@ -154,7 +154,7 @@ defmodule Typhon.OptionsTest do
             {[kwargs: Date.utc_today()],
              "kwargs: must be a map or a keyword list, got #{inspect(Date.utc_today())}"},
             {[timout: 1],
-             "Typhon.call/5 has no option :timout, did you mean :timeout? It takes :kwargs, :timeout"}
+             "Typhon.call/5 has no option :timout, did you mean :timeout? It takes :kwargs, :timeout, :worker, :retry"}
           ] do
         assert message(fn -> Options.call!(options) end) == expected
       end

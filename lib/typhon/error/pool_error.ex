@@ -7,7 +7,7 @@ defmodule Typhon.PoolError do
     `:invalid` (neither a pid nor a name), `{:remote, node}` (it lives on another node), `:not_running` (the application
     `:typhon` is not started), `:draining` (`Typhon.drain/2` was called: it takes no new calls), `{:down, error}` (its Pythons
     ended, or could not be started, more often than its `:max_restarts` allows; `error` is the last
-    `Typhon.WorkerError` or `Typhon.StartError`)
+    `Typhon.WorkerError` or `Typhon.StartError`), `:session_ended` (it is the session of a `Typhon.run/3` that has returned)
   """
 
   defexception [:pool, :reason]
@@ -21,6 +21,7 @@ defmodule Typhon.PoolError do
             | :invalid
             | :not_running
             | :draining
+            | :session_ended
             | {:remote, node}
             | {:down, Exception.t()}
         }
@@ -43,6 +44,10 @@ defmodule Typhon.PoolError do
 
       :not_running ->
         "the application :typhon is not running. Start it with Application.ensure_all_started(:typhon)"
+
+      :session_ended ->
+        "#{inspect(pool)} has ended: the Typhon.run/3 that it was made for has returned. " <>
+          "Call the pool, or do the work inside of the run"
 
       :draining ->
         "the Typhon pool #{inspect(pool)} is draining: it finishes the calls it has, and takes no new ones"

@@ -7,7 +7,7 @@ defmodule Typhon.TimeoutError do
   reaches the mailbox of the caller.
 
   * `timeout` – the time allowed, in milliseconds
-  * `module`, `function`, `arity` – the call
+  * `module`, `function`, `arity` – the call; all nil when it was `Typhon.run/3` that found no worker free in time
   * `operation` – nil for a call; `:drain`, `:restart` or `:reload` when it was that which took too long
   * `left` – how many calls (`:drain`) or workers (`:restart`) there were still to wait for
   """
@@ -18,7 +18,7 @@ defmodule Typhon.TimeoutError do
           timeout: non_neg_integer,
           module: atom | String.t() | Typhon.Object.t(),
           function: atom | String.t(),
-          arity: non_neg_integer,
+          arity: non_neg_integer | nil,
           operation: nil | :drain | :restart | :reload,
           left: nil | non_neg_integer
         }
@@ -32,6 +32,11 @@ defmodule Typhon.TimeoutError do
 
   def message(%{operation: :reload}),
     do: "a worker still ran calls when the time for Typhon.reload/3 was over. It keeps the module that it has"
+
+  def message(%{arity: nil} = error) do
+    "Typhon.run/3 found no worker free within #{error.timeout} ms, so its function was not run. " <>
+      "Allow it more time with timeout: milliseconds | :infinity, hold workers for shorter, or start more of them"
+  end
 
   def message(error) do
     "#{Typhon.Error.callable(error.module, error.function)} with " <>

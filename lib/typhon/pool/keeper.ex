@@ -181,7 +181,12 @@ defmodule Typhon.Pool.Keeper do
     entry = %{entry | role: :holder, status: :placed, recycle: false, grows: false, idle_since: now()}
     state = put_in(state.workers[pid], entry)
     state = %{state | failures: Map.delete(state.failures, index)}
-    if grows, do: scaled(state, size(state) - 1, :up)
+
+    if grows do
+      scaled(state, size(state) - 1, :up)
+      for {other, _} <- state.workers, other != pid, do: Worker.stir(other)
+    end
+
     {:noreply, settle(state)}
   end
 

@@ -1,0 +1,493 @@
+// What Python code may do beside answering: ask the BEAM, tell it, send messages, receive them; and the event
+// loop's side of calls. The second half are the functions of typhon._native that typhon._beam and typhon._aio
+// are made of.
+#include <cstring>
+#include <utility>
+
+#include "executor/worker.h"
+#include "python/gil.h"
+
+namespace typhon::executor {
+
+using channel::FrameHeader;
+using channel::Kind;
+using channel::monotonic_ns;
+using python::PyRef;
+
+namespace {
+
+// How long a thread sleeps at most before it looks whether the worker ends.
+constexpr std::int64_t kLookAroundNs = 1'000'000'000;
+
+}  // namespace
+
+// --- threads that wait ---
+
+// The lane of this thread, nullptr when it serves no calls.
+Lane* Worker::this_lane() noexcept {
+  const unsigned long thread = PyThread_get_thread_ident();
+  if (thread == main_.python_thread) return &main_;
+  const auto found = threads_.find(thread);
+  return found == threads_.end() ? nullptr : found->second;
+}
+
+std::uint64_t Worker::this_call() noexcept {
+  Lane* lane = this_lane();
+  return lane ? inbox_.innermost(*lane) : 0;
+}
+
+bool Worker::raise_cancelled(Lane& lane) noexcept {
+  if (lane.interrupted) {
+    lane.interrupted = false;
+    PyThreadState_SetAsyncExc(lane.python_thread, nullptr);
+  }
+  PyErr_SetString(codec_.cancelled.get(), "the caller gave up on this call");
+  return true;
+}
+
+bool Worker::wait_for_news(Lane& lane, std::int64_t limit_ns) noexcept {
+  if (inbox_.take_cancel(lane)) return !raise_cancelled(lane);
+  if (ends() || inbox_.broken() || outbox_.broken()) {
+    PyErr_SetString(codec_.cancelled.get(), "the worker ends");
+    return false;
+  }
+  if (lane.is_main && !inbox_.routed()) {
+    if (inbox_.ring_empty()) {
+      outbox_.ring_reader(false);
+      if (!spin_for_request()) {
+        if (limit_ns >= 0) {
+          // The doorbell has no limit of its own: a router does.
+          if (!start_router()) return false;
+        } else if (!sleep_on_doorbell()) {
+          return false;
+        }
+      }
+    }
+    if (!inbox_.routed()) inbox_.pump();
+    return true;
+  }
+  {
+    const python::GilRelease without_gil;
+    lane.parker.park(limit_ns < 0 ? kLookAroundNs : std::min(limit_ns, kLookAroundNs));
+  }
+  return !lane.is_main || PyErr_CheckSignals() == 0;
+}
+
+// --- asking ---
+
+PyObject* Worker::ask(PyObject* term, std::uint64_t call) noexcept {
+  Lane visitor;
+  Lane* lane = this_lane();
+  const bool visits = lane == nullptr;
+  if (visits) {
+    // A thread of the user's, or the event loop's: the main thread may be busy, so it cannot be left to read
+    // the answer.
+    if (!start_router()) return nullptr;
+    visitor.python_thread = PyThread_get_thread_ident();
+    inbox_.add_lane(visitor);
+    threads_[visitor.python_thread] = &visitor;
+    lane = &visitor;
+  }
+  const std::uint64_t tag = next_tag_++;
+  Waiter waiter{lane, {}, {}};
+  inbox_.add_waiter(tag, waiter);
+  FrameHeader header{};
+  header.kind = Kind::kAsk;
+  header.id = call == kThisCall ? inbox_.innermost(*lane) : call;
+  header.times[0] = tag;
+  outbox_.set_more_to_come(false);
+  std::optional<Incoming> answer;
+  bool waits = outbox_.send(codec_, header, term, "call");
+  while (waits) {
+    lane->parker.reset();
+    if (const auto nested = inbox_.take_nested(waiter)) {
+      serve(*lane, nested->header, nested->body);
+      continue;
+    }
+    answer = inbox_.take_answer(waiter);
+    if (answer) break;
+    waits = wait_for_news(*lane, -1);
+  }
+  inbox_.remove_waiter(tag);
+  if (visits) {
+    threads_.erase(visitor.python_thread);
+    inbox_.remove_lane(visitor);
+  }
+  return answer ? decode_answer(*answer).release() : nullptr;
+}
+
+PyRef Worker::decode_answer(const Incoming& answer) noexcept {
+  python::DecodeOptions options;
+  options.root = "answer";
+  const PyRef value = decode(answer.header, answer.body, options);
+  if (!value) return {};
+  return PyRef::steal(
+      PyTuple_Pack(2, (answer.header.flags & channel::kFailed) != 0 ? Py_False : Py_True, value.get()));
+}
+
+bool Worker::tell(PyObject* term, std::uint64_t call) noexcept {
+  FrameHeader header{};
+  header.kind = Kind::kAsk;
+  header.id = call == kThisCall ? this_call() : call;
+  outbox_.set_more_to_come(false);
+  return outbox_.send(codec_, header, term, "message");
+}
+
+bool Worker::send(PyObject* pid_and_message) noexcept {
+  FrameHeader header{};
+  header.kind = Kind::kSend;
+  outbox_.set_more_to_come(false);
+  return outbox_.send(codec_, header, pid_and_message, "message");
+}
+
+// --- messages ---
+
+PyObject* Worker::message_now() noexcept {
+  const auto frame = inbox_.take_message();
+  if (!frame) return nullptr;
+  python::DecodeOptions options;
+  options.root = "message";
+  return decode(frame->header, frame->body, options).release();
+}
+
+PyObject* Worker::receive(std::int64_t timeout_ns) noexcept {
+  const std::uint64_t begun = monotonic_ns();
+  Lane visitor;
+  Lane* lane = this_lane();
+  const bool visits = lane == nullptr;
+  if (visits) {
+    if (!start_router()) return nullptr;
+    visitor.python_thread = PyThread_get_thread_ident();
+    inbox_.add_lane(visitor);
+    lane = &visitor;
+  }
+  inbox_.set_receiving(*lane, true);
+  PyObject* message = nullptr;
+  for (;;) {
+    lane->parker.reset();
+    message = message_now();
+    if (message || PyErr_Occurred()) break;
+    std::int64_t left = -1;
+    if (timeout_ns >= 0) {
+      left = timeout_ns - static_cast<std::int64_t>(monotonic_ns() - begun);
+      if (left <= 0) {
+        // What lies in the ring has come, too.
+        if (lane->is_main && !inbox_.routed() && !inbox_.ring_empty() && inbox_.pump()) continue;
+        PyErr_SetString(PyExc_TimeoutError, "no message has come");
+        break;
+      }
+    }
+    if (!wait_for_news(*lane, left)) break;
+  }
+  inbox_.set_receiving(*lane, false);
+  if (visits) inbox_.remove_lane(visitor);
+  return message;
+}
+
+void Worker::set_handler(PyObject* handler) noexcept {
+  handler_ = handler == Py_None ? PyRef() : PyRef::borrow(handler);
+  inbox_.set_handler(static_cast<bool>(handler_));
+}
+
+// --- the event loop ---
+
+int Worker::loop_attach() noexcept {
+  if (!start_router()) return -1;
+  const int fd = inbox_.attach_loop();
+  if (fd < 0) PyErr_SetFromErrno(PyExc_OSError);
+  return fd;
+}
+
+PyObject* Worker::loop_take() noexcept {
+  // Some at a time: the loop has other things to do, too. It is called again at once.
+  constexpr int kAtOnce = 512;
+  inbox_.clear_loop_signal();
+  PyRef calls = PyRef::steal(PyList_New(0));
+  PyRef answers = PyRef::steal(PyList_New(0));
+  PyRef cancels = PyRef::steal(PyList_New(0));
+  if (!calls || !answers || !cancels) return nullptr;
+  const auto add = [](const PyRef& list, PyObject* item) {
+    const PyRef owned = PyRef::steal(item);
+    return owned && PyList_Append(list.get(), owned.get()) == 0;
+  };
+  using ULL = unsigned long long;
+  int count = 0;
+  while (count < kAtOnce) {
+    const auto frame = inbox_.take_loop_call();
+    if (!frame) break;
+    ++count;
+    if (is_given_up(frame->header)) {
+      refuse(frame->header, frame->body);
+      continue;
+    }
+    Served call{frame->header};
+    const bool timed = (frame->header.flags & channel::kTimings) != 0;
+    const std::uint64_t picked = timed ? monotonic_ns() : 0;
+    const PyRef request = decode_request(frame->header, frame->body);
+    const std::uint64_t decoded = timed ? monotonic_ns() : 0;
+    PyRef result = request ? invoke(request.get()) : PyRef();
+    if (timed) {
+      call.times[0] = picked - std::min(picked, frame->header.times[0]);
+      call.times[1] = decoded - picked;
+      call.times[4] = decoded;
+    }
+    if (request) {
+      call.module = PyRef::borrow(PyTuple_GetItem(request.get(), 0));
+      call.function = PyRef::borrow(PyTuple_GetItem(request.get(), 1));
+    }
+    if (result && reinterpret_cast<PyObject*>(Py_TYPE(result.get())) == coroutine_type_.get()) {
+      const std::uint64_t token = enter_loop(call);
+      if (!add(calls, Py_BuildValue("(KOK)", static_cast<ULL>(token), result.get(),
+                                    static_cast<ULL>(frame->header.id)))) {
+        loop_failed(token, current_exception().get());
+      }
+    } else if (!result || !reply(call, result.get())) {
+      fail(call, current_exception());
+    }
+  }
+  while (const auto answer = inbox_.take_loop_answer()) {
+    PyRef decoded = decode_answer(*answer);
+    if (!decoded) {
+      const PyRef exception = current_exception();
+      decoded = PyRef::steal(PyTuple_Pack(2, Py_None, exception.get()));
+    }
+    if (!decoded ||
+        !add(answers, Py_BuildValue("(KO)", static_cast<ULL>(answer->header.id), decoded.get()))) {
+      return nullptr;
+    }
+  }
+  while (const auto id = inbox_.take_loop_cancel()) {
+    if (!add(cancels, PyLong_FromUnsignedLongLong(*id))) return nullptr;
+  }
+  return PyTuple_Pack(3, calls.get(), answers.get(), cancels.get());
+}
+
+std::uint64_t Worker::loop_ask(PyObject* term, std::uint64_t call) noexcept {
+  if (loop_attach() < 0) return 0;
+  const std::uint64_t tag = next_tag_++;
+  inbox_.expect_async_answer(tag);
+  FrameHeader header{};
+  header.kind = Kind::kAsk;
+  header.id = call == kThisCall ? this_call() : call;
+  header.times[0] = tag;
+  outbox_.set_more_to_come(false);
+  if (outbox_.send(codec_, header, term, "call")) return tag;
+  inbox_.forget_async_answer(tag);
+  return 0;
+}
+
+void Worker::loop_done(std::uint64_t token, PyObject* value) noexcept {
+  const auto found = async_calls_.find(token);
+  if (found == async_calls_.end()) return;
+  AsyncCall& entry = found->second;
+  Served call{entry.header};
+  std::memcpy(call.times, entry.times, sizeof call.times);
+  if (call.times[4] != 0) {
+    const std::uint64_t now = monotonic_ns();
+    call.times[2] += now - call.times[4];
+    call.times[4] = now;
+  }
+  call.module = PyRef::borrow(entry.module.get());
+  call.function = PyRef::borrow(entry.function.get());
+  if (!reply(call, value)) fail(call, current_exception());
+  leave_loop(token);
+}
+
+void Worker::loop_failed(std::uint64_t token, PyObject* exception) noexcept {
+  const auto found = async_calls_.find(token);
+  if (found == async_calls_.end()) return;
+  AsyncCall& entry = found->second;
+  Served call{entry.header};
+  std::memcpy(call.times, entry.times, sizeof call.times);
+  call.times[4] = monotonic_ns();
+  call.module = PyRef::borrow(entry.module.get());
+  call.function = PyRef::borrow(entry.function.get());
+  fail(call, PyRef::borrow(exception));
+  leave_loop(token);
+}
+
+// --- the functions of typhon._native ---
+
+namespace {
+
+Worker* worker_of(PyObject* module) noexcept {
+  Worker* worker = static_cast<ExecutorSlot*>(PyModule_GetState(module))->worker;
+  if (!worker) {
+    PyErr_SetString(PyExc_RuntimeError,
+                    "this Python is not a worker of Typhon: there is no BEAM on the other side");
+  }
+  return worker;
+}
+
+// None means the call that this thread serves.
+bool get_call(PyObject* object, std::uint64_t& call) noexcept {
+  call = Worker::kThisCall;
+  if (object == Py_None) return true;
+  call = PyLong_AsUnsignedLongLong(object);
+  return !PyErr_Occurred();
+}
+
+PyObject* ask(PyObject* module, PyObject* args) noexcept {
+  PyObject* term = nullptr;
+  PyObject* of = nullptr;
+  std::uint64_t call = 0;
+  Worker* worker = worker_of(module);
+  if (!worker || !PyArg_ParseTuple(args, "OO", &term, &of) || !get_call(of, call)) return nullptr;
+  return worker->ask(term, call);
+}
+
+PyObject* tell(PyObject* module, PyObject* args) noexcept {
+  PyObject* term = nullptr;
+  PyObject* of = nullptr;
+  std::uint64_t call = 0;
+  Worker* worker = worker_of(module);
+  if (!worker || !PyArg_ParseTuple(args, "OO", &term, &of) || !get_call(of, call)) return nullptr;
+  if (!worker->tell(term, call)) return nullptr;
+  Py_RETURN_NONE;
+}
+
+PyObject* send(PyObject* module, PyObject* args) noexcept {
+  Worker* worker = worker_of(module);
+  if (!worker || !worker->send(args)) return nullptr;
+  Py_RETURN_NONE;
+}
+
+PyObject* receive(PyObject* module, PyObject* args) noexcept {
+  double seconds = -1;
+  Worker* worker = worker_of(module);
+  if (!worker || !PyArg_ParseTuple(args, "d", &seconds)) return nullptr;
+  constexpr double kLongest = 9e9;
+  return worker->receive(seconds < 0 ? -1 : static_cast<std::int64_t>(std::min(seconds, kLongest) * 1e9));
+}
+
+PyObject* message_now(PyObject* module, PyObject*) noexcept {
+  Worker* worker = worker_of(module);
+  if (!worker) return nullptr;
+  PyObject* message = worker->message_now();
+  if (message || PyErr_Occurred()) return message ? PyTuple_Pack(1, PyRef::steal(message).get()) : nullptr;
+  Py_RETURN_NONE;
+}
+
+PyObject* set_handler(PyObject* module, PyObject* handler) noexcept {
+  Worker* worker = worker_of(module);
+  if (!worker) return nullptr;
+  worker->set_handler(handler);
+  Py_RETURN_NONE;
+}
+
+PyObject* this_call(PyObject* module, PyObject*) noexcept {
+  const Worker* worker = static_cast<ExecutorSlot*>(PyModule_GetState(module))->worker;
+  return PyLong_FromUnsignedLongLong(worker ? const_cast<Worker*>(worker)->this_call() : 0);
+}
+
+PyObject* set_flush(PyObject* module, PyObject* flush) noexcept {
+  Worker* worker = worker_of(module);
+  if (!worker) return nullptr;
+  worker->set_flush(flush);
+  Py_RETURN_NONE;
+}
+
+PyObject* need_flush(PyObject* module, PyObject*) noexcept {
+  Worker* worker = worker_of(module);
+  if (!worker) return nullptr;
+  worker->need_flush();
+  Py_RETURN_NONE;
+}
+
+PyObject* loop_attach(PyObject* module, PyObject*) noexcept {
+  Worker* worker = worker_of(module);
+  const int fd = worker ? worker->loop_attach() : -1;
+  return fd < 0 ? nullptr : PyLong_FromLong(fd);
+}
+
+PyObject* loop_take(PyObject* module, PyObject*) noexcept {
+  Worker* worker = worker_of(module);
+  return worker ? worker->loop_take() : nullptr;
+}
+
+PyObject* loop_listen(PyObject* module, PyObject* listens) noexcept {
+  Worker* worker = worker_of(module);
+  if (!worker) return nullptr;
+  worker->loop_listen(listens == Py_True);
+  Py_RETURN_NONE;
+}
+
+PyObject* loop_ask(PyObject* module, PyObject* args) noexcept {
+  PyObject* term = nullptr;
+  PyObject* of = nullptr;
+  std::uint64_t call = 0;
+  Worker* worker = worker_of(module);
+  if (!worker || !PyArg_ParseTuple(args, "OO", &term, &of) || !get_call(of, call)) return nullptr;
+  const std::uint64_t tag = worker->loop_ask(term, call);
+  return tag == 0 ? nullptr : PyLong_FromUnsignedLongLong(tag);
+}
+
+PyObject* loop_forget(PyObject* module, PyObject* tag) noexcept {
+  Worker* worker = worker_of(module);
+  const std::uint64_t number = worker ? PyLong_AsUnsignedLongLong(tag) : 0;
+  if (!worker || PyErr_Occurred()) return nullptr;
+  worker->loop_forget(number);
+  Py_RETURN_NONE;
+}
+
+template <auto Method>
+PyObject* loop_end(PyObject* module, PyObject* args) noexcept {
+  unsigned long long token = 0;
+  PyObject* value = nullptr;
+  Worker* worker = worker_of(module);
+  if (!worker || !PyArg_ParseTuple(args, "KO", &token, &value)) return nullptr;
+  (worker->*Method)(token, value);
+  Py_RETURN_NONE;
+}
+
+PyObject* serve_thread(PyObject* module, PyObject*) noexcept {
+  Worker* worker = worker_of(module);
+  if (!worker) return nullptr;
+  worker->serve_as_thread();
+  Py_RETURN_NONE;
+}
+
+PyMethodDef functions[] = {
+    {"ask", ask, METH_VARARGS, "ask(term, call | None) -> (ok, value)"},
+    {"tell", tell, METH_VARARGS, "tell(term, call | None)"},
+    {"send", send, METH_VARARGS, "send(pid, message)"},
+    {"receive", receive, METH_VARARGS, "receive(seconds) -> message; negative: no limit"},
+    {"message_now", message_now, METH_NOARGS, "message_now() -> (message,) | None"},
+    {"set_handler", set_handler, METH_O, "set_handler(function | None)"},
+    {"this_call", this_call, METH_NOARGS, "this_call() -> id of the call that this thread serves, or 0"},
+    {"set_flush", set_flush, METH_O, "set_flush(function), called at the end of a call that asked for it"},
+    {"need_flush", need_flush, METH_NOARGS, "need_flush()"},
+    {"loop_attach", loop_attach, METH_NOARGS, "loop_attach() -> file descriptor"},
+    {"loop_take", loop_take, METH_NOARGS, "loop_take() -> (calls, answers, cancelled)"},
+    {"loop_listen", loop_listen, METH_O, "loop_listen(bool): whether messages make the descriptor readable"},
+    {"loop_ask", loop_ask, METH_VARARGS, "loop_ask(term, call | None) -> tag"},
+    {"loop_forget", loop_forget, METH_O, "loop_forget(tag)"},
+    {"loop_done", loop_end<&Worker::loop_done>, METH_VARARGS, "loop_done(token, value)"},
+    {"loop_failed", loop_end<&Worker::loop_failed>, METH_VARARGS, "loop_failed(token, exception)"},
+    {"serve_thread", serve_thread, METH_NOARGS, "serve_thread(): serves calls until the worker ends"},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+}  // namespace
+
+int add_conversation(PyObject* module) noexcept { return PyModule_AddFunctions(module, functions); }
+
+// The threads that serve calls beside the main one.
+bool Worker::start_threads() noexcept {
+  const PyRef native = PyRef::steal(PyImport_ImportModule("typhon._native"));
+  const PyRef serve_function =
+      native ? PyRef::steal(PyObject_GetAttrString(native.get(), "serve_thread")) : PyRef();
+  const PyRef threads = serve_function ? PyRef::steal(PyImport_ImportModule("_thread")) : PyRef();
+  constexpr int kStackBytes = 16 * 1024 * 1024;
+  PyRef old =
+      threads ? PyRef::steal(PyObject_CallMethod(threads.get(), "stack_size", "i", kStackBytes)) : PyRef();
+  if (!old) return false;
+  for (unsigned i = 1; i < settings_.concurrency; ++i) {
+    const PyRef started =
+        PyRef::steal(PyObject_CallMethod(threads.get(), "start_new_thread", "O()", serve_function.get()));
+    if (!started) return false;
+  }
+  return static_cast<bool>(PyRef::steal(PyObject_CallMethod(threads.get(), "stack_size", "O", old.get())));
+}
+
+}  // namespace typhon::executor

@@ -1,0 +1,496 @@
+#include "executor/inbox.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <string_view>
+
+#include "channel/doorbell.h"
+
+namespace typhon::executor {
+
+using channel::FrameHeader;
+using channel::Kind;
+
+namespace {
+
+// Calls that were given up before they were taken. One that is never taken (its caller's end crossed its
+// reply) stays until so many others have come.
+constexpr std::size_t kMaxCancelled = 65'536;
+constexpr std::int64_t kRouterWaitNs = 1'000'000'000;
+constexpr std::uint64_t kRouterSpinNs = 20'000;
+
+// The module and the function of a call, as they stand in its body: {Module, Function, …} with binaries. 0
+// when the body begins in another way (the method of an object, a body in a segment).
+std::size_t name_hash(std::span<const std::uint8_t> body) noexcept {
+  constexpr std::size_t kTupleHeader = 3;  // version, SMALL_TUPLE_EXT, arity
+  constexpr std::uint8_t kBinary = 109;
+  std::size_t at = kTupleHeader;
+  for (int part = 0; part < 2; ++part) {
+    if (body.size() < at + 5 || body[at] != kBinary) return 0;
+    const std::size_t length = (std::size_t{body[at + 1]} << 24) | (std::size_t{body[at + 2]} << 16) |
+                               (std::size_t{body[at + 3]} << 8) | body[at + 4];
+    if (length > body.size() - at - 5) return 0;
+    at += 5 + length;
+  }
+  const std::string_view text(reinterpret_cast<const char*>(body.data()), at);
+  return std::hash<std::string_view>{}(text) | 1;
+}
+
+}  // namespace
+
+Inbox::Inbox(channel::Region& region) noexcept
+    : region_(region),
+      header_(region.header()),
+      requests_(region.request_ring(), region.ring_size(), header_.request_tail.value,
+                header_.request_head.value) {}
+
+Inbox::~Inbox() {
+  if (loop_fd_ >= 0) ::close(loop_fd_);
+}
+
+// --- the ring ---
+
+Inbox::Peeked Inbox::peek(FrameHeader& header, std::span<const std::uint8_t>& body) noexcept {
+  switch (requests_.peek(header, body)) {
+    case channel::RingConsumer::State::kEmpty:
+      return Peeked::kNothing;
+    case channel::RingConsumer::State::kFrame:
+      return Peeked::kFrame;
+    case channel::RingConsumer::State::kBroken:
+      break;
+  }
+  broken_.store(true, std::memory_order_relaxed);
+  return Peeked::kBroken;
+}
+
+void Inbox::pop() noexcept {
+  requests_.pop();
+  room_made();
+}
+
+// Callers may wait for room: tell the reader once half of the ring is free.
+void Inbox::room_made() noexcept {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  auto& wanted = header_.request_room.value;
+  if (wanted.load(std::memory_order_relaxed) == 0) return;
+  const std::uint64_t used = header_.request_tail.value.load(std::memory_order_relaxed) -
+                             header_.request_head.value.load(std::memory_order_relaxed);
+  if (used > region_.ring_size() / 2 || wanted.exchange(0, std::memory_order_acq_rel) == 0) return;
+  channel::wake_reader(header_.reader_word.value);
+}
+
+bool Inbox::pump() noexcept {
+  for (;;) {
+    FrameHeader header{};
+    std::span<const std::uint8_t> body;
+    switch (peek(header, body)) {
+      case Peeked::kNothing:
+        return true;
+      case Peeked::kBroken:
+        return false;
+      case Peeked::kFrame:
+        route(header, body);
+        pop();
+    }
+  }
+}
+
+// --- routing ---
+
+void Inbox::route(const FrameHeader& header, std::span<const std::uint8_t> body) noexcept {
+  Incoming frame{header, {body.begin(), body.end()}};
+  std::lock_guard lock(mutex_);
+  switch (header.kind) {
+    case Kind::kAnswer: {
+      if (const auto waiter = waiters_.find(header.id); waiter != waiters_.end()) {
+        waiter->second->answer = std::move(frame);
+        waiter->second->lane->parker.unpark();
+      } else if (async_tags_.erase(header.id) != 0) {
+        loop_answers_.push_back(std::move(frame));
+        signal_loop();
+      }
+      return;  // else: whoever asked has stopped waiting
+    }
+    case Kind::kMessage: {
+      messages_.push_back(std::move(frame));
+      for (Lane* lane : receiving_) lane->parker.unpark();
+      if (loop_listens_) signal_loop();
+      if (handles_messages_) {
+        calls_.push_back(Incoming{header, {}});
+        waiting_calls_.fetch_add(1, std::memory_order_relaxed);
+        unpark_idle();
+      }
+      return;
+    }
+    case Kind::kCall:
+    case Kind::kCast: {
+      const auto waiter = header.times[2] == 0 ? waiters_.end() : waiters_.find(header.times[2]);
+      if (waiter != waiters_.end()) {
+        waiter->second->nested.push_back(std::move(frame));
+        waiter->second->lane->parker.unpark();
+        return;
+      }
+      if (!coroutines_.empty() && (header.flags & channel::kInSegment) == 0 &&
+          coroutines_.contains(name_hash(frame.body))) {
+        loop_calls_.push_back(std::move(frame));
+        signal_loop();
+        return;
+      }
+      [[fallthrough]];
+    }
+    case Kind::kRelease:
+      calls_.push_back(std::move(frame));
+      waiting_calls_.fetch_add(1, std::memory_order_relaxed);
+      unpark_idle();
+      return;
+    default:
+      broken_.store(true, std::memory_order_relaxed);
+  }
+}
+
+void Inbox::unpark_idle() noexcept {
+  if (idle_.empty()) return;
+  idle_.back()->parker.unpark();
+  idle_.pop_back();
+}
+
+std::optional<Incoming> Inbox::take_call() noexcept {
+  if (waiting_calls_.load(std::memory_order_relaxed) == 0) return std::nullopt;
+  std::lock_guard lock(mutex_);
+  if (calls_.empty()) return std::nullopt;
+  Incoming frame = std::move(calls_.front());
+  calls_.pop_front();
+  waiting_calls_.fetch_sub(1, std::memory_order_relaxed);
+  return frame;
+}
+
+bool Inbox::has_calls() noexcept { return waiting_calls_.load(std::memory_order_relaxed) != 0; }
+
+std::optional<Incoming> Inbox::take_message() noexcept {
+  std::lock_guard lock(mutex_);
+  if (messages_.empty()) return std::nullopt;
+  Incoming frame = std::move(messages_.front());
+  messages_.pop_front();
+  return frame;
+}
+
+std::size_t Inbox::messages() noexcept {
+  std::lock_guard lock(mutex_);
+  return messages_.size();
+}
+
+// --- threads ---
+
+void Inbox::add_lane(Lane& lane) noexcept {
+  std::lock_guard lock(mutex_);
+  lanes_.push_back(&lane);
+}
+
+void Inbox::remove_lane(Lane& lane) noexcept {
+  std::lock_guard lock(mutex_);
+  std::erase(lanes_, &lane);
+  std::erase(idle_, &lane);
+  std::erase(receiving_, &lane);
+}
+
+void Inbox::set_idle(Lane& lane, bool idle) noexcept {
+  std::lock_guard lock(mutex_);
+  std::erase(idle_, &lane);
+  if (idle) idle_.push_back(&lane);
+}
+
+void Inbox::set_receiving(Lane& lane, bool receiving) noexcept {
+  std::lock_guard lock(mutex_);
+  std::erase(receiving_, &lane);
+  if (receiving) receiving_.push_back(&lane);
+}
+
+void Inbox::begin(Lane& lane, std::uint64_t id) noexcept {
+  std::lock_guard lock(mutex_);
+  lane.calls.push_back(id);
+}
+
+void Inbox::end(Lane& lane) noexcept {
+  std::lock_guard lock(mutex_);
+  if (lane.cancel == lane.calls.back()) lane.cancel = 0;
+  lane.calls.pop_back();
+}
+
+void Inbox::add_waiter(std::uint64_t tag, Waiter& waiter) noexcept {
+  std::lock_guard lock(mutex_);
+  waiters_[tag] = &waiter;
+}
+
+void Inbox::remove_waiter(std::uint64_t tag) noexcept {
+  std::lock_guard lock(mutex_);
+  const auto found = waiters_.find(tag);
+  if (found == waiters_.end()) return;
+  // Nested calls that it has not begun are calls like any other now.
+  for (Incoming& frame : found->second->nested) {
+    calls_.push_back(std::move(frame));
+    waiting_calls_.fetch_add(1, std::memory_order_relaxed);
+    unpark_idle();
+  }
+  waiters_.erase(found);
+}
+
+std::optional<Incoming> Inbox::take_nested(Waiter& waiter) noexcept {
+  std::lock_guard lock(mutex_);
+  if (waiter.nested.empty()) return std::nullopt;
+  Incoming frame = std::move(waiter.nested.front());
+  waiter.nested.pop_front();
+  return frame;
+}
+
+std::optional<Incoming> Inbox::take_answer(Waiter& waiter) noexcept {
+  std::lock_guard lock(mutex_);
+  return std::exchange(waiter.answer, std::nullopt);
+}
+
+// --- cancelling ---
+
+Inbox::Cancelled Inbox::cancel(std::uint64_t id, Incoming& dropped) noexcept {
+  std::lock_guard lock(mutex_);
+  const auto drop_from = [&](std::deque<Incoming>& queue) {
+    const auto found = std::find_if(queue.begin(), queue.end(), [id](const Incoming& frame) {
+      return frame.header.kind == Kind::kCall && frame.header.id == id;
+    });
+    if (found == queue.end()) return false;
+    dropped = std::move(*found);
+    queue.erase(found);
+    return true;
+  };
+  if (drop_from(calls_)) {
+    waiting_calls_.fetch_sub(1, std::memory_order_relaxed);
+    return Cancelled::kDropped;
+  }
+  if (drop_from(loop_calls_)) return Cancelled::kDropped;
+  for (auto& [tag, waiter] : waiters_) {
+    if (drop_from(waiter->nested)) return Cancelled::kDropped;
+  }
+  for (Lane* lane : lanes_) {
+    if (std::find(lane->calls.begin(), lane->calls.end(), id) == lane->calls.end()) continue;
+    lane->cancel = id;
+    lane->parker.unpark();
+    return Cancelled::kRuns;
+  }
+  if (async_calls_.contains(id)) {
+    loop_cancels_.push_back(id);
+    signal_loop();
+    return Cancelled::kNoted;
+  }
+  if (cancelled_.insert(id).second) {
+    cancelled_order_.push_back(id);
+    if (cancelled_order_.size() > kMaxCancelled) {
+      cancelled_.erase(cancelled_order_.front());
+      cancelled_order_.pop_front();
+    }
+  }
+  cancelled_count_.store(cancelled_.size(), std::memory_order_relaxed);
+  return Cancelled::kNoted;
+}
+
+void Inbox::cancel_all() noexcept {
+  std::lock_guard lock(mutex_);
+  for (Lane* lane : lanes_) {
+    if (!lane->calls.empty()) lane->cancel = lane->calls.back();
+    lane->parker.unpark();
+  }
+}
+
+bool Inbox::take_cancel(Lane& lane) noexcept {
+  std::lock_guard lock(mutex_);
+  return std::exchange(lane.cancel, 0) != 0;
+}
+
+bool Inbox::was_cancelled(std::uint64_t id) noexcept {
+  if (cancelled_count_.load(std::memory_order_relaxed) == 0) return false;
+  std::lock_guard lock(mutex_);
+  return forget_cancelled(id);
+}
+
+bool Inbox::forget_cancelled(std::uint64_t id) noexcept {
+  if (cancelled_.erase(id) == 0) return false;
+  std::erase(cancelled_order_, id);
+  cancelled_count_.store(cancelled_.size(), std::memory_order_relaxed);
+  return true;
+}
+
+std::vector<Lane*> Inbox::to_interrupt() noexcept {
+  std::lock_guard lock(mutex_);
+  std::vector<Lane*> lanes;
+  for (Lane* lane : lanes_) {
+    if (!lane->is_main && !lane->interrupted && lane->cancel != 0) lanes.push_back(lane);
+  }
+  return lanes;
+}
+
+std::uint64_t Inbox::innermost(Lane& lane) noexcept {
+  std::lock_guard lock(mutex_);
+  return lane.calls.empty() ? 0 : lane.calls.back();
+}
+
+// --- the event loop ---
+
+int Inbox::attach_loop() noexcept {
+  std::lock_guard lock(mutex_);
+  if (loop_fd_ < 0) loop_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  return loop_fd_;
+}
+
+void Inbox::signal_loop() noexcept {
+  const std::uint64_t one = 1;
+  if (loop_fd_ >= 0) static_cast<void>(!::write(loop_fd_, &one, sizeof one));
+}
+
+void Inbox::clear_loop_signal() noexcept {
+  std::uint64_t count = 0;
+  static_cast<void>(!::read(loop_fd_, &count, sizeof count));
+}
+
+void Inbox::expect_async_answer(std::uint64_t tag) noexcept {
+  std::lock_guard lock(mutex_);
+  async_tags_.insert(tag);
+}
+
+void Inbox::forget_async_answer(std::uint64_t tag) noexcept {
+  std::lock_guard lock(mutex_);
+  async_tags_.erase(tag);
+}
+
+void Inbox::loop_runs(std::uint64_t id, bool runs) noexcept {
+  if (id == 0) return;
+  std::lock_guard lock(mutex_);
+  if (!runs) {
+    async_calls_.erase(id);
+    return;
+  }
+  async_calls_.insert(id);
+  if (forget_cancelled(id)) {  // while it was on its way to the loop
+    loop_cancels_.push_back(id);
+    signal_loop();
+  }
+}
+
+void Inbox::note_coroutine(std::span<const std::uint8_t> body) noexcept {
+  const std::size_t hash = name_hash(body);
+  if (hash == 0) return;
+  std::lock_guard lock(mutex_);
+  coroutines_.insert(hash);
+}
+
+namespace {
+
+template <class T>
+std::optional<T> take_first(std::deque<T>& queue) noexcept {
+  if (queue.empty()) return std::nullopt;
+  std::optional<T> first(std::move(queue.front()));
+  queue.pop_front();
+  return first;
+}
+
+}  // namespace
+
+std::optional<Incoming> Inbox::take_loop_call() noexcept {
+  std::lock_guard lock(mutex_);
+  return take_first(loop_calls_);
+}
+
+std::optional<Incoming> Inbox::take_loop_answer() noexcept {
+  std::lock_guard lock(mutex_);
+  return take_first(loop_answers_);
+}
+
+std::optional<std::uint64_t> Inbox::take_loop_cancel() noexcept {
+  std::lock_guard lock(mutex_);
+  return take_first(loop_cancels_);
+}
+
+void Inbox::set_loop_listens(bool listens) noexcept {
+  std::lock_guard lock(mutex_);
+  loop_listens_ = listens;
+}
+
+void Inbox::set_handler(bool handles) noexcept {
+  std::lock_guard lock(mutex_);
+  if (handles && !handles_messages_) {
+    // Those that came before there was a handler are its work, too.
+    for (std::size_t i = 0; i < messages_.size(); ++i) {
+      FrameHeader header{};
+      header.kind = Kind::kMessage;
+      calls_.push_back(Incoming{header, {}});
+      waiting_calls_.fetch_add(1, std::memory_order_relaxed);
+      unpark_idle();
+    }
+  }
+  handles_messages_ = handles;
+}
+
+// --- the router ---
+
+int Inbox::start_router(const std::atomic<bool>& stop) noexcept {
+  if (routed_.exchange(true, std::memory_order_seq_cst)) return 0;
+  stop_ = &stop;
+  // Signals are Python's: none may land on this thread.
+  sigset_t all;
+  sigset_t before;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  pthread_attr_t attributes;
+  ::pthread_attr_init(&attributes);
+  ::pthread_attr_setstacksize(&attributes, std::size_t{256} * 1024);
+  ::pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_t thread{};
+  const int failed = ::pthread_create(&thread, &attributes, &Inbox::router_main, this);
+  ::pthread_attr_destroy(&attributes);
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (failed != 0) {
+    routed_.store(false, std::memory_order_seq_cst);
+    return failed;
+  }
+  // The main thread may sleep on the ring's doorbell: from now on it waits for the router instead.
+  auto& word = header_.worker_word.value;
+  if (!channel::wake_from(word, channel::kAsleep)) channel::futex_wake(word, INT32_MAX);
+  return 0;
+}
+
+void* Inbox::router_main(void* self) noexcept {
+  ::pthread_setname_np(::pthread_self(), "typhon-router");
+  static_cast<Inbox*>(self)->router_loop();
+  return nullptr;
+}
+
+void Inbox::router_loop() noexcept {
+  auto& word = header_.worker_word.value;
+  const auto ends = [&] {
+    return stop_->load(std::memory_order_acquire) ||
+           header_.closing.value.load(std::memory_order_acquire) != 0;
+  };
+  while (!ends()) {
+    if (!pump()) break;
+    const std::uint64_t limit = channel::monotonic_ns() + kRouterSpinNs;
+    for (unsigned round = 1; header_.worker_spin_us != 0 && requests_.empty(); ++round) {
+      channel::cpu_relax();
+      if (round % 16 == 0 && channel::monotonic_ns() > limit) break;
+    }
+    if (!requests_.empty()) continue;
+    word.store(channel::kAsleep, std::memory_order_relaxed);
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (requests_.empty() && !ends()) channel::futex_wait(word, channel::kAsleep, kRouterWaitNs);
+    word.store(channel::kAwake, std::memory_order_relaxed);
+  }
+  wake_all();
+}
+
+void Inbox::wake_all() noexcept {
+  std::lock_guard lock(mutex_);
+  for (Lane* lane : lanes_) lane->parker.unpark();
+  signal_loop();
+}
+
+}  // namespace typhon::executor

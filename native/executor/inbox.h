@@ -1,0 +1,169 @@
+// Inbox: the worker's end of the request ring, and what was taken out of it and not yet been dealt with.
+//
+// Who reads the ring. A worker that runs one call at a time reads it on the main thread (*direct*): a call is
+// served straight from there. As soon as a second thread of Python takes part (concurrency, an event loop, a
+// thread of the user's that asks the BEAM something), a native thread reads it instead (*routed*), for good:
+// start_router(). It never takes the GIL, so an answer reaches its thread whatever the others do.
+//
+// Where a frame goes. An answer to the thread that asked; a call that was made in the course of an ask (its
+// header says of which) to the thread that waits for that answer, which runs it on top of its own: so calls
+// can nest without a second thread; a message to the mailbox; a call of a function that is known to be a
+// coroutine function to the event loop; all else to whoever takes the next call.
+//
+// Threads: route(), cancel() and the take_… functions from any; pump() from the thread that reads the ring.
+// The mutex is never held while Python code runs or the GIL is waited for.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "channel/region.h"
+#include "channel/ring.h"
+#include "executor/parker.h"
+
+namespace typhon::executor {
+
+// A frame taken out of the ring.
+struct Incoming {
+  channel::FrameHeader header;
+  std::vector<std::uint8_t> body;
+};
+
+// A thread that serves calls, and those it is serving, innermost last.
+struct Lane {
+  Parker parker;
+  unsigned long python_thread = 0;  // as in threading.get_ident()
+  bool is_main = false;
+  bool interrupted = false;  // an exception is on its way to it; with the GIL
+  // Guarded by the inbox's mutex:
+  std::vector<std::uint64_t> calls;
+  std::uint64_t cancel = 0;  // the call that is to be interrupted
+};
+
+// A thread that waits for the answer to what it asked.
+struct Waiter {
+  Lane* lane;
+  std::optional<Incoming> answer;
+  std::deque<Incoming> nested;
+};
+
+class Inbox {
+ public:
+  enum class Peeked : std::uint8_t { kNothing, kFrame, kBroken };
+
+  explicit Inbox(channel::Region& region) noexcept;
+  Inbox(const Inbox&) = delete;
+  Inbox& operator=(const Inbox&) = delete;
+  ~Inbox();
+
+  // --- the ring; the reading thread alone ---
+  [[nodiscard]] bool ring_empty() const noexcept { return requests_.empty(); }
+  Peeked peek(channel::FrameHeader& header, std::span<const std::uint8_t>& body) noexcept;
+  void pop() noexcept;
+  // Takes out all frames that are there. False when the ring holds garbage.
+  bool pump() noexcept;
+
+  // --- what has been taken out ---
+  void route(const channel::FrameHeader& header, std::span<const std::uint8_t> body) noexcept;
+  std::optional<Incoming> take_call() noexcept;
+  [[nodiscard]] bool has_calls() noexcept;
+  std::optional<Incoming> take_message() noexcept;
+  [[nodiscard]] std::size_t messages() noexcept;
+
+  // --- threads ---
+  void add_lane(Lane& lane) noexcept;
+  void remove_lane(Lane& lane) noexcept;
+  // A lane without work is unparked when a call comes.
+  void set_idle(Lane& lane, bool idle) noexcept;
+  // A thread that waits for a message is unparked when one comes.
+  void set_receiving(Lane& lane, bool receiving) noexcept;
+  void begin(Lane& lane, std::uint64_t id) noexcept;
+  void end(Lane& lane) noexcept;
+  void add_waiter(std::uint64_t tag, Waiter& waiter) noexcept;
+  void remove_waiter(std::uint64_t tag) noexcept;
+  std::optional<Incoming> take_nested(Waiter& waiter) noexcept;
+  std::optional<Incoming> take_answer(Waiter& waiter) noexcept;
+
+  // --- cancelling ---
+  enum class Cancelled : std::uint8_t { kRuns, kNoted, kDropped };
+  // From the LifeWatch. kRuns: on a thread that has to be interrupted, by the main one if it is another;
+  // kNoted: nowhere (yet), or in the event loop, which has been told; kDropped: it has been taken out of the
+  // ring and waited here: its frame is in `dropped`.
+  Cancelled cancel(std::uint64_t id, Incoming& dropped) noexcept;
+  void cancel_all() noexcept;                     // the worker ends: whatever runs is interrupted
+  bool take_cancel(Lane& lane) noexcept;          // once
+  bool was_cancelled(std::uint64_t id) noexcept;  // before it began
+  // Threads other than the main one that have to be interrupted and have not been. With the GIL.
+  std::vector<Lane*> to_interrupt() noexcept;
+  [[nodiscard]] std::uint64_t innermost(Lane& lane) noexcept;  // 0: it serves none
+
+  // --- the event loop ---
+  // Its file descriptor becomes readable when one of the following has something.
+  int attach_loop() noexcept;
+  void expect_async_answer(std::uint64_t tag) noexcept;
+  void forget_async_answer(std::uint64_t tag) noexcept;
+  void loop_runs(std::uint64_t id, bool runs) noexcept;
+  // Calls of this function go to the event loop from now on. `body` begins with {Module, Function, …}.
+  void note_coroutine(std::span<const std::uint8_t> body) noexcept;
+  std::optional<Incoming> take_loop_call() noexcept;
+  std::optional<Incoming> take_loop_answer() noexcept;
+  std::optional<std::uint64_t> take_loop_cancel() noexcept;
+  void set_loop_listens(bool listens) noexcept;  // to messages
+  void clear_loop_signal() noexcept;
+  void set_handler(bool handles) noexcept;  // messages are work for a lane
+
+  // --- the router ---
+  // Any thread. 0 or an errno. `main`: woken, as it must not read the ring any more.
+  int start_router(const std::atomic<bool>& stop) noexcept;
+  [[nodiscard]] bool routed() const noexcept { return routed_.load(std::memory_order_seq_cst); }
+  [[nodiscard]] bool broken() const noexcept { return broken_.load(std::memory_order_relaxed); }
+  // Everybody who waits looks again: the worker ends.
+  void wake_all() noexcept;
+
+ private:
+  static void* router_main(void* self) noexcept;
+  void router_loop() noexcept;
+  bool forget_cancelled(std::uint64_t id) noexcept;
+  void unpark_idle() noexcept;
+  void signal_loop() noexcept;
+  void room_made() noexcept;
+
+  channel::Region& region_;
+  channel::Header& header_;
+  channel::RingConsumer requests_;
+
+  std::mutex mutex_;
+  // Guarded by mutex_:
+  std::deque<Incoming> calls_;
+  std::deque<Incoming> messages_;
+  std::vector<Lane*> lanes_;
+  std::vector<Lane*> idle_;
+  std::vector<Lane*> receiving_;
+  std::unordered_map<std::uint64_t, Waiter*> waiters_;
+  std::unordered_set<std::uint64_t> cancelled_;
+  std::deque<std::uint64_t> cancelled_order_;
+  std::unordered_set<std::uint64_t> async_tags_;
+  std::unordered_set<std::uint64_t> async_calls_;
+  std::unordered_set<std::size_t> coroutines_;
+  std::deque<Incoming> loop_calls_;
+  std::deque<Incoming> loop_answers_;
+  std::deque<std::uint64_t> loop_cancels_;
+  bool loop_listens_ = false;
+  bool handles_messages_ = false;
+  int loop_fd_ = -1;
+
+  const std::atomic<bool>* stop_ = nullptr;
+  std::atomic<std::size_t> waiting_calls_{0};
+  std::atomic<std::size_t> cancelled_count_{0};
+  std::atomic<bool> routed_{false};
+  std::atomic<bool> broken_{false};
+};
+
+}  // namespace typhon::executor

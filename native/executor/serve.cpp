@@ -1,0 +1,363 @@
+// Serving one frame: decode, call, answer; and what a failure becomes.
+#include <array>
+#include <cstring>
+#include <string_view>
+#include <utility>
+
+#include "executor/segment_buffer.h"
+#include "executor/worker.h"
+
+namespace typhon::executor {
+
+using channel::FrameHeader;
+using channel::Kind;
+using channel::monotonic_ns;
+using channel::SegmentRef;
+using python::PyRef;
+
+namespace {
+
+constexpr std::array<std::string_view, 4> kRequestParts{"module", "function", "args", "kwargs"};
+
+PyRef attribute_text(PyObject* object, const char* name) noexcept {
+  PyRef value = PyRef::steal(PyObject_GetAttrString(object, name));
+  if (!value || !PyUnicode_Check(value.get())) {
+    PyErr_Clear();
+    return PyRef::steal(PyUnicode_FromString(""));
+  }
+  return value;
+}
+
+}  // namespace
+
+PyRef current_exception() noexcept {
+  PyObject* type = nullptr;
+  PyObject* value = nullptr;
+  PyObject* traceback = nullptr;
+  PyErr_Fetch(&type, &value, &traceback);
+  PyErr_NormalizeException(&type, &value, &traceback);
+  if (value && traceback) PyException_SetTraceback(value, traceback);
+  Py_XDECREF(type);
+  Py_XDECREF(traceback);
+  return PyRef::steal(value);
+}
+
+void Worker::serve(Lane& lane, const FrameHeader& header, std::span<const std::uint8_t> body) noexcept {
+  switch (header.kind) {
+    case Kind::kRelease:
+      return release_objects(body);
+    case Kind::kMessage:
+      return handle_message();
+    default:
+      return serve_call(lane, header, body);
+  }
+}
+
+// Nobody wants the result.
+bool Worker::is_given_up(const FrameHeader& header) noexcept {
+  return (header.times[1] != 0 && channel::is_past(header.times[1])) ||
+         (header.id != 0 && inbox_.was_cancelled(header.id));
+}
+
+void Worker::refuse(const FrameHeader& header, std::span<const std::uint8_t> body) noexcept {
+  if ((header.flags & channel::kInSegment) != 0) release_unread(body);
+  if (header.kind == Kind::kCall) return send_atom_error(header, "expired");
+  cast_done();
+}
+
+void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const std::uint8_t> body) noexcept {
+  const bool timed = (header.flags & channel::kTimings) != 0;
+  const std::uint64_t picked = timed ? monotonic_ns() : 0;
+  if (is_given_up(header)) return refuse(header, body);
+  inbox_.begin(lane, header.id);
+  Served call{header};
+  PyRef request = decode_request(header, body);
+  // A closing BEAM may have told the caller that this request was never taken: look after taking it.
+  if (header_.closing.value.load(std::memory_order_acquire) != 0) {
+    finish_call(lane);
+    PyErr_Clear();
+    return;
+  }
+  const std::uint64_t decoded = timed ? monotonic_ns() : 0;
+  PyRef result;
+  if (request) result = invoke(request.get());
+  if (flush_needed_) {
+    flush_needed_ = false;
+    PyRef failed = result ? PyRef() : current_exception();
+    if (flush_ && !PyRef::steal(PyObject_CallNoArgs(flush_.get()))) PyErr_Clear();
+    if (failed) PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(failed.get())), failed.get());
+  }
+  finish_call(lane);
+  if (timed) {
+    const std::uint64_t ran = monotonic_ns();
+    call.times[0] = picked - std::min(picked, header.times[0]);
+    call.times[1] = decoded - picked;
+    call.times[2] = ran - decoded;
+    call.times[4] = ran;  // until its encoding replaces it
+  }
+  if (result && reinterpret_cast<PyObject*>(Py_TYPE(result.get())) == coroutine_type_.get()) {
+    call.module = PyRef::borrow(PyTuple_GetItem(request.get(), 0));
+    call.function = PyRef::borrow(PyTuple_GetItem(request.get(), 1));
+    return start_coroutine(call, body, std::move(result));
+  }
+  if (result) {
+    request.reset();  // before the reply: what the caller sends next may reuse its memory
+    if (reply(call, result.get())) return;
+  }
+  if (request) {
+    call.module = PyRef::borrow(PyTuple_GetItem(request.get(), 0));
+    call.function = PyRef::borrow(PyTuple_GetItem(request.get(), 1));
+  }
+  fail(call, current_exception());
+}
+
+void Worker::finish_call(Lane& lane) noexcept {
+  inbox_.end(lane);
+  if (!lane.interrupted) return;
+  // It came too late for this call, and must not hit the next one.
+  lane.interrupted = false;
+  PyThreadState_SetAsyncExc(lane.python_thread, nullptr);
+}
+
+// --- what a frame holds ---
+
+void Worker::release_unread(std::span<const std::uint8_t> body) noexcept {
+  SegmentRef ref{};
+  if (body.size() != sizeof ref) return;
+  std::memcpy(&ref, body.data(), sizeof ref);
+  request_arena_.release(ref.slot);
+}
+
+void Worker::release_objects(std::span<const std::uint8_t> body) noexcept {
+  for (std::size_t at = 0; at + sizeof(std::uint64_t) <= body.size(); at += sizeof(std::uint64_t)) {
+    std::uint64_t id = 0;
+    std::memcpy(&id, body.data() + at, sizeof id);
+    outbox_.objects().release(id);  // may run a finaliser, which may not leave an exception behind
+    if (PyErr_Occurred()) PyErr_WriteUnraisable(nullptr);
+  }
+}
+
+PyRef Worker::decode(const FrameHeader& header, std::span<const std::uint8_t> body,
+                     python::DecodeOptions options) noexcept {
+  PyRef segment;
+  if ((header.flags & channel::kInSegment) != 0) {
+    SegmentRef ref{};
+    if (body.size() == sizeof ref) std::memcpy(&ref, body.data(), sizeof ref);
+    const auto view = body.size() == sizeof ref ? request_arena_.view(ref) : std::nullopt;
+    if (!view) {
+      PyErr_SetString(PyExc_SystemError, "a request names a segment outside of its arena");
+      return {};
+    }
+    body = *view;
+    keeps_large_blocks_ = true;
+    segment = make_segment_buffer(segment_buffer_type_.get(), request_arena_, ref.slot, body);
+    if (!segment) return {};
+  }
+  options.buffer_owner = segment.get();
+  options.objects = &outbox_.objects();
+  return PyRef::steal(python::decode(codec_, body, options));
+}
+
+PyRef Worker::decode_request(const FrameHeader& header, std::span<const std::uint8_t> body) noexcept {
+  python::DecodeOptions options;
+  options.root = "call";
+  options.parts = kRequestParts;
+  PyRef request = decode(header, body, options);
+  if (request && (!PyTuple_Check(request.get()) || PyTuple_Size(request.get()) != 4)) {
+    PyErr_SetString(PyExc_SystemError, "a request must be {Module, Function, Args, Kwargs}");
+    return {};
+  }
+  return request;
+}
+
+PyRef Worker::invoke(PyObject* request) noexcept {
+  const PyRef function = resolve(PyTuple_GetItem(request, 0), PyTuple_GetItem(request, 1));
+  if (!function) return {};
+  PyObject* list = PyTuple_GetItem(request, 2);
+  PyObject* kwargs = PyTuple_GetItem(request, 3);
+  if (!PyList_Check(list) || !PyDict_Check(kwargs)) {
+    PyErr_SetString(PyExc_TypeError, "args must be a list and kwargs a map");
+    return {};
+  }
+  const PyRef args = PyRef::steal(PyList_AsTuple(list));
+  if (!args) return {};
+  return PyRef::steal(PyObject_Call(function.get(), args.get(), PyDict_Size(kwargs) != 0 ? kwargs : nullptr));
+}
+
+// `target`: a module's name, or an object that a handle stood for. `path`: attributes, with dots between.
+PyRef Worker::resolve(PyObject* target, PyObject* path) noexcept {
+  if (!PyUnicode_Check(path)) {
+    PyErr_SetString(PyExc_TypeError, "the function must be an atom or a string");
+    return {};
+  }
+  PyRef found;
+  if (PyUnicode_Check(target)) {
+    found = PyRef::borrow(PyDict_GetItemWithError(modules_.get(), target));
+    if (!found && PyErr_Occurred()) return {};
+    if (!found || found.get() == Py_None) found = PyRef::steal(PyImport_Import(target));
+  } else {
+    found = PyRef::borrow(target);
+  }
+  if (!found) return {};
+  const Py_ssize_t dot = PyUnicode_FindChar(path, '.', 0, PyUnicode_GetLength(path), 1);
+  if (dot == -2) return {};
+  if (dot == -1) return PyRef::steal(PyObject_GetAttr(found.get(), path));
+
+  const PyRef separator = PyRef::steal(PyUnicode_FromString("."));
+  const PyRef names = separator ? PyRef::steal(PyUnicode_Split(path, separator.get(), -1)) : PyRef();
+  if (!names) return {};
+  const Py_ssize_t count = PyList_Size(names.get());
+  for (Py_ssize_t i = 0; i < count && found; ++i) {
+    found = PyRef::steal(PyObject_GetAttr(found.get(), PyList_GetItem(names.get(), i)));
+  }
+  return found;
+}
+
+void Worker::handle_message() noexcept {
+  const PyRef message = PyRef::steal(message_now());
+  if (message) {
+    const PyRef handler = handler_ ? PyRef::borrow(handler_.get()) : PyRef();
+    if (!handler || PyRef::steal(PyObject_CallFunctionObjArgs(handler.get(), message.get(), nullptr))) return;
+  }
+  if (PyErr_Occurred()) report_cast(current_exception());
+}
+
+// --- answering ---
+
+// False with an exception set when the value cannot be encoded.
+bool Worker::reply(Served& call, PyObject* value) noexcept {
+  if (call.header.kind != Kind::kCall) {
+    cast_done();
+    return true;
+  }
+  FrameHeader header{};
+  header.kind = Kind::kReply;
+  header.id = call.header.id;
+  outbox_.set_more_to_come(!inbox_.routed() ? !inbox_.ring_empty() : inbox_.has_calls());
+  return outbox_.send(codec_, header, value, "result",
+                      (call.header.flags & channel::kTimings) != 0 ? call.times : nullptr);
+}
+
+// Nobody waits for a cast, but a worker that is to be replaced finishes it first.
+void Worker::cast_done() noexcept { header_.casts_done.value.fetch_add(1, std::memory_order_release); }
+
+// `exception`: raised by user code, or by the codec for an argument or a result that cannot cross.
+void Worker::fail(Served& call, PyRef exception) noexcept {
+  if (call.header.kind != Kind::kCall) {
+    report_cast(std::move(exception));
+    return cast_done();
+  }
+  if (exception && PyErr_GivenExceptionMatches(exception.get(), codec_.cancelled.get())) {
+    return send_atom_error(call.header, "cancelled");
+  }
+  FrameHeader header{};
+  header.kind = Kind::kError;
+  header.id = call.header.id;
+  std::uint64_t* times = (call.header.flags & channel::kTimings) != 0 ? call.times : nullptr;
+  PyObject* const module = call.module ? call.module.get() : Py_None;
+  PyObject* const function = call.function ? call.function.get() : Py_None;
+  const PyRef description = describe(exception.get(), module, function);
+  if (description && outbox_.send(codec_, header, description.get(), "error", times)) return;
+
+  // Not even the description can be sent (a subclass of str that misbehaves, no memory): say at least that
+  // much.
+  PyErr_Clear();
+  const PyRef atom = PyRef::steal(codec_.atoms.get("exception"));
+  const PyRef plain =
+      atom ? PyRef::steal(Py_BuildValue("(OssNNOs)", atom.get(), "RuntimeError",
+                                        "the exception could not be described", PyList_New(0), PyList_New(0),
+                                        Py_None, "RuntimeError: the exception could not be described\n"))
+           : PyRef();
+  if (plain && outbox_.send(codec_, header, plain.get(), "error", times)) return;
+  PyErr_Clear();
+  send_atom_error(call.header, "cancelled");
+}
+
+PyRef Worker::describe(PyObject* exception, PyObject* module, PyObject* function) noexcept {
+  if (!exception) return {};
+  const bool encode = PyErr_GivenExceptionMatches(exception, codec_.encode_error.get()) != 0;
+  const bool decode = PyErr_GivenExceptionMatches(exception, codec_.decode_error.get()) != 0;
+  // With a traceback it comes from user code that called typhon.encode or decode itself: an exception like
+  // any other.
+  const PyRef traceback = PyRef::steal(PyException_GetTraceback(exception));
+  if ((encode || decode) && !traceback) {
+    const PyRef path = attribute_text(exception, "path");
+    const PyRef reason = attribute_text(exception, "reason");
+    if (decode) {
+      const PyRef atom = PyRef::steal(codec_.atoms.get("cannot_decode"));
+      return atom ? PyRef::steal(PyTuple_Pack(3, atom.get(), path.get(), reason.get())) : PyRef();
+    }
+    const PyRef type = attribute_text(exception, "type_name");
+    const PyRef atom = PyRef::steal(codec_.atoms.get("cannot_encode"));
+    return atom ? PyRef::steal(PyTuple_Pack(4, atom.get(), path.get(), type.get(), reason.get())) : PyRef();
+  }
+  if (!describe_function_) {
+    const PyRef errors = PyRef::steal(PyImport_ImportModule("typhon._errors"));
+    if (errors) describe_function_ = PyRef::steal(PyObject_GetAttrString(errors.get(), "describe"));
+    if (!describe_function_) return {};
+  }
+  return PyRef::steal(
+      PyObject_CallFunctionObjArgs(describe_function_.get(), exception, module, function, nullptr));
+}
+
+void Worker::send_atom_error(const FrameHeader& request, const char* name) noexcept {
+  const PyRef atom = PyRef::steal(codec_.atoms.get(name));
+  FrameHeader header{};
+  header.kind = Kind::kError;
+  header.id = request.id;
+  std::uint64_t times[5] = {};
+  times[4] = monotonic_ns();
+  if (!atom || !outbox_.send(codec_, header, atom.get(), "error",
+                             (request.flags & channel::kTimings) != 0 ? times : nullptr)) {
+    PyErr_Clear();
+  }
+}
+
+// Nobody waits for it: its exception goes to stderr, and so to the pool's output.
+void Worker::report_cast(PyRef exception) noexcept {
+  const PyRef module = PyRef::steal(PyImport_ImportModule("typhon._errors"));
+  const PyRef done = module && exception
+                         ? PyRef::steal(PyObject_CallMethod(module.get(), "report", "O", exception.get()))
+                         : PyRef();
+  if (!done) PyErr_Clear();
+}
+
+// --- coroutines ---
+
+std::uint64_t Worker::enter_loop(Served& call) noexcept {
+  const std::uint64_t token = next_token_++;
+  AsyncCall& entry = async_calls_[token];
+  entry.header = call.header;
+  std::memcpy(entry.times, call.times, sizeof entry.times);
+  entry.module = std::move(call.module);
+  entry.function = std::move(call.function);
+  header_.suspended.value.store(async_calls_.size(), std::memory_order_release);
+  inbox_.loop_runs(call.header.id, true);
+  return token;
+}
+
+void Worker::leave_loop(std::uint64_t token) noexcept {
+  const auto found = async_calls_.find(token);
+  if (found == async_calls_.end()) return;
+  inbox_.loop_runs(found->second.header.id, false);
+  async_calls_.erase(found);
+  header_.suspended.value.store(async_calls_.size(), std::memory_order_release);
+}
+
+// A thread that serves calls has called a coroutine function: the loop goes on with it.
+void Worker::start_coroutine(Served& call, std::span<const std::uint8_t> body, PyRef coroutine) noexcept {
+  if (!submit_) {
+    const PyRef module = PyRef::steal(PyImport_ImportModule("typhon._aio"));
+    if (module) submit_ = PyRef::steal(PyObject_GetAttrString(module.get(), "submit"));
+    if (!submit_) return fail(call, current_exception());
+  }
+  if ((call.header.flags & channel::kInSegment) == 0) inbox_.note_coroutine(body);
+  const std::uint64_t id = call.header.id;
+  const std::uint64_t token = enter_loop(call);
+  const PyRef done =
+      PyRef::steal(PyObject_CallFunction(submit_.get(), "KOK", static_cast<unsigned long long>(token),
+                                         coroutine.get(), static_cast<unsigned long long>(id)));
+  if (!done) loop_failed(token, current_exception().get());
+}
+
+}  // namespace typhon::executor

@@ -1,0 +1,45 @@
+"""Functions for the tests of dispatch, sessions and retries."""
+
+import os
+import signal
+import time
+
+log = []
+
+
+def mark(who):
+    """Who called here, in order."""
+    log.append(who)
+    return len(log)
+
+
+def marks():
+    return log
+
+
+def wait_for(path):
+    """Runs until the file is there."""
+    while not os.path.exists(path):
+        time.sleep(0.001)
+    return os.getpid()
+
+
+def die_unless(path):
+    """Ends the process once: by the second time the file is there."""
+    if not os.path.exists(path):
+        with open(path, "w"):
+            pass
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "alive"
+
+
+def count_and_die(path):
+    with open(path, "a") as file:
+        file.write("x")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def count_and_raise(path):
+    with open(path, "a") as file:
+        file.write("x")
+    raise ValueError("no")
