@@ -66,7 +66,7 @@ defmodule Typhon do
   `'Elixir.Exception':message(Error)` is the sentence for any of the errors.
   """
 
-  alias Typhon.{Call, Health, Options, Pool, PoolError, Registry, Session}
+  alias Typhon.{Async, Call, Health, Multi, Options, Pool, PoolError, Registry, Session}
 
   @typedoc "A pool: the pid from `start_link/1`, or its name; or the session of a `run/3`."
   @type pool :: pid | atom | {:global, term} | {:via, module, term} | Typhon.Session.t()
@@ -361,6 +361,183 @@ defmodule Typhon do
   end
 
   @doc """
+  Calls a Python function in a `Task`, linked to the caller. The task's result is what `call/5` returns.
+
+  It is a task like any other: `Task.await/2`, `Task.await_many/2`, `Task.yield_many/2` and `Task.shutdown/2` take it. A task that is
+  ended gives its call up. The options are those of `call/5`; its `:timeout` begins now.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 2)
+      iex> tasks = for x <- [4, 9], do: Typhon.async(py, :math, :sqrt, [x])
+      iex> Task.await_many(tasks)
+      [{:ok, 2.0}, {:ok, 3.0}]
+  """
+  @spec async(pool, callee, name, list, [call_option]) :: Task.t()
+  def async(pool, module, function, args, options \\ []) do
+    callee!(module, function, args)
+    # A wrong option is the caller's mistake, not the task's.
+    Options.call!(options)
+    Async.async(pool, module, function, args, options)
+  end
+
+  @doc """
+  Waits for a task of `async/5` and returns the result of its call.
+
+  The call ends by its own `:timeout`, so there is no other unless `timeout`, in milliseconds, is given. When that is over, the
+  call is given up, and the result is a `Typhon.TimeoutError` (`Task.await/2` exits the caller instead).
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> py |> Typhon.async(:math, :sqrt, [16]) |> Typhon.await()
+      {:ok, 4.0}
+      iex> {:error, %Typhon.TimeoutError{}} = py |> Typhon.async(:time, :sleep, [5]) |> Typhon.await(20)
+  """
+  @spec await(Task.t(), timeout) :: {:ok, term} | {:error, error}
+  def await(%Task{} = task, timeout \\ :infinity), do: Async.await(task, Options.timeout!(timeout))
+
+  @doc """
+  Waits for several tasks of `async/5` for as long as is given, and returns what each has come to, as `Task.yield_many/2`: a list of
+  `{task, {:ok, result} | {:exit, reason} | nil}`, where `result` is that of `call/5`.
+
+  ## Options
+
+  Instead of options a timeout may be given.
+
+  * `:timeout` – milliseconds, or `:infinity`. Default: `5_000`
+  * `:on_timeout` – what becomes of a task without a result: `:nothing` (it can be waited for again), `:kill_task` (its call is
+    given up) or `:ignore` (it goes on, and its result is dropped). Default: `:nothing`
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 2)
+      iex> tasks = [Typhon.async(py, :math, :sqrt, [16]), Typhon.async(py, :time, :sleep, [5])]
+      iex> [{_, fast}, {_, slow}] = Typhon.yield_many(tasks, timeout: 1_000, on_timeout: :kill_task)
+      iex> {fast, slow}
+      {{:ok, {:ok, 4.0}}, nil}
+  """
+  @spec yield_many(
+          [Task.t()],
+          timeout | [{:timeout, timeout} | {:on_timeout, :nothing | :kill_task | :ignore}]
+        ) ::
+          [{Task.t(), {:ok, {:ok, term} | {:error, error}} | {:exit, term} | nil}]
+  def yield_many(tasks, options \\ []) when is_list(tasks),
+    do: Async.yield_many(tasks, Options.yield_many!(options))
+
+  @doc """
+  Makes many calls in one request: `multi/3` with the default options.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.multi(py, [{:math, :sqrt, [16]}, {:builtins, :int, ["ff"], %{base: 16}}])
+      [{:ok, 4.0}, {:ok, 255}]
+  """
+  @spec multi(pool, [{callee, name, list} | {callee, name, list, map | keyword}]) ::
+          [{:ok, term} | {:error, error}]
+  def multi(pool, calls), do: multi(pool, calls, [])
+
+  @doc """
+  Makes many calls in one request, and returns their results in order.
+
+  For many small calls: in one request a call of a small function costs a tenth of one by itself, or less. They run one after
+  another on one worker. `calls` are `{module, function, args}`, or `{module, function, args, kwargs}`. When all calls are of one
+  function, `multi/5` is faster.
+
+  An exception in one call does not stop the others. What ends the request as a whole (the time is up, the worker ended) is the
+  result of each call in it; some of them may have run. More than 8,192 calls go in several requests, one after another.
+
+  ## Options
+
+  * `:timeout` – milliseconds for all calls together, or `:infinity`. Default: `5_000`
+  * `:stop_on_error` – true: no call is made after one that failed, whose error is then the last of the results. Default: `false`
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> [{:ok, 4.0}, {:error, error}, {:ok, 5}] =
+      ...>   Typhon.multi(py, [{:math, :sqrt, [16]}, {:math, :sqrt, [-1]}, {:builtins, :len, ["hello"]}])
+      iex> error.type
+      "ValueError"
+      iex> calls = [{:math, :sqrt, [-1]}, {:math, :sqrt, [16]}]
+      iex> [{:error, %Typhon.PythonError{}}] = Typhon.multi(py, calls, stop_on_error: true)
+  """
+  @spec multi(
+          pool,
+          [{callee, name, list} | {callee, name, list, map | keyword}],
+          [{:timeout, timeout} | {:stop_on_error, boolean}]
+        ) :: [{:ok, term} | {:error, error}]
+  def multi(pool, calls, options), do: Multi.multi(pool, calls, options)
+
+  @doc """
+  Calls one function with many lists of arguments, in one request: `multi/5` with the default options.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.multi(py, :math, :sqrt, [[16], [25]])
+      [{:ok, 4.0}, {:ok, 5.0}]
+  """
+  @spec multi(pool, callee, name, [list]) :: [{:ok, term} | {:error, error}]
+  def multi(pool, module, function, calls), do: multi(pool, module, function, calls, [])
+
+  @doc """
+  Calls one function with many lists of arguments, in one request, and returns the results in order. See `multi/3`.
+
+  ## Options
+
+  * `:kwargs` – keyword arguments of every call, a map or a keyword list. Default: none
+  * `:timeout` – milliseconds for all calls together, or `:infinity`. Default: `5_000`
+  * `:stop_on_error` – true: no call is made after one that failed, whose error is then the last of the results. Default: `false`
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.multi(py, :builtins, :int, [["ff"], ["10"]], kwargs: %{base: 16})
+      [{:ok, 255}, {:ok, 16}]
+  """
+  @spec multi(pool, callee, name, [list], [call_option | {:stop_on_error, boolean}]) ::
+          [{:ok, term} | {:error, error}]
+  def multi(pool, module, function, calls, options) do
+    callee!(module, function, [])
+    Multi.multi(pool, module, function, calls, options)
+  end
+
+  @doc """
+  Calls a function with each element of an enumerable, several at a time: a lazy stream of the results.
+
+  No more than `:max_concurrency` requests run or wait for the consumer to take their results, and one element beyond those is
+  taken: an endless enumerable, or a slow consumer, is fine. When the consumer stops, what is in flight is given up. The calls are
+  made by tasks linked to the process that runs the stream.
+
+  ## Options
+
+  * `:args` – further arguments, after the element. Default: `[]`
+  * `:kwargs` – keyword arguments of every call. Default: none
+  * `:max_concurrency` – requests in flight. Default: as many calls as the pool's workers run at the same time
+  * `:ordered` – false: results come as they are there, not in the order of the elements. Default: `true`
+  * `:batch` – elements in a request (see `multi/5`), for small calls: a batch is filled before it goes. Default: `1`
+  * `:timeout` – milliseconds for each request, or `:infinity`. Default: `5_000`
+  * `:on_error` – `:raise` the exception; `:return` `{:ok, value}` and `{:error, exception}` in the place of values; or `:skip`
+    what failed. Default: `:raise`
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 2)
+      iex> py |> Typhon.map(:math, :sqrt, [4, 9, 16]) |> Enum.to_list()
+      [2.0, 3.0, 4.0]
+      iex> py |> Typhon.map(:math, :pow, Stream.iterate(1, & &1 + 1), args: [2], batch: 100) |> Enum.take(3)
+      [1.0, 4.0, 9.0]
+      iex> py |> Typhon.map(:math, :sqrt, [-1, 4], on_error: :skip) |> Enum.to_list()
+      [2.0]
+  """
+  @spec map(pool, callee, name, Enumerable.t(), [
+          call_option
+          | {:args, list}
+          | {:max_concurrency, pos_integer}
+          | {:ordered, boolean}
+          | {:batch, pos_integer}
+          | {:on_error, :raise | :return | :skip}
+        ]) :: Enumerable.t()
+  def map(pool, module, function, enumerable, options \\ []) do
+    callee!(module, function, [])
+    Typhon.Map.map(pool, module, function, enumerable, options)
+  end
+
+  @doc """
   Stops a pool. On return the Python processes are gone. Calls that were running get a `Typhon.WorkerError`, those that had not
   begun a `Typhon.PoolError`.
 
@@ -424,14 +601,7 @@ defmodule Typhon do
   def restart(pool, options \\ []) do
     %{timeout: timeout} = Options.restart!(options)
 
-    with {pid, _native, _flags} <- Registry.find(pool),
-         {:ok, keeper} <- Pool.keeper(pid) do
-      try do
-        Pool.Keeper.restart(keeper, timeout)
-      catch
-        :exit, _ -> {:error, %PoolError{pool: pool, reason: :stopped}}
-      end
-    end
+    with {pid, _native, _flags} <- Registry.find(pool), do: Pool.restart(pid, timeout)
   end
 
   @doc """
@@ -522,6 +692,20 @@ defmodule Typhon do
   """
   @spec buffer(binary) :: Typhon.Buffer.t()
   def buffer(binary) when is_binary(binary), do: %Typhon.Buffer{data: binary}
+
+  @doc """
+  An enumerable that Python is to see as an iterator.
+
+  It is lent for the time of one call. Python pulls from it in batches, and the elements are made in the calling process, no more
+  than are asked for: it may be a stream without an end. What Python does not finish is halted at the end of the call.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> squares = Stream.map(1..1_000, &(&1 * &1))
+      iex> Typhon.call(py, :builtins, :sum, [Typhon.iter(squares)])
+      {:ok, 333_833_500}
+  """
+  @spec iter(Enumerable.t()) :: Typhon.Iter.t()
+  def iter(enumerable), do: %Typhon.Iter{enumerable: enumerable}
 
   defp callee!(module, function, args) do
     unless is_atom(module) or is_binary(module) or is_struct(module, Typhon.Object) do

@@ -8,11 +8,18 @@ defmodule Typhon.Call do
   # No answer may be left in the mailbox. The native library sends at most one {ref, reply} for an accepted request; after
   # `cancel` it either will not send it (:cancelled) or has sent it already (:delivered).
 
-  alias Typhon.{Encoder, Error, Native, OverloadError, Pool, Registry, Session, Telemetry}
+  require Typhon.Test.Double
+
+  alias Typhon.{Conversation, Encoder, Error, Iter, Native, OverloadError, Pool, Registry, Session, Telemetry}
+  alias Typhon.Test.Double
+  alias Typhon.Worker.Output
 
   @call 0
   @cast 1
   @timings 1
+  # What Python prints goes to the caller, whatever the pool does with its output.
+  @capture 2
+  @stdio :"$typhon_stdio"
   # The call was accepted before: it is not refused for being one too many.
   @admitted 128
   # The flags' bits from here on name a place.
@@ -30,8 +37,8 @@ defmodule Typhon.Call do
       {pid, native, 0, flags} ->
         request(session.pool, native, pid, module, function, args, kwargs, timeout, flags)
 
-      {pid, native, _, flags} ->
-        observed(session.pool, pid, native, module, function, args, kwargs, timeout, flags, nil)
+      {pid, native, bits, flags} ->
+        special(bits, session.pool, pid, native, module, function, args, kwargs, timeout, flags, nil)
 
       error ->
         error
@@ -49,9 +56,9 @@ defmodule Typhon.Call do
             request(key, native, pid, module, function, args, kwargs, timeout, Session.aim(native, 0))
         end
 
-      {pid, native, flags} ->
-        flags = Session.aim(native, flags)
-        observed(key, pid, native, module, function, args, kwargs, timeout, flags, nil)
+      {pid, native, bits} ->
+        flags = Session.aim(native, bits)
+        special(bits, key, pid, native, module, function, args, kwargs, timeout, flags, nil)
 
       error ->
         error
@@ -65,17 +72,28 @@ defmodule Typhon.Call do
     do: call(key, module, function, args, kwargs, timeout)
 
   # One worker, and no other one that could have the call in its place.
-  def call(%Session{} = session, module, function, args, kwargs, timeout, _routing),
+  def call(%Session{} = session, module, function, args, kwargs, timeout, %{stdio: nil}),
     do: call(session, module, function, args, kwargs, timeout)
+
+  def call(%Session{} = session, module, function, args, kwargs, timeout, routing) do
+    with {pid, native, bits, flags} <- Session.target(session) do
+      routing = %{routing | worker: nil, retry: 0}
+
+      if bits == 0,
+        do: routed(session.pool, native, pid, module, function, args, kwargs, timeout, flags, routing),
+        else:
+          special(bits, session.pool, pid, native, module, function, args, kwargs, timeout, flags, routing)
+    end
+  end
 
   def call(key, module, function, args, kwargs, timeout, routing) do
     case Registry.lookup(key) do
       {pid, native, 0} ->
         routed(key, native, pid, module, function, args, kwargs, timeout, Session.aim(native, 0), routing)
 
-      {pid, native, flags} ->
-        flags = Session.aim(native, flags)
-        observed(key, pid, native, module, function, args, kwargs, timeout, flags, routing)
+      {pid, native, bits} ->
+        flags = Session.aim(native, bits)
+        special(bits, key, pid, native, module, function, args, kwargs, timeout, flags, routing)
 
       error ->
         error
@@ -87,7 +105,8 @@ defmodule Typhon.Call do
 
   defp routed(key, native, pid, module, function, args, kwargs, timeout, flags, routing) do
     call = {key, native, pid, module, function, args, kwargs}
-    attempt(call, timeout, flags, routing, {timeout, deadline(timeout)})
+    flags = if routing.stdio, do: mark(flags, @capture), else: flags
+    with_stdio(routing.stdio, fn -> attempt(call, timeout, flags, routing, {timeout, deadline(timeout)}) end)
   end
 
   defp attempt({key, native, pid, module, function, args, kwargs} = call, left, flags, routing, time) do
@@ -143,6 +162,12 @@ defmodule Typhon.Call do
             |> slow(native, pid, ref, @call, args, kwargs, left, admit(flags))
             |> submit({module, function, args, timeout})
 
+          # Python asks something first.
+          {^ref, {:ask, _, _} = ask} ->
+            request = slow(key, native, pid, ref, @call, args, kwargs, left, flags)
+            request = converse(ask, where, request)
+            step({:wait, where, id, left}, request, {module, function, args, timeout})
+
           {^ref, reply} ->
             finish(reply, {module, function, args, timeout})
         after
@@ -167,19 +192,24 @@ defmodule Typhon.Call do
       deadline: deadline(timeout),
       flags: flags,
       # held while it waits in this process, not in a worker's queue
-      ticket: nil
+      ticket: nil,
+      # the last lines that Python printed to this process
+      printed: []
     }
   end
 
-  defp admit({bits, where, parent}), do: {Bitwise.bor(bits, @admitted), where, parent}
-  defp admit(flags), do: Bitwise.bor(flags, @admitted)
+  defp admit(flags), do: mark(flags, @admitted)
+
+  defp mark({bits, where, parent}, bit), do: {Bitwise.bor(bits, bit), where, parent}
+  defp mark(flags, bit), do: Bitwise.bor(flags, bit)
 
   # Every road that is not the short one. `call` stays as the user wrote it, for messages; the request's arguments may have
   # been prepared for the wire.
   defp step({:wait, where, id, _left}, %{ref: ref} = request, call) do
     receive do
       {^ref, {:not_started, _left}} -> submit(%{request | flags: admit(request.flags)}, call)
-      {^ref, reply} -> finish(reply, call)
+      {^ref, {:ask, _, _} = ask} -> step({:wait, where, id, nil}, converse(ask, where, request), call)
+      {^ref, reply} -> reply |> finish(call) |> last_words(request)
     after
       remaining(request.deadline) -> give_up(request.native, where, id, ref, call)
     end
@@ -212,10 +242,12 @@ defmodule Typhon.Call do
   end
 
   defp step({:encoder}, request, call) do
-    case Encoder.Walk.prepare(request.args, request.kwargs) do
-      {:ok, args, kwargs} -> submit(%{request | args: args, kwargs: kwargs}, call)
-      {:error, _} = error -> error
-    end
+    Iter.with_loans(fn ->
+      case Encoder.Walk.prepare(request.args, request.kwargs) do
+        {:ok, args, kwargs} -> submit(%{request | args: args, kwargs: kwargs}, call)
+        {:error, _} = error -> error
+      end
+    end)
   end
 
   defp step({:cannot_encode, path, message}, _request, _call),
@@ -326,13 +358,53 @@ defmodule Typhon.Call do
   defp give_up(native, where, id, ref, call) do
     case Native.cancel(native, where, id) do
       :cancelled ->
+        Conversation.flush(ref)
         {:error, Error.timeout(call)}
 
       :delivered ->
+        Conversation.flush(ref)
+
         receive do
           {^ref, {:not_started, _left}} -> {:error, Error.timeout(call)}
           {^ref, reply} -> finish(reply, call)
         end
+    end
+  end
+
+  defp converse(ask, where, request) do
+    options = Registry.options(request.pid)
+
+    printed =
+      Conversation.handle(ask, %{
+        native: request.native,
+        where: where,
+        args: request.args,
+        kwargs: request.kwargs,
+        deadline: request.deadline,
+        stdio: Process.get(@stdio) || options.stdio,
+        allow: options.allow,
+        metadata: options.metadata
+      })
+
+    if printed == "", do: request, else: %{request | printed: Output.last_lines(request.printed, printed)}
+  end
+
+  # What the call printed before its worker ended: the worker's process has not seen it.
+  defp last_words({:error, %Typhon.WorkerError{output: output} = error}, %{printed: [_ | _] = printed}),
+    do: {:error, %{error | output: printed ++ output}}
+
+  defp last_words(result, _request), do: result
+
+  # Runs a function whose calls print to `stdio`.
+  defp with_stdio(nil, fun), do: fun.()
+
+  defp with_stdio(stdio, fun) do
+    before = Process.put(@stdio, if(stdio == :group_leader, do: :caller, else: stdio))
+
+    try do
+      fun.()
+    after
+      if before, do: Process.put(@stdio, before), else: Process.delete(@stdio)
     end
   end
 
@@ -341,6 +413,24 @@ defmodule Typhon.Call do
 
   defp remaining(:infinity), do: :infinity
   defp remaining(deadline), do: max(deadline - System.monotonic_time(:millisecond), 0)
+
+  # A pool whose calls are measured, or in which a test has stubs.
+  defp special(bits, key, pid, native, module, function, args, kwargs, timeout, flags, routing)
+       when Bitwise.band(bits, Double.doubled()) != 0 do
+    with :through <- Double.call({pid, native, bits}, key, module, function, args, kwargs) do
+      flags = unmark(flags)
+
+      if Double.off(bits) == 0,
+        do: routed(key, native, pid, module, function, args, kwargs, timeout, flags, routing),
+        else: observed(key, pid, native, module, function, args, kwargs, timeout, flags, routing)
+    end
+  end
+
+  defp special(_bits, key, pid, native, module, function, args, kwargs, timeout, flags, routing),
+    do: observed(key, pid, native, module, function, args, kwargs, timeout, flags, routing)
+
+  defp unmark({bits, where, parent}), do: {Double.off(bits), where, parent}
+  defp unmark(bits), do: Double.off(bits)
 
   defp observed(key, pid, native, module, function, args, kwargs, timeout, flags, routing) do
     metadata = %{
@@ -366,14 +456,16 @@ defmodule Typhon.Call do
   def cast(key, module, function, args, kwargs, timeout, routing \\ nil)
 
   def cast(%Session{} = session, module, function, args, kwargs, timeout, _routing) do
-    with {pid, native, _bits, {_, where, parent}} <- Session.target(session) do
+    with {pid, native, bits, {_, where, parent}} <- Session.target(session),
+         :through <- Double.cast({pid, native, bits}, session.pool, module, function, args, kwargs) do
       call = {module, function, args, timeout}
       cast(session.pool, native, pid, call, kwargs, deadline(timeout), {0, where, parent}, nil)
     end
   end
 
   def cast(key, module, function, args, kwargs, timeout, routing) do
-    with {pid, native, _flags} <- Registry.lookup(key) do
+    with {pid, native, _flags} = row <- Registry.lookup(key),
+         :through <- Double.cast(row, key, module, function, args, kwargs) do
       call = {module, function, args, timeout}
       cast(key, native, pid, call, kwargs, deadline(timeout), Session.aim(native, 0), routing)
     end

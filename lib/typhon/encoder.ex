@@ -119,6 +119,7 @@ defmodule Typhon.Encoder.Walk do
     Typhon.Bytes,
     Typhon.Buffer,
     Typhon.Array,
+    Typhon.Iter.Loan,
     Typhon.Object
   ]
 
@@ -134,6 +135,16 @@ defmodule Typhon.Encoder.Walk do
          type: type,
          reason: reason
        }}
+  end
+
+  @doc "The same for one term."
+  @spec prepare(term) :: {:ok, term} | {:error, EncodeError.t()}
+  def prepare(term) do
+    {:ok, walk(term, ["term"])}
+  catch
+    {__MODULE__, path, type, reason} ->
+      {:error,
+       %EncodeError{path: path |> Enum.reverse() |> IO.iodata_to_binary(), type: type, reason: reason}}
   end
 
   defp walk(%module{} = struct, path), do: struct(module, struct, path)
@@ -162,6 +173,8 @@ defmodule Typhon.Encoder.Walk do
     do: MapSet.new(set, &walk(&1, [[" (element ", inspect(&1), ")"] | path]))
 
   defp struct(module, struct, _path) when module in @wire, do: struct
+
+  defp struct(Typhon.Iter, iter, _path), do: Typhon.Iter.lend(iter)
 
   defp struct(Nx.Tensor, tensor, path) do
     case Array.from_nx(tensor) do

@@ -15,6 +15,7 @@ defmodule Typhon.Error do
           | WorkerError.t()
           | Typhon.PoolError.t()
           | Typhon.OverloadError.t()
+          | Typhon.Test.UnexpectedCallError.t()
 
   @spec from_wire(Typhon.Native.wire_error() | term, call) :: t
   def from_wire({:exception, _, _, _, _, _, _} = exception, _call), do: exception(exception)

@@ -56,6 +56,15 @@ defmodule Typhon.Native do
     :nan,
     :infinity,
     :neg_infinity,
+    # what Python asks
+    :call,
+    :apply,
+    :pull,
+    :print,
+    :log,
+    :caller,
+    :self,
+    :send,
     # structs
     Typhon.Object,
     :id,

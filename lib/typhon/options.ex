@@ -15,12 +15,13 @@ defmodule Typhon.Options do
           cd: String.t(),
           start_timeout: pos_integer | :infinity,
           grace: non_neg_integer,
-          stdio: :group_leader | :logger | :discard | pid,
+          stdio: :caller | :group_leader | :logger | :discard | pid,
           atoms: :existing | :create,
           spin: :auto | non_neg_integer,
           ring_size: pos_integer,
           telemetry: boolean,
           concurrency: pos_integer,
+          allow: :all | [{module, atom, arity | :_}],
           max_queue: non_neg_integer | :infinity,
           min_workers: pos_integer,
           idle_timeout: pos_integer,
@@ -35,8 +36,17 @@ defmodule Typhon.Options do
 
   @type call :: %{kwargs: %{optional(String.t()) => term}, timeout: timeout, routing: routing}
 
-  @typedoc "Where a call goes and how often; nil: to the least loaded worker, once. `worker` is the hash of the key."
-  @type routing :: nil | %{worker: nil | non_neg_integer, retry: non_neg_integer}
+  @typedoc """
+  Where a call goes and how often, and where it prints; nil: to the least loaded worker, once, to the caller. `worker` is the hash of
+  the key.
+  """
+  @type routing ::
+          nil
+          | %{
+              worker: nil | non_neg_integer,
+              retry: non_neg_integer,
+              stdio: nil | :group_leader | :logger | :discard | pid
+            }
 
   @default_timeout 5_000
   @min_ring 65_536
@@ -60,6 +70,7 @@ defmodule Typhon.Options do
     :ring_size,
     :telemetry,
     :concurrency,
+    :allow,
     :max_queue,
     :idle_timeout,
     :init,
@@ -76,9 +87,12 @@ defmodule Typhon.Options do
   @min_memory 1_048_576
   # Replacements in max_seconds, for each worker, that no crash loop gets along with.
   @restarts_each 10
-  @call_options [:kwargs, :timeout, :worker, :retry]
+  @call_options [:kwargs, :timeout, :worker, :retry, :stdio]
   @cast_options [:kwargs, :timeout, :worker]
   @run_options [:timeout]
+  @multi_options [:stop_on_error]
+  @map_options [:args, :max_concurrency, :ordered, :batch, :on_error]
+  @yield_options [:timeout, :on_timeout]
 
   @spec default_timeout :: 5_000
   def default_timeout, do: @default_timeout
@@ -114,9 +128,6 @@ defmodule Typhon.Options do
   @spec reload!(keyword) :: %{timeout: timeout}
   def reload!(options), do: timeout_alone!(options, 30_000, "Typhon.reload/3")
 
-  @spec timeout!(term) :: timeout
-  def timeout!(timeout), do: check!(:timeout, timeout)
-
   defp timeout_alone!(options, default, where) do
     known!(options, [:timeout], where)
     %{timeout: check!(:timeout, Keyword.get(options, :timeout, default))}
@@ -133,7 +144,11 @@ defmodule Typhon.Options do
       kwargs: check!(:kwargs, Keyword.get(options, :kwargs, %{})),
       timeout: check!(:timeout, Keyword.get(options, :timeout, @default_timeout)),
       routing:
-        routing(Keyword.get(options, :worker), check!(:retry, Keyword.get(options, :retry, default(:retry))))
+        routing(
+          Keyword.get(options, :worker),
+          check!(:retry, Keyword.get(options, :retry, default(:retry))),
+          options |> Keyword.get(:stdio) |> call_stdio!()
+        )
     }
   end
 
@@ -149,10 +164,106 @@ defmodule Typhon.Options do
     %{timeout: check!(:timeout, Keyword.get(options, :timeout, @default_timeout))}
   end
 
-  defp routing(nil, 0), do: nil
-  defp routing(nil, retry), do: %{worker: nil, retry: retry}
+  defp call_stdio!(stdio) when stdio in [nil, :group_leader, :logger, :discard] or is_pid(stdio), do: stdio
+
+  defp call_stdio!(other),
+    do: wrong!(:stdio, ":group_leader, :logger, :discard or the pid of an I/O device", other)
+
+  defp routing(nil, 0, nil), do: nil
+  defp routing(nil, retry, stdio), do: %{worker: nil, retry: retry, stdio: stdio}
   # The whole range of the hash: the native library spreads it over the workers.
-  defp routing(key, retry), do: %{worker: :erlang.phash2(key, 4_294_967_296), retry: retry}
+  defp routing(key, retry, stdio),
+    do: %{worker: :erlang.phash2(key, 4_294_967_296), retry: retry, stdio: stdio}
+
+  @doc "`call`: what is left for the call that carries the batch, without kwargs and timeout."
+  @spec multi!(keyword, String.t()) :: %{
+          stop_on_error: boolean,
+          kwargs: map,
+          timeout: timeout,
+          call: keyword
+        }
+  def multi!([], _where), do: %{stop_on_error: false, kwargs: %{}, timeout: @default_timeout, call: []}
+
+  def multi!(options, where) do
+    # Calls of all sorts have keyword arguments of their own.
+    known = if where == "Typhon.multi/3", do: @call_options -- [:kwargs], else: @call_options
+    known!(options, known ++ @multi_options, where)
+    {own, call} = Keyword.split(options, @multi_options)
+    %{kwargs: kwargs, timeout: timeout} = call!(call)
+
+    %{
+      stop_on_error: check!(:stop_on_error, Keyword.get(own, :stop_on_error, false)),
+      kwargs: kwargs,
+      timeout: timeout,
+      call: Keyword.drop(call, [:kwargs, :timeout])
+    }
+  end
+
+  @doc "`call` as for multi!/2."
+  @spec map!(keyword) :: %{
+          args: list,
+          max_concurrency: pos_integer | nil,
+          ordered: boolean,
+          batch: pos_integer,
+          on_error: :raise | :return | :skip,
+          kwargs: map,
+          timeout: timeout,
+          call: keyword
+        }
+  def map!(options) do
+    known!(options, @call_options ++ @map_options, "Typhon.map/5")
+    {own, call} = Keyword.split(options, @map_options)
+    %{kwargs: kwargs, timeout: timeout} = call!(call)
+
+    %{
+      args: check!(:args, Keyword.get(own, :args, [])),
+      max_concurrency: check!(:max_concurrency, Keyword.get(own, :max_concurrency)),
+      ordered: check!(:ordered, Keyword.get(own, :ordered, true)),
+      batch: check!(:batch, Keyword.get(own, :batch, 1)),
+      on_error: check!(:on_error, Keyword.get(own, :on_error, :raise)),
+      kwargs: kwargs,
+      timeout: timeout,
+      call: Keyword.drop(call, [:kwargs, :timeout])
+    }
+  end
+
+  @spec yield_many!(timeout | keyword) :: %{timeout: timeout, on_timeout: :nothing | :ignore | :kill_task}
+  def yield_many!(options) when is_list(options) do
+    known!(options, @yield_options, "Typhon.yield_many/2")
+
+    %{
+      timeout: check!(:timeout, Keyword.get(options, :timeout, @default_timeout)),
+      on_timeout: check!(:on_timeout, Keyword.get(options, :on_timeout, :nothing))
+    }
+  end
+
+  def yield_many!(timeout), do: %{timeout: check!(:timeout, timeout), on_timeout: :nothing}
+
+  @spec timeout!(term) :: timeout
+  def timeout!(timeout), do: check!(:timeout, timeout)
+
+  @spec kwargs!(term) :: %{optional(String.t()) => term}
+  def kwargs!(kwargs), do: check!(:kwargs, kwargs)
+
+  @doc "Options of a pool that poolboy manages: one worker, found by its pid."
+  @spec poolboy!(keyword) :: keyword
+  def poolboy!(options) do
+    known!(options, @start_options, "Typhon.Worker.start_link/1")
+
+    if Keyword.get(options, :workers, 1) != 1 do
+      raise ArgumentError,
+            "workers: must be 1 for a worker of poolboy, got #{inspect(options[:workers])}. " <>
+              "How many there are is poolboy's size: and max_overflow:"
+    end
+
+    if options[:name] != nil do
+      raise ArgumentError,
+            "name: is not for a worker of poolboy, got #{inspect(options[:name])}. " <>
+              "The pool's name is poolboy's name:, and a worker is the pid that poolboy hands out"
+    end
+
+    Keyword.put(options, :workers, 1)
+  end
 
   defp default(:name), do: nil
   defp default(:isolation), do: :process
@@ -161,7 +272,7 @@ defmodule Typhon.Options do
   defp default(:env), do: []
   defp default(:start_timeout), do: 30_000
   defp default(:grace), do: 1_000
-  defp default(:stdio), do: :group_leader
+  defp default(:stdio), do: :caller
   defp default(:atoms), do: :existing
   defp default(:spin), do: :auto
   defp default(:ring_size), do: 1_048_576
@@ -175,6 +286,7 @@ defmodule Typhon.Options do
   defp default(:max_seconds), do: 60
   defp default(:limits), do: []
   defp default(:reload), do: false
+  defp default(:allow), do: :all
   defp default(:max_queue), do: :infinity
   defp default(:retry), do: 0
 
@@ -252,11 +364,11 @@ defmodule Typhon.Options do
   defp check!(:grace, grace) when is_integer(grace) and grace >= 0, do: grace
   defp check!(:grace, other), do: wrong!(:grace, "a non-negative integer (milliseconds)", other)
 
-  defp check!(:stdio, stdio) when stdio in [:group_leader, :logger, :discard], do: stdio
+  defp check!(:stdio, stdio) when stdio in [:caller, :group_leader, :logger, :discard], do: stdio
   defp check!(:stdio, pid) when is_pid(pid), do: pid
 
   defp check!(:stdio, other),
-    do: wrong!(:stdio, ":group_leader, :logger, :discard or the pid of an I/O device", other)
+    do: wrong!(:stdio, ":caller, :group_leader, :logger, :discard or the pid of an I/O device", other)
 
   defp check!(:atoms, atoms) when atoms in [:existing, :create], do: atoms
   defp check!(:atoms, other), do: wrong!(:atoms, ":existing or :create", other)
@@ -277,6 +389,24 @@ defmodule Typhon.Options do
 
   defp check!(:telemetry, flag) when is_boolean(flag), do: flag
   defp check!(:telemetry, other), do: wrong!(:telemetry, "true or false", other)
+
+  defp check!(:allow, :all), do: :all
+
+  defp check!(:allow, list) when is_list(list) do
+    for entry <- list do
+      case entry do
+        {module, function, arity}
+        when is_atom(module) and is_atom(function) and
+               (arity == :_ or (is_integer(arity) and arity in 0..255)) ->
+          entry
+
+        other ->
+          wrong!(:allow, "a list of {module, function, arity}, each of them also :_", other)
+      end
+    end
+  end
+
+  defp check!(:allow, other), do: wrong!(:allow, ":all or a list of {module, function, arity}", other)
 
   defp check!(:concurrency, count) when is_integer(count) and count in 1..256, do: count
   defp check!(:concurrency, other), do: wrong!(:concurrency, "an integer from 1 to 256", other)
@@ -301,6 +431,28 @@ defmodule Typhon.Options do
         "an integer from 0 to #{@max_timeout} (milliseconds) or :infinity",
         other
       )
+
+  defp check!(:stop_on_error, flag) when is_boolean(flag), do: flag
+  defp check!(:stop_on_error, other), do: wrong!(:stop_on_error, "true or false", other)
+
+  defp check!(:args, args) when length(args) >= 0, do: args
+  defp check!(:args, other), do: wrong!(:args, "a list of further arguments", other)
+
+  defp check!(:max_concurrency, nil), do: nil
+  defp check!(:max_concurrency, count) when is_integer(count) and count > 0, do: count
+  defp check!(:max_concurrency, other), do: wrong!(:max_concurrency, "a positive integer", other)
+
+  defp check!(:ordered, flag) when is_boolean(flag), do: flag
+  defp check!(:ordered, other), do: wrong!(:ordered, "true or false", other)
+
+  defp check!(:batch, count) when is_integer(count) and count > 0, do: count
+  defp check!(:batch, other), do: wrong!(:batch, "a positive integer (elements in a request)", other)
+
+  defp check!(:on_error, what) when what in [:raise, :return, :skip], do: what
+  defp check!(:on_error, other), do: wrong!(:on_error, ":raise, :return or :skip", other)
+
+  defp check!(:on_timeout, what) when what in [:nothing, :ignore, :kill_task], do: what
+  defp check!(:on_timeout, other), do: wrong!(:on_timeout, ":nothing, :ignore or :kill_task", other)
 
   defp check!(:kwargs, kwargs) when kwargs == %{} or kwargs == [], do: %{}
 

@@ -24,6 +24,12 @@ defmodule Typhon.Pool do
       with {:ok, pool} <- Supervisor.start_link(__MODULE__, {config, native}, options) do
         case await_all(workers(pool)) do
           :ok ->
+            Registry.put_options(pool, %{
+              stdio: config.stdio,
+              allow: config.allow,
+              metadata: [typhon_pool: config.name]
+            })
+
             Registry.register(pool, config.name, native, Call.flags(config))
             with {:ok, keeper} <- keeper(pool), do: Keeper.activate(keeper)
             {:ok, pool}
@@ -69,25 +75,29 @@ defmodule Typhon.Pool do
 
   @spec info(pid) :: {:ok, map} | {:error, Typhon.PoolError.t()}
   def info(pool) do
-    with {:ok, keeper} <- keeper(pool) do
-      figures = Keeper.figures(keeper)
-      # One that ends at this moment is none.
-      workers = pool |> workers() |> Enum.flat_map(&worker_info/1)
+    # One that ends at this moment is none.
+    workers = pool |> workers() |> Enum.flat_map(&worker_info/1)
+    info = %{pid: pool, isolation: :process, workers: workers}
 
-      {:ok,
-       %{
-         pid: pool,
-         isolation: :process,
-         size: figures.size,
-         min: figures.min,
-         max: figures.max,
-         uptime: figures.uptime,
-         restarts: figures.restarts,
-         reserved: Enum.count(workers, & &1.reserved),
-         in_flight: workers |> Enum.map(& &1.in_flight) |> Enum.sum(),
-         draining: Registry.draining?(pool),
-         workers: workers
-       }}
+    case keeper(pool) do
+      {:ok, keeper} ->
+        figures = Keeper.figures(keeper)
+
+        {:ok,
+         figures
+         |> Map.take([:size, :min, :max, :uptime, :restarts])
+         |> Map.merge(%{
+           reserved: Enum.count(workers, & &1.reserved),
+           in_flight: workers |> Enum.map(& &1.in_flight) |> Enum.sum(),
+           draining: Registry.draining?(pool)
+         })
+         |> Map.merge(info)}
+
+      :none ->
+        {:ok, info}
+
+      error ->
+        error
     end
   catch
     :exit, _ -> {:error, %Typhon.PoolError{pool: pool, reason: :stopped}}
@@ -99,12 +109,24 @@ defmodule Typhon.Pool do
     :exit, _ -> []
   end
 
-  @doc "The process that decides about the workers of a pool."
-  @spec keeper(pid) :: {:ok, pid} | {:error, Typhon.PoolError.t()}
+  @doc "The process that decides about the workers of a pool. A pool of a test that has no Python has none."
+  @spec keeper(pid) :: {:ok, pid} | :none | {:error, Typhon.PoolError.t()}
   def keeper(pool) do
     case List.keyfind(Supervisor.which_children(pool), Keeper, 0) do
       {_, pid, _, _} when is_pid(pid) -> {:ok, pid}
+      nil -> :none
       _ -> {:error, %Typhon.PoolError{pool: pool, reason: :stopped}}
+    end
+  catch
+    :exit, _ -> {:error, %Typhon.PoolError{pool: pool, reason: :stopped}}
+  end
+
+  @spec restart(pid, timeout) :: :ok | {:error, Exception.t()}
+  def restart(pool, timeout) do
+    case keeper(pool) do
+      {:ok, keeper} -> Keeper.restart(keeper, timeout)
+      :none -> :ok
+      error -> error
     end
   catch
     :exit, _ -> {:error, %Typhon.PoolError{pool: pool, reason: :stopped}}

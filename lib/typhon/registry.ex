@@ -88,9 +88,21 @@ defmodule Typhon.Registry do
   @spec running? :: boolean
   def running?, do: :ets.whereis(@table) != :undefined
 
-  @spec register(pid, term, Native.pool(), flags) :: :ok
+  @spec register(pid, term, Native.pool() | nil, flags) :: :ok
   def register(pid, name, native, flags),
     do: GenServer.call(__MODULE__, {:register, pid, name, native, flags}, :infinity)
+
+  @doc "What those need of a pool's options whom Python asks something (Typhon.Conversation). Before register/4."
+  @spec put_options(pid, map) :: :ok
+  def put_options(pid, options), do: :persistent_term.put({@table, {:options, pid}}, options)
+
+  @spec options(pid) :: map
+  def options(pid),
+    do: :persistent_term.get({@table, {:options, pid}}, %{stdio: :logger, allow: [], metadata: []})
+
+  @doc "Sets bits of a pool's flags."
+  @spec flag(pid, flags) :: :ok
+  def flag(pid, bits), do: GenServer.call(__MODULE__, {:flag, pid, bits}, :infinity)
 
   @doc "New calls find no pool from here on."
   @spec unregister(pid) :: :ok
@@ -147,6 +159,15 @@ defmodule Typhon.Registry do
     :ets.insert(@table, {{:pool, pid}, {pid, native, flags}})
 
     {:reply, :ok, put_in(state.pools[pid], Process.monitor(pid))}
+  end
+
+  def handle_call({:flag, pid, bits}, _from, state) do
+    for [key] <- :ets.match(@table, {:"$1", pid}) do
+      {^pid, native, flags} = :persistent_term.get({@table, key})
+      :persistent_term.put({@table, key}, {pid, native, Bitwise.bor(flags, bits)})
+    end
+
+    {:reply, :ok, state}
   end
 
   def handle_call({:unregister, pid}, _from, state), do: {:reply, :ok, forget(state, pid)}
@@ -231,6 +252,7 @@ defmodule Typhon.Registry do
         state
 
       {monitor, state} ->
+        :persistent_term.erase({@table, {:options, pid}})
         Process.demonitor(monitor, [:flush])
         state
     end

@@ -1,5 +1,20 @@
 defmodule Typhon.Worker do
-  @moduledoc false
+  @moduledoc """
+  A Python that [poolboy](https://github.com/devinus/poolboy) manages, for those who have such a pool:
+
+      children = [
+        :poolboy.child_spec(:python, [name: {:local, :python}, worker_module: Typhon.Worker, size: 2, max_overflow: 1],
+          python: ".venv", python_path: ["priv/py"])
+      ]
+
+      :poolboy.transaction(:python, fn py -> Typhon.call(py, :math, :sqrt, [16]) end)
+
+  The pid that poolboy hands out is a pool with one worker: every function of `Typhon` takes it. A process that has checked it
+  out has the Python to itself, until it checks it in.
+
+  `{Typhon, workers: 2}` needs no poolboy, and has no process that each call must ask.
+  """
+
   # One Python: its operating system process (a Port), its channel, its output. Calls do not come through here.
   #
   #   starting ──greeted, init: done──► ready ──ended──► starting …       (the first restart follows at once)
@@ -19,9 +34,9 @@ defmodule Typhon.Worker do
 
   require Logger
 
-  alias Typhon.{Interpreter, Native, Registry, StartError, Telemetry, WorkerError}
+  alias Typhon.{Interpreter, Message, Native, Registry, StartError, Telemetry, WorkerError}
   alias Typhon.Pool.Keeper
-  alias Typhon.Worker.{Backoff, Cgroup, Checkout, Errand, Memory, Output}
+  alias Typhon.Worker.{Asked, Backoff, Cgroup, Checkout, Errand, Memory, Output}
 
   @sigkill 9
   @line_bytes 16_384
@@ -96,6 +111,7 @@ defmodule Typhon.Worker do
           role: :holder | :successor
         }
 
+  @doc false
   @spec child_spec({config, Native.pool(), place}) :: Supervisor.child_spec()
   def child_spec({_config, _native, place} = arg) do
     %{
@@ -108,37 +124,54 @@ defmodule Typhon.Worker do
     }
   end
 
+  @doc """
+  Starts a pool with one worker, linked to the caller: what poolboy calls. The options are those of `Typhon.start_link/1`
+  without `:workers` and `:name`.
+
+      iex> {:ok, py} = Typhon.Worker.start_link(python: "python3")
+      iex> Typhon.call(py, :math, :sqrt, [16])
+      {:ok, 4.0}
+  """
+  @spec start_link([Typhon.start_option()]) :: {:ok, pid} | {:error, StartError.t()}
   @spec start_link({config, Native.pool(), place}) :: :gen_statem.start_ret()
+  def start_link(options) when is_list(options),
+    do: options |> Typhon.Options.poolboy!() |> Typhon.start_link()
+
   def start_link(arg), do: :gen_statem.start_link(__MODULE__, arg, [])
 
-  @doc "A map for Typhon.info/1."
+  # A map for Typhon.info/1.
+  @doc false
   @spec info(pid) :: map
   def info(worker), do: :gen_statem.call(worker, :info)
 
-  @doc "Tells the worker to let go of its Python; its supervisor ends it. Who waits for it gets the error."
+  # Tells the worker to let go of its Python; its supervisor ends it. Who waits for it gets the error.
+  @doc false
   @spec leave(pid, Exception.t() | nil) :: :ok
   def leave(worker, error \\ nil), do: :gen_statem.cast(worker, {:leave, error})
 
-  @doc "Tells a worker to give up its place to another one that waits for it, to finish its calls, and to end."
+  # Tells a worker to give up its place to another one that waits for it, to finish its calls, and to end.
+  @doc false
   @spec yield_to(pid, pid) :: :ok
   def yield_to(worker, successor), do: :gen_statem.cast(worker, {:yield_to, successor})
 
-  @doc "The place is free for this successor."
+  # The place is free for this successor.
+  @doc false
   @spec take_place(pid) :: :ok
   def take_place(worker), do: :gen_statem.cast(worker, :take_place)
 
-  @doc "Tells a worker to give up its place, to finish its calls, and to end."
+  # Tells a worker to give up its place, to finish its calls, and to end.
+  @doc false
   @spec retire(pid) :: :ok
   def retire(worker), do: :gen_statem.cast(worker, :retire)
 
-  @doc "The pool has another worker now: those who wait for this one are to look again."
+  # The pool has another worker now: those who wait for this one are to look again.
+  @doc false
   @spec stir(pid) :: :ok
   def stir(worker), do: :gen_statem.cast(worker, :stir)
 
-  @doc """
-  Runs a function of Python in the worker when it has finished its calls, and before it takes another one. One that starts
-  runs it first thing; one that has no Python has nothing to run it in: `{:ok, nil}`.
-  """
+  # Runs a function of Python in the worker when it has finished its calls, and before it takes another one. One that starts
+  # runs it first thing; one that has no Python has nothing to run it in: {:ok, nil}.
+  @doc false
   @spec between_calls(pid, Errand.step(), timeout) :: {:ok, term} | {:error, Exception.t()}
   def between_calls(worker, step, timeout) do
     deadline = if timeout == :infinity, do: :infinity, else: now_ms() + timeout
@@ -233,24 +266,24 @@ defmodule Typhon.Worker do
 
     case data.config.init do
       [] -> up(data)
-      steps -> {:keep_state, %{data | errand: Errand.start(channel, steps, :infinity)}}
+      steps -> {:keep_state, %{data | errand: Errand.start(channel, steps, :infinity, data.config)}}
     end
   end
 
-  def handle_event(:info, {:errand, ref, {:ok, _}}, :starting, %{errand: ref} = data),
+  def handle_event(:info, {:errand, ref, {{:ok, _}, _}}, :starting, %{errand: ref} = data),
     do: up(%{data | errand: nil})
 
   # The worker ended meanwhile: its Port says how.
-  def handle_event(:info, {:errand, ref, {:error, %WorkerError{}}}, :starting, %{errand: ref}),
+  def handle_event(:info, {:errand, ref, {{:error, %WorkerError{}}, _}}, :starting, %{errand: ref}),
     do: :keep_state_and_data
 
-  def handle_event(:info, {:errand, ref, {:error, error}}, :starting, %{errand: ref} = data) do
+  def handle_event(:info, {:errand, ref, {{:error, error}, printed}}, :starting, %{errand: ref} = data) do
     failed(
       %StartError{
         reason: :init_failed,
         python: data.config.python,
         message: "init: failed in a new worker:\n" <> Exception.message(error),
-        output: Output.tail(data.output)
+        output: printed ++ Output.tail(data.output)
       },
       data
     )
@@ -322,7 +355,7 @@ defmodule Typhon.Worker do
   def handle_event(:state_timeout, {:idle, pause}, :reloading, %{reload: reload} = data) do
     case {Native.channel_info(data.channel), left(reload.deadline)} do
       {%{busy: false}, left} ->
-        {:keep_state, %{data | errand: Errand.start(data.channel, [reload.step], left)}}
+        {:keep_state, %{data | errand: Errand.start(data.channel, [reload.step], left, data.config)}}
 
       {_, 0} ->
         reloaded({:error, %Typhon.TimeoutError{operation: :reload}}, data)
@@ -332,7 +365,7 @@ defmodule Typhon.Worker do
     end
   end
 
-  def handle_event(:info, {:errand, ref, result}, :reloading, %{errand: ref} = data),
+  def handle_event(:info, {:errand, ref, {result, _printed}}, :reloading, %{errand: ref} = data),
     do: reloaded(result, data)
 
   # --- use ---
@@ -394,6 +427,16 @@ defmodule Typhon.Worker do
   end
 
   def handle_event({:timeout, {:grace, _, _}}, _, _state, _data), do: :keep_state_and_data
+
+  # Python asks or says something in nobody's name.
+  def handle_event(:info, {:typhon, channel, {id, {:ask, _, _}} = asked}, _state, %{channel: channel} = data)
+      when is_integer(id),
+      do: {:keep_state, %{data | output: Asked.handle(channel, asked, data.config, data.output, data.native)}}
+
+  def handle_event(:info, {:typhon, _channel, {:send, message}}, _state, _data) do
+    Asked.deliver(message)
+    :keep_state_and_data
+  end
 
   # The other side broke the protocol: nothing that it says can be relied on.
   def handle_event(:info, {:typhon, channel, {:bad_frame, text}}, _state, %{channel: channel} = data) do
@@ -520,6 +563,7 @@ defmodule Typhon.Worker do
       python: data.greeting && data.greeting["version"],
       executable: (data.greeting && data.greeting["executable"]) || data.config.python,
       restarts: data.restarts,
+      concurrency: data.config.concurrency,
       last_error: data.last_error
     }
 
@@ -528,9 +572,9 @@ defmodule Typhon.Worker do
 
   # --- answers of I/O devices, and what a former Port or channel still had to say ---
 
-  def handle_event(:info, message, _state, data) do
+  def handle_event(:info, message, state, data) do
     case Output.message(data.output, message) do
-      :unknown -> :keep_state_and_data
+      :unknown -> forward(message, state, data)
       output -> {:keep_state, %{data | output: output}}
     end
   end
@@ -559,6 +603,28 @@ defmodule Typhon.Worker do
 
   defp stopped_pool(data),
     do: data.gone || %Typhon.PoolError{pool: data.config.pool, reason: :stopped}
+
+  # What was sent to typhon.self() goes to Python's mailbox; but not what a former Port, channel or monitor still had to say.
+  defp forward(message, state, data) do
+    stale? =
+      case message do
+        {:typhon, _, _} -> true
+        {port, _} when is_port(port) -> true
+        {:EXIT, _, _} -> true
+        {:io_reply, _, _} -> true
+        {:select, _, _, _} -> true
+        {:DOWN, _, _, _, _} -> true
+        {ref, _} when is_reference(ref) -> true
+        _ -> false
+      end
+
+    if state == :ready and not stale? do
+      with {:error, error} <- Message.send(nil, data.channel, message, 0),
+           do: Logger.warning("a message to a Python worker was dropped: " <> Exception.message(error))
+    end
+
+    :keep_state_and_data
+  end
 
   # Whether a session may have it.
   defp free?(state, data), do: state == :ready and data.killed == nil and data.pending == []
@@ -660,7 +726,23 @@ defmodule Typhon.Worker do
   end
 
   # What the native worker has to know before it takes the first call.
-  defp settings(config), do: [concurrency: config.concurrency] ++ Enum.map(config.limits, &limit/1)
+  defp settings(config) do
+    capture = if config.stdio == :caller, do: 1, else: 0
+
+    [concurrency: config.concurrency, log_level: log_level(), capture: capture] ++
+      Enum.map(config.limits, &limit/1)
+  end
+
+  # As Python counts it: what Logger would drop is not sent.
+  defp log_level do
+    case Logger.level() do
+      level when level in [:debug, :all] -> 10
+      :info -> 20
+      level when level in [:notice, :warning, :warn] -> 30
+      :error -> 40
+      _ -> 50
+    end
+  end
 
   defp limit({:memory, bytes}), do: {:limit_memory, bytes}
   defp limit({:cpu_time, seconds}), do: {:limit_cpu, seconds}

@@ -31,8 +31,9 @@ void Atoms::make(ErlNifEnv* env) noexcept {
   struct_key = enif_make_atom(env, "__struct__");
   object = enif_make_atom(env, "Elixir.Typhon.Object");
   const char* const known[] = {
-      "Elixir.Date",  "Elixir.Time",    "Elixir.NaiveDateTime", "Elixir.DateTime",      "Elixir.MapSet",
-      "Elixir.Range", "Elixir.Decimal", "Elixir.Typhon.Bytes",  "Elixir.Typhon.Buffer", "Elixir.Typhon.Array",
+      "Elixir.Date",          "Elixir.Time",         "Elixir.NaiveDateTime",    "Elixir.DateTime",
+      "Elixir.MapSet",        "Elixir.Range",        "Elixir.Decimal",          "Elixir.Typhon.Bytes",
+      "Elixir.Typhon.Buffer", "Elixir.Typhon.Array", "Elixir.Typhon.Iter.Loan",
   };
   static_assert(std::size(known) == std::extent_v<decltype(known_structs)>);
   for (std::size_t i = 0; i < std::size(known); ++i) known_structs[i] = enif_make_atom(env, known[i]);
@@ -54,6 +55,7 @@ constexpr std::size_t kQuickTerms = 5'000;
 constexpr std::size_t kPlainAtLeast = std::size_t{64} * 1024;
 
 constexpr unsigned kTimingsFlag = 1;
+constexpr unsigned kCaptureFlag = 2;
 // The call was accepted before: it is not to be refused for being one too many.
 constexpr unsigned kAdmittedFlag = 128;
 
@@ -531,6 +533,7 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   request.kind = kind == 0 ? channel::Kind::kCall : channel::Kind::kCast;
   request.timings = (flags.bits & kTimingsFlag) != 0;
   request.parent = flags.parent;
+  request.captures = (flags.bits & kCaptureFlag) != 0;
   // An object of another pool: there is nobody here to wait for that worker with.
   request.named = (flags.where != 0 && redirected == 0) || place == Pool::kNoPlace;
   request.body = {sink.data, sink.size};

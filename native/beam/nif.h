@@ -33,7 +33,7 @@ struct Atoms {
 #undef TYPHON_ATOM_FIELD
   ERL_NIF_TERM struct_key;  // :__struct__
   // Structs whose wire form Python knows, and those that the NIF itself looks into.
-  ERL_NIF_TERM known_structs[10];
+  ERL_NIF_TERM known_structs[11];
   ERL_NIF_TERM object;  // Typhon.Object
 
   void make(ErlNifEnv* env) noexcept;

@@ -475,6 +475,7 @@ bool WorkerChannel::push_request(const Request& request, std::uint64_t id) noexc
   header.times[0] = request.timings ? monotonic_ns() : request.now;
   header.times[1] = request.deadline;
   header.times[2] = request.parent;
+  header.times[3] = request.captures ? 1 : 0;
   std::memcpy(at, &header, sizeof header);
   if (request.segment) {
     const SegmentRef ref{request.segment->slot, request.segment->offset, request.segment_length};

@@ -118,6 +118,7 @@ struct Request {
   std::span<const std::uint8_t> body;
   std::optional<channel::Segment> segment;
   std::size_t segment_length;
+  bool captures = false;  // its output goes to the caller
   std::uint64_t tag = 0;  // of the ask that a kAnswer answers
   bool failed = false;    // kAnswer: the body says what went wrong
 };

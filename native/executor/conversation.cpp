@@ -221,6 +221,7 @@ PyObject* Worker::loop_take() noexcept {
       continue;
     }
     Served call{frame->header};
+    if (frame->header.times[3] != 0 && frame->header.id != 0) captured_.insert(frame->header.id);
     const bool timed = (frame->header.flags & channel::kTimings) != 0;
     const std::uint64_t picked = timed ? monotonic_ns() : 0;
     const PyRef request = decode_request(frame->header, frame->body);
@@ -241,8 +242,9 @@ PyObject* Worker::loop_take() noexcept {
                                     static_cast<ULL>(frame->header.id)))) {
         loop_failed(token, current_exception().get());
       }
-    } else if (!result || !reply(call, result.get())) {
-      fail(call, current_exception());
+    } else {
+      if (!result || !reply(call, result.get())) fail(call, current_exception());
+      captured_.erase(frame->header.id);
     }
   }
   while (const auto answer = inbox_.take_loop_answer()) {
@@ -380,6 +382,12 @@ PyObject* this_call(PyObject* module, PyObject*) noexcept {
   return PyLong_FromUnsignedLongLong(worker ? const_cast<Worker*>(worker)->this_call() : 0);
 }
 
+PyObject* captures(PyObject* module, PyObject* call) noexcept {
+  const Worker* worker = worker_of(module);
+  const std::uint64_t id = worker ? PyLong_AsUnsignedLongLong(call) : 0;
+  return !worker || PyErr_Occurred() ? nullptr : PyBool_FromLong(worker->captures(id));
+}
+
 PyObject* set_flush(PyObject* module, PyObject* flush) noexcept {
   Worker* worker = worker_of(module);
   if (!worker) return nullptr;
@@ -455,6 +463,7 @@ PyMethodDef functions[] = {
     {"message_now", message_now, METH_NOARGS, "message_now() -> (message,) | None"},
     {"set_handler", set_handler, METH_O, "set_handler(function | None)"},
     {"this_call", this_call, METH_NOARGS, "this_call() -> id of the call that this thread serves, or 0"},
+    {"captures", captures, METH_O, "captures(call) -> whether what the call prints goes to its caller"},
     {"set_flush", set_flush, METH_O, "set_flush(function), called at the end of a call that asked for it"},
     {"need_flush", need_flush, METH_NOARGS, "need_flush()"},
     {"loop_attach", loop_attach, METH_NOARGS, "loop_attach() -> file descriptor"},

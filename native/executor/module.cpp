@@ -1,4 +1,5 @@
 // typhon._native: assembles the extension module from the codec (native/python) and the worker.
+#include "executor/bulk.h"
 #include "executor/worker.h"
 #include "python/module_state.h"
 
@@ -6,8 +7,8 @@ namespace typhon::executor {
 namespace {
 
 int exec(PyObject* module) noexcept {
-  const int added = python::add_codec(module);
-  return added == 0 && add_worker(module) == 0 ? add_conversation(module) : -1;
+  if (python::add_codec(module) != 0 || add_bulk(module) != 0) return -1;
+  return add_worker(module) == 0 ? add_conversation(module) : -1;
 }
 int traverse(PyObject* module, visitproc visit, void* arg) noexcept {
   return python::traverse_codec(module, visit, arg);

@@ -1,5 +1,5 @@
-// run_worker(beam_pid, fd, control_fd, greeting, settings, coroutine_type): the door from typhon._worker to
-// the Worker.
+// run_worker(beam_pid, fd, control_fd, greeting, settings, coroutine_type, prepare): the door from
+// typhon._worker to the Worker.
 
 #include <fcntl.h>
 #include <malloc.h>
@@ -81,12 +81,16 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
   PyObject* greeting = nullptr;
   PyObject* settings = nullptr;
   PyObject* coroutine_type = nullptr;
-  if (!PyArg_ParseTuple(args, "iiiOO!O", &beam_pid, &fd, &control, &greeting, &PyDict_Type, &settings,
-                        &coroutine_type)) {
+  PyObject* prepare = nullptr;
+  if (!PyArg_ParseTuple(args, "iiiOO!OO", &beam_pid, &fd, &control, &greeting, &PyDict_Type, &settings,
+                        &coroutine_type, &prepare)) {
     return nullptr;
   }
   WorkerSettings wanted;
-  if (!get_setting(settings, "concurrency", wanted.concurrency)) return nullptr;
+  if (!get_setting(settings, "concurrency", wanted.concurrency) ||
+      !get_setting(settings, "capture", wanted.capture)) {
+    return nullptr;
+  }
   try {
     UniqueFd control_fd(control);
     keep_large_blocks();
@@ -104,6 +108,7 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
                               beam_pid, wanted);
     static_cast<ExecutorSlot*>(PyModule_GetState(module))->worker = worker;
     if (!install_cancel_handler(worker)) return nullptr;
+    if (!PyRef::steal(PyObject_CallFunctionObjArgs(prepare, settings, nullptr))) return nullptr;
     // Last, and before the greeting: the channel's region and the threads are part of what is mapped.
     if (const std::string refused = apply_limits(settings); !refused.empty()) {
       PyErr_Format(PyExc_OSError, "the operating system refused the limit %s", refused.c_str());
@@ -118,7 +123,7 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
 
 PyMethodDef run_worker_method = {
     "run_worker", run_worker, METH_VARARGS,
-    "run_worker(beam_pid, fd, control_fd, greeting, settings, coroutine_type) -> exit code\n\n"
+    "run_worker(beam_pid, fd, control_fd, greeting, settings, coroutine_type, prepare) -> exit code\n\n"
     "Serves the channel until the BEAM lets go of it. For typhon._worker alone."};
 
 }  // namespace

@@ -70,6 +70,7 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
   const std::uint64_t picked = timed ? monotonic_ns() : 0;
   if (is_given_up(header)) return refuse(header, body);
   inbox_.begin(lane, header.id);
+  if (header.times[3] != 0 && header.id != 0) captured_.insert(header.id);
   Served call{header};
   PyRef request = decode_request(header, body);
   // A closing BEAM may have told the caller that this request was never taken: look after taking it.
@@ -100,6 +101,7 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
     call.function = PyRef::borrow(PyTuple_GetItem(request.get(), 1));
     return start_coroutine(call, body, std::move(result));
   }
+  if (header.times[3] != 0) captured_.erase(header.id);
   if (result) {
     request.reset();  // before the reply: what the caller sends next may reuse its memory
     if (reply(call, result.get())) return;
@@ -194,7 +196,8 @@ PyRef Worker::resolve(PyObject* target, PyObject* path) noexcept {
   if (PyUnicode_Check(target)) {
     found = PyRef::borrow(PyDict_GetItemWithError(modules_.get(), target));
     if (!found && PyErr_Occurred()) return {};
-    if (!found || found.get() == Py_None) found = PyRef::steal(PyImport_Import(target));
+    // With several threads another one may just be importing it: the import waits for that.
+    if (!found || found.get() == Py_None || inbox_.routed()) found = PyRef::steal(PyImport_Import(target));
   } else {
     found = PyRef::borrow(target);
   }
@@ -340,6 +343,7 @@ void Worker::leave_loop(std::uint64_t token) noexcept {
   const auto found = async_calls_.find(token);
   if (found == async_calls_.end()) return;
   inbox_.loop_runs(found->second.header.id, false);
+  captured_.erase(found->second.header.id);
   async_calls_.erase(found);
   header_.suspended.value.store(async_calls_.size(), std::memory_order_release);
 }

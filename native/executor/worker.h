@@ -23,6 +23,7 @@
 #include <memory>
 #include <span>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "channel/arena.h"
 #include "channel/doorbell.h"
@@ -46,6 +47,7 @@ struct ExecutorSlot : python::ModuleSlot {
 
 struct WorkerSettings {
   unsigned concurrency = 1;
+  unsigned capture = 1;  // what a call prints goes to its caller, also when the call does not say so
 };
 
 class Worker final : private Interruptible {
@@ -80,6 +82,10 @@ class Worker final : private Interruptible {
   [[nodiscard]] std::uint64_t this_call() noexcept;
   void set_flush(PyObject* flush) noexcept { flush_ = python::PyRef::borrow(flush); }
   void need_flush() noexcept { flush_needed_ = true; }
+  // What this call prints goes to its caller.
+  [[nodiscard]] bool captures(std::uint64_t call) const noexcept {
+    return call != 0 && (settings_.capture != 0 || captured_.contains(call));
+  }
 
   // --- for the event loop ---
   int loop_attach() noexcept;  // a file descriptor, or -1 with an exception set
@@ -181,6 +187,7 @@ class Worker final : private Interruptible {
   Lane main_;
   std::unordered_map<std::uint64_t, AsyncCall> async_calls_;
   std::unordered_map<unsigned long, Lane*> threads_;  // by Python's name of the thread, beside the main one
+  std::unordered_set<std::uint64_t> captured_;        // calls that say so
   std::uint64_t next_token_ = 1;
   std::uint64_t next_tag_ = 1;
   bool flush_needed_ = false;

@@ -266,12 +266,23 @@ PyMethodDef identifier_methods[] = {
     {nullptr, nullptr, 0, nullptr},
 };
 
+// A function of the BEAM is called there: typhon._beam.apply(function, args, kwargs).
+PyObject* fun_call(PyObject* self, PyObject* args, PyObject* kwargs) noexcept {
+  if (kwargs != nullptr && PyDict_Size(kwargs) != 0) {
+    PyErr_SetString(PyExc_TypeError, "a function of the BEAM takes no keyword arguments");
+    return nullptr;
+  }
+  const PyRef beam = PyRef::steal(PyImport_ImportModule("typhon._beam"));
+  return beam ? PyObject_CallMethod(beam.get(), "apply", "OO", self, args) : nullptr;
+}
+
 struct Description {
   const char* name;
   const char* doc;
   reprfunc repr;
   PyGetSetDef* fields;
   std::initializer_list<const char*> match_args;
+  ternaryfunc call = nullptr;
 };
 
 PyRef make_identifier_type(PyObject* module, const Description& description) noexcept {
@@ -283,6 +294,8 @@ PyRef make_identifier_type(PyObject* module, const Description& description) noe
       {Py_tp_richcompare, reinterpret_cast<void*>(identifier_compare)},
       {Py_tp_getset, description.fields},
       {Py_tp_methods, identifier_methods},
+      // Where there is nothing to call, a second slot of a kind that is there already would be an error.
+      {description.call ? Py_tp_call : 0, reinterpret_cast<void*>(description.call)},
       {0, nullptr},
   };
   PyType_Spec spec = {
@@ -318,10 +331,12 @@ int init_identifiers(ModuleState& state, PyObject* module) noexcept {
                                     {"node", "id", "creation"}});
   state.fun_type =
       make_identifier_type(module, {"typhon.Fun",
-                                    "A function of the BEAM. Opaque and immutable; goes back as it came.",
+                                    "A function of the BEAM. Calling it runs it there, in the process that made "
+                                    "the call which Python serves. Immutable; goes back as it came.",
                                     fun_repr,
                                     fun_fields,
-                                    {"module", "function", "arity"}});
+                                    {"module", "function", "arity"},
+                                    fun_call});
   return state.pid_type && state.reference_type && state.port_type && state.fun_type ? 0 : -1;
 }
 

@@ -24,6 +24,7 @@ constexpr std::array<Place, static_cast<std::size_t>(Lazy::kCount)> kPlaces{{
     {"numpy", "frombuffer", nullptr},
     {"builtins", "int", "from_bytes"},
     {"builtins", "int", "to_bytes"},
+    {"typhon._beam", "Iter", nullptr},
 }};
 
 PyRef find(PyBorrowed module, const Place& place) noexcept {

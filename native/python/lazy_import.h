@@ -25,6 +25,7 @@ enum class Lazy : std::size_t {
   kNumpyFromBuffer,
   kIntFromBytes,
   kIntToBytes,
+  kIter,
   kCount,
 };
 

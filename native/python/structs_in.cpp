@@ -18,7 +18,7 @@ struct Named {
   Struct kind;
 };
 
-constexpr std::array<Named, 11> kStructs{{
+constexpr std::array<Named, 12> kStructs{{
     {Known::kBytes, Struct::kBytes},
     {Known::kBuffer, Struct::kBuffer},
     {Known::kArray, Struct::kArray},
@@ -30,6 +30,7 @@ constexpr std::array<Named, 11> kStructs{{
     {Known::kMapSet, Struct::kMapSet},
     {Known::kDecimal, Struct::kDecimal},
     {Known::kRange, Struct::kRange},
+    {Known::kIter, Struct::kIter},
 }};
 
 // The fields of one struct. All pointers are borrowed from the pairs, which outlive it.
@@ -329,6 +330,12 @@ PyObject* make_range(DecodeContext& context, Fields fields) noexcept {
   return range != nullptr ? range : context.refuse_exception("range");
 }
 
+// An enumerable of the BEAM: `pull` names it there.
+PyObject* make_iter(DecodeContext& context, Fields fields) noexcept {
+  PyObject* const pull = fields.need(Known::kPull);
+  return pull == nullptr ? nullptr : call(context, Lazy::kIter, "typhon.Iter", pull);
+}
+
 PyObject* find_object(DecodeContext& context, Fields fields) noexcept {
   PyObject* const id = fields.need(Known::kId);
   if (id == nullptr) return nullptr;
@@ -383,6 +390,8 @@ PyObject* make_struct(DecodeContext& context, Struct kind, std::span<PyObject* c
       return make_decimal(context, fields("Decimal"));
     case Struct::kRange:
       return make_range(context, fields("Range"));
+    case Struct::kIter:
+      return make_iter(context, fields("Typhon.Iter.Loan"));
     case Struct::kNone:
     case Struct::kUnknown:
       break;

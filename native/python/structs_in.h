@@ -25,6 +25,7 @@ enum class Struct : std::uint8_t {
   kDateTime,
   kMapSet,
   kDecimal,
+  kIter,
   kRange,
 };
 

@@ -20,18 +20,59 @@ from typhon._native import (
     encode,
 )
 
+# What needs a BEAM on the other side, and is imported when it is first used: a worker's start does not pay for it.
+_LAZY = {
+    "BeamError": "_beam",
+    "Elixir": "_beam",
+    "Iter": "_beam",
+    "call": "_beam",
+    "caller": "_beam",
+    "erlang": "_beam",
+    "on_message": "_beam",
+    "receive": "_beam",
+    "self": "_beam",
+    "send": "_beam",
+    "aio": "_aio",
+    "loop": "_aio",
+    "mailbox": "_aio",
+}
+
+
+def __getattr__(name: str) -> object:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module 'typhon' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(f"typhon.{module}"), name)
+    return value
+
+
 __all__ = [
     "Atom",
+    "BeamError",
     "BitString",
     "Cancelled",
     "DecodeError",
+    "Elixir",
     "EncodeError",
     "Fun",
     "ImproperList",
+    "Iter",
     "Pid",
     "Port",
     "Reference",
     "TyphonError",
+    "aio",
+    "call",
+    "caller",
     "decode",
     "encode",
+    "erlang",
+    "loop",
+    "mailbox",
+    "on_message",
+    "receive",
+    "self",
+    "send",
 ]

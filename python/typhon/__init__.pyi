@@ -1,3 +1,16 @@
+from typhon._aio import aio as aio
+from typhon._aio import loop as loop
+from typhon._aio import mailbox as mailbox
+from typhon._beam import BeamError as BeamError
+from typhon._beam import Elixir as Elixir
+from typhon._beam import Iter as Iter
+from typhon._beam import call as call
+from typhon._beam import caller as caller
+from typhon._beam import erlang as erlang
+from typhon._beam import on_message as on_message
+from typhon._beam import receive as receive
+from typhon._beam import self as self
+from typhon._beam import send as send
 from typhon._native import Atom as Atom
 from typhon._native import BitString as BitString
 from typhon._native import Cancelled as Cancelled

@@ -40,12 +40,19 @@ def main() -> int:
         "os_pid": os.getpid(),
     }
     try:
-        return _native.run_worker(beam_pid, fd, control, greeting, settings, _coroutine_type())
+        return _native.run_worker(beam_pid, fd, control, greeting, settings, _coroutine_type(), _prepare)
     except OSError as error:
         print(f"typhon: {error}")
         return ATTACH_FAILED
     except KeyboardInterrupt:
         return 130
+
+
+def _prepare(settings: dict[str, int]) -> None:
+    """Called when the channel is there, before the first request is taken."""
+    from typhon import _io
+
+    _io.install(settings.get("log_level", 20))
 
 
 def _coroutine_type() -> type:

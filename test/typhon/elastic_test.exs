@@ -43,7 +43,7 @@ defmodule Typhon.ElasticTest do
       eventually(fn -> length(ready(py)) == 3 end)
       pids = os_pids(py)
       TestLoad.stop(load)
-      eventually(fn -> match?({:ok, %{size: 1, workers: [%{index: 0}]}}, Typhon.info(py)) end)
+      eventually(fn -> match?({:ok, %{size: 1, workers: [_]}}, Typhon.info(py)) end)
       eventually(fn -> Enum.count(pids, &os_process?/1) == 1 end)
       assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
     end

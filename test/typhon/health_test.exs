@@ -65,6 +65,14 @@ defmodule Typhon.HealthTest do
     eventually(fn -> match?({:ok, %{status: :ok}}, Typhon.health(py)) end)
   end
 
+  test "of a pool of a test, which has no Python" do
+    {:ok, py} = Typhon.Test.start_pool()
+    assert {:ok, %{status: :ok, size: 0}} = Typhon.health(py)
+    assert Typhon.restart(py) == :ok
+    assert Typhon.reload(py, :anything) == {:ok, []}
+    assert Typhon.drain(py) == :ok
+  end
+
   test "of no pool" do
     assert {:error, %PoolError{reason: :not_found}} = Typhon.health(:no_such_pool)
     py = start_pool()

@@ -19,7 +19,7 @@ defmodule Typhon.OptionsTest do
                cd: cd,
                start_timeout: 30_000,
                grace: 1_000,
-               stdio: :group_leader,
+               stdio: :caller,
                atoms: :existing,
                spin: :auto,
                ring_size: 1_048_576,
@@ -109,7 +109,7 @@ defmodule Typhon.OptionsTest do
              "start_timeout: must be a positive integer (milliseconds) or :infinity, got 0"},
             {[grace: -1], "grace: must be a non-negative integer (milliseconds), got -1"},
             {[stdio: :stdout],
-             "stdio: must be :group_leader, :logger, :discard or the pid of an I/O device, got :stdout"},
+             "stdio: must be :caller, :group_leader, :logger, :discard or the pid of an I/O device, got :stdout"},
             {[atoms: true], "atoms: must be :existing or :create, got true"},
             {[spin: 1.5], "spin: must be :auto or a non-negative integer (microseconds), got 1.5"},
             {[ring_size: 5_000],
@@ -154,7 +154,7 @@ defmodule Typhon.OptionsTest do
             {[kwargs: Date.utc_today()],
              "kwargs: must be a map or a keyword list, got #{inspect(Date.utc_today())}"},
             {[timout: 1],
-             "Typhon.call/5 has no option :timout, did you mean :timeout? It takes :kwargs, :timeout, :worker, :retry"}
+             "Typhon.call/5 has no option :timout, did you mean :timeout? It takes :kwargs, :timeout, :worker, :retry, :stdio"}
           ] do
         assert message(fn -> Options.call!(options) end) == expected
       end

@@ -41,11 +41,17 @@ defmodule Typhon.Pool.Drain do
 
   # Running or waiting in a worker, casts among them; waiting for one; and who has a worker for himself.
   defp left(pool, native) do
-    %{places: places, waiting: waiting} = Native.pool_info(native)
-    reserved = Enum.count(places, fn {_, reserved, _, _} -> reserved end)
-    {:ok, %{workers: workers}} = Pool.info(pool)
-    busy = workers |> Enum.map(&if(&1.busy, do: max(&1.in_flight, 1), else: &1.in_flight)) |> Enum.sum()
-    waiting + max(reserved, busy)
+    case Pool.info(pool) do
+      {:ok, %{workers: []}} ->
+        0
+
+      {:ok, %{workers: workers, reserved: reserved}} ->
+        busy = workers |> Enum.map(&if(&1.busy, do: max(&1.in_flight, 1), else: 0)) |> Enum.sum()
+        Native.pool_info(native).waiting + max(reserved, busy)
+
+      {:error, _} ->
+        exit(:noproc)
+    end
   end
 
   defp now, do: System.monotonic_time(:millisecond)

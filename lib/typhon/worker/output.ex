@@ -30,7 +30,10 @@ defmodule Typhon.Worker.Output do
   @type t :: %__MODULE__{}
   @type target :: pid | :logger | :discard
 
-  @spec new(target, keyword) :: t
+  @spec new(target | :caller, keyword) :: t
+  # What is printed in nobody's name.
+  def new(:caller, metadata), do: new(:logger, metadata)
+
   def new(target, metadata) do
     monitor = if is_pid(target), do: Process.monitor(target)
     %__MODULE__{target: target, metadata: metadata, monitor: monitor}
@@ -54,6 +57,19 @@ defmodule Typhon.Worker.Output do
       output
     end
   end
+
+  @doc "Text with line ends, which came by another way than the Port."
+  @spec text(t, String.t()) :: t
+  def text(output, text) do
+    text |> String.split("\n") |> drop_last_empty() |> Enum.reduce(output, &line(&2, &1))
+  end
+
+  @doc "The last lines of what was printed, after those that came before."
+  @spec last_lines([String.t()], String.t()) :: [String.t()]
+  def last_lines(before, text),
+    do: Enum.take(before ++ (text |> String.split("\n") |> drop_last_empty()), -@kept_lines)
+
+  defp drop_last_empty(lines), do: if(List.last(lines) == "", do: Enum.drop(lines, -1), else: lines)
 
   @doc "The process has ended: what is left is a line, too. Lines of the next process start afresh."
   @spec flush(t) :: t

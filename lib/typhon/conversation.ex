@@ -1,0 +1,366 @@
+defmodule Typhon.Conversation do
+  @moduledoc false
+  # What Python asks before it answers a call: to call a function of the BEAM, to print, to log … docs/internals.md ("Asking the
+  # BEAM") lists the questions.
+  #
+  # A question reaches the process that made the call, while it waits for the answer, and is dealt with there: callbacks see its
+  # dictionary, its group leader, its database connection. Questions that no call brings with it reach the worker's process,
+  # which has each answered in a process of its own.
+  #
+  # While a question is being answered, calls to the same pool go to the worker that waits for the answer, which runs them on
+  # top of the call that asked (Typhon.Session): so calls nest to any depth on one worker.
+
+  require Logger
+
+  alias Typhon.{Encoder, Iter, Native, Session}
+
+  @answer 0
+  @failure 1
+  @max_text 65_536
+  @device_timeout 5_000
+
+  @typedoc """
+  `native` and `where` name the channel. `args`: of the call, to tell the functions that were passed from made-up ones.
+  `deadline`: milliseconds of monotonic time. `stdio` and `allow` as in the options.
+  """
+  @type context :: %{
+          native: Native.pool() | nil,
+          where: Native.where(),
+          args: list,
+          kwargs: map,
+          deadline: integer | :infinity,
+          stdio: :caller | :logger | :discard | pid,
+          allow: :all | [{module, atom, arity | :_}],
+          metadata: keyword
+        }
+
+  @type ask :: {:ask, tag :: non_neg_integer, Native.reply()}
+
+  @doc "Deals with a question; the answer, if one is wanted, is on its way on return. Returns what was printed."
+  @spec handle(ask, context) :: String.t()
+  def handle({:ask, tag, {:segment, handle}}, context),
+    do: handle({:ask, tag, Native.decode(handle)}, context)
+
+  def handle({:ask, 0, {:ok, statement}}, context) do
+    told(statement, context)
+    printed(statement)
+  end
+
+  def handle({:ask, tag, {:ok, question}}, context) do
+    reply(tag, asked(question, tag, context), context)
+    printed(question)
+  end
+
+  def handle({:ask, tag, {:error, reason}}, context) do
+    if tag == 0,
+      do: Logger.warning("a message from Python was dropped: #{unreadable(reason)}", context.metadata),
+      else: reply(tag, {:failed, failure(:error, ArgumentError.exception(unreadable(reason)), [])}, context)
+
+    ""
+  end
+
+  defp printed({:print, text}) when is_binary(text), do: text
+  defp printed(_), do: ""
+
+  @doc "For a question whose caller has given up: whoever asked is told."
+  @spec refuse(ask, context) :: :ok
+  def refuse({:ask, 0, _}, _context), do: :ok
+
+  def refuse({:ask, tag, _}, context),
+    do: reply(tag, {:failed, {"exit", "", "the caller has given up on this call", "", nil}}, context)
+
+  @doc "Takes out of the mailbox what is left of a call that was given up."
+  @spec flush(reference) :: :ok
+  def flush(ref) do
+    receive do
+      {^ref, {:ask, _, _}} -> flush(ref)
+    after
+      0 -> :ok
+    end
+  end
+
+  # --- questions ---
+
+  defp asked({:call, module, function, args}, tag, context) when is_list(args) do
+    run(tag, context, fn ->
+      module = module!(module)
+      function = function!(module, function, length(args))
+      allowed!(module, function, length(args), context.allow)
+      apply(module, function, args)
+    end)
+  end
+
+  defp asked({:apply, fun, args}, tag, context) when is_function(fun) and is_list(args) do
+    run(tag, context, fn ->
+      allowed_function!(fun, context)
+      unless is_function(fun, length(args)), do: raise(BadArityError, function: fun, args: args)
+      apply(fun, args)
+    end)
+  end
+
+  defp asked({:pull, key, count}, tag, context) when is_reference(key) and is_integer(count),
+    do: run(tag, context, fn -> Iter.pull(key, count) end)
+
+  defp asked({:caller}, _tag, _context), do: {:ok, self()}
+  defp asked({:self}, _tag, %{owner: owner}), do: {:ok, owner}
+
+  # Python waits until it is printed.
+  defp asked({:print, _} = statement, _tag, context), do: {:ok, told(statement, context)}
+
+  defp asked(other, _tag, _context),
+    do:
+      {:failed,
+       failure(:error, ArgumentError.exception("Python asked what nobody understands: #{inspect(other)}"), [])}
+
+  defp run(tag, context, fun) do
+    {:ok, Session.with_entry(context.native, {context.where, tag}, fun)}
+  catch
+    kind, reason -> {:failed, failure(kind, reason, __STACKTRACE__)}
+  end
+
+  # --- statements ---
+
+  defp told({:print, text}, context) when is_binary(text), do: print(context.stdio, text, context)
+
+  defp told({:log, level, text, metadata}, context) when is_binary(text) and is_map(metadata),
+    do: log(level, text, metadata, context)
+
+  defp told({:send, dest, message}, _context) do
+    send(dest, message)
+    :ok
+  rescue
+    # A name that is not registered.
+    ArgumentError -> :ok
+  end
+
+  defp told(other, context) do
+    Logger.warning("Python said what nobody understands: #{inspect(other)}", context.metadata)
+    :ok
+  end
+
+  @spec print(:caller | :logger | :discard | pid, String.t(), map) :: :ok
+  defp print(:discard, _text, _context), do: :ok
+
+  defp print(:logger, text, context) do
+    for line <- String.split(text, "\n"), line != "", do: Logger.info(line, context.metadata)
+    :ok
+  end
+
+  defp print(:caller, text, context), do: print(Process.group_leader(), text, context)
+
+  # A device may be slow: then Python is, too. One that hangs is not waited for twice.
+  defp print(device, text, context) do
+    if Process.get({__MODULE__, :hangs}) == device do
+      print(:logger, text, context)
+    else
+      {writer, monitor} = spawn_monitor(fn -> write(device, text) end)
+
+      receive do
+        {:DOWN, ^monitor, :process, _, :normal} -> :ok
+        {:DOWN, ^monitor, :process, _, _} -> print(:logger, text, context)
+      after
+        min(left(context.deadline), @device_timeout) ->
+          Process.exit(writer, :kill)
+          Process.demonitor(monitor, [:flush])
+          Process.put({__MODULE__, :hangs}, device)
+          print(:logger, text, context)
+      end
+    end
+  end
+
+  defp write(device, text) do
+    IO.write(device, text)
+  rescue
+    # The device is gone.
+    ErlangError -> exit(:terminated)
+  end
+
+  @doc "A record of Python's logging becomes one of Logger."
+  @spec log(String.t(), String.t(), map, %{metadata: keyword}) :: :ok
+  def log(level, text, metadata, context) do
+    level =
+      case level do
+        "critical" -> :critical
+        "error" -> :error
+        "warning" -> :warning
+        "info" -> :info
+        _ -> :debug
+      end
+
+    names = [
+      {"file", :file},
+      {"line", :line},
+      {"logger", :python_logger},
+      {"module", :python_module},
+      {"function", :python_function},
+      {"thread", :python_thread},
+      {"extra", :python_extra}
+    ]
+
+    fields =
+      for {name, key} <- names, %{^name => value} <- [metadata] do
+        # Logger's own file names are charlists.
+        {key, if(key == :file and is_binary(value), do: String.to_charlist(value), else: value)}
+      end
+
+    Logger.bare_log(level, text, fields ++ context.metadata)
+    :ok
+  end
+
+  # --- what may be called ---
+
+  # Only atoms that exist, or that name a module which could be loaded: Python cannot fill the atom table.
+  defp module!(name) when is_binary(name) do
+    module =
+      try do
+        String.to_existing_atom(name)
+      rescue
+        ArgumentError ->
+          if :code.where_is_file(String.to_charlist(name <> ".beam")) == :non_existing,
+            do: raise(UndefinedFunctionError, message: "there is no module #{name}"),
+            else: String.to_atom(name)
+      end
+
+    case Code.ensure_loaded(module) do
+      {:module, module} -> module
+      {:error, _} -> raise(UndefinedFunctionError, message: "there is no module #{inspect(module)}")
+    end
+  end
+
+  defp function!(module, name, arity) when is_binary(name) do
+    function = String.to_existing_atom(name)
+    if function_exported?(module, function, arity), do: function, else: raise(ArgumentError)
+  rescue
+    ArgumentError ->
+      if module == :erlang and builtin?(name, arity) do
+        String.to_existing_atom(name)
+      else
+        reraise UndefinedFunctionError,
+                [message: "there is no function #{inspect(module)}.#{name}/#{arity}"],
+                __STACKTRACE__
+      end
+  end
+
+  # function_exported?/3 knows nothing of functions that are built into the emulator.
+  defp builtin?(name, arity), do: :erlang.is_builtin(:erlang, String.to_existing_atom(name), arity)
+
+  defp allowed!(_module, _function, _arity, :all), do: :ok
+
+  defp allowed!(module, function, arity, allow) do
+    allowed? =
+      Enum.any?(allow, fn {m, f, a} -> m in [module, :_] and f in [function, :_] and a in [arity, :_] end)
+
+    unless allowed? do
+      raise ArgumentError,
+            "Python may not call #{inspect(module)}.#{function}/#{arity}: the option allow: of the pool does not list it"
+    end
+  end
+
+  # A function that was an argument of this call may be called. Python can make up others: a name, or bytes of its own.
+  defp allowed_function!(_fun, %{allow: :all}), do: :ok
+
+  defp allowed_function!(fun, context) do
+    unless holds?(context.args, fun) or holds?(context.kwargs, fun) do
+      case Function.info(fun, :type) do
+        {:type, :external} ->
+          {:module, module} = Function.info(fun, :module)
+          {:name, name} = Function.info(fun, :name)
+          {:arity, arity} = Function.info(fun, :arity)
+          allowed!(module, name, arity, context.allow)
+
+        _ ->
+          raise ArgumentError,
+                "Python may only call functions that are arguments of the call it serves: the option allow: is set"
+      end
+    end
+  end
+
+  defp holds?(term, term), do: true
+  defp holds?([head | tail], fun), do: holds?(head, fun) or holds?(tail, fun)
+  defp holds?(tuple, fun) when is_tuple(tuple), do: tuple |> Tuple.to_list() |> holds?(fun)
+  defp holds?(%_{} = struct, fun), do: struct |> Map.from_struct() |> holds?(fun)
+
+  defp holds?(map, fun) when is_map(map),
+    do: Enum.any?(map, fn {k, v} -> holds?(k, fun) or holds?(v, fun) end)
+
+  defp holds?(_, _), do: false
+
+  # --- answers ---
+
+  defp reply(tag, {:ok, value}, context) do
+    case send_answer(@answer, tag, value, context) do
+      {:error, error} ->
+        text = "the result cannot cross to Python: " <> Exception.message(error)
+        send_answer(@failure, tag, {"error", inspect(error.__struct__), text, nil, ""}, context)
+        :ok
+
+      _ ->
+        :ok
+    end
+  end
+
+  defp reply(tag, {:failed, {kind, type, message, reason, stack}}, context) do
+    # The reason may be any term, also one that Python cannot hold.
+    with {:error, _} <- send_answer(@failure, tag, {kind, type, message, reason, stack}, context),
+         do: send_answer(@failure, tag, {kind, type, message, cut(inspect(reason)), stack}, context)
+
+    :ok
+  end
+
+  defp send_answer(kind, tag, term, context) do
+    ref = make_ref()
+
+    case Native.tell(context.native, context.where, ref, kind, tag, term) do
+      :ok ->
+        :ok
+
+      {:encoder} ->
+        with {:ok, prepared} <- Encoder.Walk.prepare(term), do: send_answer(kind, tag, prepared, context)
+
+      {:cannot_encode, path, message} ->
+        {:error, %Typhon.EncodeError{path: path, type: nil, reason: message}}
+
+      {:room, channel} ->
+        receive do
+          {^ref, :room} -> send_answer(kind, tag, term, context)
+        after
+          left(context.deadline) ->
+            Native.cancel_room(channel, ref)
+
+            receive do
+              {^ref, _} -> :ok
+            after
+              0 -> :ok
+            end
+        end
+
+      # The worker has ended: the call has, too.
+      _down ->
+        :ok
+    end
+  end
+
+  defp left(:infinity), do: :infinity
+  defp left(deadline), do: max(deadline - System.monotonic_time(:millisecond), 0)
+
+  # {kind, type, message, reason, stacktrace}
+  defp failure(kind, reason, stack) do
+    {type, message, reason} =
+      case {kind, reason} do
+        {:error, reason} ->
+          exception = Exception.normalize(:error, reason, stack)
+          {inspect(exception.__struct__), Exception.message(exception), Exception.message(exception)}
+
+        {_, reason} ->
+          {"", Exception.format_banner(kind, reason, stack), reason}
+      end
+
+    {Atom.to_string(kind), type, cut(message), reason, cut(Exception.format_stacktrace(stack))}
+  end
+
+  defp cut(text),
+    do: if(byte_size(text) > @max_text, do: String.slice(text, 0, @max_text) <> " …", else: text)
+
+  defp unreadable({:cannot_decode_result, path, message}), do: "#{message} (#{path})"
+  defp unreadable(other), do: inspect(other)
+end

@@ -1,0 +1,202 @@
+"""The worker's event loop: where coroutine functions run that the BEAM calls, in a thread of its own.
+
+It is started by the first such call. Calls of functions that are known to be coroutine functions come straight here; the
+others are handed over by the thread that found out (submit).
+"""
+
+import asyncio
+import contextvars
+import functools
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from typhon import _beam, _io, _native
+from typhon._context import CALL
+from typhon._native import Atom, Cancelled, Fun
+
+# Which selector it uses is of no interest.
+logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+_submitted: "deque[tuple[int, Coroutine[Any, Any, Any], int]]" = deque()
+_tasks: "dict[int, asyncio.Task[Any]]" = {}
+_tokens: "dict[int, int]" = {}
+_answers: "dict[int, asyncio.Future[Any]]" = {}
+_lock = threading.Lock()
+_loop: "asyncio.AbstractEventLoop | None" = None
+_awake = False
+
+
+def loop() -> asyncio.AbstractEventLoop:
+    """The worker's event loop; started if it does not run yet."""
+    global _loop
+    with _lock:
+        if _loop is None:
+            fd = _native.loop_attach()
+            new = asyncio.new_event_loop()
+            new.add_reader(fd, _on_signal, fd)
+            _loop = new
+            threading.Thread(target=_run, args=(new,), name="typhon-asyncio", daemon=True).start()
+        return _loop
+
+
+def _run(new: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(new)
+    new.run_forever()
+
+
+def submit(token: int, coroutine: "Coroutine[Any, Any, Any]", call: int) -> None:
+    """Run what a call of a coroutine function has returned. From any thread."""
+    global _awake
+    running = loop()
+    _submitted.append((token, coroutine, call))
+    if not _awake:
+        _awake = True
+        running.call_soon_threadsafe(_take_submitted)
+
+
+def _take_submitted() -> None:
+    global _awake
+    _awake = False
+    while _submitted:
+        _start(*_submitted.popleft())
+
+
+def _start(token: int, coroutine: "Coroutine[Any, Any, Any]", call: int) -> None:
+    assert _loop is not None
+    context = contextvars.copy_context()
+    context.run(CALL.set, call)
+    task = _loop.create_task(coroutine, context=context)
+    _tasks[token] = task
+    if call:
+        _tokens[call] = token
+    task.add_done_callback(functools.partial(_finish, token, call))
+
+
+def _finish(token: int, call: int, task: "asyncio.Task[Any]") -> None:
+    del _tasks[token]
+    if call:
+        _tokens.pop(call, None)
+        _io.finish(call)
+    if task.cancelled():
+        _native.loop_failed(token, Cancelled("the call was cancelled"))
+    elif (error := task.exception()) is not None:
+        _native.loop_failed(token, error)
+    else:
+        _native.loop_done(token, task.result())
+
+
+def _on_signal(fd: int) -> None:
+    calls, answers, cancelled = _native.loop_take()
+    for token, coroutine, call in calls:
+        _start(token, coroutine, call)
+    for tag, (ok, value) in answers:
+        future = _answers.pop(tag, None)
+        if future is None or future.done():
+            continue
+        if ok is None:
+            future.set_exception(value)
+        elif ok:
+            future.set_result(value)
+        else:
+            future.set_exception(_beam.BeamError(*value))
+    for call in cancelled:
+        if (token := _tokens.get(call)) is not None:
+            _tasks[token].cancel()
+    if calls:
+        # There may be more than it takes at once.
+        os.eventfd_write(fd, 1)
+    mailbox._deliver()
+
+
+async def _ask(question: object) -> Any:
+    """The answer to a question, without blocking the loop."""
+    running = asyncio.get_running_loop()
+    if running is not loop():
+        raise RuntimeError("typhon.aio works in the worker's own event loop, where coroutine functions run that the BEAM calls")
+    future: asyncio.Future[Any] = running.create_future()
+    tag = _native.loop_ask(question, CALL.get())
+    _answers[tag] = future
+    try:
+        return await future
+    finally:
+        if _answers.pop(tag, None) is not None:
+            _native.loop_forget(tag)
+
+
+class _Aio:
+    """The awaitable forms: await typhon.aio.call(…), await typhon.aio.apply(f, 1), await typhon.aio.Elixir.Enum.sum([1])."""
+
+    async def call(self, module: "str | Atom", function: "str | Atom", args: Sequence[object] = ()) -> Any:
+        """As typhon.call, and other coroutines go on meanwhile."""
+        return await _ask(_beam.question(module, function, args))
+
+    async def apply(self, function: Fun, *args: object) -> Any:
+        """As function(*args), and other coroutines go on meanwhile."""
+        return await _ask((_beam._APPLY, function, list(args)))
+
+    def __init__(self) -> None:
+        self.Elixir = _beam.Namespace("Elixir", self.call)
+        self.erlang = _beam.Namespace("erlang", self.call)
+
+    async def iterate(self, iterator: "_beam.Iter") -> Any:
+        """`async for x in typhon.aio.iterate(it)`: an Elixir enumerable, without blocking the loop."""
+        while True:
+            while iterator._at < len(iterator._batch):
+                element = iterator._batch[iterator._at]
+                iterator._at += 1
+                yield element
+            if iterator._done:
+                return
+            question = (_beam._PULL, iterator._name, iterator._fetch)
+            iterator._batch, iterator._done = await _ask(question)
+            iterator._at = 0
+
+
+aio = _Aio()
+
+
+class Mailbox:
+    """Messages that were sent to this worker, for coroutines: await typhon.mailbox.get()."""
+
+    def __init__(self) -> None:
+        self._waiting: "deque[asyncio.Future[Any]]" = deque()
+
+    async def get(self) -> Any:
+        """The next message; waits for it."""
+        if not self._waiting and (message := _native.message_now()) is not None:
+            return message[0]
+        running = asyncio.get_running_loop()
+        if running is not loop():
+            raise RuntimeError("typhon.mailbox works in the worker's own event loop; elsewhere there is typhon.receive()")
+        future: asyncio.Future[Any] = running.create_future()
+        self._waiting.append(future)
+        _native.loop_listen(True)
+        self._deliver()  # one may have come in between
+        try:
+            return await future
+        finally:
+            if not future.done() or future.cancelled():
+                self._waiting.remove(future) if future in self._waiting else None
+            if not self._waiting:
+                _native.loop_listen(False)
+
+    def _deliver(self) -> None:
+        while self._waiting:
+            if self._waiting[0].done():
+                self._waiting.popleft()
+                continue
+            try:
+                message = _native.message_now()
+            except BaseException as error:
+                self._waiting.popleft().set_exception(error)
+                continue
+            if message is None:
+                return
+            self._waiting.popleft().set_result(message[0])
+
+
+mailbox = Mailbox()

@@ -1,0 +1,125 @@
+"""Many small calls in one request: what `Typhon.multi` runs. Imported when the first batch comes.
+
+A batch gives one of three shapes, which lib/typhon/multi.ex takes apart:
+
+    [result, ...]                      every call returned
+    ([result, ...], [(i, term), ...])  the calls i did not; `None` keeps their place. term: an error of docs/internals.md
+    (term,)                            the function was not found: no call was made
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from itertools import starmap
+from typing import Any
+
+from typhon._errors import describe
+from typhon._native import Atom, Cancelled, unencodable
+
+_CANNOT_ENCODE = Atom("cannot_encode")
+
+_Errors = list[tuple[int, tuple[Any, ...]]]
+_Reply = list[Any] | tuple[list[Any], _Errors] | tuple[tuple[Any, ...]]
+
+
+def run(module: Any, function: str, calls: Sequence[list[Any]], stop: bool, kwargs: dict[str, Any]) -> _Reply:
+    """Call one function with each list of arguments. `stop`: not further than to the first exception."""
+    return _run(module, function, lambda target: starmap(target, calls), len(calls), stop, kwargs)
+
+
+def run_columns(module: Any, function: str, columns: list[list[Any]], stop: bool, kwargs: dict[str, Any]) -> _Reply:
+    """As `run`, with the first argument of every call in columns[0], the second in columns[1]: no list for each call."""
+    return _run(module, function, lambda target: map(target, *columns), len(columns[0]), stop, kwargs)
+
+
+def _run(
+    module: Any,
+    function: str,
+    start: Callable[[Callable[..., Any]], Iterator[Any]],
+    count: int,
+    stop: bool,
+    kwargs: dict[str, Any],
+) -> _Reply:
+    try:
+        target = _find(module, function)
+    except Cancelled:
+        raise
+    except BaseException as error:
+        return (_describe(error, module, function),)
+    if kwargs:
+        from functools import partial
+
+        target = partial(target, **kwargs)
+    results: list[Any] = []
+    errors: _Errors = []
+    # extend() keeps what it has got when the iterator raises, and map and starmap go on behind the call that did: so the
+    # loop over calls that return runs in C, and costs nothing for those that do not.
+    pending = start(target)
+    while True:
+        try:
+            results.extend(pending)
+            if len(results) == count:
+                break
+            # A StopIteration of the function itself looks like the end.
+            term = describe(StopIteration(), module, function)
+        except Cancelled:
+            raise
+        except BaseException as error:
+            term = _describe(error, module, function)
+        errors.append((len(results), term))
+        results.append(None)
+        if stop:
+            break
+    return _reply(results, errors)
+
+
+def run_each(calls: Sequence[tuple[Any, str, list[Any], dict[str, Any]]], stop: bool) -> _Reply:
+    """Call functions of all sorts, each with arguments of its own."""
+    found: dict[tuple[str, str], Callable[..., Any]] = {}
+    results: list[Any] = []
+    errors: _Errors = []
+    for module, function, args, kwargs in calls:
+        try:
+            if type(module) is str:
+                target = found.get((module, function))
+                if target is None:
+                    target = found[module, function] = _find(module, function)
+            else:
+                target = _find(module, function)
+            results.append(target(*args, **kwargs))
+        except Cancelled:
+            raise
+        except BaseException as error:
+            errors.append((len(results), _describe(error, module, function)))
+            results.append(None)
+            if stop:
+                break
+    return _reply(results, errors)
+
+
+def _find(module: Any, function: str) -> Any:
+    found = module
+    if type(module) is str:
+        found = sys.modules.get(module)
+        if found is None:
+            __import__(module)
+            found = sys.modules[module]
+    for name in function.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def _describe(error: BaseException, module: Any, function: str) -> tuple[Any, ...]:
+    """The error without this file's frames, as if the call had come alone."""
+    while (tb := error.__traceback__) is not None and tb.tb_frame.f_globals is globals():
+        error.__traceback__ = tb.tb_next
+    return describe(error, module, function)
+
+
+def _reply(results: list[Any], errors: _Errors) -> _Reply:
+    for index, path, kind, reason in unencodable(results):
+        results[index] = None
+        errors.append((index, (_CANNOT_ENCODE, path, kind, reason)))
+    if not errors:
+        return results
+    errors.sort(key=lambda error: error[0])
+    return results, errors

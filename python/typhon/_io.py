@@ -1,0 +1,217 @@
+"""What Python prints and logs, on its way to the BEAM.
+
+In a call, sys.stdout and sys.stderr go line by line to the caller, which writes them to its own group leader. Outside of any
+call they are the file descriptors that the worker's process reads, and so is what C code writes to these.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing costs a worker's start several milliseconds
+    from collections.abc import Callable
+    from typing import Any, TextIO
+
+from typhon._context import CALL, current
+from typhon._native import Atom, ask, captures, need_flush, set_flush, tell
+
+_PRINT = Atom("print")
+_LOG = Atom("log")
+
+# A line without an end goes out in pieces of so many characters.
+_LONGEST = 65_536
+# After so many characters the caller is waited for: it may be slow to write them.
+_UNREAD = 262_144
+
+# Of each call: what it has printed and not ended with a line feed, and how much it sent since the caller was waited for.
+_lines: "dict[int, list[str]]" = {}
+_sent: "dict[int, int]" = {}
+
+
+class Output(io.TextIOBase):
+    """sys.stdout and sys.stderr of a worker."""
+
+    def __init__(self, raw: TextIO) -> None:
+        self._raw = raw
+
+    def write(self, text: str) -> int:
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        call = current()
+        if not captures(call):
+            return self._raw.write(text)
+        line = _lines.get(call)
+        if line is None:
+            line = _lines[call] = []
+            need_flush()
+        end = text.rfind("\n") + 1
+        if end:
+            line.append(text[:end])
+            _send(call, line)
+            text_left = text[end:]
+        else:
+            text_left = text
+        if text_left:
+            line.append(text_left)
+            if len(line) > 256:
+                line[:] = ["".join(line)]
+            if len(text_left) + len(line[0]) > _LONGEST:
+                _send(call, line)
+        return len(text)
+
+    def flush(self) -> None:
+        call = current()
+        line = _lines.get(call)
+        if line:
+            _send(call, line)
+        self._raw.flush()
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
+
+    def isatty(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        """Does nothing: the worker still has things to say."""
+
+    def reconfigure(self, **options: Any) -> None:
+        self._raw.reconfigure(**options)  # type: ignore[attr-defined]
+
+    @property
+    def buffer(self) -> Any:
+        return self._raw.buffer
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return "utf-8"
+
+    @property
+    def errors(self) -> str:  # type: ignore[override]
+        return "backslashreplace"
+
+    @property
+    def line_buffering(self) -> bool:
+        return True
+
+    @property
+    def name(self) -> Any:
+        return getattr(self._raw, "name", "<stdout>")
+
+    @property
+    def mode(self) -> str:
+        return "w"
+
+
+def _send(call: int, line: "list[str]") -> None:
+    text = "".join(line)
+    line.clear()
+    if not text.isascii():
+        text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    sent = _sent.get(call, 0) + len(text)
+    if sent > _UNREAD:
+        _sent[call] = 0
+        ask((_PRINT, text), call)
+    else:
+        _sent[call] = sent
+        tell((_PRINT, text), call)
+
+
+def finish(call: int) -> None:
+    """The call ends: what it printed last goes out, too."""
+    line = _lines.pop(call, None)
+    if line:
+        _send(call, line)
+    _sent.pop(call, None)
+
+
+def _finish_current() -> None:
+    finish(current())
+
+
+def log(level: str, text: str, metadata: "dict[str, Any]") -> None:
+    """A line for the BEAM's Logger."""
+    tell((_LOG, level, text.encode("utf-8", "backslashreplace").decode("utf-8"), metadata), CALL.get())
+
+
+def _show_warning(
+    message: "Warning | str",
+    category: "type[Warning]",
+    filename: str,
+    lineno: int,
+    file: "TextIO | None" = None,
+    line: "str | None" = None,
+) -> None:
+    if file is not None:
+        import warnings
+
+        file.write(warnings.formatwarning(message, category, filename, lineno, line))
+        return
+    log("warning", f"{category.__name__}: {message}", {"file": filename, "line": lineno, "logger": "py.warnings"})
+
+
+class _Loader:
+    """Loads a module as its own loader does, then tells."""
+
+    def __init__(self, loader: Any, then: "Callable[[Any], None]") -> None:
+        self._loader = loader
+        self._then = then
+
+    def create_module(self, spec: Any) -> Any:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: Any) -> None:
+        self._loader.exec_module(module)
+        self._then(module)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+
+class _Finder:
+    """Waits on sys.meta_path for modules that cost too much to be imported for nothing."""
+
+    def __init__(self) -> None:
+        self._waits: dict[str, Callable[[Any], None]] = {}
+
+    def when_imported(self, name: str, then: "Callable[[Any], None]") -> None:
+        if name in sys.modules:
+            then(sys.modules[name])
+        else:
+            self._waits[name] = then
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+        then = self._waits.pop(name, None)
+        if then is None:
+            return None
+        for finder in sys.meta_path:
+            spec = finder.find_spec(name, path, target)
+            if spec is not None:
+                spec.loader = _Loader(spec.loader, then)  # type: ignore[assignment]
+                return spec
+        return None
+
+
+def install(level: int) -> None:
+    """Take over sys.stdout, sys.stderr, warnings and logging. `level`: below it nothing is logged (as in logging)."""
+
+    def hook_logging(_: Any) -> None:
+        from typhon import _logging
+
+        _logging.install(level)
+
+    def hook_warnings(module: Any) -> None:
+        module.showwarning = _show_warning
+
+    sys.stdout = Output(sys.stdout)
+    sys.stderr = Output(sys.stderr)
+    set_flush(_finish_current)
+    finder = _Finder()
+    sys.meta_path.insert(0, finder)
+    finder.when_imported("logging", hook_logging)
+    finder.when_imported("warnings", hook_warnings)

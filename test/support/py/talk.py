@@ -1,0 +1,87 @@
+"""Python that talks to the BEAM."""
+
+import asyncio
+import concurrent.futures
+import logging
+import pathlib
+import threading
+import time
+import warnings
+
+import typhon
+
+
+def apply(function, *args):
+    return function(*args)
+
+
+def call(module, function, args):
+    return typhon.call(module, function, args)
+
+
+def nest(function, depth):
+    return function(depth)
+
+
+def total(iterator):
+    return sum(iterator)
+
+
+def take(iterator, count):
+    return [next(iterator) for _ in range(count)]
+
+
+async def sleep(seconds, result=None):
+    await asyncio.sleep(seconds)
+    return result
+
+
+async def ask(function, *args):
+    return await typhon.aio.apply(function, *args)
+
+
+async def fail(text):
+    raise ValueError(text)
+
+
+async def forever(path):
+    try:
+        await asyncio.sleep(1000)
+    finally:
+        pathlib.Path(path).write_text("cleaned up")
+
+
+async def printing(text):
+    print(text)
+    await asyncio.sleep(0.01)
+    print(text, end="")
+
+
+async def next_message():
+    return await typhon.mailbox.get()
+
+
+def block(seconds):
+    time.sleep(seconds)
+    return threading.current_thread().name
+
+
+def cleaned_up(path, seconds):
+    try:
+        time.sleep(seconds)
+    except typhon.Cancelled:
+        pathlib.Path(path).write_text("cancelled")
+        raise
+
+
+def log(level, text):
+    logging.getLogger("talk").log(level, text, extra={"user": "jane"})
+
+
+def warn(text):
+    warnings.warn(text, stacklevel=2)
+
+
+def in_threads(function, count):
+    with concurrent.futures.ThreadPoolExecutor(count) as executor:
+        return list(executor.map(function, range(count)))
