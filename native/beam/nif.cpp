@@ -619,6 +619,7 @@ ERL_NIF_TERM tell(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   request.kind = kind == 2 ? channel::Kind::kMessage : channel::Kind::kAnswer;
   request.tag = tag;
   request.failed = kind == 1;
+  request.named = true;  // also while a session has the worker
   request.body = {sink.data, sink.size};
   request.segment_length = sink.size;
   request.segment = sink.take();
