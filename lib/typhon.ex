@@ -66,6 +66,8 @@ defmodule Typhon do
   `'Elixir.Exception':message(Error)` is the sentence for any of the errors.
   """
 
+  import Kernel, except: [send: 2]
+
   alias Typhon.{Async, Call, Health, Multi, Options, Pool, PoolError, Registry, Session}
 
   @typedoc "A pool: the pid from `start_link/1`, or its name; or the session of a `run/3`."
@@ -692,6 +694,99 @@ defmodule Typhon do
   """
   @spec buffer(binary) :: Typhon.Buffer.t()
   def buffer(binary) when is_binary(binary), do: %Typhon.Buffer{data: binary}
+
+  @doc """
+  What a Python function yields, as a lazy stream: `stream/5` with the default options.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> py |> Typhon.stream(:itertools, :count, [10]) |> Enum.take(3)
+      [10, 11, 12]
+  """
+  @spec stream(pool, callee, name, list) :: Enumerable.t()
+  def stream(pool, module, function, args), do: stream(pool, module, function, args, [])
+
+  @doc """
+  What a Python function yields, as a lazy stream.
+
+  The function returns an iterator, a generator, any iterable, or an asynchronous one of these. It is called when the stream is
+  first asked for an element. Elements come in batches: one is fetched while the elements of the one before are used, and
+  then Python waits. A batch is sent at the latest when two milliseconds have gone into it, so a slow generator's elements do not
+  wait for each other.
+
+  When Elixir stops early, or its process dies, the generator is closed: its `finally` runs. What Python raises is raised here as a
+  `Typhon.PythonError`, after the elements that came before it; other errors of `call/5` likewise. All batches come from one
+  worker; between them it serves other calls. The stream is to be used in the process that runs it: while it runs, answers
+  arrive in the mailbox of that process.
+
+  ## Options
+
+  * `:kwargs` – keyword arguments, a map or a keyword list. Default: none
+  * `:timeout` – milliseconds for the call of the function and for each batch, or `:infinity`. Default: `5_000`
+  * `:batch` – elements in a batch at most. Default: `1_024`
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> py |> Typhon.stream(:builtins, :range, [0, 1_000_000]) |> Stream.map(& &1 * 2) |> Enum.take(3)
+      [0, 2, 4]
+      iex> py |> Typhon.stream(:builtins, :enumerate, [["a", "b"]], kwargs: %{start: 1}) |> Enum.to_list()
+      [{1, "a"}, {2, "b"}]
+  """
+  @spec stream(pool, callee, name, list, [call_option | {:batch, pos_integer}]) :: Enumerable.t()
+  def stream(pool, module, function, args, options) do
+    callee!(module, function, args)
+    Typhon.Stream.stream(pool, module, function, args, Options.stream!(options))
+  end
+
+  @doc """
+  Sends a message to Python: `send/3` with the default options.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> :ok = Typhon.send(py, {:job, 1})
+      iex> Typhon.call(py, :typhon, :receive, [])
+      {:ok, {:job, 1}}
+  """
+  @spec send(pool, term) :: :ok | {:error, error}
+  def send(pool, message), do: Typhon.send(pool, message, [])
+
+  @doc """
+  Sends a message to a worker's mailbox. There Python takes it out by `typhon.receive(timeout=…)`, in a coroutine by
+  `await typhon.mailbox.get()`, or is called with it: `typhon.on_message(handler)`.
+
+  Each worker has a mailbox of its own. In a `run/3` the message goes to the session's worker. `:ok` says that it lies in the
+  worker's memory; it is lost when that worker ends. A message that Python cannot hold is reported there (see `:stdio`).
+
+  ## Options
+
+  * `:to` – `:one`, the least loaded worker; `:all` workers; or `{:worker, key}`, that of a key (see `call/5`). Default: `:one`
+  * `:timeout` – milliseconds to wait while the worker has more waiting than it can hold. Default: `5_000`
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 2)
+      iex> Typhon.send(py, {:reload, "config"}, to: :all)
+      :ok
+  """
+  @spec send(pool, term, [{:to, :one | :all | {:worker, term}} | {:timeout, timeout}]) ::
+          :ok | {:error, error}
+  def send(pool, message, options), do: Typhon.Message.send_to(pool, message, Options.send!(options))
+
+  @doc """
+  Gives up the call of a task of `async/5`: Python is interrupted as at a deadline (see `:grace` of `start_link/1`), and the task ends
+  without a result. Nothing happens when it has one already.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> task = Typhon.async(py, :time, :sleep, [60], timeout: :infinity)
+      iex> Typhon.cancel(task)
+      :ok
+      iex> Typhon.call(py, :math, :sqrt, [16])
+      {:ok, 4.0}
+  """
+  @spec cancel(Task.t()) :: :ok
+  def cancel(%Task{} = task) do
+    Task.shutdown(task, :brutal_kill)
+    :ok
+  end
 
   @doc """
   An enumerable that Python is to see as an iterator.

@@ -199,6 +199,31 @@ defmodule Typhon.Options do
     }
   end
 
+  @spec stream!(keyword) :: %{kwargs: map, timeout: timeout, batch: pos_integer}
+  def stream!(options) do
+    known!(options, [:kwargs, :timeout, :batch], "Typhon.stream/5")
+
+    %{
+      kwargs: check!(:kwargs, Keyword.get(options, :kwargs, %{})),
+      timeout: check!(:timeout, Keyword.get(options, :timeout, @default_timeout)),
+      batch: check!(:batch, Keyword.get(options, :batch, 1_024))
+    }
+  end
+
+  @spec send!(keyword) :: %{to: :one | :all | {:worker, non_neg_integer}, timeout: timeout}
+  def send!(options) do
+    known!(options, [:to, :timeout], "Typhon.send/3")
+
+    to =
+      case Keyword.get(options, :to, :one) do
+        to when to in [:one, :all] -> to
+        {:worker, key} -> {:worker, :erlang.phash2(key, 4_294_967_296)}
+        other -> wrong!(:to, ":one, :all or {:worker, key}", other)
+      end
+
+    %{to: to, timeout: check!(:timeout, Keyword.get(options, :timeout, @default_timeout))}
+  end
+
   @doc "`call` as for multi!/2."
   @spec map!(keyword) :: %{
           args: list,

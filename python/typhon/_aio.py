@@ -48,6 +48,11 @@ def _run(new: asyncio.AbstractEventLoop) -> None:
     new.run_forever()
 
 
+def run_soon(coroutine: "Coroutine[Any, Any, Any]") -> None:
+    """Run a coroutine in the worker's loop for its effect. From any thread."""
+    asyncio.run_coroutine_threadsafe(coroutine, loop())
+
+
 def submit(token: int, coroutine: "Coroutine[Any, Any, Any]", call: int) -> None:
     """Run what a call of a coroutine function has returned. From any thread."""
     global _awake
