@@ -825,6 +825,7 @@ WorkerChannel::Drained WorkerChannel::drain(ErlNifEnv* caller_env, std::uint64_t
 bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, std::uint64_t mine,
                             ERL_NIF_TERM* reply) noexcept {
   std::uint32_t ended = 0;
+  bool reached = false;
   {
     std::lock_guard lock(mutex_);
     for (Delivery& next : replies) {
@@ -833,25 +834,32 @@ bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, 
       next.parked = false;
       const std::uint32_t index = find_slot(next.header.id);
       if (index == kNoSlot) continue;
+      Slot& slot = slots_[index];
+      // A second answer to one call: the worker is not to be trusted, and nobody waits for it.
+      if (slot.state == Slot::State::kDelivering || slot.state == Slot::State::kParked ||
+          slot.state == Slot::State::kFailed) {
+        continue;
+      }
       ++ended;
-      next.slot = &slots_[index];
-      next.submitted = next.slot->submitted;
-      next.wanted = next.slot->state == Slot::State::kWaiting;
-      if (next.wanted) {
-        next.slot->state = Slot::State::kDelivering;
-      } else if (next.slot->state == Slot::State::kPolling && next.header.id != mine) {
-        next.slot->state = Slot::State::kParked;
-        next.slot->parked = next.header;
-        next.slot->parked_body.assign(next.body.begin(), next.body.end());
+      next.slot = &slot;
+      next.submitted = slot.submitted;
+      if (slot.state == Slot::State::kPolling && next.header.id != mine) {
+        slot.state = Slot::State::kParked;
+        slot.parked = next.header;
+        slot.parked_body.assign(next.body.begin(), next.body.end());
         next.parked = true;
+      } else {
+        next.wanted = slot.state == Slot::State::kWaiting;
+        slot.state = Slot::State::kDelivering;
       }
     }
     // Before anybody has his answer: his next call must find the worker as free as it is.
     in_flight_.fetch_sub(ended, std::memory_order_relaxed);
+    reached = count_served(ended);
   }
   bool found_mine = false;
   for (const Delivery& next : replies) {
-    if (mine != 0 && next.header.id == mine) {
+    if (mine != 0 && next.header.id == mine && next.slot) {
       *reply = reply_term(caller_env, next.header, next.body);
       found_mine = true;
     } else if (next.wanted) {
@@ -865,7 +873,6 @@ bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, 
   }
   const std::uint64_t now = monotonic_ns();
   bool long_call = false;
-  bool reached = false;
   {
     std::lock_guard lock(mutex_);
     for (const Delivery& next : replies) {
@@ -875,7 +882,6 @@ bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, 
         free_slot(caller_env, static_cast<std::uint32_t>(next.header.id));
       }
     }
-    reached = count_served(ended);
   }
   if (reached) tell_served(caller_env);
   if (!found_mine && ended != 0) {
@@ -1032,7 +1038,7 @@ void WorkerChannel::send_owner(ErlNifEnv* caller_env, ErlNifEnv* env, ERL_NIF_TE
 }
 
 bool WorkerChannel::busy() const noexcept {
-  return in_flight() != 0 ||
+  return in_flight() != 0 || holds_.load(std::memory_order_relaxed) != 0 ||
          region_->header().casts_done.value.load(std::memory_order_acquire) != casts_sent_;
 }
 

@@ -30,6 +30,7 @@
 // Threads. Any scheduler, normal or dirty, and the reader. Fields say what guards them.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <deque>
@@ -66,6 +67,7 @@ struct SegmentHandle {
 struct ObjectHandle {
   WorkerChannel* channel;  // kept
   std::uint64_t id;
+  std::atomic<bool> held;  // its worker is not to be replaced while it is needed: a stream is open
 };
 
 struct ChannelOptions {
@@ -191,6 +193,16 @@ class WorkerChannel {
   void process_down(ErlNifEnv* env, const ErlNifMonitor& monitor) noexcept;
   ERL_NIF_TERM info(ErlNifEnv* env) noexcept;
 
+  // Objects without which what is under way cannot go on: while there are some, close_if_idle() does not.
+  void hold() noexcept { holds_.fetch_add(1, std::memory_order_relaxed); }
+  void let_go() noexcept { holds_.fetch_sub(1, std::memory_order_relaxed); }
+
+  // Calls in flight that occupy the worker, without those that wait in its event loop.
+  [[nodiscard]] std::uint32_t load() const noexcept {
+    const std::uint32_t calls = in_flight();
+    const std::uint64_t waiting = region_->header().suspended.value.load(std::memory_order_relaxed);
+    return calls - static_cast<std::uint32_t>(std::min<std::uint64_t>(calls, waiting));
+  }
   [[nodiscard]] std::uint32_t in_flight() const noexcept {
     return in_flight_.load(std::memory_order_relaxed);
   }
@@ -377,6 +389,7 @@ class WorkerChannel {
   OwnedEnv message_env_;
 
   std::atomic<std::uint32_t> in_flight_{0};
+  std::atomic<std::uint32_t> holds_{0};
   std::atomic<bool> closed_{false};
   std::atomic<bool> stopping_{false};  // the reader ends without closing (upgrade)
   std::atomic<bool> broken_{false};    // the reply ring holds garbage: it is not read any more
