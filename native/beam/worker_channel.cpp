@@ -300,7 +300,8 @@ Polled WorkerChannel::poll(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) n
   std::uint64_t deadline = 0;
   std::unique_lock lock(mutex_);
   Slot& slot = slots_[static_cast<std::uint32_t>(id)];
-  if (slot.state != Slot::State::kPolling) return {Outcome::kAgain, 0, 0};
+  // Another thread may have left something there since take_parked() looked.
+  if (slot.state != Slot::State::kPolling || !slot.asks.empty()) return {Outcome::kAgain, 0, 0};
   if (++slot.polls < kPollsAtLeast || monotonic_ns() - slot.submitted < spin_ns_ * kPollSpins) {
     lock.unlock();
     ::sched_yield();  // the worker may need this very core
