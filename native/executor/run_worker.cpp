@@ -13,6 +13,7 @@
 #include <string>
 
 #include "executor/arena_cache.h"
+#include "executor/fork_guard.h"
 #include "executor/worker.h"
 
 namespace typhon::executor {
@@ -94,6 +95,7 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
     UniqueFd control_fd(control);
     keep_large_blocks();
     arena_cache::install();
+    fork_guard::install();
     // C code's printf must arrive line by line, too: a pipe would be buffered by the block.
     static_cast<void>(std::setvbuf(stdout, nullptr, _IOLBF, 0));
     auto region = attach(beam_pid, fd);
