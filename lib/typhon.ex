@@ -68,7 +68,7 @@ defmodule Typhon do
 
   import Kernel, except: [send: 2]
 
-  alias Typhon.{Async, Call, Multi, Options, Pool, PoolError, Registry, Session}
+  alias Typhon.{Async, Call, Health, Multi, Options, Pool, PoolError, Registry, Session}
 
   @typedoc "A pool: the pid from `start_link/1`, or its name; or the session of a `run/3`."
   @type pool :: pid | atom | {:global, term} | {:via, module, term} | Typhon.Session.t()
@@ -81,10 +81,27 @@ defmodule Typhon do
 
   @type error :: Typhon.Error.t()
 
+  @typedoc "What a new worker runs first: a function with its arguments, or Python code."
+  @type init_step :: {atom | String.t(), name, list} | String.t()
+
   @type start_option ::
           {:name, pool}
           | {:isolation, :process}
-          | {:workers, pos_integer}
+          | {:workers, pos_integer | Range.t()}
+          | {:idle_timeout, pos_integer}
+          | {:init, init_step | [init_step]}
+          | {:max_calls, pos_integer}
+          | {:max_memory, pos_integer}
+          | {:max_restarts, non_neg_integer | :infinity}
+          | {:max_seconds, pos_integer}
+          | {:limits,
+             [
+               memory: pos_integer,
+               cpu_time: pos_integer,
+               open_files: pos_integer,
+               nice: -20..19
+             ]}
+          | {:reload, boolean}
           | {:python, Path.t()}
           | {:python_path, [Path.t()]}
           | {:env, Enumerable.t()}
@@ -113,7 +130,31 @@ defmodule Typhon do
   ## Options
 
   * `:name` – an atom, `{:global, term}` or `{:via, module, term}` under which the pool is registered
-  * `:workers` – how many Pythons. Default: `System.schedulers_online()`, one for each core
+  * `:workers` – how many Pythons; or a range such as `2..8`: the pool starts the least, starts more of them when calls find
+    none idle, and ends those that have had no call for `:idle_timeout`. Default: `System.schedulers_online()`, one for each
+    core
+  * `:idle_timeout` – milliseconds without a call after which a worker beyond the least is ended. Default: `60_000`
+  * `:init` – what each new worker runs before it takes calls: `{module, function, arguments}`, a string of Python code (it
+    runs in `__main__`), or a list of those. It counts towards `:start_timeout`. When it raises, the worker counts as one that
+    cannot be started. Default: nothing
+  * `:max_calls` – after about so many calls a worker is replaced by a new one. No call is lost: the new one is ready before the
+    old one takes no more. Objects that live in the old one are gone. Default: never
+  * `:max_memory` – the same for a worker whose process holds more than so many bytes, what it shares with the BEAM not counted.
+    A busy worker is looked at every second. Default: no bound
+  * `:max_restarts`, `:max_seconds` – when Pythons end by themselves, or cannot be started, more often than that, the pool stops
+    with the reason `{:shutdown, %Typhon.PoolError{reason: {:down, error}}}`, and whoever supervises it decides. What the pool
+    ends itself (a call beyond its `:grace`, a worker that is replaced) does not count. `:infinity`: it tries for ever. A
+    Python that keeps ending is started again at growing intervals in any case. Default: 10 for each worker in 60 seconds
+  * `:limits` – what the operating system gives a worker at most, set before any user code runs. Default: none
+    * `:memory` – bytes. Counted is the address space beyond what Python has mapped when it starts: an allocation beyond it is a
+      `MemoryError` in Python. Where a control group (cgroup v2) is delegated to the BEAM, the worker gets one of its own with
+      that limit, too
+    * `:cpu_time` – seconds of processor time for the whole life of the worker's process; then it is ended, the call it had gets a
+      `Typhon.WorkerError` with the reason `{:limit, :cpu_time}`, and another one takes its place
+    * `:open_files` – file descriptors, of which Python and Typhon need about a dozen
+    * `:nice` – the priority, from 19 (lowest) to -20, below 0 for a privileged user only
+  * `:reload` – true: the files below `:python_path` are looked at every second, and modules that have changed are reloaded in
+    the workers, see `reload/3`. For development. Default: `false`
   * `:python` – the interpreter, 3.11 or newer: a command on the `PATH`, the path of an interpreter, or the directory of a
     virtualenv. Default: `"python3"`
   * `:python_path` – directories that are searched for modules before Python's own, a list. Default: `[]`
@@ -512,12 +553,115 @@ defmodule Typhon do
   """
   @spec stop(pool, timeout) :: :ok | {:error, PoolError.t()}
   def stop(pool, timeout \\ :infinity) do
-    with {pid, _native, _flags} <- Registry.lookup(pool), do: Pool.stop(pid, timeout)
+    with {pid, _native, _flags} <- Registry.find(pool), do: Pool.stop(pid, timeout)
   end
 
   @doc """
-  What a pool is made of: its workers with their state (`:starting`, `:ready`, `:down`), process id, Python version, path of the
-  interpreter, and how often they were replaced.
+  Lets a pool finish before it is stopped: new calls get a `Typhon.PoolError` with the reason `:draining`, and on return those
+  that there were have their answers.
+
+  When they have not after `timeout` milliseconds, the error says how many are left, and they go on. There is no way back: a
+  pool that has been drained is there to be stopped.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.drain(py, 5_000)
+      :ok
+      iex> {:error, %Typhon.PoolError{reason: :draining}} = Typhon.call(py, :math, :sqrt, [16])
+      iex> Typhon.stop(py)
+      :ok
+  """
+  @spec drain(pool, timeout) :: :ok | {:error, Typhon.TimeoutError.t() | PoolError.t()}
+  def drain(pool, timeout \\ 30_000) do
+    timeout = Options.timeout!(timeout)
+
+    with {pid, native, _flags} <- Registry.find(pool), do: Pool.Drain.drain(pid, native, timeout)
+  end
+
+  @doc """
+  Replaces all workers of a pool by new ones, one after the other, while the pool goes on taking calls. No call is lost: each
+  new worker is ready before it takes the place of the old one, and the old one ends when its calls have.
+
+  Objects that live in the old workers, and what their modules had in memory, are gone. When a new worker cannot be started,
+  the error says why, and the remaining workers stay as they are.
+
+  ## Options
+
+  * `:timeout` – milliseconds for the whole of it, or `:infinity`. Default: `60_000`. When it is over, the workers that are left
+    stay as they are
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, before} = Typhon.call(py, :os, :getpid, [])
+      iex> Typhon.restart(py)
+      :ok
+      iex> {:ok, now} = Typhon.call(py, :os, :getpid, [])
+      iex> now == before
+      false
+  """
+  @spec restart(pool, timeout: timeout) :: :ok | {:error, error | Typhon.StartError.t()}
+  def restart(pool, options \\ []) do
+    %{timeout: timeout} = Options.restart!(options)
+
+    with {pid, _native, _flags} <- Registry.find(pool), do: Pool.restart(pid, timeout)
+  end
+
+  @doc """
+  Reloads a changed Python module in all workers of a pool, in each of them between two of its calls. No call is lost.
+
+  Modules that lie in the same package, or in the same directory, and have imported names from it are reloaded, too. Returns
+  the names of what was reloaded: none where no worker had imported the module.
+
+  As with Python's `importlib.reload`, the module's code runs again, so its global variables start afresh, and objects that
+  exist keep the classes that they were made of. When the code raises (a `SyntaxError` among others), the error has Python's
+  traceback, and the worker keeps what it had.
+
+  ## Options
+
+  * `:timeout` – milliseconds for the whole of it, or `:infinity`. Default: `30_000`
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, _} = Typhon.call(py, :colorsys, :rgb_to_hsv, [0, 0, 0])
+      iex> Typhon.reload(py, :colorsys)
+      {:ok, ["colorsys"]}
+      iex> Typhon.reload(py, :never_imported)
+      {:ok, []}
+  """
+  @spec reload(pool, atom | String.t(), timeout: timeout) :: {:ok, [String.t()]} | {:error, error}
+  def reload(pool, module, options \\ []) when is_atom(module) or is_binary(module) do
+    %{timeout: timeout} = Options.reload!(options)
+
+    with {pid, _native, _flags} <- Registry.find(pool), do: Pool.Reload.module(pid, module, timeout)
+  end
+
+  @doc """
+  How a pool fares.
+
+  `:status` is
+
+  * `:ok` – as many workers as there should be take calls
+  * `:degraded` – some are being replaced, or the pool is draining
+  * `:down` – none takes calls; also of a pool that stopped because of its `:max_restarts`, until one of that name is started
+
+  The other figures: `:ready` workers of `:size`, which lies between `:min` and `:max`; calls `:in_flight`; `:draining`;
+  `:uptime` in milliseconds; `:memory` of all workers in bytes; `:restarts` in all, and `:recent_restarts` of the last
+  `:max_seconds`, which have to stay below `:max_restarts`; `:last_error`, why a Python ended the last time.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, health} = Typhon.health(py)
+      iex> {health.status, health.ready, health.in_flight, health.last_error}
+      {:ok, 1, 0, nil}
+  """
+  @spec health(pool) :: {:ok, map} | {:error, PoolError.t()}
+  def health(pool), do: Health.check(pool)
+
+  @doc """
+  What a pool is made of: its `:size` between `:min` and `:max`, `:uptime` in milliseconds, calls `:in_flight`, `:restarts`,
+  whether it is `:draining`; and its workers with their state (`:starting`, `:ready`, `:down`; `:waiting`, `:retiring` and
+  `:reloading` while they are replaced or a module is reloaded), process id, Python version, path of the interpreter, `:calls`
+  served by the present process, its `:in_flight`, `:memory` in bytes and `:uptime`, and how often they were replaced.
 
       iex> {:ok, py} = Typhon.start_link(workers: 1)
       iex> {:ok, %{isolation: :process, workers: [worker]}} = Typhon.info(py)
@@ -526,7 +670,7 @@ defmodule Typhon do
   """
   @spec info(pool) :: {:ok, map} | {:error, PoolError.t()}
   def info(pool) do
-    with {pid, _native, _flags} <- Registry.lookup(pool), do: Pool.info(pid)
+    with {pid, _native, _flags} <- Registry.find(pool), do: Pool.info(pid)
   end
 
   @doc """

@@ -194,12 +194,21 @@ defmodule Typhon.Native do
   @spec pool_put(pool, non_neg_integer, channel | nil) :: :ok
   def pool_put(_pool, _index, _channel), do: :erlang.nif_error(:not_loaded)
 
+  @spec pool_sweep(pool) :: :ok
+  def pool_sweep(_pool), do: :erlang.nif_error(:not_loaded)
+
   @spec channel_open(pid, map) ::
           {:ok, channel, %{fd: integer, os_pid: integer}} | {:error, binary}
   def channel_open(_owner, _options), do: :erlang.nif_error(:not_loaded)
 
   @spec channel_close(channel, term) :: :ok
   def channel_close(_channel, _reason), do: :erlang.nif_error(:not_loaded)
+
+  @spec channel_finish(channel, term) :: :ok | :busy
+  def channel_finish(_channel, _reason), do: :erlang.nif_error(:not_loaded)
+
+  @spec channel_notify(channel, pos_integer) :: :ok | :reached
+  def channel_notify(_channel, _count), do: :erlang.nif_error(:not_loaded)
 
   @spec still_runs(channel, id) :: boolean
   def still_runs(_channel, _id), do: :erlang.nif_error(:not_loaded)

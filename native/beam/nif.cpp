@@ -155,6 +155,13 @@ ERL_NIF_TERM pool_put(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   return atoms.ok;
 }
 
+ERL_NIF_TERM pool_sweep(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  Pool* pool = get_pool(env, argv[0]);
+  if (!pool) return enif_make_badarg(env);
+  pool->sweep();
+  return state_of(env).atoms.ok;
+}
+
 // How a caller names the channel of its call: by its place in the pool and its serial number, for a term that
 // holds a resource costs more than all the rest of submitting; by a resource when it lies in another pool.
 ERL_NIF_TERM where(ErlNifEnv* env, WorkerChannel* channel, std::size_t place) noexcept {
@@ -335,6 +342,21 @@ ERL_NIF_TERM channel_close(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   if (!channel) return enif_make_badarg(env);
   channel->close(env, argv[1]);
   return state_of(env).atoms.ok;
+}
+
+ERL_NIF_TERM channel_finish(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  const Atoms& atoms = state_of(env).atoms;
+  WorkerChannel* channel = get_channel(env, argv[0]);
+  if (!channel) return enif_make_badarg(env);
+  return channel->close_if_idle(env, argv[1]) ? atoms.ok : atoms.busy;
+}
+
+ERL_NIF_TERM channel_notify(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  const Atoms& atoms = state_of(env).atoms;
+  WorkerChannel* channel = get_channel(env, argv[0]);
+  ErlNifUInt64 count = 0;
+  if (!channel || !enif_get_uint64(env, argv[1], &count) || count == 0) return enif_make_badarg(env);
+  return channel->notify_at(count) ? atoms.ok : atoms.reached;
 }
 
 ERL_NIF_TERM still_runs(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
@@ -523,7 +545,13 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   using Outcome = Submitted::Outcome;
   switch (submitted.outcome) {
     case Outcome::kReplied:
+      return submitted.reply;
     case Outcome::kDown:
+      // The channel was closed after it was picked: the worker has not seen the request, another one may. A
+      // call that names its worker has no other.
+      if (redirected == 0 && flags.where == 0) {
+        return enif_make_tuple2(env, atoms.not_started, time_left(env, request.deadline));
+      }
       return submitted.reply;
     case Outcome::kPolling: {
       const ERL_NIF_TERM turn[] = {argv[0], where(env, channel.get(), place),
@@ -591,6 +619,7 @@ ERL_NIF_TERM tell(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   request.kind = kind == 2 ? channel::Kind::kMessage : channel::Kind::kAnswer;
   request.tag = tag;
   request.failed = kind == 1;
+  request.named = true;  // also while a session has the worker
   request.body = {sink.data, sink.size};
   request.segment_length = sink.size;
   request.segment = sink.take();
@@ -770,6 +799,7 @@ ErlNifFunc functions[] = {
     {"pool_new", 1, guarded<pool_new>, 0},
     {"pool_new", 2, guarded<pool_new>, 0},
     {"pool_put", 3, guarded<pool_put>, 0},
+    {"pool_sweep", 1, guarded<pool_sweep>, 0},
     {"pool_reserve", 3, guarded<pool_reserve>, 0},
     {"pool_active", 3, guarded<pool_active>, 0},
     {"pool_watch", 2, guarded<pool_watch>, 0},
@@ -780,6 +810,8 @@ ErlNifFunc functions[] = {
     {"pool_info", 1, guarded<pool_info>, 0},
     {"channel_open", 2, guarded<channel_open>, ERL_NIF_DIRTY_JOB_IO_BOUND},
     {"channel_close", 2, guarded<channel_close>, 0},
+    {"channel_finish", 2, guarded<channel_finish>, 0},
+    {"channel_notify", 2, guarded<channel_notify>, 0},
     {"still_runs", 2, guarded<still_runs>, 0},
     {"channel_info", 1, guarded<channel_info>, 0},
     {"call", 9, guarded<call<false>>, 0},

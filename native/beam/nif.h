@@ -23,6 +23,7 @@ namespace typhon::beam {
   X(waiting) X(request_arena) X(id) X(ref) X(data) \
   X(gone) X(overload) X(held) X(none) X(busy) X(places) X(size) X(max_queue) X(concurrency) \
   X(no_process) X(not_permitted) X(invalid) X(owner_down) X(not_started) X(ask) X(send) X(running) \
+  X(served) X(reached) \
   X(true_) X(false_)
 // clang-format on
 

@@ -113,6 +113,7 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
   std::uint32_t found = 0;
   bool has_role = false;
   bool polls = false;
+  bool reached = false;
   {
     std::unique_lock lock(mutex_);
     if (closed_.load(std::memory_order_relaxed)) {
@@ -190,7 +191,12 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
       segment_bytes_ += request.segment->capacity;
     }
     if (request.segment) ++segments_sent_;
+    if (!is_call) {
+      ++casts_sent_;
+      reached = count_served(1);
+    }
   }
+  if (reached) tell_served(request.env);
   auto& word = region_->header().reader_word.value;
   if (polls) {
     std::uint32_t timed = channel::kTimed;
@@ -756,7 +762,7 @@ void WorkerChannel::wake_worker_for_room() noexcept {
 std::uint64_t WorkerChannel::requests_pending() const noexcept {
   const channel::Header& header = region_->header();
   return header.request_tail.value.load(std::memory_order_relaxed) -
-         header.request_head.value.load(std::memory_order_relaxed);
+         header.request_head.value.load(std::memory_order_acquire);
 }
 
 std::uint64_t WorkerChannel::replies_pending() const noexcept {
@@ -859,6 +865,7 @@ bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, 
   }
   const std::uint64_t now = monotonic_ns();
   bool long_call = false;
+  bool reached = false;
   {
     std::lock_guard lock(mutex_);
     for (const Delivery& next : replies) {
@@ -868,7 +875,9 @@ bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, 
         free_slot(caller_env, static_cast<std::uint32_t>(next.header.id));
       }
     }
+    reached = count_served(ended);
   }
+  if (reached) tell_served(caller_env);
   if (!found_mine && ended != 0) {
     const std::uint32_t misses = long_call ? spin_misses_.load(std::memory_order_relaxed) + 1 : 0;
     spin_misses_.store(misses, std::memory_order_relaxed);
@@ -1022,6 +1031,30 @@ void WorkerChannel::send_owner(ErlNifEnv* caller_env, ErlNifEnv* env, ERL_NIF_TE
   enif_clear_env(env);
 }
 
+bool WorkerChannel::busy() const noexcept {
+  return in_flight() != 0 ||
+         region_->header().casts_done.value.load(std::memory_order_acquire) != casts_sent_;
+}
+
+// True when the owner is to be told.
+bool WorkerChannel::count_served(std::uint64_t count) noexcept {
+  served_ += count;
+  if (notify_at_ == 0 || served_ < notify_at_) return false;
+  notify_at_ = 0;
+  return true;
+}
+
+bool WorkerChannel::notify_at(std::uint64_t count) noexcept {
+  std::lock_guard lock(mutex_);
+  notify_at_ = served_ < count ? count : 0;
+  return notify_at_ != 0;
+}
+
+void WorkerChannel::tell_served(ErlNifEnv* caller_env) noexcept {
+  OwnedEnv message;
+  send_owner(caller_env, message.get(), state_.atoms.served);
+}
+
 void WorkerChannel::handle_ready(ErlNifEnv* caller_env, std::span<const std::uint8_t> body) noexcept {
   ErlNifEnv* env = message_env_.get();
   TermDecoder decoder(env, *this);
@@ -1060,6 +1093,22 @@ void WorkerChannel::close(ErlNifEnv* env, ERL_NIF_TERM reason) noexcept {
     close_reason_ = enif_make_copy(close_env_.get(), reason);
     closed_.store(true, std::memory_order_seq_cst);
   }
+  finish_close(env);
+}
+
+bool WorkerChannel::close_if_idle(ErlNifEnv* env, ERL_NIF_TERM reason) noexcept {
+  {
+    std::lock_guard lock(mutex_);
+    if (closed_.load(std::memory_order_relaxed)) return true;
+    if (busy()) return false;
+    close_reason_ = enif_make_copy(close_env_.get(), reason);
+    closed_.store(true, std::memory_order_seq_cst);
+  }
+  finish_close(env);
+  return true;
+}
+
+void WorkerChannel::finish_close(ErlNifEnv* env) noexcept {
   if (env) enif_demonitor_process(env, this, &owner_monitor_);
   channel::Header& header = region_->header();
   header.closing.value.store(1, std::memory_order_seq_cst);
@@ -1257,9 +1306,9 @@ ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
   const auto running = std::count_if(slots_.begin(), slots_.end(), [taken](const Slot& slot) {
     return slot.state != Slot::State::kFree && slot.position < taken;
   });
-  const ERL_NIF_TERM keys[] = {atoms.running,       atoms.in_flight, atoms.polling,
-                               atoms.waiting,       atoms.ring_size, atoms.arena_size,
-                               atoms.request_arena, atoms.os_pid,    atoms.closed};
+  const ERL_NIF_TERM keys[] = {atoms.running,   atoms.in_flight,  atoms.polling,       atoms.waiting,
+                               atoms.ring_size, atoms.arena_size, atoms.request_arena, atoms.os_pid,
+                               atoms.closed,    atoms.served,     atoms.busy};
   const ERL_NIF_TERM values[] = {
       enif_make_int64(env, running),
       enif_make_uint(env, in_flight()),
@@ -1270,6 +1319,8 @@ ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
       enif_make_uint64(env, request_arena_.bytes_in_use()),
       enif_make_int(env, worker_os_pid()),
       closed_.load(std::memory_order_relaxed) ? atoms.true_ : atoms.false_,
+      enif_make_uint64(env, served_),
+      busy() ? atoms.true_ : atoms.false_,
   };
   ERL_NIF_TERM map = 0;
   enif_make_map_from_arrays(env, const_cast<ERL_NIF_TERM*>(keys), const_cast<ERL_NIF_TERM*>(values),

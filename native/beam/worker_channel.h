@@ -148,6 +148,8 @@ class WorkerChannel {
     retired_.store(true, std::memory_order_seq_cst);
     return polling_.load(std::memory_order_seq_cst) != 0;
   }
+  // It has a place again.
+  void restore() noexcept { retired_.store(false, std::memory_order_seq_cst); }
   // Callers that poll, without those that were killed meanwhile.
   std::uint32_t polling() noexcept;
 
@@ -160,6 +162,13 @@ class WorkerChannel {
 
   // Idempotent. `reason` is copied.
   void close(ErlNifEnv* env, ERL_NIF_TERM reason) noexcept;
+  // The same, unless there is a call in flight or a cast that the worker has not finished: then false. What
+  // is submitted at the same moment either counts, or meets a closed channel and was not taken.
+  bool close_if_idle(ErlNifEnv* env, ERL_NIF_TERM reason) noexcept;
+
+  // Tells the owner once, by {typhon, channel, served}, when that many requests have been answered (or taken,
+  // of casts) since the channel was opened. False when they have been already: then it is not told.
+  bool notify_at(std::uint64_t count) noexcept;
 
   // Segments for requests that are being written. allocate() gives nothing when the budget or the arena is
   // used up.
@@ -282,6 +291,8 @@ class WorkerChannel {
   bool push_releases() noexcept;
   void settle_casts() noexcept;
   ERL_NIF_TERM down_term(ErlNifEnv* env) const noexcept;
+  [[nodiscard]] bool busy() const noexcept;  // a call is in flight, or a cast has not ended
+  bool count_served(std::uint64_t count) noexcept;
 
   // --- callers hold the reader role ---
   Drained drain(ErlNifEnv* caller_env, std::uint64_t mine, ERL_NIF_TERM ref, ERL_NIF_TERM* reply,
@@ -317,6 +328,8 @@ class WorkerChannel {
   void wake_worker_for_room() noexcept;
   void fail_broken(ErlNifEnv* caller_env, const char* what) noexcept;
   void send_owner(ErlNifEnv* caller_env, ErlNifEnv* env, ERL_NIF_TERM event) noexcept;
+  void tell_served(ErlNifEnv* caller_env) noexcept;
+  void finish_close(ErlNifEnv* env) noexcept;
   void service_room(ErlNifEnv* caller_env) noexcept;
   [[nodiscard]] std::uint64_t replies_pending() const noexcept;
   [[nodiscard]] std::uint64_t requests_pending() const noexcept;
@@ -350,6 +363,9 @@ class WorkerChannel {
   std::size_t segment_bytes_ = 0;  // of calls in flight and of casts not yet taken
   std::deque<CastSegment> cast_segments_;
   std::uint64_t segments_sent_ = 0;
+  std::uint64_t served_ = 0;
+  std::uint64_t casts_sent_ = 0;
+  std::uint64_t notify_at_ = 0;  // 0: nobody wants to know
   OwnedEnv close_env_;
   ERL_NIF_TERM close_reason_ = 0;
   bool reserved_ = false;

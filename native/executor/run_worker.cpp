@@ -14,6 +14,7 @@
 
 #include "executor/arena_cache.h"
 #include "executor/fork_guard.h"
+#include "executor/limits.h"
 #include "executor/worker.h"
 
 namespace typhon::executor {
@@ -110,6 +111,11 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
     static_cast<ExecutorSlot*>(PyModule_GetState(module))->worker = worker;
     if (!install_cancel_handler(worker)) return nullptr;
     if (!PyRef::steal(PyObject_CallFunctionObjArgs(prepare, settings, nullptr))) return nullptr;
+    // Last, and before the greeting: the channel's region and the threads are part of what is mapped.
+    if (const std::string refused = apply_limits(settings); !refused.empty()) {
+      PyErr_Format(PyExc_OSError, "the operating system refused the limit %s", refused.c_str());
+      return nullptr;
+    }
     const int code = worker->run(module, greeting, coroutine_type);
     return code < 0 ? nullptr : PyLong_FromLong(code);
   } catch (const std::bad_alloc&) {

@@ -153,6 +153,7 @@ class Worker final : private Interruptible {
   void fail(Served& call, python::PyRef exception) noexcept;
   void send_atom_error(const channel::FrameHeader& request, const char* name) noexcept;
   void report_cast(python::PyRef exception) noexcept;
+  void cast_done() noexcept;
   python::PyRef describe(PyObject* exception, PyObject* module, PyObject* function) noexcept;
   void start_coroutine(Served& call, std::span<const std::uint8_t> body, python::PyRef coroutine) noexcept;
   std::uint64_t enter_loop(Served& call) noexcept;

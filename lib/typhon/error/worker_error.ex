@@ -10,6 +10,10 @@ defmodule Typhon.WorkerError do
     * `:overdue` – the pool killed it: a call was still running when the pool's `:grace` after its deadline was over
     * `:stopped` – it was told to end, as a rule because its pool was stopped
     * `:protocol` – it sent what it must not send, and was killed
+    * `{:limit, :cpu_time}` – it used up what `limits:` of its pool allow it, and the operating system ended it;
+      `{:limit, :memory}` where the limit is that of a control group
+    * `:replaced` – it was replaced by another one (`Typhon.restart/2`, `:max_calls`, `:max_memory`), or the pool shrank, and the
+      object whose method was called was gone with it
     * `{:owner_down, reason}` – the Elixir process in charge of it ended
     * `:lost` – the call had to go to one worker, that of a session (`Typhon.run/3`) or of the call which a callback answers,
       and that worker has ended, with all that it held in memory. It was not sent
@@ -23,7 +27,17 @@ defmodule Typhon.WorkerError do
   defexception reason: :exit, exit_status: nil, signal: nil, os_pid: nil, output: []
 
   @type t :: %__MODULE__{
-          reason: :exit | :signal | :overdue | :stopped | :protocol | :lost | :gone | {:owner_down, term},
+          reason:
+            :exit
+            | :signal
+            | :overdue
+            | :stopped
+            | :protocol
+            | :lost
+            | :gone
+            | :replaced
+            | {:limit, :cpu_time | :memory}
+            | {:owner_down, term},
           exit_status: non_neg_integer | nil,
           signal: String.t() | nil,
           os_pid: pos_integer | nil,
@@ -44,6 +58,17 @@ defmodule Typhon.WorkerError do
     do: "was killed: a call still ran when the pool's grace period after its deadline was over"
 
   defp what(%{reason: :stopped}), do: "was stopped"
+
+  defp what(%{reason: :replaced}),
+    do: "was replaced by another one, and what lived in it is gone"
+
+  defp what(%{reason: {:limit, :cpu_time}}),
+    do:
+      "used up the processor time that limits: [cpu_time: seconds] of its pool allow it, and was ended by the system"
+
+  defp what(%{reason: {:limit, :memory}}),
+    do: "needed more memory than limits: [memory: bytes] of its pool allow it, and was ended by the system"
+
   defp what(%{reason: :protocol}), do: "broke the protocol and was killed"
   defp what(%{reason: :gone}), do: "is gone"
 
