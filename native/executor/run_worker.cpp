@@ -25,9 +25,10 @@ using python::PyRef;
 
 constexpr const char* kWorkerCapsule = "typhon.worker";
 
-PyObject* handle_cancel(PyObject* capsule, PyObject*) noexcept {
+PyObject* handle_cancel(PyObject* capsule, PyObject* args) noexcept {
   auto* worker = static_cast<Worker*>(PyCapsule_GetPointer(capsule, kWorkerCapsule));
-  if (!worker || worker->raise_if_cancelled()) return nullptr;
+  PyObject* const frame = PyTuple_Size(args) == 2 ? PyTuple_GetItem(args, 1) : Py_None;
+  if (!worker || worker->raise_if_cancelled(frame)) return nullptr;
   Py_RETURN_NONE;
 }
 

@@ -20,7 +20,9 @@ defmodule Typhon.FaultsTest do
   end
 
   defp pool(marker, options \\ []) do
-    [workers: 3, env: Footprint.env(marker), grace: 100] |> Keyword.merge(options) |> start_pool()
+    [workers: 3, env: Footprint.env(marker), grace: 100, max_restarts: :infinity]
+    |> Keyword.merge(options)
+    |> start_pool()
   end
 
   # Callers that check their answers. Their workers may be killed under them; nothing else may happen to them.
