@@ -308,6 +308,16 @@ bool Inbox::take_cancel(Lane& lane) noexcept {
   return std::exchange(lane.cancel, 0) != 0;
 }
 
+bool Inbox::has_cancel(Lane& lane) noexcept {
+  std::lock_guard lock(mutex_);
+  return lane.cancel != 0;
+}
+
+bool Inbox::has_cancels() noexcept {
+  std::lock_guard lock(mutex_);
+  return std::any_of(lanes_.begin(), lanes_.end(), [](const Lane* lane) { return lane->cancel != 0; });
+}
+
 bool Inbox::was_cancelled(std::uint64_t id) noexcept {
   if (cancelled_count_.load(std::memory_order_relaxed) == 0) return false;
   std::lock_guard lock(mutex_);

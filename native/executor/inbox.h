@@ -97,8 +97,10 @@ class Inbox {
   // kNoted: nowhere (yet), or in the event loop, which has been told; kDropped: it has been taken out of the
   // ring and waited here: its frame is in `dropped`.
   Cancelled cancel(std::uint64_t id, Incoming& dropped) noexcept;
-  void cancel_all() noexcept;                     // the worker ends: whatever runs is interrupted
-  bool take_cancel(Lane& lane) noexcept;          // once
+  void cancel_all() noexcept;             // the worker ends: whatever runs is interrupted
+  bool take_cancel(Lane& lane) noexcept;  // once
+  bool has_cancel(Lane& lane) noexcept;
+  bool has_cancels() noexcept;                    // of a thread that has not been interrupted yet
   bool was_cancelled(std::uint64_t id) noexcept;  // before it began
   // Threads other than the main one that have to be interrupted and have not been. With the GIL.
   std::vector<Lane*> to_interrupt() noexcept;

@@ -46,7 +46,9 @@ void* LifeWatch::thread_main(void* self) noexcept {
 void LifeWatch::watch() noexcept {
   for (;;) {
     pollfd events[2] = {{control_.get(), POLLIN, 0}, {beam_.get(), POLLIN, 0}};
-    if (::poll(events, beam_.valid() ? 2 : 1, -1) < 0) {
+    if (again_) again_ = worker_.interrupt_again();
+    if (again_) ::pthread_kill(main_thread_, cancel_signal());
+    if (::poll(events, beam_.valid() ? 2 : 1, again_ ? kAgainMs : -1) < 0) {
       if (errno == EINTR || errno == EAGAIN) continue;
       break;
     }
@@ -83,7 +85,7 @@ void LifeWatch::obey(const char* line, std::size_t length) noexcept {
 }
 
 void LifeWatch::interrupt(std::uint64_t id) noexcept {
-  if (id != 0 && worker_.interrupt(id)) ::pthread_kill(main_thread_, cancel_signal());
+  if (id != 0 && worker_.interrupt(id)) again_ = true;
 }
 
 void LifeWatch::say_farewell() noexcept {

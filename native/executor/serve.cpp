@@ -4,6 +4,7 @@
 #include <string_view>
 #include <utility>
 
+#include "executor/fork_guard.h"
 #include "executor/segment_buffer.h"
 #include "executor/worker.h"
 
@@ -82,6 +83,7 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
   const std::uint64_t decoded = timed ? monotonic_ns() : 0;
   PyRef result;
   if (request) result = invoke(request.get());
+  if (fork_guard::in_child()) fork_guard::leave(std::move(result));
   if (flush_needed_) {
     flush_needed_ = false;
     PyRef failed = result ? PyRef() : current_exception();

@@ -64,8 +64,10 @@ class Worker final : private Interruptible {
   int run(PyObject* module, PyObject* greeting, PyObject* coroutine_type) noexcept;
 
   // The Python handler of cancel_signal(): raises typhon.Cancelled when the main thread's call is meant, and
-  // sees to it that other threads get theirs.
-  bool raise_if_cancelled() noexcept;
+  // sees to it that other threads get theirs. `frame`: what the main thread is at. Not in the midst of an
+  // import: that would leave a module behind which is there by half, and of no use for the rest of the
+  // process. The LifeWatch asks again.
+  bool raise_if_cancelled(PyObject* frame) noexcept;
   // Of a thread that serves calls beside the main one.
   void serve_as_thread() noexcept;
 
@@ -120,6 +122,7 @@ class Worker final : private Interruptible {
 
   bool interrupt(std::uint64_t id) noexcept override;
   void interrupt_all() noexcept override { inbox_.cancel_all(); }
+  bool interrupt_again() noexcept override { return inbox_.has_cancels(); }
 
   Wait wait_for_request() noexcept;
   bool spin_for_request() noexcept;
