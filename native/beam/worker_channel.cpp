@@ -818,6 +818,7 @@ WorkerChannel::Drained WorkerChannel::drain(ErlNifEnv* caller_env, std::uint64_t
 // True when the reply to `mine` was among them: it is in *reply.
 bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, std::uint64_t mine,
                             ERL_NIF_TERM* reply) noexcept {
+  std::uint32_t ended = 0;
   {
     std::lock_guard lock(mutex_);
     for (Delivery& next : replies) {
@@ -826,6 +827,7 @@ bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, 
       next.parked = false;
       const std::uint32_t index = find_slot(next.header.id);
       if (index == kNoSlot) continue;
+      ++ended;
       next.slot = &slots_[index];
       next.submitted = next.slot->submitted;
       next.wanted = next.slot->state == Slot::State::kWaiting;
@@ -838,6 +840,8 @@ bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, 
         next.parked = true;
       }
     }
+    // Before anybody has his answer: his next call must find the worker as free as it is.
+    in_flight_.fetch_sub(ended, std::memory_order_relaxed);
   }
   bool found_mine = false;
   for (const Delivery& next : replies) {
@@ -854,7 +858,6 @@ bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, 
     }
   }
   const std::uint64_t now = monotonic_ns();
-  std::uint32_t ended = 0;
   bool long_call = false;
   {
     std::lock_guard lock(mutex_);
@@ -864,9 +867,7 @@ bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, 
       if (!next.parked) {  // else its slot may be somebody else's by now
         free_slot(caller_env, static_cast<std::uint32_t>(next.header.id));
       }
-      ++ended;
     }
-    in_flight_.fetch_sub(ended, std::memory_order_relaxed);
   }
   if (!found_mine && ended != 0) {
     const std::uint32_t misses = long_call ? spin_misses_.load(std::memory_order_relaxed) + 1 : 0;
@@ -1196,7 +1197,6 @@ void WorkerChannel::reader_loop() noexcept {
       wake_worker_for_room();
     }
     if (some) timed_rounds = 0;
-    service_room(nullptr);
     if (closed_.load(std::memory_order_seq_cst)) {
       while (drain(nullptr, 0, 0, nullptr, kDrainBatch) != Drained::kNothing) {
       }
@@ -1219,6 +1219,8 @@ void WorkerChannel::reader_loop() noexcept {
     word.store(rest, std::memory_order_release);
     std::atomic_thread_fence(std::memory_order_seq_cst);
     wake_worker_for_room();
+    // Not before: a worker that makes room finds the reader awake until here, and would wake nobody.
+    service_room(nullptr);
     const bool others_drain = rest == channel::kPolled;
     if ((!others_drain && replies_pending() != 0) || closed_.load(std::memory_order_relaxed)) {
       std::uint32_t expected = rest;

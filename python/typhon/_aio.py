@@ -109,8 +109,8 @@ def _on_signal(fd: int) -> None:
         else:
             future.set_exception(_beam.BeamError(*value))
     for call in cancelled:
-        if (token := _tokens.get(call)) is not None:
-            _tasks[token].cancel()
+        if call in _tokens:
+            _tasks[_tokens[call]].cancel()
     if calls:
         # There may be more than it takes at once.
         os.eventfd_write(fd, 1)
