@@ -37,6 +37,8 @@ constexpr std::size_t kTrimStep = std::size_t{4} << 20;
 constexpr std::uint64_t kLongCall = 10;
 constexpr std::uint32_t kSpinMisses = 8;
 constexpr std::uint32_t kSpinRetryEvery = 16;
+// After so many answers in a row that Python made nothing of at once, only one in some is spun after.
+constexpr std::uint32_t kLingerMisses = 4;
 constexpr int kDrainBatch = 256;
 constexpr std::size_t kReleasesPerFrame = 512;
 // So many replies at once are a crowd of callers; for so long after one, callers do not spin but poll.
@@ -114,6 +116,8 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
   bool has_role = false;
   bool polls = false;
   bool reached = false;
+  // Whoever answers waits for what Python says next, and that is soon.
+  const bool lingers = request.kind == Kind::kAnswer && may_linger();
   {
     std::unique_lock lock(mutex_);
     if (closed_.load(std::memory_order_relaxed)) {
@@ -141,7 +145,9 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
       if (!worth_it) spin_misses_.store(misses + 1, std::memory_order_relaxed);
       const bool crowded = in_flight() >= kCrowd || polling_.load(std::memory_order_relaxed) >= kCrowd ||
                            request.now < crowded_until_ns_.load(std::memory_order_relaxed);
-      has_role = spin_ns_ != 0 && worth_it && !crowded && in_flight() == 0 && spin_guard_.spin_allowed() &&
+      // A call that is made in the course of another one is what its worker waits for.
+      const bool alone = in_flight() == 0 || request.parent != 0;
+      has_role = spin_ns_ != 0 && worth_it && !crowded && alone && spin_guard_.spin_allowed() &&
                  try_take_role(found);
       polls = crowded && !has_role && start_polling();
       if (has_role) {
@@ -155,6 +161,8 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
         set_waiting(request.env, slot, request.caller, request.ref);
       }
     }
+    // Before the worker sees the answer: what it says next wakes nobody.
+    if (lingers) has_role = try_take_role(found);
     bool pushed = push_request(request, id);
     if (!pushed && !requests_.broken()) {
       // Ask for room, then look again: the worker may have made some before it could see the question.
@@ -206,7 +214,10 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
   const std::uint64_t many = std::max(kManyBytes, std::uint64_t{in_flight()} * kManyBytesEach);
   // A caller that polls looks after its request itself when its turn comes.
   const bool woke = (!polls || requests_pending() >= many) && ring_worker();
-  if (!is_call) return {Outcome::kAccepted};
+  if (!is_call) {
+    if (has_role) linger(request.env, found, woke);
+    return {Outcome::kAccepted};
+  }
   if (has_role) return spin(request, index, id, found, woke);
 
   // Others are in flight, so replies may lie there: drain them here rather than wake a thread for it.
@@ -254,6 +265,36 @@ Submitted WorkerChannel::spin(const Request& request, std::uint32_t slot_index, 
   leave_role(found);
   service_room(request.env);
   return {Submitted::Outcome::kWaiting, id};
+}
+
+bool WorkerChannel::may_linger() noexcept {
+  if (spin_ns_ == 0 || in_flight() >= kCrowd) return false;
+  const std::uint32_t misses = linger_misses_.load(std::memory_order_relaxed);
+  if (misses >= kLingerMisses) {
+    linger_misses_.store(misses + 1, std::memory_order_relaxed);
+    if (misses % kSpinRetryEvery != 0) return false;
+  }
+  return spin_guard_.spin_allowed();
+}
+
+// For a caller that has answered: until something comes, which is sent on as ever. It finds its message when
+// it looks for it, and the reader thread sleeps on.
+void WorkerChannel::linger(ErlNifEnv* env, std::uint32_t found, bool woke_worker) noexcept {
+  const std::uint64_t at_most = woke_worker ? spin_ns_ * 5 / 2 : spin_ns_;
+  const std::uint64_t began = monotonic_ns();
+  bool came = false;
+  for (unsigned round = 1;; ++round) {
+    came = drain(env, 0, 0, nullptr, kDrainBatch) != Drained::kNothing;
+    if (came) break;
+    if (round % 8 == 0 && (monotonic_ns() - began > at_most || closed_.load(std::memory_order_relaxed)))
+      break;
+    if (woke_worker && round % 4 == 0 && !spin_guard_.yield([&] { return replies_pending() != 0; })) break;
+    channel::cpu_relax();
+  }
+  linger_misses_.store(came ? 0 : linger_misses_.load(std::memory_order_relaxed) + 1,
+                       std::memory_order_relaxed);
+  leave_role(found);
+  service_room(env);
 }
 
 // --- polling ---

@@ -347,6 +347,8 @@ class WorkerChannel {
   [[nodiscard]] std::uint64_t requests_pending() const noexcept;
   Submitted spin(const Request& request, std::uint32_t slot_index, std::uint64_t id, std::uint32_t found,
                  bool woke_worker) noexcept;
+  bool may_linger() noexcept;
+  void linger(ErlNifEnv* env, std::uint32_t found, bool woke_worker) noexcept;
 
   static void* reader_main(void* self) noexcept;
   void reader_loop() noexcept;
@@ -396,6 +398,7 @@ class WorkerChannel {
   std::atomic<bool> room_wanted_{false};
   std::atomic<std::int32_t> worker_os_pid_{0};
   std::atomic<std::uint32_t> spin_misses_{0};
+  std::atomic<std::uint32_t> linger_misses_{0};
   std::atomic<std::uint64_t> crowded_until_ns_{0};
   std::atomic<std::uint32_t> polling_{0};  // slots in kPolling, kParked and kFailed
   std::atomic<std::uint32_t> poll_misses_{0};
