@@ -223,6 +223,22 @@ defmodule Typhon.FaultsTest do
       assert Enum.sum(Enum.map(workers, & &1.restarts)) in 1..11
     end
 
+    test "stopped while it has nothing to do: the next one waits in vain, and the worker goes", %{
+      marker: marker
+    } do
+      py = pool(marker, workers: 1)
+
+      for _ <- 1..3 do
+        settled(py)
+        %{os_pid: os_pid, restarts: restarts} = worker(py)
+        kill(os_pid, "STOP")
+        assert {:error, %TimeoutError{}} = Typhon.call(py, :sample, :echo, [1], timeout: 100)
+        # Behind the one that showed it.
+        assert {:ok, 2} = Typhon.call(py, :sample, :echo, [2], timeout: 60_000)
+        eventually(fn -> worker(py).restarts == restarts + 1 end)
+      end
+    end
+
     test "in a C function that holds the GIL", %{marker: marker} do
       py = pool(marker)
 
