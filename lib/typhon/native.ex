@@ -213,6 +213,10 @@ defmodule Typhon.Native do
   @spec still_runs(channel, id) :: boolean
   def still_runs(_channel, _id), do: :erlang.nif_error(:not_loaded)
 
+  @doc "Whether a request that was given up has not been taken by its worker."
+  @spec still_waits(channel, id) :: boolean
+  def still_waits(_channel, _id), do: :erlang.nif_error(:not_loaded)
+
   @spec channel_info(channel) :: map
   def channel_info(_channel), do: :erlang.nif_error(:not_loaded)
 

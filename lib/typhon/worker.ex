@@ -36,10 +36,12 @@ defmodule Typhon.Worker do
 
   alias Typhon.{Interpreter, Message, Native, Registry, StartError, Telemetry, WorkerError}
   alias Typhon.Pool.Keeper
-  alias Typhon.Worker.{Asked, Backoff, Cgroup, Checkout, Errand, Memory, Output}
+  alias Typhon.Worker.{Asked, Backoff, Cgroup, Checkout, Errand, Memory, Output, Standstill}
 
   @sigkill 9
   @line_bytes 16_384
+  # A worker that takes no requests is looked at so often, in milliseconds.
+  @look_again 1_000
   # How long a worker has to go after the end of its stdin.
   @stop_grace 500
   # How long an exit status may lag behind the end of its process before something else must be holding the process' stdout,
@@ -427,6 +429,23 @@ defmodule Typhon.Worker do
   end
 
   def handle_event({:timeout, {:grace, _, _}}, _, _state, _data), do: :keep_state_and_data
+
+  # A caller gave up on a request that Python has not taken. It may be busy; or its process has been stopped (SIGSTOP), and then
+  # it will never take anything.
+  def handle_event(:info, {:typhon, channel, {:untaken, id}}, state, %{channel: channel} = data)
+      when state in @serving,
+      do: {:keep_state_and_data, [{{:timeout, {:untaken, channel}}, data.config.grace, id}]}
+
+  def handle_event({:timeout, {:untaken, channel}}, id, state, %{channel: channel, killed: nil} = data)
+      when state in @serving do
+    cond do
+      not Native.still_waits(channel, id) -> :keep_state_and_data
+      Standstill.stopped?(data.os_pid) -> {:keep_state, kill(data, :hung)}
+      true -> {:keep_state_and_data, [{{:timeout, {:untaken, channel}}, @look_again, id}]}
+    end
+  end
+
+  def handle_event({:timeout, {:untaken, _}}, _, _state, _data), do: :keep_state_and_data
 
   # Python asks or says something in nobody's name.
   def handle_event(:info, {:typhon, channel, {id, {:ask, _, _}} = asked}, _state, %{channel: channel} = data)

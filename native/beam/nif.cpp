@@ -367,6 +367,14 @@ ERL_NIF_TERM still_runs(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   return channel->still_runs(id) ? atoms.true_ : atoms.false_;
 }
 
+ERL_NIF_TERM still_waits(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  WorkerChannel* channel = get_channel(env, argv[0]);
+  ErlNifUInt64 id = 0;
+  if (!channel || !enif_get_uint64(env, argv[1], &id)) return enif_make_badarg(env);
+  const Atoms& atoms = state_of(env).atoms;
+  return channel->still_waits(id) ? atoms.true_ : atoms.false_;
+}
+
 ERL_NIF_TERM channel_info(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   WorkerChannel* channel = get_channel(env, argv[0]);
   return channel ? channel->info(env) : enif_make_badarg(env);
@@ -826,6 +834,7 @@ ErlNifFunc functions[] = {
     {"channel_finish", 2, guarded<channel_finish>, 0},
     {"channel_notify", 2, guarded<channel_notify>, 0},
     {"still_runs", 2, guarded<still_runs>, 0},
+    {"still_waits", 2, guarded<still_waits>, 0},
     {"channel_info", 1, guarded<channel_info>, 0},
     {"call", 9, guarded<call<false>>, 0},
     {"tell", 6, guarded<tell<false>>, 0},

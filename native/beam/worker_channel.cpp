@@ -601,7 +601,14 @@ bool WorkerChannel::withdraw(const Slot& slot) noexcept {
   return slot.position >= header.request_head.value.load(std::memory_order_seq_cst);
 }
 
+// A worker that takes nothing may stand still. Its owner is told once for each request that it took.
+bool WorkerChannel::first_untaken() noexcept {
+  const std::uint64_t taken = region_->header().request_head.value.load(std::memory_order_relaxed);
+  return std::exchange(untaken_at_, taken + 1) != taken + 1;
+}
+
 WorkerChannel::Cancel WorkerChannel::cancel(ErlNifEnv* env, std::uint64_t id) noexcept {
+  ERL_NIF_TERM what = state_.atoms.overdue;
   for (;;) {
     {
       std::lock_guard lock(mutex_);
@@ -609,15 +616,17 @@ WorkerChannel::Cancel WorkerChannel::cancel(ErlNifEnv* env, std::uint64_t id) no
       if (index == kNoSlot || slots_[index].state == Slot::State::kAbandoned) return Cancel::kDelivered;
       if (slots_[index].state == Slot::State::kWaiting) {
         slots_[index].state = Slot::State::kAbandoned;
-        if (withdraw(slots_[index])) return Cancel::kCancelled;
+        if (withdraw(slots_[index])) {
+          what = state_.atoms.untaken;
+          if (!first_untaken()) return Cancel::kCancelled;
+        }
         break;
       }
     }
     ::sched_yield();  // being delivered at this moment
   }
   OwnedEnv message;
-  send_owner(env, message.get(),
-             enif_make_tuple2(message.get(), state_.atoms.overdue, enif_make_uint64(message.get(), id)));
+  send_owner(env, message.get(), enif_make_tuple2(message.get(), what, enif_make_uint64(message.get(), id)));
   return Cancel::kCancelled;
 }
 
@@ -644,6 +653,13 @@ void WorkerChannel::process_down(ErlNifEnv* env, const ErlNifMonitor& monitor) n
   OwnedEnv message;
   send_owner(env, message.get(),
              enif_make_tuple2(message.get(), state_.atoms.overdue, enif_make_uint64(message.get(), id)));
+}
+
+bool WorkerChannel::still_waits(std::uint64_t id) noexcept {
+  std::lock_guard lock(mutex_);
+  const std::uint32_t index = find_slot(id);
+  return index != kNoSlot && slots_[index].state == Slot::State::kAbandoned &&
+         slots_[index].position >= region_->header().request_head.value.load(std::memory_order_acquire);
 }
 
 bool WorkerChannel::still_runs(std::uint64_t id) noexcept {

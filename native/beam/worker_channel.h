@@ -209,6 +209,8 @@ class WorkerChannel {
   [[nodiscard]] bool closed() const noexcept { return closed_.load(std::memory_order_relaxed); }
   // The worker took this request, its caller has given up, and no answer has come: it still runs.
   [[nodiscard]] bool still_runs(std::uint64_t id) noexcept;
+  // It was given up, and the worker has not taken it out of the ring.
+  [[nodiscard]] bool still_waits(std::uint64_t id) noexcept;
   // Its number among all channels of this VM.
   [[nodiscard]] std::uint64_t serial() const noexcept { return serial_; }
   [[nodiscard]] channel::Region& region() const noexcept { return *region_; }
@@ -297,6 +299,7 @@ class WorkerChannel {
   std::uint32_t find_slot(std::uint64_t id) const noexcept;
   void set_waiting(ErlNifEnv* env, Slot& slot, const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept;
   bool withdraw(const Slot& slot) noexcept;
+  [[nodiscard]] bool first_untaken() noexcept;
   void send_ask(ErlNifEnv* caller_env, Slot& slot, ErlNifEnv* env, ERL_NIF_TERM ask) noexcept;
   void add_room_waiter(const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept;
   bool push_request(const Request& request, std::uint64_t id) noexcept;
@@ -396,6 +399,7 @@ class WorkerChannel {
   std::atomic<bool> stopping_{false};  // the reader ends without closing (upgrade)
   std::atomic<bool> broken_{false};    // the reply ring holds garbage: it is not read any more
   std::atomic<bool> room_wanted_{false};
+  std::uint64_t untaken_at_ = 0;  // guarded by mutex_
   std::atomic<std::int32_t> worker_os_pid_{0};
   std::atomic<std::uint32_t> spin_misses_{0};
   std::atomic<std::uint32_t> linger_misses_{0};

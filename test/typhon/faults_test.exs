@@ -186,6 +186,20 @@ defmodule Typhon.FaultsTest do
       )
     end
 
+    test "or not, when it has used up its memory", %{marker: marker} do
+      py = pool(marker, limits: [memory: 300_000_000])
+
+      repeat(py, marker, 20, fn _ ->
+        case Typhon.call(py, :faults, :eat, [10_000_000], timeout: 120_000) do
+          {:error, %PythonError{type: "MemoryError"} = error} ->
+            assert Exception.message(error) =~ "memory: 300000000"
+
+          {:error, error} ->
+            assert %WorkerError{} = error
+        end
+      end)
+    end
+
     test "24 times a second", %{marker: marker} do
       py = pool(marker, workers: 12)
 
@@ -221,6 +235,22 @@ defmodule Typhon.FaultsTest do
       # One that waited behind another never ran.
       {:ok, %{workers: workers}} = Typhon.info(py)
       assert Enum.sum(Enum.map(workers, & &1.restarts)) in 1..11
+    end
+
+    test "stopped while it has nothing to do: the next one waits in vain, and the worker goes", %{
+      marker: marker
+    } do
+      py = pool(marker, workers: 1)
+
+      for _ <- 1..3 do
+        settled(py)
+        %{os_pid: os_pid, restarts: restarts} = worker(py)
+        kill(os_pid, "STOP")
+        assert {:error, %TimeoutError{}} = Typhon.call(py, :sample, :echo, [1], timeout: 100)
+        # Behind the one that showed it.
+        assert {:ok, 2} = Typhon.call(py, :sample, :echo, [2], timeout: 60_000)
+        eventually(fn -> worker(py).restarts == restarts + 1 end)
+      end
     end
 
     test "in a C function that holds the GIL", %{marker: marker} do
@@ -378,6 +408,94 @@ defmodule Typhon.FaultsTest do
       end
 
       doomed(py, kind, i)
+    end
+  end
+
+  describe "a BEAM that ends" do
+    # A BEAM of its own, with workers that are busy, that have children, and that are stopped.
+    defp child_beam(marker, ending) do
+      script = """
+      {:ok, _} = Application.ensure_all_started(:typhon)
+      options = [python_path: [#{inspect(py_dir())}], env: #{inspect(Footprint.env(marker))}, stdio: :discard, grace: 100]
+      {:ok, supervisor} = Supervisor.start_link([{Typhon, [name: P, workers: 6] ++ options}], strategy: :one_for_one)
+      Process.unlink(supervisor)
+      {:ok, children} = Typhon.run(P, fn session -> Typhon.call!(session, :faults, :children, [600]) end)
+      calls = [{:sample, :busy_c_loop, []}, {:faults, :hold_gil, [600]}, {:sample, :sleep, [600]}, {:talk, :sleep, [600]},
+        {:faults, :children_and_sleep, [600]}, {:sample, :ignore_cancel, [600]}]
+      for {module, function, args} <- calls, do: spawn(fn -> Typhon.call(P, module, function, args, timeout: :infinity) end)
+      for _ <- 1..20, do: spawn(fn -> Typhon.call(P, :sample, :echo, [1], timeout: :infinity) end)
+      busy = fn busy ->
+        {:ok, %{in_flight: count}} = Typhon.info(P)
+        if count < 26, do: Process.sleep(10) && busy.(busy)
+      end
+      busy.(busy)
+      IO.puts("beam \#{System.pid()} children \#{length(children)}")
+      #{ending}
+      Process.sleep(:infinity)
+      """
+
+      paths = Enum.flat_map(:code.get_path(), &["-pa", List.to_string(&1)])
+
+      Port.open({:spawn_executable, System.find_executable("elixir")}, [
+        :binary,
+        :exit_status,
+        :stderr_to_stdout,
+        {:line, 1000},
+        {:args, paths ++ ["-e", script]}
+      ])
+    end
+
+    test "by SIGKILL: its Pythons and their children are gone", %{marker: marker} do
+      for _ <- 1..3 do
+        port = child_beam(marker, "")
+        assert_receive {^port, {:data, {:eol, "beam " <> line}}}, 120_000
+        [beam, "children", "3"] = String.split(line)
+        assert length(Footprint.os_processes(marker)) >= 9
+        kill(beam, "KILL")
+        assert_receive {^port, {:exit_status, _}}, 60_000
+        eventually(fn -> Footprint.os_processes(marker) == [] end)
+      end
+    end
+
+    test "by System.stop with calls in flight: with its status, and nothing is left", %{marker: marker} do
+      for _ <- 1..3 do
+        port = child_beam(marker, "System.stop(7)")
+        assert_receive {^port, {:data, {:eol, "beam " <> _}}}, 120_000
+        assert_receive {^port, {:exit_status, 7}}, 60_000
+        eventually(fn -> Footprint.os_processes(marker) == [] end)
+      end
+    end
+
+    test "in order: each call in flight is answered", %{marker: marker} do
+      for _ <- 1..5 do
+        {:ok, supervisor} =
+          Supervisor.start_link(
+            [{Typhon, workers: 2, python_path: [py_dir()], env: Footprint.env(marker), stdio: :discard}],
+            strategy: :one_for_one
+          )
+
+        [{_, py, _, _}] = Supervisor.which_children(supervisor)
+
+        calls =
+          [{:sample, :busy_c_loop, []}, {:faults, :children_and_sleep, [600]}] ++
+            for(i <- 1..50, do: {:sample, :echo, [i]})
+
+        tasks =
+          for {module, function, args} <- calls,
+              do: Task.async(Typhon, :call, [py, module, function, args, [timeout: :infinity]])
+
+        eventually(fn -> in_flight(py) == length(calls) end)
+        Supervisor.stop(supervisor)
+
+        for answer <- Task.await_many(tasks, 60_000) do
+          assert {:error, %kind{reason: :stopped}} = answer
+          assert kind in [WorkerError, Typhon.PoolError]
+        end
+
+        eventually(fn -> Footprint.os_processes(marker) == [] end)
+      end
+
+      assert_mailbox_empty()
     end
   end
 end

@@ -548,7 +548,7 @@ defmodule Typhon.Pool.Keeper do
   # --- giving up ---
 
   # What the pool's own rules bring about is no reason to give up.
-  defp count_end(state, %WorkerError{reason: reason}) when reason in [:overdue, {:limit, :cpu_time}],
+  defp count_end(state, %WorkerError{reason: reason}) when reason in [:overdue, :hung, {:limit, :cpu_time}],
     do: state
 
   defp count_end(%{config: %{max_restarts: :infinity}} = state, _error), do: state

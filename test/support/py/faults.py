@@ -302,6 +302,11 @@ def children(seconds):
     return [sleeper.pid, process.pid, forked]
 
 
+def children_and_sleep(seconds):
+    children(seconds)
+    time.sleep(seconds)
+
+
 def children_and_die(seconds):
     children(seconds)
     os.kill(os.getpid(), signal.SIGKILL)
