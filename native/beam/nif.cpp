@@ -625,6 +625,7 @@ ERL_NIF_TERM tell(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   request.ref = argv[2];
   request.now = channel::monotonic_ns();
   request.kind = kind == 2 ? channel::Kind::kMessage : channel::Kind::kAnswer;
+  request.named = true;  // it is for this worker, also when a session has it
   request.tag = tag;
   request.failed = kind == 1;
   request.named = true;  // also while a session has the worker

@@ -434,18 +434,19 @@ void WorkerChannel::stop_polling(bool found) noexcept {
 // count.
 bool WorkerChannel::may_sleep() noexcept {
   reader_looks_.store(false, std::memory_order_seq_cst);
-  if (polling_.load(std::memory_order_seq_cst) == 0 || polling() == 0) return true;
+  if (polling_.load(std::memory_order_seq_cst) == 0 || polling(true) == 0) return true;
   reader_looks_.store(true, std::memory_order_seq_cst);
   return false;
 }
 
-// Gives back the slots of callers that were killed while they polled.
-void WorkerChannel::reap_dead_callers() noexcept {
+// Gives back the slots of callers that were killed while they polled; what runs for them is called off.
+void WorkerChannel::reap_dead_callers(bool is_reader) noexcept {
   struct Dropped {
     FrameHeader header;
     std::vector<std::uint8_t> body;
   };
   std::vector<Dropped> dropped;
+  std::vector<std::uint64_t> overdue;
   {
     std::lock_guard lock(mutex_);
     for (std::uint32_t index = 0; index < slots_.size(); ++index) {
@@ -456,6 +457,7 @@ void WorkerChannel::reap_dead_callers() noexcept {
       polling_.fetch_sub(1, std::memory_order_relaxed);
       if (slot.state == Slot::State::kPolling) {
         slot.state = Slot::State::kAbandoned;
+        if (!withdraw(slot)) overdue.push_back(make_id(slot.generation, index));
         continue;
       }
       if (slot.state == Slot::State::kParked) dropped.push_back({slot.parked, std::move(slot.parked_body)});
@@ -467,10 +469,13 @@ void WorkerChannel::reap_dead_callers() noexcept {
     const OwnedEnv env;
     drop_reply(env.get(), reply.header, reply.body);
   }
+  // Else the channel has lost its place, and is about to be closed.
+  if (!is_reader) return;
+  for (const std::uint64_t id : overdue) send_overdue(nullptr, id);
 }
 
-std::uint32_t WorkerChannel::polling() noexcept {
-  if (polling_.load(std::memory_order_relaxed) != 0) reap_dead_callers();
+std::uint32_t WorkerChannel::polling(bool is_reader) noexcept {
+  if (polling_.load(std::memory_order_relaxed) != 0) reap_dead_callers(is_reader);
   return polling_.load(std::memory_order_relaxed);
 }
 
@@ -482,7 +487,7 @@ void WorkerChannel::look_after_callers(std::uint32_t state, int& timed_rounds) n
   const std::uint64_t head = header.reply_head.value.load(std::memory_order_relaxed);
   const std::uint64_t now = monotonic_ns();
   if (now - reaped_ns_ > kReapEveryNs) {
-    polling();
+    polling(true);
     reaped_ns_ = now;
   }
   if (head != head_seen_ || now - head_seen_ns_ < kTimedWaitNs / 2) {
@@ -650,9 +655,7 @@ void WorkerChannel::process_down(ErlNifEnv* env, const ErlNifMonitor& monitor) n
     }
   }
   if (id == 0) return;
-  OwnedEnv message;
-  send_owner(env, message.get(),
-             enif_make_tuple2(message.get(), state_.atoms.overdue, enif_make_uint64(message.get(), id)));
+  send_overdue(env, id);
 }
 
 bool WorkerChannel::still_waits(std::uint64_t id) noexcept {
@@ -1117,6 +1120,13 @@ bool WorkerChannel::notify_at(std::uint64_t count) noexcept {
 void WorkerChannel::tell_served(ErlNifEnv* caller_env) noexcept {
   OwnedEnv message;
   send_owner(caller_env, message.get(), state_.atoms.served);
+}
+
+// Nobody waits for a request that the worker may be running.
+void WorkerChannel::send_overdue(ErlNifEnv* caller_env, std::uint64_t id) noexcept {
+  OwnedEnv message;
+  ErlNifEnv* env = message.get();
+  send_owner(caller_env, env, enif_make_tuple2(env, state_.atoms.overdue, enif_make_uint64(env, id)));
 }
 
 void WorkerChannel::handle_ready(ErlNifEnv* caller_env, std::span<const std::uint8_t> body) noexcept {

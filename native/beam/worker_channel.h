@@ -153,7 +153,7 @@ class WorkerChannel {
   // It has a place again.
   void restore() noexcept { retired_.store(false, std::memory_order_seq_cst); }
   // Callers that poll, without those that were killed meanwhile.
-  std::uint32_t polling() noexcept;
+  std::uint32_t polling(bool is_reader = false) noexcept;
 
   // From here on (or: no longer) only requests that name the channel are accepted. What was accepted before
   // stays; after the return nothing else can follow it.
@@ -335,7 +335,7 @@ class WorkerChannel {
   bool start_polling() noexcept;
   void stop_polling(bool found) noexcept;
   bool may_sleep() noexcept;
-  void reap_dead_callers() noexcept;
+  void reap_dead_callers(bool is_reader) noexcept;
   Polled take_parked(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) noexcept;
   void look_after_callers(std::uint32_t state, int& timed_rounds) noexcept;
   bool ring_worker() noexcept;
@@ -345,6 +345,7 @@ class WorkerChannel {
   void send_owner(ErlNifEnv* caller_env, ErlNifEnv* env, ERL_NIF_TERM event) noexcept;
   void tell_served(ErlNifEnv* caller_env) noexcept;
   void finish_close(ErlNifEnv* env) noexcept;
+  void send_overdue(ErlNifEnv* caller_env, std::uint64_t id) noexcept;
   void service_room(ErlNifEnv* caller_env) noexcept;
   [[nodiscard]] std::uint64_t replies_pending() const noexcept;
   [[nodiscard]] std::uint64_t requests_pending() const noexcept;
