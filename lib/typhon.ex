@@ -66,7 +66,9 @@ defmodule Typhon do
   `'Elixir.Exception':message(Error)` is the sentence for any of the errors.
   """
 
-  alias Typhon.{Async, Call, Multi, Options, Pool, PoolError, Registry, Session}
+  import Kernel, except: [send: 2]
+
+  alias Typhon.{Async, Call, Health, Multi, Options, Pool, PoolError, Registry, Session}
 
   @typedoc "A pool: the pid from `start_link/1`, or its name; or the session of a `run/3`."
   @type pool :: pid | atom | {:global, term} | {:via, module, term} | Typhon.Session.t()
@@ -79,10 +81,27 @@ defmodule Typhon do
 
   @type error :: Typhon.Error.t()
 
+  @typedoc "What a new worker runs first: a function with its arguments, or Python code."
+  @type init_step :: {atom | String.t(), name, list} | String.t()
+
   @type start_option ::
           {:name, pool}
           | {:isolation, :process}
-          | {:workers, pos_integer}
+          | {:workers, pos_integer | Range.t()}
+          | {:idle_timeout, pos_integer}
+          | {:init, init_step | [init_step]}
+          | {:max_calls, pos_integer}
+          | {:max_memory, pos_integer}
+          | {:max_restarts, non_neg_integer | :infinity}
+          | {:max_seconds, pos_integer}
+          | {:limits,
+             [
+               memory: pos_integer,
+               cpu_time: pos_integer,
+               open_files: pos_integer,
+               nice: -20..19
+             ]}
+          | {:reload, boolean}
           | {:python, Path.t()}
           | {:python_path, [Path.t()]}
           | {:env, Enumerable.t()}
@@ -111,7 +130,31 @@ defmodule Typhon do
   ## Options
 
   * `:name` – an atom, `{:global, term}` or `{:via, module, term}` under which the pool is registered
-  * `:workers` – how many Pythons. Default: `System.schedulers_online()`, one for each core
+  * `:workers` – how many Pythons; or a range such as `2..8`: the pool starts the least, starts more of them when calls find
+    none idle, and ends those that have had no call for `:idle_timeout`. Default: `System.schedulers_online()`, one for each
+    core
+  * `:idle_timeout` – milliseconds without a call after which a worker beyond the least is ended. Default: `60_000`
+  * `:init` – what each new worker runs before it takes calls: `{module, function, arguments}`, a string of Python code (it
+    runs in `__main__`), or a list of those. It counts towards `:start_timeout`. When it raises, the worker counts as one that
+    cannot be started. Default: nothing
+  * `:max_calls` – after about so many calls a worker is replaced by a new one. No call is lost: the new one is ready before the
+    old one takes no more. Objects that live in the old one are gone. Default: never
+  * `:max_memory` – the same for a worker whose process holds more than so many bytes, what it shares with the BEAM not counted.
+    A busy worker is looked at every second. Default: no bound
+  * `:max_restarts`, `:max_seconds` – when Pythons end by themselves, or cannot be started, more often than that, the pool stops
+    with the reason `{:shutdown, %Typhon.PoolError{reason: {:down, error}}}`, and whoever supervises it decides. What the pool
+    ends itself (a call beyond its `:grace`, a worker that is replaced) does not count. `:infinity`: it tries for ever. A
+    Python that keeps ending is started again at growing intervals in any case. Default: 10 for each worker in 60 seconds
+  * `:limits` – what the operating system gives a worker at most, set before any user code runs. Default: none
+    * `:memory` – bytes. Counted is the address space beyond what Python has mapped when it starts: an allocation beyond it is a
+      `MemoryError` in Python. Where a control group (cgroup v2) is delegated to the BEAM, the worker gets one of its own with
+      that limit, too
+    * `:cpu_time` – seconds of processor time for the whole life of the worker's process; then it is ended, the call it had gets a
+      `Typhon.WorkerError` with the reason `{:limit, :cpu_time}`, and another one takes its place
+    * `:open_files` – file descriptors, of which Python and Typhon need about a dozen
+    * `:nice` – the priority, from 19 (lowest) to -20, below 0 for a privileged user only
+  * `:reload` – true: the files below `:python_path` are looked at every second, and modules that have changed are reloaded in
+    the workers, see `reload/3`. For development. Default: `false`
   * `:python` – the interpreter, 3.11 or newer: a command on the `PATH`, the path of an interpreter, or the directory of a
     virtualenv. Default: `"python3"`
   * `:python_path` – directories that are searched for modules before Python's own, a list. Default: `[]`
@@ -510,12 +553,115 @@ defmodule Typhon do
   """
   @spec stop(pool, timeout) :: :ok | {:error, PoolError.t()}
   def stop(pool, timeout \\ :infinity) do
-    with {pid, _native, _flags} <- Registry.lookup(pool), do: Pool.stop(pid, timeout)
+    with {pid, _native, _flags} <- Registry.find(pool), do: Pool.stop(pid, timeout)
   end
 
   @doc """
-  What a pool is made of: its workers with their state (`:starting`, `:ready`, `:down`), process id, Python version, path of the
-  interpreter, and how often they were replaced.
+  Lets a pool finish before it is stopped: new calls get a `Typhon.PoolError` with the reason `:draining`, and on return those
+  that there were have their answers.
+
+  When they have not after `timeout` milliseconds, the error says how many are left, and they go on. There is no way back: a
+  pool that has been drained is there to be stopped.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.drain(py, 5_000)
+      :ok
+      iex> {:error, %Typhon.PoolError{reason: :draining}} = Typhon.call(py, :math, :sqrt, [16])
+      iex> Typhon.stop(py)
+      :ok
+  """
+  @spec drain(pool, timeout) :: :ok | {:error, Typhon.TimeoutError.t() | PoolError.t()}
+  def drain(pool, timeout \\ 30_000) do
+    timeout = Options.timeout!(timeout)
+
+    with {pid, native, _flags} <- Registry.find(pool), do: Pool.Drain.drain(pid, native, timeout)
+  end
+
+  @doc """
+  Replaces all workers of a pool by new ones, one after the other, while the pool goes on taking calls. No call is lost: each
+  new worker is ready before it takes the place of the old one, and the old one ends when its calls have.
+
+  Objects that live in the old workers, and what their modules had in memory, are gone. When a new worker cannot be started,
+  the error says why, and the remaining workers stay as they are.
+
+  ## Options
+
+  * `:timeout` – milliseconds for the whole of it, or `:infinity`. Default: `60_000`. When it is over, the workers that are left
+    stay as they are
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, before} = Typhon.call(py, :os, :getpid, [])
+      iex> Typhon.restart(py)
+      :ok
+      iex> {:ok, now} = Typhon.call(py, :os, :getpid, [])
+      iex> now == before
+      false
+  """
+  @spec restart(pool, timeout: timeout) :: :ok | {:error, error | Typhon.StartError.t()}
+  def restart(pool, options \\ []) do
+    %{timeout: timeout} = Options.restart!(options)
+
+    with {pid, _native, _flags} <- Registry.find(pool), do: Pool.restart(pid, timeout)
+  end
+
+  @doc """
+  Reloads a changed Python module in all workers of a pool, in each of them between two of its calls. No call is lost.
+
+  Modules that lie in the same package, or in the same directory, and have imported names from it are reloaded, too. Returns
+  the names of what was reloaded: none where no worker had imported the module.
+
+  As with Python's `importlib.reload`, the module's code runs again, so its global variables start afresh, and objects that
+  exist keep the classes that they were made of. When the code raises (a `SyntaxError` among others), the error has Python's
+  traceback, and the worker keeps what it had.
+
+  ## Options
+
+  * `:timeout` – milliseconds for the whole of it, or `:infinity`. Default: `30_000`
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, _} = Typhon.call(py, :colorsys, :rgb_to_hsv, [0, 0, 0])
+      iex> Typhon.reload(py, :colorsys)
+      {:ok, ["colorsys"]}
+      iex> Typhon.reload(py, :never_imported)
+      {:ok, []}
+  """
+  @spec reload(pool, atom | String.t(), timeout: timeout) :: {:ok, [String.t()]} | {:error, error}
+  def reload(pool, module, options \\ []) when is_atom(module) or is_binary(module) do
+    %{timeout: timeout} = Options.reload!(options)
+
+    with {pid, _native, _flags} <- Registry.find(pool), do: Pool.Reload.module(pid, module, timeout)
+  end
+
+  @doc """
+  How a pool fares.
+
+  `:status` is
+
+  * `:ok` – as many workers as there should be take calls
+  * `:degraded` – some are being replaced, or the pool is draining
+  * `:down` – none takes calls; also of a pool that stopped because of its `:max_restarts`, until one of that name is started
+
+  The other figures: `:ready` workers of `:size`, which lies between `:min` and `:max`; calls `:in_flight`; `:draining`;
+  `:uptime` in milliseconds; `:memory` of all workers in bytes; `:restarts` in all, and `:recent_restarts` of the last
+  `:max_seconds`, which have to stay below `:max_restarts`; `:last_error`, why a Python ended the last time.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, health} = Typhon.health(py)
+      iex> {health.status, health.ready, health.in_flight, health.last_error}
+      {:ok, 1, 0, nil}
+  """
+  @spec health(pool) :: {:ok, map} | {:error, PoolError.t()}
+  def health(pool), do: Health.check(pool)
+
+  @doc """
+  What a pool is made of: its `:size` between `:min` and `:max`, `:uptime` in milliseconds, calls `:in_flight`, `:restarts`,
+  whether it is `:draining`; and its workers with their state (`:starting`, `:ready`, `:down`; `:waiting`, `:retiring` and
+  `:reloading` while they are replaced or a module is reloaded), process id, Python version, path of the interpreter, `:calls`
+  served by the present process, its `:in_flight`, `:memory` in bytes and `:uptime`, and how often they were replaced.
 
       iex> {:ok, py} = Typhon.start_link(workers: 1)
       iex> {:ok, %{isolation: :process, workers: [worker]}} = Typhon.info(py)
@@ -524,7 +670,7 @@ defmodule Typhon do
   """
   @spec info(pool) :: {:ok, map} | {:error, PoolError.t()}
   def info(pool) do
-    with {pid, _native, _flags} <- Registry.lookup(pool), do: Pool.info(pid)
+    with {pid, _native, _flags} <- Registry.find(pool), do: Pool.info(pid)
   end
 
   @doc """
@@ -548,6 +694,99 @@ defmodule Typhon do
   """
   @spec buffer(binary) :: Typhon.Buffer.t()
   def buffer(binary) when is_binary(binary), do: %Typhon.Buffer{data: binary}
+
+  @doc """
+  What a Python function yields, as a lazy stream: `stream/5` with the default options.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> py |> Typhon.stream(:itertools, :count, [10]) |> Enum.take(3)
+      [10, 11, 12]
+  """
+  @spec stream(pool, callee, name, list) :: Enumerable.t()
+  def stream(pool, module, function, args), do: stream(pool, module, function, args, [])
+
+  @doc """
+  What a Python function yields, as a lazy stream.
+
+  The function returns an iterator, a generator, any iterable, or an asynchronous one of these. It is called when the stream is
+  first asked for an element. Elements come in batches: one is fetched while the elements of the one before are used, and
+  then Python waits. A batch is sent at the latest when two milliseconds have gone into it, so a slow generator's elements do not
+  wait for each other.
+
+  When Elixir stops early, or its process dies, the generator is closed: its `finally` runs. What Python raises is raised here as a
+  `Typhon.PythonError`, after the elements that came before it; other errors of `call/5` likewise. All batches come from one
+  worker; between them it serves other calls. The stream is to be used in the process that runs it: while it runs, answers
+  arrive in the mailbox of that process.
+
+  ## Options
+
+  * `:kwargs` – keyword arguments, a map or a keyword list. Default: none
+  * `:timeout` – milliseconds for the call of the function and for each batch, or `:infinity`. Default: `5_000`
+  * `:batch` – elements in a batch at most. Default: `1_024`
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> py |> Typhon.stream(:builtins, :range, [0, 1_000_000]) |> Stream.map(& &1 * 2) |> Enum.take(3)
+      [0, 2, 4]
+      iex> py |> Typhon.stream(:builtins, :enumerate, [["a", "b"]], kwargs: %{start: 1}) |> Enum.to_list()
+      [{1, "a"}, {2, "b"}]
+  """
+  @spec stream(pool, callee, name, list, [call_option | {:batch, pos_integer}]) :: Enumerable.t()
+  def stream(pool, module, function, args, options) do
+    callee!(module, function, args)
+    Typhon.Stream.stream(pool, module, function, args, Options.stream!(options))
+  end
+
+  @doc """
+  Sends a message to Python: `send/3` with the default options.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> :ok = Typhon.send(py, {:job, 1})
+      iex> Typhon.call(py, :typhon, :receive, [])
+      {:ok, {:job, 1}}
+  """
+  @spec send(pool, term) :: :ok | {:error, error}
+  def send(pool, message), do: Typhon.send(pool, message, [])
+
+  @doc """
+  Sends a message to a worker's mailbox. There Python takes it out by `typhon.receive(timeout=…)`, in a coroutine by
+  `await typhon.mailbox.get()`, or is called with it: `typhon.on_message(handler)`.
+
+  Each worker has a mailbox of its own. In a `run/3` the message goes to the session's worker. `:ok` says that it lies in the
+  worker's memory; it is lost when that worker ends. A message that Python cannot hold is reported there (see `:stdio`).
+
+  ## Options
+
+  * `:to` – `:one`, the least loaded worker; `:all` workers; or `{:worker, key}`, that of a key (see `call/5`). Default: `:one`
+  * `:timeout` – milliseconds to wait while the worker has more waiting than it can hold. Default: `5_000`
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 2)
+      iex> Typhon.send(py, {:reload, "config"}, to: :all)
+      :ok
+  """
+  @spec send(pool, term, [{:to, :one | :all | {:worker, term}} | {:timeout, timeout}]) ::
+          :ok | {:error, error}
+  def send(pool, message, options), do: Typhon.Message.send_to(pool, message, Options.send!(options))
+
+  @doc """
+  Gives up the call of a task of `async/5`: Python is interrupted as at a deadline (see `:grace` of `start_link/1`), and the task ends
+  without a result. Nothing happens when it has one already.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> task = Typhon.async(py, :time, :sleep, [60], timeout: :infinity)
+      iex> Typhon.cancel(task)
+      :ok
+      iex> Typhon.call(py, :math, :sqrt, [16])
+      {:ok, 4.0}
+  """
+  @spec cancel(Task.t()) :: :ok
+  def cancel(%Task{} = task) do
+    Task.shutdown(task, :brutal_kill)
+    :ok
+  end
 
   @doc """
   An enumerable that Python is to see as an iterator.

@@ -389,6 +389,73 @@ defmodule Typhon.Call do
     if printed == "", do: request, else: %{request | printed: Output.last_lines(request.printed, printed)}
   end
 
+  # --- a call that its process does not wait for at once (Typhon.Stream) ---
+
+  @typep pending ::
+           {:done, {:ok, term} | {:error, Error.t()}}
+           | {:waiting, Native.where(), Native.id(), request :: map, call :: tuple}
+
+  @doc "Makes a call; finish/1 waits for its result, or abandon/1 gives it up, in the same process."
+  @spec begin(term, term, term, list, timeout) :: pending
+  def begin(key, module, function, args, timeout) do
+    with {pid, native, bits, flags} <- target(key) do
+      ref = make_ref()
+      flags = if Bitwise.band(bits, @timings) == 0, do: flags, else: without_timings(flags)
+      request = slow(key, native, pid, ref, @call, args, %{}, timeout, unmark(flags))
+      call = {module, function, args, timeout}
+
+      case Native.call(native, ref, @call, module, function, args, %{}, timeout, request.flags) do
+        {:wait, where, id, _left} -> {:waiting, where, id, request, call}
+        other -> {:done, step(other, request, call)}
+      end
+    else
+      {:error, _} = error -> {:done, error}
+    end
+  end
+
+  @spec finish(pending) :: {:ok, term} | {:error, Error.t()}
+  def finish({:done, result}), do: result
+  def finish({:waiting, where, id, request, call}), do: step({:wait, where, id, nil}, request, call)
+
+  @spec abandon(pending) :: :ok
+  def abandon({:done, _}), do: :ok
+
+  # One that is finished may be abandoned, too. What cancel/3 says was delivered lies in the mailbox already.
+  def abandon({:waiting, where, id, request, _call}) do
+    Native.cancel(request.native, where, id)
+    drop(request.ref)
+  end
+
+  defp drop(ref) do
+    receive do
+      {^ref, _} -> drop(ref)
+    after
+      0 -> :ok
+    end
+  end
+
+  defp target(%Session{} = session), do: Session.target(session)
+
+  defp target(key) do
+    with {pid, native, bits} <- Registry.lookup(key), do: {pid, native, bits, Session.aim(native, bits)}
+  end
+
+  defp without_timings({bits, where, parent}), do: {Bitwise.band(bits, Bitwise.bnot(@timings)), where, parent}
+  defp without_timings(bits), do: Bitwise.band(bits, Bitwise.bnot(@timings))
+
+  @doc "What a stub of a test answers to this call; :through when there is none."
+  @spec stubbed(term, term, term, list, map) :: :through | {:ok, term} | {:error, Exception.t()}
+  def stubbed(key, module, function, args, kwargs) do
+    case target(key) do
+      {pid, native, bits, _} when Bitwise.band(bits, Double.doubled()) != 0 ->
+        key = if is_struct(key, Session), do: key.pool, else: key
+        Double.call({pid, native, bits}, key, module, function, args, kwargs)
+
+      _ ->
+        :through
+    end
+  end
+
   # What the call printed before its worker ended: the worker's process has not seen it.
   defp last_words({:error, %Typhon.WorkerError{output: output} = error}, %{printed: [_ | _] = printed}),
     do: {:error, %{error | output: printed ++ output}}

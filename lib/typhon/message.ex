@@ -2,9 +2,75 @@ defmodule Typhon.Message do
   @moduledoc false
   # Messages to a worker's mailbox.
 
-  alias Typhon.{Encoder, Native}
+  alias Typhon.{Encoder, Native, Pool, Registry, Session}
 
   @message 2
+
+  @spec send_to(Typhon.pool(), term, map) :: :ok | {:error, Typhon.Error.t()}
+  def send_to(%Session{} = session, message, %{timeout: timeout}) do
+    with {_pid, native, _bits, {_, where, _}} <- Session.target(session),
+         do: send(native, where, message, timeout)
+  end
+
+  def send_to(pool, message, %{to: to, timeout: timeout}) do
+    with {pid, native, _flags} <- Registry.lookup(pool) do
+      case {Session.current(native), to} do
+        {{where, _parent}, _} -> send(native, where, message, timeout)
+        {nil, to} -> send_to(pid, native, to, message, timeout, :retry)
+      end
+    end
+  end
+
+  defp send_to(_pid, native, :all, message, timeout, _) do
+    %{places: places} = Native.pool_info(native)
+
+    Enum.reduce_while(places, :ok, fn place, :ok ->
+      case send(native, where(place), message, timeout) do
+        # It ended this very moment: its mailbox has gone with it.
+        {:error, %Typhon.WorkerError{}} -> {:cont, :ok}
+        :ok -> {:cont, :ok}
+        error -> {:halt, error}
+      end
+    end)
+  end
+
+  defp send_to(pid, native, to, message, timeout, again) do
+    case {find(native, to), again} do
+      {{:ok, where}, :retry} ->
+        with {:error, %Typhon.WorkerError{reason: :gone}} <- send(native, where, message, timeout),
+             do: send_to(pid, native, to, message, timeout, :last)
+
+      {{:ok, where}, :last} ->
+        send(native, where, message, timeout)
+
+      # All are being replaced, or belong to sessions.
+      {:none, again} ->
+        case Pool.await_any(pid, timeout) do
+          :ok when again == :retry -> send_to(pid, native, to, message, timeout, :last)
+          {:error, _} = error -> error
+          _ -> {:error, %Typhon.TimeoutError{timeout: timeout, module: "Typhon", function: "send", arity: 3}}
+        end
+    end
+  end
+
+  defp find(native, :one) do
+    case Native.pool_pick(native) do
+      :none -> :none
+      {_place, where} -> {:ok, where}
+    end
+  end
+
+  defp find(native, {:worker, hash}) do
+    place = Native.pool_place(native, hash)
+    %{places: places} = Native.pool_info(native)
+
+    case Enum.find(places, &(elem(&1, 0) == place)) do
+      nil -> :none
+      found -> {:ok, where(found)}
+    end
+  end
+
+  defp where({index, _reserved?, _in_flight, serial}), do: Bitwise.bor(Bitwise.bsl(serial, 16), index)
 
   @spec send(Native.pool() | nil, Native.where(), term, timeout) :: :ok | {:error, Typhon.Error.t()}
   def send(native, where, message, timeout) do
@@ -33,7 +99,7 @@ defmodule Typhon.Message do
               0 -> :ok
             end
 
-            {:error, %Typhon.TimeoutError{timeout: timeout}}
+            {:error, %Typhon.TimeoutError{timeout: timeout, module: "Typhon", function: "send", arity: 3}}
         end
 
       {:down, reason} ->

@@ -194,6 +194,9 @@ defmodule Typhon.Native do
   @spec pool_put(pool, non_neg_integer, channel | nil) :: :ok
   def pool_put(_pool, _index, _channel), do: :erlang.nif_error(:not_loaded)
 
+  @spec pool_sweep(pool) :: :ok
+  def pool_sweep(_pool), do: :erlang.nif_error(:not_loaded)
+
   @spec channel_open(pid, map) ::
           {:ok, channel, %{fd: integer, os_pid: integer}} | {:error, binary}
   def channel_open(_owner, _options), do: :erlang.nif_error(:not_loaded)
@@ -201,8 +204,18 @@ defmodule Typhon.Native do
   @spec channel_close(channel, term) :: :ok
   def channel_close(_channel, _reason), do: :erlang.nif_error(:not_loaded)
 
+  @spec channel_finish(channel, term) :: :ok | :busy
+  def channel_finish(_channel, _reason), do: :erlang.nif_error(:not_loaded)
+
+  @spec channel_notify(channel, pos_integer) :: :ok | :reached
+  def channel_notify(_channel, _count), do: :erlang.nif_error(:not_loaded)
+
   @spec still_runs(channel, id) :: boolean
   def still_runs(_channel, _id), do: :erlang.nif_error(:not_loaded)
+
+  @doc "Whether a request that was given up has not been taken by its worker."
+  @spec still_waits(channel, id) :: boolean
+  def still_waits(_channel, _id), do: :erlang.nif_error(:not_loaded)
 
   @spec channel_info(channel) :: map
   def channel_info(_channel), do: :erlang.nif_error(:not_loaded)
@@ -240,6 +253,10 @@ defmodule Typhon.Native do
 
   @spec cancel(pool, where, id) :: :cancelled | :delivered
   def cancel(_pool, _where, _id), do: :erlang.nif_error(:not_loaded)
+
+  @doc "Whether a worker may be replaced while the object of this handle lives (false) or not (true)."
+  @spec hold(reference, boolean) :: :ok
+  def hold(_object, _hold?), do: :erlang.nif_error(:not_loaded)
 
   @spec cancel_room(channel, reference) :: :ok
   def cancel_room(_channel, _ref), do: :erlang.nif_error(:not_loaded)

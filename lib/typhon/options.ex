@@ -22,7 +22,16 @@ defmodule Typhon.Options do
           telemetry: boolean,
           concurrency: pos_integer,
           allow: :all | [{module, atom, arity | :_}],
-          max_queue: non_neg_integer | :infinity
+          max_queue: non_neg_integer | :infinity,
+          min_workers: pos_integer,
+          idle_timeout: pos_integer,
+          init: [Typhon.Worker.Errand.step()],
+          max_calls: nil | pos_integer,
+          max_memory: nil | pos_integer,
+          max_restarts: non_neg_integer | :infinity,
+          max_seconds: pos_integer,
+          limits: %{optional(atom) => integer},
+          reload: boolean
         }
 
   @type call :: %{kwargs: %{optional(String.t()) => term}, timeout: timeout, routing: routing}
@@ -62,8 +71,22 @@ defmodule Typhon.Options do
     :telemetry,
     :concurrency,
     :allow,
-    :max_queue
+    :max_queue,
+    :idle_timeout,
+    :init,
+    :max_calls,
+    :max_memory,
+    :max_restarts,
+    :max_seconds,
+    :limits,
+    :reload
   ]
+  @limits [:memory, :cpu_time, :open_files, :nice]
+  # Fewer do not let Python start.
+  @min_files 32
+  @min_memory 1_048_576
+  # Replacements in max_seconds, for each worker, that no crash loop gets along with.
+  @restarts_each 10
   @call_options [:kwargs, :timeout, :worker, :retry, :stdio]
   @cast_options [:kwargs, :timeout, :worker]
   @run_options [:timeout]
@@ -85,6 +108,29 @@ defmodule Typhon.Options do
       :python_path -> {:python_path, python_path!(Keyword.get(options, :python_path, []), cd)}
       name -> {name, check!(name, Keyword.get(options, name, default(name)))}
     end)
+    |> elastic()
+  end
+
+  # From here on `workers` is the number of places: the most that there may be.
+  defp elastic(%{workers: {min, max}} = options),
+    do: default_restarts(%{options | workers: max}, min)
+
+  defp elastic(%{workers: count} = options), do: default_restarts(options, count)
+
+  defp default_restarts(%{max_restarts: nil} = options, min),
+    do: default_restarts(%{options | max_restarts: @restarts_each * options.workers}, min)
+
+  defp default_restarts(options, min), do: Map.put(options, :min_workers, min)
+
+  @spec restart!(keyword) :: %{timeout: timeout}
+  def restart!(options), do: timeout_alone!(options, 60_000, "Typhon.restart/2")
+
+  @spec reload!(keyword) :: %{timeout: timeout}
+  def reload!(options), do: timeout_alone!(options, 30_000, "Typhon.reload/3")
+
+  defp timeout_alone!(options, default, where) do
+    known!(options, [:timeout], where)
+    %{timeout: check!(:timeout, Keyword.get(options, :timeout, default))}
   end
 
   # Without a look at each option where there is but the common one.
@@ -151,6 +197,31 @@ defmodule Typhon.Options do
       timeout: timeout,
       call: Keyword.drop(call, [:kwargs, :timeout])
     }
+  end
+
+  @spec stream!(keyword) :: %{kwargs: map, timeout: timeout, batch: pos_integer}
+  def stream!(options) do
+    known!(options, [:kwargs, :timeout, :batch], "Typhon.stream/5")
+
+    %{
+      kwargs: check!(:kwargs, Keyword.get(options, :kwargs, %{})),
+      timeout: check!(:timeout, Keyword.get(options, :timeout, @default_timeout)),
+      batch: check!(:batch, Keyword.get(options, :batch, 1_024))
+    }
+  end
+
+  @spec send!(keyword) :: %{to: :one | :all | {:worker, non_neg_integer}, timeout: timeout}
+  def send!(options) do
+    known!(options, [:to, :timeout], "Typhon.send/3")
+
+    to =
+      case Keyword.get(options, :to, :one) do
+        to when to in [:one, :all] -> to
+        {:worker, key} -> {:worker, :erlang.phash2(key, 4_294_967_296)}
+        other -> wrong!(:to, ":one, :all or {:worker, key}", other)
+      end
+
+    %{to: to, timeout: check!(:timeout, Keyword.get(options, :timeout, @default_timeout))}
   end
 
   @doc "`call` as for multi!/2."
@@ -232,6 +303,14 @@ defmodule Typhon.Options do
   defp default(:ring_size), do: 1_048_576
   defp default(:telemetry), do: true
   defp default(:concurrency), do: 1
+  defp default(:idle_timeout), do: 60_000
+  defp default(:init), do: []
+  defp default(:max_calls), do: nil
+  defp default(:max_memory), do: nil
+  defp default(:max_restarts), do: nil
+  defp default(:max_seconds), do: 60
+  defp default(:limits), do: []
+  defp default(:reload), do: false
   defp default(:allow), do: :all
   defp default(:max_queue), do: :infinity
   defp default(:retry), do: 0
@@ -254,7 +333,44 @@ defmodule Typhon.Options do
   defp check!(:isolation, other), do: wrong!(:isolation, ":process", other)
 
   defp check!(:workers, count) when is_integer(count) and count > 0, do: count
-  defp check!(:workers, other), do: wrong!(:workers, "a positive integer", other)
+  defp check!(:workers, %Range{first: min, last: max, step: 1}) when min > 0 and min <= max, do: {min, max}
+
+  # As Erlang writes it.
+  defp check!(:workers, {min, max}) when is_integer(min) and is_integer(max) and min > 0 and min <= max,
+    do: {min, max}
+
+  defp check!(:workers, other), do: wrong!(:workers, "a positive integer or a range such as 2..8", other)
+
+  defp check!(:idle_timeout, timeout) when is_integer(timeout) and timeout > 0, do: timeout
+
+  defp check!(:idle_timeout, other),
+    do: wrong!(:idle_timeout, "a positive integer (milliseconds)", other)
+
+  defp check!(:init, steps) when is_list(steps), do: Enum.map(steps, &init_step!/1)
+  defp check!(:init, step), do: [init_step!(step)]
+
+  defp check!(name, nil) when name in [:max_calls, :max_memory, :max_restarts], do: nil
+  defp check!(:max_calls, count) when is_integer(count) and count > 0, do: count
+  defp check!(:max_calls, other), do: wrong!(:max_calls, "a positive integer", other)
+  defp check!(:max_memory, bytes) when is_integer(bytes) and bytes > 0, do: bytes
+  defp check!(:max_memory, other), do: wrong!(:max_memory, "a positive integer (bytes)", other)
+  defp check!(:max_restarts, :infinity), do: :infinity
+  defp check!(:max_restarts, count) when is_integer(count) and count >= 0, do: count
+
+  defp check!(:max_restarts, other),
+    do: wrong!(:max_restarts, "a non-negative integer or :infinity", other)
+
+  defp check!(:max_seconds, seconds) when is_integer(seconds) and seconds > 0, do: seconds
+  defp check!(:max_seconds, other), do: wrong!(:max_seconds, "a positive integer (seconds)", other)
+
+  defp check!(:limits, limits) do
+    limits = if is_map(limits), do: Map.to_list(limits), else: limits
+    known!(limits, @limits, "limits:")
+    Map.new(limits, fn {name, value} -> {name, limit!(name, value)} end)
+  end
+
+  defp check!(:reload, flag) when is_boolean(flag), do: flag
+  defp check!(:reload, other), do: wrong!(:reload, "true or false", other)
 
   defp check!(:python, path),
     do: path!(path, :python, "the name of a command, or the path of an interpreter or a virtualenv")
@@ -391,6 +507,27 @@ defmodule Typhon.Options do
 
   defp keyword!(map, key, value), do: Map.put(map, key, value)
 
+  defp init_step!(code) when is_binary(code), do: {:code, code}
+
+  defp init_step!({module, function, args})
+       when (is_atom(module) or is_binary(module)) and (is_atom(function) or is_binary(function)) and
+              is_list(args),
+       do: {:call, module, function, args}
+
+  defp init_step!(other) do
+    wrong!(:init, "{module, function, arguments}, a string of Python code, or a list of those", other)
+  end
+
+  defp limit!(:memory, bytes) when is_integer(bytes) and bytes >= @min_memory, do: bytes
+  defp limit!(:cpu_time, seconds) when is_integer(seconds) and seconds > 0, do: seconds
+  defp limit!(:open_files, count) when is_integer(count) and count >= @min_files, do: count
+  defp limit!(:nice, nice) when is_integer(nice) and nice in -20..19, do: nice
+
+  defp limit!(:memory, other), do: wrong!("limits: memory", "an integer from #{@min_memory} (bytes)", other)
+  defp limit!(:cpu_time, other), do: wrong!("limits: cpu_time", "a positive integer (seconds)", other)
+  defp limit!(:open_files, other), do: wrong!("limits: open_files", "an integer from #{@min_files}", other)
+  defp limit!(:nice, other), do: wrong!("limits: nice", "an integer from -20 to 19", other)
+
   defp variable!({name, value}) when is_atom(name) and name != nil,
     do: variable!({Atom.to_string(name), value})
 
@@ -427,7 +564,7 @@ defmodule Typhon.Options do
 
   defp path!(other, name, allowed), do: wrong!(name, allowed, other)
 
-  @spec wrong!(atom, String.t(), term) :: no_return
+  @spec wrong!(atom | String.t(), String.t(), term) :: no_return
   defp wrong!(name, allowed, given),
     do: raise(ArgumentError, "#{name}: must be #{allowed}, got #{inspect(given)}")
 

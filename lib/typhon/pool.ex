@@ -1,11 +1,12 @@
 defmodule Typhon.Pool do
   @moduledoc false
-  # The supervisor of a pool's workers. A worker replaces its Python by itself; the supervisor is for the case that the Elixir
-  # side of a worker ends.
+  # The supervisor of a pool's workers, and of what looks after them. A worker starts its Python again by itself; the
+  # supervisor is for the case that the Elixir side of a worker ends.
 
   use Supervisor
 
   alias Typhon.{Call, Interpreter, Native, Registry, StartError, Worker}
+  alias Typhon.Pool.{Keeper, Watcher}
 
   @spec start_link(Typhon.Options.start()) ::
           {:ok, pid} | {:error, StartError.t() | {:already_started, pid}}
@@ -30,6 +31,7 @@ defmodule Typhon.Pool do
             })
 
             Registry.register(pool, config.name, native, Call.flags(config))
+            with {:ok, keeper} <- keeper(pool), do: Keeper.activate(keeper)
             {:ok, pool}
 
           {:error, error} ->
@@ -42,10 +44,20 @@ defmodule Typhon.Pool do
 
   @impl true
   def init({config, native}) do
-    config = Map.put(config, :pool, self())
+    board = Keeper.new_board()
+    config = Map.merge(config, %{pool: self(), board: board})
 
-    children = for index <- 0..(config.workers - 1), do: {Worker, {config, native, index}}
-    Supervisor.init(children, strategy: :one_for_one)
+    workers =
+      for index <- 0..(config.min_workers - 1) do
+        serial = Keeper.next_serial(board)
+        Keeper.take_place(board, index, serial)
+        {Worker, {config, native, %{index: index, serial: serial, role: :holder}}}
+      end
+
+    watcher = if config.reload, do: [{Watcher, config}], else: []
+    for index <- config.min_workers..(config.workers - 1)//1, do: Native.pool_active(native, index, false)
+    # The keeper first: it is the last to go, and hears of every worker.
+    Supervisor.init([{Keeper, {config, native}}] ++ workers ++ watcher, strategy: :one_for_one)
   end
 
   @doc "New calls are refused, those in flight get a WorkerError, and the operating system processes are gone on return."
@@ -57,12 +69,65 @@ defmodule Typhon.Pool do
   catch
     # It was stopped by someone else in the meantime.
     :exit, {reason, {GenServer, _, _}} when reason in [:noproc, :normal, :shutdown] -> :ok
+    :exit, {{:shutdown, _}, _} -> :ok
     :exit, {:noproc, _} -> :ok
   end
 
   @spec info(pid) :: {:ok, map} | {:error, Typhon.PoolError.t()}
   def info(pool) do
-    {:ok, %{pid: pool, isolation: :process, workers: Enum.map(workers(pool), &Worker.info/1)}}
+    # One that ends at this moment is none.
+    workers = pool |> workers() |> Enum.flat_map(&worker_info/1)
+    info = %{pid: pool, isolation: :process, workers: workers}
+
+    case keeper(pool) do
+      {:ok, keeper} ->
+        figures = Keeper.figures(keeper)
+
+        {:ok,
+         figures
+         |> Map.take([:size, :min, :max, :uptime, :restarts])
+         |> Map.merge(%{
+           reserved: Enum.count(workers, & &1.reserved),
+           in_flight: workers |> Enum.map(& &1.in_flight) |> Enum.sum(),
+           draining: Registry.draining?(pool)
+         })
+         |> Map.merge(info)}
+
+      :none ->
+        {:ok, info}
+
+      error ->
+        error
+    end
+  catch
+    :exit, _ -> {:error, %Typhon.PoolError{pool: pool, reason: :stopped}}
+  end
+
+  defp worker_info(worker) do
+    [Worker.info(worker)]
+  catch
+    :exit, _ -> []
+  end
+
+  @doc "The process that decides about the workers of a pool. A pool of a test that has no Python has none."
+  @spec keeper(pid) :: {:ok, pid} | :none | {:error, Typhon.PoolError.t()}
+  def keeper(pool) do
+    case List.keyfind(Supervisor.which_children(pool), Keeper, 0) do
+      {_, pid, _, _} when is_pid(pid) -> {:ok, pid}
+      nil -> :none
+      _ -> {:error, %Typhon.PoolError{pool: pool, reason: :stopped}}
+    end
+  catch
+    :exit, _ -> {:error, %Typhon.PoolError{pool: pool, reason: :stopped}}
+  end
+
+  @spec restart(pid, timeout) :: :ok | {:error, Exception.t()}
+  def restart(pool, timeout) do
+    case keeper(pool) do
+      {:ok, keeper} -> Keeper.restart(keeper, timeout)
+      :none -> :ok
+      error -> error
+    end
   catch
     :exit, _ -> {:error, %Typhon.PoolError{pool: pool, reason: :stopped}}
   end
@@ -73,7 +138,7 @@ defmodule Typhon.Pool do
     |> Supervisor.which_children()
     |> Enum.sort()
     |> Enum.flat_map(fn
-      {_, pid, _, _} when is_pid(pid) -> [pid]
+      {{Worker, _index, _serial}, pid, _, _} when is_pid(pid) -> [pid]
       _ -> []
     end)
   end
@@ -102,32 +167,37 @@ defmodule Typhon.Pool do
   def await_worker(pool, index, timeout) do
     deadline = if timeout == :infinity, do: :infinity, else: now() + timeout
 
-    with {:ok, worker} <- find_worker(pool, index),
-         {:ok, requests} <- ask([worker]) do
+    with [_ | _] = workers <- find_workers(pool, index),
+         {:ok, requests} <- ask(workers) do
       case any(requests, deadline, :restarted) do
         # Its Elixir process has ended: the supervisor starts another one.
         :restarted ->
           if remaining(deadline) == 0, do: :timeout, else: await_worker(pool, index, remaining(deadline))
 
+        # It gives up its place, to another one or to none.
+        {:error, %Typhon.WorkerError{reason: :replaced}} ->
+          :moved
+
         # Its worker ends for good: the whole pool, or this place alone.
         {:error, %Typhon.PoolError{}} = error ->
-          with {:ok, _} <- find_worker(pool, index), do: error
+          if find_workers(pool, index) == [], do: :moved, else: error
 
         other ->
           other
       end
+    else
+      [] -> :moved
     end
   catch
     :exit, _ -> {:error, %Typhon.PoolError{pool: pool, reason: :stopped}}
   end
 
-  @doc "The process of the worker in one place. The supervisor answers, so one that is being restarted is there again."
-  @spec find_worker(pid, non_neg_integer) :: {:ok, pid} | :moved
-  def find_worker(pool, index) do
-    case List.keyfind(Supervisor.which_children(pool), {Worker, index}, 0) do
-      {_, pid, _, _} when is_pid(pid) -> {:ok, pid}
-      _ -> :moved
-    end
+  # The processes of the worker in one place, and of those that are to replace it or were replaced. The supervisor answers, so
+  # one that is being restarted is there again.
+  defp find_workers(pool, index) do
+    for {{Worker, ^index, _serial}, pid, _, _} <- Enum.sort(Supervisor.which_children(pool)),
+        is_pid(pid),
+        do: pid
   end
 
   @doc """
@@ -141,12 +211,16 @@ defmodule Typhon.Pool do
     ref = make_ref()
 
     with {index, _where} <- Native.pool_pick(native),
-         {:ok, worker} <- find_worker(pool, index),
+         [worker | _] <- find_workers(pool, index),
          {:ok, grant} <- checkout_now(worker, ref, deadline) do
       {:ok, worker, ref, grant}
     else
-      :timeout -> :timeout
-      _ -> checkout_any(workers(pool), ref, deadline)
+      :timeout ->
+        :timeout
+
+      _ ->
+        with :moved <- checkout_any(workers(pool), ref, deadline),
+             do: checkout(pool, native, remaining(deadline))
     end
   catch
     :exit, _ -> {:error, %Typhon.PoolError{pool: pool, reason: :stopped}}
@@ -185,6 +259,11 @@ defmodule Typhon.Pool do
       {{:reply, {:ok, grant}}, worker, rest} ->
         forget(rest)
         {:ok, worker, ref, grant}
+
+      # The worker gives up its place: its successor was not asked.
+      {{:reply, :moved}, _worker, rest} ->
+        forget(rest)
+        :moved
 
       {{:reply, {:error, error}}, _worker, rest} ->
         granted(rest, deadline, ref, {:error, error})

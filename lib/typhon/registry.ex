@@ -17,6 +17,8 @@ defmodule Typhon.Registry do
   @sigkill 9
   # How long Python has to notice the end of its stdin before it is killed.
   @orphan_grace 500
+  # Of how many pools that went down the reason is kept.
+  @kept_down 64
 
   @type flags :: non_neg_integer
 
@@ -32,6 +34,22 @@ defmodule Typhon.Registry do
     end
   end
 
+  @doc "The same for those who look after a pool: one that drains is there, too."
+  @spec find(term) :: {pid, Native.pool(), flags} | {:error, Typhon.PoolError.t()}
+  def find(key) do
+    with {:error, %Typhon.PoolError{reason: :draining}} = draining <- lookup(key) do
+      pid = if is_pid(key), do: key, else: GenServer.whereis(key)
+
+      case :ets.lookup(@table, {:pool, pid}) do
+        [{_, found}] -> found
+        [] -> draining
+      end
+    end
+  end
+
+  @spec draining?(pid) :: boolean
+  def draining?(pool), do: match?({:error, _}, :persistent_term.get({@table, pool}, nil))
+
   defp resolve(%Typhon.Session{} = session) do
     with {pid, native, flags, _} <- Typhon.Session.target(session), do: {pid, native, flags}
   end
@@ -46,13 +64,22 @@ defmodule Typhon.Registry do
       found
     else
       _ when not running? -> {:error, %Typhon.PoolError{pool: key, reason: :not_running}}
+      {:error, %Typhon.PoolError{}} = draining -> draining
       {name, node} when is_atom(name) and is_atom(node) -> remote(key, node)
       pid when is_pid(pid) and node(pid) != node() -> remote(key, node(pid))
       false when is_pid(key) and node(key) != node() -> remote(key, node(key))
-      false when is_pid(key) -> {:error, %Typhon.PoolError{pool: key, reason: :stopped}}
+      false when is_pid(key) -> went_down(key) || {:error, %Typhon.PoolError{pool: key, reason: :stopped}}
       false -> {:error, %Typhon.PoolError{pool: key, reason: :invalid}}
-      nil -> {:error, %Typhon.PoolError{pool: key, reason: :not_found}}
+      nil -> went_down(key) || {:error, %Typhon.PoolError{pool: key, reason: :not_found}}
       _ -> {:error, %Typhon.PoolError{pool: key, reason: :not_a_pool}}
+    end
+  end
+
+  # Of the last pools that went down by themselves the reason is kept.
+  defp went_down(key) do
+    case :ets.lookup(@table, {:down, key}) do
+      [{_, error}] -> {:error, %{error | pool: key}}
+      [] -> nil
     end
   end
 
@@ -80,6 +107,14 @@ defmodule Typhon.Registry do
   @doc "New calls find no pool from here on."
   @spec unregister(pid) :: :ok
   def unregister(pid), do: GenServer.call(__MODULE__, {:unregister, pid}, :infinity)
+
+  @doc "The same, and from now on the error says why."
+  @spec down(pid, Typhon.PoolError.t()) :: :ok
+  def down(pid, error), do: GenServer.call(__MODULE__, {:down, pid, error}, :infinity)
+
+  @doc "New calls are refused from here on; calls that have found the pool already go on."
+  @spec drain(pid) :: :ok
+  def drain(pid), do: GenServer.call(__MODULE__, {:drain, pid}, :infinity)
 
   @doc """
   The calling worker has an open channel and an operating system process: named by its pid until it has greeted, and by the
@@ -110,7 +145,7 @@ defmodule Typhon.Registry do
   @impl true
   def init(_) do
     pools = for {pid, pid} <- :ets.tab2list(@table), into: %{}, do: {pid, Process.monitor(pid)}
-    {:ok, %{pools: pools, workers: %{}}}
+    {:ok, %{pools: pools, workers: %{}, down: []}}
   end
 
   @impl true
@@ -118,7 +153,10 @@ defmodule Typhon.Registry do
     for key <- [pid, name], key != nil do
       :ets.insert(@table, {key, pid})
       :persistent_term.put({@table, key}, {pid, native, flags})
+      :ets.delete(@table, {:down, key})
     end
+
+    :ets.insert(@table, {{:pool, pid}, {pid, native, flags}})
 
     {:reply, :ok, put_in(state.pools[pid], Process.monitor(pid))}
   end
@@ -133,6 +171,21 @@ defmodule Typhon.Registry do
   end
 
   def handle_call({:unregister, pid}, _from, state), do: {:reply, :ok, forget(state, pid)}
+
+  def handle_call({:down, pid, error}, _from, state) do
+    keys = for [key] <- :ets.match(@table, {:"$1", pid}), do: {:down, key}
+    :ets.insert(@table, Enum.map(keys, &{&1, error}))
+    {kept, dropped} = Enum.split(keys ++ (state.down -- keys), @kept_down)
+    Enum.each(dropped, &:ets.delete(@table, &1))
+    {:reply, :ok, forget(%{state | down: kept}, pid)}
+  end
+
+  def handle_call({:drain, pid}, _from, state) do
+    for [key] <- :ets.match(@table, {:"$1", pid}),
+        do: :persistent_term.put({@table, key}, {:error, %Typhon.PoolError{pool: key, reason: :draining}})
+
+    {:reply, :ok, state}
+  end
 
   def handle_call({:watch, pid, channel, process}, _from, state) do
     monitor =
@@ -191,6 +244,8 @@ defmodule Typhon.Registry do
       :ets.delete(@table, key)
       :persistent_term.erase({@table, key})
     end
+
+    :ets.delete(@table, {:pool, pid})
 
     case pop_in(state.pools[pid]) do
       {nil, state} ->

@@ -67,10 +67,17 @@ defmodule Typhon.Telemetry do
 
   defp native(nanoseconds), do: System.convert_time_unit(nanoseconds, :nanosecond, :native)
 
-  @doc "An event in the life of a worker: :start, :ready, :down, :restart or :kill."
+  @doc "An event in the life of a worker: :start, :ready, :down, :restart, :recycle, :memory, :kill or :stop."
   @spec worker(atom, map, map) :: :ok
   def worker(event, measurements, metadata) do
     if available?(), do: execute([:typhon, :worker, event], measurements, metadata)
+    :ok
+  end
+
+  @doc "An event of a pool as a whole: :scale, :restart, :reload, :drain or :down."
+  @spec pool(atom, map, map) :: :ok
+  def pool(event, measurements, metadata) do
+    if available?(), do: execute([:typhon, :pool, event], measurements, metadata)
     :ok
   end
 

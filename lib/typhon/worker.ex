@@ -17,11 +17,15 @@ defmodule Typhon.Worker do
 
   # One Python: its operating system process (a Port), its channel, its output. Calls do not come through here.
   #
-  #   starting ──greeted──► ready ──ended──► starting …            (the first restart follows at once)
-  #      │                                      │
+  #   starting ──greeted, init: done──► ready ──ended──► starting …       (the first restart follows at once)
+  #      │                               │ ▲    │
+  #      │                        reloading┘    └─its place is wanted──► retiring ──idle──► (the end)
   #      └────failed, or ended again soon───► down ──back-off──► starting
   #
   #   any ──the pool stops──► leaving
+  #
+  # A successor is a worker that is to replace another one which still takes calls. It waits when it could take calls (waiting)
+  # until Typhon.Pool.Keeper has told the other to give up its place; when it cannot be started it ends, and nothing has changed.
   #
   # The Port carries life and death: stdin is the control pipe and its end tells the worker to go, stdout brings what user code
   # prints, and the exit status says how it went. When the worker has ended, whatever still waits for it gets that as its answer.
@@ -31,10 +35,13 @@ defmodule Typhon.Worker do
   require Logger
 
   alias Typhon.{Interpreter, Message, Native, Registry, StartError, Telemetry, WorkerError}
-  alias Typhon.Worker.{Asked, Checkout, Output}
+  alias Typhon.Pool.Keeper
+  alias Typhon.Worker.{Asked, Backoff, Cgroup, Checkout, Errand, Memory, Output, Standstill}
 
   @sigkill 9
   @line_bytes 16_384
+  # A worker that takes no requests is looked at so often, in milliseconds.
+  @look_again 1_000
   # How long a worker has to go after the end of its stdin.
   @stop_grace 500
   # How long an exit status may lag behind the end of its process before something else must be holding the process' stdout,
@@ -45,15 +52,26 @@ defmodule Typhon.Worker do
   @settled 2_000
   # After so many failed starts in a row calls do not wait for the next one.
   @broken 2
-  @backoff_first 100
-  @backoff_max 10_000
+  # How often a busy worker's memory is looked at, when it has a limit.
+  @memory_every 1_000
+  # How often a worker is asked whether it has finished its calls, while something waits for that.
+  @idle_pause_max 20
+  # States in which Python serves, or finishes, calls.
+  @serving [:ready, :reloading, :retiring]
 
   defstruct [
     :config,
     :native,
     :index,
+    :serial,
     :output,
-    :checkout,
+    # :holder of its place in the pool, or the :successor of one
+    role: :holder,
+    # whether its channel is in the pool
+    placed: false,
+    checkout: nil,
+    # events that have to wait until no session has the worker
+    pending: [],
     channel: nil,
     port: nil,
     os_pid: nil,
@@ -64,6 +82,17 @@ defmodule Typhon.Worker do
     started_at: nil,
     # why it was killed, when it was this side that did it
     killed: nil,
+    # what runs before it takes calls, or between them: a Typhon.Worker.Errand
+    errand: nil,
+    # who waits for a reload, and until when
+    reload: nil,
+    # why it is to be replaced
+    recycling: nil,
+    # requests it had served when its memory was last looked at
+    seen: 0,
+    cgroup: nil,
+    # the error for those who wait for a worker when the pool goes down
+    gone: nil,
     # the process id, and the channel once it greeted, of a process that was told to go
     leaving: nil,
     # the exception that ended the last attempt
@@ -77,12 +106,21 @@ defmodule Typhon.Worker do
 
   @type config :: map
 
+  @typedoc "Which place of the pool it is for, its number among all workers of the pool, and what it is there."
+  @type place :: %{
+          index: non_neg_integer,
+          serial: non_neg_integer,
+          role: :holder | :successor
+        }
+
   @doc false
-  @spec child_spec({config, Native.pool(), non_neg_integer}) :: Supervisor.child_spec()
-  def child_spec({_config, _native, index} = arg) do
+  @spec child_spec({config, Native.pool(), place}) :: Supervisor.child_spec()
+  def child_spec({_config, _native, place} = arg) do
     %{
-      id: {__MODULE__, index},
+      id: {__MODULE__, place.index, place.serial},
       start: {__MODULE__, :start_link, [arg]},
+      # One that gave up its place ends by itself.
+      restart: :transient,
       # More than @stop_grace: terminate/3 sees to it that the process is gone.
       shutdown: 5_000
     }
@@ -97,7 +135,7 @@ defmodule Typhon.Worker do
       {:ok, 4.0}
   """
   @spec start_link([Typhon.start_option()]) :: {:ok, pid} | {:error, StartError.t()}
-  @spec start_link({config, Native.pool(), non_neg_integer}) :: :gen_statem.start_ret()
+  @spec start_link({config, Native.pool(), place}) :: :gen_statem.start_ret()
   def start_link(options) when is_list(options),
     do: options |> Typhon.Options.poolboy!() |> Typhon.start_link()
 
@@ -108,10 +146,39 @@ defmodule Typhon.Worker do
   @spec info(pid) :: map
   def info(worker), do: :gen_statem.call(worker, :info)
 
-  # Tells the worker to let go of its Python; its supervisor ends it.
+  # Tells the worker to let go of its Python; its supervisor ends it. Who waits for it gets the error.
   @doc false
-  @spec leave(pid) :: :ok
-  def leave(worker), do: :gen_statem.cast(worker, :leave)
+  @spec leave(pid, Exception.t() | nil) :: :ok
+  def leave(worker, error \\ nil), do: :gen_statem.cast(worker, {:leave, error})
+
+  # Tells a worker to give up its place to another one that waits for it, to finish its calls, and to end.
+  @doc false
+  @spec yield_to(pid, pid) :: :ok
+  def yield_to(worker, successor), do: :gen_statem.cast(worker, {:yield_to, successor})
+
+  # The place is free for this successor.
+  @doc false
+  @spec take_place(pid) :: :ok
+  def take_place(worker), do: :gen_statem.cast(worker, :take_place)
+
+  # Tells a worker to give up its place, to finish its calls, and to end.
+  @doc false
+  @spec retire(pid) :: :ok
+  def retire(worker), do: :gen_statem.cast(worker, :retire)
+
+  # The pool has another worker now: those who wait for this one are to look again.
+  @doc false
+  @spec stir(pid) :: :ok
+  def stir(worker), do: :gen_statem.cast(worker, :stir)
+
+  # Runs a function of Python in the worker when it has finished its calls, and before it takes another one. One that starts
+  # runs it first thing; one that has no Python has nothing to run it in: {:ok, nil}.
+  @doc false
+  @spec between_calls(pid, Errand.step(), timeout) :: {:ok, term} | {:error, Exception.t()}
+  def between_calls(worker, step, timeout) do
+    deadline = if timeout == :infinity, do: :infinity, else: now_ms() + timeout
+    :gen_statem.call(worker, {:between_calls, step, deadline}, :infinity)
+  end
 
   @doc "The session `ref` does not need the worker any more."
   @spec checkin(pid, reference) :: :ok
@@ -122,24 +189,35 @@ defmodule Typhon.Worker do
   def cancel_checkout(worker, ref), do: :gen_statem.cast(worker, {:checkin, ref})
 
   @impl true
-  def callback_mode, do: :handle_event_function
+  def init({config, native, %{index: index, serial: serial, role: role}}) do
+    case Keeper.role(config.board, index, serial, role) do
+      # It had given up its place before it was killed, and was started again.
+      :superfluous -> :ignore
+      role -> init(config, native, %{index: index, serial: serial, role: role})
+    end
+  end
 
-  @impl true
-  def init({config, native, index}) do
+  defp init(config, native, %{index: index, serial: serial, role: role} = place) do
     Process.flag(:trap_exit, true)
     # A predecessor that was killed could not do it.
-    Native.pool_put(native, index, nil)
+    if role == :holder, do: Native.pool_put(native, index, nil)
+    Keeper.tell(config.board, {:worker, self(), place})
 
     data = %__MODULE__{
       config: config,
       native: native,
       index: index,
-      checkout: Checkout.new(native, index),
+      serial: serial,
+      role: role,
+      checkout: if(role == :holder, do: Checkout.new(native, index), else: Checkout.waiting(native, index)),
       output: Output.new(config.stdio, typhon_pool: config.name, typhon_worker: index)
     }
 
     {:ok, :starting, data, [{:next_event, :internal, :start}]}
   end
+
+  @impl true
+  def callback_mode, do: :handle_event_function
 
   # --- starting ---
 
@@ -150,7 +228,7 @@ defmodule Typhon.Worker do
       | output: Output.reset(data.output),
         greeting: nil,
         killed: nil,
-        # the process id, and the channel once it greeted, of a process that was told to go
+        recycling: nil,
         leaving: nil,
         started_at: System.monotonic_time()
     }
@@ -170,7 +248,9 @@ defmodule Typhon.Worker do
       %StartError{
         reason: :timeout,
         python: data.config.python,
-        message: "#{data.config.python} was not ready within start_timeout: #{data.config.start_timeout} ms",
+        message:
+          "#{data.config.python} was not ready within start_timeout: #{data.config.start_timeout} ms" <>
+            if(data.errand, do: ", and still ran init:", else: ""),
         output: Output.tail(data.output)
       },
       data
@@ -183,20 +263,153 @@ defmodule Typhon.Worker do
         :starting,
         %{channel: channel} = data
       ) do
-    now = System.monotonic_time()
-    data = %{data | greeting: greeting, ready_at: now, last_error: nil, failed_starts: 0}
+    data = %{data | greeting: greeting}
     Registry.watch(channel, :greeted)
-    :ok = Native.pool_put(data.native, data.index, channel)
-    data = %{data | checkout: Checkout.serve(data.checkout)}
-    event(:ready, %{duration: now - data.started_at}, data)
-    # Collects garbage: the memory of a former channel goes with the last term that names it.
-    {:next_state, :ready, data, [:hibernate]}
+
+    case data.config.init do
+      [] -> up(data)
+      steps -> {:keep_state, %{data | errand: Errand.start(channel, steps, :infinity, data.config)}}
+    end
   end
+
+  def handle_event(:info, {:errand, ref, {{:ok, _}, _}}, :starting, %{errand: ref} = data),
+    do: up(%{data | errand: nil})
+
+  # The worker ended meanwhile: its Port says how.
+  def handle_event(:info, {:errand, ref, {{:error, %WorkerError{}}, _}}, :starting, %{errand: ref}),
+    do: :keep_state_and_data
+
+  def handle_event(:info, {:errand, ref, {{:error, error}, printed}}, :starting, %{errand: ref} = data) do
+    failed(
+      %StartError{
+        reason: :init_failed,
+        python: data.config.python,
+        message: "init: failed in a new worker:\n" <> Exception.message(error),
+        output: printed ++ Output.tail(data.output)
+      },
+      data
+    )
+  end
+
+  # --- its place ---
+
+  def handle_event(:cast, :take_place, :waiting, data), do: take_place_in_pool(%{data | role: :holder})
+
+  # Not while a session has it: its calls have to go to this very Python.
+  def handle_event(type, event, :ready, %{checkout: %{holder: holder}} = data)
+      when holder != nil and
+             (event == :retire or (is_tuple(event) and elem(event, 0) in [:yield_to, :between_calls])),
+      do: {:keep_state, %{data | pending: data.pending ++ [{:next_event, type, event}]}}
+
+  def handle_event(:cast, {:yield_to, successor}, :ready, data) do
+    # The channel stays in the pool until the successor's takes its place.
+    take_place(successor)
+    retiring(%{data | placed: false})
+  end
+
+  def handle_event(:cast, :retire, :ready, data) do
+    Native.pool_put(data.native, data.index, nil)
+    Native.pool_active(data.native, data.index, false)
+    Keeper.give_up_place(data.config.board, data.index, data.serial)
+    retiring(%{data | placed: false})
+  end
+
+  def handle_event(:cast, {:yield_to, successor}, :retiring, _data) do
+    take_place(successor)
+    :keep_state_and_data
+  end
+
+  def handle_event(:cast, {:yield_to, _}, :reloading, _data), do: {:keep_state_and_data, [:postpone]}
+  def handle_event(:cast, :retire, :reloading, _data), do: {:keep_state_and_data, [:postpone]}
+
+  # It has no calls to finish.
+  def handle_event(:cast, {:yield_to, successor}, state, data) when state in [:starting, :down] do
+    data = let_go(data, :replaced)
+    take_place(successor)
+    {:stop, {:shutdown, :retired}, data}
+  end
+
+  def handle_event(:cast, :retire, state, data) when state in [:starting, :waiting, :down],
+    do: {:stop, {:shutdown, :retired}, let_go(data, :replaced)}
+
+  def handle_event(:state_timeout, {:finish, pause}, :retiring, data) do
+    case Native.channel_finish(data.channel, replaced(data)) do
+      :ok -> {:stop, {:shutdown, :retired}, let_go(data, :replaced)}
+      :busy -> {:keep_state_and_data, [{:state_timeout, pause, {:finish, longer(pause)}}]}
+    end
+  end
+
+  # --- between calls ---
+
+  def handle_event({:call, from}, {:between_calls, step, deadline}, :ready, data) do
+    Native.pool_put(data.native, data.index, nil)
+    data = %{data | placed: false, reload: %{from: from, step: step, deadline: deadline}}
+    {:next_state, :reloading, data, [{:state_timeout, 0, {:idle, 1}}]}
+  end
+
+  def handle_event({:call, _from}, {:between_calls, _, _}, state, _data)
+      when state in [:starting, :waiting, :reloading],
+      do: {:keep_state_and_data, [:postpone]}
+
+  def handle_event({:call, from}, {:between_calls, _, _}, _state, _data),
+    do: {:keep_state_and_data, [{:reply, from, {:ok, nil}}]}
+
+  def handle_event(:state_timeout, {:idle, pause}, :reloading, %{reload: reload} = data) do
+    case {Native.channel_info(data.channel), left(reload.deadline)} do
+      {%{busy: false}, left} ->
+        {:keep_state, %{data | errand: Errand.start(data.channel, [reload.step], left, data.config)}}
+
+      {_, 0} ->
+        reloaded({:error, %Typhon.TimeoutError{operation: :reload}}, data)
+
+      _ ->
+        {:keep_state_and_data, [{:state_timeout, pause, {:idle, longer(pause)}}]}
+    end
+  end
+
+  def handle_event(:info, {:errand, ref, {result, _printed}}, :reloading, %{errand: ref} = data),
+    do: reloaded(result, data)
+
+  # --- use ---
+
+  # As many requests have been served as it was to say.
+  def handle_event(:info, {:typhon, channel, :served}, :ready, %{channel: channel} = data) do
+    if data.config.max_calls && Native.channel_info(channel).served >= data.config.max_calls do
+      {:keep_state, recycle(data, :max_calls)}
+    else
+      {:keep_state_and_data, watch_use(data)}
+    end
+  end
+
+  def handle_event({:timeout, {:memory, channel}}, _, :ready, %{channel: channel} = data) do
+    %{served: served, busy: busy} = Native.channel_info(channel)
+    memory = Memory.resident(data.os_pid) || 0
+    event(:memory, %{memory: memory}, data)
+
+    cond do
+      memory > data.config.max_memory ->
+        {:keep_state, recycle(data, :max_memory)}
+
+      served != data.seen or busy ->
+        data = %{data | seen: served}
+        {:keep_state, data, [{{:timeout, {:memory, channel}}, @memory_every, nil}]}
+
+      # Idle: the next request wakes this up again.
+      true ->
+        case Native.channel_notify(channel, served + 1) do
+          :ok -> :keep_state_and_data
+          :reached -> {:keep_state_and_data, [{{:timeout, {:memory, channel}}, @memory_every, nil}]}
+        end
+    end
+  end
+
+  def handle_event({:timeout, {:memory, _}}, _, _state, _data), do: :keep_state_and_data
 
   # --- ready ---
 
   # A caller gave up on a request that Python may be running. First the polite way: typhon.Cancelled is raised in it.
-  def handle_event(:info, {:typhon, channel, {:overdue, id}}, :ready, %{channel: channel} = data) do
+  def handle_event(:info, {:typhon, channel, {:overdue, id}}, state, %{channel: channel} = data)
+      when state in @serving do
     command(data.port, "C#{id}\n")
     {:keep_state_and_data, [{{:timeout, {:grace, channel, id}}, data.config.grace, nil}]}
   end
@@ -204,9 +417,10 @@ defmodule Typhon.Worker do
   def handle_event(
         {:timeout, {:grace, channel, id}},
         _,
-        :ready,
+        state,
         %{channel: channel, killed: nil} = data
-      ) do
+      )
+      when state in @serving do
     if Native.still_runs(channel, id) do
       {:keep_state, kill(data, :overdue)}
     else
@@ -215,6 +429,23 @@ defmodule Typhon.Worker do
   end
 
   def handle_event({:timeout, {:grace, _, _}}, _, _state, _data), do: :keep_state_and_data
+
+  # A caller gave up on a request that Python has not taken. It may be busy; or its process has been stopped (SIGSTOP), and then
+  # it will never take anything.
+  def handle_event(:info, {:typhon, channel, {:untaken, id}}, state, %{channel: channel} = data)
+      when state in @serving,
+      do: {:keep_state_and_data, [{{:timeout, {:untaken, channel}}, data.config.grace, id}]}
+
+  def handle_event({:timeout, {:untaken, channel}}, id, state, %{channel: channel, killed: nil} = data)
+      when state in @serving do
+    cond do
+      not Native.still_waits(channel, id) -> :keep_state_and_data
+      Standstill.stopped?(data.os_pid) -> {:keep_state, kill(data, :hung)}
+      true -> {:keep_state_and_data, [{{:timeout, {:untaken, channel}}, @look_again, id}]}
+    end
+  end
+
+  def handle_event({:timeout, {:untaken, _}}, _, _state, _data), do: :keep_state_and_data
 
   # Python asks or says something in nobody's name.
   def handle_event(:info, {:typhon, channel, {id, {:ask, _, _}} = asked}, _state, %{channel: channel} = data)
@@ -266,8 +497,10 @@ defmodule Typhon.Worker do
   # --- the end ---
 
   # The pool stops. All its workers are told before the first one is waited for.
-  def handle_event(:cast, :leave, :leaving, _data), do: :keep_state_and_data
-  def handle_event(:cast, :leave, _state, data), do: {:next_state, :leaving, leave(data, :stopped)}
+  def handle_event(:cast, {:leave, _}, :leaving, _data), do: :keep_state_and_data
+
+  def handle_event(:cast, {:leave, error}, _state, data),
+    do: {:next_state, :leaving, let_go(%{data | gone: error}, :stopped)}
 
   # --- questions ---
 
@@ -285,9 +518,16 @@ defmodule Typhon.Worker do
       when data.ready_at == nil or data.failed_starts >= @broken,
       do: {:keep_state_and_data, [{:reply, from, {:error, error}}]}
 
+  def handle_event({:call, from}, :await, :retiring, data),
+    do: {:keep_state_and_data, [{:reply, from, {:error, replaced(data)}}]}
+
   def handle_event({:call, _from}, :await, _state, _data), do: {:keep_state_and_data, [:postpone]}
 
   # --- sessions ---
+
+  # Whoever asks has asked the others, too.
+  def handle_event({:call, from}, {:checkout, _ref, _mode}, :retiring, data),
+    do: {:keep_state_and_data, [{:reply, from, {:error, replaced(data)}}]}
 
   def handle_event({:call, from}, {:checkout, _ref, _mode}, :leaving, data),
     do: {:keep_state_and_data, [{:reply, from, {:error, stopped_pool(data)}}]}
@@ -304,25 +544,40 @@ defmodule Typhon.Worker do
   def handle_event({:call, from}, {:checkout, ref, mode}, state, data),
     do: {:keep_state, %{data | checkout: Checkout.ask(data.checkout, from, ref, mode, free?(state, data))}}
 
-  def handle_event({:call, from}, {:checkin, ref}, state, data) do
-    checkout = Checkout.checkin(data.checkout, ref, free?(state, data))
-    {:keep_state, %{data | checkout: checkout}, [{:reply, from, :ok}]}
-  end
+  def handle_event(:cast, :stir, _state, data),
+    do: {:keep_state, %{data | checkout: Checkout.move(data.checkout)}}
+
+  def handle_event({:call, from}, {:checkin, ref}, state, data),
+    do: data.checkout |> Checkout.checkin(ref, free?(state, data)) |> checked(data, [{:reply, from, :ok}])
 
   def handle_event(:cast, {:checkin, ref}, state, data),
-    do: {:keep_state, %{data | checkout: Checkout.checkin(data.checkout, ref, free?(state, data))}}
+    do: data.checkout |> Checkout.checkin(ref, free?(state, data)) |> checked(data)
 
   def handle_event(:info, {:DOWN, monitor, :process, _, _}, state, data) when monitor != data.output.monitor,
-    do: {:keep_state, %{data | checkout: Checkout.down(data.checkout, monitor, free?(state, data))}}
+    do: data.checkout |> Checkout.down(monitor, free?(state, data)) |> checked(data)
 
   def handle_event(:info, {:typhon_moment, moment}, state, data),
     do: {:keep_state, %{data | checkout: Checkout.moment_over(data.checkout, moment, free?(state, data))}}
 
   def handle_event({:call, from}, :info, state, data) do
+    use =
+      if data.channel, do: Native.channel_info(data.channel), else: %{served: 0, in_flight: 0, busy: false}
+
     info = %{
       index: data.index,
+      serial: data.serial,
+      role: data.role,
       pid: self(),
       state: state,
+      calls: use.served,
+      in_flight: use.in_flight,
+      busy: use.busy,
+      reserved: Checkout.held?(data.checkout),
+      memory: Memory.resident(data.os_pid),
+      uptime:
+        if(state in @serving,
+          do: System.convert_time_unit(System.monotonic_time() - data.ready_at, :native, :millisecond)
+        ),
       os_pid: data.os_pid,
       python: data.greeting && data.greeting["version"],
       executable: (data.greeting && data.greeting["executable"]) || data.config.python,
@@ -347,10 +602,11 @@ defmodule Typhon.Worker do
 
   @impl true
   def terminate(reason, state, data) do
-    data = if state == :leaving, do: data, else: leave(data, stopped(reason))
+    data = if state == :leaving or data.leaving != nil, do: data, else: let_go(data, stopped(reason))
 
     with {os_pid, channel} <- data.leaving do
       see_off(os_pid, channel)
+      Cgroup.leave(data.cgroup)
       event(:stop, %{}, %{data | os_pid: os_pid})
     end
 
@@ -363,6 +619,9 @@ defmodule Typhon.Worker do
   defp stopped(reason) when reason in [:normal, :shutdown], do: :stopped
   defp stopped({:shutdown, _}), do: :stopped
   defp stopped(reason), do: {:owner_down, reason}
+
+  defp stopped_pool(data),
+    do: data.gone || %Typhon.PoolError{pool: data.config.pool, reason: :stopped}
 
   # What was sent to typhon.self() goes to Python's mailbox; but not what a former Port, channel or monitor still had to say.
   defp forward(message, state, data) do
@@ -386,10 +645,20 @@ defmodule Typhon.Worker do
     :keep_state_and_data
   end
 
-  defp stopped_pool(data), do: %Typhon.PoolError{pool: data.config.pool, reason: :stopped}
-
   # Whether a session may have it.
-  defp free?(state, data), do: state == :ready and data.killed == nil
+  defp free?(state, data), do: state == :ready and data.killed == nil and data.pending == []
+
+  defp checked(checkout, data, replies \\ []) do
+    data = %{data | checkout: checkout}
+
+    if Checkout.held?(checkout),
+      do: {:keep_state, data, replies},
+      else: {:keep_state, %{data | pending: []}, replies ++ data.pending}
+  end
+
+  # Its Python has ended, and its session with it.
+  defp go_on(state, data, actions),
+    do: {:next_state, state, %{data | pending: []}, actions ++ data.pending}
 
   # --- life ---
 
@@ -408,7 +677,8 @@ defmodule Typhon.Worker do
             end
 
           Registry.watch(channel, os_pid)
-          {:ok, %{data | port: port, os_pid: os_pid, watch: watch(os_pid)}}
+          cgroup = Cgroup.enter(os_pid, config.limits[:memory])
+          {:ok, %{data | port: port, os_pid: os_pid, watch: watch(os_pid), cgroup: cgroup}}
 
         {:error, error} ->
           {:error, error, data}
@@ -477,7 +747,9 @@ defmodule Typhon.Worker do
   # What the native worker has to know before it takes the first call.
   defp settings(config) do
     capture = if config.stdio == :caller, do: 1, else: 0
-    [concurrency: config.concurrency, log_level: log_level(), capture: capture]
+
+    [concurrency: config.concurrency, log_level: log_level(), capture: capture] ++
+      Enum.map(config.limits, &limit/1)
   end
 
   # As Python counts it: what Logger would drop is not sent.
@@ -490,6 +762,11 @@ defmodule Typhon.Worker do
       _ -> 50
     end
   end
+
+  defp limit({:memory, bytes}), do: {:limit_memory, bytes}
+  defp limit({:cpu_time, seconds}), do: {:limit_cpu, seconds}
+  defp limit({:open_files, count}), do: {:limit_files, count}
+  defp limit({:nice, nice}), do: {:nice, nice}
 
   defp variable({name, nil}), do: {String.to_charlist(name), false}
   defp variable({name, value}), do: {String.to_charlist(name), String.to_charlist(value)}
@@ -515,9 +792,12 @@ defmodule Typhon.Worker do
       :starting ->
         failed(start_error(exit_status, signal, output, data), data)
 
-      :ready ->
+      :waiting ->
+        failed(start_error(exit_status, signal, output, data), data)
+
+      serving when serving in @serving ->
         error = %WorkerError{
-          reason: data.killed || if(signal, do: :signal, else: :exit),
+          reason: why(signal, data),
           exit_status: exit_status,
           signal: signal,
           os_pid: data.os_pid,
@@ -527,7 +807,10 @@ defmodule Typhon.Worker do
         lived = System.monotonic_time() - data.ready_at
         event(:down, %{lifetime: lived}, data, %{reason: error})
         Logger.warning("a Python worker is being replaced: " <> Exception.message(error))
-        data = close(data, error)
+        Keeper.tell(data.config.board, {:ended, self(), error})
+        data = data |> close(error) |> answer_reload({:error, error})
+        Cgroup.leave(data.cgroup)
+        data = %{data | cgroup: nil}
 
         failures =
           if lived >= System.convert_time_unit(@settled, :millisecond, :native),
@@ -536,12 +819,23 @@ defmodule Typhon.Worker do
 
         data = %{data | last_error: error, failures: failures + 1}
 
-        case backoff(failures) do
+        case Backoff.delay(failures) do
+          # Its place has another one, or none, already.
+          _ when state == :retiring -> {:stop, {:shutdown, :retired}, data}
           0 -> restart(data)
-          delay -> {:next_state, :down, data, [{:state_timeout, delay, :restart}]}
+          delay -> go_on(:down, data, [{:state_timeout, delay, :restart}])
         end
     end
   end
+
+  defp why(_signal, %{killed: killed}) when killed != nil, do: killed
+  defp why("SIGXCPU", %{config: %{limits: %{cpu_time: _}}}), do: {:limit, :cpu_time}
+
+  defp why("SIGKILL", data),
+    do: if(Cgroup.killed?(data.cgroup), do: {:limit, :memory}, else: :signal)
+
+  defp why(nil, _data), do: :exit
+  defp why(_signal, _data), do: :signal
 
   defp start_error(96, nil, output, data) do
     %StartError{
@@ -580,25 +874,32 @@ defmodule Typhon.Worker do
         true -> "ended"
       end
 
+    {reason, when?} =
+      if data.errand, do: {:init_failed, "while it ran init:"}, else: {:exit, "before it was ready"}
+
     %StartError{
-      reason: :exit,
+      reason: reason,
       python: data.config.python,
       output: output,
-      message: "#{data.config.python} #{how} before it was ready"
+      message: "#{data.config.python} #{how} #{when?}"
     }
   end
 
   # An attempt to start has failed. Who waits for it is told; the next one follows after a while.
   defp failed(error, data) do
-    first = data.restarts == 0 and data.last_error == nil
+    first = data.restarts == 0 and data.last_error == nil and data.role == :holder
     os_pid = data.os_pid
 
+    # What init: has started does not go by itself.
+    if data.greeting && data.channel, do: Native.kill(data.channel, @sigkill)
     data = close(data, %WorkerError{reason: :gone, os_pid: os_pid, output: error.output})
 
     # Never greeted, so its pid is all there is to know it by; it is a child that has not been waited for, or gone.
     if os_pid && error.reason == :timeout, do: Native.kill_pid(os_pid, @sigkill)
 
     event(:down, %{}, data, %{reason: error})
+    Keeper.tell(data.config.board, {:ended, self(), error})
+    Cgroup.leave(data.cgroup)
 
     # start_link returns the first failure; the later ones have no other way to be known.
     unless first, do: Logger.error("a Python worker cannot be replaced: " <> Exception.message(error))
@@ -606,6 +907,8 @@ defmodule Typhon.Worker do
     data = %{
       data
       | last_error: error,
+        cgroup: nil,
+        errand: nil,
         failures: data.failures + 1,
         failed_starts: data.failed_starts + 1
     }
@@ -613,28 +916,107 @@ defmodule Typhon.Worker do
     broken? = data.ready_at == nil or data.failed_starts >= @broken
     data = if broken?, do: %{data | checkout: Checkout.refuse(data.checkout, error)}, else: data
 
-    {:next_state, :down, data, [{:state_timeout, backoff(data.failures), :restart}]}
+    case data.role do
+      :holder -> go_on(:down, data, [{:state_timeout, Backoff.delay(data.failures), :restart}])
+      # The one that it was to replace goes on.
+      :successor -> {:stop, {:shutdown, {:failed, error}}, data}
+    end
   end
 
   defp restart(data) do
     data = %{data | restarts: data.restarts + 1}
     event(:restart, %{count: data.restarts}, data)
-    {:next_state, :starting, data, [{:next_event, :internal, :start}]}
+    go_on(:starting, data, [{:next_event, :internal, :start}])
   end
 
-  # Doubles, up to a bound; jitter keeps the workers of a pool from starting in step.
-  defp backoff(0), do: 0
-
-  defp backoff(failures) do
-    delay = min(@backoff_first * Bitwise.bsl(1, min(failures - 1, 16)), @backoff_max)
-    round(delay * (0.75 + :rand.uniform() * 0.5))
+  # It could take calls.
+  defp up(%{role: :successor} = data) do
+    Keeper.tell(data.config.board, {:waiting, self()})
+    {:next_state, :waiting, %{data | last_error: nil, failed_starts: 0}}
   end
+
+  defp up(data), do: take_place_in_pool(data)
+
+  defp take_place_in_pool(data) do
+    now = System.monotonic_time()
+    data = %{data | ready_at: now, last_error: nil, failed_starts: 0, placed: true, seen: 0}
+    Keeper.take_place(data.config.board, data.index, data.serial)
+    Native.pool_active(data.native, data.index, true)
+    :ok = Native.pool_put(data.native, data.index, data.channel)
+    data = %{data | checkout: Checkout.serve(data.checkout)}
+    event(:ready, %{duration: now - data.started_at}, data)
+    Keeper.tell(data.config.board, {:placed, self()})
+    # Collects garbage: the memory of a former channel goes with the last term that names it.
+    {:next_state, :ready, data, [:hibernate | watch_use(data)]}
+  end
+
+  defp watch_use(data) do
+    notify_max_calls(data)
+    if data.config.max_memory, do: [{{:timeout, {:memory, data.channel}}, @memory_every, nil}], else: []
+  end
+
+  defp notify_max_calls(%{config: %{max_calls: nil}}), do: :ok
+
+  # One that has been reached in the meantime is told like one that is reached later.
+  defp notify_max_calls(%{channel: channel, config: %{max_calls: max}}) do
+    with :reached <- Native.channel_notify(channel, max), do: send(self(), {:typhon, channel, :served})
+  end
+
+  # It goes on until its successor is there.
+  defp recycle(%{recycling: nil} = data, reason) do
+    %{served: served} = Native.channel_info(data.channel)
+
+    event(
+      :recycle,
+      %{
+        calls: served,
+        memory: Memory.resident(data.os_pid) || 0,
+        lifetime: System.monotonic_time() - data.ready_at
+      },
+      data,
+      %{reason: reason}
+    )
+
+    Keeper.tell(data.config.board, {:recycle, self(), reason})
+    %{data | recycling: reason}
+  end
+
+  defp recycle(data, _reason), do: data
+
+  defp retiring(data) do
+    data = %{data | checkout: Checkout.move(data.checkout)}
+    {:next_state, :retiring, data, [{:state_timeout, 0, {:finish, 1}}]}
+  end
+
+  defp replaced(data), do: %WorkerError{reason: :replaced, os_pid: data.os_pid}
+
+  defp reloaded(result, data) do
+    :ok = Native.pool_put(data.native, data.index, data.channel)
+    data = answer_reload(%{data | placed: true, errand: nil}, result)
+    data = %{data | checkout: Checkout.serve(data.checkout)}
+    {:next_state, :ready, data, watch_use(data)}
+  end
+
+  defp answer_reload(%{reload: nil} = data, _result), do: data
+
+  defp answer_reload(%{reload: %{from: from}} = data, result) do
+    :gen_statem.reply(from, result)
+    %{data | reload: nil, errand: nil}
+  end
+
+  defp left(:infinity), do: :infinity
+  defp left(deadline), do: max(deadline - now_ms(), 0)
+
+  defp longer(pause), do: min(pause * 2, @idle_pause_max)
+
+  defp now_ms, do: System.monotonic_time(:millisecond)
 
   # New calls go elsewhere first; then those in flight get their answer.
   defp close(data, error) do
     if data.channel do
-      Native.pool_put(data.native, data.index, nil)
+      if data.placed, do: Native.pool_put(data.native, data.index, nil)
       Native.channel_close(data.channel, error)
+      Native.pool_sweep(data.native)
     end
 
     if data.watch, do: Native.process_unwatch(data.watch)
@@ -647,7 +1029,8 @@ defmodule Typhon.Worker do
       end
     end
 
-    %{data | channel: nil, port: nil, os_pid: nil, watch: nil, checkout: Checkout.lost(data.checkout)}
+    checkout = Checkout.lost(data.checkout)
+    %{data | channel: nil, port: nil, os_pid: nil, watch: nil, placed: false, checkout: checkout}
   end
 
   defp kill(data, reason) do
@@ -657,12 +1040,18 @@ defmodule Typhon.Worker do
   end
 
   # Tells the process to go; it is not waited for yet. One that was not ready has nothing to finish.
-  defp leave(data, reason) do
+  defp let_go(data, reason) do
     output = Output.flush(data.output)
     leaving = data.os_pid && {data.os_pid, data.greeting && data.channel}
     if data.os_pid && data.greeting == nil, do: Native.kill_pid(data.os_pid, @sigkill)
-    data = close(data, %WorkerError{reason: reason, os_pid: data.os_pid, output: Output.tail(output)})
-    checkout = Checkout.refuse(data.checkout, stopped_pool(data))
+    error = %WorkerError{reason: reason, os_pid: data.os_pid, output: Output.tail(output)}
+    data = data |> close(error) |> answer_reload({:error, error})
+
+    checkout =
+      if reason == :replaced,
+        do: Checkout.move(data.checkout),
+        else: Checkout.refuse(data.checkout, stopped_pool(data))
+
     %{data | output: Output.drain(output), leaving: leaving, checkout: checkout}
   end
 

@@ -155,6 +155,13 @@ ERL_NIF_TERM pool_put(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   return atoms.ok;
 }
 
+ERL_NIF_TERM pool_sweep(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  Pool* pool = get_pool(env, argv[0]);
+  if (!pool) return enif_make_badarg(env);
+  pool->sweep();
+  return state_of(env).atoms.ok;
+}
+
 // How a caller names the channel of its call: by its place in the pool and its serial number, for a term that
 // holds a resource costs more than all the rest of submitting; by a resource when it lies in another pool.
 ERL_NIF_TERM where(ErlNifEnv* env, WorkerChannel* channel, std::size_t place) noexcept {
@@ -337,12 +344,35 @@ ERL_NIF_TERM channel_close(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   return state_of(env).atoms.ok;
 }
 
+ERL_NIF_TERM channel_finish(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  const Atoms& atoms = state_of(env).atoms;
+  WorkerChannel* channel = get_channel(env, argv[0]);
+  if (!channel) return enif_make_badarg(env);
+  return channel->close_if_idle(env, argv[1]) ? atoms.ok : atoms.busy;
+}
+
+ERL_NIF_TERM channel_notify(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  const Atoms& atoms = state_of(env).atoms;
+  WorkerChannel* channel = get_channel(env, argv[0]);
+  ErlNifUInt64 count = 0;
+  if (!channel || !enif_get_uint64(env, argv[1], &count) || count == 0) return enif_make_badarg(env);
+  return channel->notify_at(count) ? atoms.ok : atoms.reached;
+}
+
 ERL_NIF_TERM still_runs(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   WorkerChannel* channel = get_channel(env, argv[0]);
   ErlNifUInt64 id = 0;
   if (!channel || !enif_get_uint64(env, argv[1], &id)) return enif_make_badarg(env);
   const Atoms& atoms = state_of(env).atoms;
   return channel->still_runs(id) ? atoms.true_ : atoms.false_;
+}
+
+ERL_NIF_TERM still_waits(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  WorkerChannel* channel = get_channel(env, argv[0]);
+  ErlNifUInt64 id = 0;
+  if (!channel || !enif_get_uint64(env, argv[1], &id)) return enif_make_badarg(env);
+  const Atoms& atoms = state_of(env).atoms;
+  return channel->still_waits(id) ? atoms.true_ : atoms.false_;
 }
 
 ERL_NIF_TERM channel_info(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
@@ -523,7 +553,13 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   using Outcome = Submitted::Outcome;
   switch (submitted.outcome) {
     case Outcome::kReplied:
+      return submitted.reply;
     case Outcome::kDown:
+      // The channel was closed after it was picked: the worker has not seen the request, another one may. A
+      // call that names its worker has no other.
+      if (redirected == 0 && flags.where == 0) {
+        return enif_make_tuple2(env, atoms.not_started, time_left(env, request.deadline));
+      }
       return submitted.reply;
     case Outcome::kPolling: {
       const ERL_NIF_TERM turn[] = {argv[0], where(env, channel.get(), place),
@@ -592,6 +628,7 @@ ERL_NIF_TERM tell(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   request.named = true;  // it is for this worker, also when a session has it
   request.tag = tag;
   request.failed = kind == 1;
+  request.named = true;  // also while a session has the worker
   request.body = {sink.data, sink.size};
   request.segment_length = sink.size;
   request.segment = sink.take();
@@ -603,7 +640,7 @@ ERL_NIF_TERM tell(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
     case Submitted::Outcome::kNoRoom:
       return enif_make_tuple2(env, atoms.room, enif_make_resource(env, channel.get()));
     default:
-      return submitted.reply;
+      return submitted.reply != 0 ? submitted.reply : enif_make_tuple2(env, atoms.down, atoms.closed);
   }
 }
 
@@ -615,6 +652,18 @@ ERL_NIF_TERM cancel(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   const Kept<WorkerChannel> channel = find_channel(env, pool, argv[1]);
   if (!channel.get()) return atoms.delivered;
   return channel->cancel(env, id) == WorkerChannel::Cancel::kCancelled ? atoms.cancelled : atoms.delivered;
+}
+
+// hold(ObjectRef, Boolean)
+ERL_NIF_TERM hold(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  const State& state = state_of(env);
+  auto* handle = get_resource<ObjectHandle>(env, argv[0], state.object_type);
+  bool wanted = false;
+  if (!handle || !get_boolean(state.atoms, argv[1], wanted)) return enif_make_badarg(env);
+  if (handle->held.exchange(wanted, std::memory_order_relaxed) != wanted) {
+    wanted ? handle->channel->hold() : handle->channel->let_go();
+  }
+  return state.atoms.ok;
 }
 
 ERL_NIF_TERM cancel_room(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
@@ -700,6 +749,7 @@ void destroy_segment(ErlNifEnv*, void* object) noexcept {
 
 void destroy_object(ErlNifEnv*, void* object) noexcept {
   auto* handle = static_cast<ObjectHandle*>(object);
+  if (handle->held.load(std::memory_order_relaxed)) handle->channel->let_go();
   handle->channel->release_object(handle->id);
   enif_release_resource(handle->channel);
 }
@@ -771,6 +821,7 @@ ErlNifFunc functions[] = {
     {"pool_new", 1, guarded<pool_new>, 0},
     {"pool_new", 2, guarded<pool_new>, 0},
     {"pool_put", 3, guarded<pool_put>, 0},
+    {"pool_sweep", 1, guarded<pool_sweep>, 0},
     {"pool_reserve", 3, guarded<pool_reserve>, 0},
     {"pool_active", 3, guarded<pool_active>, 0},
     {"pool_watch", 2, guarded<pool_watch>, 0},
@@ -781,11 +832,15 @@ ErlNifFunc functions[] = {
     {"pool_info", 1, guarded<pool_info>, 0},
     {"channel_open", 2, guarded<channel_open>, ERL_NIF_DIRTY_JOB_IO_BOUND},
     {"channel_close", 2, guarded<channel_close>, 0},
+    {"channel_finish", 2, guarded<channel_finish>, 0},
+    {"channel_notify", 2, guarded<channel_notify>, 0},
     {"still_runs", 2, guarded<still_runs>, 0},
+    {"still_waits", 2, guarded<still_waits>, 0},
     {"channel_info", 1, guarded<channel_info>, 0},
     {"call", 9, guarded<call<false>>, 0},
     {"tell", 6, guarded<tell<false>>, 0},
     {"cancel", 3, guarded<cancel>, 0},
+    {"hold", 2, guarded<hold>, 0},
     {"cancel_room", 2, guarded<cancel_room>, 0},
     {"decode", 1, guarded<decode<false>>, 0},
     {"kill", 2, guarded<kill_worker>, 0},

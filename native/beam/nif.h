@@ -17,12 +17,13 @@ namespace typhon::beam {
 // clang-format off
 #define TYPHON_ATOMS(X) \
   X(ok) X(error) X(wait) X(room) X(segment) X(down) X(timed) X(encoder) X(cannot_encode) \
-  X(no_worker) X(cancelled) X(delivered) X(typhon) X(ready) X(overdue) X(nil) X(infinity) \
+  X(no_worker) X(cancelled) X(delivered) X(typhon) X(ready) X(overdue) X(untaken) X(nil) X(infinity) \
   X(bad_frame) X(cannot_decode_result) X(closed) X(create) X(atoms) X(ring_size) \
   X(arena_size) X(spin_us) X(worker_spin_us) X(mapset_version) X(fd) X(os_pid) X(in_flight) X(polling) \
   X(waiting) X(request_arena) X(id) X(ref) X(data) \
   X(gone) X(overload) X(held) X(none) X(busy) X(places) X(size) X(max_queue) X(concurrency) \
   X(no_process) X(not_permitted) X(invalid) X(owner_down) X(not_started) X(ask) X(send) X(running) \
+  X(served) X(reached) \
   X(true_) X(false_)
 // clang-format on
 

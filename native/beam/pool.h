@@ -55,23 +55,32 @@ class Pool {
 
   // Keeps a reference to `channel` (nullptr empties the place) and drops the former one's.
   void put(std::size_t index, WorkerChannel* channel) noexcept {
-    if (channel) enif_keep_resource(channel);
+    if (channel) {
+      enif_keep_resource(channel);
+      channel->restore();
+    }
     while (writer_.exchange(true, std::memory_order_seq_cst)) ::sched_yield();
     while (readers_.load(std::memory_order_seq_cst) != 0) ::sched_yield();
     if (channel && places_[index].reserved.load()) channel->reserve(true);
     WorkerChannel* former = places_[index].channel.exchange(channel, std::memory_order_seq_cst);
-    // Callers that poll find their channel by its place: keep it in reach for them.
-    if (former && former->retire()) {
+    // Callers that poll, or have calls in flight that they may cancel, find their channel by its place: keep
+    // it in reach for them.
+    if (former == channel) {
+      if (former) enif_release_resource(former);
+    } else if (former) {
+      former->retire();
       retired_.push_back(former);
-      former = nullptr;
     }
-    std::erase_if(retired_, [](WorkerChannel* retired) {
-      if (retired->polling() != 0) return false;
-      enif_release_resource(retired);
-      return true;
-    });
+    drop_retired(channel);
     writer_.store(false, std::memory_order_seq_cst);
-    if (former) enif_release_resource(former);
+  }
+
+  // Lets go of channels that lost their place and are closed, and that no caller polls any more.
+  void sweep() noexcept {
+    while (writer_.exchange(true, std::memory_order_seq_cst)) ::sched_yield();
+    while (readers_.load(std::memory_order_seq_cst) != 0) ::sched_yield();
+    drop_retired(nullptr);
+    writer_.store(false, std::memory_order_seq_cst);
   }
 
   // Keeps a place for one caller, or gives it back to all: calls that do not name its channel pass it by. On
@@ -97,7 +106,7 @@ class Pool {
     if (pinned_plus_one != 0) {
       place = pinned_plus_one - 1;
       if (place < size_) best = open_channel(place);
-      if (best && best->in_flight() >= concurrency_) {
+      if (best && best->load() >= concurrency_) {
         pressure = measure();
         pressure.none_free = true;  // where it wants to go
       }
@@ -108,7 +117,7 @@ class Pool {
       for (std::size_t i = 0; i < size_; ++i) {
         WorkerChannel* channel = open_channel(i);
         if (!channel) continue;
-        const std::uint32_t load = channel->in_flight();
+        const std::uint32_t load = channel->load();
         if (load < least) {
           least = load;
           best = channel;
@@ -235,7 +244,7 @@ class Pool {
     for (std::size_t i = 0; i < size_; ++i) {
       const WorkerChannel* channel = open_channel(i);
       if (!channel) continue;
-      const std::uint32_t load = channel->in_flight();
+      const std::uint32_t load = channel->load();
       if (load < concurrency_) pressure.none_free = false;
       ++pressure.workers;
       pressure.calls += load;
@@ -249,6 +258,15 @@ class Pool {
     value = (value ^ (value >> 30)) * 0xbf58'476d'1ce4'e5b9U;
     value = (value ^ (value >> 27)) * 0x94d0'49bb'1331'11ebU;
     return value ^ (value >> 31);
+  }
+
+  // `placed` has a place again.
+  void drop_retired(const WorkerChannel* placed) noexcept {
+    std::erase_if(retired_, [placed](WorkerChannel* retired) {
+      if (retired != placed && (retired->polling() != 0 || !retired->closed())) return false;
+      enif_release_resource(retired);
+      return true;
+    });
   }
 
   void enter() noexcept {

@@ -37,6 +37,8 @@ constexpr std::size_t kTrimStep = std::size_t{4} << 20;
 constexpr std::uint64_t kLongCall = 10;
 constexpr std::uint32_t kSpinMisses = 8;
 constexpr std::uint32_t kSpinRetryEvery = 16;
+// After so many answers in a row that Python made nothing of at once, only one in some is spun after.
+constexpr std::uint32_t kLingerMisses = 4;
 constexpr int kDrainBatch = 256;
 constexpr std::size_t kReleasesPerFrame = 512;
 // So many replies at once are a crowd of callers; for so long after one, callers do not spin but poll.
@@ -113,6 +115,9 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
   std::uint32_t found = 0;
   bool has_role = false;
   bool polls = false;
+  bool reached = false;
+  // Whoever answers waits for what Python says next, and that is soon.
+  const bool lingers = request.kind == Kind::kAnswer && may_linger();
   {
     std::unique_lock lock(mutex_);
     if (closed_.load(std::memory_order_relaxed)) {
@@ -140,7 +145,9 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
       if (!worth_it) spin_misses_.store(misses + 1, std::memory_order_relaxed);
       const bool crowded = in_flight() >= kCrowd || polling_.load(std::memory_order_relaxed) >= kCrowd ||
                            request.now < crowded_until_ns_.load(std::memory_order_relaxed);
-      has_role = spin_ns_ != 0 && worth_it && !crowded && in_flight() == 0 && spin_guard_.spin_allowed() &&
+      // A call that is made in the course of another one is what its worker waits for.
+      const bool alone = in_flight() == 0 || request.parent != 0;
+      has_role = spin_ns_ != 0 && worth_it && !crowded && alone && spin_guard_.spin_allowed() &&
                  try_take_role(found);
       polls = crowded && !has_role && start_polling();
       if (has_role) {
@@ -154,6 +161,8 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
         set_waiting(request.env, slot, request.caller, request.ref);
       }
     }
+    // Before the worker sees the answer: what it says next wakes nobody.
+    if (lingers) has_role = try_take_role(found);
     bool pushed = push_request(request, id);
     if (!pushed && !requests_.broken()) {
       // Ask for room, then look again: the worker may have made some before it could see the question.
@@ -190,7 +199,12 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
       segment_bytes_ += request.segment->capacity;
     }
     if (request.segment) ++segments_sent_;
+    if (!is_call) {
+      ++casts_sent_;
+      reached = count_served(1);
+    }
   }
+  if (reached) tell_served(request.env);
   auto& word = region_->header().reader_word.value;
   if (polls) {
     std::uint32_t timed = channel::kTimed;
@@ -200,7 +214,10 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
   const std::uint64_t many = std::max(kManyBytes, std::uint64_t{in_flight()} * kManyBytesEach);
   // A caller that polls looks after its request itself when its turn comes.
   const bool woke = (!polls || requests_pending() >= many) && ring_worker();
-  if (!is_call) return {Outcome::kAccepted};
+  if (!is_call) {
+    if (has_role) linger(request.env, found, woke);
+    return {Outcome::kAccepted};
+  }
   if (has_role) return spin(request, index, id, found, woke);
 
   // Others are in flight, so replies may lie there: drain them here rather than wake a thread for it.
@@ -248,6 +265,36 @@ Submitted WorkerChannel::spin(const Request& request, std::uint32_t slot_index, 
   leave_role(found);
   service_room(request.env);
   return {Submitted::Outcome::kWaiting, id};
+}
+
+bool WorkerChannel::may_linger() noexcept {
+  if (spin_ns_ == 0 || in_flight() >= kCrowd) return false;
+  const std::uint32_t misses = linger_misses_.load(std::memory_order_relaxed);
+  if (misses >= kLingerMisses) {
+    linger_misses_.store(misses + 1, std::memory_order_relaxed);
+    if (misses % kSpinRetryEvery != 0) return false;
+  }
+  return spin_guard_.spin_allowed();
+}
+
+// For a caller that has answered: until something comes, which is sent on as ever. It finds its message when
+// it looks for it, and the reader thread sleeps on.
+void WorkerChannel::linger(ErlNifEnv* env, std::uint32_t found, bool woke_worker) noexcept {
+  const std::uint64_t at_most = woke_worker ? spin_ns_ * 5 / 2 : spin_ns_;
+  const std::uint64_t began = monotonic_ns();
+  bool came = false;
+  for (unsigned round = 1;; ++round) {
+    came = drain(env, 0, 0, nullptr, kDrainBatch) != Drained::kNothing;
+    if (came) break;
+    if (round % 8 == 0 && (monotonic_ns() - began > at_most || closed_.load(std::memory_order_relaxed)))
+      break;
+    if (woke_worker && round % 4 == 0 && !spin_guard_.yield([&] { return replies_pending() != 0; })) break;
+    channel::cpu_relax();
+  }
+  linger_misses_.store(came ? 0 : linger_misses_.load(std::memory_order_relaxed) + 1,
+                       std::memory_order_relaxed);
+  leave_role(found);
+  service_room(env);
 }
 
 // --- polling ---
@@ -559,7 +606,14 @@ bool WorkerChannel::withdraw(const Slot& slot) noexcept {
   return slot.position >= header.request_head.value.load(std::memory_order_seq_cst);
 }
 
+// A worker that takes nothing may stand still. Its owner is told once for each request that it took.
+bool WorkerChannel::first_untaken() noexcept {
+  const std::uint64_t taken = region_->header().request_head.value.load(std::memory_order_relaxed);
+  return std::exchange(untaken_at_, taken + 1) != taken + 1;
+}
+
 WorkerChannel::Cancel WorkerChannel::cancel(ErlNifEnv* env, std::uint64_t id) noexcept {
+  ERL_NIF_TERM what = state_.atoms.overdue;
   for (;;) {
     {
       std::lock_guard lock(mutex_);
@@ -567,13 +621,17 @@ WorkerChannel::Cancel WorkerChannel::cancel(ErlNifEnv* env, std::uint64_t id) no
       if (index == kNoSlot || slots_[index].state == Slot::State::kAbandoned) return Cancel::kDelivered;
       if (slots_[index].state == Slot::State::kWaiting) {
         slots_[index].state = Slot::State::kAbandoned;
-        if (withdraw(slots_[index])) return Cancel::kCancelled;
+        if (withdraw(slots_[index])) {
+          what = state_.atoms.untaken;
+          if (!first_untaken()) return Cancel::kCancelled;
+        }
         break;
       }
     }
     ::sched_yield();  // being delivered at this moment
   }
-  send_overdue(env, id);
+  OwnedEnv message;
+  send_owner(env, message.get(), enif_make_tuple2(message.get(), what, enif_make_uint64(message.get(), id)));
   return Cancel::kCancelled;
 }
 
@@ -598,6 +656,13 @@ void WorkerChannel::process_down(ErlNifEnv* env, const ErlNifMonitor& monitor) n
   }
   if (id == 0) return;
   send_overdue(env, id);
+}
+
+bool WorkerChannel::still_waits(std::uint64_t id) noexcept {
+  std::lock_guard lock(mutex_);
+  const std::uint32_t index = find_slot(id);
+  return index != kNoSlot && slots_[index].state == Slot::State::kAbandoned &&
+         slots_[index].position >= region_->header().request_head.value.load(std::memory_order_acquire);
 }
 
 bool WorkerChannel::still_runs(std::uint64_t id) noexcept {
@@ -758,7 +823,7 @@ void WorkerChannel::wake_worker_for_room() noexcept {
 std::uint64_t WorkerChannel::requests_pending() const noexcept {
   const channel::Header& header = region_->header();
   return header.request_tail.value.load(std::memory_order_relaxed) -
-         header.request_head.value.load(std::memory_order_relaxed);
+         header.request_head.value.load(std::memory_order_acquire);
 }
 
 std::uint64_t WorkerChannel::replies_pending() const noexcept {
@@ -820,6 +885,8 @@ WorkerChannel::Drained WorkerChannel::drain(ErlNifEnv* caller_env, std::uint64_t
 // True when the reply to `mine` was among them: it is in *reply.
 bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, std::uint64_t mine,
                             ERL_NIF_TERM* reply) noexcept {
+  std::uint32_t ended = 0;
+  bool reached = false;
   {
     std::lock_guard lock(mutex_);
     for (Delivery& next : replies) {
@@ -828,22 +895,32 @@ bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, 
       next.parked = false;
       const std::uint32_t index = find_slot(next.header.id);
       if (index == kNoSlot) continue;
-      next.slot = &slots_[index];
-      next.submitted = next.slot->submitted;
-      next.wanted = next.slot->state == Slot::State::kWaiting;
-      if (next.wanted) {
-        next.slot->state = Slot::State::kDelivering;
-      } else if (next.slot->state == Slot::State::kPolling && next.header.id != mine) {
-        next.slot->state = Slot::State::kParked;
-        next.slot->parked = next.header;
-        next.slot->parked_body.assign(next.body.begin(), next.body.end());
+      Slot& slot = slots_[index];
+      // A second answer to one call: the worker is not to be trusted, and nobody waits for it.
+      if (slot.state == Slot::State::kDelivering || slot.state == Slot::State::kParked ||
+          slot.state == Slot::State::kFailed) {
+        continue;
+      }
+      ++ended;
+      next.slot = &slot;
+      next.submitted = slot.submitted;
+      if (slot.state == Slot::State::kPolling && next.header.id != mine) {
+        slot.state = Slot::State::kParked;
+        slot.parked = next.header;
+        slot.parked_body.assign(next.body.begin(), next.body.end());
         next.parked = true;
+      } else {
+        next.wanted = slot.state == Slot::State::kWaiting;
+        slot.state = Slot::State::kDelivering;
       }
     }
+    // Before anybody has his answer: his next call must find the worker as free as it is.
+    in_flight_.fetch_sub(ended, std::memory_order_relaxed);
+    reached = count_served(ended);
   }
   bool found_mine = false;
   for (const Delivery& next : replies) {
-    if (mine != 0 && next.header.id == mine) {
+    if (mine != 0 && next.header.id == mine && next.slot) {
       *reply = reply_term(caller_env, next.header, next.body);
       found_mine = true;
     } else if (next.wanted) {
@@ -856,7 +933,6 @@ bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, 
     }
   }
   const std::uint64_t now = monotonic_ns();
-  std::uint32_t ended = 0;
   bool long_call = false;
   {
     std::lock_guard lock(mutex_);
@@ -866,10 +942,9 @@ bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, 
       if (!next.parked) {  // else its slot may be somebody else's by now
         free_slot(caller_env, static_cast<std::uint32_t>(next.header.id));
       }
-      ++ended;
     }
-    in_flight_.fetch_sub(ended, std::memory_order_relaxed);
   }
+  if (reached) tell_served(caller_env);
   if (!found_mine && ended != 0) {
     const std::uint32_t misses = long_call ? spin_misses_.load(std::memory_order_relaxed) + 1 : 0;
     spin_misses_.store(misses, std::memory_order_relaxed);
@@ -1023,6 +1098,30 @@ void WorkerChannel::send_owner(ErlNifEnv* caller_env, ErlNifEnv* env, ERL_NIF_TE
   enif_clear_env(env);
 }
 
+bool WorkerChannel::busy() const noexcept {
+  return in_flight() != 0 || holds_.load(std::memory_order_relaxed) != 0 ||
+         region_->header().casts_done.value.load(std::memory_order_acquire) != casts_sent_;
+}
+
+// True when the owner is to be told.
+bool WorkerChannel::count_served(std::uint64_t count) noexcept {
+  served_ += count;
+  if (notify_at_ == 0 || served_ < notify_at_) return false;
+  notify_at_ = 0;
+  return true;
+}
+
+bool WorkerChannel::notify_at(std::uint64_t count) noexcept {
+  std::lock_guard lock(mutex_);
+  notify_at_ = served_ < count ? count : 0;
+  return notify_at_ != 0;
+}
+
+void WorkerChannel::tell_served(ErlNifEnv* caller_env) noexcept {
+  OwnedEnv message;
+  send_owner(caller_env, message.get(), state_.atoms.served);
+}
+
 // Nobody waits for a request that the worker may be running.
 void WorkerChannel::send_overdue(ErlNifEnv* caller_env, std::uint64_t id) noexcept {
   OwnedEnv message;
@@ -1068,6 +1167,22 @@ void WorkerChannel::close(ErlNifEnv* env, ERL_NIF_TERM reason) noexcept {
     close_reason_ = enif_make_copy(close_env_.get(), reason);
     closed_.store(true, std::memory_order_seq_cst);
   }
+  finish_close(env);
+}
+
+bool WorkerChannel::close_if_idle(ErlNifEnv* env, ERL_NIF_TERM reason) noexcept {
+  {
+    std::lock_guard lock(mutex_);
+    if (closed_.load(std::memory_order_relaxed)) return true;
+    if (busy()) return false;
+    close_reason_ = enif_make_copy(close_env_.get(), reason);
+    closed_.store(true, std::memory_order_seq_cst);
+  }
+  finish_close(env);
+  return true;
+}
+
+void WorkerChannel::finish_close(ErlNifEnv* env) noexcept {
   if (env) enif_demonitor_process(env, this, &owner_monitor_);
   channel::Header& header = region_->header();
   header.closing.value.store(1, std::memory_order_seq_cst);
@@ -1205,7 +1320,6 @@ void WorkerChannel::reader_loop() noexcept {
       wake_worker_for_room();
     }
     if (some) timed_rounds = 0;
-    service_room(nullptr);
     if (closed_.load(std::memory_order_seq_cst)) {
       while (drain(nullptr, 0, 0, nullptr, kDrainBatch) != Drained::kNothing) {
       }
@@ -1228,6 +1342,8 @@ void WorkerChannel::reader_loop() noexcept {
     word.store(rest, std::memory_order_release);
     std::atomic_thread_fence(std::memory_order_seq_cst);
     wake_worker_for_room();
+    // Not before: a worker that makes room finds the reader awake until here, and would wake nobody.
+    service_room(nullptr);
     const bool others_drain = rest == channel::kPolled;
     if ((!others_drain && replies_pending() != 0) || closed_.load(std::memory_order_relaxed)) {
       std::uint32_t expected = rest;
@@ -1264,9 +1380,9 @@ ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
   const auto running = std::count_if(slots_.begin(), slots_.end(), [taken](const Slot& slot) {
     return slot.state != Slot::State::kFree && slot.position < taken;
   });
-  const ERL_NIF_TERM keys[] = {atoms.running,       atoms.in_flight, atoms.polling,
-                               atoms.waiting,       atoms.ring_size, atoms.arena_size,
-                               atoms.request_arena, atoms.os_pid,    atoms.closed};
+  const ERL_NIF_TERM keys[] = {atoms.running,   atoms.in_flight,  atoms.polling,       atoms.waiting,
+                               atoms.ring_size, atoms.arena_size, atoms.request_arena, atoms.os_pid,
+                               atoms.closed,    atoms.served,     atoms.busy};
   const ERL_NIF_TERM values[] = {
       enif_make_int64(env, running),
       enif_make_uint(env, in_flight()),
@@ -1277,6 +1393,8 @@ ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
       enif_make_uint64(env, request_arena_.bytes_in_use()),
       enif_make_int(env, worker_os_pid()),
       closed_.load(std::memory_order_relaxed) ? atoms.true_ : atoms.false_,
+      enif_make_uint64(env, served_),
+      busy() ? atoms.true_ : atoms.false_,
   };
   ERL_NIF_TERM map = 0;
   enif_make_map_from_arrays(env, const_cast<ERL_NIF_TERM*>(keys), const_cast<ERL_NIF_TERM*>(values),

@@ -30,6 +30,7 @@
 // Threads. Any scheduler, normal or dirty, and the reader. Fields say what guards them.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <deque>
@@ -66,6 +67,7 @@ struct SegmentHandle {
 struct ObjectHandle {
   WorkerChannel* channel;  // kept
   std::uint64_t id;
+  std::atomic<bool> held;  // its worker is not to be replaced while it is needed: a stream is open
 };
 
 struct ChannelOptions {
@@ -148,6 +150,8 @@ class WorkerChannel {
     retired_.store(true, std::memory_order_seq_cst);
     return polling_.load(std::memory_order_seq_cst) != 0;
   }
+  // It has a place again.
+  void restore() noexcept { retired_.store(false, std::memory_order_seq_cst); }
   // Callers that poll, without those that were killed meanwhile.
   std::uint32_t polling(bool is_reader = false) noexcept;
 
@@ -160,6 +164,13 @@ class WorkerChannel {
 
   // Idempotent. `reason` is copied.
   void close(ErlNifEnv* env, ERL_NIF_TERM reason) noexcept;
+  // The same, unless there is a call in flight or a cast that the worker has not finished: then false. What
+  // is submitted at the same moment either counts, or meets a closed channel and was not taken.
+  bool close_if_idle(ErlNifEnv* env, ERL_NIF_TERM reason) noexcept;
+
+  // Tells the owner once, by {typhon, channel, served}, when that many requests have been answered (or taken,
+  // of casts) since the channel was opened. False when they have been already: then it is not told.
+  bool notify_at(std::uint64_t count) noexcept;
 
   // Segments for requests that are being written. allocate() gives nothing when the budget or the arena is
   // used up.
@@ -182,12 +193,24 @@ class WorkerChannel {
   void process_down(ErlNifEnv* env, const ErlNifMonitor& monitor) noexcept;
   ERL_NIF_TERM info(ErlNifEnv* env) noexcept;
 
+  // Objects without which what is under way cannot go on: while there are some, close_if_idle() does not.
+  void hold() noexcept { holds_.fetch_add(1, std::memory_order_relaxed); }
+  void let_go() noexcept { holds_.fetch_sub(1, std::memory_order_relaxed); }
+
+  // Calls in flight that occupy the worker, without those that wait in its event loop.
+  [[nodiscard]] std::uint32_t load() const noexcept {
+    const std::uint32_t calls = in_flight();
+    const std::uint64_t waiting = region_->header().suspended.value.load(std::memory_order_relaxed);
+    return calls - static_cast<std::uint32_t>(std::min<std::uint64_t>(calls, waiting));
+  }
   [[nodiscard]] std::uint32_t in_flight() const noexcept {
     return in_flight_.load(std::memory_order_relaxed);
   }
   [[nodiscard]] bool closed() const noexcept { return closed_.load(std::memory_order_relaxed); }
   // The worker took this request, its caller has given up, and no answer has come: it still runs.
   [[nodiscard]] bool still_runs(std::uint64_t id) noexcept;
+  // It was given up, and the worker has not taken it out of the ring.
+  [[nodiscard]] bool still_waits(std::uint64_t id) noexcept;
   // Its number among all channels of this VM.
   [[nodiscard]] std::uint64_t serial() const noexcept { return serial_; }
   [[nodiscard]] channel::Region& region() const noexcept { return *region_; }
@@ -276,12 +299,15 @@ class WorkerChannel {
   std::uint32_t find_slot(std::uint64_t id) const noexcept;
   void set_waiting(ErlNifEnv* env, Slot& slot, const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept;
   bool withdraw(const Slot& slot) noexcept;
+  [[nodiscard]] bool first_untaken() noexcept;
   void send_ask(ErlNifEnv* caller_env, Slot& slot, ErlNifEnv* env, ERL_NIF_TERM ask) noexcept;
   void add_room_waiter(const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept;
   bool push_request(const Request& request, std::uint64_t id) noexcept;
   bool push_releases() noexcept;
   void settle_casts() noexcept;
   ERL_NIF_TERM down_term(ErlNifEnv* env) const noexcept;
+  [[nodiscard]] bool busy() const noexcept;  // a call is in flight, or a cast has not ended
+  bool count_served(std::uint64_t count) noexcept;
 
   // --- callers hold the reader role ---
   Drained drain(ErlNifEnv* caller_env, std::uint64_t mine, ERL_NIF_TERM ref, ERL_NIF_TERM* reply,
@@ -317,12 +343,16 @@ class WorkerChannel {
   void wake_worker_for_room() noexcept;
   void fail_broken(ErlNifEnv* caller_env, const char* what) noexcept;
   void send_owner(ErlNifEnv* caller_env, ErlNifEnv* env, ERL_NIF_TERM event) noexcept;
+  void tell_served(ErlNifEnv* caller_env) noexcept;
+  void finish_close(ErlNifEnv* env) noexcept;
   void send_overdue(ErlNifEnv* caller_env, std::uint64_t id) noexcept;
   void service_room(ErlNifEnv* caller_env) noexcept;
   [[nodiscard]] std::uint64_t replies_pending() const noexcept;
   [[nodiscard]] std::uint64_t requests_pending() const noexcept;
   Submitted spin(const Request& request, std::uint32_t slot_index, std::uint64_t id, std::uint32_t found,
                  bool woke_worker) noexcept;
+  bool may_linger() noexcept;
+  void linger(ErlNifEnv* env, std::uint32_t found, bool woke_worker) noexcept;
 
   static void* reader_main(void* self) noexcept;
   void reader_loop() noexcept;
@@ -351,6 +381,9 @@ class WorkerChannel {
   std::size_t segment_bytes_ = 0;  // of calls in flight and of casts not yet taken
   std::deque<CastSegment> cast_segments_;
   std::uint64_t segments_sent_ = 0;
+  std::uint64_t served_ = 0;
+  std::uint64_t casts_sent_ = 0;
+  std::uint64_t notify_at_ = 0;  // 0: nobody wants to know
   OwnedEnv close_env_;
   ERL_NIF_TERM close_reason_ = 0;
   bool reserved_ = false;
@@ -362,12 +395,15 @@ class WorkerChannel {
   OwnedEnv message_env_;
 
   std::atomic<std::uint32_t> in_flight_{0};
+  std::atomic<std::uint32_t> holds_{0};
   std::atomic<bool> closed_{false};
   std::atomic<bool> stopping_{false};  // the reader ends without closing (upgrade)
   std::atomic<bool> broken_{false};    // the reply ring holds garbage: it is not read any more
   std::atomic<bool> room_wanted_{false};
+  std::uint64_t untaken_at_ = 0;  // guarded by mutex_
   std::atomic<std::int32_t> worker_os_pid_{0};
   std::atomic<std::uint32_t> spin_misses_{0};
+  std::atomic<std::uint32_t> linger_misses_{0};
   std::atomic<std::uint64_t> crowded_until_ns_{0};
   std::atomic<std::uint32_t> polling_{0};  // slots in kPolling, kParked and kFailed
   std::atomic<std::uint32_t> poll_misses_{0};

@@ -70,6 +70,8 @@ struct Header {
 
   alignas(kCacheLine) std::atomic<std::uint32_t> request_slots[kSegmentSlots];
   alignas(kCacheLine) std::atomic<std::uint32_t> reply_slots[kSegmentSlots];
+
+  SharedCount casts_done;  // casts that have ended, or were dropped because they came too late
 };
 
 inline constexpr std::uint32_t kFlagMapsetVersion = 1;  // Elixir's MapSet has a `version` field

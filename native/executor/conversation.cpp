@@ -7,6 +7,7 @@
 #include <string_view>
 #include <utility>
 
+#include "executor/fork_guard.h"
 #include "executor/worker.h"
 #include "python/gil.h"
 
@@ -245,6 +246,7 @@ PyObject* Worker::loop_take() noexcept {
     const PyRef request = decode_request(frame->header, frame->body);
     const std::uint64_t decoded = timed ? monotonic_ns() : 0;
     PyRef result = request ? invoke(request.get()) : PyRef();
+    if (fork_guard::in_child()) fork_guard::leave(std::move(result));
     if (timed) {
       call.times[0] = picked - std::min(picked, frame->header.times[0]);
       call.times[1] = decoded - picked;
@@ -335,6 +337,11 @@ Worker* worker_of(PyObject* module) noexcept {
   if (!worker) {
     PyErr_SetString(PyExc_RuntimeError,
                     "this Python is not a worker of Typhon: there is no BEAM on the other side");
+  } else if (fork_guard::in_child()) {
+    PyErr_SetString(
+        PyExc_RuntimeError,
+        "this process was forked by a worker of Typhon: only the worker itself can talk to the BEAM");
+    return nullptr;
   }
   return worker;
 }
@@ -396,11 +403,13 @@ PyObject* set_handler(PyObject* module, PyObject* handler) noexcept {
 }
 
 PyObject* this_call(PyObject* module, PyObject*) noexcept {
-  const Worker* worker = static_cast<ExecutorSlot*>(PyModule_GetState(module))->worker;
+  const Worker* worker =
+      fork_guard::in_child() ? nullptr : static_cast<ExecutorSlot*>(PyModule_GetState(module))->worker;
   return PyLong_FromUnsignedLongLong(worker ? const_cast<Worker*>(worker)->this_call() : 0);
 }
 
 PyObject* captures(PyObject* module, PyObject* call) noexcept {
+  if (fork_guard::in_child()) Py_RETURN_FALSE;
   const Worker* worker = worker_of(module);
   const std::uint64_t id = worker ? PyLong_AsUnsignedLongLong(call) : 0;
   return !worker || PyErr_Occurred() ? nullptr : PyBool_FromLong(worker->captures(id));
@@ -456,8 +465,16 @@ PyObject* loop_forget(PyObject* module, PyObject* tag) noexcept {
   Py_RETURN_NONE;
 }
 
+[[noreturn]] void end_child(PyObject* args, bool failed) noexcept {
+  PyObject* const value = PyTuple_GetItem(args, 1);
+  if (failed && value) PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(value)), value);
+  fork_guard::leave(failed ? PyRef() : PyRef::borrow(Py_None));
+}
+
 template <auto Method>
 PyObject* loop_end(PyObject* module, PyObject* args) noexcept {
+  // In a child the coroutine that forked has come to its end.
+  if (fork_guard::in_child()) end_child(args, Method == &Worker::loop_failed);
   unsigned long long token = 0;
   PyObject* value = nullptr;
   Worker* worker = worker_of(module);
@@ -472,6 +489,8 @@ PyObject* serve_thread(PyObject* module, PyObject*) noexcept {
   worker->serve_as_thread();
   Py_RETURN_NONE;
 }
+
+PyObject* forked(PyObject*, PyObject*) noexcept { return PyBool_FromLong(fork_guard::in_child()); }
 
 PyMethodDef functions[] = {
     {"ask", ask, METH_VARARGS, "ask(term, call | None) -> (ok, value)"},
@@ -491,6 +510,7 @@ PyMethodDef functions[] = {
     {"loop_forget", loop_forget, METH_O, "loop_forget(tag)"},
     {"loop_done", loop_end<&Worker::loop_done>, METH_VARARGS, "loop_done(token, value)"},
     {"loop_failed", loop_end<&Worker::loop_failed>, METH_VARARGS, "loop_failed(token, exception)"},
+    {"forked", forked, METH_NOARGS, "forked() -> whether this process was forked by a worker"},
     {"serve_thread", serve_thread, METH_NOARGS, "serve_thread(): serves calls until the worker ends"},
     {nullptr, nullptr, 0, nullptr},
 };

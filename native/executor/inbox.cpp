@@ -259,8 +259,10 @@ void mark_cancelled(Lane::Call& call) noexcept {
   if (call.state == Lane::Call::State::kRuns) call.state = Lane::Call::State::kCancelled;
 }
 
+bool is_cancelled(const Lane::Call& call) noexcept { return call.state == Lane::Call::State::kCancelled; }
+
 bool interrupt_innermost(Lane& lane) noexcept {
-  if (lane.calls.empty() || lane.calls.back().state != Lane::Call::State::kCancelled) return false;
+  if (lane.calls.empty() || !is_cancelled(lane.calls.back())) return false;
   lane.calls.back().state = Lane::Call::State::kInterrupted;
   return true;
 }
@@ -323,6 +325,18 @@ bool Inbox::take_cancel(Lane& lane) noexcept {
   return interrupt_innermost(lane);
 }
 
+bool Inbox::has_cancel(Lane& lane) noexcept {
+  std::lock_guard lock(mutex_);
+  return !lane.calls.empty() && is_cancelled(lane.calls.back());
+}
+
+bool Inbox::has_cancels() noexcept {
+  std::lock_guard lock(mutex_);
+  return std::any_of(lanes_.begin(), lanes_.end(), [](const Lane* lane) {
+    return std::any_of(lane->calls.begin(), lane->calls.end(), is_cancelled);
+  });
+}
+
 bool Inbox::was_cancelled(std::uint64_t id) noexcept {
   if (cancelled_count_.load(std::memory_order_relaxed) == 0) return false;
   std::lock_guard lock(mutex_);
@@ -336,19 +350,12 @@ bool Inbox::forget_cancelled(std::uint64_t id) noexcept {
   return true;
 }
 
-bool Inbox::is_to_be_interrupted() noexcept {
-  std::lock_guard lock(mutex_);
-  return std::any_of(lanes_.begin(), lanes_.end(), [](const Lane* lane) {
-    return std::any_of(lane->calls.begin(), lane->calls.end(),
-                       [](const Lane::Call& call) { return call.state == Lane::Call::State::kCancelled; });
-  });
-}
-
 std::vector<Lane*> Inbox::to_interrupt() noexcept {
   std::lock_guard lock(mutex_);
   std::vector<Lane*> lanes;
   for (Lane* lane : lanes_) {
-    if (!lane->is_main && !lane->interrupted && interrupt_innermost(*lane)) lanes.push_back(lane);
+    const bool wanted = !lane->calls.empty() && is_cancelled(lane->calls.back());
+    if (!lane->is_main && !lane->interrupted && wanted) lanes.push_back(lane);
   }
   return lanes;
 }

@@ -101,12 +101,13 @@ class Inbox {
   // kNoted: nowhere (yet), or in the event loop, which has been told; kDropped: it has been taken out of the
   // ring and waited here: its frame is in `dropped`.
   Cancelled cancel(std::uint64_t id, Incoming& dropped) noexcept;
-  void cancel_all() noexcept;                     // the worker ends: whatever runs is interrupted
-  bool take_cancel(Lane& lane) noexcept;          // of the innermost call, once
+  void cancel_all() noexcept;             // the worker ends: whatever runs is interrupted
+  bool take_cancel(Lane& lane) noexcept;  // of the innermost call, once
+  bool has_cancel(Lane& lane) noexcept;   // of the innermost call
+  // Of a call that has neither ended nor been interrupted. One that is cancelled takes those on top of it
+  // along.
+  bool has_cancels() noexcept;
   bool was_cancelled(std::uint64_t id) noexcept;  // before it began
-  // A call was cancelled, and has neither ended nor been interrupted. One that is cancelled takes those on
-  // top of it along.
-  [[nodiscard]] bool is_to_be_interrupted() noexcept;
   // Threads other than the main one that have to be interrupted and have not been. With the GIL.
   std::vector<Lane*> to_interrupt() noexcept;
   [[nodiscard]] std::uint64_t innermost(Lane& lane) noexcept;  // 0: it serves none

@@ -46,12 +46,12 @@ void* LifeWatch::thread_main(void* self) noexcept {
 void LifeWatch::watch() noexcept {
   for (;;) {
     pollfd events[2] = {{control_.get(), POLLIN, 0}, {beam_.get(), POLLIN, 0}};
-    if (::poll(events, beam_.valid() ? 2 : 1, signals_ ? kSignalAgainMs : -1) < 0) {
+    if (again_) again_ = worker_.interrupt_again();
+    if (again_) ::pthread_kill(main_thread_, cancel_signal());
+    if (::poll(events, beam_.valid() ? 2 : 1, again_ ? kAgainMs : -1) < 0) {
       if (errno == EINTR || errno == EAGAIN) continue;
       break;
     }
-    signals_ = signals_ && worker_.is_to_be_interrupted();
-    if (signals_) ::pthread_kill(main_thread_, cancel_signal());
     if (events[1].revents != 0) break;
     if (events[0].revents != 0) read_commands();
     if (!control_open_) break;
@@ -85,9 +85,7 @@ void LifeWatch::obey(const char* line, std::size_t length) noexcept {
 }
 
 void LifeWatch::interrupt(std::uint64_t id) noexcept {
-  if (id == 0 || !worker_.interrupt(id)) return;
-  ::pthread_kill(main_thread_, cancel_signal());
-  signals_ = true;
+  if (id != 0 && worker_.interrupt(id)) again_ = true;
 }
 
 void LifeWatch::say_farewell() noexcept {

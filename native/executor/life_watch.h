@@ -31,8 +31,8 @@ class Interruptible {
   // True when the main thread has to be signalled.
   virtual bool interrupt(std::uint64_t id) noexcept = 0;
   virtual void interrupt_all() noexcept = 0;
-  // The signal has not led to anything yet.
-  virtual bool is_to_be_interrupted() noexcept = 0;
+  // True while a thread that has been told so has not been interrupted: it may not have been fit for it.
+  virtual bool interrupt_again() noexcept = 0;
 
  protected:
   ~Interruptible() = default;
@@ -42,9 +42,8 @@ class LifeWatch {
  public:
   // How long the main thread has for `finally` blocks, atexit handlers and flushing once the BEAM has let go.
   static constexpr int kFarewellMs = 300;
-  // A signal that comes just before the main thread blocks in a system call does not interrupt that call:
-  // Python looks for signals before and after, not in between. So it is sent again.
-  static constexpr int kSignalAgainMs = 20;
+  // Between two attempts to interrupt a call.
+  static constexpr int kAgainMs = 10;
 
   LifeWatch(UniqueFd control, int beam_pid, channel::Header& header, Interruptible& worker) noexcept
       : control_(std::move(control)),
@@ -80,7 +79,7 @@ class LifeWatch {
   char line_[64] = {};
   std::size_t line_length_ = 0;
   bool control_open_ = true;
-  bool signals_ = false;
+  bool again_ = false;  // an interrupt is on its way
 };
 
 }  // namespace typhon::executor

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "channel/doorbell.h"
+#include "executor/fork_guard.h"
 #include "executor/reply_sink.h"
 #include "python/gil.h"
 #include "python/object_table.h"
@@ -31,6 +32,7 @@ Outbox::Outbox(channel::Region& region, const std::atomic<bool>& stop) noexcept
 
 bool Outbox::send(python::ModuleState& codec, FrameHeader header, PyObject* value, const char* root,
                   std::uint64_t* times, std::span<const std::string_view> parts) noexcept {
+  if (fork_guard::in_child()) return true;
   alignas(8) std::array<std::uint8_t, ReplySink::kReserve> frame;  // uninitialised on purpose
   ReplySink sink(frame.data(), *this);
   python::EncodeOptions options;
@@ -108,6 +110,7 @@ bool Outbox::send_cancelled(std::uint64_t id) noexcept {
 }
 
 void Outbox::ring_reader(bool more) noexcept {
+  if (fork_guard::in_child()) return;
   std::atomic_thread_fence(std::memory_order_seq_cst);
   const std::uint32_t state = header_.reader_word.value.load(std::memory_order_relaxed);
   if (state != channel::kAsleep && state != channel::kTimed) return;

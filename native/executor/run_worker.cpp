@@ -13,6 +13,8 @@
 #include <string>
 
 #include "executor/arena_cache.h"
+#include "executor/fork_guard.h"
+#include "executor/limits.h"
 #include "executor/worker.h"
 
 namespace typhon::executor {
@@ -23,9 +25,10 @@ using python::PyRef;
 
 constexpr const char* kWorkerCapsule = "typhon.worker";
 
-PyObject* handle_cancel(PyObject* capsule, PyObject*) noexcept {
+PyObject* handle_cancel(PyObject* capsule, PyObject* args) noexcept {
   auto* worker = static_cast<Worker*>(PyCapsule_GetPointer(capsule, kWorkerCapsule));
-  if (!worker || worker->raise_if_cancelled()) return nullptr;
+  PyObject* const frame = PyTuple_Size(args) == 2 ? PyTuple_GetItem(args, 1) : Py_None;
+  if (!worker || worker->raise_if_cancelled(frame)) return nullptr;
   Py_RETURN_NONE;
 }
 
@@ -94,6 +97,7 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
     UniqueFd control_fd(control);
     keep_large_blocks();
     arena_cache::install();
+    fork_guard::install();
     // C code's printf must arrive line by line, too: a pipe would be buffered by the block.
     static_cast<void>(std::setvbuf(stdout, nullptr, _IOLBF, 0));
     auto region = attach(beam_pid, fd);
@@ -108,6 +112,11 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
     static_cast<ExecutorSlot*>(PyModule_GetState(module))->worker = worker;
     if (!install_cancel_handler(worker)) return nullptr;
     if (!PyRef::steal(PyObject_CallFunctionObjArgs(prepare, settings, nullptr))) return nullptr;
+    // Last, and before the greeting: the channel's region and the threads are part of what is mapped.
+    if (const std::string refused = apply_limits(settings); !refused.empty()) {
+      PyErr_Format(PyExc_OSError, "the operating system refused the limit %s", refused.c_str());
+      return nullptr;
+    }
     const int code = worker->run(module, greeting, coroutine_type);
     return code < 0 ? nullptr : PyLong_FromLong(code);
   } catch (const std::bad_alloc&) {

@@ -1,5 +1,7 @@
 #include "executor/segment_buffer.h"
 
+#include "executor/fork_guard.h"
+
 namespace typhon::executor {
 namespace {
 
@@ -18,7 +20,7 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) noexcept {
 
 void dealloc(PyObject* self) noexcept {
   auto* buffer = reinterpret_cast<SegmentBuffer*>(self);
-  if (buffer->arena) buffer->arena->release(buffer->slot);
+  if (buffer->arena && !fork_guard::in_child()) buffer->arena->release(buffer->slot);
   PyTypeObject* type = Py_TYPE(self);
   PyObject_Free(self);
   Py_DECREF(type);

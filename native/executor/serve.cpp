@@ -4,6 +4,7 @@
 #include <string_view>
 #include <utility>
 
+#include "executor/fork_guard.h"
 #include "executor/segment_buffer.h"
 #include "executor/worker.h"
 
@@ -61,7 +62,8 @@ bool Worker::is_given_up(const FrameHeader& header) noexcept {
 
 void Worker::refuse(const FrameHeader& header, std::span<const std::uint8_t> body) noexcept {
   if ((header.flags & channel::kInSegment) != 0) release_unread(body);
-  if (header.kind == Kind::kCall) send_atom_error(header, "expired");
+  if (header.kind == Kind::kCall) return send_atom_error(header, "expired");
+  cast_done();
 }
 
 void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const std::uint8_t> body) noexcept {
@@ -81,6 +83,7 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
   const std::uint64_t decoded = timed ? monotonic_ns() : 0;
   PyRef result;
   if (request) result = invoke(request.get());
+  if (fork_guard::in_child()) fork_guard::leave(std::move(result));
   if (flush_needed_) {
     flush_needed_ = false;
     PyRef failed = result ? PyRef() : current_exception();
@@ -228,7 +231,10 @@ void Worker::handle_message() noexcept {
 
 // False with an exception set when the value cannot be encoded.
 bool Worker::reply(Served& call, PyObject* value) noexcept {
-  if (call.header.kind != Kind::kCall) return true;
+  if (call.header.kind != Kind::kCall) {
+    cast_done();
+    return true;
+  }
   FrameHeader header{};
   header.kind = Kind::kReply;
   header.id = call.header.id;
@@ -237,9 +243,15 @@ bool Worker::reply(Served& call, PyObject* value) noexcept {
                       (call.header.flags & channel::kTimings) != 0 ? call.times : nullptr);
 }
 
+// Nobody waits for a cast, but a worker that is to be replaced finishes it first.
+void Worker::cast_done() noexcept { header_.casts_done.value.fetch_add(1, std::memory_order_release); }
+
 // `exception`: raised by user code, or by the codec for an argument or a result that cannot cross.
 void Worker::fail(Served& call, PyRef exception) noexcept {
-  if (call.header.kind != Kind::kCall) return report_cast(std::move(exception));
+  if (call.header.kind != Kind::kCall) {
+    report_cast(std::move(exception));
+    return cast_done();
+  }
   if (exception && PyErr_GivenExceptionMatches(exception.get(), codec_.cancelled.get())) {
     return send_atom_error(call.header, "cancelled");
   }

@@ -24,6 +24,36 @@ constexpr std::size_t kTrimStep = std::size_t{64} << 20;
 // A body that is in the ring, and not in a segment.
 constexpr std::size_t kMaxInline = std::size_t{16} * 1024;
 
+// What Python calls the file of its import system.
+constexpr const char* kImportSystem = "<frozen importlib._bootstrap>";
+
+// The thread that is at this frame imports a module.
+bool imports(PyObject* frame) noexcept {
+  PyRef at = PyRef::borrow(frame);
+  while (at && at.get() != Py_None) {
+    const PyRef code = PyRef::steal(PyObject_GetAttrString(at.get(), "f_code"));
+    const PyRef file = code ? PyRef::steal(PyObject_GetAttrString(code.get(), "co_filename")) : PyRef();
+    if (file && PyUnicode_Check(file.get()) &&
+        PyUnicode_CompareWithASCIIString(file.get(), kImportSystem) == 0) {
+      return true;
+    }
+    at = PyRef::steal(PyObject_GetAttrString(at.get(), "f_back"));
+  }
+  PyErr_Clear();
+  return false;
+}
+
+// The frame that another thread is at.
+PyRef frame_of(unsigned long thread) noexcept {
+  const PyRef sys = PyRef::steal(PyImport_ImportModule("sys"));
+  const PyRef frames =
+      sys ? PyRef::steal(PyObject_CallMethod(sys.get(), "_current_frames", nullptr)) : PyRef();
+  const PyRef key = PyRef::steal(PyLong_FromUnsignedLong(thread));
+  PyObject* const found = frames && key ? PyDict_GetItemWithError(frames.get(), key.get()) : nullptr;
+  if (PyErr_Occurred()) PyErr_Clear();
+  return found ? PyRef::borrow(found) : PyRef();
+}
+
 }  // namespace
 
 Worker::Worker(python::ModuleState& codec, std::unique_ptr<channel::Region> region, UniqueFd control,
@@ -208,12 +238,14 @@ bool Worker::interrupt(std::uint64_t id) noexcept {
   return false;
 }
 
-bool Worker::raise_if_cancelled() noexcept {
+bool Worker::raise_if_cancelled(PyObject* frame) noexcept {
   for (Lane* lane : inbox_.to_interrupt()) {
+    const PyRef at = frame_of(lane->python_thread);
+    if ((at && imports(at.get())) || !inbox_.take_cancel(*lane)) continue;
     lane->interrupted = true;
     PyThreadState_SetAsyncExc(lane->python_thread, codec_.cancelled.get());
   }
-  return inbox_.take_cancel(main_) && raise_cancelled(main_);
+  return inbox_.has_cancel(main_) && !imports(frame) && inbox_.take_cancel(main_) && raise_cancelled(main_);
 }
 
 }  // namespace typhon::executor

@@ -64,8 +64,10 @@ class Worker final : private Interruptible {
   int run(PyObject* module, PyObject* greeting, PyObject* coroutine_type) noexcept;
 
   // The Python handler of cancel_signal(): raises typhon.Cancelled when the main thread's call is meant, and
-  // sees to it that other threads get theirs.
-  bool raise_if_cancelled() noexcept;
+  // sees to it that other threads get theirs. `frame`: what the main thread is at. Not in the midst of an
+  // import: that would leave a module behind which is there by half, and of no use for the rest of the
+  // process. The LifeWatch asks again.
+  bool raise_if_cancelled(PyObject* frame) noexcept;
   // Of a thread that serves calls beside the main one.
   void serve_as_thread() noexcept;
 
@@ -120,7 +122,7 @@ class Worker final : private Interruptible {
 
   bool interrupt(std::uint64_t id) noexcept override;
   void interrupt_all() noexcept override { inbox_.cancel_all(); }
-  bool is_to_be_interrupted() noexcept override { return inbox_.is_to_be_interrupted(); }
+  bool interrupt_again() noexcept override { return inbox_.has_cancels(); }
 
   Wait wait_for_request() noexcept;
   bool spin_for_request() noexcept;
@@ -154,6 +156,7 @@ class Worker final : private Interruptible {
   void fail(Served& call, python::PyRef exception) noexcept;
   void send_atom_error(const channel::FrameHeader& request, const char* name) noexcept;
   void report_cast(python::PyRef exception) noexcept;
+  void cast_done() noexcept;
   python::PyRef describe(PyObject* exception, PyObject* module, PyObject* function) noexcept;
   void start_coroutine(Served& call, std::span<const std::uint8_t> body, python::PyRef coroutine) noexcept;
   std::uint64_t enter_loop(Served& call) noexcept;

@@ -48,6 +48,11 @@ def _run(new: asyncio.AbstractEventLoop) -> None:
     new.run_forever()
 
 
+def run_soon(coroutine: "Coroutine[Any, Any, Any]") -> None:
+    """Run a coroutine in the worker's loop for its effect. From any thread."""
+    asyncio.run_coroutine_threadsafe(coroutine, loop())
+
+
 def submit(token: int, coroutine: "Coroutine[Any, Any, Any]", call: int) -> None:
     """Run what a call of a coroutine function has returned. From any thread."""
     global _awake
@@ -104,8 +109,8 @@ def _on_signal(fd: int) -> None:
         else:
             future.set_exception(_beam.failure(*value))
     for call in cancelled:
-        if (token := _tokens.get(call)) is not None:
-            _tasks[token].cancel()
+        if call in _tokens:
+            _tasks[_tokens[call]].cancel()
     if calls:
         # There may be more than it takes at once.
         os.eventfd_write(fd, 1)

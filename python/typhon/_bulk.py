@@ -40,7 +40,7 @@ def _run(
     kwargs: dict[str, Any],
 ) -> _Reply:
     try:
-        target = _find(module, function)
+        target = find(module, function)
     except Cancelled:
         raise
     except BaseException as error:
@@ -82,9 +82,9 @@ def run_each(calls: Sequence[tuple[Any, str, list[Any], dict[str, Any]]], stop: 
             if type(module) is str:
                 target = found.get((module, function))
                 if target is None:
-                    target = found[module, function] = _find(module, function)
+                    target = found[module, function] = find(module, function)
             else:
-                target = _find(module, function)
+                target = find(module, function)
             results.append(target(*args, **kwargs))
         except Cancelled:
             raise
@@ -96,7 +96,7 @@ def run_each(calls: Sequence[tuple[Any, str, list[Any], dict[str, Any]]], stop: 
     return _reply(results, errors)
 
 
-def _find(module: Any, function: str) -> Any:
+def find(module: Any, function: str) -> Any:
     found = module
     if type(module) is str:
         found = sys.modules.get(module)

@@ -4,11 +4,13 @@ The term is specified in docs/internals.md (`wire_error`):
 {:exception, type, message, frames, notes, cause, text}.
 """
 
+import errno
 import sys
 import traceback
 from collections.abc import Iterable
 from types import FrameType, TracebackType
 
+from typhon import _worker
 from typhon._native import Atom
 
 _EXCEPTION = Atom("exception")
@@ -32,6 +34,7 @@ def describe(error: BaseException, module: object, function: str) -> _Term:
 
     A function in C leaves no frame; the call itself stands in, so that a traceback always says where.
     """
+    _note_limit(error)
     name = f"{module if isinstance(module, str) else _type_name(type(module))}.{function}"
     term = _term(error, 0)
     if not term[3]:
@@ -39,6 +42,17 @@ def describe(error: BaseException, module: object, function: str) -> _Term:
         text = f'Traceback (most recent call last):\n  File "{_CALL}", line 1, in {frame[2]}\n{term[6]}'
         term = (term[0], term[1], term[2], [frame], term[4], term[5], text)
     return term
+
+
+def _note_limit(error: BaseException) -> None:
+    """An error that comes of the pool's `limits:` says so."""
+    try:
+        if isinstance(error, MemoryError) and "memory" in _worker.limits:
+            error.add_note(f"This worker's limit is memory: {_worker.limits['memory']} bytes (limits: of its pool).")
+        elif isinstance(error, OSError) and error.errno == errno.EMFILE and "open_files" in _worker.limits:
+            error.add_note(f"This worker's limit is open_files: {_worker.limits['open_files']} (limits: of its pool).")
+    except BaseException:
+        pass
 
 
 def _term(error: BaseException, depth: int) -> _Term:

@@ -7,6 +7,7 @@ call they are the file descriptors that the worker's process reads, and so is wh
 from __future__ import annotations
 
 import io
+import os
 import sys
 
 TYPE_CHECKING = False
@@ -15,7 +16,7 @@ if TYPE_CHECKING:  # typing costs a worker's start several milliseconds
     from typing import Any, TextIO
 
 from typhon._context import CALL, current
-from typhon._native import Atom, ask, captures, need_flush, set_flush, tell
+from typhon._native import Atom, ask, captures, forked, need_flush, set_flush, tell
 
 _PRINT = Atom("print")
 _LOG = Atom("log")
@@ -130,12 +131,20 @@ def finish(call: int) -> None:
     _sent.pop(call, None)
 
 
+def _forget() -> None:
+    _lines.clear()
+    _sent.clear()
+
+
 def _finish_current() -> None:
     finish(current())
 
 
 def log(level: str, text: str, metadata: "dict[str, Any]") -> None:
     """A line for the BEAM's Logger."""
+    if forked():
+        sys.stderr.write(f"{level}: {text}\n")
+        return
     tell((_LOG, level, text.encode("utf-8", "backslashreplace").decode("utf-8"), metadata), CALL.get())
 
 
@@ -211,6 +220,8 @@ def install(level: int) -> None:
     sys.stdout = Output(sys.stdout)
     sys.stderr = Output(sys.stderr)
     set_flush(_finish_current)
+    # A child has a copy of what its parent is about to send.
+    os.register_at_fork(after_in_child=_forget)
     finder = _Finder()
     sys.meta_path.insert(0, finder)
     finder.when_imported("logging", hook_logging)

@@ -9,6 +9,9 @@ import io
 import os
 import sys
 
+# What the operating system was told not to give this worker, by the names of the pool's `limits:`.
+limits: dict[str, int] = {}
+
 NATIVE_LOAD_FAILED = 97
 ATTACH_FAILED = 98
 
@@ -28,6 +31,7 @@ def main() -> int:
     except ImportError as error:
         print(f"typhon: the native module cannot be loaded: {error}")
         return NATIVE_LOAD_FAILED
+    _remember_limits(settings)
     greeting = {
         "version": sys.version.split()[0],
         "implementation": sys.implementation.name,
@@ -64,6 +68,14 @@ def _settings(text: str) -> dict[str, int]:
     """`"concurrency=4,nice=10"` as a dict. Who reads which of them: native/executor/run_worker.cpp."""
     pairs = (pair.split("=", 1) for pair in text.split(",") if pair)
     return {name: int(value) for name, value in pairs}
+
+
+def _remember_limits(settings: dict[str, int]) -> None:
+    names = {"memory": "limit_memory", "cpu_time": "limit_cpu", "open_files": "limit_files"}
+    limits.update({name: settings[key] for name, key in names.items() if key in settings})
+    if limits:
+        # What describes an error must be there when there is no memory and no descriptor to import it.
+        import typhon._errors  # noqa: F401
 
 
 def _take_over_stdin() -> int:

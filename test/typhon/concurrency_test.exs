@@ -95,6 +95,13 @@ defmodule Typhon.ConcurrencyTest do
     assert_mailbox_empty()
   end
 
+  test "casts that wait for room are told of it every time" do
+    py = start_pool(ring_size: 65_536)
+    text = String.duplicate("x", 1_000)
+    for _ <- 1..20_000, do: :ok = Typhon.cast(py, :sample, :put, [1, text], timeout: 30_000)
+    assert_mailbox_empty()
+  end
+
   test "calls of many sizes at random keep their order and content" do
     py = start_pool(workers: 2, ring_size: 65_536)
 

@@ -156,8 +156,12 @@ defmodule Typhon.DispatchTest do
       eventually(fn -> Native.pool_info(native).waiting == 2 end)
       # As a pool that becomes smaller does.
       Native.pool_active(native, 1, false)
-      :ok = Supervisor.terminate_child(py, {Typhon.Worker, 1})
-      :ok = Supervisor.delete_child(py, {Typhon.Worker, 1})
+
+      [{id, _, _, _}] =
+        for {{Typhon.Worker, 1, _}, _, _, _} = child <- Supervisor.which_children(py), do: child
+
+      :ok = Supervisor.terminate_child(py, id)
+      :ok = Supervisor.delete_child(py, id)
       assert [pid, :ok] = Task.await_many(waiters, 60_000)
       assert {:ok, ^pid} = Typhon.call(py, :sample, :pid, [])
       assert Typhon.call(py, :sample, :get, ["moved"]) == {:ok, key}

@@ -144,6 +144,7 @@ defmodule Typhon.MultiTest do
     end
 
     test "a batch of many requests is in order and complete", %{py: py} do
+      Typhon.call!(py, :bulk, :noted, [])
       calls = for i <- 1..100_000, do: [i]
       results = Typhon.multi(py, :bulk, :note, calls, timeout: :infinity)
       assert results == for(i <- 1..100_000, do: {:ok, i})

@@ -45,6 +45,25 @@ defmodule Typhon.OptionsTest do
       assert %{env: [{"A", "1"}, {"B", nil}, {"C", nil}]} = Options.start!(env: [A: "1", B: nil, C: false])
     end
 
+    test "workers may be a range, or a pair as Erlang writes it" do
+      assert %{workers: 3, min_workers: 3} = Options.start!(workers: 3)
+      assert %{workers: 8, min_workers: 2} = Options.start!(workers: 2..8)
+      assert %{workers: 8, min_workers: 2} = Options.start!(workers: {2, 8})
+    end
+
+    test "max_restarts goes by the number of workers" do
+      assert %{max_restarts: 80, max_seconds: 60} = Options.start!(workers: 2..8)
+      assert %{max_restarts: 3} = Options.start!(workers: 2..8, max_restarts: 3)
+      assert %{max_restarts: :infinity} = Options.start!(max_restarts: :infinity)
+    end
+
+    test "init may be one step or a list of them" do
+      assert %{init: [{:code, "import json"}]} = Options.start!(init: "import json")
+
+      assert %{init: [{:call, :m, "f.g", [1]}, {:code, "x = 1"}]} =
+               Options.start!(init: [{:m, "f.g", [1]}, "x = 1"])
+    end
+
     test "an unknown option names the nearest one and all there are" do
       text = message(fn -> Options.start!(worker: 2) end)
       assert text =~ "Typhon.start_link/1 has no option :worker, did you mean :workers? It takes :name, "
@@ -58,8 +77,23 @@ defmodule Typhon.OptionsTest do
 
     test "each option says what it must be" do
       for {options, expected} <- [
-            {[workers: 0], "workers: must be a positive integer, got 0"},
-            {[workers: 2..8], "workers: must be a positive integer, got 2..8"},
+            {[workers: 0], "workers: must be a positive integer or a range such as 2..8, got 0"},
+            {[workers: 0..8], "workers: must be a positive integer or a range such as 2..8, got 0..8"},
+            {[workers: 8..2], "workers: must be a positive integer or a range such as 2..8, got 8..2//-1"},
+            {[idle_timeout: 0], "idle_timeout: must be a positive integer (milliseconds), got 0"},
+            {[init: {:math, :sqrt}],
+             "init: must be {module, function, arguments}, a string of Python code, or a list of those, got {:math, :sqrt}"},
+            {[max_calls: 0], "max_calls: must be a positive integer, got 0"},
+            {[max_memory: 1.5], "max_memory: must be a positive integer (bytes), got 1.5"},
+            {[max_restarts: -1], "max_restarts: must be a non-negative integer or :infinity, got -1"},
+            {[max_seconds: 0], "max_seconds: must be a positive integer (seconds), got 0"},
+            {[limits: [memory: 1]], "limits: memory: must be an integer from 1048576 (bytes), got 1"},
+            {[limits: [cpu_time: 0]], "limits: cpu_time: must be a positive integer (seconds), got 0"},
+            {[limits: [open_files: 3]], "limits: open_files: must be an integer from 32, got 3"},
+            {[limits: [nice: 20]], "limits: nice: must be an integer from -20 to 19, got 20"},
+            {[limits: [cpu: 1]],
+             "limits: has no option :cpu, did you mean :cpu_time? It takes :memory, :cpu_time, :open_files, :nice"},
+            {[reload: 1], "reload: must be true or false, got 1"},
             {[name: "py"], ~s|name: must be an atom, {:global, term} or {:via, module, term}, got "py"|},
             {[python: nil],
              "python: must be the name of a command, or the path of an interpreter or a virtualenv, got nil"},

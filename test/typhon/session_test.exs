@@ -150,6 +150,22 @@ defmodule Typhon.SessionTest do
       assert reserved(py) == 0
     end
 
+    test "a callback of its call can call the session, the pool, and run: all on the worker that waits for it" do
+      py = start_pool()
+
+      assert Typhon.run!(py, fn session ->
+               pid = Typhon.call!(session, :sample, :pid, [])
+
+               add = fn a, b ->
+                 assert Typhon.call!(py, :sample, :pid, []) == pid
+                 assert Typhon.run!(py, fn inner -> Typhon.call!(inner, :sample, :pid, []) end) == pid
+                 Typhon.call!(session, :operator, :add, [a, b])
+               end
+
+               Typhon.call!(session, :functools, :reduce, [add, [1, 2, 3]])
+             end) == 6
+    end
+
     test "runs on two pools within each other" do
       {one, two} = {start_pool(), start_pool()}
 

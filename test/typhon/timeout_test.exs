@@ -58,6 +58,20 @@ defmodule Typhon.TimeoutTest do
     defp retry({:error, %WorkerError{reason: :overdue}}, py), do: Typhon.call(py, :math, :sqrt, [16])
     defp retry(result, _py), do: result
 
+    test "is not interrupted in the midst of an import, which would break the module for the worker's life" do
+      for concurrency <- [1, 3] do
+        py = start_pool(concurrency: concurrency, grace: 30_000)
+
+        1..3
+        |> Enum.map(fn _ -> async(fn -> Typhon.call(py, :slow_package, :ready, [], timeout: 50) end) end)
+        |> Task.await_many()
+        |> Enum.each(fn result -> assert {:error, %TimeoutError{}} = result end)
+
+        assert Typhon.call(py, :slow_package, :ready, [], timeout: 60_000) == {:ok, ["a", "b"]}
+        assert worker(py).restarts == 0
+      end
+    end
+
     test "never runs when its time was over before it began" do
       py = start_pool()
       blocker = async(fn -> Typhon.call(py, :sample, :sleep, [0.5]) end)

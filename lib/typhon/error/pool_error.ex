@@ -5,7 +5,9 @@ defmodule Typhon.PoolError do
   * `pool` – what was given as the pool
   * `reason` – `:not_found` (nothing has that name), `:stopped` (it was stopped, or is no pool), `:not_a_pool`,
     `:invalid` (neither a pid nor a name), `{:remote, node}` (it lives on another node), `:not_running` (the application
-    `:typhon` is not started), `:session_ended` (it is the session of a `Typhon.run/3` that has returned)
+    `:typhon` is not started), `:draining` (`Typhon.drain/2` was called: it takes no new calls), `{:down, error}` (its Pythons
+    ended, or could not be started, more often than its `:max_restarts` allows; `error` is the last
+    `Typhon.WorkerError` or `Typhon.StartError`), `:session_ended` (it is the session of a `Typhon.run/3` that has returned)
   """
 
   defexception [:pool, :reason]
@@ -13,7 +15,15 @@ defmodule Typhon.PoolError do
   @type t :: %__MODULE__{
           pool: term,
           reason:
-            :not_found | :stopped | :not_a_pool | :invalid | :not_running | :session_ended | {:remote, node}
+            :not_found
+            | :stopped
+            | :not_a_pool
+            | :invalid
+            | :not_running
+            | :draining
+            | :session_ended
+            | {:remote, node}
+            | {:down, Exception.t()}
         }
 
   @impl true
@@ -38,6 +48,13 @@ defmodule Typhon.PoolError do
       :session_ended ->
         "#{inspect(pool)} has ended: the Typhon.run/3 that it was made for has returned. " <>
           "Call the pool, or do the work inside of the run"
+
+      :draining ->
+        "the Typhon pool #{inspect(pool)} is draining: it finishes the calls it has, and takes no new ones"
+
+      {:down, error} ->
+        "the Typhon pool #{inspect(pool)} went down: its Pythons ended, or could not be started, more often than " <>
+          "max_restarts: and max_seconds: allow. The last time: " <> Exception.message(error)
 
       {:remote, node} ->
         "the Typhon pool #{inspect(pool)} lives on the node #{inspect(node)}. " <>

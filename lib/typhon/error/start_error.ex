@@ -12,6 +12,7 @@ defmodule Typhon.StartError do
     * `:native_load_failed` – Python could not load Typhon's native module
     * `:channel_failed` – the shared memory could not be made, or the worker could not attach it
     * `:exit` – Python ended, by itself or by a signal, before it was ready
+    * `:init_failed` – what `:init` says failed; the message has Python's traceback
     * `:timeout` – it was not ready within `:start_timeout`
   * `message` – a sentence
   * `python` – the interpreter
@@ -30,6 +31,7 @@ defmodule Typhon.StartError do
           | :native_load_failed
           | :channel_failed
           | :exit
+          | :init_failed
           | :timeout
 
   @type t :: %__MODULE__{

@@ -8,18 +8,31 @@ defmodule Typhon.TimeoutError do
 
   * `timeout` – the time allowed, in milliseconds
   * `module`, `function`, `arity` – the call; all nil when it was `Typhon.run/3` that found no worker free in time
+  * `operation` – nil for a call; `:drain`, `:restart` or `:reload` when it was that which took too long
+  * `left` – how many calls (`:drain`) or workers (`:restart`) there were still to wait for
   """
 
-  defexception [:timeout, :module, :function, :arity]
+  defexception [:timeout, :module, :function, :arity, :operation, :left]
 
   @type t :: %__MODULE__{
           timeout: non_neg_integer,
           module: atom | String.t() | Typhon.Object.t(),
           function: atom | String.t(),
-          arity: non_neg_integer | nil
+          arity: non_neg_integer | nil,
+          operation: nil | :drain | :restart | :reload,
+          left: nil | non_neg_integer
         }
 
   @impl true
+  def message(%{operation: :drain, left: left}),
+    do: "the pool was not drained in time: calls that are left: #{left}. They go on; new ones are refused"
+
+  def message(%{operation: :restart, left: left}),
+    do: "the pool was not restarted in time: workers that are left: #{left}. All of them go on taking calls"
+
+  def message(%{operation: :reload}),
+    do: "a worker still ran calls when the time for Typhon.reload/3 was over. It keeps the module that it has"
+
   def message(%{arity: nil} = error) do
     "Typhon.run/3 found no worker free within #{error.timeout} ms, so its function was not run. " <>
       "Allow it more time with timeout: milliseconds | :infinity, hold workers for shorter, or start more of them"

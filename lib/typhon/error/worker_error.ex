@@ -8,8 +8,13 @@ defmodule Typhon.WorkerError do
     * `:exit` – the Python process ended with `exit_status`
     * `:signal` – it was ended by `signal`
     * `:overdue` – the pool killed it: a call was still running when the pool's `:grace` after its deadline was over
+    * `:hung` – the pool killed it: its process had been stopped (SIGSTOP), and did not take a call until its time was over
     * `:stopped` – it was told to end, as a rule because its pool was stopped
     * `:protocol` – it sent what it must not send, and was killed
+    * `{:limit, :cpu_time}` – it used up what `limits:` of its pool allow it, and the operating system ended it;
+      `{:limit, :memory}` where the limit is that of a control group
+    * `:replaced` – it was replaced by another one (`Typhon.restart/2`, `:max_calls`, `:max_memory`), or the pool shrank, and the
+      object whose method was called was gone with it
     * `{:owner_down, reason}` – the Elixir process in charge of it ended
     * `:lost` – the call had to go to one worker, that of a session (`Typhon.run/3`) or of the call which a callback answers,
       and that worker has ended, with all that it held in memory. It was not sent
@@ -23,7 +28,18 @@ defmodule Typhon.WorkerError do
   defexception reason: :exit, exit_status: nil, signal: nil, os_pid: nil, output: []
 
   @type t :: %__MODULE__{
-          reason: :exit | :signal | :overdue | :stopped | :protocol | :lost | :gone | {:owner_down, term},
+          reason:
+            :exit
+            | :signal
+            | :overdue
+            | :hung
+            | :stopped
+            | :protocol
+            | :lost
+            | :gone
+            | :replaced
+            | {:limit, :cpu_time | :memory}
+            | {:owner_down, term},
           exit_status: non_neg_integer | nil,
           signal: String.t() | nil,
           os_pid: pos_integer | nil,
@@ -40,10 +56,25 @@ defmodule Typhon.WorkerError do
   defp what(%{reason: :exit, exit_status: status}), do: "exited with status #{status}"
   defp what(%{reason: :signal, signal: signal}), do: "was ended by #{signal}"
 
+  defp what(%{reason: :hung}),
+    do:
+      "was killed: its process had been stopped (SIGSTOP), and calls waited for it until their time was over"
+
   defp what(%{reason: :overdue}),
     do: "was killed: a call still ran when the pool's grace period after its deadline was over"
 
   defp what(%{reason: :stopped}), do: "was stopped"
+
+  defp what(%{reason: :replaced}),
+    do: "was replaced by another one, and what lived in it is gone"
+
+  defp what(%{reason: {:limit, :cpu_time}}),
+    do:
+      "used up the processor time that limits: [cpu_time: seconds] of its pool allow it, and was ended by the system"
+
+  defp what(%{reason: {:limit, :memory}}),
+    do: "needed more memory than limits: [memory: bytes] of its pool allow it, and was ended by the system"
+
   defp what(%{reason: :protocol}), do: "broke the protocol and was killed"
   defp what(%{reason: :gone}), do: "is gone"
 

@@ -36,6 +36,22 @@ defmodule Typhon.Worker.Checkout do
     %__MODULE__{native: native, index: index}
   end
 
+  @doc "Of a worker that is to have a place which still belongs to another one."
+  @spec waiting(Native.pool(), non_neg_integer) :: t
+  def waiting(native, index), do: %__MODULE__{native: native, index: index}
+
+  @doc "The worker goes, another one has its place: who waits for it is to look for that one."
+  @spec move(t) :: t
+  def move(checkout) do
+    for {_, monitor, from} <- :queue.to_list(checkout.queue) do
+      Process.demonitor(monitor, [:flush])
+      :gen_statem.reply(from, :moved)
+    end
+
+    for {_, from} <- checkout.awaiting, do: :gen_statem.reply(from, :ok)
+    %{checkout | queue: :queue.new(), awaiting: %{}}
+  end
+
   @doc "Whether the worker belongs to a session."
   @spec held?(t) :: boolean
   def held?(checkout), do: checkout.holder != nil

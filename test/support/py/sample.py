@@ -315,3 +315,44 @@ def pid_with(_argument):
 def slow_counter():
     time.sleep(0.05)
     return Counter()
+
+
+def echo_slowly(value, seconds):
+    if seconds:
+        time.sleep(seconds)
+    return value
+
+
+def write_slowly(path, seconds):
+    time.sleep(seconds)
+    with open(path, "w") as file:
+        file.write("done")
+
+
+def hold(size):
+    """Keep so many bytes, all of them touched."""
+    state["held"] = bytearray(size)
+    for at in range(0, size, 4096):
+        state["held"][at] = 1
+    return size
+
+
+def hoard():
+    hoarded = []
+    while True:
+        hoarded.append([0] * 100)
+
+
+def raise_memory_error():
+    raise MemoryError
+
+
+def open_many(count):
+    files = []
+    try:
+        for _ in range(count):
+            files.append(open(os.devnull))
+    finally:
+        for file in files:
+            file.close()
+    return count

@@ -85,3 +85,26 @@ def warn(text):
 def in_threads(function, count):
     with concurrent.futures.ThreadPoolExecutor(count) as executor:
         return list(executor.map(function, range(count)))
+
+
+def numbers(count, log=None):
+    try:
+        yield from range(count)
+    finally:
+        if log:
+            pathlib.Path(log).write_text("closed")
+
+
+async def slow_numbers(count, seconds, log=None):
+    try:
+        for i in range(count):
+            await asyncio.sleep(seconds)
+            yield i
+    finally:
+        if log:
+            pathlib.Path(log).write_text("closed")
+
+
+def failing(count):
+    yield from range(count)
+    raise ValueError("no more")

@@ -1,0 +1,65 @@
+defmodule Typhon.Stream do
+  @moduledoc false
+  # A Python iterator as an Elixir stream. Python holds it behind a handle (python/typhon/_stream.py); each batch is a call of its
+  # method `next`. One such call is on its way while the batch before it is used.
+
+  alias Typhon.{Call, Native}
+
+  @spec stream(Typhon.pool(), Typhon.callee(), Typhon.name(), list, map) :: Enumerable.t()
+  def stream(pool, module, function, args, options) do
+    Stream.resource(
+      fn -> open(pool, module, function, args, options) end,
+      &next(&1, pool, options),
+      &close(&1, pool)
+    )
+  end
+
+  defp open(pool, module, function, args, options) do
+    case Call.stubbed(pool, module, function, args, options.kwargs) do
+      :through ->
+        what = if is_struct(module), do: module, else: to_string(module)
+        open = [what, to_string(function), args, options.kwargs]
+        stream = result!(Call.call(pool, "typhon._stream", "open", open, %{}, options.timeout))
+        # A worker that is to be replaced waits for the end of the stream.
+        Native.hold(stream.ref, true)
+        {stream, fetch(stream, pool, options)}
+
+      {:ok, enumerable} ->
+        {:stub, enumerable}
+
+      {:error, error} ->
+        raise error
+    end
+  end
+
+  defp next({:stub, enumerable}, _pool, _options), do: {enumerable, :done}
+  defp next(:done, _pool, _options), do: {:halt, :done}
+
+  defp next({stream, pending}, pool, options) do
+    case Call.finish(pending) do
+      {:ok, {batch, false}} -> {batch, {stream, fetch(stream, pool, options)}}
+      {:ok, {batch, true}} -> {batch, ended(stream)}
+      # Stream.resource/3 calls close/2 then, with the state before this batch.
+      {:error, error} -> raise error
+    end
+  end
+
+  defp ended(stream) do
+    Native.hold(stream.ref, false)
+    :done
+  end
+
+  defp fetch(stream, pool, options), do: Call.begin(pool, stream, "next", [options.batch], options.timeout)
+
+  defp close({%Typhon.Object{} = stream, pending}, pool) do
+    Call.abandon(pending)
+    # Nobody waits for it; when the worker is gone there is nothing to close.
+    Call.cast(pool, stream, "close", [], %{}, 5_000)
+    Native.hold(stream.ref, false)
+  end
+
+  defp close(_, _pool), do: :ok
+
+  defp result!({:ok, value}), do: value
+  defp result!({:error, error}), do: raise(error)
+end

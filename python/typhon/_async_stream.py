@@ -1,0 +1,62 @@
+"""The asynchronous half of _stream: apart, because asyncio takes long to import."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator
+from time import perf_counter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# As in _stream.
+_SECONDS = 0.002
+
+
+class AsyncStream:
+    """What _stream.Stream is for an iterator, for an asynchronous one."""
+
+    def __init__(self, iterator: AsyncIterator[Any]) -> None:
+        self._iterator = iterator
+        self._error: BaseException | None = None
+        self._open = True
+        # close() may come while a next() that was given up is still on its way out.
+        self._lock = asyncio.Lock()
+
+    async def next(self, count: int) -> tuple[list[Any], bool]:
+        async with self._lock:
+            return await self._next(count)
+
+    async def _next(self, count: int) -> tuple[list[Any], bool]:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        batch: list[Any] = []
+        until = perf_counter() + _SECONDS
+        try:
+            while self._open and len(batch) < count:
+                batch.append(await anext(self._iterator))
+                if perf_counter() > until:
+                    break
+        except StopAsyncIteration:
+            return batch, True
+        except Exception as error:
+            if not batch:
+                raise
+            self._error = error
+        return batch, not self._open
+
+    async def close(self) -> None:
+        self._open = False
+        async with self._lock:
+            if inspect.isasyncgen(self._iterator):
+                await self._iterator.aclose()
+
+    def __del__(self) -> None:
+        # The BEAM's handle has gone without a close(): its process died.
+        if self._open and inspect.isasyncgen(self._iterator):
+            from typhon import _aio
+
+            _aio.run_soon(self._iterator.aclose())

@@ -1,0 +1,85 @@
+"""What `Typhon.stream` reads: an iterator of Python, batch by batch. Imported when the first stream is opened."""
+
+from __future__ import annotations
+
+import inspect
+from _thread import allocate_lock
+from collections.abc import Iterator
+from itertools import islice
+from time import perf_counter
+
+from typhon import _bulk
+from typhon._native import Cancelled
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# A batch is sent when this much time has gone into it, full or not: what a slow iterator has made is not held back.
+_SECONDS = 0.002
+
+
+class Stream:
+    """Held by the BEAM, which calls next() until the end, and close() when it wants no more."""
+
+    def __init__(self, iterator: Iterator[Any]) -> None:
+        self._iterator = iterator
+        self._error: BaseException | None = None
+        # In a worker with several threads close() may come while next() runs.
+        self._lock = allocate_lock()
+
+    def next(self, count: int) -> tuple[list[Any], bool]:
+        """Up to `count` elements, and whether they are the last. What an element raises is raised after those before it."""
+        with self._lock:
+            return self._next(count)
+
+    def _next(self, count: int) -> tuple[list[Any], bool]:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        batch: list[Any] = []
+        chunk = 1
+        until = perf_counter() + _SECONDS
+        try:
+            while True:
+                before = len(batch)
+                batch.extend(islice(self._iterator, chunk))
+                if len(batch) - before < chunk:
+                    return batch, True
+                if len(batch) == count or perf_counter() > until:
+                    return batch, False
+                chunk = min(chunk * 2, count - len(batch))
+        except Cancelled:
+            raise
+        except BaseException as error:
+            if not batch:
+                raise
+            self._error = error
+            return batch, False
+
+    def close(self) -> None:
+        with self._lock:
+            if inspect.isgenerator(self._iterator):
+                self._iterator.close()
+            self._iterator = iter(())
+
+
+def open(module: Any, function: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """The Stream of what the function returns: an iterator, an iterable, or one of their asynchronous kinds."""
+    result = _bulk.find(module, function)(*args, **kwargs)
+    return _open_later(result) if inspect.iscoroutine(result) else _stream(result)
+
+
+async def _open_later(coroutine: Any) -> Any:
+    return _stream(await coroutine)
+
+
+def _stream(result: Any) -> Any:
+    if hasattr(result, "__aiter__"):
+        from typhon._async_stream import AsyncStream
+
+        return AsyncStream(aiter(result))
+    try:
+        return Stream(iter(result))
+    except TypeError:
+        raise TypeError(f"a stream needs an iterator or an iterable, and the function returned {type(result).__name__}") from None

@@ -1,0 +1,85 @@
+defmodule Typhon.Footprint do
+  @moduledoc false
+  # What this BEAM and the processes it started hold, counted: take one before and one after, and compare.
+  #
+  # Processes are found by a variable in their environment, which children inherit: also those that have left their process
+  # group, or whose parent is gone.
+
+  defstruct [:os_processes, :fds, :memfds, :maps, :atoms, :processes, :ports, :messages, :beam_memory]
+
+  @type t :: %__MODULE__{}
+
+  @variable "TYPHON_FOOTPRINT"
+
+  @doc "What a pool's `env:` needs so that its processes are counted."
+  def env(marker), do: [{@variable, marker}]
+
+  @doc "A marker of its own."
+  def marker, do: "#{System.pid()}-#{System.unique_integer([:positive])}"
+
+  @spec take(String.t()) :: t
+  def take(marker) do
+    for pid <- Process.list(), do: :erlang.garbage_collect(pid)
+
+    %__MODULE__{
+      os_processes: length(os_processes(marker)),
+      fds: length(File.ls!("/proc/self/fd")),
+      memfds: Typhon.TestHelper.memfds(),
+      maps: maps("self"),
+      atoms: :erlang.system_info(:atom_count),
+      processes: length(Process.list()),
+      ports: length(Port.list()),
+      messages: messages(),
+      beam_memory: resident("self")
+    }
+  end
+
+  @doc """
+  What has grown by more than `slack` allows: `[{what, before, after}]`. Without a slack nothing may grow, except
+  memory and atoms, which are compared only when a slack is given.
+  """
+  @spec grown(t, t, keyword) :: [{atom, integer, integer}]
+  def grown(before, now, slack \\ []) do
+    for {name, was} <- Map.from_struct(before),
+        name not in [:beam_memory, :atoms] or slack[name] != nil,
+        is = Map.fetch!(now, name),
+        is > was + Keyword.get(slack, name, 0),
+        do: {name, was, is}
+  end
+
+  @doc "Processes of the operating system that carry the marker, as strings. A zombie carries nothing."
+  @spec os_processes(String.t()) :: [String.t()]
+  def os_processes(marker) do
+    for name <- File.ls!("/proc"),
+        name =~ ~r/^\d+$/,
+        {:ok, environ} <- [File.read("/proc/#{name}/environ")],
+        String.contains?(environ, "#{@variable}=#{marker}\0"),
+        do: name
+  end
+
+  @doc "Mapped regions of channels in a process."
+  def maps(os_pid) do
+    case File.read("/proc/#{os_pid}/maps") do
+      {:ok, text} -> length(String.split(text, "/memfd:typhon")) - 1
+      _ -> 0
+    end
+  end
+
+  @doc "Resident memory of a process in bytes, without the pages it shares with others."
+  def resident(os_pid) do
+    with {:ok, text} <- File.read("/proc/#{os_pid}/status"),
+         [_, kib] <- Regex.run(~r/^RssAnon:\s+(\d+) kB/m, text) do
+      String.to_integer(kib) * 1024
+    else
+      _ -> 0
+    end
+  end
+
+  defp messages do
+    for pid <- Process.list(),
+        {:message_queue_len, length} <- [Process.info(pid, :message_queue_len)],
+        reduce: 0 do
+      sum -> sum + length
+    end
+  end
+end

@@ -1,0 +1,69 @@
+defmodule Typhon.PoolTelemetryTest do
+  # Not async: the handlers see the events of all pools.
+  use ExUnit.Case, async: false
+
+  import Typhon.TestHelper
+
+  alias Typhon.TestLoad
+
+  setup do
+    pid = self()
+    :telemetry.attach_process([:typhon, :pool], pid)
+    :telemetry.attach_process([:typhon, :worker], pid)
+    on_exit(fn -> :telemetry.detach_process(pid) end)
+    :ok
+  end
+
+  test "growing and shrinking" do
+    py = start_pool(workers: 1..2, idle_timeout: 50)
+    load = TestLoad.start(py, 4, sleep: 0.01)
+
+    assert_receive {:telemetry, [:typhon, :pool, :scale], %{from: 1, size: 2}, %{pool: ^py, direction: :up}},
+                   60_000
+
+    TestLoad.stop(load)
+
+    assert_receive {:telemetry, [:typhon, :pool, :scale], %{from: 2, size: 1},
+                    %{pool: ^py, direction: :down}},
+                   60_000
+
+    assert_receive {:telemetry, [:typhon, :worker, :stop], _, %{worker: 1}}, 60_000
+  end
+
+  test "recycling, and looking at memory" do
+    py = start_pool(max_calls: 5, max_memory: 10_000_000_000, name: Typhon.TelemetryPool)
+    for _ <- 1..6, do: {:ok, _} = Typhon.call(py, :math, :sqrt, [16])
+
+    assert_receive {:telemetry, [:typhon, :worker, :recycle],
+                    %{calls: calls, memory: memory, lifetime: lifetime},
+                    %{reason: :max_calls, pool: Typhon.TelemetryPool, worker: 0}},
+                   60_000
+
+    assert calls >= 5 and memory > 0 and lifetime > 0
+    assert_receive {:telemetry, [:typhon, :worker, :memory], %{memory: memory}, _}, 60_000
+    assert memory > 1_000_000
+  end
+
+  test "restart, reload and drain" do
+    py = start_pool()
+    {:ok, _} = Typhon.call(py, :colorsys, :rgb_to_hsv, [0, 0, 0])
+    assert {:ok, ["colorsys"]} = Typhon.reload(py, :colorsys)
+
+    assert_receive {:telemetry, [:typhon, :pool, :reload], %{duration: _},
+                    %{pool: ^py, modules: ["colorsys"]}}
+
+    assert Typhon.restart(py) == :ok
+    assert_receive {:telemetry, [:typhon, :pool, :restart], %{duration: _, workers: 1}, %{pool: ^py}}, 60_000
+    assert Typhon.drain(py) == :ok
+    assert_receive {:telemetry, [:typhon, :pool, :drain], %{duration: _, left: 0}, %{pool: ^py}}
+  end
+
+  @tag :capture_log
+  test "going down" do
+    py = start_pool(max_restarts: 0)
+    Typhon.call(py, :sample, :hard_exit, [3])
+
+    assert_receive {:telemetry, [:typhon, :pool, :down], %{restarts: 1}, %{pool: ^py, reason: reason}}, 60_000
+    assert %Typhon.PoolError{reason: {:down, %Typhon.WorkerError{exit_status: 3}}} = reason
+  end
+end
