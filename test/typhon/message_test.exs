@@ -125,19 +125,6 @@ defmodule Typhon.MessageTest do
     end
 
     test "is a way to answer", %{py: py} do
-      task =
-        Task.async(fn ->
-          python(py, "(typhon.send(f, ('ask', typhon.self())), typhon.receive(30))[1]", [self()])
-        end)
-
-      me = self()
-      send(me, :unrelated)
-      # The task's own process is asked.
-      Process.exit(self(), :normal)
-      assert_receive :unrelated
-      refute_received {"ask", _}
-      assert Task.shutdown(task, :brutal_kill) in [nil, {:exit, :killed}]
-
       server =
         spawn_link(fn ->
           receive do
@@ -201,6 +188,25 @@ defmodule Typhon.MessageTest do
 
       for i <- 0..99_999, do: send(pid, {:n, i})
       assert Task.await(task, 60_000) == {:ok, true}
+    end
+
+    test "waits in the worker's process while the ring is full, and no message is lost" do
+      py = start_pool(ring_size: 65_536)
+      pid = address(py)
+      blocked = Task.async(fn -> python(py, "time.sleep(600)", [], timeout: 1_000) end)
+      eventually(fn -> running(py) == 1 end)
+      text = String.duplicate("x", 1_000)
+
+      log =
+        ExUnit.CaptureLog.capture_log(fn ->
+          for i <- 1..1_000, do: send(pid, {i, text})
+          # It is alive and well meanwhile.
+          assert worker(py).state == :ready
+          Task.await(blocked)
+          assert python(py, "[typhon.receive(5)[0] for _ in range(1000)]") == {:ok, Enum.to_list(1..1_000)}
+        end)
+
+      refute log =~ "dropped"
     end
 
     test "comes to a worker of a session, too", %{py: py} do
@@ -328,11 +334,11 @@ defmodule Typhon.MessageTest do
       log =
         ExUnit.CaptureLog.capture_log(fn ->
           py = start_pool(stdio: :logger)
-          assert {:ok, nil} = python(py, "(typhon.on_message(lambda m: 1 / m), None)[1]")
+          assert {:ok, nil} = python(py, "(typhon.on_message(lambda m: (seen.append(m), 1 / m)), None)[1]")
           send(address(py), 0)
-          # Lines of the pipe are read in order with its end.
-          Process.sleep(0)
-          assert {:error, _} = python(py, "(time.sleep(0.1), os._exit(0))")
+          eventually(fn -> python(py, "list(seen)") == {:ok, [0]} end)
+          # The end of the worker brings all that was printed.
+          assert {:error, _} = Typhon.call(py, :sample, :hard_exit, [0])
         end)
 
       assert log =~ "ZeroDivisionError"
