@@ -48,17 +48,10 @@ defmodule Typhon.Worker.Asked do
     output
   end
 
-  @doc "A message of Python to a process that the native library did not deliver: large, or for another node."
+  @doc "A message of Python to a process that the native library did not deliver: for another node."
   @spec deliver(Native.reply()) :: :ok
   def deliver({:ok, {pid, message}}) when is_pid(pid) do
     send(pid, message)
-    :ok
-  end
-
-  def deliver({:segment, handle}) do
-    handle |> Native.decode() |> deliver()
-    owner = self()
-    spawn(fn -> collect(owner) end)
     :ok
   end
 
