@@ -125,8 +125,9 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
       if (request.segment) request_arena_.discard(*request.segment);
       return {Outcome::kDown, 0, reply};
     }
-    // Two callers may pick an idle worker at the same moment, and there may be another one.
-    if ((reserved_ && !request.named) || (request.was_idle && in_flight() != 0)) [[unlikely]] {
+    // Two callers may pick an idle worker at the same moment, and there may be another one. What idle means
+    // is load(), as for whoever picked it: else the two would never agree.
+    if ((reserved_ && !request.named) || (request.was_idle && load() != 0)) [[unlikely]] {
       if (request.segment) request_arena_.discard(*request.segment);
       return {Outcome::kElsewhere};
     }

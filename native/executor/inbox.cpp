@@ -438,7 +438,10 @@ std::optional<Incoming> Inbox::take_loop_answer() noexcept {
 
 std::optional<std::uint64_t> Inbox::take_loop_cancel() noexcept {
   std::lock_guard lock(mutex_);
-  return take_first(loop_cancels_);
+  while (const auto id = take_first(loop_cancels_)) {
+    if (async_calls_.contains(*id)) return id;  // else it has ended meanwhile
+  }
+  return std::nullopt;
 }
 
 void Inbox::set_loop_listens(bool listens) noexcept {
