@@ -52,7 +52,7 @@ std::uint64_t Worker::this_call() noexcept {
   return lane ? inbox_.innermost(*lane) : 0;
 }
 
-bool Worker::raise_cancelled(Lane& lane) noexcept {
+bool Worker::raise_cancelled(Lane& lane) const noexcept {
   if (lane.interrupted) {
     lane.interrupted = false;
     PyThreadState_SetAsyncExc(lane.python_thread, nullptr);
@@ -520,7 +520,7 @@ PyMethodDef functions[] = {
 int add_conversation(PyObject* module) noexcept { return PyModule_AddFunctions(module, functions); }
 
 // The threads that serve calls beside the main one.
-bool Worker::start_threads() noexcept {
+bool Worker::start_threads() const noexcept {
   const PyRef native = PyRef::steal(PyImport_ImportModule("typhon._native"));
   const PyRef serve_function =
       native ? PyRef::steal(PyObject_GetAttrString(native.get(), "serve_thread")) : PyRef();
