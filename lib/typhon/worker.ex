@@ -34,9 +34,9 @@ defmodule Typhon.Worker do
 
   require Logger
 
-  alias Typhon.{Interpreter, Message, Native, Registry, StartError, Telemetry, WorkerError}
+  alias Typhon.{Interpreter, Native, Registry, StartError, Telemetry, WorkerError}
   alias Typhon.Pool.Keeper
-  alias Typhon.Worker.{Asked, Backoff, Cgroup, Checkout, Errand, Memory, Output, Standstill}
+  alias Typhon.Worker.{Asked, Backoff, Cgroup, Checkout, Errand, Memory, Output, Post, Standstill}
 
   @sigkill 9
   @line_bytes 16_384
@@ -624,6 +624,11 @@ defmodule Typhon.Worker do
     do: data.gone || %Typhon.PoolError{pool: data.config.pool, reason: :stopped}
 
   # What was sent to typhon.self() goes to Python's mailbox; but not what a former Port, channel or monitor still had to say.
+  defp forward({ref, :room}, _state, _data) when is_reference(ref) do
+    Post.room(ref)
+    :keep_state_and_data
+  end
+
   defp forward(message, state, data) do
     stale? =
       case message do
@@ -637,11 +642,7 @@ defmodule Typhon.Worker do
         _ -> false
       end
 
-    if state == :ready and not stale? do
-      with {:error, error} <- Message.send(nil, data.channel, message, 0),
-           do: Logger.warning("a message to a Python worker was dropped: " <> Exception.message(error))
-    end
-
+    if state == :ready and not stale?, do: Post.forward(data.channel, message)
     :keep_state_and_data
   end
 

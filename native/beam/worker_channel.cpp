@@ -866,6 +866,8 @@ WorkerChannel::Drained WorkerChannel::drain(ErlNifEnv* caller_env, std::uint64_t
       }
       replies_.skip();
     } else if (kind == Kind::kSend) {
+      // A large one takes its time, and what follows must not overtake it: it is left to the reader.
+      if (caller_env && (next.header.flags & channel::kInSegment) != 0) break;
       deliver_message(caller_env, next.header, next.body);
       replies_.skip();
     } else if (kind == Kind::kReady) {
@@ -1000,22 +1002,38 @@ void WorkerChannel::send_ask(ErlNifEnv* caller_env, Slot& slot, ErlNifEnv* env, 
   enif_send(caller_env, &slot.caller, env, enif_make_tuple2(env, enif_make_copy(env, slot.ref), ask));
 }
 
+ERL_NIF_TERM WorkerChannel::decode_segment(ErlNifEnv* env, SegmentHandle& segment) noexcept {
+  TermDecoder decoder(env, *this);
+  decoder.lend(&segment);
+  const ERL_NIF_TERM reply = segment.plain ? decoder.decode_plain_reply(segment.body, segment.is_error)
+                                           : decoder.decode_reply(segment.body, segment.is_error);
+  if (!segment.pinned.load(std::memory_order_relaxed) && !segment.released.exchange(true)) {
+    release_reply_segment(segment.ref.slot);
+  }
+  return reply;
+}
+
 // {Pid, Message}. A process that is gone gets nothing, as ever.
 void WorkerChannel::deliver_message(ErlNifEnv* caller_env, const FrameHeader& header,
                                     std::span<const std::uint8_t> body) noexcept {
   OwnedEnv message;
   ErlNifEnv* env = message.get();
-  const ERL_NIF_TERM term = reply_term(env, header, body);
+  ERL_NIF_TERM term = reply_term(env, header, body);
   int arity = 0;
   const ERL_NIF_TERM* ok = nullptr;
   const ERL_NIF_TERM* pair = nullptr;
+  void* object = nullptr;
+  if (enif_get_tuple(env, term, &arity, &ok) && ok[0] == state_.atoms.segment &&
+      enif_get_resource(env, ok[1], state_.segment_type, &object)) {
+    term = decode_segment(env, *static_cast<SegmentHandle*>(object));
+  }
   ErlNifPid to;
   if (enif_get_tuple(env, term, &arity, &ok) && arity == 2 && ok[0] == state_.atoms.ok &&
       enif_get_tuple(env, ok[1], &arity, &pair) && arity == 2 && enif_get_local_pid(env, pair[0], &to)) {
     enif_send(caller_env, &to, env, pair[1]);
     return;
   }
-  // A large one, one for another node, or one that cannot be decoded.
+  // One for another node, or one that cannot be decoded.
   send_owner(caller_env, env, enif_make_tuple2(env, state_.atoms.send, term));
 }
 

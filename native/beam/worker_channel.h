@@ -324,6 +324,7 @@ class WorkerChannel {
                     std::span<const std::uint8_t> body) noexcept;
   bool deliver_ask(ErlNifEnv* caller_env, const channel::FrameHeader& header,
                    std::span<const std::uint8_t> body, std::uint64_t mine, ERL_NIF_TERM ref) noexcept;
+  ERL_NIF_TERM decode_segment(ErlNifEnv* env, SegmentHandle& segment) noexcept;
   void deliver_message(ErlNifEnv* caller_env, const channel::FrameHeader& header,
                        std::span<const std::uint8_t> body) noexcept;
   ERL_NIF_TERM ask_term(ErlNifEnv* env, const channel::FrameHeader& header,

@@ -212,12 +212,11 @@ void Inbox::set_receiving(Lane& lane, bool receiving) noexcept {
 
 void Inbox::begin(Lane& lane, std::uint64_t id) noexcept {
   std::lock_guard lock(mutex_);
-  lane.calls.push_back(id);
+  lane.calls.push_back({id, Lane::Call::State::kRuns});
 }
 
 void Inbox::end(Lane& lane) noexcept {
   std::lock_guard lock(mutex_);
-  if (lane.cancel == lane.calls.back()) lane.cancel = 0;
   lane.calls.pop_back();
 }
 
@@ -254,6 +253,22 @@ std::optional<Incoming> Inbox::take_answer(Waiter& waiter) noexcept {
 
 // --- cancelling ---
 
+namespace {
+
+void mark_cancelled(Lane::Call& call) noexcept {
+  if (call.state == Lane::Call::State::kRuns) call.state = Lane::Call::State::kCancelled;
+}
+
+bool is_cancelled(const Lane::Call& call) noexcept { return call.state == Lane::Call::State::kCancelled; }
+
+bool interrupt_innermost(Lane& lane) noexcept {
+  if (lane.calls.empty() || !is_cancelled(lane.calls.back())) return false;
+  lane.calls.back().state = Lane::Call::State::kInterrupted;
+  return true;
+}
+
+}  // namespace
+
 Inbox::Cancelled Inbox::cancel(std::uint64_t id, Incoming& dropped) noexcept {
   std::lock_guard lock(mutex_);
   const auto drop_from = [&](std::deque<Incoming>& queue) {
@@ -274,8 +289,10 @@ Inbox::Cancelled Inbox::cancel(std::uint64_t id, Incoming& dropped) noexcept {
     if (drop_from(waiter->nested)) return Cancelled::kDropped;
   }
   for (Lane* lane : lanes_) {
-    if (std::find(lane->calls.begin(), lane->calls.end(), id) == lane->calls.end()) continue;
-    lane->cancel = id;
+    auto call = std::find_if(lane->calls.begin(), lane->calls.end(),
+                             [id](const Lane::Call& running) { return running.id == id; });
+    if (call == lane->calls.end()) continue;
+    for (; call != lane->calls.end(); ++call) mark_cancelled(*call);
     lane->parker.unpark();
     return Cancelled::kRuns;
   }
@@ -298,24 +315,26 @@ Inbox::Cancelled Inbox::cancel(std::uint64_t id, Incoming& dropped) noexcept {
 void Inbox::cancel_all() noexcept {
   std::lock_guard lock(mutex_);
   for (Lane* lane : lanes_) {
-    if (!lane->calls.empty()) lane->cancel = lane->calls.back();
+    for (Lane::Call& call : lane->calls) mark_cancelled(call);
     lane->parker.unpark();
   }
 }
 
 bool Inbox::take_cancel(Lane& lane) noexcept {
   std::lock_guard lock(mutex_);
-  return std::exchange(lane.cancel, 0) != 0;
+  return interrupt_innermost(lane);
 }
 
 bool Inbox::has_cancel(Lane& lane) noexcept {
   std::lock_guard lock(mutex_);
-  return lane.cancel != 0;
+  return !lane.calls.empty() && is_cancelled(lane.calls.back());
 }
 
 bool Inbox::has_cancels() noexcept {
   std::lock_guard lock(mutex_);
-  return std::any_of(lanes_.begin(), lanes_.end(), [](const Lane* lane) { return lane->cancel != 0; });
+  return std::any_of(lanes_.begin(), lanes_.end(), [](const Lane* lane) {
+    return std::any_of(lane->calls.begin(), lane->calls.end(), is_cancelled);
+  });
 }
 
 bool Inbox::was_cancelled(std::uint64_t id) noexcept {
@@ -335,14 +354,15 @@ std::vector<Lane*> Inbox::to_interrupt() noexcept {
   std::lock_guard lock(mutex_);
   std::vector<Lane*> lanes;
   for (Lane* lane : lanes_) {
-    if (!lane->is_main && !lane->interrupted && lane->cancel != 0) lanes.push_back(lane);
+    const bool wanted = !lane->calls.empty() && is_cancelled(lane->calls.back());
+    if (!lane->is_main && !lane->interrupted && wanted) lanes.push_back(lane);
   }
   return lanes;
 }
 
 std::uint64_t Inbox::innermost(Lane& lane) noexcept {
   std::lock_guard lock(mutex_);
-  return lane.calls.empty() ? 0 : lane.calls.back();
+  return lane.calls.empty() ? 0 : lane.calls.back().id;
 }
 
 // --- the event loop ---

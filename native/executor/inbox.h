@@ -38,13 +38,17 @@ struct Incoming {
 
 // A thread that serves calls, and those it is serving, innermost last.
 struct Lane {
+  struct Call {
+    enum class State : std::uint8_t { kRuns, kCancelled, kInterrupted };
+    std::uint64_t id;
+    State state;  // once interrupted it is left in peace: it cleans up
+  };
   Parker parker;
   unsigned long python_thread = 0;  // as in threading.get_ident()
   bool is_main = false;
   bool interrupted = false;  // an exception is on its way to it; with the GIL
   // Guarded by the inbox's mutex:
-  std::vector<std::uint64_t> calls;
-  std::uint64_t cancel = 0;  // the call that is to be interrupted
+  std::vector<Call> calls;
 };
 
 // A thread that waits for the answer to what it asked.
@@ -98,9 +102,11 @@ class Inbox {
   // ring and waited here: its frame is in `dropped`.
   Cancelled cancel(std::uint64_t id, Incoming& dropped) noexcept;
   void cancel_all() noexcept;             // the worker ends: whatever runs is interrupted
-  bool take_cancel(Lane& lane) noexcept;  // once
-  bool has_cancel(Lane& lane) noexcept;
-  bool has_cancels() noexcept;                    // of a thread that has not been interrupted yet
+  bool take_cancel(Lane& lane) noexcept;  // of the innermost call, once
+  bool has_cancel(Lane& lane) noexcept;   // of the innermost call
+  // Of a call that has neither ended nor been interrupted. One that is cancelled takes those on top of it
+  // along.
+  bool has_cancels() noexcept;
   bool was_cancelled(std::uint64_t id) noexcept;  // before it began
   // Threads other than the main one that have to be interrupted and have not been. With the GIL.
   std::vector<Lane*> to_interrupt() noexcept;

@@ -84,8 +84,7 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
   PyRef result;
   if (request) result = invoke(request.get());
   if (fork_guard::in_child()) fork_guard::leave(std::move(result));
-  if (flush_needed_) {
-    flush_needed_ = false;
+  if (!unfinished_.empty() && unfinished_.erase(header.id) != 0) {
     PyRef failed = result ? PyRef() : current_exception();
     if (flush_ && !PyRef::steal(PyObject_CallNoArgs(flush_.get()))) PyErr_Clear();
     if (failed) PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(failed.get())), failed.get());
@@ -346,6 +345,7 @@ void Worker::leave_loop(std::uint64_t token) noexcept {
   if (found == async_calls_.end()) return;
   inbox_.loop_runs(found->second.header.id, false);
   captured_.erase(found->second.header.id);
+  unfinished_.erase(found->second.header.id);
   async_calls_.erase(found);
   header_.suspended.value.store(async_calls_.size(), std::memory_order_release);
 }

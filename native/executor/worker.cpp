@@ -241,7 +241,7 @@ bool Worker::interrupt(std::uint64_t id) noexcept {
 bool Worker::raise_if_cancelled(PyObject* frame) noexcept {
   for (Lane* lane : inbox_.to_interrupt()) {
     const PyRef at = frame_of(lane->python_thread);
-    if (at && imports(at.get())) continue;
+    if ((at && imports(at.get())) || !inbox_.take_cancel(*lane)) continue;
     lane->interrupted = true;
     PyThreadState_SetAsyncExc(lane->python_thread, codec_.cancelled.get());
   }

@@ -83,7 +83,7 @@ class Worker final : private Interruptible {
   void set_handler(PyObject* handler) noexcept;
   [[nodiscard]] std::uint64_t this_call() noexcept;
   void set_flush(PyObject* flush) noexcept { flush_ = python::PyRef::borrow(flush); }
-  void need_flush() noexcept { flush_needed_ = true; }
+  void need_flush(std::uint64_t call) noexcept { unfinished_.insert(call); }
   // What this call prints goes to its caller.
   [[nodiscard]] bool captures(std::uint64_t call) const noexcept {
     return call != 0 && (settings_.capture != 0 || captured_.contains(call));
@@ -193,8 +193,8 @@ class Worker final : private Interruptible {
   std::unordered_set<std::uint64_t> captured_;        // calls that say so
   std::uint64_t next_token_ = 1;
   std::uint64_t next_tag_ = 1;
-  bool flush_needed_ = false;
-  bool keeps_large_blocks_ = false;  // malloc may hold blocks that only a busy worker needs
+  std::unordered_set<std::uint64_t> unfinished_;  // calls that have printed, perhaps without a line feed
+  bool keeps_large_blocks_ = false;               // malloc may hold blocks that only a busy worker needs
 };
 
 // For the module's exec slot: adds run_worker, and the functions of conversation.cpp. 0, or -1 with an

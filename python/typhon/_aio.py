@@ -45,7 +45,12 @@ def loop() -> asyncio.AbstractEventLoop:
 
 def _run(new: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(new)
-    new.run_forever()
+    while True:
+        try:
+            return new.run_forever()
+        except (SystemExit, KeyboardInterrupt):
+            # A task's, which has it as its exception, too: the call ends with it. The loop serves the other ones.
+            pass
 
 
 def run_soon(coroutine: "Coroutine[Any, Any, Any]") -> None:
