@@ -1,6 +1,7 @@
 # Typhon against its floors, from Elixir: `make bench`, or `mix run bench/bench.exs [options]`.
 #
-#   --only hot,echo    these groups only: hot, cold, many, echo, terms, start, memory, idle
+#   --only hot,echo    these groups only: hot, cold, many, echo, terms, start, memory, idle,
+#                      callback, stream, multi, dispatch, asyncio, replace, cancel
 #   --runs 5           runs of each line; the table shows medians
 #   --quick            one short run, to see that everything works
 #   --floor-only       the floors without Typhon
@@ -8,15 +9,19 @@
 # Floors and Typhon take turns within one run of this program. The port floor is a C program behind {packet, 4} that
 # only echoes (bench/floor/), so Typhon's figures contain Python's work and the floor's contain none.
 
-for file <- ~w(floor/port_echo support/measure support/system support/report support/compare) do
+for file <-
+      ~w(floor/port_echo support/measure support/system support/report support/compare support/fixture) ++
+        ~w(groups/pool) do
   Code.require_file("#{file}.exs", __DIR__)
 end
 
 defmodule Bench do
   import Bench.Compare, only: [rows: 4, derived: 3]
+  import Bench.Fixture
   alias Bench.{Measure, Report}
 
   @groups ~w(hot cold many echo terms start memory idle)
+  @pool_groups Bench.Pool.groups()
   @add {:operator, :add, [1, 2]}
 
   def main(arguments) do
@@ -25,6 +30,8 @@ defmodule Bench do
         strict: [only: :string, runs: :integer, quick: :boolean, floor_only: :boolean]
       )
 
+    # Workers are killed here on purpose.
+    Logger.configure(level: :error)
     build_floor()
     {python, 0} = System.cmd(Path.expand("scripts/pythons"), ["--default"])
 
@@ -43,7 +50,7 @@ defmodule Bench do
 
     IO.puts("medians of #{bench.runs} runs, floor and Typhon in turns · load before: #{machine.load}")
 
-    chosen = if options[:only], do: String.split(options[:only], ","), else: @groups
+    chosen = if options[:only], do: String.split(options[:only], ","), else: @groups ++ @pool_groups
 
     file =
       "calls" <>
@@ -245,8 +252,10 @@ defmodule Bench do
     ])
   end
 
+  defp group(name, bench) when name in @pool_groups, do: Bench.Pool.group(name, bench)
+
   defp group(other, _bench),
-    do: raise(ArgumentError, "no group #{other}; there are #{Enum.join(@groups, ", ")}")
+    do: raise(ArgumentError, "no group #{other}; there are #{Enum.join(@groups ++ @pool_groups, ", ")}")
 
   defp latency_rows(bench, calls, pause, goals) do
     with_pool(bench, 1, fn py ->
@@ -338,58 +347,12 @@ defmodule Bench do
     rows(floor, py && typhon, bench.runs, [[name: name, metric: :time, unit: :ns, goal: {:at_most, goal}]])
   end
 
-  # The functions that are timed. The first call checks the answer and warms up; the timed ones match its shape only.
-
-  defp port_caller(request) do
-    port = PortEcho.open()
-    ^request = PortEcho.call(port, request)
-    fn -> {_, _, _} = PortEcho.call(port, request) end
-  end
-
-  defp typhon_caller(py, {module, function, args}, expected) do
-    {:ok, ^expected} = Typhon.call(py, module, function, args, timeout: 60_000)
-    fn -> {:ok, _} = Typhon.call(py, module, function, args, timeout: 60_000) end
-  end
-
-  defp with_pool(%{typhon: false}, _workers, function), do: function.(nil)
-
-  defp with_pool(bench, workers, function) do
-    py = start_pool(bench, workers)
-    result = function.(py)
-    Typhon.stop(py)
-    result
-  end
-
-  defp start_pool(bench, workers) do
-    {:ok, py} =
-      Typhon.start_link(workers: workers, python: bench.python, python_path: [Path.expand("bench/python")])
-
-    py
-  end
-
   defp start_and_call(bench, count) do
     for _ <- 1..count do
       py = start_pool(bench, 1)
       {:ok, 3} = Typhon.call(py, :operator, :add, [1, 2])
       py
     end
-  end
-
-  defp run_python(python, args) do
-    port = Port.open({:spawn_executable, python}, [:exit_status, args: args])
-    receive(do: ({^port, {:exit_status, 0}} -> :ok))
-  end
-
-  # A Python that has started and waits.
-  defp bare_python(python) do
-    code = "import sys; sys.stdout.write('.'); sys.stdout.flush(); sys.stdin.read()"
-    port = Port.open({:spawn_executable, python}, [:binary, args: ["-c", code]])
-    receive(do: ({^port, {:data, "."}} -> port))
-  end
-
-  defp os_pid(port) do
-    {:os_pid, os_pid} = Port.info(port, :os_pid)
-    os_pid
   end
 
   defp beam, do: String.to_integer(System.pid())

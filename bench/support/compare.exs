@@ -6,6 +6,7 @@ defmodule Bench.Compare do
 
     * `how: :ratio`  Typhon / floor
     * `how: :alone`  Typhon's value by itself; the floor's is shown for information
+    * `how: :added`  Typhon - floor
   """
 
   alias Bench.Report
@@ -74,6 +75,7 @@ defmodule Bench.Compare do
 
   defp compare(:ratio, floor, typhon), do: typhon / max(floor, 1.0e-9)
   defp compare(:alone, _floor, typhon), do: typhon
+  defp compare(:added, floor, typhon), do: typhon - floor
 
   defp met?({:at_most, bound}, value), do: value <= bound
   defp met?({:at_least, bound}, value), do: value >= bound

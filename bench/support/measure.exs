@@ -26,6 +26,23 @@ defmodule Bench.Measure do
     timed(function, left - 1, pause, [stop - start | times])
   end
 
+  @doc "Latencies of two functions that take turns, call by call: what one of them costs more than the other."
+  def in_turns(prepare, prepare_other, calls) do
+    alone(fn ->
+      {function, other} = {prepare.(), prepare_other.()}
+      for _ <- 1..div(calls, 10), do: {function.(), other.()}
+      {times, others} = Enum.unzip(for _ <- 1..calls, do: {time(function), time(other)})
+      {percentiles(times), percentiles(others)}
+    end)
+  end
+
+  @doc "How long one call takes."
+  def time(function) do
+    start = System.monotonic_time()
+    function.()
+    System.monotonic_time() - start
+  end
+
   @doc "The median time of `calls` calls with large terms: after each, `clean_up.()` and a collection, not timed."
   def median_time(prepare, calls, clean_up \\ fn -> :ok end) do
     alone(fn ->

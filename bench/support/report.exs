@@ -4,19 +4,19 @@ defmodule Bench.Report do
   @doc "Prints one line of the table, when its measurement is there."
   def line(row) do
     IO.puts(
-      pad(row.name, 44) <>
+      pad(row.name, 54) <>
         pad_left(quantity(row.floor, row.unit), 11) <>
         pad_left(quantity(row.typhon, row.unit), 11) <>
-        pad_left(compared(row), 10) <> pad_left(goal(row), 10) <> "  " <> verdict(row)
+        pad_left(compared(row), 11) <> pad_left(goal(row), 12) <> "  " <> verdict(row)
     )
   end
 
   def heading(text) do
     IO.puts(
-      "\n#{pad(text, 44)}#{pad_left("floor", 11)}#{pad_left("Typhon", 11)}#{pad_left("compared", 10)}#{pad_left("goal", 10)}"
+      "\n#{pad(text, 54)}#{pad_left("floor", 11)}#{pad_left("Typhon", 11)}#{pad_left("compared", 11)}#{pad_left("goal", 12)}"
     )
 
-    IO.puts(String.duplicate("-", 94))
+    IO.puts(String.duplicate("-", 106))
   end
 
   def summary(rows) do
@@ -26,11 +26,18 @@ defmodule Bench.Report do
 
   defp compared(%{compared: nil}), do: "–"
   defp compared(%{how: :ratio, compared: value}), do: "× " <> number(value)
-  defp compared(%{compared: value}), do: number(value)
+  defp compared(%{how: :added, compared: value} = row), do: "+ " <> quantity(value, row.unit)
+  defp compared(%{compared: value} = row), do: bound(row, value)
 
   defp goal(%{goal: nil}), do: ""
-  defp goal(%{goal: {:at_most, value}}), do: "≤ " <> number(value)
-  defp goal(%{goal: {:at_least, value}}), do: "≥ " <> number(value)
+  defp goal(%{goal: {:at_most, value}} = row), do: "≤ " <> bound(row, value)
+  defp goal(%{goal: {:at_least, value}} = row), do: "≥ " <> bound(row, value)
+
+  # What is judged by itself has a unit where the figures would be long without one.
+  defp bound(%{how: how, unit: unit}, value) when how != :ratio and unit in [:ns, :rate],
+    do: quantity(value, unit)
+
+  defp bound(_row, value), do: number(value)
 
   defp verdict(%{met: nil}), do: ""
   defp verdict(%{met: true}), do: "met"
@@ -41,6 +48,7 @@ defmodule Bench.Report do
   defp quantity(value, :ns) when value < 1_000_000, do: "#{number(value / 1_000)} µs"
   defp quantity(value, :ns) when value < 1_000_000_000, do: "#{number(value / 1_000_000)} ms"
   defp quantity(value, :ns), do: "#{number(value / 1_000_000_000)} s"
+  defp quantity(value, :rate) when value >= 1_000_000, do: "#{number(value / 1_000_000)} M/s"
   defp quantity(value, :rate) when value >= 1_000, do: "#{number(value / 1_000)} k/s"
   defp quantity(value, :rate), do: "#{number(value)} /s"
   defp quantity(value, :kib), do: "#{number(value / 1024)} MiB"

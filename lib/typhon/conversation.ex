@@ -24,14 +24,15 @@ defmodule Typhon.Conversation do
   `deadline`: milliseconds of monotonic time. `stdio` and `allow` as in the options.
   """
   @type context :: %{
-          native: Native.pool() | nil,
-          where: Native.where(),
-          args: list,
-          kwargs: map,
-          deadline: integer | :infinity,
-          stdio: :caller | :logger | :discard | pid,
-          allow: :all | [{module, atom, arity | :_}],
-          metadata: keyword
+          optional(:owner) => pid | nil,
+          required(:native) => Native.pool() | nil,
+          required(:where) => Native.where(),
+          required(:args) => list,
+          required(:kwargs) => map,
+          required(:deadline) => integer | :infinity,
+          required(:stdio) => :caller | :logger | :discard | pid,
+          required(:allow) => :all | [{module, atom, arity | :_}],
+          required(:metadata) => keyword
         }
 
   @type ask :: {:ask, tag :: non_neg_integer, Native.reply()}
@@ -299,11 +300,8 @@ defmodule Typhon.Conversation do
     end
   end
 
-  defp reply(tag, {:failed, {kind, type, message, reason, stack}}, context) do
-    # The reason may be any term, also one that Python cannot hold.
-    with {:error, _} <- send_answer(@failure, tag, {kind, type, message, reason, stack}, context),
-         do: send_answer(@failure, tag, {kind, type, message, cut(inspect(reason)), stack}, context)
-
+  defp reply(tag, {:failed, failure}, context) do
+    send_answer(@failure, tag, failure, context)
     :ok
   end
 
@@ -343,23 +341,27 @@ defmodule Typhon.Conversation do
   defp left(:infinity), do: :infinity
   defp left(deadline), do: max(deadline - System.monotonic_time(:millisecond), 0)
 
-  # {kind, type, message, reason, stacktrace}
-  defp failure(kind, reason, stack) do
-    {type, message, reason} =
-      case {kind, reason} do
-        {:error, reason} ->
-          exception = Exception.normalize(:error, reason, stack)
-          {inspect(exception.__struct__), Exception.message(exception), Exception.message(exception)}
-
-        {_, reason} ->
-          {"", Exception.format_banner(kind, reason, stack), reason}
-      end
-
-    {Atom.to_string(kind), type, cut(message), reason, cut(Exception.format_stacktrace(stack))}
+  # {kind, type, message, reason, stacktrace}. The reason may be any term, also one that Python cannot hold: it travels by itself.
+  defp failure(:error, reason, stack) do
+    exception = Exception.normalize(:error, reason, stack)
+    message = text(Exception.message(exception))
+    {"error", inspect(exception.__struct__), message, message, text(Exception.format_stacktrace(stack))}
   end
 
-  defp cut(text),
-    do: if(byte_size(text) > @max_text, do: String.slice(text, 0, @max_text) <> " …", else: text)
+  defp failure(kind, reason, stack) do
+    message = text(Exception.format_banner(kind, reason, stack))
+    term = %Typhon.Bytes{data: :erlang.term_to_binary(reason)}
+    {Atom.to_string(kind), "", message, term, text(Exception.format_stacktrace(stack))}
+  end
+
+  # What Python gets as a str, whatever it was made of.
+  defp text(text) do
+    text = if byte_size(text) > @max_text, do: String.slice(text, 0, @max_text) <> " …", else: text
+
+    if String.valid?(text),
+      do: text,
+      else: text |> inspect(binaries: :as_strings, printable_limit: :infinity) |> String.slice(1..-2//1)
+  end
 
   defp unreadable({:cannot_decode_result, path, message}), do: "#{message} (#{path})"
   defp unreadable(other), do: inspect(other)

@@ -40,8 +40,17 @@ defmodule Typhon.Iter do
     after
       lent = Process.get(@lent, [])
       if before == [], do: Process.delete(@lent), else: Process.put(@lent, before)
-      for key <- lent -- before, do: take_back(key)
+      take_all_back(lent -- before)
     end
+  end
+
+  # Each of them, also when the clean-up of one raises.
+  defp take_all_back([]), do: :ok
+
+  defp take_all_back([key | keys]) do
+    take_back(key)
+  after
+    take_all_back(keys)
   end
 
   @doc false

@@ -254,6 +254,10 @@ defmodule Typhon.Native do
   @spec cancel(pool, where, id) :: :cancelled | :delivered
   def cancel(_pool, _where, _id), do: :erlang.nif_error(:not_loaded)
 
+  @doc "Whether a worker may be replaced while the object of this handle lives (false) or not (true)."
+  @spec hold(reference, boolean) :: :ok
+  def hold(_object, _hold?), do: :erlang.nif_error(:not_loaded)
+
   @spec cancel_room(channel, reference) :: :ok
   def cancel_room(_channel, _ref), do: :erlang.nif_error(:not_loaded)
 

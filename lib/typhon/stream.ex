@@ -3,7 +3,7 @@ defmodule Typhon.Stream do
   # A Python iterator as an Elixir stream. Python holds it behind a handle (python/typhon/_stream.py); each batch is a call of its
   # method `next`. One such call is on its way while the batch before it is used.
 
-  alias Typhon.Call
+  alias Typhon.{Call, Native}
 
   @spec stream(Typhon.pool(), Typhon.callee(), Typhon.name(), list, map) :: Enumerable.t()
   def stream(pool, module, function, args, options) do
@@ -20,6 +20,8 @@ defmodule Typhon.Stream do
         what = if is_struct(module), do: module, else: to_string(module)
         open = [what, to_string(function), args, options.kwargs]
         stream = result!(Call.call(pool, "typhon._stream", "open", open, %{}, options.timeout))
+        # A worker that is to be replaced waits for the end of the stream.
+        Native.hold(stream.ref, true)
         {stream, fetch(stream, pool, options)}
 
       {:ok, enumerable} ->
@@ -36,10 +38,15 @@ defmodule Typhon.Stream do
   defp next({stream, pending}, pool, options) do
     case Call.finish(pending) do
       {:ok, {batch, false}} -> {batch, {stream, fetch(stream, pool, options)}}
-      {:ok, {batch, true}} -> {batch, :done}
+      {:ok, {batch, true}} -> {batch, ended(stream)}
       # Stream.resource/3 calls close/2 then, with the state before this batch.
       {:error, error} -> raise error
     end
+  end
+
+  defp ended(stream) do
+    Native.hold(stream.ref, false)
+    :done
   end
 
   defp fetch(stream, pool, options), do: Call.begin(pool, stream, "next", [options.batch], options.timeout)
@@ -48,7 +55,7 @@ defmodule Typhon.Stream do
     Call.abandon(pending)
     # Nobody waits for it; when the worker is gone there is nothing to close.
     Call.cast(pool, stream, "close", [], %{}, 5_000)
-    :ok
+    Native.hold(stream.ref, false)
   end
 
   defp close(_, _pool), do: :ok

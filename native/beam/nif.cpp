@@ -625,6 +625,7 @@ ERL_NIF_TERM tell(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   request.ref = argv[2];
   request.now = channel::monotonic_ns();
   request.kind = kind == 2 ? channel::Kind::kMessage : channel::Kind::kAnswer;
+  request.named = true;  // it is for this worker, also when a session has it
   request.tag = tag;
   request.failed = kind == 1;
   request.named = true;  // also while a session has the worker
@@ -639,7 +640,7 @@ ERL_NIF_TERM tell(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
     case Submitted::Outcome::kNoRoom:
       return enif_make_tuple2(env, atoms.room, enif_make_resource(env, channel.get()));
     default:
-      return submitted.reply;
+      return submitted.reply != 0 ? submitted.reply : enif_make_tuple2(env, atoms.down, atoms.closed);
   }
 }
 
@@ -651,6 +652,18 @@ ERL_NIF_TERM cancel(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   const Kept<WorkerChannel> channel = find_channel(env, pool, argv[1]);
   if (!channel.get()) return atoms.delivered;
   return channel->cancel(env, id) == WorkerChannel::Cancel::kCancelled ? atoms.cancelled : atoms.delivered;
+}
+
+// hold(ObjectRef, Boolean)
+ERL_NIF_TERM hold(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  const State& state = state_of(env);
+  auto* handle = get_resource<ObjectHandle>(env, argv[0], state.object_type);
+  bool wanted = false;
+  if (!handle || !get_boolean(state.atoms, argv[1], wanted)) return enif_make_badarg(env);
+  if (handle->held.exchange(wanted, std::memory_order_relaxed) != wanted) {
+    wanted ? handle->channel->hold() : handle->channel->let_go();
+  }
+  return state.atoms.ok;
 }
 
 ERL_NIF_TERM cancel_room(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
@@ -736,6 +749,7 @@ void destroy_segment(ErlNifEnv*, void* object) noexcept {
 
 void destroy_object(ErlNifEnv*, void* object) noexcept {
   auto* handle = static_cast<ObjectHandle*>(object);
+  if (handle->held.load(std::memory_order_relaxed)) handle->channel->let_go();
   handle->channel->release_object(handle->id);
   enif_release_resource(handle->channel);
 }
@@ -826,6 +840,7 @@ ErlNifFunc functions[] = {
     {"call", 9, guarded<call<false>>, 0},
     {"tell", 6, guarded<tell<false>>, 0},
     {"cancel", 3, guarded<cancel>, 0},
+    {"hold", 2, guarded<hold>, 0},
     {"cancel_room", 2, guarded<cancel_room>, 0},
     {"decode", 1, guarded<decode<false>>, 0},
     {"kill", 2, guarded<kill_worker>, 0},

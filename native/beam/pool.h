@@ -106,7 +106,7 @@ class Pool {
     if (pinned_plus_one != 0) {
       place = pinned_plus_one - 1;
       if (place < size_) best = open_channel(place);
-      if (best && best->in_flight() >= concurrency_) {
+      if (best && best->load() >= concurrency_) {
         pressure = measure();
         pressure.none_free = true;  // where it wants to go
       }
@@ -117,7 +117,7 @@ class Pool {
       for (std::size_t i = 0; i < size_; ++i) {
         WorkerChannel* channel = open_channel(i);
         if (!channel) continue;
-        const std::uint32_t load = channel->in_flight();
+        const std::uint32_t load = channel->load();
         if (load < least) {
           least = load;
           best = channel;
@@ -244,7 +244,7 @@ class Pool {
     for (std::size_t i = 0; i < size_; ++i) {
       const WorkerChannel* channel = open_channel(i);
       if (!channel) continue;
-      const std::uint32_t load = channel->in_flight();
+      const std::uint32_t load = channel->load();
       if (load < concurrency_) pressure.none_free = false;
       ++pressure.workers;
       pressure.calls += load;

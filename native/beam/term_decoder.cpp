@@ -211,7 +211,7 @@ bool TermDecoder::attach_object(Value& map) noexcept {
     return refuse("an object handle without an id");
   }
   void* memory = enif_alloc_resource(channel_.state().object_type, sizeof(ObjectHandle));
-  auto* handle = new (memory) ObjectHandle{&channel_, id};
+  auto* handle = new (memory) ObjectHandle{&channel_, id, false};
   enif_keep_resource(&channel_);
   const ERL_NIF_TERM ref = enif_make_resource(env_, handle);
   enif_release_resource(handle);

@@ -37,6 +37,8 @@ constexpr std::size_t kTrimStep = std::size_t{4} << 20;
 constexpr std::uint64_t kLongCall = 10;
 constexpr std::uint32_t kSpinMisses = 8;
 constexpr std::uint32_t kSpinRetryEvery = 16;
+// After so many answers in a row that Python made nothing of at once, only one in some is spun after.
+constexpr std::uint32_t kLingerMisses = 4;
 constexpr int kDrainBatch = 256;
 constexpr std::size_t kReleasesPerFrame = 512;
 // So many replies at once are a crowd of callers; for so long after one, callers do not spin but poll.
@@ -114,6 +116,8 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
   bool has_role = false;
   bool polls = false;
   bool reached = false;
+  // Whoever answers waits for what Python says next, and that is soon.
+  const bool lingers = request.kind == Kind::kAnswer && may_linger();
   {
     std::unique_lock lock(mutex_);
     if (closed_.load(std::memory_order_relaxed)) {
@@ -141,7 +145,9 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
       if (!worth_it) spin_misses_.store(misses + 1, std::memory_order_relaxed);
       const bool crowded = in_flight() >= kCrowd || polling_.load(std::memory_order_relaxed) >= kCrowd ||
                            request.now < crowded_until_ns_.load(std::memory_order_relaxed);
-      has_role = spin_ns_ != 0 && worth_it && !crowded && in_flight() == 0 && spin_guard_.spin_allowed() &&
+      // A call that is made in the course of another one is what its worker waits for.
+      const bool alone = in_flight() == 0 || request.parent != 0;
+      has_role = spin_ns_ != 0 && worth_it && !crowded && alone && spin_guard_.spin_allowed() &&
                  try_take_role(found);
       polls = crowded && !has_role && start_polling();
       if (has_role) {
@@ -155,6 +161,8 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
         set_waiting(request.env, slot, request.caller, request.ref);
       }
     }
+    // Before the worker sees the answer: what it says next wakes nobody.
+    if (lingers) has_role = try_take_role(found);
     bool pushed = push_request(request, id);
     if (!pushed && !requests_.broken()) {
       // Ask for room, then look again: the worker may have made some before it could see the question.
@@ -206,7 +214,10 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
   const std::uint64_t many = std::max(kManyBytes, std::uint64_t{in_flight()} * kManyBytesEach);
   // A caller that polls looks after its request itself when its turn comes.
   const bool woke = (!polls || requests_pending() >= many) && ring_worker();
-  if (!is_call) return {Outcome::kAccepted};
+  if (!is_call) {
+    if (has_role) linger(request.env, found, woke);
+    return {Outcome::kAccepted};
+  }
   if (has_role) return spin(request, index, id, found, woke);
 
   // Others are in flight, so replies may lie there: drain them here rather than wake a thread for it.
@@ -256,6 +267,36 @@ Submitted WorkerChannel::spin(const Request& request, std::uint32_t slot_index, 
   return {Submitted::Outcome::kWaiting, id};
 }
 
+bool WorkerChannel::may_linger() noexcept {
+  if (spin_ns_ == 0 || in_flight() >= kCrowd) return false;
+  const std::uint32_t misses = linger_misses_.load(std::memory_order_relaxed);
+  if (misses >= kLingerMisses) {
+    linger_misses_.store(misses + 1, std::memory_order_relaxed);
+    if (misses % kSpinRetryEvery != 0) return false;
+  }
+  return spin_guard_.spin_allowed();
+}
+
+// For a caller that has answered: until something comes, which is sent on as ever. It finds its message when
+// it looks for it, and the reader thread sleeps on.
+void WorkerChannel::linger(ErlNifEnv* env, std::uint32_t found, bool woke_worker) noexcept {
+  const std::uint64_t at_most = woke_worker ? spin_ns_ * 5 / 2 : spin_ns_;
+  const std::uint64_t began = monotonic_ns();
+  bool came = false;
+  for (unsigned round = 1;; ++round) {
+    came = drain(env, 0, 0, nullptr, kDrainBatch) != Drained::kNothing;
+    if (came) break;
+    if (round % 8 == 0 && (monotonic_ns() - began > at_most || closed_.load(std::memory_order_relaxed)))
+      break;
+    if (woke_worker && round % 4 == 0 && !spin_guard_.yield([&] { return replies_pending() != 0; })) break;
+    channel::cpu_relax();
+  }
+  linger_misses_.store(came ? 0 : linger_misses_.load(std::memory_order_relaxed) + 1,
+                       std::memory_order_relaxed);
+  leave_role(found);
+  service_room(env);
+}
+
 // --- polling ---
 
 // While polls find no replies, only one caller in some tries.
@@ -300,7 +341,8 @@ Polled WorkerChannel::poll(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) n
   std::uint64_t deadline = 0;
   std::unique_lock lock(mutex_);
   Slot& slot = slots_[static_cast<std::uint32_t>(id)];
-  if (slot.state != Slot::State::kPolling) return {Outcome::kAgain, 0, 0};
+  // Another thread may have left something there since take_parked() looked.
+  if (slot.state != Slot::State::kPolling || !slot.asks.empty()) return {Outcome::kAgain, 0, 0};
   if (++slot.polls < kPollsAtLeast || monotonic_ns() - slot.submitted < spin_ns_ * kPollSpins) {
     lock.unlock();
     ::sched_yield();  // the worker may need this very core
@@ -392,18 +434,19 @@ void WorkerChannel::stop_polling(bool found) noexcept {
 // count.
 bool WorkerChannel::may_sleep() noexcept {
   reader_looks_.store(false, std::memory_order_seq_cst);
-  if (polling_.load(std::memory_order_seq_cst) == 0 || polling() == 0) return true;
+  if (polling_.load(std::memory_order_seq_cst) == 0 || polling(true) == 0) return true;
   reader_looks_.store(true, std::memory_order_seq_cst);
   return false;
 }
 
-// Gives back the slots of callers that were killed while they polled.
-void WorkerChannel::reap_dead_callers() noexcept {
+// Gives back the slots of callers that were killed while they polled; what runs for them is called off.
+void WorkerChannel::reap_dead_callers(bool is_reader) noexcept {
   struct Dropped {
     FrameHeader header;
     std::vector<std::uint8_t> body;
   };
   std::vector<Dropped> dropped;
+  std::vector<std::uint64_t> overdue;
   {
     std::lock_guard lock(mutex_);
     for (std::uint32_t index = 0; index < slots_.size(); ++index) {
@@ -414,6 +457,7 @@ void WorkerChannel::reap_dead_callers() noexcept {
       polling_.fetch_sub(1, std::memory_order_relaxed);
       if (slot.state == Slot::State::kPolling) {
         slot.state = Slot::State::kAbandoned;
+        if (!withdraw(slot)) overdue.push_back(make_id(slot.generation, index));
         continue;
       }
       if (slot.state == Slot::State::kParked) dropped.push_back({slot.parked, std::move(slot.parked_body)});
@@ -425,10 +469,13 @@ void WorkerChannel::reap_dead_callers() noexcept {
     const OwnedEnv env;
     drop_reply(env.get(), reply.header, reply.body);
   }
+  // Else the channel has lost its place, and is about to be closed.
+  if (!is_reader) return;
+  for (const std::uint64_t id : overdue) send_overdue(nullptr, id);
 }
 
-std::uint32_t WorkerChannel::polling() noexcept {
-  if (polling_.load(std::memory_order_relaxed) != 0) reap_dead_callers();
+std::uint32_t WorkerChannel::polling(bool is_reader) noexcept {
+  if (polling_.load(std::memory_order_relaxed) != 0) reap_dead_callers(is_reader);
   return polling_.load(std::memory_order_relaxed);
 }
 
@@ -440,7 +487,7 @@ void WorkerChannel::look_after_callers(std::uint32_t state, int& timed_rounds) n
   const std::uint64_t head = header.reply_head.value.load(std::memory_order_relaxed);
   const std::uint64_t now = monotonic_ns();
   if (now - reaped_ns_ > kReapEveryNs) {
-    polling();
+    polling(true);
     reaped_ns_ = now;
   }
   if (head != head_seen_ || now - head_seen_ns_ < kTimedWaitNs / 2) {
@@ -608,9 +655,7 @@ void WorkerChannel::process_down(ErlNifEnv* env, const ErlNifMonitor& monitor) n
     }
   }
   if (id == 0) return;
-  OwnedEnv message;
-  send_owner(env, message.get(),
-             enif_make_tuple2(message.get(), state_.atoms.overdue, enif_make_uint64(message.get(), id)));
+  send_overdue(env, id);
 }
 
 bool WorkerChannel::still_waits(std::uint64_t id) noexcept {
@@ -841,6 +886,7 @@ WorkerChannel::Drained WorkerChannel::drain(ErlNifEnv* caller_env, std::uint64_t
 bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, std::uint64_t mine,
                             ERL_NIF_TERM* reply) noexcept {
   std::uint32_t ended = 0;
+  bool reached = false;
   {
     std::lock_guard lock(mutex_);
     for (Delivery& next : replies) {
@@ -849,25 +895,32 @@ bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, 
       next.parked = false;
       const std::uint32_t index = find_slot(next.header.id);
       if (index == kNoSlot) continue;
+      Slot& slot = slots_[index];
+      // A second answer to one call: the worker is not to be trusted, and nobody waits for it.
+      if (slot.state == Slot::State::kDelivering || slot.state == Slot::State::kParked ||
+          slot.state == Slot::State::kFailed) {
+        continue;
+      }
       ++ended;
-      next.slot = &slots_[index];
-      next.submitted = next.slot->submitted;
-      next.wanted = next.slot->state == Slot::State::kWaiting;
-      if (next.wanted) {
-        next.slot->state = Slot::State::kDelivering;
-      } else if (next.slot->state == Slot::State::kPolling && next.header.id != mine) {
-        next.slot->state = Slot::State::kParked;
-        next.slot->parked = next.header;
-        next.slot->parked_body.assign(next.body.begin(), next.body.end());
+      next.slot = &slot;
+      next.submitted = slot.submitted;
+      if (slot.state == Slot::State::kPolling && next.header.id != mine) {
+        slot.state = Slot::State::kParked;
+        slot.parked = next.header;
+        slot.parked_body.assign(next.body.begin(), next.body.end());
         next.parked = true;
+      } else {
+        next.wanted = slot.state == Slot::State::kWaiting;
+        slot.state = Slot::State::kDelivering;
       }
     }
     // Before anybody has his answer: his next call must find the worker as free as it is.
     in_flight_.fetch_sub(ended, std::memory_order_relaxed);
+    reached = count_served(ended);
   }
   bool found_mine = false;
   for (const Delivery& next : replies) {
-    if (mine != 0 && next.header.id == mine) {
+    if (mine != 0 && next.header.id == mine && next.slot) {
       *reply = reply_term(caller_env, next.header, next.body);
       found_mine = true;
     } else if (next.wanted) {
@@ -881,7 +934,6 @@ bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, 
   }
   const std::uint64_t now = monotonic_ns();
   bool long_call = false;
-  bool reached = false;
   {
     std::lock_guard lock(mutex_);
     for (const Delivery& next : replies) {
@@ -891,7 +943,6 @@ bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, 
         free_slot(caller_env, static_cast<std::uint32_t>(next.header.id));
       }
     }
-    reached = count_served(ended);
   }
   if (reached) tell_served(caller_env);
   if (!found_mine && ended != 0) {
@@ -1048,7 +1099,7 @@ void WorkerChannel::send_owner(ErlNifEnv* caller_env, ErlNifEnv* env, ERL_NIF_TE
 }
 
 bool WorkerChannel::busy() const noexcept {
-  return in_flight() != 0 ||
+  return in_flight() != 0 || holds_.load(std::memory_order_relaxed) != 0 ||
          region_->header().casts_done.value.load(std::memory_order_acquire) != casts_sent_;
 }
 
@@ -1069,6 +1120,13 @@ bool WorkerChannel::notify_at(std::uint64_t count) noexcept {
 void WorkerChannel::tell_served(ErlNifEnv* caller_env) noexcept {
   OwnedEnv message;
   send_owner(caller_env, message.get(), state_.atoms.served);
+}
+
+// Nobody waits for a request that the worker may be running.
+void WorkerChannel::send_overdue(ErlNifEnv* caller_env, std::uint64_t id) noexcept {
+  OwnedEnv message;
+  ErlNifEnv* env = message.get();
+  send_owner(caller_env, env, enif_make_tuple2(env, state_.atoms.overdue, enif_make_uint64(env, id)));
 }
 
 void WorkerChannel::handle_ready(ErlNifEnv* caller_env, std::span<const std::uint8_t> body) noexcept {

@@ -30,6 +30,7 @@
 // Threads. Any scheduler, normal or dirty, and the reader. Fields say what guards them.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <deque>
@@ -66,6 +67,7 @@ struct SegmentHandle {
 struct ObjectHandle {
   WorkerChannel* channel;  // kept
   std::uint64_t id;
+  std::atomic<bool> held;  // its worker is not to be replaced while it is needed: a stream is open
 };
 
 struct ChannelOptions {
@@ -151,7 +153,7 @@ class WorkerChannel {
   // It has a place again.
   void restore() noexcept { retired_.store(false, std::memory_order_seq_cst); }
   // Callers that poll, without those that were killed meanwhile.
-  std::uint32_t polling() noexcept;
+  std::uint32_t polling(bool is_reader = false) noexcept;
 
   // From here on (or: no longer) only requests that name the channel are accepted. What was accepted before
   // stays; after the return nothing else can follow it.
@@ -191,6 +193,16 @@ class WorkerChannel {
   void process_down(ErlNifEnv* env, const ErlNifMonitor& monitor) noexcept;
   ERL_NIF_TERM info(ErlNifEnv* env) noexcept;
 
+  // Objects without which what is under way cannot go on: while there are some, close_if_idle() does not.
+  void hold() noexcept { holds_.fetch_add(1, std::memory_order_relaxed); }
+  void let_go() noexcept { holds_.fetch_sub(1, std::memory_order_relaxed); }
+
+  // Calls in flight that occupy the worker, without those that wait in its event loop.
+  [[nodiscard]] std::uint32_t load() const noexcept {
+    const std::uint32_t calls = in_flight();
+    const std::uint64_t waiting = region_->header().suspended.value.load(std::memory_order_relaxed);
+    return calls - static_cast<std::uint32_t>(std::min<std::uint64_t>(calls, waiting));
+  }
   [[nodiscard]] std::uint32_t in_flight() const noexcept {
     return in_flight_.load(std::memory_order_relaxed);
   }
@@ -323,7 +335,7 @@ class WorkerChannel {
   bool start_polling() noexcept;
   void stop_polling(bool found) noexcept;
   bool may_sleep() noexcept;
-  void reap_dead_callers() noexcept;
+  void reap_dead_callers(bool is_reader) noexcept;
   Polled take_parked(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) noexcept;
   void look_after_callers(std::uint32_t state, int& timed_rounds) noexcept;
   bool ring_worker() noexcept;
@@ -333,11 +345,14 @@ class WorkerChannel {
   void send_owner(ErlNifEnv* caller_env, ErlNifEnv* env, ERL_NIF_TERM event) noexcept;
   void tell_served(ErlNifEnv* caller_env) noexcept;
   void finish_close(ErlNifEnv* env) noexcept;
+  void send_overdue(ErlNifEnv* caller_env, std::uint64_t id) noexcept;
   void service_room(ErlNifEnv* caller_env) noexcept;
   [[nodiscard]] std::uint64_t replies_pending() const noexcept;
   [[nodiscard]] std::uint64_t requests_pending() const noexcept;
   Submitted spin(const Request& request, std::uint32_t slot_index, std::uint64_t id, std::uint32_t found,
                  bool woke_worker) noexcept;
+  bool may_linger() noexcept;
+  void linger(ErlNifEnv* env, std::uint32_t found, bool woke_worker) noexcept;
 
   static void* reader_main(void* self) noexcept;
   void reader_loop() noexcept;
@@ -380,6 +395,7 @@ class WorkerChannel {
   OwnedEnv message_env_;
 
   std::atomic<std::uint32_t> in_flight_{0};
+  std::atomic<std::uint32_t> holds_{0};
   std::atomic<bool> closed_{false};
   std::atomic<bool> stopping_{false};  // the reader ends without closing (upgrade)
   std::atomic<bool> broken_{false};    // the reply ring holds garbage: it is not read any more
@@ -387,6 +403,7 @@ class WorkerChannel {
   std::uint64_t untaken_at_ = 0;  // guarded by mutex_
   std::atomic<std::int32_t> worker_os_pid_{0};
   std::atomic<std::uint32_t> spin_misses_{0};
+  std::atomic<std::uint32_t> linger_misses_{0};
   std::atomic<std::uint64_t> crowded_until_ns_{0};
   std::atomic<std::uint32_t> polling_{0};  // slots in kPolling, kParked and kFailed
   std::atomic<std::uint32_t> poll_misses_{0};

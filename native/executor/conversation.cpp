@@ -1,7 +1,10 @@
 // What Python code may do beside answering: ask the BEAM, tell it, send messages, receive them; and the event
 // loop's side of calls. The second half are the functions of typhon._native that typhon._beam and typhon._aio
 // are made of.
+#include <array>
 #include <cstring>
+#include <span>
+#include <string_view>
 #include <utility>
 
 #include "executor/fork_guard.h"
@@ -19,6 +22,18 @@ namespace {
 
 // How long a thread sleeps at most before it looks whether the worker ends.
 constexpr std::int64_t kLookAroundNs = 1'000'000'000;
+
+// What the parts of questions and statements are called when one of them cannot cross.
+constexpr std::array<std::string_view, 4> kCallParts{"call", "module", "function", "args"};
+constexpr std::array<std::string_view, 3> kApplyParts{"call", "function", "args"};
+constexpr std::array<std::string_view, 3> kSendParts{"send", "dest", "message"};
+constexpr std::array<std::string_view, 2> kMessageParts{"dest", "message"};
+
+std::span<const std::string_view> question_parts(PyObject* term) noexcept {
+  if (PyTuple_Check(term) && PyTuple_Size(term) == 4) return kCallParts;
+  if (PyTuple_Check(term) && PyTuple_Size(term) == 3) return kApplyParts;
+  return {};
+}
 
 }  // namespace
 
@@ -98,7 +113,7 @@ PyObject* Worker::ask(PyObject* term, std::uint64_t call) noexcept {
   header.times[0] = tag;
   outbox_.set_more_to_come(false);
   std::optional<Incoming> answer;
-  bool waits = outbox_.send(codec_, header, term, "call");
+  bool waits = outbox_.send(codec_, header, term, "call", nullptr, question_parts(term));
   while (waits) {
     lane->parker.reset();
     if (const auto nested = inbox_.take_nested(waiter)) {
@@ -131,14 +146,17 @@ bool Worker::tell(PyObject* term, std::uint64_t call) noexcept {
   header.kind = Kind::kAsk;
   header.id = call == kThisCall ? this_call() : call;
   outbox_.set_more_to_come(false);
-  return outbox_.send(codec_, header, term, "message");
+  const bool sends = PyTuple_Check(term) && PyTuple_Size(term) == 3;
+  return outbox_.send(
+      codec_, header, term, "message", nullptr,
+      sends ? std::span<const std::string_view>(kSendParts) : std::span<const std::string_view>());
 }
 
 bool Worker::send(PyObject* pid_and_message) noexcept {
   FrameHeader header{};
   header.kind = Kind::kSend;
   outbox_.set_more_to_come(false);
-  return outbox_.send(codec_, header, pid_and_message, "message");
+  return outbox_.send(codec_, header, pid_and_message, "message", nullptr, kMessageParts);
 }
 
 // --- messages ---
@@ -275,7 +293,7 @@ std::uint64_t Worker::loop_ask(PyObject* term, std::uint64_t call) noexcept {
   header.id = call == kThisCall ? this_call() : call;
   header.times[0] = tag;
   outbox_.set_more_to_come(false);
-  if (outbox_.send(codec_, header, term, "call")) return tag;
+  if (outbox_.send(codec_, header, term, "call", nullptr, question_parts(term))) return tag;
   inbox_.forget_async_answer(tag);
   return 0;
 }

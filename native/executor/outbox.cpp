@@ -24,14 +24,13 @@ constexpr std::int64_t kRoomWaitNs = 10'000'000;
 }  // namespace
 
 Outbox::Outbox(channel::Region& region, const std::atomic<bool>& stop) noexcept
-    : region_(region),
-      header_(region.header()),
+    : header_(region.header()),
       stop_(stop),
       replies_(region.reply_ring(), region.ring_size(), header_.reply_tail.value, header_.reply_head.value),
       arena_(region.reply_arena(), region.arena_size(), header_.reply_slots) {}
 
 bool Outbox::send(python::ModuleState& codec, FrameHeader header, PyObject* value, const char* root,
-                  std::uint64_t* times) noexcept {
+                  std::uint64_t* times, std::span<const std::string_view> parts) noexcept {
   if (fork_guard::in_child()) return true;
   alignas(8) std::array<std::uint8_t, ReplySink::kReserve> frame;  // uninitialised on purpose
   ReplySink sink(frame.data(), *this);
@@ -39,6 +38,7 @@ bool Outbox::send(python::ModuleState& codec, FrameHeader header, PyObject* valu
   options.mapset_version = (header_.flags & channel::kFlagMapsetVersion) != 0;
   options.objects = &objects_;
   options.root = root;
+  options.parts = parts;
   const std::size_t objects_before = objects_.count();
   if (!python::encode(codec, value, sink, options)) return false;
 

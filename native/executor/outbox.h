@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <mutex>
 #include <optional>
+#include <span>
+#include <string_view>
 
 #include "channel/arena.h"
 #include "channel/region.h"
@@ -29,9 +31,10 @@ class Outbox {
 
   // With the GIL. `header`: kind, id and what else the frame carries; size and flags of the body are added.
   // `times`: for a timed reply, with [4] the time its encoding began. False with an exception set when
-  // `value` cannot be encoded; true also when nobody is left to read it.
+  // `value` cannot be encoded; true also when nobody is left to read it. `root`, `parts`: as in
+  // EncodeOptions.
   bool send(python::ModuleState& codec, channel::FrameHeader header, PyObject* value, const char* root,
-            std::uint64_t* times = nullptr) noexcept;
+            std::uint64_t* times = nullptr, std::span<const std::string_view> parts = {}) noexcept;
   // Answers a call that was given up before it ran. Any thread, without the GIL. False when there is no room.
   bool send_cancelled(std::uint64_t id) noexcept;
   // Wakes the reader if it sleeps. `more`: further frames are about to follow, so it may be put off.
@@ -62,7 +65,6 @@ class Outbox {
   void publish(const std::uint8_t* frame, std::size_t size) noexcept;
   void ring_reader_locked(bool more) noexcept;
 
-  channel::Region& region_;
   channel::Header& header_;
   const std::atomic<bool>& stop_;
   python::ObjectTable objects_;  // with the GIL

@@ -107,7 +107,7 @@ def _on_signal(fd: int) -> None:
         elif ok:
             future.set_result(value)
         else:
-            future.set_exception(_beam.BeamError(*value))
+            future.set_exception(_beam.failure(*value))
     for call in cancelled:
         if call in _tokens:
             _tasks[_tokens[call]].cancel()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from typhon._context import CALL
-from typhon._native import Atom, Fun, Pid, Reference, TyphonError, ask, set_handler, tell
+from typhon._native import Atom, Fun, Pid, Reference, TyphonError, ask, decode, set_handler, tell
 from typhon._native import receive as _receive
 from typhon._native import send as _send
 
@@ -65,11 +65,22 @@ def question(module: "str | Atom", function: "str | Atom", args: Sequence[object
     return (_CALL, name(module), name(function), list(args))
 
 
+def failure(kind: str, type: str, message: str, reason: "bytes | str", stacktrace: str) -> BeamError:
+    """What the BEAM says of a failure. The term that was thrown may be any; one that Python cannot hold is told by the message."""
+    term: object = reason
+    if isinstance(reason, bytes):
+        try:
+            term = decode(reason)
+        except Exception:
+            term = message
+    return BeamError(kind, type, message, term, stacktrace)
+
+
 def result(answer: "tuple[bool, Any]") -> Any:
     ok, value = answer
     if ok:
         return value
-    raise BeamError(*value)
+    raise failure(*value)
 
 
 def call(module: "str | Atom", function: "str | Atom", args: Sequence[object] = ()) -> Any:
@@ -127,9 +138,6 @@ def on_message(handler: "Callable[[Any], object] | None") -> "Callable[[Any], ob
     return handler
 
 
-BeamError.__module__ = "typhon"
-
-
 class Iter(Iterator["Any"]):
     """An enumerable of the BEAM, as `Typhon.iter/1` lends it for the time of a call. Elements come in batches, and the BEAM
     makes no more of them than are asked for."""
@@ -159,6 +167,10 @@ class Iter(Iterator["Any"]):
             self._done = True
             self._batch, self._at = [], 0
             result(ask((_PULL, self._name, 0), CALL.get()))
+
+
+# Where users find them.
+BeamError.__module__ = Iter.__module__ = "typhon"
 
 
 class Namespace:

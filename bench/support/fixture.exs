@@ -1,0 +1,53 @@
+defmodule Bench.Fixture do
+  @moduledoc "What the groups are made of: pools, bare Pythons, and the functions that are timed."
+
+  @doc "Runs a function with a pool of so many workers, or with nil when only floors are wanted."
+  def with_pool(bench, workers, function, options \\ [])
+  def with_pool(%{typhon: false}, _workers, function, _options), do: function.(nil)
+
+  def with_pool(bench, workers, function, options) do
+    py = start_pool(bench, workers, options)
+    result = function.(py)
+    Typhon.stop(py)
+    result
+  end
+
+  def start_pool(bench, workers, options \\ []) do
+    {:ok, py} =
+      Typhon.start_link(
+        [workers: workers, python: bench.python, python_path: [Path.expand("bench/python")]] ++ options
+      )
+
+    py
+  end
+
+  # The functions that are timed. The first call checks the answer and warms up; the timed ones match its shape only.
+
+  def port_caller(request) do
+    port = PortEcho.open()
+    ^request = PortEcho.call(port, request)
+    fn -> {_, _, _} = PortEcho.call(port, request) end
+  end
+
+  def typhon_caller(py, {module, function, args}, expected) do
+    {:ok, ^expected} = Typhon.call(py, module, function, args, timeout: 60_000)
+    fn -> {:ok, _} = Typhon.call(py, module, function, args, timeout: 60_000) end
+  end
+
+  def run_python(python, args) do
+    port = Port.open({:spawn_executable, python}, [:exit_status, args: args])
+    receive(do: ({^port, {:exit_status, 0}} -> :ok))
+  end
+
+  @doc "A Python that has started and waits."
+  def bare_python(python) do
+    code = "import sys; sys.stdout.write('.'); sys.stdout.flush(); sys.stdin.read()"
+    port = Port.open({:spawn_executable, python}, [:binary, args: ["-c", code]])
+    receive(do: ({^port, {:data, "."}} -> port))
+  end
+
+  def os_pid(port) do
+    {:os_pid, os_pid} = Port.info(port, :os_pid)
+    os_pid
+  end
+end
