@@ -436,11 +436,21 @@ defmodule Typhon.FaultsTest do
 
       paths = Enum.flat_map(:code.get_path(), &["-pa", List.to_string(&1)])
 
+      # Also when the test fails.
+      on_exit(fn ->
+        for os_pid <- Footprint.os_processes(marker), do: Typhon.Native.kill_pid(String.to_integer(os_pid), 9)
+      end)
+
       Port.open({:spawn_executable, System.find_executable("elixir")}, [
         :binary,
         :exit_status,
         :stderr_to_stdout,
         {:line, 1000},
+        {:env,
+         for(
+           {name, value} <- Footprint.env(marker),
+           do: {String.to_charlist(name), String.to_charlist(value)}
+         )},
         {:args, paths ++ ["-e", script]}
       ])
     end
