@@ -339,6 +339,8 @@ defmodule Typhon.FaultsTest do
         assert Typhon.call(py, :faults, :fork_and_return, [], timeout: 60_000) == {:ok, false}
         assert Typhon.call(py, :faults, :fork_and_exit, [i], timeout: 60_000) == {:ok, i}
         assert Typhon.call(py, :faults, :fork_in_coroutine, [], timeout: 60_000) == {:ok, "parent"}
+        prints = for _ <- 1..4, do: Typhon.async(py, :faults, :process_that_prints, [], timeout: 60_000)
+        assert Task.await_many(prints, 120_000) == List.duplicate({:ok, 0}, 4)
         assert {:ok, "RuntimeError," <> _} = Typhon.call(py, :faults, :fork_and_talk, [], timeout: 60_000)
       end)
 

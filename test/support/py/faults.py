@@ -29,7 +29,8 @@ def leave(status):
 def stop():
     """The whole process stands still, also the threads that watch over it."""
     os.kill(os.getpid(), signal.SIGSTOP)
-    return "continued"
+    # A signal may take a moment to arrive.
+    time.sleep(600)
 
 
 def overflow():

@@ -153,8 +153,10 @@ defmodule Typhon.Soak.Faults do
     end
   end
 
-  # Another fault may have come first.
+  # Another fault may have come first; and where memory is limited, a thread's stack may be too much.
   defp acceptable(%kind{}) when kind in [WorkerError, Typhon.OverloadError, Typhon.StartError], do: :ok
+  defp acceptable(%Typhon.PythonError{type: "MemoryError"}), do: :ok
+  defp acceptable(%Typhon.PythonError{message: "can't start new thread"}), do: :ok
   defp acceptable(error), do: Book.wrong("a fault ended with #{inspect(error)}")
 
   defp victim(py) do

@@ -94,6 +94,13 @@ defmodule Typhon.Soak.Work do
     :ok
   end
 
+  # The pool with a limit, while a fault uses it up.
+  defp judge_error(_name, %PythonError{type: type, message: message}, _stack)
+       when type == "MemoryError" or message == "can't start new thread" do
+    Book.count(:errors, "PythonError for want of memory")
+    :ok
+  end
+
   defp judge_error(name, error, stack), do: Book.wrong("#{name}: " <> Exception.format(:error, error, stack))
 
   defp label(%WorkerError{reason: {what, of}}) when what in [:limit, :owner_down] and is_atom(of),
