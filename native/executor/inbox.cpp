@@ -315,7 +315,8 @@ bool Inbox::has_cancel(Lane& lane) noexcept {
 
 bool Inbox::has_cancels() noexcept {
   std::lock_guard lock(mutex_);
-  return std::any_of(lanes_.begin(), lanes_.end(), [](const Lane* lane) { return lane->cancel != 0; });
+  return std::any_of(lanes_.begin(), lanes_.end(),
+                     [](const Lane* lane) { return lane->cancel != 0 && !lane->interrupted; });
 }
 
 bool Inbox::was_cancelled(std::uint64_t id) noexcept {
