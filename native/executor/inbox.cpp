@@ -333,7 +333,7 @@ bool Inbox::has_cancel(Lane& lane) noexcept {
 bool Inbox::has_cancels() noexcept {
   std::lock_guard lock(mutex_);
   return std::any_of(lanes_.begin(), lanes_.end(), [](const Lane* lane) {
-    return std::any_of(lane->calls.begin(), lane->calls.end(), is_cancelled);
+    return !lane->interrupted && std::any_of(lane->calls.begin(), lane->calls.end(), is_cancelled);
   });
 }
 

@@ -46,7 +46,7 @@ struct Lane {
   Parker parker;
   unsigned long python_thread = 0;  // as in threading.get_ident()
   bool is_main = false;
-  bool interrupted = false;  // an exception is on its way to it; with the GIL
+  std::atomic<bool> interrupted{false};  // an exception is on its way to it; set with the GIL
   // Guarded by the inbox's mutex:
   std::vector<Call> calls;
 };

@@ -257,7 +257,7 @@ defmodule Typhon.FaultsTest do
       py = pool(marker)
 
       repeat(py, marker, 10, fn _ ->
-        assert {:error, %TimeoutError{}} = Typhon.call(py, :faults, :hold_gil, [600], timeout: 200)
+        assert {:error, %TimeoutError{}} = Typhon.call(py, :faults, :hold_gil, [], timeout: 200)
       end)
     end
   end
@@ -422,7 +422,7 @@ defmodule Typhon.FaultsTest do
       {:ok, supervisor} = Supervisor.start_link([{Typhon, [name: P, workers: 6] ++ options}], strategy: :one_for_one)
       Process.unlink(supervisor)
       {:ok, children} = Typhon.run(P, fn session -> Typhon.call!(session, :faults, :children, [600]) end)
-      calls = [{:sample, :busy_c_loop, []}, {:faults, :hold_gil, [600]}, {:sample, :sleep, [600]}, {:talk, :sleep, [600]},
+      calls = [{:sample, :busy_c_loop, []}, {:faults, :hold_gil, []}, {:sample, :sleep, [600]}, {:talk, :sleep, [600]},
         {:faults, :children_and_sleep, [600]}, {:sample, :ignore_cancel, [600]}]
       for {module, function, args} <- calls, do: spawn(fn -> Typhon.call(P, module, function, args, timeout: :infinity) end)
       for _ <- 1..20, do: spawn(fn -> Typhon.call(P, :sample, :echo, [1], timeout: :infinity) end)

@@ -60,9 +60,12 @@ def recurse():
     return recurse()
 
 
-def hold_gil(seconds):
-    """One C function that holds the GIL: neither signal handlers nor other threads run meanwhile."""
-    return ctypes.PyDLL(None).usleep(int(seconds * 1_000_000))
+def hold_gil():
+    """One C function that holds the GIL and that nothing interrupts: a thread waits for a lock that it has itself."""
+    mutex = ctypes.create_string_buffer(256)
+    lock = ctypes.PyDLL(None).pthread_mutex_lock
+    lock(mutex)
+    return lock(mutex)
 
 
 def eat(size):

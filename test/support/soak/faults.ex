@@ -61,7 +61,7 @@ defmodule Typhon.Soak.Faults do
   defp fault(:children, py, _), do: ends(py, :children_and_die, [600])
 
   defp fault(:stop_in_call, py, _), do: late(py, :stop, [])
-  defp fault(:hold_gil, py, _), do: late(py, :hold_gil, [600])
+  defp fault(:hold_gil, py, _), do: late(py, :hold_gil, [])
 
   # Calls that are sent there end by their deadlines; the one here shows that it takes nothing.
   defp fault(:stop_idle, py, _) do
