@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bench fuzz check format clean
+.PHONY: help setup build demo test bench fuzz soak check format clean
 
 # Elixir wants UTF-8 file names; a bare machine has no locale set.
 ifeq ($(LC_ALL)$(LC_CTYPE)$(LANG),)
@@ -10,6 +10,7 @@ export LC_ALL := C.UTF-8
 endif
 
 SECONDS ?= 60
+MINUTES ?= 10
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +37,10 @@ bench: ## measure against the floors; tables here, JSON in bench/results/
 fuzz: ## run each fuzz target for SECONDS=60
 	@scripts/setup fuzz
 	@scripts/fuzz $(SECONDS)
+
+soak: ## everything at once with faults for MINUTES=10; wrong answers, hung calls and leaks must be 0
+	@scripts/setup build
+	@scripts/soak --minutes $(MINUTES)
 
 check: ## formatters, warnings as errors, clang-tidy, layers, dialyzer, mypy, shellcheck
 	@scripts/setup check

@@ -43,7 +43,7 @@ defmodule Typhon do
   Functions return `{:ok, value}` or `{:error, exception}`, and their `!` twins raise the exception:
 
   * `Typhon.PythonError` – Python raised
-  * `Typhon.TimeoutError` – no answer in time
+  * `Typhon.TimeoutError` – no answer in time; the work is ended, too
   * `Typhon.WorkerError` – the worker ended while it had the call
   * `Typhon.EncodeError`, `Typhon.DecodeError` – a value cannot cross
   * `Typhon.PoolError` – there is no such pool
@@ -51,6 +51,29 @@ defmodule Typhon do
   * `Typhon.StartError` – a pool cannot be started
 
   A wrong use (an unknown option, arguments that are not a list) raises `ArgumentError`.
+
+  ## Python calls back
+
+  A function that is an argument is callable in Python, and runs in the calling process: it sees its dictionary, its group leader,
+  its transaction.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.call(py, :functools, :reduce, [fn x, y -> x * y end, [1, 2, 3, 4]])
+      {:ok, 24}
+
+  The Python package `typhon`, which every worker can import, does the rest:
+
+  | Python | |
+  |---|---|
+  | `typhon.call("Elixir.Enum", "sum", [[1, 2]])`, `typhon.Elixir.Enum.sum([1, 2])`, `typhon.erlang.node()` | calls a function of the BEAM in the calling process |
+  | `await typhon.aio.call(…)`, `typhon.aio.apply(f, x)`, `typhon.aio.Elixir.…` | the same in a coroutine |
+  | `typhon.BeamError` | what these raise: `kind`, `type`, `reason`, `stacktrace` |
+  | `typhon.send(pid, message)`, `typhon.caller()`, `typhon.self()` | messages; what is sent to `self()` arrives in the mailbox |
+  | `typhon.receive(timeout=1.0)`, `typhon.on_message(f)`, `await typhon.mailbox.get()` | the mailbox, see `send/3` |
+  | `typhon.Cancelled` | raised in a call that was given up; derived from `BaseException` |
+
+  Calls that a callback makes to the pool go to the worker that waits for it, and run on top of the call that asked: they nest to
+  any depth on one worker.
 
   ## From Erlang
 
@@ -108,7 +131,9 @@ defmodule Typhon do
           | {:cd, Path.t()}
           | {:start_timeout, timeout}
           | {:grace, non_neg_integer}
-          | {:stdio, :group_leader | :logger | :discard | pid}
+          | {:stdio, :caller | :group_leader | :logger | :discard | pid}
+          | {:concurrency, pos_integer}
+          | {:allow, :all | [{module, atom, arity | :_}]}
           | {:atoms, :existing | :create}
           | {:spin, :auto | non_neg_integer}
           | {:ring_size, pos_integer}
@@ -120,6 +145,7 @@ defmodule Typhon do
           | {:timeout, timeout}
           | {:worker, term}
           | {:retry, non_neg_integer}
+          | {:stdio, :group_leader | :logger | :discard | pid}
 
   @doc """
   Starts a pool of Pythons, linked to the caller, and returns when all of them are ready.
@@ -163,8 +189,15 @@ defmodule Typhon do
   * `:start_timeout` – milliseconds in which a worker must be ready. Default: `30_000`
   * `:grace` – milliseconds that a call may go on after its deadline, when the `typhon.Cancelled` raised in it does not end it,
     before its worker is killed and replaced. Default: `1_000`
-  * `:stdio` – where goes what Python prints, line by line: `:group_leader` of the process that calls `start_link/1`,
-    `:logger`, `:discard`, or the pid of an I/O device. Default: `:group_leader`
+  * `:stdio` – where goes what Python prints, line by line. `:caller`: what a call prints goes to the group leader of its caller, what is
+    printed outside of any call, or by C code and child processes, to Logger. Else all of it goes to the `:group_leader` of the process that
+    calls `start_link/1`, to `:logger`, to the pid of an I/O device, or nowhere: `:discard`. Python's `logging` and `warnings` go to
+    Logger in any case. Default: `:caller`
+  * `:concurrency` – how many calls a worker runs at the same time, on threads that share its GIL: for functions that wait. A call in a thread
+    other than the main one cannot be interrupted in a system call. Coroutine functions need no threads: their calls are awaited in
+    the worker's event loop, as many as there are. Default: `1`
+  * `:allow` – what Python may call on the BEAM (`typhon.call`): `:all`, or a list of `{module, function, arity}`, each of which may be `:_`.
+    Functions that are arguments of the call may be called in any case. Default: `:all`
   * `:atoms` – whether results may bring atoms that do not exist yet: `:existing` (others are an error) or `:create`.
     Default: `:existing`
   * `:spin` – microseconds for which both sides watch the shared memory before they sleep, or `:auto`. `0` saves processor
@@ -242,6 +275,8 @@ defmodule Typhon do
     the least loaded worker
   * `:retry` – how often the call is made again, within the same timeout, when its worker ends before it has answered: for
     what may run twice. Python exceptions and timeouts are not tried again, nor is a call in a `run/3`. Default: `0`
+  * `:stdio` – where goes what the call prints: the `:group_leader` of the calling process, `:logger`, `:discard`, or the pid of an I/O device.
+    Default: as the pool's `:stdio` says
 
   ## Examples
 

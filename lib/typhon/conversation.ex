@@ -24,14 +24,15 @@ defmodule Typhon.Conversation do
   `deadline`: milliseconds of monotonic time. `stdio` and `allow` as in the options.
   """
   @type context :: %{
-          native: Native.pool() | nil,
-          where: Native.where(),
-          args: list,
-          kwargs: map,
-          deadline: integer | :infinity,
-          stdio: :caller | :logger | :discard | pid,
-          allow: :all | [{module, atom, arity | :_}],
-          metadata: keyword
+          optional(:owner) => pid | nil,
+          required(:native) => Native.pool() | nil,
+          required(:where) => Native.where(),
+          required(:args) => list,
+          required(:kwargs) => map,
+          required(:deadline) => integer | :infinity,
+          required(:stdio) => :caller | :logger | :discard | pid,
+          required(:allow) => :all | [{module, atom, arity | :_}],
+          required(:metadata) => keyword
         }
 
   @type ask :: {:ask, tag :: non_neg_integer, Native.reply()}

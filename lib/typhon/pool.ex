@@ -167,8 +167,7 @@ defmodule Typhon.Pool do
   def await_worker(pool, index, timeout) do
     deadline = if timeout == :infinity, do: :infinity, else: now() + timeout
 
-    with [_ | _] = workers <- find_workers(pool, index),
-         {:ok, requests} <- ask(workers) do
+    with {:ok, requests} <- pool |> find_workers(index) |> ask() do
       case any(requests, deadline, :restarted) do
         # Its Elixir process has ended: the supervisor starts another one.
         :restarted ->
@@ -186,7 +185,8 @@ defmodule Typhon.Pool do
           other
       end
     else
-      [] -> :moved
+      # No process has this place.
+      {:error, %Typhon.WorkerError{}} -> :moved
     end
   catch
     :exit, _ -> {:error, %Typhon.PoolError{pool: pool, reason: :stopped}}

@@ -200,7 +200,8 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
       segment_bytes_ += request.segment->capacity;
     }
     if (request.segment) ++segments_sent_;
-    if (!is_call) {
+    // An answer or a message is neither served nor waited for.
+    if (request.kind == Kind::kCast) {
       ++casts_sent_;
       reached = count_served(1);
     }

@@ -69,10 +69,11 @@ TEST(ChannelLayout, HeaderIsAsTheProtocolPageSays) {
       TYPHON_SHARED(reader_word),
       TYPHON_SHARED(request_room),
       TYPHON_SHARED(reply_room),
-      TYPHON_SHARED(running),
+      TYPHON_SHARED(suspended),
       TYPHON_SHARED(closing),
       TYPHON_PLAIN(Header, request_slots),
       TYPHON_PLAIN(Header, reply_slots),
+      TYPHON_SHARED(casts_done),
   };
   EXPECT_EQ(table_under("### Header"), header);
   EXPECT_EQ(kHeaderSize, 65536U);
@@ -99,7 +100,9 @@ static_assert(kAwake == 0 && kAsleep == 1 && kSpin == 2 && kTimed == 3 && kPolle
 static_assert(kFree == 0 && kUsed == 1 && kReleased == 2);
 static_assert(Kind::kReady == Kind{1} && Kind::kCall == Kind{2} && Kind::kCast == Kind{3});
 static_assert(Kind::kRelease == Kind{4} && Kind::kReply == Kind{5} && Kind::kError == Kind{6});
-static_assert(kInSegment == 1 && kTimings == 2 && kHasObjects == 4 && kPlain == 8);
+static_assert(Kind::kAsk == Kind{7} && Kind::kSend == Kind{8} && Kind::kAnswer == Kind{9});
+static_assert(Kind::kMessage == Kind{10});
+static_assert(kInSegment == 1 && kTimings == 2 && kHasObjects == 4 && kPlain == 8 && kFailed == 16);
 static_assert(kFlagMapsetVersion == 1 && kVersion == 1 && kSegmentSlots == 4096);
 static_assert(kMinRing == 64 * 1024 && kMaxRing == 64 * 1024 * 1024);
 

@@ -52,7 +52,7 @@ std::uint64_t Worker::this_call() noexcept {
   return lane ? inbox_.innermost(*lane) : 0;
 }
 
-bool Worker::raise_cancelled(Lane& lane) noexcept {
+bool Worker::raise_cancelled(Lane& lane) const noexcept {
   if (lane.interrupted) {
     lane.interrupted = false;
     PyThreadState_SetAsyncExc(lane.python_thread, nullptr);
@@ -521,19 +521,27 @@ PyMethodDef functions[] = {
 int add_conversation(PyObject* module) noexcept { return PyModule_AddFunctions(module, functions); }
 
 // The threads that serve calls beside the main one.
-bool Worker::start_threads() noexcept {
+bool Worker::start_threads() const noexcept {
   const PyRef native = PyRef::steal(PyImport_ImportModule("typhon._native"));
   const PyRef serve_function =
       native ? PyRef::steal(PyObject_GetAttrString(native.get(), "serve_thread")) : PyRef();
-  const PyRef threads = serve_function ? PyRef::steal(PyImport_ImportModule("_thread")) : PyRef();
+  // threading rather than _thread: a process that is forked in a thread which threading has not started
+  // cannot end in order (multiprocessing's report that they failed).
+  const PyRef threads = serve_function ? PyRef::steal(PyImport_ImportModule("threading")) : PyRef();
+  const PyRef thread_type = threads ? PyRef::steal(PyObject_GetAttrString(threads.get(), "Thread")) : PyRef();
+  const PyRef none = PyRef::steal(PyTuple_New(0));
   constexpr int kStackBytes = 16 * 1024 * 1024;
   PyRef old =
       threads ? PyRef::steal(PyObject_CallMethod(threads.get(), "stack_size", "i", kStackBytes)) : PyRef();
-  if (!old) return false;
+  if (!old || !thread_type || !none) return false;
   for (unsigned i = 1; i < settings_.concurrency; ++i) {
-    const PyRef started =
-        PyRef::steal(PyObject_CallMethod(threads.get(), "start_new_thread", "O()", serve_function.get()));
-    if (!started) return false;
+    const PyRef name = PyRef::steal(PyUnicode_FromFormat("typhon-%u", i));
+    const PyRef arguments = name ? PyRef::steal(Py_BuildValue("{sOsOsO}", "target", serve_function.get(),
+                                                              "name", name.get(), "daemon", Py_True))
+                                 : PyRef();
+    const PyRef thread =
+        arguments ? PyRef::steal(PyObject_Call(thread_type.get(), none.get(), arguments.get())) : PyRef();
+    if (!thread || !PyRef::steal(PyObject_CallMethod(thread.get(), "start", nullptr))) return false;
   }
   return static_cast<bool>(PyRef::steal(PyObject_CallMethod(threads.get(), "stack_size", "O", old.get())));
 }

@@ -333,7 +333,7 @@ bool Inbox::has_cancel(Lane& lane) noexcept {
 bool Inbox::has_cancels() noexcept {
   std::lock_guard lock(mutex_);
   return std::any_of(lanes_.begin(), lanes_.end(), [](const Lane* lane) {
-    return std::any_of(lane->calls.begin(), lane->calls.end(), is_cancelled);
+    return !lane->interrupted && std::any_of(lane->calls.begin(), lane->calls.end(), is_cancelled);
   });
 }
 
@@ -373,12 +373,12 @@ int Inbox::attach_loop() noexcept {
   return loop_fd_;
 }
 
-void Inbox::signal_loop() noexcept {
+void Inbox::signal_loop() const noexcept {
   const std::uint64_t one = 1;
   if (loop_fd_ >= 0) static_cast<void>(!::write(loop_fd_, &one, sizeof one));
 }
 
-void Inbox::clear_loop_signal() noexcept {
+void Inbox::clear_loop_signal() const noexcept {
   std::uint64_t count = 0;
   static_cast<void>(!::read(loop_fd_, &count, sizeof count));
 }

@@ -46,7 +46,7 @@ struct Lane {
   Parker parker;
   unsigned long python_thread = 0;  // as in threading.get_ident()
   bool is_main = false;
-  bool interrupted = false;  // an exception is on its way to it; with the GIL
+  std::atomic<bool> interrupted{false};  // an exception is on its way to it; set with the GIL
   // Guarded by the inbox's mutex:
   std::vector<Call> calls;
 };
@@ -124,7 +124,7 @@ class Inbox {
   std::optional<Incoming> take_loop_answer() noexcept;
   std::optional<std::uint64_t> take_loop_cancel() noexcept;
   void set_loop_listens(bool listens) noexcept;  // to messages
-  void clear_loop_signal() noexcept;
+  void clear_loop_signal() const noexcept;
   void set_handler(bool handles) noexcept;  // messages are work for a lane
 
   // --- the router ---
@@ -140,7 +140,7 @@ class Inbox {
   void router_loop() noexcept;
   bool forget_cancelled(std::uint64_t id) noexcept;
   void unpark_idle() noexcept;
-  void signal_loop() noexcept;
+  void signal_loop() const noexcept;
   void room_made() noexcept;
 
   channel::Region& region_;

@@ -24,8 +24,7 @@ constexpr std::int64_t kRoomWaitNs = 10'000'000;
 }  // namespace
 
 Outbox::Outbox(channel::Region& region, const std::atomic<bool>& stop) noexcept
-    : region_(region),
-      header_(region.header()),
+    : header_(region.header()),
       stop_(stop),
       replies_(region.reply_ring(), region.ring_size(), header_.reply_tail.value, header_.reply_head.value),
       arena_(region.reply_arena(), region.arena_size(), header_.reply_slots) {}

@@ -65,7 +65,6 @@ class Outbox {
   void publish(const std::uint8_t* frame, std::size_t size) noexcept;
   void ring_reader_locked(bool more) noexcept;
 
-  channel::Region& region_;
   channel::Header& header_;
   const std::atomic<bool>& stop_;
   python::ObjectTable objects_;  // with the GIL

@@ -131,7 +131,7 @@ class Worker final : private Interruptible {
   bool serve_from_ring() noexcept;
   int serve_as_lane(Lane& lane) noexcept;
   bool start_router() noexcept;
-  bool start_threads() noexcept;
+  bool start_threads() const noexcept;
   [[nodiscard]] bool ends() const noexcept {
     return life_.must_stop() || header_.closing.value.load(std::memory_order_acquire) != 0;
   }
@@ -164,7 +164,7 @@ class Worker final : private Interruptible {
 
   // conversation.cpp
   Lane* this_lane() noexcept;
-  bool raise_cancelled(Lane& lane) noexcept;
+  bool raise_cancelled(Lane& lane) const noexcept;
   // Lets others run until something may have come for this thread. False with an exception set.
   bool wait_for_news(Lane& lane, std::int64_t limit_ns) noexcept;
   python::PyRef decode_answer(const Incoming& answer) noexcept;

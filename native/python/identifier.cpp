@@ -329,14 +329,14 @@ int init_identifiers(ModuleState& state, PyObject* module) noexcept {
                                     port_repr,
                                     port_fields,
                                     {"node", "id", "creation"}});
-  state.fun_type =
-      make_identifier_type(module, {"typhon.Fun",
-                                    "A function of the BEAM. Calling it runs it there, in the process that made "
-                                    "the call which Python serves. Immutable; goes back as it came.",
-                                    fun_repr,
-                                    fun_fields,
-                                    {"module", "function", "arity"},
-                                    fun_call});
+  state.fun_type = make_identifier_type(
+      module, {"typhon.Fun",
+               "A function of the BEAM. Calling it runs it there, in the process that made "
+               "the call which Python serves. Immutable; goes back as it came.",
+               fun_repr,
+               fun_fields,
+               {"module", "function", "arity"},
+               fun_call});
   return state.pid_type && state.reference_type && state.port_type && state.fun_type ? 0 : -1;
 }
 

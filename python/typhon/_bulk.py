@@ -99,10 +99,9 @@ def run_each(calls: Sequence[tuple[Any, str, list[Any], dict[str, Any]]], stop: 
 def find(module: Any, function: str) -> Any:
     found = module
     if type(module) is str:
-        found = sys.modules.get(module)
-        if found is None:
-            __import__(module)
-            found = sys.modules[module]
+        # Also when it is in sys.modules: another thread may still be importing it, and this waits for that.
+        __import__(module)
+        found = sys.modules[module]
     for name in function.split("."):
         found = getattr(found, name)
     return found

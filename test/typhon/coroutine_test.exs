@@ -178,7 +178,7 @@ defmodule Typhon.CoroutineTest do
       Typhon.call!(py, :talk, :sleep, [0])
       other = Task.async(fn -> Typhon.call(py, :talk, :sleep, [600], timeout: :infinity) end)
       eventually(fn -> in_flight(py) == 1 end)
-      assert {:error, %TimeoutError{}} = Typhon.call(py, :converse, :ignore_cancel_async, [], timeout: 50)
+      assert {:error, %TimeoutError{}} = Typhon.call(py, :converse, :ignore_cancel_async, [], timeout: 1_000)
       assert {:error, %WorkerError{reason: :overdue} = error} = Task.await(other, 30_000)
       assert Exception.message(error) =~ "deadline"
       eventually(fn -> worker(py).restarts == 1 end)

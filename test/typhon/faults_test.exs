@@ -257,7 +257,7 @@ defmodule Typhon.FaultsTest do
       py = pool(marker)
 
       repeat(py, marker, 10, fn _ ->
-        assert {:error, %TimeoutError{}} = Typhon.call(py, :faults, :hold_gil, [600], timeout: 200)
+        assert {:error, %TimeoutError{}} = Typhon.call(py, :faults, :hold_gil, [], timeout: 200)
       end)
     end
   end
@@ -339,6 +339,8 @@ defmodule Typhon.FaultsTest do
         assert Typhon.call(py, :faults, :fork_and_return, [], timeout: 60_000) == {:ok, false}
         assert Typhon.call(py, :faults, :fork_and_exit, [i], timeout: 60_000) == {:ok, i}
         assert Typhon.call(py, :faults, :fork_in_coroutine, [], timeout: 60_000) == {:ok, "parent"}
+        prints = for _ <- 1..4, do: Typhon.async(py, :faults, :process_that_prints, [], timeout: 60_000)
+        assert Task.await_many(prints, 120_000) == List.duplicate({:ok, 0}, 4)
         assert {:ok, "RuntimeError," <> _} = Typhon.call(py, :faults, :fork_and_talk, [], timeout: 60_000)
       end)
 
@@ -420,7 +422,7 @@ defmodule Typhon.FaultsTest do
       {:ok, supervisor} = Supervisor.start_link([{Typhon, [name: P, workers: 6] ++ options}], strategy: :one_for_one)
       Process.unlink(supervisor)
       {:ok, children} = Typhon.run(P, fn session -> Typhon.call!(session, :faults, :children, [600]) end)
-      calls = [{:sample, :busy_c_loop, []}, {:faults, :hold_gil, [600]}, {:sample, :sleep, [600]}, {:talk, :sleep, [600]},
+      calls = [{:sample, :busy_c_loop, []}, {:faults, :hold_gil, []}, {:sample, :sleep, [600]}, {:talk, :sleep, [600]},
         {:faults, :children_and_sleep, [600]}, {:sample, :ignore_cancel, [600]}]
       for {module, function, args} <- calls, do: spawn(fn -> Typhon.call(P, module, function, args, timeout: :infinity) end)
       for _ <- 1..20, do: spawn(fn -> Typhon.call(P, :sample, :echo, [1], timeout: :infinity) end)
@@ -436,11 +438,21 @@ defmodule Typhon.FaultsTest do
 
       paths = Enum.flat_map(:code.get_path(), &["-pa", List.to_string(&1)])
 
+      # Also when the test fails.
+      on_exit(fn ->
+        for os_pid <- Footprint.os_processes(marker), do: Typhon.Native.kill_pid(String.to_integer(os_pid), 9)
+      end)
+
       Port.open({:spawn_executable, System.find_executable("elixir")}, [
         :binary,
         :exit_status,
         :stderr_to_stdout,
         {:line, 1000},
+        {:env,
+         for(
+           {name, value} <- Footprint.env(marker),
+           do: {String.to_charlist(name), String.to_charlist(value)}
+         )},
         {:args, paths ++ ["-e", script]}
       ])
     end

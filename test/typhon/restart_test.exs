@@ -27,6 +27,15 @@ defmodule Typhon.RestartTest do
       end
     end
 
+    test "does not take a worker that was answered and sent messages for a busy one" do
+      py = start_pool()
+      old = worker(py).os_pid
+      assert Typhon.call(py, :talk, :apply, [fn -> 5 end]) == {:ok, 5}
+      assert Typhon.send(py, "message") == :ok
+      assert Typhon.restart(py) == :ok
+      refute os_process?(old)
+    end
+
     test "waits for calls that run" do
       py = start_pool()
       old = worker(py).os_pid

@@ -29,7 +29,8 @@ def leave(status):
 def stop():
     """The whole process stands still, also the threads that watch over it."""
     os.kill(os.getpid(), signal.SIGSTOP)
-    return "continued"
+    # A signal may take a moment to arrive.
+    time.sleep(600)
 
 
 def overflow():
@@ -59,9 +60,12 @@ def recurse():
     return recurse()
 
 
-def hold_gil(seconds):
-    """One C function that holds the GIL: neither signal handlers nor other threads run meanwhile."""
-    return ctypes.PyDLL(None).usleep(int(seconds * 1_000_000))
+def hold_gil():
+    """One C function that holds the GIL and that nothing interrupts: a thread waits for a lock that it has itself."""
+    mutex = ctypes.create_string_buffer(256)
+    lock = ctypes.PyDLL(None).pthread_mutex_lock
+    lock(mutex)
+    return lock(mutex)
 
 
 def eat(size):
