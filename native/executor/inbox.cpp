@@ -215,9 +215,11 @@ void Inbox::begin(Lane& lane, std::uint64_t id) noexcept {
   lane.calls.push_back({id, Lane::Call::State::kRuns});
 }
 
-void Inbox::end(Lane& lane) noexcept {
+bool Inbox::end(Lane& lane) noexcept {
   std::lock_guard lock(mutex_);
+  const bool cancelled = lane.calls.back().state == Lane::Call::State::kCancelled;
   lane.calls.pop_back();
+  return cancelled;
 }
 
 void Inbox::add_waiter(std::uint64_t tag, Waiter& waiter) noexcept {
@@ -369,7 +371,9 @@ std::uint64_t Inbox::innermost(Lane& lane) noexcept {
 
 int Inbox::attach_loop() noexcept {
   std::lock_guard lock(mutex_);
-  if (loop_fd_ < 0) loop_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  // What came while the loop was being started has had nobody to be signalled to.
+  const bool pending = !loop_calls_.empty() || !loop_cancels_.empty();
+  if (loop_fd_ < 0) loop_fd_ = ::eventfd(pending ? 1 : 0, EFD_CLOEXEC | EFD_NONBLOCK);
   return loop_fd_;
 }
 
