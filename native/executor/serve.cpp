@@ -69,8 +69,7 @@ void Worker::refuse(const FrameHeader& header, std::span<const std::uint8_t> bod
 void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const std::uint8_t> body) noexcept {
   const bool timed = (header.flags & channel::kTimings) != 0;
   const std::uint64_t picked = timed ? monotonic_ns() : 0;
-  if (is_given_up(header)) return refuse(header, body);
-  inbox_.begin(lane, header.id);
+  if (is_given_up(header) || !inbox_.begin(lane, header.id)) return refuse(header, body);
   if (header.times[3] != 0 && header.id != 0) captured_.insert(header.id);
   Served call{header};
   PyRef request = decode_request(header, body);
