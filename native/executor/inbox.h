@@ -148,7 +148,7 @@ class Inbox {
   void router_loop() noexcept;
   bool forget_cancelled(std::uint64_t id) noexcept;
   void unpark_idle() noexcept;
-  void signal_loop() const noexcept;
+  void signal_loop() noexcept;
   void room_made() noexcept;
   [[nodiscard]] bool ring_has_frames() const noexcept;
   bool start_spinning(const Lane& lane, bool takes_calls) noexcept;
