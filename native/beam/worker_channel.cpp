@@ -124,8 +124,9 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
       if (request.segment) request_arena_.discard(*request.segment);
       return {Outcome::kDown, 0, reply};
     }
-    // Two callers may pick an idle worker at the same moment, and there may be another one.
-    if ((reserved_ && !request.named) || (request.was_idle && in_flight() != 0)) [[unlikely]] {
+    // Two callers may pick an idle worker at the same moment, and there may be another one. What idle means
+    // is load(), as for whoever picked it: else the two would never agree.
+    if ((reserved_ && !request.named) || (request.was_idle && load() != 0)) [[unlikely]] {
       if (request.segment) request_arena_.discard(*request.segment);
       return {Outcome::kElsewhere};
     }
@@ -605,7 +606,8 @@ void WorkerChannel::set_waiting(ErlNifEnv* env, Slot& slot, const ErlNifPid& cal
 }
 
 // Nobody wants the answer any more. While the request lies in the ring its deadline can be put into the past:
-// the worker drops it then. False when it was taken.
+// the worker drops it then. False when it was taken, or may be being taken at this moment: the worker copies
+// the frame at the head first, and moves the head after that.
 bool WorkerChannel::withdraw(const Slot& slot) noexcept {
   const channel::Header& header = region_->header();
   if (slot.position < header.request_head.value.load(std::memory_order_acquire)) return false;
@@ -613,8 +615,7 @@ bool WorkerChannel::withdraw(const Slot& slot) noexcept {
   auto* deadline =
       reinterpret_cast<std::uint64_t*>(frame + offsetof(FrameHeader, times) + sizeof(std::uint64_t));
   std::atomic_ref<std::uint64_t>(*deadline).store(1, std::memory_order_seq_cst);
-  // It may have been copied in the meantime.
-  return slot.position >= header.request_head.value.load(std::memory_order_seq_cst);
+  return slot.position > header.request_head.value.load(std::memory_order_seq_cst);
 }
 
 // A worker that takes nothing may stand still. Its owner is told once for each request that it took.

@@ -217,10 +217,12 @@ void Inbox::begin(Lane& lane, std::uint64_t id) noexcept {
   lane.calls.push_back({id, Lane::Call::State::kRuns});
 }
 
-void Inbox::end(Lane& lane) noexcept {
+bool Inbox::end(Lane& lane) noexcept {
   std::lock_guard lock(mutex_);
+  const bool cancelled = lane.calls.back().state == Lane::Call::State::kCancelled;
   lane.calls.pop_back();
   if (lane.calls.empty()) --serving_;
+  return cancelled;
 }
 
 void Inbox::add_waiter(std::uint64_t tag, Waiter& waiter) noexcept {
@@ -372,7 +374,9 @@ std::uint64_t Inbox::innermost(Lane& lane) noexcept {
 
 int Inbox::attach_loop() noexcept {
   std::lock_guard lock(mutex_);
-  if (loop_fd_ < 0) loop_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  // What came while the loop was being started has had nobody to be signalled to.
+  const bool pending = !loop_calls_.empty() || !loop_cancels_.empty();
+  if (loop_fd_ < 0) loop_fd_ = ::eventfd(pending ? 1 : 0, EFD_CLOEXEC | EFD_NONBLOCK);
   return loop_fd_;
 }
 
@@ -450,7 +454,10 @@ std::optional<Incoming> Inbox::take_loop_answer() noexcept {
 
 std::optional<std::uint64_t> Inbox::take_loop_cancel() noexcept {
   std::lock_guard lock(mutex_);
-  return take_first(loop_cancels_);
+  while (const auto id = take_first(loop_cancels_)) {
+    if (async_calls_.contains(*id)) return id;  // else it has ended meanwhile
+  }
+  return std::nullopt;
 }
 
 void Inbox::set_loop_listens(bool listens) noexcept {

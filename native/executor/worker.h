@@ -141,7 +141,7 @@ class Worker final : private Interruptible {
   void serve_call(Lane& lane, const channel::FrameHeader& header,
                   std::span<const std::uint8_t> body) noexcept;
   bool is_given_up(const channel::FrameHeader& header) noexcept;
-  void finish_call(Lane& lane) noexcept;
+  bool finish_call(Lane& lane) noexcept;
   void refuse(const channel::FrameHeader& header, std::span<const std::uint8_t> body) noexcept;
   void release_unread(std::span<const std::uint8_t> body) noexcept;
   void release_objects(std::span<const std::uint8_t> body) noexcept;

@@ -24,6 +24,8 @@ logging.getLogger("asyncio").setLevel(logging.WARNING)
 _submitted: "deque[tuple[int, Coroutine[Any, Any, Any], int]]" = deque()
 _tasks: "dict[int, asyncio.Task[Any]]" = {}
 _tokens: "dict[int, int]" = {}
+# Calls that were cancelled on their way here.
+_given_up: "set[int]" = set()
 _answers: "dict[int, asyncio.Future[Any]]" = {}
 _lock = threading.Lock()
 _loop: "asyncio.AbstractEventLoop | None" = None
@@ -83,6 +85,9 @@ def _start(token: int, coroutine: "Coroutine[Any, Any, Any]", call: int) -> None
     _tasks[token] = task
     if call:
         _tokens[call] = token
+        if call in _given_up:
+            _given_up.discard(call)
+            task.cancel()
     task.add_done_callback(functools.partial(_finish, token, call))
 
 

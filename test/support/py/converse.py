@@ -8,7 +8,9 @@ import logging
 import os
 import pathlib
 import pickle
+import queue
 import re
+import select
 import socket
 import subprocess
 import sys
@@ -308,3 +310,69 @@ def print_steps(name, count):
         time.sleep(0.001)
         print(i)
     print(f"the end of {name}", end="")
+
+
+# --- giving up ---
+
+
+def block_in(kind, begun, path):
+    """Blocks in a way; `begun` is a file that is made just before, `path` one that says how it ended."""
+    here, there = socket.socketpair()
+    reading, writing = os.pipe()
+    lock = threading.Lock()
+    lock.acquire()
+    stopped = threading.Event()
+    thread = threading.Thread(target=stopped.wait, daemon=True)
+    thread.start()
+
+    def loop():
+        while True:
+            pass
+
+    ways = {
+        "sleep": lambda: time.sleep(600),
+        "recv": lambda: here.recv(1),
+        "select": lambda: select.select([here], [], []),
+        "subprocess": lambda: subprocess.run(["sleep", "600"]),
+        "lock": lock.acquire,
+        "queue": queue.Queue().get,
+        "loop": loop,
+        "pipe": lambda: os.read(reading, 1),
+        "thread_join": thread.join,
+    }
+    try:
+        pathlib.Path(begun).touch()
+        ways[kind]()
+    except BaseException as error:
+        pathlib.Path(path).write_text(type(error).__name__)
+        raise
+    finally:
+        stopped.set()
+        here.close()
+        there.close()
+        os.close(reading)
+        os.close(writing)
+
+
+def clean_up_slowly(path):
+    try:
+        time.sleep(600)
+    finally:
+        time.sleep(0.2)
+        pathlib.Path(path).write_text("clean")
+
+
+def swallow_and_return():
+    try:
+        time.sleep(600)
+    except typhon.Cancelled:
+        return "late"
+
+
+def ignore():
+    while True:
+        try:
+            while True:
+                pass
+        except BaseException:
+            pass
