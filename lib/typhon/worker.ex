@@ -411,6 +411,7 @@ defmodule Typhon.Worker do
   def handle_event(:info, {:typhon, channel, {:overdue, id}}, state, %{channel: channel} = data)
       when state in @serving do
     command(data.port, "C#{id}\n")
+    event(:cancel, %{count: 1}, data)
     {:keep_state_and_data, [{{:timeout, {:grace, channel, id}}, data.config.grace, nil}]}
   end
 

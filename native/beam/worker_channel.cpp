@@ -116,8 +116,7 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
   bool has_role = false;
   bool polls = false;
   bool reached = false;
-  // Whoever answers waits for what Python says next, and that is soon.
-  const bool lingers = request.kind == Kind::kAnswer && may_linger();
+  const bool lingers = request.waits && may_linger();
   {
     std::unique_lock lock(mutex_);
     if (closed_.load(std::memory_order_relaxed)) {
@@ -323,6 +322,11 @@ Polled WorkerChannel::poll(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) n
   ERL_NIF_TERM reply = 0;
   std::uint32_t found = 0;
   if (replies_pending() != 0 && try_take_role(found)) {
+    // What somebody else has left in the slot since that look comes before what lies in the ring.
+    if (left_in_slot(id)) {
+      leave_role(found);
+      return {Outcome::kAgain, 0, 0};
+    }
     const Drained drained = drain(env, id, ref, &reply, kDrainBatch);
     leave_role(found);
     if (drained == Drained::kMine) {
@@ -356,6 +360,12 @@ Polled WorkerChannel::poll(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) n
   lock.unlock();
   stop_polling(false);
   return {Outcome::kWaiting, 0, deadline};
+}
+
+bool WorkerChannel::left_in_slot(std::uint64_t id) noexcept {
+  std::lock_guard lock(mutex_);
+  const std::uint32_t index = find_slot(id);
+  return index == kNoSlot || slots_[index].state != Slot::State::kPolling || !slots_[index].asks.empty();
 }
 
 // What somebody else has left in the slot of a caller that polls; kAgain when there is nothing.

@@ -82,6 +82,7 @@ bool Worker::wait_for_news(Lane& lane, std::int64_t limit_ns) noexcept {
     if (!inbox_.routed()) inbox_.pump();
     return true;
   }
+  if (inbox_.spin(lane, false, spin_ns_, spin_guard_)) return true;
   {
     const python::GilRelease without_gil;
     lane.parker.park(limit_ns < 0 ? kLookAroundNs : std::min(limit_ns, kLookAroundNs));
@@ -267,6 +268,7 @@ PyObject* Worker::loop_take() noexcept {
       captured_.erase(frame->header.id);
     }
   }
+  if (count == kAtOnce) inbox_.ring_loop();
   while (const auto answer = inbox_.take_loop_answer()) {
     PyRef decoded = decode_answer(*answer);
     if (!decoded) {

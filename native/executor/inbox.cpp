@@ -85,6 +85,7 @@ void Inbox::room_made() noexcept {
 }
 
 bool Inbox::pump() noexcept {
+  std::lock_guard reading(reading_);
   for (;;) {
     FrameHeader header{};
     std::span<const std::uint8_t> body;
@@ -154,7 +155,7 @@ void Inbox::route(const FrameHeader& header, std::span<const std::uint8_t> body)
 }
 
 void Inbox::unpark_idle() noexcept {
-  if (idle_.empty()) return;
+  if (std::exchange(takes_next_, false) || idle_.empty()) return;
   idle_.back()->parker.unpark();
   idle_.pop_back();
 }
@@ -210,17 +211,17 @@ void Inbox::set_receiving(Lane& lane, bool receiving) noexcept {
   if (receiving) receiving_.push_back(&lane);
 }
 
-bool Inbox::begin(Lane& lane, std::uint64_t id) noexcept {
+void Inbox::begin(Lane& lane, std::uint64_t id) noexcept {
   std::lock_guard lock(mutex_);
-  if (id != 0 && forget_cancelled(id)) return false;
+  if (lane.calls.empty()) ++serving_;
   lane.calls.push_back({id, Lane::Call::State::kRuns});
-  return true;
 }
 
 bool Inbox::end(Lane& lane) noexcept {
   std::lock_guard lock(mutex_);
   const bool cancelled = lane.calls.back().state == Lane::Call::State::kCancelled;
   lane.calls.pop_back();
+  if (lane.calls.empty()) --serving_;
   return cancelled;
 }
 
@@ -379,14 +380,23 @@ int Inbox::attach_loop() noexcept {
   return loop_fd_;
 }
 
-void Inbox::signal_loop() const noexcept {
+// Once, until it has looked: many calls may come before it does.
+void Inbox::signal_loop() noexcept {
   const std::uint64_t one = 1;
-  if (loop_fd_ >= 0) static_cast<void>(!::write(loop_fd_, &one, sizeof one));
+  if (loop_fd_ < 0 || std::exchange(loop_signalled_, true)) return;
+  static_cast<void>(!::write(loop_fd_, &one, sizeof one));
 }
 
-void Inbox::clear_loop_signal() const noexcept {
+void Inbox::clear_loop_signal() noexcept {
+  std::lock_guard lock(mutex_);
+  loop_signalled_ = false;
   std::uint64_t count = 0;
   static_cast<void>(!::read(loop_fd_, &count, sizeof count));
+}
+
+void Inbox::ring_loop() noexcept {
+  std::lock_guard lock(mutex_);
+  signal_loop();
 }
 
 void Inbox::expect_async_answer(std::uint64_t tag) noexcept {
@@ -513,17 +523,73 @@ void Inbox::router_loop() noexcept {
   while (!ends()) {
     if (!pump()) break;
     const std::uint64_t limit = channel::monotonic_ns() + kRouterSpinNs;
-    for (unsigned round = 1; header_.worker_spin_us != 0 && requests_.empty(); ++round) {
+    const auto reads = [&] { return word.load(std::memory_order_relaxed) != channel::kSpin; };
+    for (unsigned round = 1; header_.worker_spin_us != 0 && !ring_has_frames() && reads(); ++round) {
       channel::cpu_relax();
       if (round % 16 == 0 && channel::monotonic_ns() > limit) break;
     }
-    if (!requests_.empty()) continue;
-    word.store(channel::kAsleep, std::memory_order_relaxed);
+    if (ring_has_frames()) continue;
+    // A lane that reads makes the word asleep when it stops, and then looks at the ring once more.
+    std::uint32_t state = channel::kAwake;
+    if (word.compare_exchange_strong(state, channel::kAsleep, std::memory_order_seq_cst))
+      state = channel::kAsleep;
     std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (requests_.empty() && !ends()) channel::futex_wait(word, channel::kAsleep, kRouterWaitNs);
-    word.store(channel::kAwake, std::memory_order_relaxed);
+    if (!ring_has_frames() && !ends()) channel::futex_wait(word, state, kRouterWaitNs);
+    state = channel::kAsleep;
+    word.compare_exchange_strong(state, channel::kAwake, std::memory_order_seq_cst);
   }
   wake_all();
+}
+
+// As the other side counts: from any thread.
+bool Inbox::ring_has_frames() const noexcept {
+  return header_.request_tail.value.load(std::memory_order_acquire) !=
+         header_.request_head.value.load(std::memory_order_acquire);
+}
+
+// Not while another thread of Python has something to do: it would have to wait for the GIL.
+bool Inbox::start_spinning(const Lane& lane, bool takes_calls) noexcept {
+  std::lock_guard lock(mutex_);
+  const std::size_t own = lane.calls.empty() ? 0 : 1;
+  if (spins_ || serving_ > own || !async_calls_.empty() || !loop_calls_.empty() || !loop_answers_.empty())
+    return false;
+  spins_ = true;
+  takes_next_ = takes_calls;
+  return true;
+}
+
+bool Inbox::spin(const Lane& lane, bool takes_calls, std::uint64_t spin_ns,
+                 channel::SpinGuard& guard) noexcept {
+  if (spin_ns == 0 || !guard.spin_allowed() || !start_spinning(lane, takes_calls)) return false;
+  auto& word = header_.worker_word.value;
+  word.store(channel::kSpin, std::memory_order_seq_cst);
+  const std::uint64_t limit = channel::monotonic_ns() + spin_ns;
+  const auto something = [&] {
+    return ring_has_frames() || (takes_calls && has_calls()) || lane.parker.is_set();
+  };
+  bool came = false;
+  for (unsigned round = 1;; ++round) {
+    came = something();
+    if (came) break;
+    channel::cpu_relax();
+    if (round % 16 != 0) continue;
+    if (channel::monotonic_ns() > limit || !guard.yield(something)) break;
+  }
+  if (came) pump();
+  word.store(channel::kAsleep, std::memory_order_seq_cst);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (ring_has_frames()) {
+    pump();
+    came = true;
+  }
+  {
+    std::lock_guard lock(mutex_);
+    spins_ = false;
+    takes_next_ = false;
+  }
+  // While the word said that somebody reads, nobody woke the router to learn that the channel closes.
+  if (header_.closing.value.load(std::memory_order_acquire) != 0) wake_all();
+  return came;
 }
 
 void Inbox::wake_all() noexcept {

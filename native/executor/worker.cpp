@@ -191,6 +191,9 @@ int Worker::serve_as_lane(Lane& lane) noexcept {
       continue;
     }
     lane.parker.reset();
+    if (inbox_.spin(lane, true, spin_ns_, spin_guard_)) continue;
+    // A signal that came meanwhile interrupts no sleep.
+    if (lane.is_main && PyErr_CheckSignals() != 0) return -1;
     inbox_.set_idle(lane, true);
     if (!inbox_.has_calls() && !ends()) {
       const python::GilRelease without_gil;
