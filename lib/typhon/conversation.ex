@@ -16,6 +16,8 @@ defmodule Typhon.Conversation do
 
   @answer 0
   @failure 1
+  # Whoever answers waits for what Python says next.
+  @waits 4
   @max_text 65_536
   @device_timeout 5_000
 
@@ -308,7 +310,7 @@ defmodule Typhon.Conversation do
   defp send_answer(kind, tag, term, context) do
     ref = make_ref()
 
-    case Native.tell(context.native, context.where, ref, kind, tag, term) do
+    case Native.tell(context.native, context.where, ref, kind + waits(context), tag, term) do
       :ok ->
         :ok
 
@@ -337,6 +339,10 @@ defmodule Typhon.Conversation do
         :ok
     end
   end
+
+  # Not one whose time is up, nor the process that answers in nobody's name.
+  defp waits(%{owner: _}), do: 0
+  defp waits(%{deadline: deadline}), do: if(left(deadline) == 0, do: 0, else: @waits)
 
   defp left(:infinity), do: :infinity
   defp left(deadline), do: max(deadline - System.monotonic_time(:millisecond), 0)

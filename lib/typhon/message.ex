@@ -74,36 +74,47 @@ defmodule Typhon.Message do
 
   @spec send(Native.pool() | nil, Native.where(), term, timeout) :: :ok | {:error, Typhon.Error.t()}
   def send(native, where, message, timeout) do
+    deadline = timeout != :infinity && System.monotonic_time(:millisecond) + timeout
+    send(native, where, message, timeout, deadline)
+  end
+
+  defp send(native, where, message, timeout, deadline) do
     ref = make_ref()
 
-    case Native.tell(native, where, ref, @message, 0, message) do
-      :ok ->
-        :ok
+    with {:room, channel} <- offer(native, where, ref, message) do
+      receive do
+        {^ref, :room} -> send(native, where, message, timeout, deadline)
+      after
+        if(deadline, do: max(deadline - System.monotonic_time(:millisecond), 0), else: :infinity) ->
+          Native.cancel_room(channel, ref)
 
+          receive do
+            {^ref, _} -> :ok
+          after
+            0 -> :ok
+          end
+
+          {:error, %Typhon.TimeoutError{timeout: timeout, module: "Typhon", function: "send", arity: 3}}
+      end
+    end
+  end
+
+  # Does not wait. After {:room, channel} the calling process gets {ref, :room} when it can try again.
+  @spec offer(Native.pool() | nil, Native.where(), reference, term) ::
+          :ok | {:room, Native.channel()} | {:error, Typhon.Error.t()}
+  def offer(native, where, ref, message) do
+    case Native.tell(native, where, ref, @message, 0, message) do
       {:encoder} ->
-        with {:ok, prepared} <- Encoder.Walk.prepare(message), do: send(native, where, prepared, timeout)
+        with {:ok, prepared} <- Encoder.Walk.prepare(message), do: offer(native, where, ref, prepared)
 
       {:cannot_encode, path, text} ->
         {:error, %Typhon.EncodeError{path: path, type: nil, reason: text}}
 
-      {:room, channel} ->
-        receive do
-          {^ref, :room} -> send(native, where, message, timeout)
-        after
-          timeout ->
-            Native.cancel_room(channel, ref)
-
-            receive do
-              {^ref, _} -> :ok
-            after
-              0 -> :ok
-            end
-
-            {:error, %Typhon.TimeoutError{timeout: timeout, module: "Typhon", function: "send", arity: 3}}
-        end
-
       {:down, reason} ->
         {:error, Typhon.Error.from_down(reason)}
+
+      other ->
+        other
     end
   end
 end

@@ -247,7 +247,7 @@ defmodule Typhon.Native do
   @spec decode(handle) :: reply
   def decode(_handle), do: :erlang.nif_error(:not_loaded)
 
-  @spec tell(pool | nil, where, reference, 0 | 1 | 2, non_neg_integer, term) ::
+  @spec tell(pool | nil, where, reference, kind :: 0..6, non_neg_integer, term) ::
           :ok | {:room, channel} | {:encoder} | {:cannot_encode, binary, binary} | {:down, term}
   def tell(_pool, _where, _ref, _kind, _tag, _term), do: :erlang.nif_error(:not_loaded)
 

@@ -1,11 +1,52 @@
 defmodule Typhon.Telemetry do
-  @moduledoc false
-  # Events for the application :telemetry, where it is there. docs/telemetry.md lists them.
-  # Typhon does not depend on the package: it is looked for once, when the application starts.
+  @moduledoc """
+  Events for the application `:telemetry`, where it is there; `docs/telemetry.md` lists them.
+
+  Typhon does not depend on the package: it is looked for once, when the application starts. The one function for users is
+  `measure/1`, which is made for a poller.
+  """
 
   @key {__MODULE__, :available}
 
-  @doc "Looks for the package :telemetry."
+  @doc """
+  Emits `[:typhon, :pool, :load]` for a pool: how much it has to do at this moment. For `:telemetry_poller`, whose list of measurements takes
+  `{Typhon.Telemetry, :measure, [MyApp.Python]}`. No process of the pool is asked.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.Telemetry.measure(py)
+      :ok
+  """
+  @spec measure(Typhon.pool()) :: :ok | {:error, Typhon.PoolError.t()}
+  def measure(pool) do
+    with {_pid, native, _flags} when native != nil <- Typhon.Registry.lookup(pool) do
+      info = Typhon.Native.pool_info(native)
+      in_flight = for {_, _, in_flight, _} <- info.places, do: in_flight
+      running = in_flight |> Enum.map(&min(&1, info.concurrency)) |> Enum.sum()
+      calls = Enum.sum(in_flight)
+
+      if available?() do
+        execute(
+          [:typhon, :pool, :load],
+          %{
+            in_flight: calls,
+            queued: calls - running,
+            waiting: info.waiting,
+            workers: length(info.places),
+            reserved: Enum.count(info.places, &elem(&1, 1))
+          },
+          %{pool: pool}
+        )
+      end
+
+      :ok
+    else
+      {_pid, nil, _flags} -> :ok
+      {:error, _} = error -> error
+    end
+  end
+
+  @doc false
+  # Looks for the package :telemetry.
   @spec detect :: :ok
   def detect do
     available = Code.ensure_loaded?(:telemetry) and function_exported?(:telemetry, :execute, 3)
@@ -16,6 +57,7 @@ defmodule Typhon.Telemetry do
   @spec available? :: boolean
   def available?, do: :persistent_term.get(@key, false)
 
+  @doc false
   @spec call_start(map) :: integer
   def call_start(metadata) do
     start = System.monotonic_time()
@@ -29,6 +71,7 @@ defmodule Typhon.Telemetry do
     start
   end
 
+  @doc false
   @spec call_stop(
           integer,
           map,
@@ -67,21 +110,24 @@ defmodule Typhon.Telemetry do
 
   defp native(nanoseconds), do: System.convert_time_unit(nanoseconds, :nanosecond, :native)
 
-  @doc "An event in the life of a worker: :start, :ready, :down, :restart, :recycle, :memory, :kill or :stop."
+  @doc false
+  # An event in the life of a worker: :start, :ready, :down, :restart, :recycle, :memory, :kill or :stop.
   @spec worker(atom, map, map) :: :ok
   def worker(event, measurements, metadata) do
     if available?(), do: execute([:typhon, :worker, event], measurements, metadata)
     :ok
   end
 
-  @doc "An event of a pool as a whole: :scale, :restart, :reload, :drain or :down."
+  @doc false
+  # An event of a pool as a whole: :scale, :restart, :reload, :drain or :down.
   @spec pool(atom, map, map) :: :ok
   def pool(event, measurements, metadata) do
     if available?(), do: execute([:typhon, :pool, event], measurements, metadata)
     :ok
   end
 
-  @doc "A call, or the wait for a session, was refused."
+  @doc false
+  # A call, or the wait for a session, was refused.
   @spec overload(Typhon.OverloadError.t(), map) :: :ok
   def overload(error, metadata) do
     if available?() do
@@ -95,7 +141,8 @@ defmodule Typhon.Telemetry do
     :ok
   end
 
-  @doc "A session has got its worker, for which it has asked at `asked`."
+  @doc false
+  # A session has got its worker, for which it has asked at `asked`.
   @spec session_start(integer, map) :: integer
   def session_start(asked, metadata) do
     start = System.monotonic_time()
@@ -111,6 +158,7 @@ defmodule Typhon.Telemetry do
     start
   end
 
+  @doc false
   @spec session_stop(integer, map) :: :ok
   def session_stop(start, metadata) do
     if available?() do

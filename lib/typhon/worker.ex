@@ -34,9 +34,9 @@ defmodule Typhon.Worker do
 
   require Logger
 
-  alias Typhon.{Interpreter, Message, Native, Registry, StartError, Telemetry, WorkerError}
+  alias Typhon.{Interpreter, Native, Registry, StartError, Telemetry, WorkerError}
   alias Typhon.Pool.Keeper
-  alias Typhon.Worker.{Asked, Backoff, Cgroup, Checkout, Errand, Memory, Output, Standstill}
+  alias Typhon.Worker.{Asked, Backoff, Cgroup, Checkout, Errand, Memory, Output, Post, Standstill}
 
   @sigkill 9
   @line_bytes 16_384
@@ -411,6 +411,7 @@ defmodule Typhon.Worker do
   def handle_event(:info, {:typhon, channel, {:overdue, id}}, state, %{channel: channel} = data)
       when state in @serving do
     command(data.port, "C#{id}\n")
+    event(:cancel, %{count: 1}, data)
     {:keep_state_and_data, [{{:timeout, {:grace, channel, id}}, data.config.grace, nil}]}
   end
 
@@ -624,6 +625,11 @@ defmodule Typhon.Worker do
     do: data.gone || %Typhon.PoolError{pool: data.config.pool, reason: :stopped}
 
   # What was sent to typhon.self() goes to Python's mailbox; but not what a former Port, channel or monitor still had to say.
+  defp forward({ref, :room}, _state, _data) when is_reference(ref) do
+    Post.room(ref)
+    :keep_state_and_data
+  end
+
   defp forward(message, state, data) do
     stale? =
       case message do
@@ -637,11 +643,7 @@ defmodule Typhon.Worker do
         _ -> false
       end
 
-    if state == :ready and not stale? do
-      with {:error, error} <- Message.send(nil, data.channel, message, 0),
-           do: Logger.warning("a message to a Python worker was dropped: " <> Exception.message(error))
-    end
-
+    if state == :ready and not stale?, do: Post.forward(data.channel, message)
     :keep_state_and_data
   end
 

@@ -582,7 +582,8 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   return enif_make_badarg(env);
 }
 
-// tell(Pool | nil, Where, Ref, Kind, Tag, Term): an answer to what Python asked, or a message for it.
+// tell(Pool | nil, Where, Ref, Kind, Tag, Term): an answer to what Python asked, or a message for it. Kind:
+// 0 answer, 1 failure, 2 message; 4 more when the caller waits for what Python says next.
 template <bool kDirty>
 ERL_NIF_TERM tell(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   State& state = state_of(env);
@@ -590,10 +591,13 @@ ERL_NIF_TERM tell(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   Pool* pool = get_pool(env, argv[0]);
   unsigned kind = 0;
   ErlNifUInt64 tag = 0;
-  if (!enif_is_ref(env, argv[2]) || !enif_get_uint(env, argv[3], &kind) || kind > 2 ||
+  constexpr unsigned kWaits = 4;
+  if (!enif_is_ref(env, argv[2]) || !enif_get_uint(env, argv[3], &kind) || (kind & ~kWaits) > 2 ||
       !enif_get_uint64(env, argv[4], &tag)) {
     return enif_make_badarg(env);
   }
+  const bool waits = (kind & kWaits) != 0;
+  kind &= ~kWaits;
   const Kept<WorkerChannel> channel = find_channel(env, pool, argv[1]);
   if (!channel.get()) return enif_make_tuple2(env, atoms.down, atoms.closed);
   std::array<std::uint8_t, WorkerChannel::kMaxInline> stack;  // uninitialised on purpose
@@ -628,7 +632,7 @@ ERL_NIF_TERM tell(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   request.named = true;  // it is for this worker, also when a session has it
   request.tag = tag;
   request.failed = kind == 1;
-  request.named = true;  // also while a session has the worker
+  request.waits = waits;
   request.body = {sink.data, sink.size};
   request.segment_length = sink.size;
   request.segment = sink.take();

@@ -116,8 +116,7 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
   bool has_role = false;
   bool polls = false;
   bool reached = false;
-  // Whoever answers waits for what Python says next, and that is soon.
-  const bool lingers = request.kind == Kind::kAnswer && may_linger();
+  const bool lingers = request.waits && may_linger();
   {
     std::unique_lock lock(mutex_);
     if (closed_.load(std::memory_order_relaxed)) {
@@ -125,8 +124,9 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
       if (request.segment) request_arena_.discard(*request.segment);
       return {Outcome::kDown, 0, reply};
     }
-    // Two callers may pick an idle worker at the same moment, and there may be another one.
-    if ((reserved_ && !request.named) || (request.was_idle && in_flight() != 0)) [[unlikely]] {
+    // Two callers may pick an idle worker at the same moment, and there may be another one. What idle means
+    // is load(), as for whoever picked it: else the two would never agree.
+    if ((reserved_ && !request.named) || (request.was_idle && load() != 0)) [[unlikely]] {
       if (request.segment) request_arena_.discard(*request.segment);
       return {Outcome::kElsewhere};
     }
@@ -322,6 +322,11 @@ Polled WorkerChannel::poll(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) n
   ERL_NIF_TERM reply = 0;
   std::uint32_t found = 0;
   if (replies_pending() != 0 && try_take_role(found)) {
+    // What somebody else has left in the slot since that look comes before what lies in the ring.
+    if (left_in_slot(id)) {
+      leave_role(found);
+      return {Outcome::kAgain, 0, 0};
+    }
     const Drained drained = drain(env, id, ref, &reply, kDrainBatch);
     leave_role(found);
     if (drained == Drained::kMine) {
@@ -355,6 +360,12 @@ Polled WorkerChannel::poll(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) n
   lock.unlock();
   stop_polling(false);
   return {Outcome::kWaiting, 0, deadline};
+}
+
+bool WorkerChannel::left_in_slot(std::uint64_t id) noexcept {
+  std::lock_guard lock(mutex_);
+  const std::uint32_t index = find_slot(id);
+  return index == kNoSlot || slots_[index].state != Slot::State::kPolling || !slots_[index].asks.empty();
 }
 
 // What somebody else has left in the slot of a caller that polls; kAgain when there is nothing.
@@ -595,7 +606,8 @@ void WorkerChannel::set_waiting(ErlNifEnv* env, Slot& slot, const ErlNifPid& cal
 }
 
 // Nobody wants the answer any more. While the request lies in the ring its deadline can be put into the past:
-// the worker drops it then. False when it was taken.
+// the worker drops it then. False when it was taken, or may be being taken at this moment: the worker copies
+// the frame at the head first, and moves the head after that.
 bool WorkerChannel::withdraw(const Slot& slot) noexcept {
   const channel::Header& header = region_->header();
   if (slot.position < header.request_head.value.load(std::memory_order_acquire)) return false;
@@ -603,8 +615,7 @@ bool WorkerChannel::withdraw(const Slot& slot) noexcept {
   auto* deadline =
       reinterpret_cast<std::uint64_t*>(frame + offsetof(FrameHeader, times) + sizeof(std::uint64_t));
   std::atomic_ref<std::uint64_t>(*deadline).store(1, std::memory_order_seq_cst);
-  // It may have been copied in the meantime.
-  return slot.position >= header.request_head.value.load(std::memory_order_seq_cst);
+  return slot.position > header.request_head.value.load(std::memory_order_seq_cst);
 }
 
 // A worker that takes nothing may stand still. Its owner is told once for each request that it took.
@@ -867,6 +878,8 @@ WorkerChannel::Drained WorkerChannel::drain(ErlNifEnv* caller_env, std::uint64_t
       }
       replies_.skip();
     } else if (kind == Kind::kSend) {
+      // A large one takes its time, and what follows must not overtake it: it is left to the reader.
+      if (caller_env && (next.header.flags & channel::kInSegment) != 0) break;
       deliver_message(caller_env, next.header, next.body);
       replies_.skip();
     } else if (kind == Kind::kReady) {
@@ -1001,22 +1014,38 @@ void WorkerChannel::send_ask(ErlNifEnv* caller_env, Slot& slot, ErlNifEnv* env, 
   enif_send(caller_env, &slot.caller, env, enif_make_tuple2(env, enif_make_copy(env, slot.ref), ask));
 }
 
+ERL_NIF_TERM WorkerChannel::decode_segment(ErlNifEnv* env, SegmentHandle& segment) noexcept {
+  TermDecoder decoder(env, *this);
+  decoder.lend(&segment);
+  const ERL_NIF_TERM reply = segment.plain ? decoder.decode_plain_reply(segment.body, segment.is_error)
+                                           : decoder.decode_reply(segment.body, segment.is_error);
+  if (!segment.pinned.load(std::memory_order_relaxed) && !segment.released.exchange(true)) {
+    release_reply_segment(segment.ref.slot);
+  }
+  return reply;
+}
+
 // {Pid, Message}. A process that is gone gets nothing, as ever.
 void WorkerChannel::deliver_message(ErlNifEnv* caller_env, const FrameHeader& header,
                                     std::span<const std::uint8_t> body) noexcept {
   OwnedEnv message;
   ErlNifEnv* env = message.get();
-  const ERL_NIF_TERM term = reply_term(env, header, body);
+  ERL_NIF_TERM term = reply_term(env, header, body);
   int arity = 0;
   const ERL_NIF_TERM* ok = nullptr;
   const ERL_NIF_TERM* pair = nullptr;
+  void* object = nullptr;
+  if (enif_get_tuple(env, term, &arity, &ok) && ok[0] == state_.atoms.segment &&
+      enif_get_resource(env, ok[1], state_.segment_type, &object)) {
+    term = decode_segment(env, *static_cast<SegmentHandle*>(object));
+  }
   ErlNifPid to;
   if (enif_get_tuple(env, term, &arity, &ok) && arity == 2 && ok[0] == state_.atoms.ok &&
       enif_get_tuple(env, ok[1], &arity, &pair) && arity == 2 && enif_get_local_pid(env, pair[0], &to)) {
     enif_send(caller_env, &to, env, pair[1]);
     return;
   }
-  // A large one, one for another node, or one that cannot be decoded.
+  // One for another node, or one that cannot be decoded.
   send_owner(caller_env, env, enif_make_tuple2(env, state_.atoms.send, term));
 }
 

@@ -123,6 +123,7 @@ struct Request {
   bool captures = false;  // its output goes to the caller
   std::uint64_t tag = 0;  // of the ask that a kAnswer answers
   bool failed = false;    // kAnswer: the body says what went wrong
+  bool waits = false;     // kAnswer: its sender waits for what comes next
 };
 
 class WorkerChannel {
@@ -324,6 +325,7 @@ class WorkerChannel {
                     std::span<const std::uint8_t> body) noexcept;
   bool deliver_ask(ErlNifEnv* caller_env, const channel::FrameHeader& header,
                    std::span<const std::uint8_t> body, std::uint64_t mine, ERL_NIF_TERM ref) noexcept;
+  ERL_NIF_TERM decode_segment(ErlNifEnv* env, SegmentHandle& segment) noexcept;
   void deliver_message(ErlNifEnv* caller_env, const channel::FrameHeader& header,
                        std::span<const std::uint8_t> body) noexcept;
   ERL_NIF_TERM ask_term(ErlNifEnv* env, const channel::FrameHeader& header,
@@ -336,6 +338,7 @@ class WorkerChannel {
   void stop_polling(bool found) noexcept;
   bool may_sleep() noexcept;
   void reap_dead_callers(bool is_reader) noexcept;
+  bool left_in_slot(std::uint64_t id) noexcept;
   Polled take_parked(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) noexcept;
   void look_after_callers(std::uint32_t state, int& timed_rounds) noexcept;
   bool ring_worker() noexcept;

@@ -52,7 +52,7 @@ std::uint64_t Worker::this_call() noexcept {
   return lane ? inbox_.innermost(*lane) : 0;
 }
 
-bool Worker::raise_cancelled(Lane& lane) noexcept {
+bool Worker::raise_cancelled(Lane& lane) const noexcept {
   if (lane.interrupted) {
     lane.interrupted = false;
     PyThreadState_SetAsyncExc(lane.python_thread, nullptr);
@@ -62,7 +62,7 @@ bool Worker::raise_cancelled(Lane& lane) noexcept {
 }
 
 bool Worker::wait_for_news(Lane& lane, std::int64_t limit_ns) noexcept {
-  if (inbox_.take_cancel(lane)) return !raise_cancelled(lane);
+  if (inbox_.take_cancel(lane) || lane.interrupted) return !raise_cancelled(lane);
   if (ends() || inbox_.broken() || outbox_.broken()) {
     PyErr_SetString(codec_.cancelled.get(), "the worker ends");
     return false;
@@ -82,6 +82,7 @@ bool Worker::wait_for_news(Lane& lane, std::int64_t limit_ns) noexcept {
     if (!inbox_.routed()) inbox_.pump();
     return true;
   }
+  if (inbox_.spin(lane, false, spin_ns_, spin_guard_)) return true;
   {
     const python::GilRelease without_gil;
     lane.parker.park(limit_ns < 0 ? kLookAroundNs : std::min(limit_ns, kLookAroundNs));
@@ -267,6 +268,7 @@ PyObject* Worker::loop_take() noexcept {
       captured_.erase(frame->header.id);
     }
   }
+  if (count == kAtOnce) inbox_.ring_loop();
   while (const auto answer = inbox_.take_loop_answer()) {
     PyRef decoded = decode_answer(*answer);
     if (!decoded) {
@@ -422,10 +424,11 @@ PyObject* set_flush(PyObject* module, PyObject* flush) noexcept {
   Py_RETURN_NONE;
 }
 
-PyObject* need_flush(PyObject* module, PyObject*) noexcept {
+PyObject* need_flush(PyObject* module, PyObject* call) noexcept {
   Worker* worker = worker_of(module);
-  if (!worker) return nullptr;
-  worker->need_flush();
+  const std::uint64_t id = worker ? PyLong_AsUnsignedLongLong(call) : 0;
+  if (!worker || PyErr_Occurred()) return nullptr;
+  worker->need_flush(id);
   Py_RETURN_NONE;
 }
 
@@ -501,8 +504,8 @@ PyMethodDef functions[] = {
     {"set_handler", set_handler, METH_O, "set_handler(function | None)"},
     {"this_call", this_call, METH_NOARGS, "this_call() -> id of the call that this thread serves, or 0"},
     {"captures", captures, METH_O, "captures(call) -> whether what the call prints goes to its caller"},
-    {"set_flush", set_flush, METH_O, "set_flush(function), called at the end of a call that asked for it"},
-    {"need_flush", need_flush, METH_NOARGS, "need_flush()"},
+    {"set_flush", set_flush, METH_O, "set_flush(function), called at the end of a call that needs it"},
+    {"need_flush", need_flush, METH_O, "need_flush(call)"},
     {"loop_attach", loop_attach, METH_NOARGS, "loop_attach() -> file descriptor"},
     {"loop_take", loop_take, METH_NOARGS, "loop_take() -> (calls, answers, cancelled)"},
     {"loop_listen", loop_listen, METH_O, "loop_listen(bool): whether messages make the descriptor readable"},
@@ -520,7 +523,7 @@ PyMethodDef functions[] = {
 int add_conversation(PyObject* module) noexcept { return PyModule_AddFunctions(module, functions); }
 
 // The threads that serve calls beside the main one.
-bool Worker::start_threads() noexcept {
+bool Worker::start_threads() const noexcept {
   const PyRef native = PyRef::steal(PyImport_ImportModule("typhon._native"));
   const PyRef serve_function =
       native ? PyRef::steal(PyObject_GetAttrString(native.get(), "serve_thread")) : PyRef();

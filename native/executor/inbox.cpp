@@ -85,6 +85,7 @@ void Inbox::room_made() noexcept {
 }
 
 bool Inbox::pump() noexcept {
+  std::lock_guard reading(reading_);
   for (;;) {
     FrameHeader header{};
     std::span<const std::uint8_t> body;
@@ -154,7 +155,7 @@ void Inbox::route(const FrameHeader& header, std::span<const std::uint8_t> body)
 }
 
 void Inbox::unpark_idle() noexcept {
-  if (idle_.empty()) return;
+  if (std::exchange(takes_next_, false) || idle_.empty()) return;
   idle_.back()->parker.unpark();
   idle_.pop_back();
 }
@@ -212,13 +213,16 @@ void Inbox::set_receiving(Lane& lane, bool receiving) noexcept {
 
 void Inbox::begin(Lane& lane, std::uint64_t id) noexcept {
   std::lock_guard lock(mutex_);
-  lane.calls.push_back(id);
+  if (lane.calls.empty()) ++serving_;
+  lane.calls.push_back({id, Lane::Call::State::kRuns});
 }
 
-void Inbox::end(Lane& lane) noexcept {
+bool Inbox::end(Lane& lane) noexcept {
   std::lock_guard lock(mutex_);
-  if (lane.cancel == lane.calls.back()) lane.cancel = 0;
+  const bool cancelled = lane.calls.back().state == Lane::Call::State::kCancelled;
   lane.calls.pop_back();
+  if (lane.calls.empty()) --serving_;
+  return cancelled;
 }
 
 void Inbox::add_waiter(std::uint64_t tag, Waiter& waiter) noexcept {
@@ -254,6 +258,22 @@ std::optional<Incoming> Inbox::take_answer(Waiter& waiter) noexcept {
 
 // --- cancelling ---
 
+namespace {
+
+void mark_cancelled(Lane::Call& call) noexcept {
+  if (call.state == Lane::Call::State::kRuns) call.state = Lane::Call::State::kCancelled;
+}
+
+bool is_cancelled(const Lane::Call& call) noexcept { return call.state == Lane::Call::State::kCancelled; }
+
+bool interrupt_innermost(Lane& lane) noexcept {
+  if (lane.calls.empty() || !is_cancelled(lane.calls.back())) return false;
+  lane.calls.back().state = Lane::Call::State::kInterrupted;
+  return true;
+}
+
+}  // namespace
+
 Inbox::Cancelled Inbox::cancel(std::uint64_t id, Incoming& dropped) noexcept {
   std::lock_guard lock(mutex_);
   const auto drop_from = [&](std::deque<Incoming>& queue) {
@@ -274,8 +294,10 @@ Inbox::Cancelled Inbox::cancel(std::uint64_t id, Incoming& dropped) noexcept {
     if (drop_from(waiter->nested)) return Cancelled::kDropped;
   }
   for (Lane* lane : lanes_) {
-    if (std::find(lane->calls.begin(), lane->calls.end(), id) == lane->calls.end()) continue;
-    lane->cancel = id;
+    auto call = std::find_if(lane->calls.begin(), lane->calls.end(),
+                             [id](const Lane::Call& running) { return running.id == id; });
+    if (call == lane->calls.end()) continue;
+    for (; call != lane->calls.end(); ++call) mark_cancelled(*call);
     lane->parker.unpark();
     return Cancelled::kRuns;
   }
@@ -298,25 +320,26 @@ Inbox::Cancelled Inbox::cancel(std::uint64_t id, Incoming& dropped) noexcept {
 void Inbox::cancel_all() noexcept {
   std::lock_guard lock(mutex_);
   for (Lane* lane : lanes_) {
-    if (!lane->calls.empty()) lane->cancel = lane->calls.back();
+    for (Lane::Call& call : lane->calls) mark_cancelled(call);
     lane->parker.unpark();
   }
 }
 
 bool Inbox::take_cancel(Lane& lane) noexcept {
   std::lock_guard lock(mutex_);
-  return std::exchange(lane.cancel, 0) != 0;
+  return interrupt_innermost(lane);
 }
 
 bool Inbox::has_cancel(Lane& lane) noexcept {
   std::lock_guard lock(mutex_);
-  return lane.cancel != 0;
+  return !lane.calls.empty() && is_cancelled(lane.calls.back());
 }
 
 bool Inbox::has_cancels() noexcept {
   std::lock_guard lock(mutex_);
-  return std::any_of(lanes_.begin(), lanes_.end(),
-                     [](const Lane* lane) { return lane->cancel != 0 && !lane->interrupted; });
+  return std::any_of(lanes_.begin(), lanes_.end(), [](const Lane* lane) {
+    return !lane->interrupted && std::any_of(lane->calls.begin(), lane->calls.end(), is_cancelled);
+  });
 }
 
 bool Inbox::was_cancelled(std::uint64_t id) noexcept {
@@ -336,32 +359,44 @@ std::vector<Lane*> Inbox::to_interrupt() noexcept {
   std::lock_guard lock(mutex_);
   std::vector<Lane*> lanes;
   for (Lane* lane : lanes_) {
-    if (!lane->is_main && !lane->interrupted && lane->cancel != 0) lanes.push_back(lane);
+    const bool wanted = !lane->calls.empty() && is_cancelled(lane->calls.back());
+    if (!lane->is_main && !lane->interrupted && wanted) lanes.push_back(lane);
   }
   return lanes;
 }
 
 std::uint64_t Inbox::innermost(Lane& lane) noexcept {
   std::lock_guard lock(mutex_);
-  return lane.calls.empty() ? 0 : lane.calls.back();
+  return lane.calls.empty() ? 0 : lane.calls.back().id;
 }
 
 // --- the event loop ---
 
 int Inbox::attach_loop() noexcept {
   std::lock_guard lock(mutex_);
-  if (loop_fd_ < 0) loop_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  // What came while the loop was being started has had nobody to be signalled to.
+  const bool pending = !loop_calls_.empty() || !loop_cancels_.empty();
+  if (loop_fd_ < 0) loop_fd_ = ::eventfd(pending ? 1 : 0, EFD_CLOEXEC | EFD_NONBLOCK);
   return loop_fd_;
 }
 
+// Once, until it has looked: many calls may come before it does.
 void Inbox::signal_loop() noexcept {
   const std::uint64_t one = 1;
-  if (loop_fd_ >= 0) static_cast<void>(!::write(loop_fd_, &one, sizeof one));
+  if (loop_fd_ < 0 || std::exchange(loop_signalled_, true)) return;
+  static_cast<void>(!::write(loop_fd_, &one, sizeof one));
 }
 
 void Inbox::clear_loop_signal() noexcept {
+  std::lock_guard lock(mutex_);
+  loop_signalled_ = false;
   std::uint64_t count = 0;
   static_cast<void>(!::read(loop_fd_, &count, sizeof count));
+}
+
+void Inbox::ring_loop() noexcept {
+  std::lock_guard lock(mutex_);
+  signal_loop();
 }
 
 void Inbox::expect_async_answer(std::uint64_t tag) noexcept {
@@ -419,7 +454,10 @@ std::optional<Incoming> Inbox::take_loop_answer() noexcept {
 
 std::optional<std::uint64_t> Inbox::take_loop_cancel() noexcept {
   std::lock_guard lock(mutex_);
-  return take_first(loop_cancels_);
+  while (const auto id = take_first(loop_cancels_)) {
+    if (async_calls_.contains(*id)) return id;  // else it has ended meanwhile
+  }
+  return std::nullopt;
 }
 
 void Inbox::set_loop_listens(bool listens) noexcept {
@@ -485,17 +523,73 @@ void Inbox::router_loop() noexcept {
   while (!ends()) {
     if (!pump()) break;
     const std::uint64_t limit = channel::monotonic_ns() + kRouterSpinNs;
-    for (unsigned round = 1; header_.worker_spin_us != 0 && requests_.empty(); ++round) {
+    const auto reads = [&] { return word.load(std::memory_order_relaxed) != channel::kSpin; };
+    for (unsigned round = 1; header_.worker_spin_us != 0 && !ring_has_frames() && reads(); ++round) {
       channel::cpu_relax();
       if (round % 16 == 0 && channel::monotonic_ns() > limit) break;
     }
-    if (!requests_.empty()) continue;
-    word.store(channel::kAsleep, std::memory_order_relaxed);
+    if (ring_has_frames()) continue;
+    // A lane that reads makes the word asleep when it stops, and then looks at the ring once more.
+    std::uint32_t state = channel::kAwake;
+    if (word.compare_exchange_strong(state, channel::kAsleep, std::memory_order_seq_cst))
+      state = channel::kAsleep;
     std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (requests_.empty() && !ends()) channel::futex_wait(word, channel::kAsleep, kRouterWaitNs);
-    word.store(channel::kAwake, std::memory_order_relaxed);
+    if (!ring_has_frames() && !ends()) channel::futex_wait(word, state, kRouterWaitNs);
+    state = channel::kAsleep;
+    word.compare_exchange_strong(state, channel::kAwake, std::memory_order_seq_cst);
   }
   wake_all();
+}
+
+// As the other side counts: from any thread.
+bool Inbox::ring_has_frames() const noexcept {
+  return header_.request_tail.value.load(std::memory_order_acquire) !=
+         header_.request_head.value.load(std::memory_order_acquire);
+}
+
+// Not while another thread of Python has something to do: it would have to wait for the GIL.
+bool Inbox::start_spinning(const Lane& lane, bool takes_calls) noexcept {
+  std::lock_guard lock(mutex_);
+  const std::size_t own = lane.calls.empty() ? 0 : 1;
+  if (spins_ || serving_ > own || !async_calls_.empty() || !loop_calls_.empty() || !loop_answers_.empty())
+    return false;
+  spins_ = true;
+  takes_next_ = takes_calls;
+  return true;
+}
+
+bool Inbox::spin(const Lane& lane, bool takes_calls, std::uint64_t spin_ns,
+                 channel::SpinGuard& guard) noexcept {
+  if (spin_ns == 0 || !guard.spin_allowed() || !start_spinning(lane, takes_calls)) return false;
+  auto& word = header_.worker_word.value;
+  word.store(channel::kSpin, std::memory_order_seq_cst);
+  const std::uint64_t limit = channel::monotonic_ns() + spin_ns;
+  const auto something = [&] {
+    return ring_has_frames() || (takes_calls && has_calls()) || lane.parker.is_set();
+  };
+  bool came = false;
+  for (unsigned round = 1;; ++round) {
+    came = something();
+    if (came) break;
+    channel::cpu_relax();
+    if (round % 16 != 0) continue;
+    if (channel::monotonic_ns() > limit || !guard.yield(something)) break;
+  }
+  if (came) pump();
+  word.store(channel::kAsleep, std::memory_order_seq_cst);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (ring_has_frames()) {
+    pump();
+    came = true;
+  }
+  {
+    std::lock_guard lock(mutex_);
+    spins_ = false;
+    takes_next_ = false;
+  }
+  // While the word said that somebody reads, nobody woke the router to learn that the channel closes.
+  if (header_.closing.value.load(std::memory_order_acquire) != 0) wake_all();
+  return came;
 }
 
 void Inbox::wake_all() noexcept {

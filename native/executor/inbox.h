@@ -3,14 +3,17 @@
 // Who reads the ring. A worker that runs one call at a time reads it on the main thread (*direct*): a call is
 // served straight from there. As soon as a second thread of Python takes part (concurrency, an event loop, a
 // thread of the user's that asks the BEAM something), a native thread reads it instead (*routed*), for good:
-// start_router(). It never takes the GIL, so an answer reaches its thread whatever the others do.
+// start_router(). It never takes the GIL, so an answer reaches its thread whatever the others do. A thread
+// that has nothing to do, while no other one runs Python, reads it in the router's stead for as long as it
+// spins (spin()): a call that comes then changes no threads.
 //
 // Where a frame goes. An answer to the thread that asked; a call that was made in the course of an ask (its
 // header says of which) to the thread that waits for that answer, which runs it on top of its own: so calls
 // can nest without a second thread; a message to the mailbox; a call of a function that is known to be a
 // coroutine function to the event loop; all else to whoever takes the next call.
 //
-// Threads: route(), cancel() and the take_… functions from any; pump() from the thread that reads the ring.
+// Threads: route(), cancel() and the take_… functions from any; peek() and pop() from the thread that reads
+// the ring directly; pump() from any once it is routed.
 // The mutex is never held while Python code runs or the GIL is waited for.
 #pragma once
 
@@ -24,6 +27,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "channel/doorbell.h"
 #include "channel/region.h"
 #include "channel/ring.h"
 #include "executor/parker.h"
@@ -38,13 +42,17 @@ struct Incoming {
 
 // A thread that serves calls, and those it is serving, innermost last.
 struct Lane {
+  struct Call {
+    enum class State : std::uint8_t { kRuns, kCancelled, kInterrupted };
+    std::uint64_t id;
+    State state;  // once interrupted it is left in peace: it cleans up
+  };
   Parker parker;
   unsigned long python_thread = 0;  // as in threading.get_ident()
   bool is_main = false;
   std::atomic<bool> interrupted{false};  // an exception is on its way to it; set with the GIL
   // Guarded by the inbox's mutex:
-  std::vector<std::uint64_t> calls;
-  std::uint64_t cancel = 0;  // the call that is to be interrupted
+  std::vector<Call> calls;
 };
 
 // A thread that waits for the answer to what it asked.
@@ -63,12 +71,15 @@ class Inbox {
   Inbox& operator=(const Inbox&) = delete;
   ~Inbox();
 
-  // --- the ring; the reading thread alone ---
+  // --- the ring; the thread that reads it directly ---
   [[nodiscard]] bool ring_empty() const noexcept { return requests_.empty(); }
   Peeked peek(channel::FrameHeader& header, std::span<const std::uint8_t>& body) noexcept;
   void pop() noexcept;
   // Takes out all frames that are there. False when the ring holds garbage.
   bool pump() noexcept;
+  // Routed, with the GIL, for a thread that would park: reads the ring for so long. True when something came.
+  // `takes_calls`: it is idle, and looks for the next call when it returns.
+  bool spin(const Lane& lane, bool takes_calls, std::uint64_t spin_ns, channel::SpinGuard& guard) noexcept;
 
   // --- what has been taken out ---
   void route(const channel::FrameHeader& header, std::span<const std::uint8_t> body) noexcept;
@@ -85,7 +96,7 @@ class Inbox {
   // A thread that waits for a message is unparked when one comes.
   void set_receiving(Lane& lane, bool receiving) noexcept;
   void begin(Lane& lane, std::uint64_t id) noexcept;
-  void end(Lane& lane) noexcept;
+  bool end(Lane& lane) noexcept;  // true: it was cancelled, and not interrupted
   void add_waiter(std::uint64_t tag, Waiter& waiter) noexcept;
   void remove_waiter(std::uint64_t tag) noexcept;
   std::optional<Incoming> take_nested(Waiter& waiter) noexcept;
@@ -98,9 +109,11 @@ class Inbox {
   // ring and waited here: its frame is in `dropped`.
   Cancelled cancel(std::uint64_t id, Incoming& dropped) noexcept;
   void cancel_all() noexcept;             // the worker ends: whatever runs is interrupted
-  bool take_cancel(Lane& lane) noexcept;  // once
-  bool has_cancel(Lane& lane) noexcept;
-  bool has_cancels() noexcept;                    // of a thread that has not been interrupted yet
+  bool take_cancel(Lane& lane) noexcept;  // of the innermost call, once
+  bool has_cancel(Lane& lane) noexcept;   // of the innermost call
+  // Of a call that has neither ended nor been interrupted. One that is cancelled takes those on top of it
+  // along.
+  bool has_cancels() noexcept;
   bool was_cancelled(std::uint64_t id) noexcept;  // before it began
   // Threads other than the main one that have to be interrupted and have not been. With the GIL.
   std::vector<Lane*> to_interrupt() noexcept;
@@ -119,6 +132,7 @@ class Inbox {
   std::optional<std::uint64_t> take_loop_cancel() noexcept;
   void set_loop_listens(bool listens) noexcept;  // to messages
   void clear_loop_signal() noexcept;
+  void ring_loop() noexcept;
   void set_handler(bool handles) noexcept;  // messages are work for a lane
 
   // --- the router ---
@@ -136,9 +150,12 @@ class Inbox {
   void unpark_idle() noexcept;
   void signal_loop() noexcept;
   void room_made() noexcept;
+  [[nodiscard]] bool ring_has_frames() const noexcept;
+  bool start_spinning(const Lane& lane, bool takes_calls) noexcept;
 
   channel::Region& region_;
   channel::Header& header_;
+  std::mutex reading_;  // taken before mutex_
   channel::RingConsumer requests_;
 
   std::mutex mutex_;
@@ -159,6 +176,10 @@ class Inbox {
   std::deque<std::uint64_t> loop_cancels_;
   bool loop_listens_ = false;
   bool handles_messages_ = false;
+  bool loop_signalled_ = false;
+  bool spins_ = false;       // a lane reads the ring
+  bool takes_next_ = false;  // it will look for the next call, which need not wake another
+  std::size_t serving_ = 0;  // lanes with a call
   int loop_fd_ = -1;
 
   const std::atomic<bool>* stop_ = nullptr;

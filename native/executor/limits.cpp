@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -40,9 +41,9 @@ bool set_limit(int resource, rlim_t soft, rlim_t hard) noexcept {
 // Bytes of address space in use: the channel's region alone is many times what a limit may be.
 rlim_t mapped_bytes() noexcept {
   const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen("/proc/self/statm", "re"), std::fclose);
-  unsigned long long pages = 0;
-  if (!file || std::fscanf(file.get(), "%llu", &pages) != 1) return 0;
-  return static_cast<rlim_t>(pages) * static_cast<rlim_t>(::sysconf(_SC_PAGESIZE));
+  char text[32] = {};
+  if (!file || !std::fgets(text, sizeof text, file.get())) return 0;
+  return static_cast<rlim_t>(std::strtoull(text, nullptr, 10)) * static_cast<rlim_t>(::sysconf(_SC_PAGESIZE));
 }
 
 std::string refused(const char* what) { return std::string(what) + " (" + std::strerror(errno) + ")"; }

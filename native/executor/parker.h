@@ -1,7 +1,8 @@
 // Parker: where one thread sleeps until another one wakes it.
 //
 // The sleeper calls reset(), looks whether there is something to do, and parks if not; a waker makes that
-// something true first, then unparks. park() also returns after a signal and after its limit.
+// something true first, then unparks. park() also returns after a signal and after its limit. A sleeper that
+// has not parked yet costs its waker no system call.
 #pragma once
 
 #include <atomic>
@@ -18,16 +19,22 @@ class Parker {
   Parker& operator=(const Parker&) = delete;
   ~Parker() = default;
 
-  void reset() noexcept { word_.store(0, std::memory_order_seq_cst); }
+  void reset() noexcept { word_.store(kEmpty, std::memory_order_seq_cst); }
   // `limit_ns` negative: without a limit.
-  void park(std::int64_t limit_ns) noexcept { channel::futex_wait(word_, 0, limit_ns); }
+  void park(std::int64_t limit_ns) noexcept {
+    std::uint32_t empty = kEmpty;
+    if (word_.compare_exchange_strong(empty, kParked, std::memory_order_seq_cst))
+      channel::futex_wait(word_, kParked, limit_ns);
+  }
   // Any thread.
   void unpark() noexcept {
-    if (word_.exchange(1, std::memory_order_seq_cst) == 0) channel::futex_wake(word_, 1);
+    if (word_.exchange(kSet, std::memory_order_seq_cst) == kParked) channel::futex_wake(word_, 1);
   }
+  [[nodiscard]] bool is_set() const noexcept { return word_.load(std::memory_order_relaxed) == kSet; }
 
  private:
-  std::atomic<std::uint32_t> word_{0};
+  enum : std::uint32_t { kEmpty, kSet, kParked };
+  std::atomic<std::uint32_t> word_{kEmpty};
 };
 
 }  // namespace typhon::executor

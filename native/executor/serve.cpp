@@ -56,8 +56,8 @@ void Worker::serve(Lane& lane, const FrameHeader& header, std::span<const std::u
 
 // Nobody wants the result.
 bool Worker::is_given_up(const FrameHeader& header) noexcept {
-  return (header.times[1] != 0 && channel::is_past(header.times[1])) ||
-         (header.id != 0 && inbox_.was_cancelled(header.id));
+  const bool cancelled = header.id != 0 && inbox_.was_cancelled(header.id);
+  return cancelled || (header.times[1] != 0 && channel::is_past(header.times[1]));
 }
 
 void Worker::refuse(const FrameHeader& header, std::span<const std::uint8_t> body) noexcept {
@@ -69,8 +69,12 @@ void Worker::refuse(const FrameHeader& header, std::span<const std::uint8_t> bod
 void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const std::uint8_t> body) noexcept {
   const bool timed = (header.flags & channel::kTimings) != 0;
   const std::uint64_t picked = timed ? monotonic_ns() : 0;
-  if (is_given_up(header)) return refuse(header, body);
   inbox_.begin(lane, header.id);
+  // Only now: what cancels it from here on finds it on this thread.
+  if (is_given_up(header)) {
+    finish_call(lane);
+    return refuse(header, body);
+  }
   if (header.times[3] != 0 && header.id != 0) captured_.insert(header.id);
   Served call{header};
   PyRef request = decode_request(header, body);
@@ -84,13 +88,12 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
   PyRef result;
   if (request) result = invoke(request.get());
   if (fork_guard::in_child()) fork_guard::leave(std::move(result));
-  if (flush_needed_) {
-    flush_needed_ = false;
+  if (!unfinished_.empty() && unfinished_.erase(header.id) != 0) {
     PyRef failed = result ? PyRef() : current_exception();
     if (flush_ && !PyRef::steal(PyObject_CallNoArgs(flush_.get()))) PyErr_Clear();
     if (failed) PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(failed.get())), failed.get());
   }
-  finish_call(lane);
+  const bool cancelled = finish_call(lane);
   if (timed) {
     const std::uint64_t ran = monotonic_ns();
     call.times[0] = picked - std::min(picked, header.times[0]);
@@ -101,7 +104,11 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
   if (result && reinterpret_cast<PyObject*>(Py_TYPE(result.get())) == coroutine_type_.get()) {
     call.module = PyRef::borrow(PyTuple_GetItem(request.get(), 0));
     call.function = PyRef::borrow(PyTuple_GetItem(request.get(), 1));
-    return start_coroutine(call, body, std::move(result));
+    if (!cancelled) return start_coroutine(call, body, std::move(result));
+    // Whoever cancelled it believes that it runs here. It has not begun: closed, nothing is said of it.
+    if (!PyRef::steal(PyObject_CallMethod(result.get(), "close", nullptr))) PyErr_Clear();
+    result.reset();
+    PyErr_SetString(codec_.cancelled.get(), "the caller gave up on this call");
   }
   if (header.times[3] != 0) captured_.erase(header.id);
   if (result) {
@@ -115,12 +122,14 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
   fail(call, current_exception());
 }
 
-void Worker::finish_call(Lane& lane) noexcept {
-  inbox_.end(lane);
-  if (!lane.interrupted) return;
+// True when it was cancelled, and has not seen it.
+bool Worker::finish_call(Lane& lane) noexcept {
+  const bool cancelled = inbox_.end(lane);
+  if (!lane.interrupted) return cancelled;
   // It came too late for this call, and must not hit the next one.
   lane.interrupted = false;
   PyThreadState_SetAsyncExc(lane.python_thread, nullptr);
+  return true;
 }
 
 // --- what a frame holds ---
@@ -346,6 +355,7 @@ void Worker::leave_loop(std::uint64_t token) noexcept {
   if (found == async_calls_.end()) return;
   inbox_.loop_runs(found->second.header.id, false);
   captured_.erase(found->second.header.id);
+  unfinished_.erase(found->second.header.id);
   async_calls_.erase(found);
   header_.suspended.value.store(async_calls_.size(), std::memory_order_release);
 }

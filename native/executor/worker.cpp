@@ -191,6 +191,9 @@ int Worker::serve_as_lane(Lane& lane) noexcept {
       continue;
     }
     lane.parker.reset();
+    if (inbox_.spin(lane, true, spin_ns_, spin_guard_)) continue;
+    // A signal that came meanwhile interrupts no sleep.
+    if (lane.is_main && PyErr_CheckSignals() != 0) return -1;
     inbox_.set_idle(lane, true);
     if (!inbox_.has_calls() && !ends()) {
       const python::GilRelease without_gil;
@@ -241,7 +244,7 @@ bool Worker::interrupt(std::uint64_t id) noexcept {
 bool Worker::raise_if_cancelled(PyObject* frame) noexcept {
   for (Lane* lane : inbox_.to_interrupt()) {
     const PyRef at = frame_of(lane->python_thread);
-    if (at && imports(at.get())) continue;
+    if ((at && imports(at.get())) || !inbox_.take_cancel(*lane)) continue;
     lane->interrupted = true;
     PyThreadState_SetAsyncExc(lane->python_thread, codec_.cancelled.get());
   }

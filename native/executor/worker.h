@@ -83,7 +83,7 @@ class Worker final : private Interruptible {
   void set_handler(PyObject* handler) noexcept;
   [[nodiscard]] std::uint64_t this_call() noexcept;
   void set_flush(PyObject* flush) noexcept { flush_ = python::PyRef::borrow(flush); }
-  void need_flush() noexcept { flush_needed_ = true; }
+  void need_flush(std::uint64_t call) noexcept { unfinished_.insert(call); }
   // What this call prints goes to its caller.
   [[nodiscard]] bool captures(std::uint64_t call) const noexcept {
     return call != 0 && (settings_.capture != 0 || captured_.contains(call));
@@ -131,7 +131,7 @@ class Worker final : private Interruptible {
   bool serve_from_ring() noexcept;
   int serve_as_lane(Lane& lane) noexcept;
   bool start_router() noexcept;
-  bool start_threads() noexcept;
+  bool start_threads() const noexcept;
   [[nodiscard]] bool ends() const noexcept {
     return life_.must_stop() || header_.closing.value.load(std::memory_order_acquire) != 0;
   }
@@ -141,7 +141,7 @@ class Worker final : private Interruptible {
   void serve_call(Lane& lane, const channel::FrameHeader& header,
                   std::span<const std::uint8_t> body) noexcept;
   bool is_given_up(const channel::FrameHeader& header) noexcept;
-  void finish_call(Lane& lane) noexcept;
+  bool finish_call(Lane& lane) noexcept;
   void refuse(const channel::FrameHeader& header, std::span<const std::uint8_t> body) noexcept;
   void release_unread(std::span<const std::uint8_t> body) noexcept;
   void release_objects(std::span<const std::uint8_t> body) noexcept;
@@ -164,7 +164,7 @@ class Worker final : private Interruptible {
 
   // conversation.cpp
   Lane* this_lane() noexcept;
-  bool raise_cancelled(Lane& lane) noexcept;
+  bool raise_cancelled(Lane& lane) const noexcept;
   // Lets others run until something may have come for this thread. False with an exception set.
   bool wait_for_news(Lane& lane, std::int64_t limit_ns) noexcept;
   python::PyRef decode_answer(const Incoming& answer) noexcept;
@@ -193,8 +193,8 @@ class Worker final : private Interruptible {
   std::unordered_set<std::uint64_t> captured_;        // calls that say so
   std::uint64_t next_token_ = 1;
   std::uint64_t next_tag_ = 1;
-  bool flush_needed_ = false;
-  bool keeps_large_blocks_ = false;  // malloc may hold blocks that only a busy worker needs
+  std::unordered_set<std::uint64_t> unfinished_;  // calls that have printed, perhaps without a line feed
+  bool keeps_large_blocks_ = false;               // malloc may hold blocks that only a busy worker needs
 };
 
 // For the module's exec slot: adds run_worker, and the functions of conversation.cpp. 0, or -1 with an

@@ -24,6 +24,8 @@ logging.getLogger("asyncio").setLevel(logging.WARNING)
 _submitted: "deque[tuple[int, Coroutine[Any, Any, Any], int]]" = deque()
 _tasks: "dict[int, asyncio.Task[Any]]" = {}
 _tokens: "dict[int, int]" = {}
+# Calls that were cancelled on their way here.
+_given_up: "set[int]" = set()
 _answers: "dict[int, asyncio.Future[Any]]" = {}
 _lock = threading.Lock()
 _loop: "asyncio.AbstractEventLoop | None" = None
@@ -45,7 +47,12 @@ def loop() -> asyncio.AbstractEventLoop:
 
 def _run(new: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(new)
-    new.run_forever()
+    while True:
+        try:
+            return new.run_forever()
+        except (SystemExit, KeyboardInterrupt):
+            # A task's, which has it as its exception, too: the call ends with it. The loop serves the other ones.
+            pass
 
 
 def run_soon(coroutine: "Coroutine[Any, Any, Any]") -> None:
@@ -78,6 +85,9 @@ def _start(token: int, coroutine: "Coroutine[Any, Any, Any]", call: int) -> None
     _tasks[token] = task
     if call:
         _tokens[call] = token
+        if call in _given_up:
+            _given_up.discard(call)
+            task.cancel()
     task.add_done_callback(functools.partial(_finish, token, call))
 
 

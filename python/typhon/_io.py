@@ -46,7 +46,7 @@ class Output(io.TextIOBase):
         line = _lines.get(call)
         if line is None:
             line = _lines[call] = []
-            need_flush()
+            need_flush(call)
         end = text.rfind("\n") + 1
         if end:
             line.append(text[:end])

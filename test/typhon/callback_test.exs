@@ -8,6 +8,11 @@ defmodule Typhon.CallbackTest do
 
   @moduletag timeout: 120_000
 
+  # Most tests share one worker, as calls do.
+  setup_all do
+    {:ok, py: start_pool()}
+  end
+
   def double(x), do: 2 * x
   def boom(text), do: raise(ArgumentError, text)
 
@@ -26,10 +31,6 @@ defmodule Typhon.CallbackTest do
   defp down(py, depth), do: 1 + Typhon.call!(py, :talk, :nest, [&down(py, &1 - 1), depth])
 
   describe "a function as an argument" do
-    setup do
-      {:ok, py: start_pool()}
-    end
-
     test "is called in Python like any other", %{py: py} do
       assert Typhon.call(py, :talk, :apply, [fn x -> x + 1 end, 41]) == {:ok, 42}
       assert Typhon.call(py, :talk, :apply, [&double/1, 21]) == {:ok, 42}
@@ -118,10 +119,6 @@ defmodule Typhon.CallbackTest do
   end
 
   describe "typhon.call" do
-    setup do
-      {:ok, py: start_pool()}
-    end
-
     test "names a module and a function", %{py: py} do
       assert python(py, "typhon.call('Elixir.Enum', 'sum', [[1, 2]])") == {:ok, 3}
       assert python(py, "typhon.call(typhon.Atom('Elixir.Enum'), typhon.Atom('sum'), ([1, 2],))") == {:ok, 3}
@@ -148,17 +145,16 @@ defmodule Typhon.CallbackTest do
     end
 
     test "does not make atoms", %{py: py} do
-      before = :erlang.system_info(:atom_count)
-
       for i <- 1..50 do
         assert {:ok, {"raised", %{"type" => "UndefinedFunctionError"}}} =
                  Typhon.call(py, :converse, :attempt_call, ["Elixir.NoModule#{i}x", "no_function#{i}x", []])
 
         assert {:ok, {"raised", %{"type" => "UndefinedFunctionError"}}} =
                  Typhon.call(py, :converse, :attempt_call, ["Elixir.Enum", "no_function#{i}y", []])
-      end
 
-      assert :erlang.system_info(:atom_count) < before + 40
+        for name <- ["Elixir.NoModule#{i}x", "no_function#{i}x", "no_function#{i}y"],
+            do: assert_raise(ArgumentError, fn -> String.to_existing_atom(name) end)
+      end
     end
 
     test "refuses what is no name or no list", %{py: py} do
@@ -174,10 +170,6 @@ defmodule Typhon.CallbackTest do
   end
 
   describe "an error in the BEAM" do
-    setup do
-      {:ok, py: start_pool()}
-    end
-
     test "is a BeamError with kind, type, reason and stacktrace", %{py: py} do
       assert {"raised", error} = attempt(py, fn -> boom("no luck") end)
 
@@ -527,6 +519,30 @@ defmodule Typhon.CallbackTest do
         assert worker(py).restarts == 0
       end
     end
+
+    test "dies with calls on top of calls: each is interrupted", %{path: path} do
+      py = start_pool(grace: 60_000)
+
+      for depth <- [1, 2, 10], routed <- [false, true] do
+        if routed, do: Typhon.call!(py, :talk, :sleep, [0])
+        File.rm(path)
+        caller = spawn(fn -> dig(py, depth, path) end)
+        eventually(fn -> in_flight(py) == depth + 1 and File.exists?(path) end)
+        Process.exit(caller, :kill)
+        eventually(fn -> in_flight(py) == 0 end)
+        assert File.read!(path) == "Cancelled"
+        assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
+      end
+
+      assert worker(py).restarts == 0
+    end
+
+    defp dig(py, 0, path),
+      do:
+        python(py, "note(lambda: (pathlib.Path(f).touch(), time.sleep(600)), f)", [path], timeout: :infinity)
+
+    defp dig(py, depth, path),
+      do: Typhon.call(py, :talk, :apply, [fn -> dig(py, depth - 1, path) |> elem(0) end], timeout: :infinity)
 
     test "dies, and Python asks again: it is told", %{path: path} do
       py = start_pool(grace: 60_000)

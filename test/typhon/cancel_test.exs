@@ -73,4 +73,213 @@ defmodule Typhon.CancelTest do
       eventually(fn -> in_flight(py) == 0 end)
     end
   end
+
+  defp python(py, expression, args, options),
+    do: Typhon.call(py, :converse, :evaluate, [expression | args], options)
+
+  # How one gives up: a function of what is to be called.
+  @ways [:deadline, :kill, :shutdown, :cancel_of_task]
+
+  defp give_up(:deadline, dir, call) do
+    gate = Path.join(dir, "begun")
+    assert {:error, %Typhon.TimeoutError{timeout: 300}} = call.(gate, 300)
+  end
+
+  defp give_up(way, dir, call) do
+    gate = Path.join(dir, "begun")
+
+    case way do
+      :kill ->
+        caller = spawn(fn -> call.(gate, :infinity) end)
+        eventually(fn -> File.exists?(gate) end)
+        Process.exit(caller, :kill)
+
+      :shutdown ->
+        task = Task.async(fn -> call.(gate, :infinity) end)
+        eventually(fn -> File.exists?(gate) end)
+        Task.shutdown(task)
+
+      :cancel_of_task ->
+        task = Task.async(fn -> call.(gate, :infinity) end)
+        eventually(fn -> File.exists?(gate) end)
+        Task.shutdown(task, :brutal_kill)
+    end
+  end
+
+  # Free at once, and by an interrupt, not by a new Python.
+  defp assert_free(py) do
+    assert Typhon.call(py, :math, :sqrt, [16], timeout: 30_000) == {:ok, 4.0}
+    eventually(fn -> in_flight(py) == 0 end)
+    assert worker(py).restarts == 0
+    assert_mailbox_empty()
+  end
+
+  describe "Python is interrupted" do
+    for way <- @ways do
+      test "by #{way}: in time.sleep, a socket's recv, a subprocess, a lock, a loop, a read of a pipe", %{
+        dir: dir
+      } do
+        py = start_pool(grace: 60_000)
+        Typhon.call!(py, :converse, :evaluate, ["1"])
+
+        for kind <- ~w(sleep recv select subprocess lock queue loop pipe thread_join) do
+          note = Path.join(dir, kind)
+          give_up(unquote(way), dir, &Typhon.call(py, :converse, :block_in, [kind, &1, note], timeout: &2))
+          eventually(fn -> File.read(note) == {:ok, "Cancelled"} end)
+          assert_free(py)
+          File.rm(Path.join(dir, "begun"))
+        end
+      end
+    end
+
+    test "and the child that subprocess.run waited for is dead", %{dir: dir} do
+      py = start_pool(grace: 60_000)
+      gate = Path.join(dir, "child")
+
+      assert {:error, %Typhon.TimeoutError{}} =
+               python(py, "subprocess.run(['sh', '-c', f'echo $$ > {f}; exec sleep 600'])", [gate],
+                 timeout: 500
+               )
+
+      eventually(fn -> match?({:ok, text} when text != "", File.read(gate)) end)
+      child = gate |> File.read!() |> String.trim()
+      eventually(fn -> not os_process?(child) or zombie?(child) end)
+      assert_free(py)
+    end
+
+    test "once: it may take its time to clean up", %{dir: dir} do
+      py = start_pool(grace: 60_000)
+      note = Path.join(dir, "note")
+
+      assert {:error, %Typhon.TimeoutError{}} =
+               Typhon.call(py, :converse, :clean_up_slowly, [note], timeout: 100)
+
+      assert_free(py)
+      assert File.read!(note) == "clean"
+    end
+
+    test "and a result that comes all the same reaches nobody" do
+      py = start_pool(grace: 60_000)
+
+      assert {:error, %Typhon.TimeoutError{}} =
+               Typhon.call(py, :converse, :swallow_and_return, [], timeout: 100)
+
+      assert_free(py)
+    end
+  end
+
+  describe "Python that cannot be interrupted is killed after the grace" do
+    for {name, expression} <- [
+          {"a loop that swallows it", "ignore()"},
+          {"a loop in C", "sum(range(10**13))"}
+        ] do
+      test name do
+        py = start_pool(grace: 100)
+        os_pid = worker(py).os_pid
+        assert {:error, %Typhon.TimeoutError{}} = python(py, unquote(expression), [], timeout: 100)
+        eventually(fn -> not os_process?(os_pid) end)
+        eventually(fn -> Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0} end)
+        assert worker(py).restarts == 1
+        assert_mailbox_empty()
+      end
+
+      test name <> ", also when the caller dies" do
+        py = start_pool(grace: 100)
+        os_pid = worker(py).os_pid
+        caller = spawn(fn -> python(py, unquote(expression), [], timeout: :infinity) end)
+        eventually(fn -> running(py) == 1 end)
+        Process.exit(caller, :kill)
+        eventually(fn -> not os_process?(os_pid) end)
+        eventually(fn -> Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0} end)
+        assert worker(py).restarts == 1
+      end
+    end
+  end
+
+  describe "calls that wait their turn" do
+    for concurrency <- [1, 2] do
+      test "and were given up are never run (concurrency: #{concurrency})", %{dir: dir} do
+        py = start_pool(concurrency: unquote(concurrency), grace: 60_000)
+        Typhon.call!(py, :converse, :evaluate, ["1"])
+        gate = Path.join(dir, "gate")
+
+        blockers =
+          for _ <- 1..unquote(concurrency),
+              do: Task.async(fn -> Typhon.call(py, :converse, :wait_for, [gate], timeout: :infinity) end)
+
+        eventually(fn -> in_flight(py) == unquote(concurrency) end)
+        put = fn i, timeout -> Typhon.call(py, :sample, :put, [i, true], timeout: timeout) end
+
+        by_time = for i <- 1..50, do: Task.async(fn -> put.(i, 50) end)
+        killed = for i <- 51..100, do: spawn(fn -> put.(i, :infinity) end)
+        wanted = for i <- 101..110, do: Task.async(fn -> put.(i, :infinity) end)
+        for task <- by_time, do: assert({:error, %Typhon.TimeoutError{}} = Task.await(task, 30_000))
+        eventually(fn -> Enum.all?(killed, &(Process.info(&1, :status) == {:status, :waiting})) end)
+        for pid <- killed, do: Process.exit(pid, :kill)
+        eventually(fn -> not Enum.any?(killed, &Process.alive?/1) end)
+
+        # With a thread that reads the ring they are called off there; else they lie in the ring, and what is said of them there
+        # cannot be seen from here.
+        if unquote(concurrency) > 1,
+          do: eventually(fn -> in_flight(py) == unquote(concurrency) + 10 end),
+          else: Process.sleep(100)
+
+        File.touch!(gate)
+        Task.await_many(blockers ++ wanted, 30_000)
+        assert {:ok, keys} = Typhon.call(py, :converse, :evaluate, ["sorted(sample.state)"])
+        assert keys == Enum.to_list(101..110)
+        assert_free(py)
+      end
+    end
+  end
+
+  describe "1,000 callers that die at once" do
+    for {name, options, module, function, args} <- [
+          {"in ordinary calls", [workers: 2], :sample, :sleep, [600]},
+          {"in coroutines", [workers: 2], :talk, :sleep, [600]},
+          {"in threads", [workers: 2, concurrency: 4], :sample, :spin_python, [600]},
+          {"in callbacks", [workers: 2], :talk, :apply, [:wait_here]},
+          {"in coroutines' callbacks", [workers: 2], :talk, :ask, [:wait_here]}
+        ] do
+      test "#{name} leave nothing" do
+        py = start_pool([grace: 60_000] ++ unquote(options))
+        for _ <- 1..4, do: Typhon.call!(py, :talk, :sleep, [0])
+        before = length(Process.list())
+
+        args =
+          for arg <- unquote(Macro.escape(args)),
+              do: if(arg == :wait_here, do: fn -> Process.sleep(:infinity) end, else: arg)
+
+        for _ <- 1..2 do
+          pids =
+            for _ <- 1..1_000,
+                do:
+                  spawn(fn ->
+                    Typhon.call(py, unquote(module), unquote(function), args, timeout: :infinity)
+                  end)
+
+          eventually(fn -> in_flight(py) == 1_000 end)
+          for pid <- pids, do: Process.exit(pid, :kill)
+          eventually(fn -> {in_flight(py), polling(py)} == {0, 0} end)
+        end
+
+        assert Typhon.call(py, :math, :sqrt, [16], timeout: 30_000) == {:ok, 4.0}
+        {:ok, %{workers: workers}} = Typhon.info(py)
+        assert Enum.map(workers, & &1.restarts) == [0, 0]
+        eventually(fn -> length(Process.list()) <= before + 5 end)
+
+        for %{pid: pid} <- workers,
+            do: eventually(fn -> Process.info(pid, :message_queue_len) == {:message_queue_len, 0} end)
+
+        # Python holds nothing of them either.
+        for %{pid: pid} <- workers do
+          {_, %{channel: channel}} = :sys.get_state(pid)
+          eventually(fn -> Typhon.Native.channel_info(channel).request_arena == 0 end)
+        end
+
+        assert {:ok, 0} =
+                 Typhon.call(py, :converse, :evaluate, ["len(__import__('typhon._aio')._aio._tasks)"])
+      end
+    end
+  end
 end

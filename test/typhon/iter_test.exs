@@ -37,7 +37,8 @@ defmodule Typhon.IterTest do
 
   defp count(agent), do: Agent.get(agent, & &1)
 
-  setup do
+  # Most tests share one worker, as calls do.
+  setup_all do
     {:ok, py: start_pool()}
   end
 
@@ -183,7 +184,8 @@ defmodule Typhon.IterTest do
       assert_mailbox_empty()
     end
 
-    test "runs when the worker ends", %{py: py} do
+    test "runs when the worker ends" do
+      py = start_pool()
       {agent, stream} = counted()
       assert {:error, %Typhon.WorkerError{}} = python(py, "(next(f), os._exit(3))", [Typhon.iter(stream)])
       assert %{begun: 1, ended: 1} = count(agent)

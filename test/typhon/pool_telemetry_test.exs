@@ -30,6 +30,22 @@ defmodule Typhon.PoolTelemetryTest do
     assert_receive {:telemetry, [:typhon, :worker, :stop], _, %{worker: 1}}, 60_000
   end
 
+  test "calls that are given up, and the load of a pool" do
+    py = start_pool()
+    assert {:error, %Typhon.TimeoutError{}} = Typhon.call(py, :sample, :sleep, [60], timeout: 500)
+    assert_receive {:telemetry, [:typhon, :worker, :cancel], %{count: 1}, %{pool: ^py, worker: 0}}, 60_000
+
+    task = Task.async(fn -> Typhon.call(py, :sample, :sleep, [60], timeout: 60_000) end)
+    other = Task.async(fn -> Typhon.call(py, :sample, :sleep, [60], timeout: 60_000) end)
+    eventually(fn -> in_flight(py) == 2 end)
+    assert Typhon.Telemetry.measure(py) == :ok
+    assert_receive {:telemetry, [:typhon, :pool, :load], measured, %{pool: ^py}}
+    assert %{in_flight: 2, queued: 1, waiting: 0, workers: 1, reserved: 0} = measured
+    Task.shutdown(task, :brutal_kill)
+    Task.shutdown(other, :brutal_kill)
+    assert {:error, %Typhon.PoolError{}} = Typhon.Telemetry.measure(:no_such_pool)
+  end
+
   test "recycling, and looking at memory" do
     py = start_pool(max_calls: 5, max_memory: 10_000_000_000, name: Typhon.TelemetryPool)
     for _ <- 1..6, do: {:ok, _} = Typhon.call(py, :math, :sqrt, [16])

@@ -17,8 +17,14 @@ defmodule Typhon.Worker.Asked do
       do: Output.text(output, text)
 
   # The caller has given up, so nobody wants to know.
-  def handle(channel, {id, ask}, config, output, native) when id != 0 and elem(ask, 1) != 0 do
-    spawn_link(fn -> Conversation.refuse(ask, context(channel, config, output, native, nil)) end)
+  def handle(channel, {id, {:ask, tag, _}}, config, output, native) when id != 0 and tag != 0 do
+    owner = self()
+
+    spawn_link(fn ->
+      Conversation.refuse({:ask, tag, nil}, context(channel, config, output, native, nil))
+      collect(owner)
+    end)
+
     output
   end
 
@@ -33,6 +39,7 @@ defmodule Typhon.Worker.Asked do
     spawn(fn ->
       # The end of the worker's process ends this one; a crash in here does not end that.
       Process.link(owner)
+      collect(owner)
       Process.flag(:trap_exit, false)
       Conversation.handle(ask, context(channel, config, output, native, owner))
       Process.unlink(owner)
@@ -41,19 +48,20 @@ defmodule Typhon.Worker.Asked do
     output
   end
 
-  @doc "A message of Python to a process that the native library did not deliver: large, or for another node."
+  @doc "A message of Python to a process that the native library did not deliver: for another node."
   @spec deliver(Native.reply()) :: :ok
   def deliver({:ok, {pid, message}}) when is_pid(pid) do
     send(pid, message)
     :ok
   end
 
-  def deliver({:segment, handle}), do: handle |> Native.decode() |> deliver()
-
   def deliver(other) do
     Logger.warning("a message from Python could not be delivered: #{inspect(other)}")
     :ok
   end
+
+  # An idle process keeps its garbage: here handles of Python's objects, and shared memory.
+  defp collect(owner), do: :erlang.garbage_collect(owner, async: make_ref(), type: :minor)
 
   defp context(channel, config, output, native, owner) do
     %{

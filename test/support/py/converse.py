@@ -8,7 +8,9 @@ import logging
 import os
 import pathlib
 import pickle
+import queue
 import re
+import select
 import socket
 import subprocess
 import sys
@@ -167,3 +169,210 @@ async def take_async(iterator, count):
 
 async def sum_blocking_async(iterator):
     return sum(iterator)
+
+
+# --- messages ---
+
+
+def send_many(pid, count):
+    for i in range(count):
+        typhon.send(pid, i)
+
+
+async def send_async(pid, count):
+    for i in range(count):
+        typhon.send(pid, ("async", i))
+        await asyncio.sleep(0)
+
+
+async def messages_async(count):
+    return await asyncio.gather(*(typhon.mailbox.get() for _ in range(count)))
+
+
+async def message_in_time(seconds):
+    try:
+        return await asyncio.wait_for(typhon.mailbox.get(), seconds)
+    except asyncio.TimeoutError:
+        return "TimeoutError"
+
+
+async def count_messages(count):
+    total = 0
+    for _ in range(count):
+        total += await typhon.mailbox.get()
+    return total
+
+
+# --- coroutines and threads ---
+
+
+class Asynchronous:
+    async def own(self, value):
+        await asyncio.sleep(0)
+        return ("own", value)
+
+    @staticmethod
+    async def method(value):
+        await asyncio.sleep(0)
+        return 2 * value
+
+
+async def identity(value):
+    await asyncio.sleep(0)
+    return value
+
+
+def returns_coroutine(value):
+    return identity(value)
+
+
+def sometimes_coroutine(value):
+    return identity(value) if value % 2 else value
+
+
+async def write_async(path, text):
+    await asyncio.sleep(0)
+    pathlib.Path(path).write_text(text)
+
+
+async def callers_async():
+    async def one():
+        await asyncio.sleep(0.01)
+        return await typhon.aio.erlang.self()
+
+    task = asyncio.create_task(one())
+    return [await one(), await task, await asyncio.to_thread(typhon.caller)]
+
+
+async def own_loop():
+    return asyncio.get_running_loop() is typhon.loop()
+
+
+async def fail_group_async():
+    async with asyncio.TaskGroup() as group:
+        group.create_task(fail_soon())
+
+
+async def fail_soon():
+    raise ValueError("in the group")
+
+
+async def exit_async(name):
+    await asyncio.sleep(0)
+    raise {"SystemExit": SystemExit, "KeyboardInterrupt": KeyboardInterrupt}[name]("in a coroutine")
+
+
+async def unencodable_async():
+    return ["\ud800"]
+
+
+async def cancel_itself():
+    asyncio.current_task().cancel()
+    await asyncio.sleep(0)
+
+
+async def ignore_cancel_async():
+    while True:
+        try:
+            await asyncio.sleep(1)
+        except asyncio.CancelledError:
+            pass
+
+
+_gate = threading.Barrier(4)
+
+
+def meet(count, value):
+    assert count == _gate.parties
+    _gate.wait(20)
+    return value
+
+
+def slow_steps(seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(0.01)
+    return "done"
+
+
+def spin_and_note(path):
+    try:
+        while True:
+            pass
+    except BaseException as error:
+        pathlib.Path(path).write_text(type(error).__name__)
+        raise
+
+
+def print_steps(name, count):
+    for i in range(1, count + 1):
+        print(f"{name} step", end=" ")
+        time.sleep(0.001)
+        print(i)
+    print(f"the end of {name}", end="")
+
+
+# --- giving up ---
+
+
+def block_in(kind, begun, path):
+    """Blocks in a way; `begun` is a file that is made just before, `path` one that says how it ended."""
+    here, there = socket.socketpair()
+    reading, writing = os.pipe()
+    lock = threading.Lock()
+    lock.acquire()
+    stopped = threading.Event()
+    thread = threading.Thread(target=stopped.wait, daemon=True)
+    thread.start()
+
+    def loop():
+        while True:
+            pass
+
+    ways = {
+        "sleep": lambda: time.sleep(600),
+        "recv": lambda: here.recv(1),
+        "select": lambda: select.select([here], [], []),
+        "subprocess": lambda: subprocess.run(["sleep", "600"]),
+        "lock": lock.acquire,
+        "queue": queue.Queue().get,
+        "loop": loop,
+        "pipe": lambda: os.read(reading, 1),
+        "thread_join": thread.join,
+    }
+    try:
+        pathlib.Path(begun).touch()
+        ways[kind]()
+    except BaseException as error:
+        pathlib.Path(path).write_text(type(error).__name__)
+        raise
+    finally:
+        stopped.set()
+        here.close()
+        there.close()
+        os.close(reading)
+        os.close(writing)
+
+
+def clean_up_slowly(path):
+    try:
+        time.sleep(600)
+    finally:
+        time.sleep(0.2)
+        pathlib.Path(path).write_text("clean")
+
+
+def swallow_and_return():
+    try:
+        time.sleep(600)
+    except typhon.Cancelled:
+        return "late"
+
+
+def ignore():
+    while True:
+        try:
+            while True:
+                pass
+        except BaseException:
+            pass

@@ -1,0 +1,67 @@
+defmodule Typhon.Worker.Post do
+  @moduledoc false
+  # Messages for Python's mailbox on their way through the worker's process, which must not be held up: those that find no room
+  # in the ring wait here, in order, as they would in any process' mailbox. They belong to one Python: the next one does not get
+  # them.
+
+  require Logger
+
+  alias Typhon.{Message, Native}
+
+  # In the dictionary of the worker's process: {channel, the reference of its turn, what waits}.
+  @waiting {__MODULE__, :waiting}
+
+  @doc "A message that was sent to the worker's process."
+  @spec forward(Native.channel(), term) :: :ok
+  def forward(channel, message) do
+    case Process.get(@waiting) do
+      {^channel, ref, queue} ->
+        Process.put(@waiting, {channel, ref, :queue.in(message, queue)})
+        :ok
+
+      _ ->
+        offer(channel, message, :queue.new())
+    end
+  end
+
+  @doc "There may be room now."
+  @spec room(reference) :: :ok
+  def room(ref) do
+    case Process.get(@waiting) do
+      {channel, ^ref, queue} ->
+        Process.delete(@waiting)
+        next(channel, queue)
+
+      _ ->
+        :ok
+    end
+  end
+
+  defp next(channel, queue) do
+    case :queue.out(queue) do
+      {{:value, message}, queue} -> offer(channel, message, queue)
+      {:empty, _} -> :ok
+    end
+  end
+
+  defp offer(channel, message, behind) do
+    ref = make_ref()
+
+    case Message.offer(nil, channel, ref, message) do
+      :ok ->
+        next(channel, behind)
+
+      {:room, _channel} ->
+        Process.put(@waiting, {channel, ref, :queue.in_r(message, behind)})
+        :ok
+
+      # Its Python has ended, and what was meant for it goes with it.
+      {:error, %{__struct__: struct}} when struct in [Typhon.WorkerError, Typhon.PoolError] ->
+        :ok
+
+      {:error, error} ->
+        Logger.warning("a message to a Python worker was dropped: " <> Exception.message(error))
+        next(channel, behind)
+    end
+  end
+end
