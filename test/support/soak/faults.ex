@@ -4,6 +4,7 @@ defmodule Typhon.Soak.Faults do
 
   alias Typhon.{Native, TimeoutError, WorkerError}
   alias Typhon.Soak.Book
+  alias Typhon.Worker.Standstill
 
   @faults [
     kill: 6,
@@ -63,15 +64,22 @@ defmodule Typhon.Soak.Faults do
   defp fault(:stop_in_call, py, _), do: late(py, :stop, [])
   defp fault(:hold_gil, py, _), do: late(py, :hold_gil, [])
 
-  # Calls that are sent there end by their deadlines; the one here shows that it takes nothing.
+  # It is noticed when a call that it does not take ends by its deadline: keys find every worker.
   defp fault(:stop_idle, py, _) do
     with os_pid when os_pid != nil <- victim(py) do
       Native.kill_pid(os_pid, 19)
 
-      for _ <- 1..8,
-          do:
-            Task.async(Typhon, :call, [py, :sample, :echo, [1], [timeout: 300]])
-            |> Task.await()
+      1..16
+      |> Enum.map(&Task.async(Typhon, :call, [py, :sample, :echo, [&1], [timeout: 300, worker: &1]]))
+      |> Task.await_many(60_000)
+
+      # Unless all that it has are calls with more time, those of a session perhaps.
+      Process.sleep(3_000)
+
+      if Standstill.stopped?(os_pid) do
+        Book.count(:faults, :stopped_and_not_noticed)
+        Native.kill_pid(os_pid, 9)
+      end
     end
   end
 

@@ -46,10 +46,9 @@ defmodule Typhon.Soak.Work do
   @doc "How long a single operation may take at most; beyond it is hung."
   def patience, do: 2 * @patience + 60_000
 
-  @doc "One operation, checked and booked."
-  @spec one(pid) :: :ok
-  def one(py) do
-    name = Enum.random(@weighted)
+  @doc "One operation, checked and booked: any, or that of a name."
+  @spec one(pid, atom) :: :ok
+  def one(py, name \\ Enum.random(@weighted)) do
     Book.enter({name, py})
     Book.count(:calls, name)
 
