@@ -428,7 +428,8 @@ defmodule Typhon.FaultsTest do
       for _ <- 1..20, do: spawn(fn -> Typhon.call(P, :sample, :echo, [1], timeout: :infinity) end)
       busy = fn busy ->
         {:ok, %{in_flight: count}} = Typhon.info(P)
-        if count < 26, do: Process.sleep(10) && busy.(busy)
+        # The coroutine leaves its worker free, so that some of the twenty are answered.
+        if count < 6, do: Process.sleep(10) && busy.(busy)
       end
       busy.(busy)
       IO.puts("beam \#{System.pid()} children \#{length(children)}")
