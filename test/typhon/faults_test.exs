@@ -425,13 +425,14 @@ defmodule Typhon.FaultsTest do
       calls = [{:sample, :busy_c_loop, []}, {:faults, :hold_gil, []}, {:sample, :sleep, [600]}, {:talk, :sleep, [600]},
         {:faults, :children_and_sleep, [600]}, {:sample, :ignore_cancel, [600]}]
       for {module, function, args} <- calls, do: spawn(fn -> Typhon.call(P, module, function, args, timeout: :infinity) end)
-      for _ <- 1..20, do: spawn(fn -> Typhon.call(P, :sample, :echo, [1], timeout: :infinity) end)
       busy = fn busy ->
-        {:ok, %{in_flight: count}} = Typhon.info(P)
-        # The coroutine leaves its worker free, so that some of the twenty are answered.
-        if count < 6, do: Process.sleep(10) && busy.(busy)
+        {:ok, %{workers: workers}} = Typhon.info(P)
+        unless Enum.all?(workers, & &1.in_flight == 1), do: Process.sleep(10) && busy.(busy)
       end
       busy.(busy)
+      # The coroutine leaves its worker free, so that some of these are answered.
+      for _ <- 1..20, do: spawn(fn -> Typhon.call(P, :sample, :echo, [1], timeout: :infinity) end)
+      Process.sleep(500)
       IO.puts("beam \#{System.pid()} children \#{length(children)}")
       #{ending}
       Process.sleep(:infinity)
