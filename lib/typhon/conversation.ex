@@ -66,7 +66,7 @@ defmodule Typhon.Conversation do
   defp printed(_), do: ""
 
   @doc "For a question whose caller has given up: whoever asked is told."
-  @spec refuse(ask, context) :: :ok
+  @spec refuse({:ask, tag :: non_neg_integer, term}, context) :: :ok
   def refuse({:ask, 0, _}, _context), do: :ok
 
   def refuse({:ask, tag, _}, context),

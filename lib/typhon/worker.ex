@@ -422,10 +422,11 @@ defmodule Typhon.Worker do
         %{channel: channel, killed: nil} = data
       )
       when state in @serving do
-    if Native.still_runs(channel, id) do
-      {:keep_state, kill(data, :overdue)}
-    else
-      :keep_state_and_data
+    cond do
+      Native.still_runs(channel, id) -> {:keep_state, kill(data, :overdue)}
+      # It was the next one to be taken, and has not been.
+      Native.still_waits(channel, id) -> {:keep_state_and_data, [{{:timeout, {:untaken, channel}}, 0, id}]}
+      true -> :keep_state_and_data
     end
   end
 

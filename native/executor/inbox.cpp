@@ -211,10 +211,12 @@ void Inbox::set_receiving(Lane& lane, bool receiving) noexcept {
   if (receiving) receiving_.push_back(&lane);
 }
 
-void Inbox::begin(Lane& lane, std::uint64_t id) noexcept {
+bool Inbox::begin(Lane& lane, std::uint64_t id) noexcept {
   std::lock_guard lock(mutex_);
+  if (id != 0 && forget_cancelled(id)) return false;
   if (lane.calls.empty()) ++serving_;
   lane.calls.push_back({id, Lane::Call::State::kRuns});
+  return true;
 }
 
 bool Inbox::end(Lane& lane) noexcept {

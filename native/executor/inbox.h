@@ -95,8 +95,8 @@ class Inbox {
   void set_idle(Lane& lane, bool idle) noexcept;
   // A thread that waits for a message is unparked when one comes.
   void set_receiving(Lane& lane, bool receiving) noexcept;
-  void begin(Lane& lane, std::uint64_t id) noexcept;
-  bool end(Lane& lane) noexcept;  // true: it was cancelled, and not interrupted
+  bool begin(Lane& lane, std::uint64_t id) noexcept;  // false: it has been cancelled
+  bool end(Lane& lane) noexcept;                      // true: it was cancelled, and not interrupted
   void add_waiter(std::uint64_t tag, Waiter& waiter) noexcept;
   void remove_waiter(std::uint64_t tag) noexcept;
   std::optional<Incoming> take_nested(Waiter& waiter) noexcept;

@@ -69,12 +69,7 @@ void Worker::refuse(const FrameHeader& header, std::span<const std::uint8_t> bod
 void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const std::uint8_t> body) noexcept {
   const bool timed = (header.flags & channel::kTimings) != 0;
   const std::uint64_t picked = timed ? monotonic_ns() : 0;
-  inbox_.begin(lane, header.id);
-  // Only now: what cancels it from here on finds it on this thread.
-  if (is_given_up(header)) {
-    finish_call(lane);
-    return refuse(header, body);
-  }
+  if (is_given_up(header) || !inbox_.begin(lane, header.id)) return refuse(header, body);
   if (header.times[3] != 0 && header.id != 0) captured_.insert(header.id);
   Served call{header};
   PyRef request = decode_request(header, body);

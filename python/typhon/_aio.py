@@ -129,6 +129,8 @@ def _on_signal(fd: int) -> None:
     for call in cancelled:
         if call in _tokens:
             _tasks[_tokens[call]].cancel()
+        else:
+            _given_up.add(call)
     if calls:
         # There may be more than it takes at once.
         os.eventfd_write(fd, 1)

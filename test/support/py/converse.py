@@ -376,3 +376,69 @@ def ignore():
                 pass
         except BaseException:
             pass
+
+
+# --- output and logging ---
+
+
+def say_all(texts):
+    for text in texts:
+        sys.stdout.write(text)
+
+
+def say_and_flush(text, path):
+    print(text, end="", flush=True)
+    wait_for(path)
+
+
+def flood(count, *more):
+    for i in range(count):
+        print("line", i, *more)
+
+
+def say_surrogate():
+    print("a\ud800b")
+
+
+def log_all():
+    logger = logging.getLogger("converse.log")
+    logger.setLevel(logging.DEBUG)
+    logger.debug("at debug")
+    logger.info("at %s", "info")
+    logger.warning("at warning", extra={"user": "jane", "thing": [1]})
+    logger.error("at error")
+    logger.critical("at critical")
+
+
+def log_exception():
+    try:
+        1 / 0
+    except ZeroDivisionError:
+        logging.getLogger("converse").exception("it failed")
+
+
+def log_text(text):
+    logging.getLogger("converse").warning(text)
+
+
+async def log_text_async(text):
+    await asyncio.sleep(0)
+    logging.getLogger("converse").warning(text)
+    await asyncio.to_thread(logging.getLogger("converse").warning, text + " in a thread")
+
+
+def log_in_thread(text):
+    thread = threading.Thread(target=log_text, args=(text,), name="the-thread")
+    thread.start()
+    thread.join()
+
+
+def warn_user(text):
+    warnings.warn(text, UserWarning, stacklevel=1)
+
+
+def peak_memory():
+    """In KiB."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

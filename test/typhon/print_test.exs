@@ -1,0 +1,377 @@
+defmodule Typhon.PrintTest do
+  # What Python prints and logs in a call goes to whoever made the call. Not async: it looks at what is logged.
+  use ExUnit.Case, async: false
+
+  import ExUnit.CaptureIO
+  import ExUnit.CaptureLog
+  import Typhon.TestHelper
+
+  @moduletag timeout: 120_000
+
+  defmodule Catcher do
+    def log(event, %{config: %{pid: pid}}), do: send(pid, {:logged, event})
+  end
+
+  setup do
+    path = Path.join(System.tmp_dir!(), "typhon-print-#{System.pid()}-#{System.unique_integer([:positive])}")
+    on_exit(fn -> File.rm(path) end)
+    {:ok, path: path}
+  end
+
+  defp device do
+    {:ok, device} = StringIO.open("")
+    device
+  end
+
+  defp written(device), do: device |> StringIO.contents() |> elem(1)
+
+  # Counts what it is told to write, and lets everybody wait for each answer.
+  defp slow_device(pause) do
+    spawn_link(fn -> slow_device(pause, 0) end)
+  end
+
+  defp slow_device(pause, count) do
+    receive do
+      {:io_request, from, ref, {:put_chars, _, chars}} ->
+        Process.sleep(pause)
+        send(from, {:io_reply, ref, :ok})
+        slow_device(pause, count + (chars |> IO.iodata_to_binary() |> byte_size()))
+
+      {:count, from} ->
+        send(from, {:count, count})
+        slow_device(pause, count)
+    end
+  end
+
+  describe "print in a call" do
+    test "goes to the caller's group leader, and is there when the call returns" do
+      py = start_pool(stdio: :caller)
+      assert capture_io(fn -> assert {:ok, nil} = Typhon.call(py, :sample, :say, ["hällo"]) end) == "hällo\n"
+      assert capture_io(fn -> assert {:ok, nil} = Typhon.call(py, :sample, :complain, ["oh"]) end) == "oh\n"
+      assert capture_io(fn -> assert {:ok, nil} = Typhon.call(py, :talk, :printing, ["co"]) end) == "co\nco"
+
+      assert capture_io(fn ->
+               assert {:error, _} = Typhon.call(py, :converse, :evaluate, ["(print('before'), 1 / 0)"])
+             end) == "before\n"
+    end
+
+    test "the end of a line may be missing, or come later" do
+      py = start_pool(stdio: :caller)
+      assert capture_io(fn -> Typhon.call!(py, :sample, :say_partly, ["no end"]) end) == "no end"
+
+      assert capture_io(fn -> Typhon.call!(py, :converse, :say_all, [["a", "b\nc", "", "\n\n", "d"]]) end) ==
+               "ab\nc\n\nd"
+
+      assert capture_io(fn -> Typhon.call!(py, :converse, :say_all, [List.duplicate("x", 10_000)]) end) ==
+               String.duplicate("x", 10_000)
+
+      long = String.duplicate("0123456789", 100_000)
+      assert capture_io(fn -> Typhon.call!(py, :converse, :say_all, [[long, "\n"]]) end) == long <> "\n"
+    end
+
+    test "flush sends what there is", %{path: path} do
+      py = start_pool(stdio: :caller)
+      device = device()
+
+      task =
+        Task.async(fn ->
+          Typhon.call(py, :converse, :say_and_flush, ["half a line", path], stdio: device, timeout: 30_000)
+        end)
+
+      eventually(fn -> written(device) == "half a line" end)
+      File.touch!(path)
+      assert Task.await(task) == {:ok, nil}
+      assert written(device) == "half a line"
+    end
+
+    test "of many callers at once goes each to its own" do
+      py = start_pool(stdio: :caller, workers: 2)
+
+      tasks =
+        for i <- 1..50 do
+          Task.async(fn ->
+            device = device()
+            Process.group_leader(self(), device)
+            for n <- 1..20, do: Typhon.call!(py, :sample, :say, ["#{i} #{n}"], timeout: 30_000)
+            {written(device), for(n <- 1..20, into: "", do: "#{i} #{n}\n")}
+          end)
+        end
+
+      for {text, expected} <- Task.await_many(tasks, 60_000), do: assert(text == expected)
+    end
+
+    test "of coroutines at once goes each to its own" do
+      py = start_pool(stdio: :caller)
+
+      tasks =
+        for i <- 1..50 do
+          Task.async(fn ->
+            device = device()
+            Process.group_leader(self(), device)
+            Typhon.call!(py, :talk, :printing, ["co #{i}"], timeout: 30_000)
+            {written(device), "co #{i}\nco #{i}"}
+          end)
+        end
+
+      for {text, expected} <- Task.await_many(tasks, 60_000), do: assert(text == expected)
+    end
+
+    test "with calls on top of each other: each has its own lines" do
+      py = start_pool(stdio: :caller)
+      inner = fn -> Typhon.call!(py, :sample, :say_partly, ["inner"]) end
+      expression = "(print('outer', end=' '), f(), print('goes on', end=''))"
+
+      assert capture_io(fn -> Typhon.call!(py, :converse, :evaluate, [expression, inner]) end) ==
+               "innerouter goes on"
+    end
+
+    test "may be any text" do
+      py = start_pool(stdio: :caller)
+      assert capture_io(fn -> Typhon.call!(py, :sample, :say, ["日本 😀 \e[1m"]) end) == "日本 😀 \e[1m\n"
+      assert capture_io(fn -> Typhon.call!(py, :converse, :say_surrogate, []) end) == "a\\ud800b\n"
+    end
+
+    test "is the last words of a worker that dies, too" do
+      py = start_pool(stdio: :caller)
+
+      capture_io(fn ->
+        assert {:error, %Typhon.WorkerError{output: output}} = Typhon.call(py, :sample, :hard_exit, [3])
+        assert "about to leave" in output
+      end)
+    end
+  end
+
+  describe "stdio: of a call" do
+    for pool <- [:group_leader, :caller, :logger, :discard] do
+      test "comes before that of the pool: #{pool}" do
+        capture_log(fn ->
+          capture_io(fn ->
+            py = start_pool(stdio: unquote(pool))
+            device = device()
+            assert {:ok, nil} = Typhon.call(py, :sample, :say, ["to the device"], stdio: device)
+            assert written(device) == "to the device\n"
+
+            assert capture_io(fn -> Typhon.call!(py, :sample, :say, ["to me"], stdio: :group_leader) end) ==
+                     "to me\n"
+
+            assert capture_log(fn -> Typhon.call!(py, :sample, :say, ["to the log"], stdio: :logger) end) =~
+                     "to the log"
+
+            assert capture_log(fn ->
+                     assert capture_io(fn -> Typhon.call!(py, :sample, :say, ["nowhere"], stdio: :discard) end) ==
+                              ""
+                   end) == ""
+
+            # Coroutines as well.
+            assert {:ok, nil} = Typhon.call(py, :talk, :printing, ["x"], stdio: device)
+            assert written(device) == "to the device\nx\nx"
+          end)
+        end)
+      end
+    end
+
+    test "is for that call alone" do
+      py = start_pool(stdio: :caller)
+      device = device()
+
+      assert capture_io(fn ->
+               Typhon.call!(py, :sample, :say, ["one"], stdio: device)
+               Typhon.call!(py, :sample, :say, ["two"])
+             end) == "two\n"
+
+      assert written(device) == "one\n"
+    end
+  end
+
+  describe "a device" do
+    test "that is slow makes Python wait: nothing is lost, and memory does not grow" do
+      py = start_pool(stdio: :caller)
+      Typhon.call!(py, :converse, :evaluate, ["1"])
+      before = Typhon.call!(py, :converse, :peak_memory, [])
+      device = slow_device(1)
+      count = 2_000
+      large = String.duplicate("x", 1_000)
+
+      task =
+        Task.async(fn ->
+          Typhon.call(py, :converse, :flood, [count, large], stdio: device, timeout: :infinity)
+        end)
+
+      largest =
+        Stream.repeatedly(fn ->
+          Process.sleep(5)
+
+          {:message_queue_len, waiting} =
+            Process.info(task.pid, :message_queue_len) || {:message_queue_len, :done}
+
+          waiting
+        end)
+        |> Enum.take_while(&(&1 != :done))
+        |> Enum.max(fn -> 0 end)
+
+      assert Task.await(task, 60_000) == {:ok, nil}
+      send(device, {:count, self()})
+      assert_receive {:count, bytes}, 60_000
+      assert bytes == Enum.sum(for i <- 0..(count - 1), do: byte_size("line #{i} #{large}\n"))
+      # Python waits for the caller after each 256 KiB.
+      assert largest < 600
+      assert Typhon.call!(py, :converse, :peak_memory, []) - before < 20_000
+    end
+
+    test "that hangs does not hold a call for ever" do
+      py = start_pool(stdio: :caller)
+      device = spawn_link(fn -> Process.sleep(:infinity) end)
+
+      log =
+        capture_log(fn ->
+          assert {:error, %Typhon.TimeoutError{}} =
+                   Typhon.call(py, :converse, :evaluate, ["(print('x'), time.sleep(600))"],
+                     stdio: device,
+                     timeout: 300
+                   )
+        end)
+
+      assert log =~ "x"
+      assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
+      assert_mailbox_empty()
+    end
+
+    test "that is dead: the text goes to Logger" do
+      py = start_pool(stdio: :caller)
+      device = device()
+      StringIO.close(device)
+
+      assert capture_log(fn ->
+               assert {:ok, nil} = Typhon.call(py, :sample, :say, ["into the void"], stdio: device)
+             end) =~
+               "into the void"
+    end
+
+    test "300,000 lines" do
+      py = start_pool(stdio: :caller)
+      device = slow_device(0)
+      assert {:ok, nil} = Typhon.call(py, :converse, :flood, [300_000], stdio: device, timeout: 120_000)
+      send(device, {:count, self()})
+      assert_receive {:count, bytes}, 60_000
+      assert bytes == Enum.sum(for i <- 0..299_999, do: byte_size("line #{i}\n"))
+    end
+  end
+
+  describe "print outside of any call" do
+    test "goes to Logger: casts, threads, handlers of messages" do
+      log =
+        capture_log(fn ->
+          py = start_pool(stdio: :caller)
+          :ok = Typhon.cast(py, :sample, :say, ["by a cast"])
+          Typhon.call!(py, :sample, :say_from_thread, ["in a thread"])
+
+          Typhon.call!(py, :converse, :evaluate, ["typhon.on_message(lambda m: print('message', m)) and None"])
+
+          {:ok, pid} = Typhon.call(py, :converse, :evaluate, ["typhon.self()"])
+          send(pid, 5)
+          Typhon.call!(py, :converse, :evaluate, ["os.write(1, b'by its descriptor\\n')"])
+          # Not after the message: it takes its own way.
+          eventually(fn ->
+            Typhon.call!(py, :converse, :evaluate, ["typhon._native.message_now() is None"])
+          end)
+
+          capture_io(fn -> assert {:error, _} = Typhon.call(py, :sample, :hard_exit, [0]) end)
+        end)
+
+      assert log =~ "by a cast"
+      assert log =~ "in a thread"
+      assert log =~ "by its descriptor"
+    end
+  end
+
+  describe "logging" do
+    test "has levels, and what it was given" do
+      level = Logger.level()
+      Logger.configure(level: :debug)
+      on_exit(fn -> Logger.configure(level: level) end)
+      # What Logger would drop is not even sent: the pool is told the level as it starts.
+      py = start_pool()
+      metadata = [:python_logger, :python_module, :python_function, :python_extra, :file, :line]
+
+      log =
+        capture_log([format: "$level|$message|$metadata\n", metadata: metadata], fn ->
+          assert {:ok, nil} = Typhon.call(py, :converse, :log_all, [])
+        end)
+
+      for text <- ["debug|at debug|", "info|at info|", "error|at error|", "at critical|"],
+          do: assert(log =~ text)
+
+      assert log =~ ~r/warn(ing)?\|at warning\|/
+      assert log =~ "python_logger=converse.log"
+      assert log =~ "python_function=log_all"
+      assert log =~ "converse.py"
+      # A map has no place in a line of text.
+      :ok = :logger.add_handler(__MODULE__, Catcher, %{config: %{pid: self()}})
+      on_exit(fn -> :logger.remove_handler(__MODULE__) end)
+      capture_log(fn -> assert {:ok, nil} = Typhon.call(py, :converse, :log_all, []) end)
+      me = self()
+      assert_received {:logged, %{level: :warning, meta: %{python_extra: extra, pid: ^me}}}
+      assert extra == %{"user" => "jane", "thing" => "[1]"}
+    end
+
+    test "of exceptions, in threads, coroutines and casts" do
+      py = start_pool()
+
+      assert capture_log(fn -> Typhon.call!(py, :converse, :log_exception, []) end) =~
+               ~r/it failed.*ZeroDivisionError/s
+
+      assert capture_log(fn ->
+               Typhon.call!(py, :converse, :log_in_thread, ["threaded"])
+               settle(py)
+             end) =~ "threaded"
+
+      log = capture_log(fn -> Typhon.call!(py, :converse, :log_text_async, ["awaited"]) end)
+      assert log =~ "awaited"
+      assert log =~ "awaited in a thread"
+
+      assert capture_log(fn ->
+               :ok = Typhon.cast(py, :converse, :log_text, ["cast away"])
+               settle(py)
+             end) =~ "cast away"
+    end
+
+    test "is in the caller's process: its metadata is there" do
+      py = start_pool()
+      Logger.metadata(request: "r-1")
+      on_exit(fn -> Logger.reset_metadata() end)
+
+      log =
+        capture_log([metadata: [:request, :typhon_pool, :typhon_worker]], fn ->
+          Typhon.call!(py, :converse, :log_text, ["with metadata"])
+        end)
+
+      assert log =~ "request=r-1"
+    end
+
+    test "of odd texts" do
+      py = start_pool()
+
+      assert capture_log(fn -> Typhon.call!(py, :converse, :evaluate, ["log_text('a\\ud800b')"]) end) =~
+               "a\\ud800b"
+
+      assert capture_log(fn -> Typhon.call!(py, :converse, :log_text, ["100% {} %s"]) end) =~ "100% {} %s"
+      large = String.duplicate("x", 100_000)
+      assert {:ok, nil} = Typhon.call(py, :converse, :log_text, [large])
+    end
+
+    test "warnings" do
+      py = start_pool()
+
+      log =
+        capture_log([metadata: [:file, :line, :python_logger]], fn ->
+          Typhon.call!(py, :converse, :warn_user, ["mind the gap"])
+        end)
+
+      assert log =~ "UserWarning: mind the gap"
+      assert log =~ "converse.py"
+    end
+
+    # What went by way of the worker's process is logged when that has answered.
+    defp settle(py), do: Typhon.call!(py, :converse, :evaluate, ["typhon.self() and None"])
+  end
+end
