@@ -239,7 +239,25 @@ defmodule Typhon.Soak do
       IO.puts("  #{inspect(pid)} has been in #{inspect(what)} for #{div(for_so_long, 1_000)} s:\n#{where}")
     end
 
+    for {_name, py} <- pools,
+        Enum.any?(Book.stuck(30_000), &match?({_, {_, ^py}, _}, &1)),
+        do: IO.puts(state_of(py))
+
     watch(pools, marker, begun)
+  end
+
+  # Of a pool that does not answer: where its calls are.
+  defp state_of(py) do
+    {:ok, %{workers: workers}} = Typhon.info(py)
+
+    for worker <- workers do
+      {_state, %{channel: channel}} = :sys.get_state(worker.pid)
+      stat = File.read("/proc/#{worker.os_pid}/stat")
+
+      "    worker #{worker.os_pid} #{worker.state}, of the system " <>
+        inspect(with {:ok, text} <- stat, do: text |> String.split(") ") |> List.last() |> String.slice(0, 1)) <>
+        ": #{inspect(channel && Typhon.Native.channel_info(channel))}\n"
+    end
   end
 
   # --- the end ---
