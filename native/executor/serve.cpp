@@ -362,13 +362,15 @@ void Worker::start_coroutine(Served& call, std::span<const std::uint8_t> body, P
     if (module) submit_ = PyRef::steal(PyObject_GetAttrString(module.get(), "submit"));
     if (!submit_) return fail(call, current_exception());
   }
-  if ((call.header.flags & channel::kInSegment) == 0) inbox_.note_coroutine(body);
+  const bool in_segment = (call.header.flags & channel::kInSegment) != 0;
   const std::uint64_t id = call.header.id;
   const std::uint64_t token = enter_loop(call);
   const PyRef done =
       PyRef::steal(PyObject_CallFunction(submit_.get(), "KOK", static_cast<unsigned long long>(token),
                                          coroutine.get(), static_cast<unsigned long long>(id)));
-  if (!done) loop_failed(token, current_exception().get());
+  if (!done) return loop_failed(token, current_exception().get());
+  // Only now is it known that there is a loop: further calls go straight to it.
+  if (!in_segment) inbox_.note_coroutine(body);
 }
 
 }  // namespace typhon::executor

@@ -41,7 +41,15 @@ def loop() -> asyncio.AbstractEventLoop:
             new = asyncio.new_event_loop()
             new.add_reader(fd, _on_signal, fd)
             _loop = new
-            threading.Thread(target=_run, args=(new,), name="typhon-asyncio", daemon=True).start()
+            thread = threading.Thread(target=_run, args=(new,), name="typhon-asyncio", daemon=True)
+            try:
+                thread.start()
+            except BaseException:
+                # No memory for its stack, perhaps. Whoever used a loop that nobody runs would wait for ever: the next one tries again.
+                if thread not in threading.enumerate():
+                    _loop = None
+                    new.close()
+                raise
         return _loop
 
 

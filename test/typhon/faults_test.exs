@@ -294,6 +294,21 @@ defmodule Typhon.FaultsTest do
     end
   end
 
+  test "an event loop whose thread cannot be started: the call says so, and the next one tries again", %{
+    marker: marker
+  } do
+    py = pool(marker, workers: 1)
+    assert Typhon.call(py, :faults, :without_threads, [true]) == {:ok, nil}
+
+    for _ <- 1..3 do
+      assert {:error, %PythonError{message: "can't start new thread"}} =
+               Typhon.call(py, :faults, :coroutine, [], timeout: 60_000)
+    end
+
+    assert Typhon.call(py, :faults, :without_threads, [false]) == {:ok, nil}
+    assert Typhon.call(py, :faults, :coroutine, [], timeout: 60_000) == {:ok, "done"}
+  end
+
   describe "children of Python" do
     # Every one of them is gone soon after its worker; what a fork says by the channel would break it.
     test "a fork that returns from the call, raises or exits, answers nothing", %{marker: marker} do

@@ -87,6 +87,22 @@ def die_soon(seconds, function, *args):
     return globals()[function](*args)
 
 
+def without_threads(flag):
+    """True: from now on no thread can be started."""
+
+    def refuse(*_):
+        raise RuntimeError("can't start new thread")
+
+    if flag:
+        threading._start_new_thread, threading.kept = refuse, threading._start_new_thread
+    else:
+        threading._start_new_thread = threading.kept
+
+
+async def coroutine():
+    return "done"
+
+
 # --- exceptions that resist ---
 
 

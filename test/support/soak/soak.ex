@@ -72,8 +72,8 @@ defmodule Typhon.Soak do
             max_memory: 400_000_000,
             max_queue: 200
           ],
-          threads: [workers: 1, concurrency: 4],
-          limited: [workers: 1, ring_size: 65_536, limits: [memory: 600_000_000]]
+          threads: [workers: 2, concurrency: 4],
+          limited: [workers: 2, ring_size: 65_536, limits: [memory: 600_000_000]]
         ] do
       {:ok, py} = Typhon.start_link(options ++ all)
       {name, py}
@@ -108,7 +108,7 @@ defmodule Typhon.Soak do
         for i <- 1..2 do
           spawn_monitor(fn ->
             :rand.seed(:exsss, {config.seed, -i, :erlang.phash2(phase)})
-            Faults.run(pids, limited: pools[:limited], pool: pool_options(config.marker), pause: 1_500)
+            Faults.run(pids, limited: pools[:limited], pool: pool_options(config.marker), pause: 2_500)
           end)
         end
       else
@@ -203,7 +203,8 @@ defmodule Typhon.Soak do
   defp at_rest?(_), do: false
 
   defp minimum(:plain), do: 3
-  defp minimum(_), do: 1
+  defp minimum(:elastic), do: 1
+  defp minimum(_), do: 2
 
   # Objects whose handles are gone must be, too.
   defp alive_objects(pools) do
@@ -238,7 +239,25 @@ defmodule Typhon.Soak do
       IO.puts("  #{inspect(pid)} has been in #{inspect(what)} for #{div(for_so_long, 1_000)} s:\n#{where}")
     end
 
+    for {_name, py} <- pools,
+        Enum.any?(Book.stuck(30_000), &match?({_, {_, ^py}, _}, &1)),
+        do: IO.puts(state_of(py))
+
     watch(pools, marker, begun)
+  end
+
+  # Of a pool that does not answer: where its calls are.
+  defp state_of(py) do
+    {:ok, %{workers: workers}} = Typhon.info(py)
+
+    for worker <- workers do
+      {_state, %{channel: channel}} = :sys.get_state(worker.pid)
+      stat = File.read("/proc/#{worker.os_pid}/stat")
+
+      "    worker #{worker.os_pid} #{worker.state}, of the system " <>
+        inspect(with {:ok, text} <- stat, do: text |> String.split(") ") |> List.last() |> String.slice(0, 1)) <>
+        ": #{inspect(channel && Typhon.Native.channel_info(channel))}\n"
+    end
   end
 
   # --- the end ---

@@ -73,6 +73,8 @@ defmodule Typhon.Soak.Work do
        when kind in [WorkerError, StartError, OverloadError, TimeoutError],
        do: judge_error(name, error, stack)
 
+  defp judge(name, {:raised, %PythonError{} = error, stack}), do: judge_error(name, error, stack)
+
   defp judge(name, {:raised, error, stack}),
     do: Book.wrong("#{name}: " <> Exception.format(:error, error, stack))
 
