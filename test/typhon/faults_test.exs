@@ -76,7 +76,10 @@ defmodule Typhon.FaultsTest do
     stop_callers(tasks)
     settled(py)
     assert_mailbox_empty()
-    slack = [atoms: times - 1, beam_memory: @memory, os_processes: Keyword.get(options, :os_processes, 0)]
+
+    # An atom for each fault would show; what modules bring that are loaded late must not, where faults are few.
+    atoms = if times >= 20, do: times - 1, else: 100
+    slack = [atoms: atoms, beam_memory: @memory, os_processes: Keyword.get(options, :os_processes, 0)]
     unchanged(before, marker, slack)
   end
 
