@@ -406,7 +406,9 @@ defmodule Typhon.FaultsTest do
         eventually(fn -> in_flight(py) > 50 end)
         Process.sleep(:rand.uniform(200))
         for pid <- victims, do: Process.exit(pid, :kill)
-        assert Typhon.call(py, :math, :sqrt, [16], timeout: 120_000) == {:ok, 4.0}
+
+        # What the victims ran may still be running when the grace is over: then its worker goes, with what waits there.
+        assert Typhon.call(py, :math, :sqrt, [16], timeout: 120_000, retry: 5) == {:ok, 4.0}
       end)
 
       eventually(fn ->
