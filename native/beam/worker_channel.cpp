@@ -8,6 +8,7 @@
 #include <array>
 #include <atomic>
 #include <cstddef>
+#include <iterator>
 #include <mutex>
 #include <new>
 #include <thread>
@@ -382,6 +383,7 @@ Polled WorkerChannel::take_parked(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM
     if (index == kNoSlot)
       return {Outcome::kReplied, enif_make_tuple2(env, state_.atoms.down, state_.atoms.closed), 0};
     Slot& slot = slots_[index];
+    asks.swap(slot.asks);
     switch (slot.state) {
       case Slot::State::kParked:
         break;
@@ -393,16 +395,10 @@ Polled WorkerChannel::take_parked(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM
         return failed;
       }
       default:
-        if (slot.asks.empty()) return {Outcome::kAgain, 0, 0};
+        if (asks.empty()) return {Outcome::kAgain, 0, 0};
         set_waiting(env, slot, slot.caller, ref);
     }
-    asks.swap(slot.asks);
-    for (const Ask& ask : asks) {
-      OwnedEnv message;
-      const ERL_NIF_TERM term = ask_term(message.get(), ask.header, ask.body);
-      enif_send(env, &slot.caller, message.get(),
-                enif_make_tuple2(message.get(), enif_make_copy(message.get(), ref), term));
-    }
+    for (const Ask& ask : asks) send_ask(env, slot.caller, ref, ask);
     if (slot.state == Slot::State::kWaiting) {
       const std::uint64_t deadline = slot.deadline;
       lock.unlock();
@@ -458,6 +454,7 @@ void WorkerChannel::reap_dead_callers(bool is_reader) noexcept {
     std::vector<std::uint8_t> body;
   };
   std::vector<Dropped> dropped;
+  std::vector<Ask> asks;
   std::vector<std::uint64_t> overdue;
   {
     std::lock_guard lock(mutex_);
@@ -467,6 +464,8 @@ void WorkerChannel::reap_dead_callers(bool is_reader) noexcept {
                          slot.state == Slot::State::kFailed;
       if (!polls || enif_is_process_alive(nullptr, &slot.caller)) continue;
       polling_.fetch_sub(1, std::memory_order_relaxed);
+      std::move(slot.asks.begin(), slot.asks.end(), std::back_inserter(asks));
+      slot.asks.clear();
       if (slot.state == Slot::State::kPolling) {
         slot.state = Slot::State::kAbandoned;
         if (!withdraw(slot)) overdue.push_back(make_id(slot.generation, index));
@@ -476,7 +475,7 @@ void WorkerChannel::reap_dead_callers(bool is_reader) noexcept {
       free_slot(nullptr, index);
     }
   }
-  // Not under the mutex: handles of objects that go with a reply take it.
+  // Not under the mutex: handles of objects that go with a reply, or with an ask, take it.
   for (const Dropped& reply : dropped) {
     const OwnedEnv env;
     drop_reply(env.get(), reply.header, reply.body);
@@ -980,9 +979,9 @@ ERL_NIF_TERM WorkerChannel::ask_term(ErlNifEnv* env, const FrameHeader& header,
 bool WorkerChannel::deliver_ask(ErlNifEnv* caller_env, const FrameHeader& header,
                                 std::span<const std::uint8_t> body, std::uint64_t mine,
                                 ERL_NIF_TERM ref) noexcept {
-  OwnedEnv message;
-  ErlNifEnv* env = message.get();
-  const ERL_NIF_TERM ask = ask_term(env, header, body);
+  Ask ask{std::make_unique<OwnedEnv>(), 0};
+  ErlNifEnv* env = ask.env->get();
+  ask.term = ask_term(env, header, body);
   {
     // Sent under the mutex: one who gives up finds in its mailbox all that it will ever be asked.
     std::lock_guard lock(mutex_);
@@ -992,26 +991,28 @@ bool WorkerChannel::deliver_ask(ErlNifEnv* caller_env, const FrameHeader& header
       const bool is_mine = mine != 0 && header.id == mine;
       if (is_mine && (slot.state == Slot::State::kSpinning || slot.state == Slot::State::kPolling)) {
         set_waiting(caller_env, slot, slot.caller, ref);
-        send_ask(caller_env, slot, env, ask);
+        send_ask(caller_env, slot.caller, ref, ask);
         return true;
       }
       if (slot.state == Slot::State::kWaiting) {
-        send_ask(caller_env, slot, env, ask);
+        send_ask(caller_env, slot.caller, slot.ref, ask);
         return false;
       }
       if (slot.state == Slot::State::kPolling) {
-        slot.asks.push_back({header, {body.begin(), body.end()}});
+        slot.asks.push_back(std::move(ask));
         return false;
       }
     }
   }
   // Nobody waits for it: a cast, a thread of Python's own, a caller that has given up.
-  send_owner(caller_env, env, enif_make_tuple2(env, enif_make_uint64(env, header.id), ask));
+  send_owner(caller_env, env, enif_make_tuple2(env, enif_make_uint64(env, header.id), ask.term));
   return false;
 }
 
-void WorkerChannel::send_ask(ErlNifEnv* caller_env, Slot& slot, ErlNifEnv* env, ERL_NIF_TERM ask) noexcept {
-  enif_send(caller_env, &slot.caller, env, enif_make_tuple2(env, enif_make_copy(env, slot.ref), ask));
+void WorkerChannel::send_ask(ErlNifEnv* caller_env, const ErlNifPid& to, ERL_NIF_TERM ref,
+                             const Ask& ask) noexcept {
+  ErlNifEnv* env = ask.env->get();
+  enif_send(caller_env, &to, env, enif_make_tuple2(env, enif_make_copy(env, ref), ask.term));
 }
 
 ERL_NIF_TERM WorkerChannel::decode_segment(ErlNifEnv* env, SegmentHandle& segment) noexcept {

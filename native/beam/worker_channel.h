@@ -230,10 +230,11 @@ class WorkerChannel {
   void join_reader() noexcept;
 
  private:
-  // A kAsk on its way to a caller that polls.
+  // A kAsk on its way to a caller that polls: {:ask, tag, reply}, decoded. (Once only: a second decoding
+  // would have the same segment and the same handles of objects, and the first would let go of them.)
   struct Ask {
-    channel::FrameHeader header;
-    std::vector<std::uint8_t> body;
+    std::unique_ptr<OwnedEnv> env;
+    ERL_NIF_TERM term;
   };
   struct Slot {
     enum class State : std::uint8_t {
@@ -301,7 +302,7 @@ class WorkerChannel {
   void set_waiting(ErlNifEnv* env, Slot& slot, const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept;
   bool withdraw(const Slot& slot) noexcept;
   [[nodiscard]] bool first_untaken() noexcept;
-  void send_ask(ErlNifEnv* caller_env, Slot& slot, ErlNifEnv* env, ERL_NIF_TERM ask) noexcept;
+  static void send_ask(ErlNifEnv* caller_env, const ErlNifPid& to, ERL_NIF_TERM ref, const Ask& ask) noexcept;
   void add_room_waiter(const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept;
   bool push_request(const Request& request, std::uint64_t id) noexcept;
   bool push_releases() noexcept;

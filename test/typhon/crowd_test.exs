@@ -69,6 +69,24 @@ defmodule Typhon.CrowdTest do
     watch_poll(py, pids)
   end
 
+  test "what Python asks one of many arrives whole: large terms, and objects" do
+    py = start_pool(concurrency: 4)
+
+    pids =
+      crowd(32, fn i, n ->
+        # Most of them make small calls, and find what Python asks the others.
+        if rem(i, 4) == 0 do
+          text = String.duplicate(<<rem(i, 26) + ?a>>, Enum.at([10, 20_000, 300_000], rem(n, 3)))
+          assert Typhon.call(py, :talk, :apply, [fn asked -> asked == text end, text]) == {:ok, true}
+          assert Typhon.call(py, :talk, :comes_back, [& &1]) == {:ok, true}
+        else
+          assert Typhon.call(py, :sample, :echo, [n]) == {:ok, n}
+        end
+      end)
+
+    watch_poll(py, pids)
+  end
+
   test "errors of Python, of arguments and of results reach the caller whose they are" do
     py = start_pool()
 

@@ -19,6 +19,12 @@ def call(module, function, args):
     return typhon.call(module, function, args)
 
 
+def comes_back(function):
+    """Whether an object that has no counterpart comes back from the BEAM as itself."""
+    thing = object()
+    return function(thing) is thing
+
+
 def nest(function, depth):
     return function(depth)
 
