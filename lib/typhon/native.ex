@@ -210,12 +210,9 @@ defmodule Typhon.Native do
   @spec channel_notify(channel, pos_integer) :: :ok | :reached
   def channel_notify(_channel, _count), do: :erlang.nif_error(:not_loaded)
 
-  @spec still_runs(channel, id) :: boolean
-  def still_runs(_channel, _id), do: :erlang.nif_error(:not_loaded)
-
-  @doc "Whether a request that was given up has not been taken by its worker."
-  @spec still_waits(channel, id) :: boolean
-  def still_waits(_channel, _id), do: :erlang.nif_error(:not_loaded)
+  @doc "What has become of a call that was given up: its worker has not taken it, runs it, or has answered (`nil`)."
+  @spec abandoned(channel, id) :: :waiting | :running | nil
+  def abandoned(_channel, _id), do: :erlang.nif_error(:not_loaded)
 
   @spec channel_info(channel) :: map
   def channel_info(_channel), do: :erlang.nif_error(:not_loaded)

@@ -422,11 +422,11 @@ defmodule Typhon.Worker do
         %{channel: channel, killed: nil} = data
       )
       when state in @serving do
-    cond do
-      Native.still_runs(channel, id) -> {:keep_state, kill(data, :overdue)}
+    case Native.abandoned(channel, id) do
+      :running -> {:keep_state, kill(data, :overdue)}
       # It was the next one to be taken, and has not been.
-      Native.still_waits(channel, id) -> {:keep_state_and_data, [{{:timeout, {:untaken, channel}}, 0, id}]}
-      true -> :keep_state_and_data
+      :waiting -> {:keep_state_and_data, [{{:timeout, {:untaken, channel}}, 0, id}]}
+      nil -> :keep_state_and_data
     end
   end
 
@@ -441,7 +441,7 @@ defmodule Typhon.Worker do
   def handle_event({:timeout, {:untaken, channel}}, id, state, %{channel: channel, killed: nil} = data)
       when state in @serving do
     cond do
-      not Native.still_waits(channel, id) -> :keep_state_and_data
+      Native.abandoned(channel, id) != :waiting -> :keep_state_and_data
       Standstill.stopped?(data.os_pid) -> {:keep_state, kill(data, :hung)}
       true -> {:keep_state_and_data, [{{:timeout, {:untaken, channel}}, @look_again, id}]}
     end

@@ -359,20 +359,20 @@ ERL_NIF_TERM channel_notify(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   return channel->notify_at(count) ? atoms.ok : atoms.reached;
 }
 
-ERL_NIF_TERM still_runs(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+ERL_NIF_TERM abandoned(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  const Atoms& atoms = state_of(env).atoms;
   WorkerChannel* channel = get_channel(env, argv[0]);
   ErlNifUInt64 id = 0;
   if (!channel || !enif_get_uint64(env, argv[1], &id)) return enif_make_badarg(env);
-  const Atoms& atoms = state_of(env).atoms;
-  return channel->still_runs(id) ? atoms.true_ : atoms.false_;
-}
-
-ERL_NIF_TERM still_waits(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
-  WorkerChannel* channel = get_channel(env, argv[0]);
-  ErlNifUInt64 id = 0;
-  if (!channel || !enif_get_uint64(env, argv[1], &id)) return enif_make_badarg(env);
-  const Atoms& atoms = state_of(env).atoms;
-  return channel->still_waits(id) ? atoms.true_ : atoms.false_;
+  switch (channel->abandoned(id)) {
+    case WorkerChannel::Abandoned::kWaits:
+      return atoms.waiting;
+    case WorkerChannel::Abandoned::kRuns:
+      return atoms.running;
+    case WorkerChannel::Abandoned::kEnded:
+      return atoms.nil;
+  }
+  return atoms.nil;
 }
 
 ERL_NIF_TERM channel_info(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
@@ -838,8 +838,7 @@ ErlNifFunc functions[] = {
     {"channel_close", 2, guarded<channel_close>, 0},
     {"channel_finish", 2, guarded<channel_finish>, 0},
     {"channel_notify", 2, guarded<channel_notify>, 0},
-    {"still_runs", 2, guarded<still_runs>, 0},
-    {"still_waits", 2, guarded<still_waits>, 0},
+    {"abandoned", 2, guarded<abandoned>, 0},
     {"channel_info", 1, guarded<channel_info>, 0},
     {"call", 9, guarded<call<false>>, 0},
     {"tell", 6, guarded<tell<false>>, 0},

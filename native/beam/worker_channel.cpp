@@ -236,37 +236,44 @@ void WorkerChannel::reserve(bool reserved) noexcept {
   reserved_ = reserved;
 }
 
-Submitted WorkerChannel::spin(const Request& request, std::uint32_t slot_index, std::uint64_t id,
-                              std::uint32_t found, bool woke_worker) noexcept {
+// Watches the reply ring, with the role, for the time of a spin. `came()` drains; true when it has come.
+template <class Came>
+bool WorkerChannel::watch_ring(bool woke_worker, Came came) noexcept {
   // Waking the worker takes longer than a small call: wait that out, too, rather than be woken in turn.
   const std::uint64_t at_most = woke_worker ? spin_ns_ * 5 / 2 : spin_ns_;
   std::uint64_t began = 0;
   for (unsigned round = 1;; ++round) {
-    ERL_NIF_TERM reply = 0;
-    const Drained drained = drain(request.env, id, request.ref, &reply, kDrainBatch);
-    if (drained == Drained::kMine || drained == Drained::kAsked) {
-      if (drained == Drained::kMine) spin_misses_.store(0, std::memory_order_relaxed);
-      leave_role(found);
-      service_room(request.env);
-      using Outcome = Submitted::Outcome;
-      return {drained == Drained::kMine ? Outcome::kReplied : Outcome::kWaiting, id, reply};
-    }
+    if (came()) return true;
     if (round % 8 == 0) {
       const std::uint64_t now = monotonic_ns();
       if (began == 0) began = now;
-      if (now - began > at_most || closed_.load(std::memory_order_relaxed)) break;
+      if (now - began > at_most || closed_.load(std::memory_order_relaxed)) return false;
     }
     // A worker that was just woken may be waiting for this very core.
-    if (woke_worker && round % 4 == 0 && !spin_guard_.yield([&] { return replies_pending() != 0; })) break;
+    if (woke_worker && round % 4 == 0 && !spin_guard_.yield([&] { return replies_pending() != 0; }))
+      return false;
     channel::cpu_relax();
   }
-  {
+}
+
+Submitted WorkerChannel::spin(const Request& request, std::uint32_t slot_index, std::uint64_t id,
+                              std::uint32_t found, bool woke_worker) noexcept {
+  using Outcome = Submitted::Outcome;
+  ERL_NIF_TERM reply = 0;
+  Drained drained = Drained::kNothing;
+  watch_ring(woke_worker, [&] {
+    drained = drain(request.env, id, request.ref, &reply, kDrainBatch);
+    return drained == Drained::kMine || drained == Drained::kAsked;
+  });
+  if (drained == Drained::kMine) {
+    spin_misses_.store(0, std::memory_order_relaxed);
+  } else if (drained != Drained::kAsked) {
     std::lock_guard lock(mutex_);
     set_waiting(request.env, slots_[slot_index], request.caller, request.ref);
   }
   leave_role(found);
   service_room(request.env);
-  return {Submitted::Outcome::kWaiting, id};
+  return {drained == Drained::kMine ? Outcome::kReplied : Outcome::kWaiting, id, reply};
 }
 
 bool WorkerChannel::may_linger() noexcept {
@@ -282,17 +289,8 @@ bool WorkerChannel::may_linger() noexcept {
 // For a caller that has answered: until something comes, which is sent on as ever. It finds its message when
 // it looks for it, and the reader thread sleeps on.
 void WorkerChannel::linger(ErlNifEnv* env, std::uint32_t found, bool woke_worker) noexcept {
-  const std::uint64_t at_most = woke_worker ? spin_ns_ * 5 / 2 : spin_ns_;
-  const std::uint64_t began = monotonic_ns();
-  bool came = false;
-  for (unsigned round = 1;; ++round) {
-    came = drain(env, 0, 0, nullptr, kDrainBatch) != Drained::kNothing;
-    if (came) break;
-    if (round % 8 == 0 && (monotonic_ns() - began > at_most || closed_.load(std::memory_order_relaxed)))
-      break;
-    if (woke_worker && round % 4 == 0 && !spin_guard_.yield([&] { return replies_pending() != 0; })) break;
-    channel::cpu_relax();
-  }
+  const bool came =
+      watch_ring(woke_worker, [&] { return drain(env, 0, 0, nullptr, kDrainBatch) != Drained::kNothing; });
   linger_misses_.store(came ? 0 : linger_misses_.load(std::memory_order_relaxed) + 1,
                        std::memory_order_relaxed);
   leave_role(found);
@@ -455,7 +453,7 @@ void WorkerChannel::reap_dead_callers(bool is_reader) noexcept {
   };
   std::vector<Dropped> dropped;
   std::vector<Ask> asks;
-  std::vector<std::uint64_t> overdue;
+  std::vector<std::pair<ERL_NIF_TERM, std::uint64_t>> abandoned;
   {
     std::lock_guard lock(mutex_);
     for (std::uint32_t index = 0; index < slots_.size(); ++index) {
@@ -467,8 +465,7 @@ void WorkerChannel::reap_dead_callers(bool is_reader) noexcept {
       std::move(slot.asks.begin(), slot.asks.end(), std::back_inserter(asks));
       slot.asks.clear();
       if (slot.state == Slot::State::kPolling) {
-        slot.state = Slot::State::kAbandoned;
-        if (!withdraw(slot)) overdue.push_back(make_id(slot.generation, index));
+        abandoned.emplace_back(abandon(slot), make_id(slot.generation, index));
         continue;
       }
       if (slot.state == Slot::State::kParked) dropped.push_back({slot.parked, std::move(slot.parked_body)});
@@ -482,7 +479,7 @@ void WorkerChannel::reap_dead_callers(bool is_reader) noexcept {
   }
   // Else the channel has lost its place, and is about to be closed.
   if (!is_reader) return;
-  for (const std::uint64_t id : overdue) send_overdue(nullptr, id);
+  for (const auto& [what, id] : abandoned) tell_abandoned(nullptr, what, id);
 }
 
 std::uint32_t WorkerChannel::polling(bool is_reader) noexcept {
@@ -623,27 +620,35 @@ bool WorkerChannel::first_untaken() noexcept {
   return std::exchange(untaken_at_, taken + 1) != taken + 1;
 }
 
+// Nobody waits for this call any more. What the owner is to be told of it; 0: nothing.
+ERL_NIF_TERM WorkerChannel::abandon(Slot& slot) noexcept {
+  slot.state = Slot::State::kAbandoned;
+  if (!withdraw(slot)) return state_.atoms.overdue;
+  return first_untaken() ? state_.atoms.untaken : 0;
+}
+
+void WorkerChannel::tell_abandoned(ErlNifEnv* caller_env, ERL_NIF_TERM what, std::uint64_t id) noexcept {
+  if (what == 0) return;
+  OwnedEnv message;
+  ErlNifEnv* env = message.get();
+  send_owner(caller_env, env, enif_make_tuple2(env, what, enif_make_uint64(env, id)));
+}
+
 WorkerChannel::Cancel WorkerChannel::cancel(ErlNifEnv* env, std::uint64_t id) noexcept {
-  ERL_NIF_TERM what = state_.atoms.overdue;
   for (;;) {
     {
-      std::lock_guard lock(mutex_);
+      std::unique_lock lock(mutex_);
       const std::uint32_t index = find_slot(id);
       if (index == kNoSlot || slots_[index].state == Slot::State::kAbandoned) return Cancel::kDelivered;
       if (slots_[index].state == Slot::State::kWaiting) {
-        slots_[index].state = Slot::State::kAbandoned;
-        if (withdraw(slots_[index])) {
-          what = state_.atoms.untaken;
-          if (!first_untaken()) return Cancel::kCancelled;
-        }
-        break;
+        const ERL_NIF_TERM what = abandon(slots_[index]);
+        lock.unlock();
+        tell_abandoned(env, what, id);
+        return Cancel::kCancelled;
       }
     }
     ::sched_yield();  // being delivered at this moment
   }
-  OwnedEnv message;
-  send_owner(env, message.get(), enif_make_tuple2(message.get(), what, enif_make_uint64(message.get(), id)));
-  return Cancel::kCancelled;
 }
 
 void WorkerChannel::process_down(ErlNifEnv* env, const ErlNifMonitor& monitor) noexcept {
@@ -651,36 +656,28 @@ void WorkerChannel::process_down(ErlNifEnv* env, const ErlNifMonitor& monitor) n
     close(nullptr, state_.atoms.owner_down);
     return;
   }
+  ERL_NIF_TERM what = 0;
   std::uint64_t id = 0;
   {
     std::lock_guard lock(mutex_);
-    for (std::uint32_t index = 0; index < slots_.size(); ++index) {
-      Slot& slot = slots_[index];
-      if (!slot.monitored || enif_compare_monitors(&monitor, &slot.monitor) != 0) continue;
-      slot.monitored = false;
-      if (slot.state != Slot::State::kWaiting) return;
-      slot.state = Slot::State::kAbandoned;
-      if (withdraw(slot)) return;
-      id = make_id(slot.generation, index);
-      break;
-    }
+    const auto slot = std::find_if(slots_.begin(), slots_.end(), [&](const Slot& candidate) {
+      return candidate.monitored && enif_compare_monitors(&monitor, &candidate.monitor) == 0;
+    });
+    if (slot == slots_.end()) return;
+    slot->monitored = false;
+    if (slot->state != Slot::State::kWaiting) return;
+    id = make_id(slot->generation, static_cast<std::uint32_t>(slot - slots_.begin()));
+    what = abandon(*slot);
   }
-  if (id == 0) return;
-  send_overdue(env, id);
+  tell_abandoned(env, what, id);
 }
 
-bool WorkerChannel::still_waits(std::uint64_t id) noexcept {
+WorkerChannel::Abandoned WorkerChannel::abandoned(std::uint64_t id) noexcept {
   std::lock_guard lock(mutex_);
   const std::uint32_t index = find_slot(id);
-  return index != kNoSlot && slots_[index].state == Slot::State::kAbandoned &&
-         slots_[index].position >= region_->header().request_head.value.load(std::memory_order_acquire);
-}
-
-bool WorkerChannel::still_runs(std::uint64_t id) noexcept {
-  std::lock_guard lock(mutex_);
-  const std::uint32_t index = find_slot(id);
-  return index != kNoSlot && slots_[index].state == Slot::State::kAbandoned &&
-         slots_[index].position < region_->header().request_head.value.load(std::memory_order_acquire);
+  if (index == kNoSlot || slots_[index].state != Slot::State::kAbandoned) return Abandoned::kEnded;
+  const std::uint64_t taken = region_->header().request_head.value.load(std::memory_order_acquire);
+  return slots_[index].position < taken ? Abandoned::kRuns : Abandoned::kWaits;
 }
 
 // --- room ---
@@ -1151,13 +1148,6 @@ bool WorkerChannel::notify_at(std::uint64_t count) noexcept {
 void WorkerChannel::tell_served(ErlNifEnv* caller_env) noexcept {
   OwnedEnv message;
   send_owner(caller_env, message.get(), state_.atoms.served);
-}
-
-// Nobody waits for a request that the worker may be running.
-void WorkerChannel::send_overdue(ErlNifEnv* caller_env, std::uint64_t id) noexcept {
-  OwnedEnv message;
-  ErlNifEnv* env = message.get();
-  send_owner(caller_env, env, enif_make_tuple2(env, state_.atoms.overdue, enif_make_uint64(env, id)));
 }
 
 void WorkerChannel::handle_ready(ErlNifEnv* caller_env, std::span<const std::uint8_t> body) noexcept {

@@ -208,10 +208,10 @@ class WorkerChannel {
     return in_flight_.load(std::memory_order_relaxed);
   }
   [[nodiscard]] bool closed() const noexcept { return closed_.load(std::memory_order_relaxed); }
-  // The worker took this request, its caller has given up, and no answer has come: it still runs.
-  [[nodiscard]] bool still_runs(std::uint64_t id) noexcept;
-  // It was given up, and the worker has not taken it out of the ring.
-  [[nodiscard]] bool still_waits(std::uint64_t id) noexcept;
+  // What has become of a call whose caller gave up: the worker has not taken it out of the ring, has taken it
+  // and not answered, or it has been answered.
+  enum class Abandoned : std::uint8_t { kWaits, kRuns, kEnded };
+  [[nodiscard]] Abandoned abandoned(std::uint64_t id) noexcept;
   // Its number among all channels of this VM.
   [[nodiscard]] std::uint64_t serial() const noexcept { return serial_; }
   [[nodiscard]] channel::Region& region() const noexcept { return *region_; }
@@ -301,6 +301,7 @@ class WorkerChannel {
   std::uint32_t find_slot(std::uint64_t id) const noexcept;
   void set_waiting(ErlNifEnv* env, Slot& slot, const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept;
   bool withdraw(const Slot& slot) noexcept;
+  ERL_NIF_TERM abandon(Slot& slot) noexcept;
   [[nodiscard]] bool first_untaken() noexcept;
   static void send_ask(ErlNifEnv* caller_env, const ErlNifPid& to, ERL_NIF_TERM ref, const Ask& ask) noexcept;
   void add_room_waiter(const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept;
@@ -349,12 +350,14 @@ class WorkerChannel {
   void send_owner(ErlNifEnv* caller_env, ErlNifEnv* env, ERL_NIF_TERM event) noexcept;
   void tell_served(ErlNifEnv* caller_env) noexcept;
   void finish_close(ErlNifEnv* env) noexcept;
-  void send_overdue(ErlNifEnv* caller_env, std::uint64_t id) noexcept;
+  void tell_abandoned(ErlNifEnv* caller_env, ERL_NIF_TERM what, std::uint64_t id) noexcept;
   void service_room(ErlNifEnv* caller_env) noexcept;
   [[nodiscard]] std::uint64_t replies_pending() const noexcept;
   [[nodiscard]] std::uint64_t requests_pending() const noexcept;
   Submitted spin(const Request& request, std::uint32_t slot_index, std::uint64_t id, std::uint32_t found,
                  bool woke_worker) noexcept;
+  template <class Came>
+  bool watch_ring(bool woke_worker, Came came) noexcept;
   bool may_linger() noexcept;
   void linger(ErlNifEnv* env, std::uint32_t found, bool woke_worker) noexcept;
 
