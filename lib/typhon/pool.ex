@@ -150,9 +150,15 @@ defmodule Typhon.Pool do
   def await_any(pool, timeout) do
     deadline = if timeout == :infinity, do: :infinity, else: now() + timeout
 
-    case ask(workers(pool)) do
-      {:ok, requests} -> any(requests, deadline, gone())
-      {:error, _} = error -> error
+    with {:ok, requests} <- pool |> workers() |> ask() do
+      case any(requests, deadline, :restarted) do
+        # Their Elixir processes have ended: the supervisor starts others.
+        :restarted ->
+          if remaining(deadline) == 0, do: :timeout, else: await_any(pool, remaining(deadline))
+
+        other ->
+          other
+      end
     end
   catch
     # The pool has ended in the meantime.
@@ -248,7 +254,8 @@ defmodule Typhon.Pool do
         :gen_statem.send_request(worker, {:checkout, ref, :wait}, worker, requests)
       end)
 
-    result = granted(requests, deadline, ref, gone())
+    # When the Elixir processes of all of them have ended, the supervisor starts others.
+    result = granted(requests, deadline, ref, if(workers == [], do: gone(), else: :moved))
     taken = with {:ok, worker, _, _} <- result, do: worker
     for worker <- workers, worker != taken, do: Worker.cancel_checkout(worker, ref)
     result

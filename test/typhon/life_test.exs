@@ -191,6 +191,56 @@ defmodule Typhon.LifeTest do
       eventually(fn -> not os_process?(os_pid) end)
       eventually(fn -> Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0} end)
     end
+
+    test "when killed, is waited for: calls, sessions and messages made then go to the next one" do
+      for _ <- 1..3 do
+        py = start_pool()
+
+        callers =
+          for kind <- [:call, :call, :run, :send] do
+            Task.async(fn ->
+              for i <- 1..200 do
+                result =
+                  case kind do
+                    :call ->
+                      Typhon.call(py, :math, :sqrt, [16], timeout: 60_000)
+
+                    :run ->
+                      with {:ok, result} <- Typhon.run(py, &Typhon.call(&1, :math, :sqrt, [16])), do: result
+
+                    :send ->
+                      with :ok <- Typhon.send(py, i, timeout: 60_000), do: {:ok, 4.0}
+                  end
+
+                if rem(i, 50) == 0, do: Process.sleep(20)
+                result
+              end
+            end)
+          end
+
+        for _ <- 1..3 do
+          Process.sleep(30)
+
+          for {{Typhon.Worker, _, _}, pid, _, _} <- Supervisor.which_children(py),
+              is_pid(pid),
+              do: Process.exit(pid, :kill)
+        end
+
+        for results <- Task.await_many(callers, 60_000), result <- results do
+          # Those it had begun are lost, in one of the ways that end it; no other one is.
+          case result do
+            {:ok, 4.0} ->
+              :ok
+
+            {:error, %WorkerError{reason: reason}} ->
+              assert reason in [{:owner_down, :killed}, :stopped, :lost]
+          end
+        end
+
+        assert Typhon.call(py, :math, :sqrt, [16], timeout: 60_000) == {:ok, 4.0}
+        assert Typhon.stop(py) == :ok
+      end
+    end
   end
 
   describe "the registry" do
