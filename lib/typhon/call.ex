@@ -10,7 +10,20 @@ defmodule Typhon.Call do
 
   require Typhon.Test.Double
 
-  alias Typhon.{Conversation, Encoder, Error, Iter, Native, OverloadError, Pool, Registry, Session, Telemetry}
+  alias Typhon.{
+    Conversation,
+    Encoder,
+    Error,
+    Iter,
+    Native,
+    OverloadError,
+    Pool,
+    Registry,
+    Room,
+    Session,
+    Telemetry
+  }
+
   alias Typhon.Test.Double
   alias Typhon.Worker.Output
 
@@ -169,7 +182,7 @@ defmodule Typhon.Call do
             step({:wait, where, id, left}, request, {module, function, args, timeout})
 
           {^ref, reply} ->
-            finish(reply, {module, function, args, timeout})
+            result(reply, {module, function, args, timeout})
         after
           left -> give_up(native, where, id, ref, {module, function, args, timeout})
         end
@@ -209,7 +222,7 @@ defmodule Typhon.Call do
     receive do
       {^ref, {:not_started, _left}} -> submit(%{request | flags: admit(request.flags)}, call)
       {^ref, {:ask, _, _} = ask} -> step({:wait, where, id, nil}, converse(ask, where, request), call)
-      {^ref, reply} -> reply |> finish(call) |> last_words(request)
+      {^ref, reply} -> reply |> result(call) |> last_words(request)
     after
       remaining(request.deadline) -> give_up(request.native, where, id, ref, call)
     end
@@ -221,22 +234,17 @@ defmodule Typhon.Call do
   defp step({:room, channel}, %{ref: ref} = request, call) do
     case queue(request) do
       {:ok, request} ->
-        receive do
-          {^ref, :room} ->
+        case Room.wait(channel, ref, remaining(request.deadline)) do
+          :room ->
             submit(request, call)
 
-          {^ref, reply} ->
-            leave_queue(request)
-            finish(reply, call)
-        after
-          remaining(request.deadline) ->
-            forget_room(channel, ref)
+          :timeout ->
             leave_queue(request)
             {:error, Error.timeout(call)}
         end
 
       overload ->
-        forget_room(channel, ref)
+        Room.forget(channel, ref)
         refused(overload, request, call)
     end
   end
@@ -269,7 +277,7 @@ defmodule Typhon.Call do
   # A cast was accepted.
   defp step(:ok, _request, _call), do: :ok
 
-  defp step(reply, _request, call), do: finish(reply, call)
+  defp step(reply, _request, call), do: result(reply, call)
 
   defp submit(request, {module, function, _, _} = call) do
     result =
@@ -338,21 +346,13 @@ defmodule Typhon.Call do
     {:error, error}
   end
 
-  defp forget_room(channel, ref) do
-    Native.cancel_room(channel, ref)
-
-    receive do
-      {^ref, _} -> :ok
-    after
-      0 -> :ok
-    end
-  end
-
-  defp finish({:ok, _} = ok, _call), do: ok
-  defp finish({:error, error}, call), do: {:error, Error.from_wire(error, call)}
-  defp finish({:segment, handle}, call), do: handle |> Native.decode() |> finish(call)
-  defp finish({:timed, reply, timings}, call), do: {:timed, finish(reply, call), timings}
-  defp finish({:down, reason}, _call), do: {:error, Error.from_down(reason)}
+  @doc "What came back from a worker, as its caller gets it."
+  @spec result(term, tuple) :: {:ok, term} | {:error, Error.t()} | {:timed, term, tuple}
+  def result({:ok, _} = ok, _call), do: ok
+  def result({:error, error}, call), do: {:error, Error.from_wire(error, call)}
+  def result({:segment, handle}, call), do: handle |> Native.decode() |> result(call)
+  def result({:timed, reply, timings}, call), do: {:timed, result(reply, call), timings}
+  def result({:down, reason}, _call), do: {:error, Error.from_down(reason)}
 
   # The answer may have come at the very moment the time ran out: then it is there, so the caller gets it.
   defp give_up(native, where, id, ref, call) do
@@ -366,7 +366,7 @@ defmodule Typhon.Call do
 
         receive do
           {^ref, {:not_started, _left}} -> {:error, Error.timeout(call)}
-          {^ref, reply} -> finish(reply, call)
+          {^ref, reply} -> result(reply, call)
         end
     end
   end

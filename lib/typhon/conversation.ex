@@ -12,7 +12,7 @@ defmodule Typhon.Conversation do
 
   require Logger
 
-  alias Typhon.{Encoder, Iter, Native, Session}
+  alias Typhon.{Iter, Message, Native, Room, Session}
 
   @answer 0
   @failure 1
@@ -310,32 +310,16 @@ defmodule Typhon.Conversation do
   defp send_answer(kind, tag, term, context) do
     ref = make_ref()
 
-    case Native.tell(context.native, context.where, ref, kind + waits(context), tag, term) do
-      :ok ->
-        :ok
-
-      {:encoder} ->
-        with {:ok, prepared} <- Encoder.Walk.prepare(term), do: send_answer(kind, tag, prepared, context)
-
-      {:cannot_encode, path, message} ->
-        {:error, %Typhon.EncodeError{path: path, type: nil, reason: message}}
-
+    case Message.offer(context.native, context.where, ref, kind + waits(context), tag, term) do
       {:room, channel} ->
-        receive do
-          {^ref, :room} -> send_answer(kind, tag, term, context)
-        after
-          left(context.deadline) ->
-            Native.cancel_room(channel, ref)
+        with :room <- Room.wait(channel, ref, left(context.deadline)),
+             do: send_answer(kind, tag, term, context)
 
-            receive do
-              {^ref, _} -> :ok
-            after
-              0 -> :ok
-            end
-        end
+      {:error, %Typhon.EncodeError{}} = error ->
+        error
 
-      # The worker has ended: the call has, too.
-      _down ->
+      # Or the worker has ended: the call has, too.
+      _ ->
         :ok
     end
   end

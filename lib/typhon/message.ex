@@ -2,7 +2,7 @@ defmodule Typhon.Message do
   @moduledoc false
   # Messages to a worker's mailbox.
 
-  alias Typhon.{Encoder, Native, Pool, Registry, Session}
+  alias Typhon.{Encoder, Native, Pool, Registry, Room, Session}
 
   @message 2
 
@@ -82,30 +82,31 @@ defmodule Typhon.Message do
     ref = make_ref()
 
     with {:room, channel} <- offer(native, where, ref, message) do
-      receive do
-        {^ref, :room} -> send(native, where, message, timeout, deadline)
-      after
-        if(deadline, do: max(deadline - System.monotonic_time(:millisecond), 0), else: :infinity) ->
-          Native.cancel_room(channel, ref)
+      left = if deadline, do: max(deadline - System.monotonic_time(:millisecond), 0), else: :infinity
 
-          receive do
-            {^ref, _} -> :ok
-          after
-            0 -> :ok
-          end
+      case Room.wait(channel, ref, left) do
+        :room ->
+          send(native, where, message, timeout, deadline)
 
+        :timeout ->
           {:error, %Typhon.TimeoutError{timeout: timeout, module: "Typhon", function: "send", arity: 3}}
       end
     end
   end
 
-  # Does not wait. After {:room, channel} the calling process gets {ref, :room} when it can try again.
+  @doc "Does not wait. After {:room, channel} the calling process gets {ref, :room} when it can try again."
   @spec offer(Native.pool() | nil, Native.where(), reference, term) ::
           :ok | {:room, Native.channel()} | {:error, Typhon.Error.t()}
-  def offer(native, where, ref, message) do
-    case Native.tell(native, where, ref, @message, 0, message) do
+  def offer(native, where, ref, message), do: offer(native, where, ref, @message, 0, message)
+
+  @doc "The same for an answer to what Python asked; `kind` and `tag` are those of `Typhon.Native.tell/6`."
+  @spec offer(Native.pool() | nil, Native.where(), reference, non_neg_integer, non_neg_integer, term) ::
+          :ok | {:room, Native.channel()} | {:error, Typhon.Error.t()}
+  def offer(native, where, ref, kind, tag, term) do
+    case Native.tell(native, where, ref, kind, tag, term) do
       {:encoder} ->
-        with {:ok, prepared} <- Encoder.Walk.prepare(message), do: offer(native, where, ref, prepared)
+        with {:ok, prepared} <- Encoder.Walk.prepare(term),
+             do: offer(native, where, ref, kind, tag, prepared)
 
       {:cannot_encode, path, text} ->
         {:error, %Typhon.EncodeError{path: path, type: nil, reason: text}}

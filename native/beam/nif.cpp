@@ -12,6 +12,7 @@
 #include <exception>
 #include <iterator>
 #include <new>
+#include <optional>
 
 #include "beam/body_sink.h"
 #include "beam/pool.h"
@@ -467,6 +468,56 @@ bool get_flags(ErlNifEnv* env, ERL_NIF_TERM term, CallFlags& flags) noexcept {
          (enif_get_uint64(env, flags.where, &number) || get_channel(env, flags.where));
 }
 
+// Encodes a term into the sink, or says what the NIF is to return instead (to go on in a NIF on another
+// scheduler: 0). `elsewhere(encoder)`: an object in the term lives on another worker; nullptr to begin again
+// with what `channel` is then, or what is wrong with that.
+template <bool kDirty, class Encode, class Elsewhere, class GoDirty>
+std::optional<ERL_NIF_TERM> encode_body(ErlNifEnv* env, const Kept<WorkerChannel>& channel, ERL_NIF_TERM ref,
+                                        BodySink& sink, Encode encode, Elsewhere elsewhere,
+                                        GoDirty go_dirty) {
+  State& state = state_of(env);
+  const Atoms& atoms = state.atoms;
+  using Status = TermEncoder::Status;
+  bool retried = false;
+  for (;;) {
+    sink.start(channel.get());
+    TermEncoder encoder(env, state, channel.get(), sink);
+    if (!kDirty) encoder.limit(kQuickTerms);
+    const Status status = encode(encoder);
+    if (status == Status::kDone) return std::nullopt;
+    if (status == Status::kNeedsEncoder) return enif_make_tuple1(env, atoms.encoder);
+    if (status == Status::kBadTerm) return cannot_encode(env, atoms, encoder.message());
+    if (status == Status::kOtherChannel) {
+      if (const char* wrong = elsewhere(encoder)) return cannot_encode(env, atoms, wrong);
+      continue;
+    }
+    if (sink.over_limit() || status == Status::kOverBudget) return go_dirty();
+    if (!sink.no_room()) return cannot_encode(env, atoms, encoder.message());
+    ErlNifPid self;
+    enif_self(env, &self);
+    if (channel->wait_for_segments(self, ref)) {
+      return enif_make_tuple2(env, atoms.room, enif_make_resource(env, channel.get()));
+    }
+    // Nothing to wait for: room was made just now, or there will never be enough.
+    if (!std::exchange(retried, true)) continue;
+    return cannot_encode(env, atoms, "larger than what is free of the worker's request memory (arena_size)");
+  }
+}
+
+// Hands over a request with the body that was encoded.
+Submitted submit(ErlNifEnv* env, WorkerChannel& channel, Request& request, ERL_NIF_TERM ref, BodySink& sink) {
+  request.env = env;
+  enif_self(env, &request.caller);
+  request.ref = ref;
+  request.body = {sink.data, sink.size};
+  request.segment_length = sink.size;
+  request.segment = sink.take();
+  const Submitted submitted = channel.submit(request);
+  // A call costs its caller reductions, or one that is always answered in the spin would never yield.
+  enif_consume_timeslice(env, static_cast<int>(std::min<std::size_t>(1 + sink.size / 4096, 100)));
+  return submitted;
+}
+
 template <bool kDirty>
 ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   State& state = state_of(env);
@@ -502,54 +553,30 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
 
   std::array<std::uint8_t, WorkerChannel::kMaxInline> stack;  // uninitialised on purpose
   BodySink sink(stack.data(), stack.size(), kDirty ? SIZE_MAX : kQuickBytes);
-  using Status = TermEncoder::Status;
   int redirected = 0;
-  bool retried = false;
-  for (;;) {
-    sink.start(channel.get());
-    TermEncoder encoder(env, state, channel.get(), sink);
-    if (!kDirty) encoder.limit(kQuickTerms);
-    const Status status = encoder.call(argv[3], argv[4], argv[5], argv[6]);
-    if (status == Status::kDone) break;
-    if (status == Status::kNeedsEncoder) return enif_make_tuple1(env, atoms.encoder);
-    if (status == Status::kBadTerm) return cannot_encode(env, atoms, encoder.message());
-    if (status == Status::kOtherChannel) {
-      if (redirected++ > 0) return cannot_encode(env, atoms, "objects that live on different workers");
-      enif_keep_resource(encoder.other());
-      channel.reset(encoder.other());
-      request.was_idle = false;
-      place = pool->place_of(channel.get());
-      continue;
-    }
-    if (sink.over_limit() || status == Status::kOverBudget) {
-      return enif_schedule_nif(env, "call", ERL_NIF_DIRTY_JOB_CPU_BOUND, guarded<call<true>>, argc, argv);
-    }
-    if (!sink.no_room()) return cannot_encode(env, atoms, encoder.message());
-    ErlNifPid self;
-    enif_self(env, &self);
-    if (channel->wait_for_segments(self, argv[1])) {
-      return enif_make_tuple2(env, atoms.room, enif_make_resource(env, channel.get()));
-    }
-    // Nothing to wait for: room was made just now, or there will never be enough.
-    if (!std::exchange(retried, true)) continue;
-    return cannot_encode(env, atoms, "larger than what is free of the worker's request memory (arena_size)");
-  }
+  const std::optional<ERL_NIF_TERM> instead = encode_body<kDirty>(
+      env, channel, argv[1], sink,
+      [&](TermEncoder& encoder) { return encoder.call(argv[3], argv[4], argv[5], argv[6]); },
+      [&](TermEncoder& encoder) -> const char* {
+        if (redirected++ > 0) return "objects that live on different workers";
+        enif_keep_resource(encoder.other());
+        channel.reset(encoder.other());
+        request.was_idle = false;
+        place = pool->place_of(channel.get());
+        return nullptr;
+      },
+      [&] {
+        return enif_schedule_nif(env, "call", ERL_NIF_DIRTY_JOB_CPU_BOUND, guarded<call<true>>, argc, argv);
+      });
+  if (instead) return *instead;
 
-  request.env = env;
-  enif_self(env, &request.caller);
-  request.ref = argv[1];
   request.kind = kind == 0 ? channel::Kind::kCall : channel::Kind::kCast;
   request.timings = (flags.bits & kTimingsFlag) != 0;
   request.parent = flags.parent;
   request.captures = (flags.bits & kCaptureFlag) != 0;
   // An object of another pool: there is nobody here to wait for that worker with.
   request.named = (flags.where != 0 && redirected == 0) || place == Pool::kNoPlace;
-  request.body = {sink.data, sink.size};
-  request.segment_length = sink.size;
-  request.segment = sink.take();
-  const Submitted submitted = channel->submit(request);
-  // A call costs its caller reductions, or one that is always answered in the spin would never yield.
-  enif_consume_timeslice(env, static_cast<int>(std::min<std::size_t>(1 + sink.size / 4096, 100)));
+  const Submitted submitted = submit(env, *channel.get(), request, argv[1], sink);
   using Outcome = Submitted::Outcome;
   switch (submitted.outcome) {
     case Outcome::kReplied:
@@ -602,42 +629,21 @@ ERL_NIF_TERM tell(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   if (!channel.get()) return enif_make_tuple2(env, atoms.down, atoms.closed);
   std::array<std::uint8_t, WorkerChannel::kMaxInline> stack;  // uninitialised on purpose
   BodySink sink(stack.data(), stack.size(), kDirty ? SIZE_MAX : kQuickBytes);
-  sink.start(channel.get());
-  TermEncoder encoder(env, state, channel.get(), sink);
-  if (!kDirty) encoder.limit(kQuickTerms);
-  using Status = TermEncoder::Status;
-  const Status status = encoder.value(argv[5]);
-  if (status == Status::kNeedsEncoder) return enif_make_tuple1(env, atoms.encoder);
-  if (status == Status::kBadTerm) return cannot_encode(env, atoms, encoder.message());
-  if (status == Status::kOtherChannel)
-    return cannot_encode(env, atoms, "an object that lives on another worker");
-  if (status != Status::kDone) {
-    if (sink.over_limit() || status == Status::kOverBudget) {
-      return enif_schedule_nif(env, "tell", ERL_NIF_DIRTY_JOB_CPU_BOUND, guarded<tell<true>>, argc, argv);
-    }
-    if (!sink.no_room()) return cannot_encode(env, atoms, encoder.message());
-    ErlNifPid self;
-    enif_self(env, &self);
-    if (channel->wait_for_segments(self, argv[2])) {
-      return enif_make_tuple2(env, atoms.room, enif_make_resource(env, channel.get()));
-    }
-    return cannot_encode(env, atoms, "larger than what is free of the worker's request memory (arena_size)");
-  }
+  const std::optional<ERL_NIF_TERM> instead = encode_body<kDirty>(
+      env, channel, argv[2], sink, [&](TermEncoder& encoder) { return encoder.value(argv[5]); },
+      [](TermEncoder&) { return "an object that lives on another worker"; },
+      [&] {
+        return enif_schedule_nif(env, "tell", ERL_NIF_DIRTY_JOB_CPU_BOUND, guarded<tell<true>>, argc, argv);
+      });
+  if (instead) return *instead;
   Request request{};
-  request.env = env;
-  enif_self(env, &request.caller);
-  request.ref = argv[2];
   request.now = channel::monotonic_ns();
   request.kind = kind == 2 ? channel::Kind::kMessage : channel::Kind::kAnswer;
   request.named = true;  // it is for this worker, also when a session has it
   request.tag = tag;
   request.failed = kind == 1;
   request.waits = waits;
-  request.body = {sink.data, sink.size};
-  request.segment_length = sink.size;
-  request.segment = sink.take();
-  const Submitted submitted = channel->submit(request);
-  enif_consume_timeslice(env, static_cast<int>(std::min<std::size_t>(1 + sink.size / 4096, 100)));
+  const Submitted submitted = submit(env, *channel.get(), request, argv[2], sink);
   switch (submitted.outcome) {
     case Submitted::Outcome::kAccepted:
       return atoms.ok;

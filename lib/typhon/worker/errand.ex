@@ -3,7 +3,7 @@ defmodule Typhon.Worker.Errand do
   # Calls on one worker that takes no others at the time: its `init:`, and hot reload. They run in a process of their own, so
   # that the worker's Elixir process goes on answering; it gets {:errand, ref, result}.
 
-  alias Typhon.{Conversation, Encoder, Error, Native}
+  alias Typhon.{Call, Conversation, Encoder, Error, Native}
   alias Typhon.Worker.Output
 
   @type step :: {:call, term, term, list} | {:code, String.t()}
@@ -81,12 +81,12 @@ defmodule Typhon.Worker.Errand do
     end
   end
 
-  defp finish({:ok, _} = ok, _call), do: ok
-  defp finish({:error, error}, call), do: {:error, Error.from_wire(error, call)}
-  defp finish({:segment, handle}, call), do: handle |> Native.decode() |> finish(call)
-  defp finish({:down, reason}, _call), do: {:error, Error.from_down(reason)}
   # The channel was closed before the request lay in it, or it is too large for the worker's memory.
-  defp finish(_other, _call), do: {:error, %Typhon.WorkerError{reason: :gone}}
+  defp finish({kind, _}, _call) when kind in [:not_started, :room, :held],
+    do: {:error, %Typhon.WorkerError{reason: :gone}}
+
+  defp finish(:no_worker, _call), do: {:error, %Typhon.WorkerError{reason: :gone}}
+  defp finish(reply, call), do: Call.result(reply, call)
 
   defp left(:infinity), do: :infinity
   defp left(deadline), do: max(deadline - now(), 0)
