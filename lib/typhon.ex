@@ -479,6 +479,9 @@ defmodule Typhon do
   An exception in one call does not stop the others. What ends the request as a whole (the time is up, the worker ended) is the
   result of each call in it; some of them may have run. More than 8,192 calls go in several requests, one after another.
 
+  Calls of coroutine functions (`async def`) of one request are awaited at the same time, when the others have been made; with
+  `stop_on_error: true` one after another.
+
   ## Options
 
   * `:timeout` – milliseconds for all calls together, or `:infinity`. Default: `5_000`

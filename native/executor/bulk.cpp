@@ -50,9 +50,10 @@ PyRef explain(const ModuleState& codec, Py_ssize_t index) noexcept {
   return PyRef::steal(Py_BuildValue("(nOOO)", index, path.get(), kind.get(), reason.get()));
 }
 
-PyObject* unencodable(PyObject* module, PyObject* results) noexcept {
-  if (PyList_Check(results) == 0) {
-    PyErr_SetString(PyExc_TypeError, "unencodable() takes a list");
+PyObject* unencodable(PyObject* module, PyObject* args) noexcept {
+  PyObject* results = nullptr;
+  PyObject* awaited = nullptr;
+  if (!PyArg_ParseTuple(args, "O!|O!:unencodable", &PyList_Type, &results, &PyType_Type, &awaited)) {
     return nullptr;
   }
   PyRef found = PyRef::steal(PyList_New(0));
@@ -60,6 +61,9 @@ PyObject* unencodable(PyObject* module, PyObject* results) noexcept {
   Py_ssize_t first = 0;
   while (first < PyList_Size(results) && is_plain(PyList_GetItem(results, first))) ++first;
   if (first == PyList_Size(results)) return found.release();
+  for (Py_ssize_t i = first; awaited && i < PyList_Size(results); ++i) {
+    if (reinterpret_cast<PyObject*>(Py_TYPE(PyList_GetItem(results, i))) == awaited) Py_RETURN_NONE;
+  }
 
   ModuleState& codec = ModuleState::of(module);
   if (try_encode(codec, results)) return found.release();
@@ -75,11 +79,12 @@ PyObject* unencodable(PyObject* module, PyObject* results) noexcept {
   }
 }
 
-PyMethodDef unencodable_method = {"unencodable", unencodable, METH_O,
-                                  "unencodable($module, results, /)\n--\n\n"
-                                  "Return (index, path, type, reason) of each element of a list that cannot "
-                                  "cross to the BEAM. For typhon._bulk "
-                                  "alone."};
+PyMethodDef unencodable_method = {
+    "unencodable", unencodable, METH_VARARGS,
+    "unencodable($module, results, awaited=None, /)\n--\n\n"
+    "Return (index, path, type, reason) of each element of a list that cannot "
+    "cross to the BEAM; None when one is of the type `awaited`. For typhon._bulk "
+    "alone."};
 
 }  // namespace
 

@@ -1,4 +1,5 @@
-// unencodable(results): which results of a batch (typhon._bulk) cannot cross to the BEAM.
+// unencodable(results, awaited): which results of a batch (typhon._bulk) cannot cross to the BEAM. None when
+// some are of the type `awaited`, coroutines: they are not results yet.
 //
 // A reply is encoded as a whole, and one bad value fails all of it. For a batch that would throw away the
 // results of calls that have been made, so each is tried before. Plain numbers cannot fail and cost a look at

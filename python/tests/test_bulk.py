@@ -2,6 +2,7 @@
 
 import gc
 import sys
+import types
 
 import pytest
 
@@ -30,7 +31,7 @@ def test_names_what_cannot_cross():
 
 
 def test_takes_a_list_alone():
-    with pytest.raises(TypeError, match="takes a list"):
+    with pytest.raises(TypeError, match="must be list"):
         unencodable((1,))
 
 
@@ -67,3 +68,14 @@ def test_cancelled_is_not_one_of_the_errors():
     ):
         with pytest.raises(typhon.Cancelled):
             call()
+
+
+def test_tells_of_coroutines_when_asked_for_them():
+    async def later():
+        pass
+
+    coroutine = later()
+    assert unencodable([1, "text", coroutine], types.CoroutineType) is None
+    assert unencodable([1, "text", Plain()], types.CoroutineType) == []
+    assert unencodable([coroutine]) == []
+    coroutine.close()

@@ -8,7 +8,6 @@ import asyncio
 import contextvars
 import functools
 import logging
-import os
 import threading
 from collections import deque
 from collections.abc import Coroutine, Sequence
@@ -39,7 +38,7 @@ def loop() -> asyncio.AbstractEventLoop:
         if _loop is None:
             fd = _native.loop_attach()
             new = asyncio.new_event_loop()
-            new.add_reader(fd, _on_signal, fd)
+            new.add_reader(fd, _on_signal)
             _loop = new
             thread = threading.Thread(target=_run, args=(new,), name="typhon-asyncio", daemon=True)
             try:
@@ -112,7 +111,7 @@ def _finish(token: int, call: int, task: "asyncio.Task[Any]") -> None:
         _native.loop_done(token, task.result())
 
 
-def _on_signal(fd: int) -> None:
+def _on_signal() -> None:
     calls, answers, cancelled = _native.loop_take()
     for token, coroutine, call in calls:
         _start(token, coroutine, call)
@@ -131,9 +130,6 @@ def _on_signal(fd: int) -> None:
             _tasks[_tokens[call]].cancel()
         else:
             _given_up.add(call)
-    if calls:
-        # There may be more than it takes at once.
-        os.eventfd_write(fd, 1)
     mailbox._deliver()
 
 

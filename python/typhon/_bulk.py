@@ -5,11 +5,14 @@ A batch gives one of three shapes, which lib/typhon/multi.ex takes apart:
     [result, ...]                      every call returned
     ([result, ...], [(i, term), ...])  the calls i did not; `None` keeps their place. term: an error of docs/internals.md
     (term,)                            the function was not found: no call was made
+
+or a coroutine of one of these, when some calls were of coroutine functions: the worker's event loop runs it.
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from itertools import starmap
+from types import CoroutineType
 from typing import Any
 
 from typhon._errors import describe
@@ -18,7 +21,10 @@ from typhon._native import Atom, Cancelled, unencodable
 _CANNOT_ENCODE = Atom("cannot_encode")
 
 _Errors = list[tuple[int, tuple[Any, ...]]]
-_Reply = list[Any] | tuple[list[Any], _Errors] | tuple[tuple[Any, ...]]
+_Results = list[Any] | tuple[list[Any], _Errors]
+_Reply = _Results | tuple[tuple[Any, ...]] | Coroutine[Any, Any, _Results]
+# The module and the function of a call, by its index.
+_Name = Callable[[int], tuple[Any, str]]
 
 
 def run(module: Any, function: str, calls: Sequence[list[Any]], stop: bool, kwargs: dict[str, Any]) -> _Reply:
@@ -69,7 +75,7 @@ def _run(
         results.append(None)
         if stop:
             break
-    return _reply(results, errors)
+    return _reply(results, errors, stop, lambda _: (module, function))
 
 
 def run_each(calls: Sequence[tuple[Any, str, list[Any], dict[str, Any]]], stop: bool) -> _Reply:
@@ -93,7 +99,7 @@ def run_each(calls: Sequence[tuple[Any, str, list[Any], dict[str, Any]]], stop: 
             results.append(None)
             if stop:
                 break
-    return _reply(results, errors)
+    return _reply(results, errors, stop, lambda index: calls[index][:2])
 
 
 def find(module: Any, function: str) -> Any:
@@ -114,11 +120,52 @@ def _describe(error: BaseException, module: Any, function: str) -> tuple[Any, ..
     return describe(error, module, function)
 
 
-def _reply(results: list[Any], errors: _Errors) -> _Reply:
-    for index, path, kind, reason in unencodable(results):
+def _reply(results: list[Any], errors: _Errors, stop: bool, name: _Name) -> _Reply:
+    broken = unencodable(results, CoroutineType)
+    if broken is None:
+        return _awaited(results, errors, stop, name)
+    return _merged(results, errors, broken)
+
+
+def _merged(results: list[Any], errors: _Errors, broken: list[tuple[int, str, str, str]]) -> _Results:
+    for index, path, kind, reason in broken:
         results[index] = None
         errors.append((index, (_CANNOT_ENCODE, path, kind, reason)))
     if not errors:
         return results
     errors.sort(key=lambda error: error[0])
     return results, errors
+
+
+async def _awaited(results: list[Any], errors: _Errors, stop: bool, name: _Name) -> _Results:
+    """The results when the coroutines among them have ended: they run at the same time, with `stop` one after the other."""
+    waiting = [index for index, result in enumerate(results) if type(result) is CoroutineType]
+    if stop:
+        for index in waiting:
+            try:
+                results[index] = await results[index]
+            except Exception as error:
+                errors[:] = [(index, _describe(error, *name(index)))]
+                _close(results[index + 1 :])
+                results[index:] = [None]
+                break
+            except BaseException:
+                _close(results[index:])
+                raise
+    else:
+        import asyncio
+
+        ended = await asyncio.gather(*(results[index] for index in waiting), return_exceptions=True)
+        for index, result in zip(waiting, ended, strict=True):
+            results[index] = result
+            if isinstance(result, BaseException):
+                results[index] = None
+                errors.append((index, _describe(result, *name(index))))
+    # What a coroutine returns is not awaited again, as in a call of its own.
+    return _merged(results, errors, unencodable(results))
+
+
+def _close(results: list[Any]) -> None:
+    for result in results:
+        if type(result) is CoroutineType:
+            result.close()

@@ -1,7 +1,7 @@
 """The native part of typhon. Import typhon instead; where a thing is defined for users, its docstring says so."""
 
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Final, Literal, SupportsIndex, final
+from typing import Any, Final, Literal, SupportsIndex, final, overload
 
 from typing_extensions import Buffer
 
@@ -196,5 +196,9 @@ def loop_done(token: int, value: object, /) -> None: ...
 def loop_failed(token: int, error: BaseException, /) -> None: ...
 def serve_thread() -> None: ...
 
-def unencodable(results: list[Any], /) -> list[tuple[int, str, str, str]]:
-    """(index, path, type, reason) of each element that cannot cross to the BEAM. For typhon._bulk alone."""
+@overload
+def unencodable(results: list[Any], /) -> list[tuple[int, str, str, str]]: ...
+@overload
+def unencodable(results: list[Any], awaited: type, /) -> list[tuple[int, str, str, str]] | None:
+    """(index, path, type, reason) of each element that cannot cross to the BEAM; None when one is of the type `awaited`.
+    For typhon._bulk alone."""

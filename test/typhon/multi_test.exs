@@ -193,6 +193,67 @@ defmodule Typhon.MultiTest do
     end
   end
 
+  describe "coroutine functions" do
+    test "run at the same time, and give their results in order", %{py: py} do
+      assert Typhon.multi(py, :bulk, :later, for(i <- 1..6, do: [i])) == for(i <- 1..6, do: {:ok, i})
+      assert {:ok, noted} = Typhon.call(py, :bulk, :noted, [])
+      assert noted |> Enum.take(6) |> Enum.sort() == for(i <- 1..6, do: {"began", i})
+
+      name = "met#{System.unique_integer()}"
+
+      assert Typhon.multi(py, :bulk, :together, List.duplicate([name, 500], 500)) ==
+               List.duplicate({:ok, name}, 500)
+    end
+
+    test "among others; errors are those of their own calls", %{py: py} do
+      calls = [
+        {:math, :sqrt, [16]},
+        {:bulk, :later, [2, 2]},
+        {:bulk, :fail_on, [3, 3]},
+        {:bulk, :later, [4], %{bad: 5}},
+        {:bulk, :surrogate, [2]}
+      ]
+
+      assert [
+               {:ok, 4.0},
+               {:error, %PythonError{type: "ValueError", message: "bad 2"} = late},
+               {:error, %PythonError{message: "bad 3"}},
+               {:ok, 4},
+               {:error, %EncodeError{}}
+             ] = Typhon.multi(py, calls)
+
+      assert Enum.map(late.traceback, & &1.function) == ["later", "fail_on"]
+      Typhon.call!(py, :bulk, :noted, [])
+    end
+
+    test "stop_on_error: true runs them one after the other, up to the first error", %{py: py} do
+      calls = for i <- 1..5, do: [i, 3]
+
+      assert [{:ok, 1}, {:ok, 2}, {:error, %PythonError{message: "bad 3"}}] =
+               Typhon.multi(py, :bulk, :later, calls, stop_on_error: true)
+
+      assert Typhon.call!(py, :bulk, :noted, []) ==
+               for(i <- 1..3, what <- ["began", "ended"], do: {what, i})
+    end
+
+    test "are cancelled at the deadline", %{py: py} do
+      for stop <- [false, true] do
+        results = Typhon.multi(py, :bulk, :given_up, [[1], [2]], timeout: 100, stop_on_error: stop)
+        # Sorted: which of them is cancelled first is asyncio's affair.
+        expected = if stop, do: [1], else: [1, 2]
+        assert [{:error, %TimeoutError{}} | _] = results
+        assert length(results) == length(expected)
+        eventually(fn -> Enum.sort(Typhon.call!(py, :bulk, :made_so_far, [])) == expected end)
+        Typhon.call!(py, :bulk, :noted, [])
+      end
+    end
+
+    test "a coroutine that one returns is an object, as in a call of its own", %{py: py} do
+      assert [{:ok, %Typhon.Object{}}] = Typhon.multi(py, :bulk, :coroutine_of, [[1]])
+      assert {:ok, %Typhon.Object{}} = Typhon.call(py, :bulk, :coroutine_of, [1])
+    end
+  end
+
   describe "multi/3" do
     test "calls functions of all sorts", %{py: py} do
       assert Typhon.multi(py, [

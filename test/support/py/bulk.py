@@ -1,5 +1,6 @@
 """What the tests of Typhon.multi and Typhon.map call."""
 
+import asyncio
 import os
 import time
 
@@ -15,6 +16,10 @@ def noted():
     result = list(made)
     made.clear()
     return result
+
+
+def made_so_far():
+    return list(made)
 
 
 def fail_on(value, bad):
@@ -74,3 +79,31 @@ def behind_gate(value, gate):
         with open(gate, "w"):
             pass
     return value
+
+
+async def later(value, bad=None):
+    """Those with an even number end first."""
+    made.append(("began", value))
+    await asyncio.sleep(0.02 if value % 2 else 0.001)
+    made.append(("ended", value))
+    return fail_on(value, bad)
+
+
+_met: "dict[str, asyncio.Barrier]" = {}
+
+
+async def together(name, count):
+    """Goes on when so many are here."""
+    await _met.setdefault(name, asyncio.Barrier(count)).wait()
+    return name
+
+
+async def given_up(value):
+    try:
+        await asyncio.sleep(600)
+    finally:
+        made.append(value)
+
+
+async def coroutine_of(value):
+    return later(value)
