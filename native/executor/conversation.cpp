@@ -264,6 +264,8 @@ PyObject* Worker::loop_take() noexcept {
         loop_failed(token, current_exception().get());
       }
     } else {
+      // It was one once; modules are reloaded, names bound anew. Not the next time.
+      if (result) inbox_.note_coroutine(frame->body, false);
       if (!result || !reply(call, result.get())) fail(call, current_exception());
       captured_.erase(frame->header.id);
     }

@@ -425,11 +425,15 @@ void Inbox::loop_runs(std::uint64_t id, bool runs) noexcept {
   }
 }
 
-void Inbox::note_coroutine(std::span<const std::uint8_t> body) noexcept {
+void Inbox::note_coroutine(std::span<const std::uint8_t> body, bool is) noexcept {
   const std::size_t hash = name_hash(body);
   if (hash == 0) return;
   std::lock_guard lock(mutex_);
-  coroutines_.insert(hash);
+  if (is) {
+    coroutines_.insert(hash);
+  } else {
+    coroutines_.erase(hash);
+  }
 }
 
 namespace {

@@ -126,7 +126,7 @@ class Inbox {
   void forget_async_answer(std::uint64_t tag) noexcept;
   void loop_runs(std::uint64_t id, bool runs) noexcept;
   // Calls of this function go to the event loop from now on. `body` begins with {Module, Function, …}.
-  void note_coroutine(std::span<const std::uint8_t> body) noexcept;
+  void note_coroutine(std::span<const std::uint8_t> body, bool is) noexcept;
   std::optional<Incoming> take_loop_call() noexcept;
   std::optional<Incoming> take_loop_answer() noexcept;
   std::optional<std::uint64_t> take_loop_cancel() noexcept;

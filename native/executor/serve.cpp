@@ -364,13 +364,24 @@ void Worker::start_coroutine(Served& call, std::span<const std::uint8_t> body, P
   }
   const bool in_segment = (call.header.flags & channel::kInSegment) != 0;
   const std::uint64_t id = call.header.id;
+  const bool known = !in_segment && is_coroutine_of(call, coroutine.get());
   const std::uint64_t token = enter_loop(call);
   const PyRef done =
       PyRef::steal(PyObject_CallFunction(submit_.get(), "KOK", static_cast<unsigned long long>(token),
                                          coroutine.get(), static_cast<unsigned long long>(id)));
   if (!done) return loop_failed(token, current_exception().get());
   // Only now is it known that there is a loop: further calls go straight to it.
-  if (!in_segment) inbox_.note_coroutine(body);
+  if (known) inbox_.note_coroutine(body, true);
+}
+
+// Whether the function that was called is a coroutine function itself, and not one that returned a coroutine
+// this time: such a one may do anything else the next time, and the loop must not wait for it.
+bool Worker::is_coroutine_of(const Served& call, PyObject* coroutine) noexcept {
+  const PyRef function = resolve(call.module.get(), call.function.get());
+  const PyRef code = function ? PyRef::steal(PyObject_GetAttrString(function.get(), "__code__")) : PyRef();
+  const PyRef runs = code ? PyRef::steal(PyObject_GetAttrString(coroutine, "cr_code")) : PyRef();
+  if (!runs) PyErr_Clear();
+  return runs && runs.get() == code.get();
 }
 
 }  // namespace typhon::executor

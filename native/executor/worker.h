@@ -159,6 +159,7 @@ class Worker final : private Interruptible {
   void cast_done() noexcept;
   python::PyRef describe(PyObject* exception, PyObject* module, PyObject* function) noexcept;
   void start_coroutine(Served& call, std::span<const std::uint8_t> body, python::PyRef coroutine) noexcept;
+  bool is_coroutine_of(const Served& call, PyObject* coroutine) noexcept;
   std::uint64_t enter_loop(Served& call) noexcept;
   void leave_loop(std::uint64_t token) noexcept;
 

@@ -123,7 +123,7 @@ def _describe(error: BaseException, module: Any, function: str) -> tuple[Any, ..
 def _reply(results: list[Any], errors: _Errors, stop: bool, name: _Name) -> _Reply:
     broken = unencodable(results, CoroutineType)
     if broken is None:
-        return _awaited(results, errors, stop, name)
+        return _awaited(results, _Waiting(results), errors, stop, name)
     return _merged(results, errors, broken)
 
 
@@ -137,35 +137,44 @@ def _merged(results: list[Any], errors: _Errors, broken: list[tuple[int, str, st
     return results, errors
 
 
-async def _awaited(results: list[Any], errors: _Errors, stop: bool, name: _Name) -> _Results:
+class _Waiting:
+    """Coroutines, with the index of their call. Those that nobody comes to await are closed, or Python would complain of them."""
+
+    def __init__(self, results: list[Any]) -> None:
+        """Takes them out of the results."""
+        self.calls: list[tuple[int, CoroutineType[Any, Any, Any]]] = []
+        for index, result in enumerate(results):
+            if type(result) is CoroutineType:
+                self.calls.append((index, result))
+                results[index] = None
+
+    def __del__(self) -> None:
+        from inspect import CORO_CREATED, getcoroutinestate
+
+        for _, coroutine in self.calls:
+            if getcoroutinestate(coroutine) == CORO_CREATED:
+                coroutine.close()
+
+
+async def _awaited(results: list[Any], waiting: _Waiting, errors: _Errors, stop: bool, name: _Name) -> _Results:
     """The results when the coroutines among them have ended: they run at the same time, with `stop` one after the other."""
-    waiting = [index for index, result in enumerate(results) if type(result) is CoroutineType]
     if stop:
-        for index in waiting:
+        for index, coroutine in waiting.calls:
             try:
-                results[index] = await results[index]
+                results[index] = await coroutine
             except Exception as error:
-                errors[:] = [(index, _describe(error, *name(index)))]
-                _close(results[index + 1 :])
-                results[index:] = [None]
+                del results[index:]
+                errors = [(index, _describe(error, *name(index)))]
+                results.append(None)
                 break
-            except BaseException:
-                _close(results[index:])
-                raise
     else:
         import asyncio
 
-        ended = await asyncio.gather(*(results[index] for index in waiting), return_exceptions=True)
-        for index, result in zip(waiting, ended, strict=True):
-            results[index] = result
+        ended = await asyncio.gather(*(coroutine for _, coroutine in waiting.calls), return_exceptions=True)
+        for (index, _), result in zip(waiting.calls, ended, strict=True):
             if isinstance(result, BaseException):
-                results[index] = None
                 errors.append((index, _describe(result, *name(index))))
+            else:
+                results[index] = result
     # What a coroutine returns is not awaited again, as in a call of its own.
     return _merged(results, errors, unencodable(results))
-
-
-def _close(results: list[Any]) -> None:
-    for result in results:
-        if type(result) is CoroutineType:
-            result.close()

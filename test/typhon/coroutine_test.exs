@@ -77,6 +77,38 @@ defmodule Typhon.CoroutineTest do
       assert worker(py).restarts == 0
     end
 
+    test "the loop does not wait for a function that is none, whatever it has returned before" do
+      py = start_pool()
+      assert Typhon.call(py, :converse, :coroutine_or_sleep, [0]) == {:ok, "awaited"}
+
+      blocker =
+        Task.async(fn -> Typhon.call(py, :converse, :coroutine_or_sleep, [600], timeout: :infinity) end)
+
+      eventually(fn -> running(py) == 1 end)
+      # The loop's thread is free: a coroutine is known to be one by its second call.
+      Task.shutdown(blocker, :brutal_kill)
+      assert Typhon.call(py, :talk, :sleep, [0, 1]) == {:ok, 1}
+
+      blocker =
+        Task.async(fn -> Typhon.call(py, :converse, :coroutine_or_sleep, [600], timeout: :infinity) end)
+
+      eventually(fn -> running(py) == 1 end)
+      for i <- 1..5, do: assert(Typhon.call(py, :talk, :sleep, [0.001, i], timeout: 60_000) == {:ok, i})
+      Task.shutdown(blocker, :brutal_kill)
+
+      # The name of a coroutine function may come to mean something else: once the loop finds out, and then no more.
+      for _ <- 1..2, do: assert(Typhon.call(py, :converse, :bound_anew, []) == {:ok, "awaited"})
+      assert Typhon.call(py, :converse, :bind_anew, [0]) == {:ok, nil}
+      assert Typhon.call(py, :converse, :bound_anew, []) == {:ok, "slept"}
+      assert Typhon.call(py, :converse, :bind_anew, [600]) == {:ok, nil}
+      blocker = Task.async(fn -> Typhon.call(py, :converse, :bound_anew, [], timeout: :infinity) end)
+      eventually(fn -> running(py) == 1 end)
+      for i <- 1..5, do: assert(Typhon.call(py, :talk, :sleep, [0.001, i], timeout: 60_000) == {:ok, i})
+      Task.shutdown(blocker, :brutal_kill)
+      eventually(fn -> in_flight(py) == 0 end)
+      assert worker(py).restarts == 0
+    end
+
     test "belongs to its call, tasks that it starts too", %{py: py} do
       tasks =
         for i <- 1..20, do: Task.async(fn -> {self(), i, Typhon.call(py, :converse, :callers_async, [])} end)

@@ -99,10 +99,11 @@ async def together(name, count):
 
 
 async def given_up(value):
+    made.append(("began", value))
     try:
         await asyncio.sleep(600)
     finally:
-        made.append(value)
+        made.append(("ended", value))
 
 
 async def coroutine_of(value):

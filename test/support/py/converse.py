@@ -442,3 +442,23 @@ def peak_memory():
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def coroutine_or_sleep(seconds):
+    """A coroutine, or a while of doing nothing else."""
+    if seconds == 0:
+        return asyncio.sleep(0, "awaited")
+    time.sleep(seconds)
+    return "slept"
+
+
+async def bound_anew():
+    return "awaited"
+
+
+def bind_anew(seconds):
+    def bound_anew():
+        time.sleep(seconds)
+        return "slept"
+
+    globals()["bound_anew"] = bound_anew
