@@ -47,6 +47,33 @@ Lane* Worker::this_lane() noexcept {
   return found == threads_.end() ? nullptr : found->second;
 }
 
+// The lane of this thread while it waits; a thread of the user's, or the event loop's, has none of its own.
+// Then the router reads: the main thread may be busy, so it cannot be left to read the answer.
+class Worker::Visit {
+ public:
+  explicit Visit(Worker& worker) noexcept : worker_(worker), lane_(worker.this_lane()) {
+    if (lane_ || !worker.start_router()) return;
+    visitor_.python_thread = PyThread_get_thread_ident();
+    worker.inbox_.add_lane(visitor_);
+    worker.threads_[visitor_.python_thread] = &visitor_;
+    lane_ = &visitor_;
+  }
+  Visit(const Visit&) = delete;
+  Visit& operator=(const Visit&) = delete;
+  ~Visit() {
+    if (lane_ != &visitor_) return;
+    worker_.threads_.erase(visitor_.python_thread);
+    worker_.inbox_.remove_lane(visitor_);
+  }
+  // nullptr, with an exception set: there is no thread for the router.
+  [[nodiscard]] Lane* lane() const noexcept { return lane_; }
+
+ private:
+  Worker& worker_;
+  Lane visitor_;
+  Lane* lane_;
+};
+
 std::uint64_t Worker::this_call() noexcept {
   Lane* lane = this_lane();
   return lane ? inbox_.innermost(*lane) : 0;
@@ -92,29 +119,26 @@ bool Worker::wait_for_news(Lane& lane, std::int64_t limit_ns) noexcept {
 
 // --- asking ---
 
+// With a tag it is a question, else a statement. False with an exception set.
+bool Worker::send_ask(PyObject* term, std::uint64_t call, std::uint64_t tag,
+                      std::span<const std::string_view> parts, const char* root) noexcept {
+  FrameHeader header{};
+  header.kind = Kind::kAsk;
+  header.id = call == kThisCall ? this_call() : call;
+  header.times[0] = tag;
+  outbox_.set_more_to_come(false);
+  return outbox_.send(codec_, header, term, root, nullptr, parts);
+}
+
 PyObject* Worker::ask(PyObject* term, std::uint64_t call) noexcept {
-  Lane visitor;
-  Lane* lane = this_lane();
-  const bool visits = lane == nullptr;
-  if (visits) {
-    // A thread of the user's, or the event loop's: the main thread may be busy, so it cannot be left to read
-    // the answer.
-    if (!start_router()) return nullptr;
-    visitor.python_thread = PyThread_get_thread_ident();
-    inbox_.add_lane(visitor);
-    threads_[visitor.python_thread] = &visitor;
-    lane = &visitor;
-  }
+  Visit visit(*this);
+  Lane* lane = visit.lane();
+  if (!lane) return nullptr;
   const std::uint64_t tag = next_tag_++;
   Waiter waiter{lane, {}, {}};
   inbox_.add_waiter(tag, waiter);
-  FrameHeader header{};
-  header.kind = Kind::kAsk;
-  header.id = call == kThisCall ? inbox_.innermost(*lane) : call;
-  header.times[0] = tag;
-  outbox_.set_more_to_come(false);
   std::optional<Incoming> answer;
-  bool waits = outbox_.send(codec_, header, term, "call", nullptr, question_parts(term));
+  bool waits = send_ask(term, call, tag, question_parts(term), "call");
   while (waits) {
     lane->parker.reset();
     if (const auto nested = inbox_.take_nested(waiter)) {
@@ -126,10 +150,6 @@ PyObject* Worker::ask(PyObject* term, std::uint64_t call) noexcept {
     waits = wait_for_news(*lane, -1);
   }
   inbox_.remove_waiter(tag);
-  if (visits) {
-    threads_.erase(visitor.python_thread);
-    inbox_.remove_lane(visitor);
-  }
   return answer ? decode_answer(*answer).release() : nullptr;
 }
 
@@ -143,14 +163,10 @@ PyRef Worker::decode_answer(const Incoming& answer) noexcept {
 }
 
 bool Worker::tell(PyObject* term, std::uint64_t call) noexcept {
-  FrameHeader header{};
-  header.kind = Kind::kAsk;
-  header.id = call == kThisCall ? this_call() : call;
-  outbox_.set_more_to_come(false);
   const bool sends = PyTuple_Check(term) && PyTuple_Size(term) == 3;
-  return outbox_.send(
-      codec_, header, term, "message", nullptr,
-      sends ? std::span<const std::string_view>(kSendParts) : std::span<const std::string_view>());
+  return send_ask(term, call, 0,
+                  sends ? std::span<const std::string_view>(kSendParts) : std::span<const std::string_view>(),
+                  "message");
 }
 
 bool Worker::send(PyObject* pid_and_message) noexcept {
@@ -172,15 +188,9 @@ PyObject* Worker::message_now() noexcept {
 
 PyObject* Worker::receive(std::int64_t timeout_ns) noexcept {
   const std::uint64_t begun = monotonic_ns();
-  Lane visitor;
-  Lane* lane = this_lane();
-  const bool visits = lane == nullptr;
-  if (visits) {
-    if (!start_router()) return nullptr;
-    visitor.python_thread = PyThread_get_thread_ident();
-    inbox_.add_lane(visitor);
-    lane = &visitor;
-  }
+  Visit visit(*this);
+  Lane* lane = visit.lane();
+  if (!lane) return nullptr;
   inbox_.set_receiving(*lane, true);
   PyObject* message = nullptr;
   for (;;) {
@@ -200,7 +210,6 @@ PyObject* Worker::receive(std::int64_t timeout_ns) noexcept {
     if (!wait_for_news(*lane, left)) break;
   }
   inbox_.set_receiving(*lane, false);
-  if (visits) inbox_.remove_lane(visitor);
   return message;
 }
 
@@ -292,17 +301,19 @@ std::uint64_t Worker::loop_ask(PyObject* term, std::uint64_t call) noexcept {
   if (loop_attach() < 0) return 0;
   const std::uint64_t tag = next_tag_++;
   inbox_.expect_async_answer(tag);
-  FrameHeader header{};
-  header.kind = Kind::kAsk;
-  header.id = call == kThisCall ? this_call() : call;
-  header.times[0] = tag;
-  outbox_.set_more_to_come(false);
-  if (outbox_.send(codec_, header, term, "call", nullptr, question_parts(term))) return tag;
+  if (send_ask(term, call, tag, question_parts(term), "call")) return tag;
   inbox_.forget_async_answer(tag);
   return 0;
 }
 
-void Worker::loop_done(std::uint64_t token, PyObject* value) noexcept {
+void Worker::loop_done(std::uint64_t token, PyObject* value) noexcept { end_in_loop(token, value, nullptr); }
+
+void Worker::loop_failed(std::uint64_t token, PyObject* exception) noexcept {
+  end_in_loop(token, nullptr, exception);
+}
+
+// One of the two.
+void Worker::end_in_loop(std::uint64_t token, PyObject* value, PyObject* exception) noexcept {
   const auto found = async_calls_.find(token);
   if (found == async_calls_.end()) return;
   AsyncCall& entry = found->second;
@@ -315,20 +326,11 @@ void Worker::loop_done(std::uint64_t token, PyObject* value) noexcept {
   }
   call.module = PyRef::borrow(entry.module.get());
   call.function = PyRef::borrow(entry.function.get());
-  if (!reply(call, value)) fail(call, current_exception());
-  leave_loop(token);
-}
-
-void Worker::loop_failed(std::uint64_t token, PyObject* exception) noexcept {
-  const auto found = async_calls_.find(token);
-  if (found == async_calls_.end()) return;
-  AsyncCall& entry = found->second;
-  Served call{entry.header};
-  std::memcpy(call.times, entry.times, sizeof call.times);
-  call.times[4] = monotonic_ns();
-  call.module = PyRef::borrow(entry.module.get());
-  call.function = PyRef::borrow(entry.function.get());
-  fail(call, PyRef::borrow(exception));
+  if (!value) {
+    fail(call, PyRef::borrow(exception));
+  } else if (!reply(call, value)) {
+    fail(call, current_exception());
+  }
   leave_loop(token);
 }
 

@@ -1,7 +1,6 @@
 #include "executor/inbox.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -10,6 +9,7 @@
 #include <string_view>
 
 #include "channel/doorbell.h"
+#include "executor/native_thread.h"
 
 namespace typhon::executor {
 
@@ -39,6 +39,14 @@ std::size_t name_hash(std::span<const std::uint8_t> body) noexcept {
   }
   const std::string_view text(reinterpret_cast<const char*>(body.data()), at);
   return std::hash<std::string_view>{}(text) | 1;
+}
+
+template <class T>
+std::optional<T> take_first(std::deque<T>& queue) noexcept {
+  if (queue.empty()) return std::nullopt;
+  std::optional<T> first(std::move(queue.front()));
+  queue.pop_front();
+  return first;
 }
 
 }  // namespace
@@ -121,11 +129,7 @@ void Inbox::route(const FrameHeader& header, std::span<const std::uint8_t> body)
       messages_.push_back(std::move(frame));
       for (Lane* lane : receiving_) lane->parker.unpark();
       if (loop_listens_) signal_loop();
-      if (handles_messages_) {
-        calls_.push_back(Incoming{header, {}});
-        waiting_calls_.fetch_add(1, std::memory_order_relaxed);
-        unpark_idle();
-      }
+      if (handles_messages_) enqueue({header, {}});
       return;
     }
     case Kind::kCall:
@@ -145,13 +149,18 @@ void Inbox::route(const FrameHeader& header, std::span<const std::uint8_t> body)
       [[fallthrough]];
     }
     case Kind::kRelease:
-      calls_.push_back(std::move(frame));
-      waiting_calls_.fetch_add(1, std::memory_order_relaxed);
-      unpark_idle();
+      enqueue(std::move(frame));
       return;
     default:
       broken_.store(true, std::memory_order_relaxed);
   }
+}
+
+// Work for whichever thread has none.
+void Inbox::enqueue(Incoming frame) noexcept {
+  calls_.push_back(std::move(frame));
+  waiting_calls_.fetch_add(1, std::memory_order_relaxed);
+  unpark_idle();
 }
 
 void Inbox::unpark_idle() noexcept {
@@ -163,10 +172,8 @@ void Inbox::unpark_idle() noexcept {
 std::optional<Incoming> Inbox::take_call() noexcept {
   if (waiting_calls_.load(std::memory_order_relaxed) == 0) return std::nullopt;
   std::lock_guard lock(mutex_);
-  if (calls_.empty()) return std::nullopt;
-  Incoming frame = std::move(calls_.front());
-  calls_.pop_front();
-  waiting_calls_.fetch_sub(1, std::memory_order_relaxed);
+  std::optional<Incoming> frame = take_first(calls_);
+  if (frame) waiting_calls_.fetch_sub(1, std::memory_order_relaxed);
   return frame;
 }
 
@@ -174,15 +181,7 @@ bool Inbox::has_calls() noexcept { return waiting_calls_.load(std::memory_order_
 
 std::optional<Incoming> Inbox::take_message() noexcept {
   std::lock_guard lock(mutex_);
-  if (messages_.empty()) return std::nullopt;
-  Incoming frame = std::move(messages_.front());
-  messages_.pop_front();
-  return frame;
-}
-
-std::size_t Inbox::messages() noexcept {
-  std::lock_guard lock(mutex_);
-  return messages_.size();
+  return take_first(messages_);
 }
 
 // --- threads ---
@@ -247,10 +246,7 @@ void Inbox::remove_waiter(std::uint64_t tag) noexcept {
 
 std::optional<Incoming> Inbox::take_nested(Waiter& waiter) noexcept {
   std::lock_guard lock(mutex_);
-  if (waiter.nested.empty()) return std::nullopt;
-  Incoming frame = std::move(waiter.nested.front());
-  waiter.nested.pop_front();
-  return frame;
+  return take_first(waiter.nested);
 }
 
 std::optional<Incoming> Inbox::take_answer(Waiter& waiter) noexcept {
@@ -436,18 +432,6 @@ void Inbox::note_coroutine(std::span<const std::uint8_t> body, bool is) noexcept
   }
 }
 
-namespace {
-
-template <class T>
-std::optional<T> take_first(std::deque<T>& queue) noexcept {
-  if (queue.empty()) return std::nullopt;
-  std::optional<T> first(std::move(queue.front()));
-  queue.pop_front();
-  return first;
-}
-
-}  // namespace
-
 std::optional<Incoming> Inbox::take_loop_call() noexcept {
   std::lock_guard lock(mutex_);
   return take_first(loop_calls_);
@@ -478,9 +462,7 @@ void Inbox::set_handler(bool handles) noexcept {
     for (std::size_t i = 0; i < messages_.size(); ++i) {
       FrameHeader header{};
       header.kind = Kind::kMessage;
-      calls_.push_back(Incoming{header, {}});
-      waiting_calls_.fetch_add(1, std::memory_order_relaxed);
-      unpark_idle();
+      enqueue({header, {}});
     }
   }
   handles_messages_ = handles;
@@ -491,19 +473,7 @@ void Inbox::set_handler(bool handles) noexcept {
 int Inbox::start_router(const std::atomic<bool>& stop) noexcept {
   if (routed_.exchange(true, std::memory_order_seq_cst)) return 0;
   stop_ = &stop;
-  // Signals are Python's: none may land on this thread.
-  sigset_t all;
-  sigset_t before;
-  ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &before);
-  pthread_attr_t attributes;
-  ::pthread_attr_init(&attributes);
-  ::pthread_attr_setstacksize(&attributes, std::size_t{256} * 1024);
-  ::pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  pthread_t thread{};
-  const int failed = ::pthread_create(&thread, &attributes, &Inbox::router_main, this);
-  ::pthread_attr_destroy(&attributes);
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  const int failed = start_native_thread(&Inbox::router_main, this, std::size_t{256} * 1024);
   if (failed != 0) {
     routed_.store(false, std::memory_order_seq_cst);
     return failed;

@@ -86,7 +86,6 @@ class Inbox {
   std::optional<Incoming> take_call() noexcept;
   [[nodiscard]] bool has_calls() noexcept;
   std::optional<Incoming> take_message() noexcept;
-  [[nodiscard]] std::size_t messages() noexcept;
 
   // --- threads ---
   void add_lane(Lane& lane) noexcept;
@@ -125,7 +124,8 @@ class Inbox {
   void expect_async_answer(std::uint64_t tag) noexcept;
   void forget_async_answer(std::uint64_t tag) noexcept;
   void loop_runs(std::uint64_t id, bool runs) noexcept;
-  // Calls of this function go to the event loop from now on. `body` begins with {Module, Function, …}.
+  // Whether calls of this function go to the event loop from now on. `body` begins with {Module, Function,
+  // …}.
   void note_coroutine(std::span<const std::uint8_t> body, bool is) noexcept;
   std::optional<Incoming> take_loop_call() noexcept;
   std::optional<Incoming> take_loop_answer() noexcept;
@@ -147,6 +147,7 @@ class Inbox {
   static void* router_main(void* self) noexcept;
   void router_loop() noexcept;
   bool forget_cancelled(std::uint64_t id) noexcept;
+  void enqueue(Incoming frame) noexcept;
   void unpark_idle() noexcept;
   void signal_loop() noexcept;
   void room_made() noexcept;

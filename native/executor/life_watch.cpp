@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "channel/doorbell.h"
+#include "executor/native_thread.h"
 
 namespace typhon::executor {
 
@@ -20,19 +21,7 @@ Status LifeWatch::start() noexcept {
   beam_.reset(static_cast<int>(::syscall(SYS_pidfd_open, beam_pid_, 0)));
   if (!beam_.valid() && errno == ESRCH) return Error{Code::kClosed, 0, "the BEAM has ended"};
 
-  pthread_attr_t attributes;
-  ::pthread_attr_init(&attributes);
-  ::pthread_attr_setstacksize(&attributes, std::size_t{128} * 1024);
-  ::pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  // Signals are Python's: none may land on this thread.
-  sigset_t all;
-  sigset_t before;
-  ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &before);
-  pthread_t thread{};
-  const int failed = ::pthread_create(&thread, &attributes, &LifeWatch::thread_main, this);
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  ::pthread_attr_destroy(&attributes);
+  const int failed = start_native_thread(&LifeWatch::thread_main, this, std::size_t{128} * 1024);
   if (failed != 0) return Error{Code::kSystem, 0, std::string("pthread_create: ") + std::strerror(failed)};
   return Unit{};
 }

@@ -22,6 +22,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string_view>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -164,7 +165,11 @@ class Worker final : private Interruptible {
   void leave_loop(std::uint64_t token) noexcept;
 
   // conversation.cpp
+  class Visit;
   Lane* this_lane() noexcept;
+  bool send_ask(PyObject* term, std::uint64_t call, std::uint64_t tag,
+                std::span<const std::string_view> parts, const char* root) noexcept;
+  void end_in_loop(std::uint64_t token, PyObject* value, PyObject* exception) noexcept;
   bool raise_cancelled(Lane& lane) const noexcept;
   // Lets others run until something may have come for this thread. False with an exception set.
   bool wait_for_news(Lane& lane, std::int64_t limit_ns) noexcept;

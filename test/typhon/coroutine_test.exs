@@ -220,6 +220,7 @@ defmodule Typhon.CoroutineTest do
   test "telemetry of a coroutine: its run time is what it waited" do
     me = self()
     :telemetry.attach_process([:typhon, :call, :stop], me)
+    :telemetry.attach_process([:typhon, :call, :exception], me)
     on_exit(fn -> :telemetry.detach_process(me) end)
     py = start_pool()
     slept = System.convert_time_unit(50, :millisecond, :native)
@@ -228,6 +229,12 @@ defmodule Typhon.CoroutineTest do
     for _ <- 1..2 do
       assert {:ok, 1} = Typhon.call(py, :talk, :sleep, [0.05, 1])
       assert_receive {:telemetry, _, %{run: run, queue: _, decode: _, encode: _, transfer: _}, %{pool: ^py}}
+      assert run >= slept
+    end
+
+    for _ <- 1..2 do
+      assert {:error, %PythonError{}} = Typhon.call(py, :talk, :fail, ["late", 0.05])
+      assert_receive {:telemetry, _, %{run: run}, %{pool: ^py}}
       assert run >= slept
     end
   end

@@ -46,7 +46,8 @@ async def ask(function, *args):
     return await typhon.aio.apply(function, *args)
 
 
-async def fail(text):
+async def fail(text, seconds=0):
+    await asyncio.sleep(seconds)
     raise ValueError(text)
 
 
