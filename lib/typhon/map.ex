@@ -142,8 +142,8 @@ defmodule Typhon.Map do
     end
   end
 
-  # A process that traps exits has not asked for those of our tasks.
-  defp unlink(_task, %{traps_exits: false}), do: :ok
+  # A task that has answered may still be on its way out. A process that traps exits has not asked for those of our tasks.
+  defp unlink(%{pid: pid}, %{traps_exits: false}), do: Process.unlink(pid)
 
   defp unlink(%{pid: pid}, _state) do
     Process.unlink(pid)

@@ -16,12 +16,12 @@ defmodule Typhon.Message do
     with {pid, native, _flags} <- Registry.lookup(pool) do
       case {Session.current(native), to} do
         {{where, _parent}, _} -> send(native, where, message, timeout)
-        {nil, to} -> send_to(pid, native, to, message, timeout, :retry)
+        {nil, to} -> send_to(pid, native, to, message, timeout, deadline(timeout))
       end
     end
   end
 
-  defp send_to(_pid, native, :all, message, timeout, _) do
+  defp send_to(_pid, native, :all, message, timeout, _deadline) do
     %{places: places} = Native.pool_info(native)
 
     Enum.reduce_while(places, :ok, fn place, :ok ->
@@ -34,24 +34,26 @@ defmodule Typhon.Message do
     end)
   end
 
-  defp send_to(pid, native, to, message, timeout, again) do
-    case {find(native, to), again} do
-      {{:ok, where}, :retry} ->
-        with {:error, %Typhon.WorkerError{reason: :gone}} <- send(native, where, message, timeout),
-             do: send_to(pid, native, to, message, timeout, :last)
-
-      {{:ok, where}, :last} ->
-        send(native, where, message, timeout)
-
-      # All are being replaced, or belong to sessions.
-      {:none, again} ->
-        case Pool.await_any(pid, timeout) do
-          :ok when again == :retry -> send_to(pid, native, to, message, timeout, :last)
+  defp send_to(pid, native, to, message, timeout, deadline) do
+    with {:ok, where} <- find(native, to),
+         result when result != {:error, %Typhon.WorkerError{reason: :gone}} <-
+           send(native, where, message, timeout, deadline) do
+      result
+    else
+      # All are being replaced, or belong to sessions; or the one that was picked ended at this very moment.
+      _ ->
+        case await(pid, native, to, left(deadline)) do
           {:error, _} = error -> error
-          _ -> {:error, %Typhon.TimeoutError{timeout: timeout, module: "Typhon", function: "send", arity: 3}}
+          :timeout -> {:error, timeout(timeout)}
+          _ -> send_to(pid, native, to, message, timeout, deadline)
         end
     end
   end
+
+  defp await(pid, _native, :one, timeout), do: Pool.await_any(pid, timeout)
+
+  defp await(pid, native, {:worker, hash}, timeout),
+    do: Pool.await_worker(pid, Native.pool_place(native, hash), timeout)
 
   defp find(native, :one) do
     case Native.pool_pick(native) do
@@ -73,26 +75,27 @@ defmodule Typhon.Message do
   defp where({index, _reserved?, _in_flight, serial}), do: Bitwise.bor(Bitwise.bsl(serial, 16), index)
 
   @spec send(Native.pool() | nil, Native.where(), term, timeout) :: :ok | {:error, Typhon.Error.t()}
-  def send(native, where, message, timeout) do
-    deadline = timeout != :infinity && System.monotonic_time(:millisecond) + timeout
-    send(native, where, message, timeout, deadline)
-  end
+  def send(native, where, message, timeout), do: send(native, where, message, timeout, deadline(timeout))
 
   defp send(native, where, message, timeout, deadline) do
     ref = make_ref()
 
     with {:room, channel} <- offer(native, where, ref, message) do
-      left = if deadline, do: max(deadline - System.monotonic_time(:millisecond), 0), else: :infinity
-
-      case Room.wait(channel, ref, left) do
-        :room ->
-          send(native, where, message, timeout, deadline)
-
-        :timeout ->
-          {:error, %Typhon.TimeoutError{timeout: timeout, module: "Typhon", function: "send", arity: 3}}
+      case Room.wait(channel, ref, left(deadline)) do
+        :room -> send(native, where, message, timeout, deadline)
+        :timeout -> {:error, timeout(timeout)}
       end
     end
   end
+
+  defp deadline(:infinity), do: :infinity
+  defp deadline(timeout), do: System.monotonic_time(:millisecond) + timeout
+
+  defp left(:infinity), do: :infinity
+  defp left(deadline), do: max(deadline - System.monotonic_time(:millisecond), 0)
+
+  defp timeout(timeout),
+    do: %Typhon.TimeoutError{timeout: timeout, module: "Typhon", function: "send", arity: 3}
 
   @doc "Does not wait. After {:room, channel} the calling process gets {ref, :room} when it can try again."
   @spec offer(Native.pool() | nil, Native.where(), reference, term) ::
