@@ -109,7 +109,7 @@ defmodule Typhon do
 
   @type start_option ::
           {:name, pool}
-          | {:isolation, :process}
+          | {:isolation, :process | :interpreter}
           | {:workers, pos_integer | Range.t()}
           | {:idle_timeout, pos_integer}
           | {:init, init_step | [init_step]}
@@ -208,7 +208,9 @@ defmodule Typhon do
     microsecond. Default: `true`
   * `:max_queue` – how many calls may wait while every worker is busy. One more is refused at once with a
     `Typhon.OverloadError`. Callers on several cores at the same moment may each get in as the last one. Default: `:infinity`
-  * `:isolation` – `:process`: each Python is a process of the operating system. Others do not exist yet
+  * `:isolation` – `:process` (the default): each Python is a process of the operating system. `:interpreter`: each is a whole
+    CPython inside the VM, with a GIL of its own; a crash takes the VM down, and there can be 15. Needs Linux with glibc, and a
+    Python with a shared library (`Typhon.Env.describe/1` tells). Without `:limits` and `:max_memory`
 
   ## Examples
 

@@ -5,7 +5,13 @@ defmodule TyphonTest do
 
   alias Typhon.{EncodeError, Object, PoolError, PythonError}
 
-  doctest Typhon
+  # The examples that are left out look at processes.
+  doctest Typhon,
+    except:
+      if(System.get_env("TYPHON_ISOLATION", "process") == "process",
+        do: [],
+        else: [info: 1, restart: 1, restart: 2]
+      )
 
   setup_all do
     {:ok, py: start_link_for_all()}
@@ -246,6 +252,7 @@ defmodule TyphonTest do
       assert Exception.message(error) =~ "different workers"
     end
 
+    @tag :os_process
     test "of a worker that is gone are an error" do
       py = start_pool()
       {:ok, counter} = Typhon.call(py, :sample, :Counter, [])
@@ -287,11 +294,12 @@ defmodule TyphonTest do
 
   describe "info/1" do
     test "lists the workers", %{py: py} do
-      assert {:ok, %{pid: ^py, isolation: :process, workers: [first, second]}} = Typhon.info(py)
+      assert {:ok, %{pid: ^py, isolation: isolation, workers: [first, second]}} = Typhon.info(py)
+      assert isolation == Application.fetch_env!(:typhon, :isolation)
       assert %{index: 0, state: :ready, os_pid: os_pid, restarts: 0, python: "3." <> _} = first
       assert os_process?(os_pid)
       assert second.index == 1
-      assert second.os_pid != os_pid
+      assert second.os_pid != os_pid or isolation == :interpreter
       assert File.exists?(first.executable)
     end
   end

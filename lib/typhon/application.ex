@@ -8,7 +8,7 @@ defmodule Typhon.Application do
     # This process lives as long as the application.
     Typhon.Registry.create_table()
 
-    Supervisor.start_link([Typhon.Registry],
+    Supervisor.start_link([Typhon.Registry, Typhon.Interpreters],
       strategy: :one_for_one,
       name: Typhon.Application.Supervisor
     )

@@ -81,6 +81,13 @@ defmodule Typhon.Interpreter do
     ["-c", @bootstrap, package, Integer.to_string(os_pid), Integer.to_string(fd), settings | python_path]
   end
 
+  @doc "`version` as Python writes it: 3.13.0rc1 is one, too."
+  @spec too_old?(String.t()) :: boolean
+  def too_old?(version), do: number(version) < number(@minimum)
+
+  defp number(version),
+    do: version |> String.split(".") |> Enum.take(2) |> Enum.map(&(&1 |> Integer.parse() |> elem(0)))
+
   @spec minimum :: String.t()
   def minimum, do: @minimum
 end

@@ -8,6 +8,8 @@ defmodule Typhon.Native do
   @type pool :: reference
   @typedoc "A resource: one worker's shared memory, its reader thread and its calls in flight."
   @type channel :: reference
+  @typedoc "A resource: a file descriptor of this process."
+  @type descriptor :: reference
   @type id :: non_neg_integer
   @typedoc "Names the channel of a call within its pool."
   @type where :: non_neg_integer | channel
@@ -264,9 +266,30 @@ defmodule Typhon.Native do
   @spec kill_pid(integer, non_neg_integer) :: :ok | {:error, atom}
   def kill_pid(_os_pid, _signal), do: :erlang.nif_error(:not_loaded)
 
-  @spec process_watch(pos_integer) :: {:ok, reference} | {:error, atom}
+  @spec process_watch(pos_integer) :: {:ok, descriptor} | {:error, atom}
   def process_watch(_os_pid), do: :erlang.nif_error(:not_loaded)
 
-  @spec process_unwatch(reference) :: :ok
-  def process_unwatch(_watch), do: :erlang.nif_error(:not_loaded)
+  @doc "Loads one more Python into this process; it cannot be unloaded. The socket is for interpreter_job/3."
+  @spec interpreter_start(%{
+          libpython: String.t(),
+          bridge: String.t(),
+          program: String.t(),
+          package: String.t(),
+          environment: [String.t()]
+        }) :: {:ok, descriptor} | {:error, String.t()}
+  def interpreter_start(_spec), do: :erlang.nif_error(:not_loaded)
+
+  @doc "Hands it a job, with the memory of a channel. Its control socket and its output go with the calling process."
+  @spec interpreter_job(descriptor, binary, integer) :: {:ok, descriptor, descriptor} | {:error, String.t()}
+  def interpreter_job(_socket, _job, _memory), do: :erlang.nif_error(:not_loaded)
+
+  @doc "After `:again` the caller gets {:select, descriptor, _, :ready_input}."
+  @spec descriptor_read(descriptor) :: {:ok, binary} | :again | :eof | {:error, String.t()}
+  def descriptor_read(_descriptor), do: :erlang.nif_error(:not_loaded)
+
+  @spec descriptor_write(descriptor, binary) :: :ok | {:error, String.t()}
+  def descriptor_write(_descriptor, _bytes), do: :erlang.nif_error(:not_loaded)
+
+  @spec descriptor_close(descriptor) :: :ok
+  def descriptor_close(_descriptor), do: :erlang.nif_error(:not_loaded)
 end

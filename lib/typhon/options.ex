@@ -7,7 +7,7 @@ defmodule Typhon.Options do
 
   @type start :: %{
           name: nil | atom | {:global, term} | {:via, module, term},
-          isolation: :process,
+          isolation: :process | :interpreter,
           workers: pos_integer,
           python: String.t(),
           python_path: [String.t()],
@@ -108,8 +108,28 @@ defmodule Typhon.Options do
       :python_path -> {:python_path, python_path!(Keyword.get(options, :python_path, []), cd)}
       name -> {name, check!(name, Keyword.get(options, name, default(name)))}
     end)
+    |> inside!()
     |> elastic()
   end
+
+  # What the operating system does for a process it cannot do for a part of one.
+  defp inside!(%{isolation: :interpreter} = options) do
+    if options.limits != %{} do
+      raise ArgumentError,
+            "limits: needs isolation: :process, as the operating system sets them for whole processes, " <>
+              "and this one is the VM's. Got #{inspect(Map.to_list(options.limits))} with isolation: :interpreter"
+    end
+
+    if options.max_memory do
+      raise ArgumentError,
+            "max_memory: needs isolation: :process: what one interpreter holds of the VM's memory cannot be told. " <>
+              "max_calls: works with isolation: :interpreter"
+    end
+
+    options
+  end
+
+  defp inside!(options), do: options
 
   # From here on `workers` is the number of places: the most that there may be.
   defp elastic(%{workers: {min, max}} = options),
@@ -291,7 +311,7 @@ defmodule Typhon.Options do
   end
 
   defp default(:name), do: nil
-  defp default(:isolation), do: :process
+  defp default(:isolation), do: Application.get_env(:typhon, :isolation, :process)
   defp default(:workers), do: System.schedulers_online()
   defp default(:python), do: "python3"
   defp default(:env), do: []
@@ -323,14 +343,14 @@ defmodule Typhon.Options do
   defp check!(:name, other),
     do: wrong!(:name, "an atom, {:global, term} or {:via, module, term}", other)
 
-  defp check!(:isolation, :process), do: :process
+  defp check!(:isolation, isolation) when isolation in [:process, :interpreter], do: isolation
 
-  defp check!(:isolation, other) when other in [:interpreter, :node] do
+  defp check!(:isolation, :node) do
     raise ArgumentError,
-          "isolation: #{inspect(other)} does not exist yet. Only isolation: :process (the default) does"
+          "isolation: :node does not exist yet. isolation: :process (the default) and :interpreter do"
   end
 
-  defp check!(:isolation, other), do: wrong!(:isolation, ":process", other)
+  defp check!(:isolation, other), do: wrong!(:isolation, ":process or :interpreter", other)
 
   defp check!(:workers, count) when is_integer(count) and count > 0, do: count
   defp check!(:workers, %Range{first: min, last: max, step: 1}) when min > 0 and min <= max, do: {min, max}

@@ -14,10 +14,11 @@ defmodule Typhon.Pool do
     with :ok <- application(),
          :ok <- native(),
          :ok <- directory(config.cd),
-         {:ok, python} <- Interpreter.find(config.python, config.cd) do
+         {:ok, python} <- Interpreter.find(config.python, config.cd),
+         {:ok, interpreter} <- interpreter(config) do
       native = Native.pool_new(config.workers, Map.take(config, [:max_queue, :concurrency]))
       stdio = if config.stdio == :group_leader, do: Process.group_leader(), else: config.stdio
-      config = %{config | python: python, stdio: stdio}
+      config = Map.merge(config, %{python: python, stdio: stdio, interpreter: interpreter})
 
       options = if config.name, do: [name: config.name], else: []
 
@@ -27,6 +28,7 @@ defmodule Typhon.Pool do
             Registry.put_options(pool, %{
               stdio: config.stdio,
               allow: config.allow,
+              isolation: config.isolation,
               metadata: [typhon_pool: config.name]
             })
 
@@ -39,6 +41,24 @@ defmodule Typhon.Pool do
             {:error, error}
         end
       end
+    end
+  end
+
+  # What is loaded into the VM, when the workers are to live there.
+  defp interpreter(%{isolation: :process}), do: {:ok, nil}
+
+  defp interpreter(config) do
+    case Typhon.Env.describe(config.python, cd: config.cd) do
+      {:ok, %{engine: nil} = env} ->
+        {:error,
+         %StartError{
+           reason: if(Interpreter.too_old?(env.version), do: :python_too_old, else: :no_engine),
+           python: env.executable,
+           message: "isolation: :interpreter cannot run #{env.executable}: #{env.why}"
+         }}
+
+      other ->
+        other
     end
   end
 
@@ -77,7 +97,7 @@ defmodule Typhon.Pool do
   def info(pool) do
     # One that ends at this moment is none.
     workers = pool |> workers() |> Enum.flat_map(&worker_info/1)
-    info = %{pid: pool, isolation: :process, workers: workers}
+    info = %{pid: pool, isolation: Registry.options(pool)[:isolation] || :process, workers: workers}
 
     case keeper(pool) do
       {:ok, keeper} ->

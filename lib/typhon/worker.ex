@@ -36,7 +36,7 @@ defmodule Typhon.Worker do
 
   alias Typhon.{Interpreter, Native, Registry, StartError, Telemetry, WorkerError}
   alias Typhon.Pool.Keeper
-  alias Typhon.Worker.{Asked, Backoff, Cgroup, Checkout, Errand, Memory, Output, Post, Standstill}
+  alias Typhon.Worker.{Asked, Backoff, Cgroup, Checkout, Embedded, Errand, Memory, Output, Post, Standstill}
 
   @sigkill 9
   @line_bytes 16_384
@@ -73,7 +73,9 @@ defmodule Typhon.Worker do
     # events that have to wait until no session has the worker
     pending: [],
     channel: nil,
+    # a Port, or an Embedded
     port: nil,
+    # none in the VM itself
     os_pid: nil,
     # tells of the end of the process, also when its Port does not
     watch: nil,
@@ -93,7 +95,7 @@ defmodule Typhon.Worker do
     cgroup: nil,
     # the error for those who wait for a worker when the pool goes down
     gone: nil,
-    # the process id, and the channel once it greeted, of a process that was told to go
+    # what was told to go: the process id, and the channel once it greeted; an Embedded, :gone when that has ended
     leaving: nil,
     # the exception that ended the last attempt
     last_error: nil,
@@ -481,6 +483,20 @@ defmodule Typhon.Worker do
       when is_port(port),
       do: ended(nil, state, data)
 
+  def handle_event(:info, {:select, output, _, _}, _state, %{port: %Embedded{output: output}} = data),
+    do: {:keep_state, read_output(data)}
+
+  def handle_event(
+        :info,
+        {:interpreter, ref, {:exit_status, status}},
+        state,
+        %{port: %Embedded{ref: ref}} = data
+      ),
+      do: ended(status, state, read_output(data))
+
+  def handle_event(:info, {:interpreter, ref, _}, _state, %{leaving: %Embedded{ref: ref}} = data),
+    do: {:keep_state, %{data | leaving: :gone}}
+
   # The process has ended. Its exit status comes by the Port as soon as nobody holds its stdout any more: a child that user
   # code started may. Such children go with the worker; one that left its process group is not waited for.
   def handle_event(:info, {:select, watch, _, _}, _state, %{watch: watch} = data) when is_reference(watch),
@@ -606,10 +622,21 @@ defmodule Typhon.Worker do
   def terminate(reason, state, data) do
     data = if state == :leaving or data.leaving != nil, do: data, else: let_go(data, stopped(reason))
 
-    with {os_pid, channel} <- data.leaving do
-      see_off(os_pid, channel)
-      Cgroup.leave(data.cgroup)
-      event(:stop, %{}, %{data | os_pid: os_pid})
+    case data.leaving do
+      nil ->
+        :ok
+
+      :gone ->
+        event(:stop, %{}, data)
+
+      %Embedded{} = embedded ->
+        Embedded.await_end(embedded, 2 * @stop_grace)
+        event(:stop, %{}, data)
+
+      {os_pid, channel} ->
+        see_off(os_pid, channel)
+        Cgroup.leave(data.cgroup)
+        event(:stop, %{}, %{data | os_pid: os_pid})
     end
 
     Registry.unwatch()
@@ -639,6 +666,7 @@ defmodule Typhon.Worker do
         {:EXIT, _, _} -> true
         {:io_reply, _, _} -> true
         {:select, _, _, _} -> true
+        {:interpreter, _, _} -> true
         {:DOWN, _, _, _, _} -> true
         {ref, _} when is_reference(ref) -> true
         _ -> false
@@ -671,7 +699,11 @@ defmodule Typhon.Worker do
     with {:ok, channel, region} <- open_channel(config) do
       data = %{data | channel: channel}
 
-      case open_port(config, region) do
+      case open_python(config, region) do
+        {:ok, %Embedded{} = embedded} ->
+          Registry.watch(channel, nil)
+          {:ok, %{data | port: embedded, os_pid: nil, watch: nil, cgroup: nil}}
+
         {:ok, port} ->
           os_pid =
             case Port.info(port, :os_pid) do
@@ -730,7 +762,10 @@ defmodule Typhon.Worker do
 
   defp spin(microseconds), do: {microseconds, microseconds}
 
-  defp open_port(config, region) do
+  defp open_python(%{isolation: :interpreter} = config, region),
+    do: Embedded.open(config, region, settings(config))
+
+  defp open_python(config, region) do
     {:ok,
      Port.open({:spawn_executable, config.python}, [
        :binary,
@@ -1022,18 +1057,30 @@ defmodule Typhon.Worker do
       Native.pool_sweep(data.native)
     end
 
-    if data.watch, do: Native.process_unwatch(data.watch)
+    if data.watch, do: Native.descriptor_close(data.watch)
 
-    if data.port do
-      try do
-        Port.close(data.port)
-      rescue
-        ArgumentError -> :ok
-      end
-    end
+    close_port(data.port)
 
     checkout = Checkout.lost(data.checkout)
     %{data | channel: nil, port: nil, os_pid: nil, watch: nil, placed: false, checkout: checkout}
+  end
+
+  defp close_port(nil), do: :ok
+  defp close_port(%Embedded{} = embedded), do: Embedded.close(embedded)
+
+  defp close_port(port) do
+    Port.close(port)
+  rescue
+    ArgumentError -> true
+  end
+
+  defp read_output(%{port: embedded} = data),
+    do: %{data | output: embedded |> Embedded.read() |> Enum.reduce(data.output, &Output.data(&2, &1))}
+
+  defp kill(%{port: %Embedded{} = embedded} = data, reason) do
+    event(:kill, %{}, data, %{reason: reason})
+    Embedded.abandon(embedded)
+    %{data | killed: reason}
   end
 
   defp kill(data, reason) do
@@ -1043,10 +1090,20 @@ defmodule Typhon.Worker do
   end
 
   # Tells the process to go; it is not waited for yet. One that was not ready has nothing to finish.
+  defp let_go(%{port: %Embedded{} = embedded} = data, reason) do
+    output = Output.flush(read_output(data).output)
+    data = data |> lose(reason, output)
+    %{data | leaving: embedded}
+  end
+
   defp let_go(data, reason) do
     output = Output.flush(data.output)
     leaving = data.os_pid && {data.os_pid, data.greeting && data.channel}
     if data.os_pid && data.greeting == nil, do: Native.kill_pid(data.os_pid, @sigkill)
+    %{lose(data, reason, output) | leaving: leaving}
+  end
+
+  defp lose(data, reason, output) do
     error = %WorkerError{reason: reason, os_pid: data.os_pid, output: Output.tail(output)}
     data = data |> close(error) |> answer_reload({:error, error})
 
@@ -1055,7 +1112,7 @@ defmodule Typhon.Worker do
         do: Checkout.move(data.checkout),
         else: Checkout.refuse(data.checkout, stopped_pool(data))
 
-    %{data | output: Output.drain(output), leaving: leaving, checkout: checkout}
+    %{data | output: Output.drain(output), checkout: checkout}
   end
 
   # Waits for a process that was told to go, and helps when it does not. Erlang's own helper process collects its status, so
@@ -1082,6 +1139,8 @@ defmodule Typhon.Worker do
   end
 
   # The pipe holds 64 KiB and a command a dozen bytes; a worker that reads none of it is not to be waited for.
+  defp command(%Embedded{} = embedded, text), do: Embedded.command(embedded, text)
+
   defp command(port, text) do
     Port.command(port, text, [:nosuspend])
   rescue

@@ -15,8 +15,9 @@
 #include <optional>
 
 #include "beam/body_sink.h"
+#include "beam/descriptor.h"
 #include "beam/pool.h"
-#include "beam/process_watch.h"
+
 #include "beam/term_decoder.h"
 #include "beam/term_encoder.h"
 #include "beam/worker_channel.h"
@@ -780,7 +781,7 @@ bool open_types(ErlNifEnv* env, State& state, ErlNifResourceFlags flags) noexcep
   state.object_type = open_type(env, "typhon_object", destroy_object, nullptr, flags);
   state.ticket_type = open_type(env, "typhon_ticket", destroy_ticket, nullptr, flags);
   return state.ticket_type && state.pool_type && state.channel_type && state.segment_type &&
-         state.object_type && open_process_watch_type(env, state, flags);
+         state.object_type && open_descriptor_type(env, state, flags);
 }
 
 int load(ErlNifEnv* env, void** priv_data, ERL_NIF_TERM) noexcept {
@@ -855,7 +856,11 @@ ErlNifFunc functions[] = {
     {"kill", 2, guarded<kill_worker>, 0},
     {"kill_pid", 2, guarded<kill_pid>, 0},
     {"process_watch", 1, guarded<process_watch>, 0},
-    {"process_unwatch", 1, guarded<process_unwatch>, 0},
+    {"interpreter_start", 1, guarded<interpreter_start>, ERL_NIF_DIRTY_JOB_IO_BOUND},
+    {"interpreter_job", 3, guarded<interpreter_job>, 0},
+    {"descriptor_read", 1, guarded<descriptor_read>, 0},
+    {"descriptor_write", 2, guarded<descriptor_write>, 0},
+    {"descriptor_close", 1, guarded<descriptor_close>, 0},
 };
 
 }  // namespace

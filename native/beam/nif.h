@@ -23,7 +23,7 @@ namespace typhon::beam {
   X(waiting) X(request_arena) X(id) X(ref) X(data) \
   X(gone) X(overload) X(held) X(none) X(busy) X(places) X(size) X(max_queue) X(concurrency) \
   X(no_process) X(not_permitted) X(invalid) X(owner_down) X(not_started) X(ask) X(send) X(running) \
-  X(served) X(reached) \
+  X(served) X(reached) X(again) X(eof) \
   X(true_) X(false_)
 // clang-format on
 
@@ -49,14 +49,14 @@ struct State {
   ErlNifResourceType* channel_type = nullptr;
   ErlNifResourceType* segment_type = nullptr;
   ErlNifResourceType* object_type = nullptr;
-  ErlNifResourceType* process_watch_type = nullptr;
+  ErlNifResourceType* descriptor_type = nullptr;
   ErlNifResourceType* ticket_type = nullptr;
   Registry* registry = nullptr;
   std::atomic<std::uint32_t> instances{1};  // of the library that share this: more than one after an upgrade
 
   std::atomic<std::uint64_t> channels_opened{0};
 
-  static constexpr std::uint32_t kLayout = 3;
+  static constexpr std::uint32_t kLayout = 4;
 };
 
 inline State& state_of(ErlNifEnv* env) noexcept { return *static_cast<State*>(enif_priv_data(env)); }

@@ -138,6 +138,8 @@ class Inbox {
   // --- the router ---
   // Any thread. 0 or an errno. `main`: woken, as it must not read the ring any more.
   int start_router(const std::atomic<bool>& stop) noexcept;
+  // When it has been told to stop. False: it runs still.
+  [[nodiscard]] bool finish_router(std::int64_t limit_ns) noexcept;
   [[nodiscard]] bool routed() const noexcept { return routed_.load(std::memory_order_seq_cst); }
   [[nodiscard]] bool broken() const noexcept { return broken_.load(std::memory_order_relaxed); }
   // Everybody who waits looks again: the worker ends.
@@ -187,6 +189,7 @@ class Inbox {
   std::atomic<std::size_t> waiting_calls_{0};
   std::atomic<std::size_t> cancelled_count_{0};
   std::atomic<bool> routed_{false};
+  std::atomic<std::uint32_t> router_ended_{0};  // a futex
   std::atomic<bool> broken_{false};
 };
 

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,8 +19,12 @@ namespace typhon::executor {
 Status LifeWatch::start() noexcept {
   // Linux before 5.3 has no pidfd: the end of the control pipe says the same, as only the BEAM holds its
   // other end.
-  beam_.reset(static_cast<int>(::syscall(SYS_pidfd_open, beam_pid_, 0)));
-  if (!beam_.valid() && errno == ESRCH) return Error{Code::kClosed, 0, "the BEAM has ended"};
+  if (beam_pid_ != 0) {
+    beam_.reset(static_cast<int>(::syscall(SYS_pidfd_open, beam_pid_, 0)));
+    if (!beam_.valid() && errno == ESRCH) return Error{Code::kClosed, 0, "the BEAM has ended"};
+  } else {
+    beam_.reset(::eventfd(0, EFD_CLOEXEC));
+  }
 
   const int failed = start_native_thread(&LifeWatch::thread_main, this, std::size_t{128} * 1024);
   if (failed != 0) return Error{Code::kSystem, 0, std::string("pthread_create: ") + std::strerror(failed)};
@@ -28,15 +33,35 @@ Status LifeWatch::start() noexcept {
 
 void* LifeWatch::thread_main(void* self) noexcept {
   ::pthread_setname_np(::pthread_self(), "typhon-life");
-  static_cast<LifeWatch*>(self)->watch();
+  auto* life = static_cast<LifeWatch*>(self);
+  life->watch();
+  if (life->beam_pid_ != 0) end_process();
+  // The last touch: the worker may go away now.
+  life->ended_.store(1, std::memory_order_seq_cst);
+  channel::futex_wake(life->ended_, 1);
   return nullptr;
+}
+
+bool LifeWatch::finish(std::int64_t limit_ns) noexcept {
+  ::eventfd_write(beam_.get(), 1);
+  const std::uint64_t limit = channel::monotonic_ns() + static_cast<std::uint64_t>(limit_ns);
+  while (ended_.load(std::memory_order_seq_cst) == 0) {
+    const std::uint64_t now = channel::monotonic_ns();
+    if (now >= limit) return false;
+    channel::futex_wait(ended_, 0, static_cast<std::int64_t>(limit - now));
+  }
+  return true;
+}
+
+void LifeWatch::signal_main_thread() const noexcept {
+  if (signal_ != 0) ::pthread_kill(main_thread_, signal_);
 }
 
 void LifeWatch::watch() noexcept {
   for (;;) {
     pollfd events[2] = {{control_.get(), POLLIN, 0}, {beam_.get(), POLLIN, 0}};
     if (again_) again_ = worker_.interrupt_again();
-    if (again_) ::pthread_kill(main_thread_, cancel_signal());
+    if (again_) signal_main_thread();
     if (::poll(events, beam_.valid() ? 2 : 1, again_ ? kAgainMs : -1) < 0) {
       if (errno == EINTR || errno == EAGAIN) continue;
       break;
@@ -80,10 +105,13 @@ void LifeWatch::interrupt(std::uint64_t id) noexcept {
 void LifeWatch::say_farewell() noexcept {
   stop_.store(true, std::memory_order_seq_cst);
   worker_.interrupt_all();
-  ::pthread_kill(main_thread_, cancel_signal());
+  signal_main_thread();
   channel::wake_from(header_.worker_word.value, channel::kAsleep);
   header_.reply_room.value.store(0, std::memory_order_seq_cst);
   channel::futex_wake(header_.reply_room.value, 1);
+}
+
+void LifeWatch::end_process() noexcept {
   timespec left{0, kFarewellMs * 1'000'000L};
   while (::nanosleep(&left, &left) != 0 && errno == EINTR) {
   }

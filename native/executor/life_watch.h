@@ -6,8 +6,11 @@
 // lets go of it cannot keep the worker alive. Over the same pipe come requests to interrupt a call:
 // "C<id>\n".
 //
-// Owned by the Worker, for the life of the process; the thread is never joined. The atomics are its only
-// shared state.
+// In the BEAM itself (embedded) the process is not the worker's to end: the call is interrupted, the worker
+// is asked to end, and that is all. There the thread ends, too (finish()).
+//
+// Owned by the Worker. In a process of its own the thread is never joined. The atomics are its only shared
+// state.
 #pragma once
 
 #include <pthread.h>
@@ -23,7 +26,8 @@
 namespace typhon::executor {
 
 // Wakes the main thread out of a blocking system call; its Python handler decides whether to raise.
-inline int cancel_signal() noexcept { return SIGRTMIN + 11; }
+// Interpreters that share a process have one each.
+inline int default_cancel_signal() noexcept { return SIGRTMIN + 11; }
 
 // What the LifeWatch asks of the worker, from its own thread and without the GIL.
 class Interruptible {
@@ -45,9 +49,13 @@ class LifeWatch {
   // Between two attempts to interrupt a call.
   static constexpr int kAgainMs = 10;
 
-  LifeWatch(UniqueFd control, int beam_pid, channel::Header& header, Interruptible& worker) noexcept
+  // `beam_pid`: 0 in the BEAM itself. `signal`: for the main thread, 0 for none: then the worker's
+  // interrupter() has to do it.
+  LifeWatch(UniqueFd control, int beam_pid, int signal, channel::Header& header,
+            Interruptible& worker) noexcept
       : control_(std::move(control)),
         beam_pid_(beam_pid),
+        signal_(signal),
         header_(header),
         worker_(worker),
         main_thread_(::pthread_self()) {}
@@ -58,6 +66,10 @@ class LifeWatch {
   // From the main thread, once.
   [[nodiscard]] Status start() noexcept;
 
+  // Embedded: the thread ends. False when it has not within so long; then nothing that it uses may go away.
+  [[nodiscard]] bool finish(std::int64_t limit_ns) noexcept;
+
+  [[nodiscard]] int signal() const noexcept { return signal_; }
   [[nodiscard]] bool must_stop() const noexcept { return stop_.load(std::memory_order_acquire); }
   [[nodiscard]] const std::atomic<bool>& stop_flag() const noexcept { return stop_; }
 
@@ -66,16 +78,20 @@ class LifeWatch {
   void watch() noexcept;
   void read_commands() noexcept;
   void obey(const char* line, std::size_t length) noexcept;
-  [[noreturn]] void say_farewell() noexcept;
+  void say_farewell() noexcept;
+  [[noreturn]] static void end_process() noexcept;
+  void signal_main_thread() const noexcept;
   void interrupt(std::uint64_t id) noexcept;
 
   UniqueFd control_;
-  UniqueFd beam_;
+  UniqueFd beam_;  // a pidfd; embedded: an eventfd, by which finish() ends the thread
   const int beam_pid_;
+  const int signal_;
   channel::Header& header_;
   Interruptible& worker_;
   const pthread_t main_thread_;
   std::atomic<bool> stop_{false};
+  std::atomic<std::uint32_t> ended_{0};  // a futex
   char line_[64] = {};
   std::size_t line_length_ = 0;
   bool control_open_ = true;

@@ -11,6 +11,7 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <utility>
 
 #include "executor/arena_cache.h"
 #include "executor/fork_guard.h"
@@ -34,18 +35,31 @@ PyObject* handle_cancel(PyObject* capsule, PyObject* args) noexcept {
 
 PyMethodDef handle_cancel_method = {"typhon_cancel", handle_cancel, METH_VARARGS, nullptr};
 
+// typhon._embedded leaves the true function under another name.
+bool set_signal(unsigned signal, PyObject* handler) noexcept {
+  const PyRef module = PyRef::steal(PyImport_ImportModule("_signal"));
+  if (!module) return false;
+  PyRef set = PyRef::steal(PyObject_GetAttrString(module.get(), "_typhon_signal"));
+  if (!set) {
+    PyErr_Clear();
+    set = PyRef::steal(PyObject_GetAttrString(module.get(), "signal"));
+  }
+  return set && PyRef::steal(PyObject_CallFunction(set.get(), "iO", static_cast<int>(signal), handler));
+}
+
 // _signal rather than signal: the latter's import costs a worker's start a millisecond.
-bool install_cancel_handler(Worker* worker) noexcept {
+bool install_cancel_handler(Worker* worker, unsigned signal) noexcept {
+  if (signal == 0) return true;
   const PyRef capsule = PyRef::steal(PyCapsule_New(worker, kWorkerCapsule, nullptr));
   const PyRef handler =
       capsule ? PyRef::steal(PyCFunction_NewEx(&handle_cancel_method, capsule.get(), nullptr)) : PyRef();
-  const PyRef module = handler ? PyRef::steal(PyImport_ImportModule("_signal")) : PyRef();
-  return module &&
-         PyRef::steal(PyObject_CallMethod(module.get(), "signal", "iO", cancel_signal(), handler.get()));
+  return handler && set_signal(signal, handler.get());
 }
 
 // The BEAM's memfd, through /proc: same user, so it may be opened, and nothing has to be passed.
+// In the BEAM itself the descriptor is this thread's own.
 Result<std::unique_ptr<channel::Region>> attach(int beam_pid, int fd) {
+  if (beam_pid == 0) return channel::Region::attach(UniqueFd(fd));
   const std::string path = "/proc/" + std::to_string(beam_pid) + "/fd/" + std::to_string(fd);
   UniqueFd memory(::open(path.c_str(), O_RDWR | O_CLOEXEC));
   if (!memory.valid()) {
@@ -90,14 +104,14 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
   }
   WorkerSettings wanted;
   if (!get_setting(settings, "concurrency", wanted.concurrency) ||
-      !get_setting(settings, "capture", wanted.capture)) {
+      !get_setting(settings, "capture", wanted.capture) || !get_setting(settings, "signal", wanted.signal)) {
     return nullptr;
   }
   try {
     UniqueFd control_fd(control);
     keep_large_blocks();
     arena_cache::install();
-    fork_guard::install();
+    if (beam_pid != 0) fork_guard::install();
     // C code's printf must arrive line by line, too: a pipe would be buffered by the block.
     static_cast<void>(std::setvbuf(stdout, nullptr, _IOLBF, 0));
     auto region = attach(beam_pid, fd);
@@ -106,11 +120,12 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
       return nullptr;
     }
     region.value()->close_fd();
-    // For the rest of the process: threads and views of large arguments refer to it to the very end.
+    // For the rest of the process, or until wind_up(): threads and views of large arguments refer to it to
+    // the very end.
     auto* worker = new Worker(ModuleState::of(module), std::move(region).value(), std::move(control_fd),
                               beam_pid, wanted);
     static_cast<ExecutorSlot*>(PyModule_GetState(module))->worker = worker;
-    if (!install_cancel_handler(worker)) return nullptr;
+    if (!install_cancel_handler(worker, wanted.signal)) return nullptr;
     if (!PyRef::steal(PyObject_CallFunctionObjArgs(prepare, settings, nullptr))) return nullptr;
     // Last, and before the greeting: the channel's region and the threads are part of what is mapped.
     if (const std::string refused = apply_limits(settings); !refused.empty()) {
@@ -124,6 +139,27 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
   }
 }
 
+// True when nothing is left of the worker.
+PyObject* wind_up(PyObject* module, PyObject*) noexcept {
+  auto* slot = static_cast<ExecutorSlot*>(PyModule_GetState(module));
+  Worker* worker = std::exchange(slot->worker, nullptr);
+  if (!worker) Py_RETURN_TRUE;
+  if (!worker->wind_up()) Py_RETURN_FALSE;
+  if (const unsigned signal = worker->cancel_signal(); signal != 0) {
+    // Not the default: that would end the process, should one come late.
+    const PyRef ignore = PyRef::steal(PyLong_FromLong(1));  // SIG_IGN
+    if (!ignore || !set_signal(signal, ignore.get())) return nullptr;
+  }
+  worker->destroy();
+  Py_RETURN_TRUE;
+}
+
+PyMethodDef wind_up_method = {"wind_up", wind_up, METH_NOARGS,
+                              "wind_up() -> bool\n\n"
+                              "In the BEAM itself, after run_worker(): ends what it has started. False when "
+                              "something of it is still in use. "
+                              "For typhon._embedded alone."};
+
 PyMethodDef run_worker_method = {
     "run_worker", run_worker, METH_VARARGS,
     "run_worker(beam_pid, fd, control_fd, greeting, settings, coroutine_type, prepare) -> exit code\n\n"
@@ -133,8 +169,12 @@ PyMethodDef run_worker_method = {
 
 int add_worker(PyObject* module) noexcept {
   const PyRef name = PyRef::steal(PyModule_GetNameObject(module));
-  PyRef function = name ? PyRef::steal(PyCFunction_NewEx(&run_worker_method, module, name.get())) : PyRef();
-  return function ? PyModule_AddObjectRef(module, "run_worker", function.get()) : -1;
+  if (!name) return -1;
+  for (PyMethodDef* method : {&run_worker_method, &wind_up_method}) {
+    const PyRef function = PyRef::steal(PyCFunction_NewEx(method, module, name.get()));
+    if (!function || PyModule_AddObjectRef(module, method->ml_name, function.get()) != 0) return -1;
+  }
+  return 0;
 }
 
 }  // namespace typhon::executor

@@ -5,6 +5,7 @@
 // Needs the GIL.
 #pragma once
 
+#include <cstddef>
 #include <span>
 
 #include "channel/arena.h"
@@ -20,5 +21,8 @@ python::PyRef make_segment_buffer_type(PyObject* module) noexcept;
 // released) on failure.
 python::PyRef make_segment_buffer(PyObject* type, const channel::ArenaPeer& arena, std::uint64_t slot,
                                   std::span<const std::uint8_t> bytes) noexcept;
+
+// How many there are in this process: while there is one, no channel's memory may be unmapped.
+[[nodiscard]] std::size_t segment_buffers() noexcept;
 
 }  // namespace typhon::executor

@@ -1,6 +1,7 @@
 #include "executor/worker.h"
 
 #include <malloc.h>
+#include <unistd.h>
 
 #include <array>
 #include <cstring>
@@ -63,7 +64,7 @@ Worker::Worker(python::ModuleState& codec, std::unique_ptr<channel::Region> regi
       header_(region_.header()),
       request_arena_(region_.request_arena(), region_.arena_size(), header_.request_slots),
       inbox_(region_),
-      life_(std::move(control), beam_pid, header_, *this),
+      life_(std::move(control), beam_pid, static_cast<int>(settings.signal), header_, *this),
       outbox_(region_, life_.stop_flag()),
       settings_(settings),
       spin_ns_(std::min<std::uint64_t>(header_.worker_spin_us, 10'000) * 1000) {}
@@ -99,6 +100,31 @@ int Worker::run(PyObject* module, PyObject* greeting, PyObject* coroutine_type) 
     }
   }
   return kChannelBroke;
+}
+
+bool Worker::wind_up() noexcept {
+  constexpr std::int64_t kPatienceNs = 2'000'000'000;
+  {
+    const python::GilRelease without_gil;
+    if (!life_.finish(kPatienceNs)) return false;
+    inbox_.wake_all();
+    if (!inbox_.finish_router(kPatienceNs)) return false;
+  }
+  // Threads of the user's that wait for the BEAM look around every second.
+  const std::uint64_t limit = monotonic_ns() + kPatienceNs;
+  while (!threads_.empty() && monotonic_ns() < limit) {
+    const python::GilRelease without_gil;
+    inbox_.wake_all();
+    ::usleep(1'000);
+  }
+  async_calls_.clear();
+  return threads_.empty() && segment_buffers() == 0;
+}
+
+void Worker::destroy() noexcept {
+  channel::Region* const region = &region_;
+  delete this;
+  delete region;
 }
 
 // --- waiting ---

@@ -49,6 +49,8 @@ struct ExecutorSlot : python::ModuleSlot {
 struct WorkerSettings {
   unsigned concurrency = 1;
   unsigned capture = 1;  // what a call prints goes to its caller, also when the call does not say so
+  // Of the interrupts of the main thread; 0: there is none, and the interpreter is not its process' main one.
+  unsigned signal = static_cast<unsigned>(default_cancel_signal());
 };
 
 class Worker final : private Interruptible {
@@ -61,11 +63,17 @@ class Worker final : private Interruptible {
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
+  // In the BEAM itself, when run() has returned: waits for the threads. False when something may still use
+  // the worker or the channel's memory: then they stay. Otherwise destroy() may follow.
+  bool wind_up() noexcept;
+  void destroy() noexcept;
+  [[nodiscard]] unsigned cancel_signal() const noexcept { return settings_.signal; }
+
   // The exit code, or -1 with a Python exception set (it could not start).
   int run(PyObject* module, PyObject* greeting, PyObject* coroutine_type) noexcept;
 
-  // The Python handler of cancel_signal(): raises typhon.Cancelled when the main thread's call is meant, and
-  // sees to it that other threads get theirs. `frame`: what the main thread is at. Not in the midst of an
+  // The Python handler of the cancel signal: raises typhon.Cancelled when the main thread's call is meant,
+  // and sees to it that other threads get theirs. `frame`: what the main thread is at. Not in the midst of an
   // import: that would leave a module behind which is there by half, and of no use for the rest of the
   // process. The LifeWatch asks again.
   bool raise_if_cancelled(PyObject* frame) noexcept;

@@ -27,6 +27,7 @@ _tokens: "dict[int, int]" = {}
 _given_up: "set[int]" = set()
 _answers: "dict[int, asyncio.Future[Any]]" = {}
 _lock = threading.Lock()
+_THREAD = "typhon-asyncio"
 _loop: "asyncio.AbstractEventLoop | None" = None
 _awake = False
 
@@ -40,7 +41,7 @@ def loop() -> asyncio.AbstractEventLoop:
             new = asyncio.new_event_loop()
             new.add_reader(fd, _on_signal)
             _loop = new
-            thread = threading.Thread(target=_run, args=(new,), name="typhon-asyncio", daemon=True)
+            thread = threading.Thread(target=_run, args=(new,), name=_THREAD, daemon=True)
             try:
                 thread.start()
             except BaseException:
@@ -60,6 +61,27 @@ def _run(new: asyncio.AbstractEventLoop) -> None:
         except (SystemExit, KeyboardInterrupt):
             # A task's, which has it as its exception, too: the call ends with it. The loop serves the other ones.
             pass
+
+
+def stop() -> bool:
+    """End the loop's thread, its tasks cancelled; False when one of them goes on. The worker ends, its process does not."""
+    running = _loop
+    if running is None:
+        return True
+
+    def end() -> None:
+        for task in asyncio.all_tasks(running):
+            task.cancel()
+        running.call_later(0.05, running.stop)
+
+    running.call_soon_threadsafe(end)
+    for thread in threading.enumerate():
+        if thread.name == _THREAD and thread is not threading.current_thread():
+            thread.join(2)
+            if thread.is_alive():
+                return False
+    running.close()
+    return True
 
 
 def run_soon(coroutine: "Coroutine[Any, Any, Any]") -> None:

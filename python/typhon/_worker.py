@@ -23,9 +23,14 @@ def main() -> int:
     sys.path[1:1] = sys.argv[5:]
     del sys.argv[1:]
     control = _take_over_stdin()
-    _set_up_output()
     # A crash says where Python was: its last words become part of the error of every call in flight.
     faulthandler.enable()
+    return serve(beam_pid, fd, control, settings)
+
+
+def serve(beam_pid: int, fd: int, control: int, settings: dict[str, int]) -> int:
+    """Serve a channel until the BEAM lets go of it; the exit code. `beam_pid`: 0 in the BEAM itself."""
+    _set_up_output()
     try:
         from typhon import _native
     except ImportError as error:

@@ -68,6 +68,7 @@ defmodule Typhon.AsyncTest do
       assert_mailbox_empty()
     end
 
+    @tag :os_process
     test "exits when the task did", %{py: py} do
       Process.flag(:trap_exit, true)
       task = Typhon.async(py, :time, :sleep, [0.3])

@@ -441,6 +441,7 @@ defmodule Typhon.CallbackTest do
       assert_receive {:ok, 4.0}, 5_000
     end
 
+    @tag :os_process
     test "a call of a session, whose worker takes no other calls" do
       py = start_pool(workers: 2)
 
@@ -570,7 +571,7 @@ defmodule Typhon.CallbackTest do
       assert {:error, %TimeoutError{}} = python(py, "(f(), time.sleep(600))", [fn -> 1 end], timeout: 200)
 
       assert {:error, %TimeoutError{}} =
-               Typhon.call(py, :talk, :ask, [fn -> Process.sleep(100) end], timeout: 20)
+               Typhon.call(py, :talk, :ask_and_sleep, [fn -> Process.sleep(100) end], timeout: 20)
 
       assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
       assert_mailbox_empty()
@@ -584,6 +585,7 @@ defmodule Typhon.CallbackTest do
   end
 
   describe "the worker" do
+    @tag :os_process
     test "is killed while a callback runs" do
       py = start_pool()
 
@@ -600,6 +602,7 @@ defmodule Typhon.CallbackTest do
       assert_mailbox_empty()
     end
 
+    @tag :os_process
     test "is killed while a callback calls it" do
       py = start_pool()
       killer = fn -> kill(worker(py).os_pid, "KILL") end

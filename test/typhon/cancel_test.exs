@@ -132,6 +132,7 @@ defmodule Typhon.CancelTest do
       end
     end
 
+    @tag :os_process
     test "and the child that subprocess.run waited for is dead", %{dir: dir} do
       py = start_pool(grace: 60_000)
       gate = Path.join(dir, "child")
@@ -169,6 +170,8 @@ defmodule Typhon.CancelTest do
   end
 
   describe "Python that cannot be interrupted is killed after the grace" do
+    @describetag :os_process
+
     for {name, expression} <- [
           {"a loop that swallows it", "ignore()"},
           {"a loop in C", "sum(range(10**13))"}

@@ -217,6 +217,7 @@ defmodule Typhon.CoroutineTest do
     end
   end
 
+  @tag :os_process
   test "telemetry of a coroutine: its run time is what it waited" do
     me = self()
     :telemetry.attach_process([:typhon, :call, :stop], me)

@@ -152,6 +152,7 @@ defmodule Typhon.CrowdTest do
     stop_crowd(pids)
   end
 
+  @tag :os_process
   test "a worker that dies under a crowd: each caller is told, or served by the next one" do
     py = start_pool(workers: 2)
 

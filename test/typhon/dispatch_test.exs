@@ -12,6 +12,7 @@ defmodule Typhon.DispatchTest do
     do: for(key <- keys, do: Native.pool_place(pool, :erlang.phash2(key, 4_294_967_296)))
 
   describe "a call" do
+    @tag :os_process
     test "goes to an idle worker when there is one, also when many start at once" do
       for _ <- 1..5 do
         py = start_pool(workers: 2)
@@ -81,6 +82,7 @@ defmodule Typhon.DispatchTest do
       end
     end
 
+    @tag :os_process
     test "keeps its place when the worker is replaced, and waits for it" do
       py = start_pool(workers: 2)
       before = for key <- 1..10, do: {key, pid_for(py, key)}
@@ -214,6 +216,7 @@ defmodule Typhon.DispatchTest do
       assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
     end
 
+    @tag :os_process
     test "tells a watcher, once, of a call that finds no worker free" do
       py = start_pool()
       native = native(py)

@@ -35,6 +35,7 @@ defmodule Typhon.DrainTest do
     assert Enum.all?(Task.await_many(tasks), &match?({:error, _}, &1))
   end
 
+  @tag :os_process
   test "waits for casts" do
     dir = Path.join(System.tmp_dir!(), "typhon-drain-#{System.unique_integer([:positive])}")
     File.mkdir_p!(dir)

@@ -35,6 +35,7 @@ defmodule Typhon.ElasticTest do
     assert size(py) == 1
   end
 
+  @tag :os_process
   test "shrinks to the least when there is nothing to do, and grows again" do
     py = start_pool(workers: 1..3, idle_timeout: 100)
 
@@ -66,6 +67,7 @@ defmodule Typhon.ElasticTest do
     eventually(fn -> size(py) == 1 and in_flight(py) == 0 end)
   end
 
+  @tag :os_process
   test "a cast in a worker that is ended runs to its end" do
     dir = Path.join(System.tmp_dir!(), "typhon-elastic-#{System.unique_integer([:positive])}")
     File.mkdir_p!(dir)

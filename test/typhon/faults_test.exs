@@ -4,6 +4,8 @@ defmodule Typhon.FaultsTest do
   # Not async: it counts what the whole BEAM holds.
   use ExUnit.Case, async: false
 
+  @moduletag :os_process
+
   import Typhon.TestHelper
 
   alias Typhon.{Footprint, PythonError, TimeoutError, WorkerError}

@@ -5,6 +5,7 @@ defmodule Typhon.HealthTest do
 
   alias Typhon.{PoolError, WorkerError}
 
+  @tag :os_process
   test "of a pool that fares well" do
     py = start_pool(workers: 2..4)
     for _ <- 1..10, do: Typhon.call(py, :math, :sqrt, [16])
@@ -31,6 +32,7 @@ defmodule Typhon.HealthTest do
   end
 
   @tag :capture_log
+  @tag :os_process
   test "of one whose Python has ended, and has come back" do
     py = start_pool()
     kill(worker(py).os_pid, "KILL")
@@ -44,6 +46,7 @@ defmodule Typhon.HealthTest do
   end
 
   @tag :capture_log
+  @tag :os_process
   test "of one whose Python cannot be started again" do
     dir = Path.join(System.tmp_dir!(), "typhon-health-#{System.unique_integer([:positive])}")
     File.mkdir_p!(dir)

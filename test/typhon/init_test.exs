@@ -25,6 +25,7 @@ defmodule Typhon.InitTest do
     assert Typhon.call(py, :__main__, "answer.bit_length", []) == {:ok, 6}
   end
 
+  @tag :os_process
   test "runs again in a worker that takes the place of one that ended" do
     py = start_pool(init: {:sample, :put, ["warm", 1]})
     kill(worker(py).os_pid, "KILL")
@@ -54,11 +55,13 @@ defmodule Typhon.InitTest do
     assert Exception.message(error) =~ "SyntaxError"
   end
 
+  @tag :os_process
   test "one that ends the process fails the start" do
     assert {:error, %StartError{reason: :init_failed} = error} = start(init: {:os, :_exit, [7]})
     assert Exception.message(error) =~ "exited with status 7 while it ran init:"
   end
 
+  @tag :os_process
   test "one that takes too long fails the start, and the process is gone" do
     dir = Path.join(System.tmp_dir!(), "typhon-init-#{System.unique_integer([:positive])}")
     File.mkdir_p!(dir)
@@ -76,6 +79,7 @@ defmodule Typhon.InitTest do
     assert Exception.message(error) =~ "Typhon.bytes/1"
   end
 
+  @tag :os_process
   test "one that fails later backs off, and calls say why" do
     dir = Path.join(System.tmp_dir!(), "typhon-init-#{System.unique_integer([:positive])}")
     File.mkdir_p!(dir)

@@ -184,6 +184,7 @@ defmodule Typhon.IterTest do
       assert_mailbox_empty()
     end
 
+    @tag :os_process
     test "runs when the worker ends" do
       py = start_pool()
       {agent, stream} = counted()
@@ -273,6 +274,7 @@ defmodule Typhon.IterTest do
       assert message =~ "not lent to Python any more"
     end
 
+    @tag :os_process
     test "a cast has none", %{py: py} do
       path = Path.join(System.tmp_dir!(), "typhon-iter-#{System.pid()}-#{System.unique_integer([:positive])}")
       on_exit(fn -> File.rm(path) end)

@@ -16,6 +16,7 @@ defmodule Typhon.LifeTest do
   end
 
   describe "a worker that ends" do
+    @tag :os_process
     test "by SIGKILL: the call that ran is told so, those that had not begun run on a new worker" do
       py = start_pool()
       os_pid = worker(py).os_pid
@@ -33,6 +34,7 @@ defmodule Typhon.LifeTest do
       assert_mailbox_empty()
     end
 
+    @tag :os_process
     test "by os._exit: with its status and last words" do
       py = start_pool()
 
@@ -44,6 +46,7 @@ defmodule Typhon.LifeTest do
       assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
     end
 
+    @tag :os_process
     test "by a crash of C code: with faulthandler's dump" do
       py = start_pool()
 
@@ -54,6 +57,7 @@ defmodule Typhon.LifeTest do
       assert Enum.any?(output, &(&1 =~ "sample.py"))
     end
 
+    @tag :os_process
     test "by SIGTERM, SIGABRT" do
       for signal <- ["TERM", "ABRT"] do
         py = start_pool()
@@ -64,6 +68,7 @@ defmodule Typhon.LifeTest do
       end
     end
 
+    @tag :os_process
     test "does not touch the calls of other workers" do
       py = start_pool(workers: 2)
       tasks = for _ <- 1..2, do: Task.async(Typhon, :call, [py, :sample, :sleep, [1]])
@@ -75,6 +80,7 @@ defmodule Typhon.LifeTest do
       assert Enum.count(results, &match?({:error, %WorkerError{}}, &1)) == 1
     end
 
+    @tag :os_process
     test "again and again: the pool stays usable, and nothing piles up" do
       py = start_pool()
       before = memfds()
@@ -91,6 +97,7 @@ defmodule Typhon.LifeTest do
       eventually(fn -> zombies() == [] end)
     end
 
+    @tag :os_process
     test "with a child that holds its output open" do
       py = start_pool()
       {:ok, child} = Typhon.call(py, :sample, :fork_child, [600])
@@ -101,6 +108,7 @@ defmodule Typhon.LifeTest do
       eventually(fn -> not os_process?(child) end)
     end
 
+    @tag :os_process
     test "with a child that holds its output open and has left its process group" do
       py = start_pool()
       {:ok, child} = Typhon.call(py, :sample, :fork_daemon, [600])
@@ -111,6 +119,7 @@ defmodule Typhon.LifeTest do
       kill(child, "KILL")
     end
 
+    @tag :os_process
     test "in the middle of large transfers: the rest of the pool's calls get their own answers" do
       py = start_pool(workers: 2)
       bytes = :binary.copy("0123456789abcdef", 500_000)
@@ -141,6 +150,7 @@ defmodule Typhon.LifeTest do
       assert Typhon.call(py, :math, :sqrt, [16], timeout: 60_000) == {:ok, 4.0}
     end
 
+    @tag :os_process
     test "and cannot be started again: calls say why" do
       dir = Path.join(System.tmp_dir!(), "typhon-life-#{System.unique_integer([:positive])}")
       File.mkdir_p!(dir)
@@ -175,6 +185,7 @@ defmodule Typhon.LifeTest do
   end
 
   describe "the Elixir process of a worker" do
+    @tag :os_process
     test "when killed, takes its Python along; calls are told, and a new one follows" do
       py = start_pool()
       %{pid: pid, os_pid: os_pid} = worker(py)
@@ -257,6 +268,7 @@ defmodule Typhon.LifeTest do
   end
 
   describe "stop/1" do
+    @tag :os_process
     test "answers the calls in flight, and leaves nothing" do
       before = memfds()
       py = start_pool(workers: 2)
@@ -273,6 +285,7 @@ defmodule Typhon.LifeTest do
       eventually(fn -> zombies() == [] end)
     end
 
+    @tag :os_process
     test "ends a worker that is busy in C code" do
       py = start_pool()
       os_pid = worker(py).os_pid
@@ -294,6 +307,7 @@ defmodule Typhon.LifeTest do
   end
 
   describe "under a supervisor" do
+    @tag :os_process
     test "a pool is one child, and is restarted when it is killed" do
       {:ok, supervisor} =
         Supervisor.start_link([{Typhon, name: Typhon.ChildPool, workers: 1, stdio: :discard}],
@@ -319,6 +333,7 @@ defmodule Typhon.LifeTest do
   end
 
   describe "the process that started a pool" do
+    @tag :os_process
     test "takes the pool along when it ends" do
       parent = self()
 
@@ -367,6 +382,7 @@ defmodule Typhon.LifeTest do
 
     for function <- [:busy_c_loop, :backtrack] do
       @function function
+      @tag :os_process
       test "by SIGKILL while Python holds the GIL in #{function}: the worker is gone, too" do
         {port, worker, beam} = child_beam(@function)
         assert os_process?(worker)
@@ -376,6 +392,7 @@ defmodule Typhon.LifeTest do
       end
     end
 
+    @tag :os_process
     test "while idle" do
       {port, worker, beam} = child_beam("no_such_function")
       kill(beam, "KILL")
@@ -385,6 +402,7 @@ defmodule Typhon.LifeTest do
   end
 
   describe "memory" do
+    @tag :os_process
     test "of a call with a million objects is given back when the worker has been idle for some seconds" do
       py = start_pool()
       {:ok, _} = Typhon.call(py, :builtins, :len, [[1, 2]])

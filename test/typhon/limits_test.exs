@@ -1,6 +1,8 @@
 defmodule Typhon.LimitsTest do
   use ExUnit.Case, async: true
 
+  @moduletag :os_process
+
   import Typhon.TestHelper
 
   alias Typhon.{PythonError, WorkerError}

@@ -93,6 +93,7 @@ defmodule Typhon.MapTest do
       assert_mailbox_empty()
     end
 
+    @tag :os_process
     test "one late result holds the elements behind it back, unless the order does not matter" do
       py = start_pool(workers: 2)
       gate = Path.join(System.tmp_dir!(), "typhon-map-#{System.pid()}-#{System.unique_integer([:positive])}")

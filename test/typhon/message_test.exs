@@ -331,6 +331,7 @@ defmodule Typhon.MessageTest do
       assert worker(py).restarts == 0
     end
 
+    @tag :os_process
     test "what it raises is printed" do
       log =
         ExUnit.CaptureLog.capture_log(fn ->

@@ -161,6 +161,7 @@ defmodule Typhon.MultiTest do
       assert_mailbox_empty()
     end
 
+    @tag :os_process
     test "a worker that dies is the error of each call" do
       py = start_pool()
       results = Typhon.multi(py, :bulk, :die, for(i <- 1..5, do: [i]))

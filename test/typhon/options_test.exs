@@ -9,9 +9,11 @@ defmodule Typhon.OptionsTest do
 
   describe "start!/1" do
     test "fills in the defaults" do
+      isolation = Application.get_env(:typhon, :isolation, :process)
+
       assert %{
                name: nil,
-               isolation: :process,
+               isolation: ^isolation,
                workers: workers,
                python: "python3",
                python_path: [],
@@ -115,11 +117,15 @@ defmodule Typhon.OptionsTest do
             {[ring_size: 5_000],
              "ring_size: must be a power of two from 65536 to 67108864 (bytes), got 5000"},
             {[telemetry: nil], "telemetry: must be true or false, got nil"},
-            {[isolation: :interpreter],
-             "isolation: :interpreter does not exist yet. Only isolation: :process (the default) does"},
             {[isolation: :node],
-             "isolation: :node does not exist yet. Only isolation: :process (the default) does"},
-            {[isolation: :thread], "isolation: must be :process, got :thread"},
+             "isolation: :node does not exist yet. isolation: :process (the default) and :interpreter do"},
+            {[isolation: :thread], "isolation: must be :process or :interpreter, got :thread"},
+            {[isolation: :interpreter, limits: [nice: 5]],
+             "limits: needs isolation: :process, as the operating system sets them for whole processes, and this one is the VM's. " <>
+               "Got [nice: 5] with isolation: :interpreter"},
+            {[isolation: :interpreter, max_memory: 2_000_000],
+             "max_memory: needs isolation: :process: what one interpreter holds of the VM's memory cannot be told. " <>
+               "max_calls: works with isolation: :interpreter"},
             {[1], "the options of Typhon.start_link/1 must be a keyword list, got [1]"},
             {%{}, "the options of Typhon.start_link/1 must be a keyword list, got %{}"}
           ] do

@@ -112,6 +112,7 @@ defmodule Typhon.OverloadTest do
       Native.pool_reserve(native(py), 0, false)
     end
 
+    @tag :os_process
     test "while the only worker is replaced, no more than so many wait" do
       py = start_pool(max_queue: 5, concurrency: 1)
       {:ok, os_pid} = Typhon.call(py, :sample, :pid, [])

@@ -46,6 +46,7 @@ defmodule Typhon.PoolTelemetryTest do
     assert {:error, %Typhon.PoolError{}} = Typhon.Telemetry.measure(:no_such_pool)
   end
 
+  @tag :os_process
   test "recycling, and looking at memory" do
     py = start_pool(max_calls: 5, max_memory: 10_000_000_000, name: Typhon.TelemetryPool)
     for _ <- 1..6, do: {:ok, _} = Typhon.call(py, :math, :sqrt, [16])
@@ -75,6 +76,7 @@ defmodule Typhon.PoolTelemetryTest do
   end
 
   @tag :capture_log
+  @tag :os_process
   test "going down" do
     py = start_pool(max_restarts: 0)
     Typhon.call(py, :sample, :hard_exit, [3])

@@ -69,6 +69,7 @@ defmodule Typhon.PoolboyTest do
     |> Task.await_many(60_000)
   end
 
+  @tag :os_process
   test "a worker that is killed is replaced, and its Python goes" do
     pool = start_poolboy(size: 1, max_overflow: 0)
     worker = :poolboy.checkout(pool)
@@ -83,6 +84,7 @@ defmodule Typhon.PoolboyTest do
     end)
   end
 
+  @tag :os_process
   test "a Python that is killed is replaced below the same worker" do
     pool = start_poolboy(size: 1, max_overflow: 0)
 
@@ -94,6 +96,7 @@ defmodule Typhon.PoolboyTest do
     end)
   end
 
+  @tag :os_process
   test "workers beyond the size end when they are given back, and their Pythons go" do
     pool = start_poolboy(size: 1, max_overflow: 2)
     workers = for _ <- 1..3, do: :poolboy.checkout(pool)
@@ -123,6 +126,7 @@ defmodule Typhon.PoolboyTest do
     assert :poolboy.transaction(pool, &Typhon.call(&1, :math, :sqrt, [16])) == {:ok, 4.0}
   end
 
+  @tag :os_process
   test "the end of the pool leaves nothing" do
     pool = start_poolboy(size: 2)
     workers = for _ <- 1..3, do: :poolboy.checkout(pool)

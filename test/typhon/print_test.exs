@@ -131,6 +131,7 @@ defmodule Typhon.PrintTest do
       assert capture_io(fn -> Typhon.call!(py, :converse, :say_surrogate, []) end) == "a\\ud800b\n"
     end
 
+    @tag :os_process
     test "is the last words of a worker that dies, too" do
       py = start_pool(stdio: :caller)
 
@@ -258,6 +259,7 @@ defmodule Typhon.PrintTest do
   end
 
   describe "print outside of any call" do
+    @tag :os_process
     test "goes to Logger: casts, threads, handlers of messages" do
       log =
         capture_log(fn ->
@@ -285,6 +287,7 @@ defmodule Typhon.PrintTest do
   end
 
   describe "logging" do
+    @tag :os_process
     test "has levels, and what it was given" do
       level = Logger.level()
       Logger.configure(level: :debug)
@@ -335,6 +338,7 @@ defmodule Typhon.PrintTest do
              end) =~ "cast away"
     end
 
+    @tag :os_process
     test "is in the caller's process: its metadata is there" do
       py = start_pool()
       Logger.metadata(request: "r-1")

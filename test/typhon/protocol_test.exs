@@ -17,6 +17,7 @@ defmodule Typhon.ProtocolTest do
   time.sleep(600)
   """
 
+  @tag :os_process
   test "counts that cannot be are noticed: the worker is replaced, its call says why" do
     py = start_pool(workers: 1)
     victim = Task.async(fn -> Typhon.call(py, :builtins, :exec, [@scribble], timeout: :infinity) end)

@@ -5,6 +5,7 @@ defmodule Typhon.RecycleTest do
 
   alias Typhon.{TestLoad, WorkerError}
 
+  @tag :os_process
   test "max_calls: a worker is replaced, and no call is lost" do
     py = start_pool(max_calls: 50)
     first = worker(py).os_pid
@@ -20,6 +21,7 @@ defmodule Typhon.RecycleTest do
     assert_mailbox_empty()
   end
 
+  @tag :os_process
   test "max_calls counts casts" do
     py = start_pool(max_calls: 20)
     first = worker(py).os_pid
@@ -30,6 +32,7 @@ defmodule Typhon.RecycleTest do
     end)
   end
 
+  @tag :os_process
   test "max_calls: a call that runs when its worker is replaced ends there" do
     py = start_pool(max_calls: 10)
     first = worker(py).os_pid
@@ -48,6 +51,7 @@ defmodule Typhon.RecycleTest do
     eventually(fn -> match?({:ok, %{workers: [_]}}, Typhon.info(py)) end)
   end
 
+  @tag :os_process
   test "max_memory: a worker that holds more is replaced, and no call is lost" do
     py = start_pool(max_memory: 120_000_000)
     first = worker(py).os_pid
@@ -58,6 +62,7 @@ defmodule Typhon.RecycleTest do
     eventually(fn -> worker_memory(py) < 120_000_000 end)
   end
 
+  @tag :os_process
   test "max_memory: an idle worker is not looked at, and one that is used again is" do
     py = start_pool(max_memory: 120_000_000)
     first = worker(py).os_pid
@@ -74,6 +79,7 @@ defmodule Typhon.RecycleTest do
     eventually(fn -> not os_process?(first) end)
   end
 
+  @tag :os_process
   test "objects of a worker that was replaced say so" do
     py = start_pool(max_calls: 5)
     first = worker(py).os_pid
@@ -84,6 +90,7 @@ defmodule Typhon.RecycleTest do
     assert Exception.message(error) =~ "was replaced by another one, and what lived in it is gone"
   end
 
+  @tag :os_process
   test "a replacement that cannot be started leaves the worker in place, and follows later" do
     dir = Path.join(System.tmp_dir!(), "typhon-recycle-#{System.unique_integer([:positive])}")
     File.mkdir_p!(dir)

@@ -27,6 +27,7 @@ defmodule Typhon.ReloadTest do
     assert length(list) == workers
   end
 
+  @tag :os_process
   test "a changed module is reloaded in every worker, without a restart", %{dir: dir} do
     py = start_pool(workers: 2, python_path: [dir, py_dir()])
     all(py, 2, fn -> assert Typhon.call(py, :rates, :rate, []) == {:ok, 1} end)
@@ -93,6 +94,7 @@ defmodule Typhon.ReloadTest do
   end
 
   @tag :capture_log
+  @tag :os_process
   test "a worker that dies of it is replaced", %{dir: dir} do
     py = start_pool(python_path: [dir])
     assert Typhon.call(py, :rates, :rate, []) == {:ok, 1}

@@ -7,6 +7,7 @@ defmodule Typhon.RestartTest do
   alias Typhon.{PoolError, StartError, TestLoad, TimeoutError, WorkerError}
 
   describe "restart/2" do
+    @tag :os_process
     test "replaces every worker while calls go on, and loses none" do
       for workers <- [1, 3] do
         py = start_pool(workers: workers)
@@ -27,6 +28,7 @@ defmodule Typhon.RestartTest do
       end
     end
 
+    @tag :os_process
     test "does not take a worker that was answered and sent messages for a busy one" do
       py = start_pool()
       old = worker(py).os_pid
@@ -36,6 +38,7 @@ defmodule Typhon.RestartTest do
       refute os_process?(old)
     end
 
+    @tag :os_process
     test "waits for calls that run" do
       py = start_pool()
       old = worker(py).os_pid
@@ -46,6 +49,7 @@ defmodule Typhon.RestartTest do
       refute os_process?(old)
     end
 
+    @tag :os_process
     test "says when the time was not enough; the call goes on, new ones run elsewhere" do
       py = start_pool()
       old = worker(py).os_pid
@@ -63,6 +67,7 @@ defmodule Typhon.RestartTest do
       assert {:error, %WorkerError{reason: :signal}} = Task.await(task)
     end
 
+    @tag :os_process
     test "deadlines hold in a worker that finishes its last calls" do
       py = start_pool(grace: 50)
       old = worker(py).os_pid
@@ -74,6 +79,7 @@ defmodule Typhon.RestartTest do
       assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
     end
 
+    @tag :os_process
     test "a new worker that cannot be started is an error, and the old ones stay" do
       dir = Path.join(System.tmp_dir!(), "typhon-restart-#{System.unique_integer([:positive])}")
       File.mkdir_p!(dir)
@@ -105,6 +111,7 @@ defmodule Typhon.RestartTest do
     end
 
     @tag :capture_log
+    @tag :os_process
     test "of a worker that dies meanwhile, of a pool that is not there" do
       py = start_pool()
       task = Task.async(Typhon, :restart, [py])
@@ -145,6 +152,7 @@ defmodule Typhon.RestartTest do
       py
     end
 
+    @tag :os_process
     test "beyond it the pool ends, with the last error and output as its reason" do
       py = under_supervisor(max_restarts: 2, name: Typhon.DownPool)
       monitor = Process.monitor(py)
@@ -171,6 +179,7 @@ defmodule Typhon.RestartTest do
       assert {:ok, %{status: :ok}} = Typhon.health(py)
     end
 
+    @tag :os_process
     test "failed starts count, and callers that wait are told" do
       dir = Path.join(System.tmp_dir!(), "typhon-down-#{System.unique_integer([:positive])}")
       File.mkdir_p!(dir)
@@ -200,6 +209,7 @@ defmodule Typhon.RestartTest do
       assert {:ok, %{recent_restarts: 0, max_restarts: 0}} = Typhon.health(py)
     end
 
+    @tag :os_process
     test ":infinity: Pythons may end as often as they like" do
       py = under_supervisor(workers: 2, max_restarts: :infinity, max_seconds: 1)
 
@@ -211,6 +221,7 @@ defmodule Typhon.RestartTest do
       eventually(fn -> Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0} end)
     end
 
+    @tag :os_process
     test "a supervisor starts a pool again that went down" do
       options = [
         name: Typhon.PhoenixPool,

@@ -15,12 +15,14 @@ defmodule Typhon.RetryTest do
     describe "retry: n (telemetry: #{telemetry})" do
       @telemetry telemetry
 
+      @tag :os_process
       test "a call whose worker dies is made again", %{path: path} do
         py = start_pool(telemetry: @telemetry)
         assert Typhon.call(py, :dispatch, :die_unless, [path], retry: 1, timeout: 60_000) == {:ok, "alive"}
         assert_mailbox_empty()
       end
 
+      @tag :os_process
       test "so often and no more", %{path: path} do
         py = start_pool(telemetry: @telemetry)
 
@@ -32,6 +34,7 @@ defmodule Typhon.RetryTest do
         assert_mailbox_empty()
       end
 
+      @tag :os_process
       test "not without being asked", %{path: path} do
         py = start_pool(telemetry: @telemetry)
         assert {:error, %WorkerError{}} = Typhon.call(py, :dispatch, :count_and_die, [path])
@@ -47,6 +50,7 @@ defmodule Typhon.RetryTest do
         assert File.read!(path) == "x"
       end
 
+      @tag :os_process
       test "not beyond the timeout, which is that of the whole call", %{path: path} do
         py = start_pool(telemetry: @telemetry)
         # For ever, were it not for the timeout: the workers' restarts back off.
@@ -59,6 +63,7 @@ defmodule Typhon.RetryTest do
     end
   end
 
+  @tag :os_process
   test "a key's worker that dies is waited for", %{path: path} do
     py = start_pool(workers: 2)
 
@@ -66,6 +71,7 @@ defmodule Typhon.RetryTest do
              {:ok, "alive"}
   end
 
+  @tag :os_process
   test "a worker that is killed again and again under many callers: all get their answers" do
     py = start_pool(workers: 2)
 

@@ -62,6 +62,7 @@ defmodule Typhon.RoutedTest do
     end
   end
 
+  @tag :os_process
   test "it ends at once while its threads wait for work" do
     for _ <- 1..5 do
       {:ok, py} = Typhon.start_link(workers: 1, concurrency: 2, python_path: [py_dir()])

@@ -44,8 +44,9 @@ defmodule Typhon.SessionLifeTest do
     assert Task.await(task, 60_000) == :ended
   end
 
-  defp pid(py), do: Typhon.call(py, :os, :getpid, [])
+  defp pid(py), do: Typhon.call(py, :sample, :pid, [])
 
+  @tag :os_process
   test "restart/2 waits for it, and what waits for the worker then goes to the new one" do
     py = start_pool()
     {task, _} = session(py)
@@ -68,6 +69,7 @@ defmodule Typhon.SessionLifeTest do
     eventually(fn -> Native.pool_info(native(py)).waiting == 0 end)
   end
 
+  @tag :os_process
   test "max_calls does not end it" do
     py = start_pool(max_calls: 5)
     {task, _} = session(py)
@@ -93,6 +95,7 @@ defmodule Typhon.SessionLifeTest do
   end
 
   @tag :capture_log
+  @tag :os_process
   test "a Python that ends in a session leaves nothing to wait for" do
     py = start_pool()
     {task, _} = session(py)

@@ -178,6 +178,7 @@ defmodule Typhon.SessionTest do
       end)
     end
 
+    @tag :os_process
     test "gives the worker back when the function raises, throws or exits" do
       py = start_pool()
 
@@ -309,6 +310,7 @@ defmodule Typhon.SessionTest do
       assert_mailbox_empty()
     end
 
+    @tag :os_process
     test "the worker dies: further calls say that its state is lost, and the pool goes on" do
       py = start_pool()
 
@@ -337,6 +339,7 @@ defmodule Typhon.SessionTest do
       assert reserved(py) == 0
     end
 
+    @tag :os_process
     test "killed from outside while idle, again and again" do
       py = start_pool()
 
@@ -356,6 +359,7 @@ defmodule Typhon.SessionTest do
       assert reserved(py) == 0
     end
 
+    @tag :os_process
     test "those who wait for a worker that dies get the new one" do
       py = start_pool()
       {_, session} = held = hold(py)
@@ -455,6 +459,7 @@ defmodule Typhon.SessionTest do
       assert Session.current(native) == nil
     end
 
+    @tag :os_process
     test "a worker that is gone by then" do
       py = start_pool()
       native = native(py)

@@ -67,6 +67,7 @@ defmodule Typhon.StartTest do
       end
     end
 
+    @tag :os_process
     test "when Python ends at once, with what it printed", %{dir: dir} do
       path = program(dir, "echo one; echo two >&2; exit 3\n")
 
@@ -77,12 +78,14 @@ defmodule Typhon.StartTest do
                "#{path} exited with status 3 before it was ready. Its last output:\n    one\n    two"
     end
 
+    @tag :os_process
     test "when Python is ended by a signal", %{dir: dir} do
       path = program(dir, "kill -SEGV $$\n")
       assert {:error, %StartError{reason: :exit, message: message}} = start(python: path)
       assert message == "#{path} was ended by SIGSEGV before it was ready"
     end
 
+    @tag :os_process
     test "when the native module cannot be loaded", %{dir: dir} do
       path = program(dir, "echo 'typhon: the native module cannot be loaded: x'; exit 97\n")
 
@@ -90,11 +93,13 @@ defmodule Typhon.StartTest do
       assert Exception.message(error) =~ "#{path} could not load Typhon's native module. Its last output"
     end
 
+    @tag :os_process
     test "when the channel cannot be attached", %{dir: dir} do
       path = program(dir, "exit 98\n")
       assert {:error, %StartError{reason: :channel_failed}} = start(python: path)
     end
 
+    @tag :os_process
     test "when it is not ready in time, and the process is gone", %{dir: dir} do
       pid_file = Path.join(dir, "pid")
       path = program(dir, "echo $$ > #{pid_file}; echo waiting; exec sleep 1000\n")
@@ -105,6 +110,7 @@ defmodule Typhon.StartTest do
       eventually(fn -> not os_process?(os_pid) end)
     end
 
+    @tag :os_process
     test "when one worker of several cannot be started", %{dir: dir} do
       # mkdir succeeds for one of them only.
       python = System.find_executable("python3")
@@ -115,6 +121,7 @@ defmodule Typhon.StartTest do
       assert message =~ "exited with status 4"
     end
 
+    @tag :os_process
     test "also to a process that traps exits" do
       Process.flag(:trap_exit, true)
       assert {:error, %StartError{}} = start(python: "/bin/false")

@@ -49,6 +49,7 @@ defmodule Typhon.StdioTest do
       assert_output(device, long <> "\n")
     end
 
+    @tag :os_process
     test "without an end of line arrives when the process ends", %{device: device} do
       py = start_pool(stdio: device)
       assert {:ok, nil} = Typhon.call(py, :sample, :say_partly, ["no end"])
@@ -56,6 +57,7 @@ defmodule Typhon.StdioTest do
       assert_output(device, "about to leave")
     end
 
+    @tag :os_process
     test "of C code arrives when that code crashes", %{device: device} do
       py = start_pool(stdio: device)
       assert {:error, %Typhon.WorkerError{}} = Typhon.call(py, :sample, :segfault, [])
@@ -70,6 +72,7 @@ defmodule Typhon.StdioTest do
   end
 
   describe "stdio" do
+    @tag :os_process
     test ":group_leader is that of the process that starts the pool" do
       assert ExUnit.CaptureIO.capture_io(fn ->
                {:ok, py} = Typhon.start_link(workers: 1, python_path: [py_dir()])
@@ -82,6 +85,7 @@ defmodule Typhon.StdioTest do
              end) =~ "captured\nas well\n"
     end
 
+    @tag :os_process
     test ":logger" do
       log =
         ExUnit.CaptureLog.capture_log(fn ->
@@ -99,6 +103,7 @@ defmodule Typhon.StdioTest do
       assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
     end
 
+    @tag :os_process
     test "a device that is dead does not matter" do
       {:ok, device} = StringIO.open("")
       StringIO.close(device)
@@ -108,6 +113,7 @@ defmodule Typhon.StdioTest do
       assert {:error, %Typhon.WorkerError{}} = Typhon.call(py, :sample, :hard_exit, [0])
     end
 
+    @tag :os_process
     test "a device that never answers does not matter" do
       device = spawn_link(fn -> Process.sleep(:infinity) end)
       py = start_pool(stdio: device)

@@ -76,6 +76,7 @@ defmodule Typhon.TelemetryTest do
     refute_received {:telemetry, [:typhon, :call, _], _, _}
   end
 
+  @tag :os_process
   test "the life of a worker" do
     py = start_pool(name: Typhon.TelemetryLife)
     assert_receive {:telemetry, [:typhon, :worker, :start], %{system_time: _}, metadata}

@@ -33,6 +33,7 @@ defmodule Typhon.TimeoutTest do
       assert worker(py).restarts == 0
     end
 
+    @tag :os_process
     test "and cannot be interrupted: after the grace the worker is killed and replaced" do
       py = start_pool(grace: 100)
       os_pid = worker(py).os_pid

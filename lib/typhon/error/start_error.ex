@@ -13,6 +13,8 @@ defmodule Typhon.StartError do
     * `:channel_failed` – the shared memory could not be made, or the worker could not attach it
     * `:exit` – Python ended, by itself or by a signal, before it was ready
     * `:init_failed` – what `:init` says failed; the message has Python's traceback
+    * `:no_engine` – `isolation: :interpreter` cannot run this Python; the message says why
+    * `:interpreter_failed` – it could not be loaded into the VM; the message says which limit stands in the way
     * `:timeout` – it was not ready within `:start_timeout`
   * `message` – a sentence
   * `python` – the interpreter
@@ -32,6 +34,8 @@ defmodule Typhon.StartError do
           | :channel_failed
           | :exit
           | :init_failed
+          | :no_engine
+          | :interpreter_failed
           | :timeout
 
   @type t :: %__MODULE__{

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 
 log = []
@@ -21,7 +22,7 @@ def wait_for(path):
     """Runs until the file is there."""
     while not os.path.exists(path):
         time.sleep(0.001)
-    return os.getpid()
+    return threading.main_thread().native_id
 
 
 def die_unless(path):

@@ -35,7 +35,8 @@ def get(key):
 
 
 def pid():
-    return os.getpid()
+    """Which Python this is: its process, or the main thread of an interpreter in the BEAM."""
+    return threading.main_thread().native_id
 
 
 def interpreter():
@@ -308,8 +309,8 @@ def atom(name):
 
 
 def pid_with(_argument):
-    """The process that an argument (an object's handle) is resolved in."""
-    return os.getpid()
+    """The Python that an argument (an object's handle) is resolved in."""
+    return pid()
 
 
 def slow_counter():

@@ -46,6 +46,11 @@ async def ask(function, *args):
     return await typhon.aio.apply(function, *args)
 
 
+async def ask_and_sleep(function, *args):
+    await typhon.aio.apply(function, *args)
+    await asyncio.sleep(600)
+
+
 async def fail(text, seconds=0):
     await asyncio.sleep(seconds)
     raise ValueError(text)

@@ -1,0 +1,157 @@
+defmodule Typhon.Env do
+  @moduledoc """
+  What a Python is, and what this machine can do with it.
+
+      iex> {:ok, env} = Typhon.Env.describe("python3")
+      iex> env.version =~ ~r/^3\\.\\d+/
+      true
+  """
+
+  alias Typhon.{Interpreter, Interpreters, StartError}
+
+  @timeout 30_000
+
+  # Lines `name=value`, whatever the version.
+  @script """
+  import sys, sysconfig, os
+  def say(name, value): sys.stdout.write('typhon:%s=%s\\n' % (name, value))
+  get = sysconfig.get_config_var
+  say('version', sys.version.split()[0])
+  say('executable', sys.executable)
+  say('prefix', sys.prefix)
+  say('base_prefix', getattr(sys, 'base_prefix', sys.prefix))
+  say('implementation', sys.implementation.name if hasattr(sys, 'implementation') else 'cpython')
+  say('free_threaded', int(bool(get('Py_GIL_DISABLED'))))
+  name = get('INSTSONAME') or get('LDLIBRARY') or ''
+  places = []
+  try:
+      for line in open('/proc/self/maps'):
+          path = line.split(None, 5)[5].strip() if len(line.split(None, 5)) == 6 else ''
+          if os.path.basename(path).startswith('libpython%d.%d' % sys.version_info[:2]): places.append(path)
+  except OSError:
+      pass
+  if '.so' in name:
+      for place in (get('LIBDIR'), os.path.join(getattr(sys, 'base_prefix', sys.prefix), 'lib'), os.path.join(get('LIBDIR') or '', get('MULTIARCH') or ''), get('LIBPL')):
+          if place: places.append(os.path.join(place, name))
+  found = [place for place in places if os.path.isfile(place)]
+  say('libpython', os.path.realpath(found[0]) if found else '')
+  """
+
+  @type t :: %{
+          executable: String.t(),
+          version: String.t(),
+          implementation: String.t(),
+          prefix: String.t(),
+          base_prefix: String.t(),
+          free_threaded: boolean,
+          libpython: String.t() | nil,
+          engine: :namespaces | nil,
+          why: String.t()
+        }
+
+  @doc """
+  What a Python is, asked of itself: `python` as the option of `Typhon.start_link/1`.
+
+  The map has its `:executable`, `:version`, `:implementation`, `:prefix`, `:base_prefix`, whether it is `:free_threaded`,
+  `:libpython` (the shared library that `isolation: :interpreter` needs, `nil` when there is none), and the `:engine` that
+  `engine: :auto` takes, with a sentence that says `:why`; `nil` when it can only be run in a process of its own.
+  """
+  @spec describe(String.t(), keyword) :: {:ok, t} | {:error, StartError.t()}
+  def describe(python \\ "python3", options \\ []) do
+    cd = options |> Keyword.get(:cd, ".") |> Path.expand()
+
+    with {:ok, path} <- Interpreter.find(python, cd),
+         {:ok, fields} <- ask(path) do
+      libpython = if fields["libpython"] == "", do: nil, else: fields["libpython"]
+
+      env = %{
+        executable: fields["executable"],
+        version: fields["version"],
+        implementation: fields["implementation"],
+        prefix: fields["prefix"],
+        base_prefix: fields["base_prefix"],
+        free_threaded: fields["free_threaded"] == "1",
+        libpython: libpython
+      }
+
+      {engine, why} = engine(env)
+      {:ok, Map.merge(env, %{engine: engine, why: why})}
+    end
+  end
+
+  @doc """
+  How many interpreters this VM has started, what they do, and how many more it can have.
+
+      iex> %{namespaces: %{limit: _, used: _, idle: _, busy: _, quarantined: _}} = Typhon.Env.capacity()
+  """
+  @spec capacity :: %{namespaces: map}
+  def capacity, do: %{namespaces: Interpreters.figures()}
+
+  defp engine(%{implementation: other}) when other != "cpython",
+    do: {nil, "#{other} cannot be loaded into another program; isolation: :process runs it"}
+
+  defp engine(%{libpython: nil} = env) do
+    {nil,
+     "#{env.executable} has no shared library (libpython#{minor(env.version)}.so). On Debian: apt-get install " <>
+       "libpython#{minor(env.version)}; with pyenv: PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install; uv's Pythons have one"}
+  end
+
+  defp engine(env) do
+    cond do
+      Interpreter.too_old?(env.version) ->
+        {nil,
+         "Typhon needs Python #{Interpreter.minimum()} or newer, and #{env.executable} is Python #{env.version}"}
+
+      not glibc?() ->
+        {nil, "namespaces need Linux with glibc"}
+
+      true ->
+        {:namespaces,
+         "Linux with glibc, and #{Path.basename(env.libpython)} is a shared library: a whole CPython for each worker"}
+    end
+  end
+
+  defp minor(version), do: version |> String.split(".") |> Enum.take(2) |> Enum.join(".")
+
+  defp glibc? do
+    :os.type() == {:unix, :linux} and
+      :erlang.system_info(:system_architecture) |> List.to_string() |> String.contains?("gnu")
+  end
+
+  # An interpreter that is replaced has another time stamp.
+  defp ask(path) do
+    key = {__MODULE__, path, File.stat!(path).mtime}
+
+    case :persistent_term.get(key, nil) do
+      nil ->
+        with {:ok, fields} = ok <- run(path) do
+          :persistent_term.put(key, fields)
+          ok
+        end
+
+      fields ->
+        {:ok, fields}
+    end
+  end
+
+  defp run(path) do
+    task = Task.async(fn -> System.cmd(path, ["-c", @script], stderr_to_stdout: true) end)
+
+    case Task.yield(task, @timeout) || Task.shutdown(task, :brutal_kill) do
+      {:ok, {text, 0}} ->
+        {:ok,
+         for "typhon:" <> line <- String.split(text, "\n"), into: %{} do
+           [name, value] = String.split(line, "=", parts: 2)
+           {name, value}
+         end}
+
+      {:ok, {text, status}} ->
+        failed(path, "#{path} exited with status #{status} when it was asked what it is:\n#{text}")
+
+      nil ->
+        failed(path, "#{path} did not say what it is within #{@timeout} ms")
+    end
+  end
+
+  defp failed(path, message), do: {:error, %StartError{reason: :exit, python: path, message: message}}
+end

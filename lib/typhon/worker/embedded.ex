@@ -1,0 +1,99 @@
+defmodule Typhon.Worker.Embedded do
+  @moduledoc false
+  # The interpreter in this VM that runs a worker's Python: what a Port is to an operating system process. Its end comes as
+  # {:interpreter, ref, {:exit_status, code}}, output after a {:select, output, _, _}.
+
+  alias Typhon.{Interpreters, Native, StartError}
+
+  @enforce_keys [:ref, :control, :output]
+  defstruct [:ref, :control, :output]
+
+  @type t :: %__MODULE__{ref: reference, control: Native.descriptor(), output: Native.descriptor()}
+  @type line :: {:eol | :noeol, binary}
+
+  @doc "Gives an interpreter a channel to serve, that of `region`."
+  @spec open(map, %{fd: integer, os_pid: integer}, keyword) :: {:ok, t} | {:error, StartError.t()}
+  def open(config, region, settings) do
+    with {:ok, %{ref: ref, socket: socket, signal: signal}} <- Interpreters.borrow(config.interpreter) do
+      job =
+        :erlang.term_to_binary(%{
+          "environment" => environment(config.env),
+          "cd" => config.cd,
+          "python_path" => config.python_path,
+          "settings" =>
+            Map.new([{:signal, signal} | settings], fn {name, value} -> {Atom.to_string(name), value} end)
+        })
+
+      case Native.interpreter_job(socket, job, region.fd) do
+        {:ok, control, output} ->
+          :again = Native.descriptor_read(output)
+          {:ok, %__MODULE__{ref: ref, control: control, output: output}}
+
+        {:error, text} ->
+          Interpreters.give_back(ref)
+
+          {:error,
+           %StartError{
+             reason: :interpreter_failed,
+             python: config.python,
+             message: "an interpreter inside the VM did not take its job: #{text}"
+           }}
+      end
+    end
+  end
+
+  @doc "What was printed since, as a Port with {:line, n} delivers it. It is told of what comes next."
+  @spec read(t) :: [line]
+  def read(%{output: output} = embedded) do
+    case Native.descriptor_read(output) do
+      {:ok, bytes} -> lines(bytes) ++ read(embedded)
+      _ -> []
+    end
+  end
+
+  defp lines(bytes) do
+    {whole, [rest]} = bytes |> String.split("\n") |> Enum.split(-1)
+    lines = for line <- whole, do: {:eol, line}
+    if rest == "", do: lines, else: lines ++ [{:noeol, rest}]
+  end
+
+  @spec command(t, iodata) :: boolean
+  def command(embedded, text),
+    do: Native.descriptor_write(embedded.control, IO.iodata_to_binary(text)) == :ok
+
+  @doc "Tells it to end; Interpreters hears when it has."
+  @spec close(t) :: :ok
+  def close(embedded) do
+    Native.descriptor_close(embedded.control)
+    Native.descriptor_close(embedded.output)
+  end
+
+  @doc "It cannot be killed: it is set aside, for as long as what it runs does not end."
+  @spec abandon(t) :: :ok
+  def abandon(embedded) do
+    :ok = Interpreters.quarantine(embedded.ref)
+    send(self(), {:interpreter, embedded.ref, {:exit_status, nil}})
+    :ok
+  end
+
+  @doc "Waits until it has ended, and sets it aside when that takes too long."
+  @spec await_end(t, timeout) :: :ok
+  def await_end(embedded, timeout) do
+    ref = embedded.ref
+
+    receive do
+      {:interpreter, ^ref, _} -> :ok
+    after
+      timeout -> Interpreters.quarantine(ref)
+    end
+  end
+
+  defp environment(variables) do
+    base = Map.drop(System.get_env(), Interpreters.unwanted())
+
+    Enum.reduce(variables, base, fn
+      {name, nil}, env -> Map.delete(env, name)
+      {name, value}, env -> Map.put(env, name, value)
+    end)
+  end
+end

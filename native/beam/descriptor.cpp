@@ -1,0 +1,236 @@
+#include "beam/descriptor.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "base/unique_fd.h"
+#include "embed/namespace.h"
+
+namespace typhon::beam {
+namespace {
+
+constexpr std::size_t kReadAtOnce = std::size_t{64} * 1024;
+
+struct Descriptor {
+  int fd;
+  ErlNifMonitor owner{};
+  std::atomic<bool> closed{false};
+};
+
+// The emulator may be polling the descriptor on another thread: only its stop callback may close it.
+void close_descriptor(ErlNifEnv* env, Descriptor* descriptor) noexcept {
+  if (!descriptor->closed.exchange(true)) {
+    enif_select(env, descriptor->fd, ERL_NIF_SELECT_STOP, descriptor, nullptr,
+                enif_make_atom(env, "undefined"));
+  }
+}
+
+void on_stop(ErlNifEnv*, void*, ErlNifEvent event, int) noexcept { ::close(event); }
+
+void on_owner_down(ErlNifEnv* env, void* object, ErlNifPid*, ErlNifMonitor*) noexcept {
+  close_descriptor(env, static_cast<Descriptor*>(object));
+}
+
+// Nobody names it any more, so nothing is selected.
+void destroy(ErlNifEnv*, void* object) noexcept {
+  auto* descriptor = static_cast<Descriptor*>(object);
+  if (!descriptor->closed.exchange(true)) ::close(descriptor->fd);
+}
+
+Descriptor* get_descriptor(ErlNifEnv* env, ERL_NIF_TERM term) noexcept {
+  void* object = nullptr;
+  return enif_get_resource(env, term, state_of(env).descriptor_type, &object)
+             ? static_cast<Descriptor*>(object)
+             : nullptr;
+}
+
+bool select_input(ErlNifEnv* env, Descriptor* descriptor) noexcept {
+  ErlNifPid self;
+  enif_self(env, &self);
+  return enif_select(env, descriptor->fd, ERL_NIF_SELECT_READ, descriptor, &self,
+                     enif_make_atom(env, "undefined")) >= 0;
+}
+
+// Takes the descriptor over: it goes with the calling process.
+ERL_NIF_TERM make_descriptor(ErlNifEnv* env, UniqueFd fd) noexcept {
+  auto* descriptor = new (enif_alloc_resource(state_of(env).descriptor_type, sizeof(Descriptor)))
+      Descriptor{.fd = fd.release()};
+  const ERL_NIF_TERM term = enif_make_resource(env, descriptor);
+  enif_release_resource(descriptor);
+  ErlNifPid self;
+  enif_self(env, &self);
+  enif_monitor_process(env, descriptor, &self, &descriptor->owner);
+  return term;
+}
+
+ERL_NIF_TERM failed(ErlNifEnv* env, std::string_view text) noexcept {
+  return enif_make_tuple2(env, state_of(env).atoms.error, make_binary(env, text));
+}
+
+ERL_NIF_TERM system_failed(ErlNifEnv* env, const char* what, int reason) {
+  return failed(env, std::string(what) + ": " + std::strerror(reason));
+}
+
+bool get_text(ErlNifEnv* env, ERL_NIF_TERM term, std::string& text) {
+  ErlNifBinary binary;
+  if (!enif_inspect_binary(env, term, &binary)) return false;
+  text.assign(reinterpret_cast<const char*>(binary.data), binary.size);
+  return text.find('\0') == std::string::npos;
+}
+
+bool get_field(ErlNifEnv* env, ERL_NIF_TERM map, const char* name, std::string& text) {
+  ERL_NIF_TERM value = 0;
+  return enif_get_map_value(env, map, enif_make_atom(env, name), &value) && get_text(env, value, text);
+}
+
+// Messages keep their bounds, and carry descriptors.
+bool make_socket(UniqueFd& ours, UniqueFd& theirs) noexcept {
+  int pair[2];
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) return false;
+  ours.reset(pair[0]);
+  theirs.reset(pair[1]);
+  return ::fcntl(ours.get(), F_SETFL, O_NONBLOCK) == 0;
+}
+
+bool make_pipe(UniqueFd& out, UniqueFd& in) noexcept {
+  int pipe[2];
+  if (::pipe2(pipe, O_CLOEXEC) != 0) return false;
+  out.reset(pipe[0]);
+  in.reset(pipe[1]);
+  return true;
+}
+
+bool send_with(int socket, const ErlNifBinary& message, const int (&fds)[3]) noexcept {
+  iovec part{message.data, message.size};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof fds)] = {};
+  msghdr header{};
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  header.msg_control = control;
+  header.msg_controllen = sizeof control;
+  cmsghdr* rights = CMSG_FIRSTHDR(&header);
+  rights->cmsg_level = SOL_SOCKET;
+  rights->cmsg_type = SCM_RIGHTS;
+  rights->cmsg_len = CMSG_LEN(sizeof fds);
+  std::memcpy(CMSG_DATA(rights), fds, sizeof fds);
+  return ::sendmsg(socket, &header, MSG_NOSIGNAL) >= 0;
+}
+
+}  // namespace
+
+ERL_NIF_TERM process_watch(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  const Atoms& atoms = state_of(env).atoms;
+  int pid = 0;
+  if (!enif_get_int(env, argv[0], &pid)) return enif_make_badarg(env);
+  UniqueFd fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  if (!fd.valid())
+    return enif_make_tuple2(env, atoms.error, errno == ESRCH ? atoms.no_process : atoms.invalid);
+  const ERL_NIF_TERM watch = make_descriptor(env, std::move(fd));
+  if (!select_input(env, get_descriptor(env, watch)))
+    return enif_make_tuple2(env, atoms.error, atoms.invalid);
+  return enif_make_tuple2(env, atoms.ok, watch);
+}
+
+ERL_NIF_TERM interpreter_start(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  embed::NamespaceSpec spec;
+  ERL_NIF_TERM environment = 0;
+  if (!get_field(env, argv[0], "libpython", spec.libpython) ||
+      !get_field(env, argv[0], "bridge", spec.bridge) || !get_field(env, argv[0], "program", spec.program) ||
+      !get_field(env, argv[0], "package", spec.package) ||
+      !enif_get_map_value(env, argv[0], enif_make_atom(env, "environment"), &environment)) {
+    return enif_make_badarg(env);
+  }
+  ERL_NIF_TERM variable = 0;
+  while (enif_get_list_cell(env, environment, &variable, &environment)) {
+    std::string text;
+    if (!get_text(env, variable, text)) return enif_make_badarg(env);
+    spec.environment.push_back(std::move(text));
+  }
+  UniqueFd ours;
+  UniqueFd theirs;
+  if (!make_socket(ours, theirs)) return system_failed(env, "the socket of an interpreter", errno);
+  if (const Status started = embed::start_namespace(spec, theirs.get()); !started.ok())
+    return failed(env, started.error().message);
+  return enif_make_tuple2(env, state_of(env).atoms.ok, make_descriptor(env, std::move(ours)));
+}
+
+ERL_NIF_TERM interpreter_job(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  Descriptor* socket = get_descriptor(env, argv[0]);
+  ErlNifBinary job;
+  int memory = 0;
+  if (!socket || !enif_inspect_binary(env, argv[1], &job) || !enif_get_int(env, argv[2], &memory))
+    return enif_make_badarg(env);
+  UniqueFd control;
+  UniqueFd their_control;
+  UniqueFd output;
+  UniqueFd their_output;
+  if (!make_pipe(their_control, control) || !make_pipe(output, their_output) ||
+      ::fcntl(control.get(), F_SETFL, O_NONBLOCK) != 0 || ::fcntl(output.get(), F_SETFL, O_NONBLOCK) != 0) {
+    return system_failed(env, "the pipes of a job", errno);
+  }
+  const int fds[3] = {memory, their_control.get(), their_output.get()};
+  if (socket->closed || !send_with(socket->fd, job, fds)) return system_failed(env, "a job", errno);
+  return enif_make_tuple3(env, state_of(env).atoms.ok, make_descriptor(env, std::move(control)),
+                          make_descriptor(env, std::move(output)));
+}
+
+ERL_NIF_TERM descriptor_read(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  const Atoms& atoms = state_of(env).atoms;
+  Descriptor* descriptor = get_descriptor(env, argv[0]);
+  if (!descriptor) return enif_make_badarg(env);
+  if (descriptor->closed) return atoms.eof;
+  std::vector<unsigned char> buffer(kReadAtOnce);
+  ssize_t count = 0;
+  do {
+    count = ::read(descriptor->fd, buffer.data(), buffer.size());
+  } while (count < 0 && errno == EINTR);
+  if (count > 0) {
+    const std::string_view text(reinterpret_cast<const char*>(buffer.data()),
+                                static_cast<std::size_t>(count));
+    return enif_make_tuple2(env, atoms.ok, make_binary(env, text));
+  }
+  if (count == 0) return atoms.eof;
+  if (errno == EAGAIN || errno == EWOULDBLOCK)
+    return select_input(env, descriptor) ? atoms.again : failed(env, "the descriptor cannot be waited for");
+  return system_failed(env, "reading", errno);
+}
+
+ERL_NIF_TERM descriptor_write(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  Descriptor* descriptor = get_descriptor(env, argv[0]);
+  ErlNifBinary bytes;
+  if (!descriptor || !enif_inspect_binary(env, argv[1], &bytes)) return enif_make_badarg(env);
+  if (descriptor->closed) return failed(env, "closed");
+  // SIGPIPE is ignored by the emulator; what does not fit into a pipe as a whole is not written at all.
+  const ssize_t count = ::write(descriptor->fd, bytes.data, bytes.size);
+  if (count == static_cast<ssize_t>(bytes.size)) return state_of(env).atoms.ok;
+  return system_failed(env, "writing", count < 0 ? errno : EAGAIN);
+}
+
+ERL_NIF_TERM descriptor_close(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  Descriptor* descriptor = get_descriptor(env, argv[0]);
+  if (!descriptor) return enif_make_badarg(env);
+  enif_demonitor_process(env, descriptor, &descriptor->owner);
+  close_descriptor(env, descriptor);
+  return state_of(env).atoms.ok;
+}
+
+bool open_descriptor_type(ErlNifEnv* env, State& state, ErlNifResourceFlags flags) noexcept {
+  ErlNifResourceTypeInit init{};
+  init.dtor = destroy;
+  init.stop = on_stop;
+  init.down = on_owner_down;
+  init.members = 3;
+  state.descriptor_type = enif_init_resource_type(env, "typhon_descriptor", &init, flags, nullptr);
+  return state.descriptor_type != nullptr;
+}
+
+}  // namespace typhon::beam

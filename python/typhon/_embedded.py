@@ -1,0 +1,312 @@
+"""A Python inside the BEAM: what its main thread runs (native/embed/bridge.cpp), one worker after the other.
+
+The process is not Python's here, and must outlive whatever user code does: what would end it, fork it, or take its signals
+raises instead (`_guard`). Between two workers the interpreter is cleaned (`_clean`); docs/isolation.md says of what.
+
+The socket brings a message for each job, with three descriptors: the memory of the worker's channel, its control pipe, its
+output. It takes back {"ready", …} once, and {"ended", code, clean} for each job.
+"""
+
+import atexit
+import os
+import sys
+import threading
+from importlib.machinery import EXTENSION_SUFFIXES
+from types import ModuleType
+from typing import Any, NoReturn
+
+import _signal
+import _socket
+from typhon import _native
+
+_LONGEST_JOB = 1_048_576
+
+
+def serve(fd: int) -> None:
+    """Run jobs until the other end of the socket is closed."""
+    sock = _socket.socket(fileno=fd)
+    _guard()
+    before = _Snapshot()
+    sock.send(
+        _native.encode(
+            (
+                "ready",
+                {
+                    "version": sys.version.split()[0],
+                    "executable": sys.executable or "",
+                    "own_directory": bool(sys._typhon_own_directory),  # type: ignore[attr-defined]
+                },
+            )
+        )
+    )
+    while True:
+        data, control, _, _ = sock.recvmsg(_LONGEST_JOB, _socket.CMSG_SPACE(12))
+        if not data:
+            return
+        code, clean = _run(_native.decode(data), _descriptors(control), before)
+        sock.send(_native.encode(("ended", code, clean)))
+
+
+def _descriptors(control: "list[tuple[int, int, bytes]]") -> list[int]:
+    return [
+        int.from_bytes(data[i : i + 4], sys.byteorder)
+        for level, kind, data in control
+        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS
+        for i in range(0, len(data), 4)
+    ]
+
+
+def _run(job: dict[str, Any], fds: list[int], before: "_Snapshot") -> tuple[int, bool]:
+    memory, control, output = fds
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(output)
+    code = 1
+    try:
+        os.environ.clear()
+        os.environ.update(job["environment"])
+        if sys._typhon_own_directory:  # type: ignore[attr-defined]
+            os.chdir(job["cd"])
+        sys.path[1:1] = job["python_path"]
+        # Python has made up its mind about the old ones: /dev/null has positions, a pipe has none.
+        sys.stdout = open(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+        from typhon import _worker
+
+        code = _worker.serve(0, memory, control, job["settings"])
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+    except BaseException as error:
+        print(f"typhon: the interpreter could not serve: {error!r}")
+    clean = _clean(before)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    os.close(null)
+    return code, clean
+
+
+class _Snapshot:
+    """What an interpreter is like before its first worker."""
+
+    def __init__(self) -> None:
+        self.modules = set(sys.modules)
+        self.path = list(sys.path)
+        self.meta_path = list(sys.meta_path)
+        self.path_hooks = list(sys.path_hooks)
+        self.streams = (sys.stdout, sys.stderr, sys.stdin)
+        self.hooks = (sys.excepthook, sys.displayhook, threading.excepthook)
+        self.recursion_limit = sys.getrecursionlimit()
+        self.switch_interval = sys.getswitchinterval()
+        self.main = dict(vars(sys.modules["__main__"]))
+
+
+def _clean(before: _Snapshot) -> bool:
+    """Make the interpreter like new, as far as that goes. False when it cannot have another worker: its threads go on, or
+    something of the old one is in use still."""
+    clean = True
+    for step in (_end_loop, _native.wind_up, _end_threads):
+        try:
+            clean = step() and clean
+        except BaseException as error:
+            print(f"typhon: {step.__name__}: {error!r}")
+            clean = False
+    try:
+        atexit._run_exitfuncs()
+    except BaseException as error:
+        print(f"typhon: atexit: {error!r}")
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BaseException:
+            pass
+    sys.stdout, sys.stderr, sys.stdin = before.streams
+    sys.excepthook, sys.displayhook, threading.excepthook = before.hooks
+    sys.settrace(None)
+    sys.setprofile(None)
+    sys.setrecursionlimit(before.recursion_limit)
+    sys.setswitchinterval(before.switch_interval)
+    sys.path[:] = before.path
+    sys.meta_path[:] = before.meta_path
+    sys.path_hooks[:] = before.path_hooks
+    sys.path_importer_cache.clear()
+    names = vars(sys.modules["__main__"])
+    names.clear()
+    names.update(before.main)
+    _forget_modules(before.modules)
+    return clean
+
+
+def _end_loop() -> bool:
+    aio = sys.modules.get("typhon._aio")
+    return aio.stop() if aio is not None else True
+
+
+def _end_threads() -> bool:
+    """Those of the worker's own end with it; whoever has started others is asked to have ended them."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread():
+            thread.join(0.2)
+    return threading.active_count() == 1
+
+
+def _forget_modules(kept: set[str]) -> None:
+    """Modules that were loaded since are loaded anew when they are imported again; but not packages with C extensions, many
+    of which cannot be loaded twice, nor the standard library."""
+    roots: dict[str, list[str]] = {}
+    for name in sys.modules:
+        root = name.partition(".")[0]
+        # Typhon's own hold the state of a worker: all but these two are new for the next one.
+        if name not in kept or (root == "typhon" and name not in ("typhon._native", __name__)):
+            roots.setdefault(root, []).append(name)
+    for root, names in roots.items():
+        if root in sys.stdlib_module_names or any(_is_extension(sys.modules[name]) for name in names):
+            continue
+        for name in names:
+            del sys.modules[name]
+
+
+def _is_extension(module: Any) -> bool:
+    file = getattr(module, "__file__", None)
+    return isinstance(file, str) and file.endswith(tuple(EXTENSION_SUFFIXES))
+
+
+# --- what would hurt the BEAM ---
+
+
+def _guard() -> None:
+    import _posixsubprocess
+    import posix
+
+    for name, instead in {
+        "fork": "use subprocess",
+        "forkpty": "use subprocess",
+        "_exit": "raise an exception",
+        "abort": "raise an exception",
+        **dict.fromkeys(("execv", "execve"), "use subprocess"),
+        **dict.fromkeys(("setsid", "setpgid", "setuid", "setgid", "seteuid", "setegid", "setreuid", "setregid"), _PROCESS),
+        **dict.fromkeys(("setresuid", "setresgid", "setgroups", "initgroups", "chroot", "unshare", "setns"), _PROCESS),
+    }.items():
+        _refuse((posix, os), name, f"os.{name}", instead)
+    _signal._typhon_signal = _signal.signal  # type: ignore[attr-defined]
+    for name in ("signal", "siginterrupt", "set_wakeup_fd", "setitimer", "alarm", "raise_signal", "pause"):
+        _refuse((_signal,), name, f"signal.{name}", "signals are the BEAM's")
+    _refuse((_signal,), "pthread_kill", "signal.pthread_kill", "signals are the BEAM's")
+    _refuse((_signal,), "pthread_sigmask", "signal.pthread_sigmask", "signals are the BEAM's")
+    for module in (posix, os):
+        module.kill = _checked(module.kill, lambda pid: pid in (0, -1, os.getpid(), -os.getpgrp()))  # type: ignore[attr-defined]
+        module.killpg = _checked(module.killpg, lambda group: group in (0, os.getpgrp()))  # type: ignore[attr-defined]
+    _guard_children(_posixsubprocess, posix)
+    sys.meta_path.insert(0, _Hurtful())
+
+
+_PROCESS = "the process is the BEAM's"
+
+
+def _refuse(modules: "tuple[ModuleType, ...]", name: str, title: str, instead: str) -> None:
+    def refused(*_: Any, **__: Any) -> NoReturn:
+        raise RuntimeError(
+            f"{title}() is not for an interpreter inside the BEAM, which it would end or confuse: {instead}, or run this pool "
+            "with isolation: :process"
+        )
+
+    refused.__name__ = refused.__qualname__ = name
+    for module in modules:
+        if hasattr(module, name):
+            setattr(module, name, refused)
+
+
+def _checked(function: Any, hits_the_beam: Any) -> Any:
+    def checked(target: int, signal: int, /) -> None:
+        if signal != 0 and hits_the_beam(target):
+            raise RuntimeError(
+                f"os.{function.__name__}() would send a signal to the BEAM, in which this interpreter lives: run this pool with "
+                "isolation: :process"
+            )
+        function(target, signal)
+
+    checked.__name__ = checked.__qualname__ = function.__name__
+    return checked
+
+
+def _guard_children(subprocess: Any, posix: Any) -> None:
+    """A child must not inherit that the BEAM's signals are blocked on Python's threads."""
+    fork_exec, spawn, spawnp = subprocess.fork_exec, posix.posix_spawn, posix.posix_spawnp
+    mask = _signal_mask
+
+    def unmasked(*args: Any) -> Any:
+        before = mask(_signal.SIG_SETMASK, ())
+        try:
+            return fork_exec(*args)
+        finally:
+            mask(_signal.SIG_SETMASK, before)
+
+    def with_mask(function: Any) -> Any:
+        def spawned(*args: Any, **options: Any) -> Any:
+            options.setdefault("setsigmask", ())
+            return function(*args, **options)
+
+        return spawned
+
+    subprocess.fork_exec = unmasked
+    for module in (posix, os):
+        module.posix_spawn = with_mask(spawn)
+        module.posix_spawnp = with_mask(spawnp)
+
+
+# The true one: the guarded module has none.
+_signal_mask = _signal.pthread_sigmask
+
+
+class _Hurtful:
+    """Waits on sys.meta_path for modules that could hurt the BEAM, and tames them when they have been loaded."""
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+        tame = _TAMED.get(name)
+        if tame is None:
+            return None
+        for finder in sys.meta_path:
+            if finder is self:
+                continue
+            spec = finder.find_spec(name, path, target)
+            if spec is not None and spec.loader is not None:
+                spec.loader = _Tamed(spec.loader, tame)
+                return spec
+        return None
+
+
+class _Tamed:
+    def __init__(self, loader: Any, tame: Any) -> None:
+        self._loader = loader
+        self._tame = tame
+
+    def create_module(self, spec: Any) -> Any:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: Any) -> None:
+        self._loader.exec_module(module)
+        self._tame(module)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+
+def _tame_faulthandler(module: Any) -> None:
+    for name in ("enable", "register", "dump_traceback_later"):
+        _refuse((module,), name, f"faulthandler.{name}", "signals are the BEAM's")
+
+
+def _tame_resource(module: Any) -> None:
+    for name in ("setrlimit", "prlimit"):
+        _refuse((module,), name, f"resource.{name}", _PROCESS)
+
+
+def _tame_ctypes(module: Any) -> None:
+    """The program that this process runs is not Python: its functions are in the library of this namespace."""
+    with open("/proc/self/maps") as maps:
+        own = [line.split(None, 5)[5].strip() for line in maps if "/libpython" in line]
+    if own:
+        module.pythonapi = module.PyDLL(own[0])
+
+
+_TAMED = {"faulthandler": _tame_faulthandler, "resource": _tame_resource, "ctypes": _tame_ctypes}

@@ -1,0 +1,263 @@
+defmodule Typhon.InterpretersTest do
+  # Not async: what the VM's interpreters are, and how many.
+  use ExUnit.Case, async: false
+
+  import Typhon.TestHelper
+
+  alias Typhon.{PythonError, StartError, TimeoutError, WorkerError}
+
+  defp inside(options \\ []), do: start_pool([isolation: :interpreter] ++ options)
+
+  defp python(py, expression, options \\ []),
+    do: Typhon.call(py, :builtins, :eval, [expression], options)
+
+  defp namespaces, do: Typhon.Env.capacity().namespaces
+
+  test "every Python of this machine that has a shared library" do
+    for {path, _} <- supported_pythons(), {:ok, %{engine: :namespaces}} <- [Typhon.Env.describe(path)] do
+      py = inside(python: path)
+      {:ok, executable} = python(py, "__import__('sys').executable")
+      assert {:ok, %{executable: ^executable}} = Typhon.Env.describe(path)
+      assert python(py, "__import__('os').getpid()") == {:ok, String.to_integer(System.pid())}
+      # Extension modules of the standard library are those of this Python.
+      for module <- ~w(json ssl sqlite3 decimal ctypes) do
+        assert {:ok, _} = python(py, "__import__('#{module}').__name__")
+      end
+
+      assert Typhon.stop(py) == :ok
+    end
+  end
+
+  test "a Python that cannot be loaded says what to do" do
+    for {path, version} <- old_pythons() |> Enum.take(2) do
+      assert {:error, %StartError{reason: :python_too_old} = error} =
+               Typhon.start_link(isolation: :interpreter, python: path)
+
+      assert Exception.message(error) =~ "newer, and"
+      assert Exception.message(error) =~ to_string(version)
+    end
+  end
+
+  describe "the VM survives" do
+    setup do
+      {:ok, py: inside(grace: 200)}
+    end
+
+    test "what would end, fork or confuse it", %{py: py} do
+      pid = System.pid()
+
+      for code <- [
+            "os.fork()",
+            "os.forkpty()",
+            "os._exit(3)",
+            "os.abort()",
+            "os.execv('/bin/true', ['true'])",
+            "os.execlp('true', 'true')",
+            "os.kill(#{pid}, 9)",
+            "os.kill(0, 9)",
+            "os.kill(-1, 9)",
+            "os.killpg(os.getpgrp(), 9)",
+            "os.setsid()",
+            "os.setuid(1)",
+            "signal.signal(2, 1)",
+            "signal.alarm(1)",
+            "signal.setitimer(0, 1)",
+            "signal.raise_signal(11)",
+            "signal.pthread_kill(threading.main_thread().ident, 11)",
+            "faulthandler.enable()",
+            "faulthandler.dump_traceback_later(1, exit=True)",
+            "resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))"
+          ] do
+        names = ~w(os signal threading faulthandler resource)
+        imports = Enum.map_join(names, ", ", &"'#{&1}': __import__('#{&1}')")
+        assert {:error, %PythonError{} = error} = python(py, "eval(#{inspect(code)}, {#{imports}})")
+        assert {code, error.type} == {code, "RuntimeError"}
+        assert error.message =~ "isolation: :process"
+      end
+
+      # One process may be asked whether it is there.
+      assert python(py, "__import__('os').kill(#{pid}, 0)") == {:ok, nil}
+      assert {:error, %PythonError{type: "SystemExit"}} = python(py, "__import__('sys').exit(3)")
+    end
+
+    test "deep recursion, and ten thousand exceptions", %{py: py} do
+      assert {:error, %PythonError{type: "RecursionError"}} = python(py, "(lambda f: f(f))(lambda f: f(f))")
+
+      for _ <- 1..10_000 do
+        {:error, %PythonError{}} = Typhon.call(py, :math, :sqrt, [-1])
+      end
+    end
+
+    test "what closes descriptors it does not know, or prints to them", %{py: py} do
+      {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
+      assert python(py, "__import__('os').closerange(10, 10_000)") == {:ok, nil}
+      assert {:ok, _} = :inet.port(socket)
+      :gen_tcp.close(socket)
+      assert python(py, "__import__('os').write(1, b'to the descriptor\\n')") == {:ok, 18}
+      assert python(py, "__import__('os').close(0)") == {:ok, nil}
+      assert python(py, "2 + 2") == {:ok, 4}
+    end
+
+    test "another directory, another environment", %{py: py} do
+      before = {File.cwd!(), System.get_env("TYPHON_INSIDE")}
+      assert {:ok, _} = python(py, "__import__('os').chdir('/')")
+      assert python(py, "__import__('os').getcwd()") == {:ok, "/"}
+      assert {:ok, _} = python(py, "__import__('os').environ.update(TYPHON_INSIDE='1')")
+      assert {File.cwd!(), System.get_env("TYPHON_INSIDE")} == before
+      # A child sees both.
+      shell = "__import__('subprocess').check_output(['sh', '-c', 'pwd; echo $TYPHON_INSIDE'], text=True)"
+      assert python(py, shell) == {:ok, "/\n1\n"}
+    end
+
+    test "children have true exit codes, and signals end them", %{py: py} do
+      assert python(py, "__import__('subprocess').call(['sh', '-c', 'exit 7'])") == {:ok, 7}
+      assert python(py, "__import__('os').system('exit 3')") == {:ok, 3 * 256}
+
+      popen = "__import__('subprocess').Popen(['sleep', '100'])"
+      assert python(py, "(lambda p: (p.terminate(), p.wait())[1])(#{popen})") == {:ok, -15}
+      # And those of the VM itself.
+      assert {"", 5} = System.cmd("sh", ["-c", "exit 5"])
+    end
+
+    test "a call that is interrupted in a system call", %{py: py} do
+      assert {:error, %TimeoutError{}} = Typhon.call(py, :time, :sleep, [60], timeout: 50)
+      assert python(py, "2 + 2") == {:ok, 4}
+      assert worker(py).restarts == 0
+    end
+
+    test "a C loop: its interpreter is set aside, the pool goes on, and it comes back when the loop ends", %{
+      py: py
+    } do
+      before = namespaces()
+      assert {:error, %TimeoutError{}} = python(py, "sum(range(150_000_000))", timeout: 50)
+      assert python(py, "2 + 2", timeout: 30_000) == {:ok, 4}
+      assert worker(py).restarts == 1
+      eventually(fn -> namespaces().quarantined == 0 and namespaces().idle > before.idle - 1 end)
+    end
+  end
+
+  test "two pools at the same time, each with state of its own" do
+    [a, b] = [inside(), inside()]
+    assert Typhon.call(a, :builtins, :setattr, [python_module(a), "typhon_test", 1]) == {:ok, nil}
+    assert {:ok, 1} = python(a, "__import__('math').typhon_test")
+    assert {:error, %PythonError{type: "AttributeError"}} = python(b, "__import__('math').typhon_test")
+  end
+
+  defp python_module(py) do
+    {:ok, module} = python(py, "__import__('math')")
+    module
+  end
+
+  test "an interpreter that comes back has forgotten the modules, the environment and the directory of its last worker" do
+    py = inside(env: [{"TYPHON_INSIDE", "first"}])
+    assert Typhon.call(py, :bulk, :note, [1]) == {:ok, 1}
+    assert {:ok, _} = python(py, "__import__('os').chdir('/')")
+    assert {:ok, _} = python(py, "__import__('sys').path.append('/nowhere')")
+    assert {:ok, _} = python(py, "exec('import __main__; __main__.left = 1')")
+    main = Typhon.call!(py, :sample, :pid, [])
+    assert Typhon.stop(py) == :ok
+
+    py = inside()
+    assert Typhon.call!(py, :sample, :pid, []) == main
+    assert python(py, "__import__('os').environ.get('TYPHON_INSIDE')") == {:ok, nil}
+    assert python(py, "__import__('os').getcwd()") == {:ok, File.cwd!()}
+    assert python(py, "'/nowhere' in __import__('sys').path") == {:ok, false}
+    assert python(py, "hasattr(__import__('__main__'), 'left')") == {:ok, false}
+    assert Typhon.call(py, :bulk, :noted, []) == {:ok, []}
+  end
+
+  test "one that threads go on in has no other worker" do
+    before = namespaces()
+    py = inside()
+    code = "import threading, time\nthreading.Thread(target=time.sleep, args=(5,), daemon=True).start()"
+    assert Typhon.call(py, :builtins, :exec, [code]) == {:ok, nil}
+    assert Typhon.stop(py) == :ok
+    eventually(fn -> namespaces().worn == before.worn + 1 end)
+  end
+
+  test "pools come and go: nothing is left, and no more interpreters than were needed at a time" do
+    for _ <- 1..3, do: 2 |> inside_many() |> Enum.each(&Typhon.stop/1)
+    eventually(fn -> namespaces().busy == 0 end)
+    before = {namespaces().used, memfds(), length(Process.list()), threads(), descriptors()}
+
+    for _ <- 1..20 do
+      [a, b] = inside_many(2)
+      assert Typhon.call(a, :talk, :sleep, [0, 1]) == {:ok, 1}
+      assert Typhon.call(b, :sample, :echo, [Typhon.bytes(:binary.copy("x", 1_000_000))]) |> elem(0) == :ok
+      for pool <- [a, b], do: assert(Typhon.stop(pool) == :ok)
+    end
+
+    eventually(fn ->
+      {namespaces().used, memfds(), length(Process.list()), threads(), descriptors()} == before
+    end)
+  end
+
+  defp inside_many(count), do: for(_ <- 1..count, do: inside())
+  defp threads, do: "/proc/self/task" |> File.ls!() |> length()
+  defp descriptors, do: "/proc/self/fd" |> File.ls!() |> length()
+
+  test "the process in charge is killed: the interpreter comes back" do
+    py = inside()
+    %{pid: pid} = worker(py)
+    sleeping = Task.async(fn -> Typhon.call(py, :time, :sleep, [600], timeout: :infinity) end)
+    eventually(fn -> running(py) == 1 end)
+    Process.exit(pid, :kill)
+    assert {:error, %WorkerError{}} = Task.await(sleeping)
+    assert python(py, "2 + 2", timeout: 30_000) == {:ok, 4}
+    eventually(fn -> namespaces().quarantined == 0 end)
+  end
+
+  test "beyond the limit the error names it, and the workers that there are go on" do
+    code = """
+    Logger.configure(level: :error)
+    {:ok, first} = Typhon.start_link(workers: 1, isolation: :interpreter)
+    {:error, %Typhon.StartError{reason: :interpreter_failed} = error} = Typhon.start_link(workers: 16, isolation: :interpreter)
+    IO.puts(Exception.message(error))
+    {:ok, 4.0} = Typhon.call(first, :math, :sqrt, [16])
+    # The others came back.
+    {:ok, _} = Typhon.start_link(workers: 3, isolation: :interpreter)
+    IO.inspect(Typhon.Env.capacity())
+    """
+
+    for {tunables, expected} <- [
+          {"", "GLIBC_TUNABLES=glibc.rtld.optional_static_tls="},
+          {"glibc.rtld.nns=16:glibc.rtld.optional_static_tls=65536", "15 namespaces at most"}
+        ] do
+      {text, status} = vm(code, [{"GLIBC_TUNABLES", tunables}])
+      assert {text, status} == {text, 0}
+      assert text =~ expected
+    end
+  end
+
+  for {how, code} <- [
+        {"System.stop with a busy worker", "System.stop(0); Process.sleep(:infinity)"},
+        {"System.halt", "System.halt(0)"},
+        {"the application's stop and start",
+         "Application.stop(:typhon); Application.ensure_all_started(:typhon); " <>
+           "{:ok, py} = Typhon.start_link(isolation: :interpreter); {:ok, 4.0} = Typhon.call(py, :math, :sqrt, [16]); System.halt(0)"}
+      ] do
+    test "the end of the VM by #{how}" do
+      code = """
+      Logger.configure(level: :critical)
+      Process.flag(:trap_exit, true)
+      {:ok, py} = Typhon.start_link(workers: 2, isolation: :interpreter, grace: 100)
+      spawn(fn -> Typhon.call(py, :builtins, :eval, ["sum(range(10**13))"], timeout: :infinity) end)
+      Process.sleep(100)
+      """
+
+      {text, status} = vm(code <> unquote(code), [])
+      assert {text, status} == {text, 0}
+    end
+  end
+
+  # In a BEAM of its own.
+  defp vm(code, env) do
+    paths = for app <- [:typhon], do: app |> :code.lib_dir() |> Path.join("ebin")
+    start = "{:ok, _} = Application.ensure_all_started(:typhon)\n"
+
+    System.cmd("elixir", Enum.flat_map(paths, &["-pa", &1]) ++ ["-e", start <> code],
+      env: env,
+      stderr_to_stdout: true
+    )
+  end
+end
