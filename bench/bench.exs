@@ -1,7 +1,7 @@
 # Typhon against its floors, from Elixir: `make bench`, or `mix run bench/bench.exs [options]`.
 #
 #   --only hot,echo    these groups only: hot, cold, many, echo, terms, start, memory, idle,
-#                      callback, stream, multi, dispatch, asyncio, replace, cancel
+#                      callback, stream, multi, dispatch, asyncio, replace, cancel, inside
 #   --runs 5           runs of each line; the table shows medians
 #   --quick            one short run, to see that everything works
 #   --floor-only       the floors without Typhon
@@ -11,7 +11,7 @@
 
 for file <-
       ~w(floor/port_echo support/measure support/system support/report support/compare support/fixture) ++
-        ~w(groups/pool) do
+        ~w(groups/pool groups/inside) do
   Code.require_file("#{file}.exs", __DIR__)
 end
 
@@ -22,6 +22,7 @@ defmodule Bench do
 
   @groups ~w(hot cold many echo terms start memory idle)
   @pool_groups Bench.Pool.groups()
+  @inside_groups Bench.Inside.groups()
   @add {:operator, :add, [1, 2]}
 
   def main(arguments) do
@@ -50,7 +51,10 @@ defmodule Bench do
 
     IO.puts("medians of #{bench.runs} runs, floor and Typhon in turns · load before: #{machine.load}")
 
-    chosen = if options[:only], do: String.split(options[:only], ","), else: @groups ++ @pool_groups
+    chosen =
+      if options[:only],
+        do: String.split(options[:only], ","),
+        else: @groups ++ @pool_groups ++ @inside_groups
 
     file =
       "calls" <>
@@ -253,9 +257,14 @@ defmodule Bench do
   end
 
   defp group(name, bench) when name in @pool_groups, do: Bench.Pool.group(name, bench)
+  defp group(name, bench) when name in @inside_groups, do: Bench.Inside.group(name, bench)
 
   defp group(other, _bench),
-    do: raise(ArgumentError, "no group #{other}; there are #{Enum.join(@groups ++ @pool_groups, ", ")}")
+    do:
+      raise(
+        ArgumentError,
+        "no group #{other}; there are #{Enum.join(@groups ++ @pool_groups ++ @inside_groups, ", ")}"
+      )
 
   defp latency_rows(bench, calls, pause, goals) do
     with_pool(bench, 1, fn py ->

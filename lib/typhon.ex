@@ -110,6 +110,7 @@ defmodule Typhon do
   @type start_option ::
           {:name, pool}
           | {:isolation, :process | :interpreter}
+          | {:engine, :auto | :namespaces | :threads}
           | {:workers, pos_integer | Range.t()}
           | {:idle_timeout, pos_integer}
           | {:init, init_step | [init_step]}
@@ -211,6 +212,8 @@ defmodule Typhon do
   * `:isolation` – `:process` (the default): each Python is a process of the operating system. `:interpreter`: each is a whole
     CPython inside the VM, with a GIL of its own; a crash takes the VM down, and there can be 15. Needs Linux with glibc, and a
     Python with a shared library (`Typhon.Env.describe/1` tells). Without `:limits` and `:max_memory`
+  * `:engine` – with `isolation: :interpreter`, `:namespaces`: each worker is a CPython of its own (also `:auto`, the default);
+    `:threads`: one CPython, in which as many threads as `:workers` says take calls, for work that waits, or a Python without a GIL
 
   ## Examples
 

@@ -21,3 +21,20 @@ def python_loop():
 def c_loop():
     """Never looks for signals, and keeps the GIL."""
     deque(repeat(None), maxlen=0)
+
+
+def spin():
+    total = 0
+    for number in range(12_000_000):
+        total += number
+    return total
+
+
+def multiply():
+    """One thread of numpy's: what it computes is no matter."""
+    import numpy
+
+    matrix = numpy.arange(1_000_000, dtype=float)
+    for _ in range(100):
+        matrix = numpy.sqrt(matrix * matrix + 1.0)
+    return float(matrix[0])

@@ -14,6 +14,8 @@ defmodule Typhon.Interpreters do
 
   use GenServer
 
+  require Logger
+
   alias Typhon.{Env, Native, StartError}
 
   # What glibc gives a process, the one it starts with left out.
@@ -161,8 +163,17 @@ defmodule Typhon.Interpreters do
 
     case Native.interpreter_start(spec) do
       # Real-time signals that glibc leaves alone; each interpreter has its own, as a process has one handler for each.
-      {:ok, socket} -> %__MODULE__{ref: make_ref(), socket: socket, key: key, signal: 35 + count}
-      {:error, text} -> {:error, refused(env, text)}
+      {:ok, socket} ->
+        if count == 0,
+          do:
+            Logger.info(
+              "Python #{env.version} (#{env.executable}) runs inside the VM, engine #{env.engine}: #{env.why}"
+            )
+
+        %__MODULE__{ref: make_ref(), socket: socket, key: key, signal: 35 + count}
+
+      {:error, text} ->
+        {:error, refused(env, text)}
     end
   end
 

@@ -8,6 +8,7 @@ defmodule Typhon.Options do
   @type start :: %{
           name: nil | atom | {:global, term} | {:via, module, term},
           isolation: :process | :interpreter,
+          engine: :auto | :namespaces | :threads,
           workers: pos_integer,
           python: String.t(),
           python_path: [String.t()],
@@ -57,6 +58,7 @@ defmodule Typhon.Options do
   @start_options [
     :name,
     :isolation,
+    :engine,
     :workers,
     :python,
     :python_path,
@@ -126,10 +128,23 @@ defmodule Typhon.Options do
               "max_calls: works with isolation: :interpreter"
     end
 
-    options
+    threads(options)
   end
 
-  defp inside!(options), do: options
+  defp inside!(%{engine: :auto} = options), do: options
+
+  defp inside!(%{engine: engine}) do
+    raise ArgumentError,
+          "engine: #{inspect(engine)} is for isolation: :interpreter; a worker process is run by the Python of python: alone"
+  end
+
+  # One interpreter, in which as many threads take calls.
+  defp threads(%{engine: :threads, workers: workers} = options) do
+    count = with {_min, max} <- workers, do: max
+    %{options | workers: 1, concurrency: count * options.concurrency}
+  end
+
+  defp threads(options), do: options
 
   # From here on `workers` is the number of places: the most that there may be.
   defp elastic(%{workers: {min, max}} = options),
@@ -312,6 +327,7 @@ defmodule Typhon.Options do
 
   defp default(:name), do: nil
   defp default(:isolation), do: Application.get_env(:typhon, :isolation, :process)
+  defp default(:engine), do: Application.get_env(:typhon, :engine, :auto)
   defp default(:workers), do: System.schedulers_online()
   defp default(:python), do: "python3"
   defp default(:env), do: []
@@ -351,6 +367,15 @@ defmodule Typhon.Options do
   end
 
   defp check!(:isolation, other), do: wrong!(:isolation, ":process or :interpreter", other)
+
+  defp check!(:engine, engine) when engine in [:auto, :namespaces, :threads], do: engine
+
+  defp check!(:engine, :subinterpreters) do
+    raise ArgumentError,
+          "engine: :subinterpreters does not exist yet. engine: :auto, :namespaces and :threads do"
+  end
+
+  defp check!(:engine, other), do: wrong!(:engine, ":auto, :namespaces or :threads", other)
 
   defp check!(:workers, count) when is_integer(count) and count > 0, do: count
   defp check!(:workers, %Range{first: min, last: max, step: 1}) when min > 0 and min <= max, do: {min, max}

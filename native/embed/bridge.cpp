@@ -10,6 +10,7 @@
 #include "embed/bridge.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
@@ -29,6 +30,7 @@
 
 // The few functions of Python's ABI that are needed to start one; the headers' own declarations of them
 // depend on the version.
+// NOLINTBEGIN(readability-identifier-naming)
 extern "C" {
 struct PyObjectTag;
 void Py_SetProgramName(const wchar_t* name) __attribute__((weak));
@@ -39,6 +41,7 @@ int PySys_SetObject(const char* name, PyObjectTag* value);
 int PyRun_SimpleString(const char* code);
 void* PyEval_SaveThread(void);
 }
+// NOLINTEND(readability-identifier-naming)
 
 namespace typhon::embed {
 namespace {
@@ -153,6 +156,11 @@ void* interpreter_main(void* raw) noexcept {
 
 extern "C" __attribute__((visibility("default"))) int typhon_bridge_start(const TyphonBridgeSpec* spec) {
   using typhon::embed::Start;
+#if defined(__GLIBC__)
+  // This libc's first arena, for all threads: of the others' memory a large block is never kept for the next
+  // one.
+  ::mallopt(M_ARENA_MAX, 1);
+#endif
   auto start = std::unique_ptr<Start>(new (std::nothrow) Start);
   if (!start) return ENOMEM;
   start->program = spec->program;

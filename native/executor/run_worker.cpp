@@ -139,10 +139,9 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
   }
 }
 
-// True when nothing is left of the worker.
+// False when threads of the worker go on; else let_go() may follow.
 PyObject* wind_up(PyObject* module, PyObject*) noexcept {
-  auto* slot = static_cast<ExecutorSlot*>(PyModule_GetState(module));
-  Worker* worker = std::exchange(slot->worker, nullptr);
+  Worker* worker = static_cast<ExecutorSlot*>(PyModule_GetState(module))->worker;
   if (!worker) Py_RETURN_TRUE;
   if (!worker->wind_up()) Py_RETURN_FALSE;
   if (const unsigned signal = worker->cancel_signal(); signal != 0) {
@@ -150,15 +149,25 @@ PyObject* wind_up(PyObject* module, PyObject*) noexcept {
     const PyRef ignore = PyRef::steal(PyLong_FromLong(1));  // SIG_IGN
     if (!ignore || !set_signal(signal, ignore.get())) return nullptr;
   }
-  worker->destroy();
   Py_RETURN_TRUE;
 }
 
-PyMethodDef wind_up_method = {"wind_up", wind_up, METH_NOARGS,
-                              "wind_up() -> bool\n\n"
-                              "In the BEAM itself, after run_worker(): ends what it has started. False when "
-                              "something of it is still in use. "
-                              "For typhon._embedded alone."};
+PyObject* let_go(PyObject* module, PyObject*) noexcept {
+  auto* slot = static_cast<ExecutorSlot*>(PyModule_GetState(module));
+  if (Worker* worker = std::exchange(slot->worker, nullptr)) worker->let_go();
+  Py_RETURN_NONE;
+}
+
+PyMethodDef wind_up_method = {
+    "wind_up", wind_up, METH_NOARGS,
+    "wind_up() -> bool\n\n"
+    "In the BEAM itself, after run_worker(): waits for what it has started. False when that "
+    "goes on. For typhon._embedded alone."};
+
+PyMethodDef let_go_method = {"let_go", let_go, METH_NOARGS,
+                             "let_go()\n\n"
+                             "After wind_up() and whatever may still know of the worker: frees it. For "
+                             "typhon._embedded alone."};
 
 PyMethodDef run_worker_method = {
     "run_worker", run_worker, METH_VARARGS,
@@ -170,7 +179,7 @@ PyMethodDef run_worker_method = {
 int add_worker(PyObject* module) noexcept {
   const PyRef name = PyRef::steal(PyModule_GetNameObject(module));
   if (!name) return -1;
-  for (PyMethodDef* method : {&run_worker_method, &wind_up_method}) {
+  for (PyMethodDef* method : {&run_worker_method, &wind_up_method, &let_go_method}) {
     const PyRef function = PyRef::steal(PyCFunction_NewEx(method, module, name.get()));
     if (!function || PyModule_AddObjectRef(module, method->ml_name, function.get()) != 0) return -1;
   }

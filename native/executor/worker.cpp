@@ -118,10 +118,13 @@ bool Worker::wind_up() noexcept {
     ::usleep(1'000);
   }
   async_calls_.clear();
-  return threads_.empty() && segment_buffers() == 0;
+  outbox_.objects().clear();
+  return threads_.empty();
 }
 
-void Worker::destroy() noexcept {
+void Worker::let_go() noexcept {
+  // Somebody holds a view of a large argument: it stays what it is.
+  if (segment_buffers() != 0) return;
   channel::Region* const region = &region_;
   delete this;
   delete region;

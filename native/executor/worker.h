@@ -63,10 +63,11 @@ class Worker final : private Interruptible {
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
-  // In the BEAM itself, when run() has returned: waits for the threads. False when something may still use
-  // the worker or the channel's memory: then they stay. Otherwise destroy() may follow.
+  // In the BEAM itself, when run() has returned: waits for the threads, and lets go of Python's objects.
+  // False when a thread may still use the worker. Otherwise let_go() may follow, the last thing that is done
+  // with it: it frees the channel's memory, unless a view of that is held.
   bool wind_up() noexcept;
-  void destroy() noexcept;
+  void let_go() noexcept;
   [[nodiscard]] unsigned cancel_signal() const noexcept { return settings_.signal; }
 
   // The exit code, or -1 with a Python exception set (it could not start).

@@ -8,6 +8,7 @@ output. It takes back {"ready", …} once, and {"ended", code, clean} for each j
 """
 
 import atexit
+import gc
 import os
 import sys
 import threading
@@ -15,9 +16,11 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from types import ModuleType
 from typing import Any, NoReturn
 
-import _signal
 import _socket
 from typhon import _native
+
+# Not `signal`, which makes copies of what _guard() replaces here.
+_signal: Any = __import__("_signal")
 
 _LONGEST_JOB = 1_048_576
 
@@ -104,13 +107,15 @@ class _Snapshot:
 def _clean(before: _Snapshot) -> bool:
     """Make the interpreter like new, as far as that goes. False when it cannot have another worker: its threads go on, or
     something of the old one is in use still."""
-    clean = True
+    wound_up = clean = True
     for step in (_end_loop, _native.wind_up, _end_threads):
         try:
-            clean = step() and clean
+            done = step()
         except BaseException as error:
             print(f"typhon: {step.__name__}: {error!r}")
-            clean = False
+            done = False
+        clean = clean and done
+        wound_up = wound_up and (done or step is _end_threads)
     try:
         atexit._run_exitfuncs()
     except BaseException as error:
@@ -134,6 +139,9 @@ def _clean(before: _Snapshot) -> bool:
     names.clear()
     names.update(before.main)
     _forget_modules(before.modules)
+    gc.collect()
+    if wound_up:
+        _native.let_go()
     return clean
 
 
@@ -143,7 +151,17 @@ def _end_loop() -> bool:
 
 
 def _end_threads() -> bool:
-    """Those of the worker's own end with it; whoever has started others is asked to have ended them."""
+    """Those of the worker's own end with it, and those of executors when they have no work; whoever has started others is
+    asked to have ended them."""
+    executors: Any = sys.modules.get("concurrent.futures.thread")
+    if executors is not None:
+        # As at the end of a process, but for ever is not what is meant.
+        with executors._global_shutdown_lock:
+            executors._shutdown = True
+        for thread, queue in list(executors._threads_queues.items()):
+            queue.put(None)
+            thread.join(0.2)
+        executors._shutdown = False
     for thread in threading.enumerate():
         if thread is not threading.current_thread():
             thread.join(0.2)
@@ -188,14 +206,15 @@ def _guard() -> None:
         **dict.fromkeys(("setresuid", "setresgid", "setgroups", "initgroups", "chroot", "unshare", "setns"), _PROCESS),
     }.items():
         _refuse((posix, os), name, f"os.{name}", instead)
-    _signal._typhon_signal = _signal.signal  # type: ignore[attr-defined]
+    _signal._typhon_signal = _signal.signal
     for name in ("signal", "siginterrupt", "set_wakeup_fd", "setitimer", "alarm", "raise_signal", "pause"):
         _refuse((_signal,), name, f"signal.{name}", "signals are the BEAM's")
     _refuse((_signal,), "pthread_kill", "signal.pthread_kill", "signals are the BEAM's")
     _refuse((_signal,), "pthread_sigmask", "signal.pthread_sigmask", "signals are the BEAM's")
-    for module in (posix, os):
-        module.kill = _checked(module.kill, lambda pid: pid in (0, -1, os.getpid(), -os.getpgrp()))  # type: ignore[attr-defined]
-        module.killpg = _checked(module.killpg, lambda group: group in (0, os.getpgrp()))  # type: ignore[attr-defined]
+    modules: "tuple[Any, ...]" = (posix, os)
+    for module in modules:
+        module.kill = _checked(module.kill, lambda pid: pid in (0, -1, os.getpid(), -os.getpgrp()))
+        module.killpg = _checked(module.killpg, lambda group: group in (0, os.getpgrp()))
     _guard_children(_posixsubprocess, posix)
     sys.meta_path.insert(0, _Hurtful())
 
@@ -249,7 +268,8 @@ def _guard_children(subprocess: Any, posix: Any) -> None:
         return spawned
 
     subprocess.fork_exec = unmasked
-    for module in (posix, os):
+    modules: "tuple[Any, ...]" = (posix, os)
+    for module in modules:
         module.posix_spawn = with_mask(spawn)
         module.posix_spawnp = with_mask(spawnp)
 
@@ -270,7 +290,7 @@ class _Hurtful:
                 continue
             spec = finder.find_spec(name, path, target)
             if spec is not None and spec.loader is not None:
-                spec.loader = _Tamed(spec.loader, tame)
+                spec.loader = _Tamed(spec.loader, tame)  # type: ignore[assignment]
                 return spec
         return None
 
@@ -309,4 +329,9 @@ def _tame_ctypes(module: Any) -> None:
         module.pythonapi = module.PyDLL(own[0])
 
 
-_TAMED = {"faulthandler": _tame_faulthandler, "resource": _tame_resource, "ctypes": _tame_ctypes}
+def _tame_multiprocessing(module: Any) -> None:
+    """Its processes are new ones, not copies of the BEAM."""
+    module.set_start_method("spawn")
+
+
+_TAMED = {"multiprocessing": _tame_multiprocessing, "faulthandler": _tame_faulthandler, "resource": _tame_resource, "ctypes": _tame_ctypes}

@@ -41,14 +41,15 @@ defmodule Typhon.Soak.Work do
     fork: 1,
     subprocess: 1
   ]
-  @weighted Enum.flat_map(@operations, fn {name, weight} -> List.duplicate(name, weight) end)
+  # Not inside the VM: it cannot be forked, and what cannot be interrupted keeps its interpreter for good.
+  @processes [:fork, :resists]
 
   @doc "How long a single operation may take at most; beyond it is hung."
   def patience, do: 2 * @patience + 60_000
 
   @doc "One operation, checked and booked: any, or that of a name."
   @spec one(pid, atom) :: :ok
-  def one(py, name \\ Enum.random(@weighted)) do
+  def one(py, name \\ any()) do
     Book.enter({name, py})
     Book.count(:calls, name)
 
@@ -64,6 +65,13 @@ defmodule Typhon.Soak.Work do
     Book.enter(nil)
     judge(name, result)
     check_mailbox(name)
+  end
+
+  defp any do
+    inside? = Application.get_env(:typhon, :isolation) == :interpreter
+
+    for({name, weight} <- @operations, not (inside? and name in @processes), _ <- 1..weight, do: name)
+    |> Enum.random()
   end
 
   defp judge(_name, :ok), do: :ok

@@ -1,0 +1,168 @@
+defmodule Bench.Inside do
+  @moduledoc """
+  Interpreters inside the VM, against processes: what a call costs, what one more costs, and whether two of them compute at the
+  same time.
+  """
+
+  import Bench.Compare, only: [rows: 4]
+  import Bench.Fixture
+  alias Bench.Measure
+
+  @add {:operator, :add, [1, 2]}
+  @inside [isolation: :interpreter]
+
+  def groups, do: ~w(inside)
+
+  def group("inside", bench), do: call(bench) ++ large(bench) ++ one_more(bench) ++ parallel(bench)
+
+  defp call(bench) do
+    heading("operator.add(1, 2) in an interpreter inside the VM, p50")
+    calls = if bench.quick, do: 2_000, else: 20_000
+    floor = fn -> Measure.latency(fn -> port_caller(@add) end, calls) end
+    inside = fn py -> fn -> Measure.latency(fn -> typhon_caller(py, @add, 3) end, calls) end end
+
+    with_pool(bench, 1, fn process ->
+      with_pool(
+        bench,
+        1,
+        fn py ->
+          rows(floor, py && inside.(py), bench.runs, [
+            [name: "against the port floor", metric: :p50, unit: :ns, goal: {:at_most, 0.2}]
+          ]) ++
+            rows(process && inside.(process), py && inside.(py), bench.runs, [
+              [name: "against a worker process", metric: :p50, unit: :ns]
+            ])
+        end,
+        @inside
+      )
+    end)
+  end
+
+  defp large(bench) do
+    heading("len() of 64 MiB (floor: a worker process)")
+    bytes = Typhon.bytes(:crypto.strong_rand_bytes(67_108_864))
+
+    measure = fn py ->
+      fn ->
+        %{
+          time:
+            Measure.median_time(fn -> fn -> {:ok, _} = Typhon.call(py, :builtins, :len, [bytes]) end end, 5)
+        }
+      end
+    end
+
+    with_pool(bench, 1, fn process ->
+      with_pool(
+        bench,
+        1,
+        fn py ->
+          rows(process && measure.(process), py && measure.(py), bench.runs, [
+            [name: "bytes", metric: :time, unit: :ns, how: :alone, goal: {:at_most, 50_000}]
+          ])
+        end,
+        @inside
+      )
+    end)
+  end
+
+  # Interpreters are never unloaded: each run has one more than the one before.
+  defp one_more(bench) do
+    heading("one more worker (floor: a worker process)")
+    runs = min(bench.runs, 4)
+    agent = start_supervised_pools()
+
+    measure = fn options ->
+      fn ->
+        before = resident()
+        began = System.monotonic_time()
+        py = start_pool(bench, 1, options)
+        {:ok, 3} = Typhon.call(py, :operator, :add, [1, 2])
+        time = System.convert_time_unit(System.monotonic_time() - began, :native, :nanosecond)
+        Agent.update(agent, &[py | &1])
+        Process.sleep(200)
+        {:ok, %{memory: memory}} = Typhon.health(py)
+        %{time: time, memory: max(memory, resident() - before) / 1024}
+      end
+    end
+
+    result =
+      rows(bench.typhon && measure.([]), bench.typhon && measure.(@inside), runs, [
+        [name: "start to first result", metric: :time, unit: :ns],
+        [
+          name: "memory of the idle worker",
+          metric: :memory,
+          unit: :kib,
+          how: :alone,
+          goal: {:at_most, 15_000_000 / 1024}
+        ]
+      ])
+
+    Enum.each(Agent.get(agent, & &1), &Typhon.stop/1)
+    result
+  end
+
+  defp start_supervised_pools do
+    {:ok, agent} = Agent.start_link(fn -> [] end)
+    agent
+  end
+
+  # The floor is one interpreter with two threads: there the jobs take turns.
+  defp parallel(bench) do
+    heading("two jobs at once: how many times one job's rate (floor: one interpreter, two threads)")
+    jobs = [{"a loop in Python", :spin, 1.85}] ++ if(numpy?(bench), do: [{"numpy", :multiply, 1.8}], else: [])
+
+    Enum.flat_map(jobs, fn {name, function, goal} ->
+      speed_up = fn py ->
+        job = fn -> {:ok, _} = Typhon.call(py, :typhon_bench, function, [], timeout: :infinity) end
+        for _ <- 1..2, do: job.()
+
+        two = fn -> [job, job] |> Enum.map(&Task.async/1) |> Task.await_many(:infinity) end
+        # One before and one after: what the machine does otherwise weighs on both.
+        fn -> %{speed_up: Enum.sum(for _ <- 1..2, do: paired(job, two)) / 2} end
+      end
+
+      with_pool(
+        bench,
+        1,
+        fn threads ->
+          with_pool(
+            bench,
+            2,
+            fn py ->
+              for _ <- 1..4, py, do: warm_both(py, function)
+
+              rows(threads && speed_up.(threads), py && speed_up.(py), bench.runs, [
+                [name: name, metric: :speed_up, unit: :ratio, how: :alone, goal: {:at_least, goal}]
+              ])
+            end,
+            @inside
+          )
+        end,
+        @inside ++ [concurrency: 2]
+      )
+    end)
+  end
+
+  defp warm_both(py, function) do
+    for(_ <- 1..2, do: Task.async(fn -> Typhon.call(py, :typhon_bench, function, [], timeout: :infinity) end))
+    |> Task.await_many(:infinity)
+  end
+
+  defp numpy?(bench),
+    do: match?({_, 0}, System.cmd(bench.python, ["-c", "import numpy"], stderr_to_stdout: true))
+
+  defp paired(job, two) do
+    {before, both} = {time(job), time(two)}
+    (before + time(job)) / both
+  end
+
+  defp time(function), do: function |> :timer.tc() |> elem(0)
+
+  defp resident do
+    [_, rest] = "/proc/self/status" |> File.read!() |> String.split("VmRSS:")
+    {kib, _} = rest |> String.trim_leading() |> Integer.parse()
+    1024 * kib
+  end
+
+  defp heading(text), do: Bench.Report.heading(text)
+end
