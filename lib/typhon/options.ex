@@ -6,6 +6,8 @@ defmodule Typhon.Options do
   @type env :: [{String.t(), String.t() | nil}]
 
   @type start :: %{
+          # what isolation: :interpreter loads; known when the pool starts
+          optional(:interpreter) => nil | Typhon.Env.t(),
           name: nil | atom | {:global, term} | {:via, module, term},
           isolation: :process | :interpreter,
           engine: :auto | :namespaces | :threads,
