@@ -7,8 +7,9 @@ defmodule Typhon.Application do
     Typhon.Telemetry.detect()
     # This process lives as long as the application.
     Typhon.Registry.create_table()
+    Typhon.Interpreters.ensure_started()
 
-    Supervisor.start_link([Typhon.Registry, Typhon.Interpreters],
+    Supervisor.start_link([Typhon.Registry],
       strategy: :one_for_one,
       name: Typhon.Application.Supervisor
     )

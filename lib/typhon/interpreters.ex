@@ -23,8 +23,14 @@ defmodule Typhon.Interpreters do
 
   defstruct [:ref, :socket, :key, :signal, :worker, :monitor, state: :busy]
 
-  @spec start_link(term) :: GenServer.on_start()
-  def start_link(_), do: GenServer.start_link(__MODULE__, nil, name: __MODULE__)
+  @doc "For the life of the VM, like what it looks after: the application may be stopped and started."
+  @spec ensure_started :: :ok
+  def ensure_started do
+    case GenServer.start(__MODULE__, nil, name: __MODULE__) do
+      {:ok, _} -> :ok
+      {:error, {:already_started, _}} -> :ok
+    end
+  end
 
   @doc """
   An interpreter of this Python for the calling process, which gets {:interpreter, ref, {:exit_status, code}} when its job has
@@ -53,7 +59,11 @@ defmodule Typhon.Interpreters do
   def figures, do: GenServer.call(__MODULE__, :figures)
 
   @impl true
-  def init(_), do: {:ok, %{interpreters: %{}, sockets: %{}}}
+  def init(_) do
+    # An application that stops kills what has its group leader.
+    Process.group_leader(self(), Process.whereis(:init))
+    {:ok, %{interpreters: %{}, sockets: %{}}}
+  end
 
   @impl true
   def handle_call({:borrow, env}, {worker, _}, state) do

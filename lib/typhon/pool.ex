@@ -33,7 +33,7 @@ defmodule Typhon.Pool do
             })
 
             Registry.register(pool, config.name, native, Call.flags(config))
-            with {:ok, keeper} <- keeper(pool), do: Keeper.activate(keeper)
+            activate(pool)
             {:ok, pool}
 
           {:error, error} ->
@@ -42,6 +42,13 @@ defmodule Typhon.Pool do
         end
       end
     end
+  end
+
+  # Answered, not only told: a keeper that was killed before it heard of it would leave one that never acts.
+  defp activate(pool) do
+    with {:ok, keeper} <- keeper(pool), do: Keeper.activate(keeper)
+  catch
+    :exit, _ -> if Process.alive?(pool), do: activate(pool)
   end
 
   # What is loaded into the VM, when the workers are to live there.

@@ -112,7 +112,7 @@ defmodule Typhon.Pool.Keeper do
 
   @doc "The pool is ready: from now on it grows, and goes down when it has to."
   @spec activate(pid) :: :ok
-  def activate(keeper), do: GenServer.cast(keeper, :activate)
+  def activate(keeper), do: GenServer.call(keeper, :activate, :infinity)
 
   @spec figures(pid) :: map
   def figures(keeper), do: GenServer.call(keeper, :figures)
@@ -168,11 +168,6 @@ defmodule Typhon.Pool.Keeper do
   @impl true
   def handle_cast({:worker, pid, place}, state), do: {:noreply, track(state, pid, place)}
 
-  def handle_cast(:activate, state) do
-    :ets.insert(state.config.board, {:active, true})
-    {:noreply, settle(%{state | active: true})}
-  end
-
   def handle_cast({:waiting, pid}, state) when is_map_key(state.workers, pid),
     do: {:noreply, state |> put_status(pid, :waiting) |> promote(pid)}
 
@@ -204,6 +199,11 @@ defmodule Typhon.Pool.Keeper do
   def handle_cast(_message, state), do: {:noreply, state}
 
   @impl true
+  def handle_call(:activate, _from, state) do
+    :ets.insert(state.config.board, {:active, true})
+    {:reply, :ok, settle(%{state | active: true})}
+  end
+
   def handle_call(:figures, _from, state) do
     {:reply,
      %{
