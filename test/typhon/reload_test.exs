@@ -21,8 +21,22 @@ defmodule Typhon.ReloadTest do
   defp write(dir, name, code), do: File.write!(Path.join(dir, name), code)
 
   defp all(py, workers, fun) do
-    # As many at once as there are workers.
-    Task.await_many(for(_ <- 1..(workers * 4), do: Task.async(fun)), 60_000)
+    # A session on each of them at the same time: its process' calls to the pool go to its worker.
+    test = self()
+
+    tasks =
+      for _ <- 1..workers do
+        Task.async(fn ->
+          Typhon.run(py, fn _ ->
+            send(test, :there)
+            receive(do: (:go -> fun.()))
+          end)
+        end)
+      end
+
+    for _ <- tasks, do: assert_receive(:there, 30_000)
+    for task <- tasks, do: send(task.pid, :go)
+    for result <- Task.await_many(tasks, 60_000), do: assert({:ok, _} = result)
     {:ok, %{workers: list}} = Typhon.info(py)
     assert length(list) == workers
   end
