@@ -23,6 +23,8 @@ from typhon import _native
 _signal: Any = __import__("_signal")
 
 _LONGEST_JOB = 1_048_576
+# Stateless, and the native module knows classes of theirs.
+_KEPT = {"typhon._native", "typhon._embedded", "typhon._beam", "typhon._context"}
 
 
 def serve(fd: int) -> None:
@@ -174,8 +176,8 @@ def _forget_modules(kept: set[str]) -> None:
     roots: dict[str, list[str]] = {}
     for name in sys.modules:
         root = name.partition(".")[0]
-        # Typhon's own hold the state of a worker: all but these two are new for the next one.
-        if name not in kept or (root == "typhon" and name not in ("typhon._native", __name__)):
+        # Typhon's own hold the state of a worker, and are new for the next one.
+        if name not in (_KEPT if root == "typhon" else kept):
             roots.setdefault(root, []).append(name)
     for root, names in roots.items():
         if root in sys.stdlib_module_names or any(_is_extension(sys.modules[name]) for name in names):

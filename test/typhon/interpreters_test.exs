@@ -220,6 +220,19 @@ defmodule Typhon.InterpretersTest do
     assert Typhon.call(py, :bulk, :noted, []) == {:ok, []}
   end
 
+  test "Typhon's own classes are the same for each worker of an interpreter" do
+    for _ <- 1..3 do
+      py = inside()
+      fails = Stream.map(1..100, &if(&1 == 70, do: raise("at 70"), else: &1))
+      expression = "(attempt(sum, f), list(f))"
+
+      assert {:ok, {{"raised", %{"message" => "at 70"}}, []}} =
+               Typhon.call(py, :converse, :evaluate, [expression, Typhon.iter(fails)])
+
+      assert Typhon.stop(py) == :ok
+    end
+  end
+
   test "what an executor's threads, or views of large arguments, would keep does not keep the interpreter" do
     before = namespaces()
 
