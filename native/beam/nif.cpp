@@ -17,7 +17,6 @@
 #include "beam/body_sink.h"
 #include "beam/descriptor.h"
 #include "beam/pool.h"
-
 #include "beam/term_decoder.h"
 #include "beam/term_encoder.h"
 #include "beam/worker_channel.h"

@@ -28,6 +28,8 @@
 #include <string>
 #include <vector>
 
+#include "base/native_thread.h"
+
 // The few functions of Python's ABI that are needed to start one; the headers' own declarations of them
 // depend on the version.
 // NOLINTBEGIN(readability-identifier-naming)
@@ -168,21 +170,10 @@ extern "C" __attribute__((visibility("default"))) int typhon_bridge_start(const 
   for (const char* const* variable = spec->environment; *variable != nullptr; ++variable)
     start->environment.emplace_back(*variable);
   start->socket = spec->socket;
-  pthread_attr_t attributes;
-  ::pthread_attr_init(&attributes);
-  ::pthread_attr_setstacksize(&attributes, typhon::embed::kStack);
-  ::pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  // Nothing may land on the thread before it has blocked what is not its own.
-  sigset_t all;
-  sigset_t before;
-  ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &before);
-  pthread_t thread{};
   typhon::embed::Departure departure{start.get(), {}, 0};
   ::sem_init(&departure.left, 0, 0);
-  const int failed = ::pthread_create(&thread, &attributes, &typhon::embed::interpreter_main, &departure);
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  ::pthread_attr_destroy(&attributes);
+  const int failed =
+      typhon::start_native_thread(&typhon::embed::interpreter_main, &departure, typhon::embed::kStack);
   if (failed != 0) return failed;
   static_cast<void>(start.release());
   while (::sem_wait(&departure.left) != 0) {

@@ -8,8 +8,8 @@
 #include <cerrno>
 #include <string_view>
 
+#include "base/native_thread.h"
 #include "channel/doorbell.h"
-#include "executor/native_thread.h"
 
 namespace typhon::executor {
 
@@ -488,21 +488,16 @@ void* Inbox::router_main(void* self) noexcept {
   ::pthread_setname_np(::pthread_self(), "typhon-router");
   auto* inbox = static_cast<Inbox*>(self);
   inbox->router_loop();
-  inbox->router_ended_.store(1, std::memory_order_seq_cst);
-  channel::futex_wake(inbox->router_ended_, 1);
+  inbox->router_end_.tell();
   return nullptr;
 }
 
 bool Inbox::finish_router(std::int64_t limit_ns) noexcept {
   if (!routed()) return true;
   auto& word = header_.worker_word.value;
-  const std::uint64_t limit = channel::monotonic_ns() + static_cast<std::uint64_t>(limit_ns);
-  while (router_ended_.load(std::memory_order_seq_cst) == 0) {
-    if (channel::monotonic_ns() >= limit) return false;
+  return router_end_.wait(limit_ns, [&] {
     if (!channel::wake_from(word, channel::kAsleep)) channel::futex_wake(word, INT32_MAX);
-    channel::futex_wait(router_ended_, 0, 10'000'000);
-  }
-  return true;
+  });
 }
 
 void Inbox::router_loop() noexcept {

@@ -31,6 +31,7 @@
 #include "channel/region.h"
 #include "channel/ring.h"
 #include "executor/parker.h"
+#include "executor/thread_end.h"
 
 namespace typhon::executor {
 
@@ -189,7 +190,7 @@ class Inbox {
   std::atomic<std::size_t> waiting_calls_{0};
   std::atomic<std::size_t> cancelled_count_{0};
   std::atomic<bool> routed_{false};
-  std::atomic<std::uint32_t> router_ended_{0};  // a futex
+  ThreadEnd router_end_;
   std::atomic<bool> broken_{false};
 };
 

@@ -11,8 +11,8 @@
 #include <charconv>
 #include <cstring>
 
+#include "base/native_thread.h"
 #include "channel/doorbell.h"
-#include "executor/native_thread.h"
 
 namespace typhon::executor {
 
@@ -36,26 +36,15 @@ void* LifeWatch::thread_main(void* self) noexcept {
   auto* life = static_cast<LifeWatch*>(self);
   life->watch();
   if (life->beam_pid_ != 0) end_process();
-  // The last touch: the worker may go away now.
-  life->ended_.store(1, std::memory_order_seq_cst);
-  channel::futex_wake(life->ended_, 1);
+  life->end_.tell();
   return nullptr;
 }
 
 bool LifeWatch::finish(std::int64_t limit_ns) noexcept {
-  ::eventfd_write(beam_.get(), 1);
-  const std::uint64_t limit = channel::monotonic_ns() + static_cast<std::uint64_t>(limit_ns);
-  while (ended_.load(std::memory_order_seq_cst) == 0) {
-    const std::uint64_t now = channel::monotonic_ns();
-    if (now >= limit) return false;
-    channel::futex_wait(ended_, 0, static_cast<std::int64_t>(limit - now));
-  }
-  return true;
+  return end_.wait(limit_ns, [&] { ::eventfd_write(beam_.get(), 1); });
 }
 
-void LifeWatch::signal_main_thread() const noexcept {
-  if (signal_ != 0) ::pthread_kill(main_thread_, signal_);
-}
+void LifeWatch::signal_main_thread() const noexcept { ::pthread_kill(main_thread_, signal_); }
 
 void LifeWatch::watch() noexcept {
   for (;;) {

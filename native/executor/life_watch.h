@@ -22,6 +22,7 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "channel/layout.h"
+#include "executor/thread_end.h"
 
 namespace typhon::executor {
 
@@ -49,8 +50,7 @@ class LifeWatch {
   // Between two attempts to interrupt a call.
   static constexpr int kAgainMs = 10;
 
-  // `beam_pid`: 0 in the BEAM itself. `signal`: for the main thread, 0 for none: then the worker's
-  // interrupter() has to do it.
+  // `beam_pid`: 0 in the BEAM itself. `signal`: for the main thread.
   LifeWatch(UniqueFd control, int beam_pid, int signal, channel::Header& header,
             Interruptible& worker) noexcept
       : control_(std::move(control)),
@@ -69,7 +69,6 @@ class LifeWatch {
   // Embedded: the thread ends. False when it has not within so long; then nothing that it uses may go away.
   [[nodiscard]] bool finish(std::int64_t limit_ns) noexcept;
 
-  [[nodiscard]] int signal() const noexcept { return signal_; }
   [[nodiscard]] bool must_stop() const noexcept { return stop_.load(std::memory_order_acquire); }
   [[nodiscard]] const std::atomic<bool>& stop_flag() const noexcept { return stop_; }
 
@@ -91,7 +90,7 @@ class LifeWatch {
   Interruptible& worker_;
   const pthread_t main_thread_;
   std::atomic<bool> stop_{false};
-  std::atomic<std::uint32_t> ended_{0};  // a futex
+  ThreadEnd end_;
   char line_[64] = {};
   std::size_t line_length_ = 0;
   bool control_open_ = true;

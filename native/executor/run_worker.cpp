@@ -49,7 +49,6 @@ bool set_signal(unsigned signal, PyObject* handler) noexcept {
 
 // _signal rather than signal: the latter's import costs a worker's start a millisecond.
 bool install_cancel_handler(Worker* worker, unsigned signal) noexcept {
-  if (signal == 0) return true;
   const PyRef capsule = PyRef::steal(PyCapsule_New(worker, kWorkerCapsule, nullptr));
   const PyRef handler =
       capsule ? PyRef::steal(PyCFunction_NewEx(&handle_cancel_method, capsule.get(), nullptr)) : PyRef();
@@ -144,11 +143,9 @@ PyObject* wind_up(PyObject* module, PyObject*) noexcept {
   Worker* worker = static_cast<ExecutorSlot*>(PyModule_GetState(module))->worker;
   if (!worker) Py_RETURN_TRUE;
   if (!worker->wind_up()) Py_RETURN_FALSE;
-  if (const unsigned signal = worker->cancel_signal(); signal != 0) {
-    // Not the default: that would end the process, should one come late.
-    const PyRef ignore = PyRef::steal(PyLong_FromLong(1));  // SIG_IGN
-    if (!ignore || !set_signal(signal, ignore.get())) return nullptr;
-  }
+  // Not the default: that would end the process, should one come late.
+  const PyRef ignore = PyRef::steal(PyLong_FromLong(1));  // SIG_IGN
+  if (!ignore || !set_signal(worker->cancel_signal(), ignore.get())) return nullptr;
   Py_RETURN_TRUE;
 }
 

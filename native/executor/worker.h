@@ -49,7 +49,7 @@ struct ExecutorSlot : python::ModuleSlot {
 struct WorkerSettings {
   unsigned concurrency = 1;
   unsigned capture = 1;  // what a call prints goes to its caller, also when the call does not say so
-  // Of the interrupts of the main thread; 0: there is none, and the interpreter is not its process' main one.
+  // Of the interrupts of the main thread.
   unsigned signal = static_cast<unsigned>(default_cancel_signal());
 };
 

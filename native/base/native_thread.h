@@ -1,4 +1,4 @@
-// start_native_thread: a thread that never runs Python, detached. It ends with the process, or by itself.
+// start_native_thread: a thread of our own, detached. It ends with the process, or by itself.
 #pragma once
 
 #include <pthread.h>
@@ -6,9 +6,10 @@
 
 #include <cstddef>
 
-namespace typhon::executor {
+namespace typhon {
 
-// 0 or an errno. Signals are Python's: none lands on this thread.
+// 0 or an errno. Signals are for others (Python, the BEAM): none lands on this thread, until it asks for
+// some.
 inline int start_native_thread(void* (*main)(void*), void* argument, std::size_t stack) noexcept {
   pthread_attr_t attributes;
   ::pthread_attr_init(&attributes);
@@ -25,4 +26,4 @@ inline int start_native_thread(void* (*main)(void*), void* argument, std::size_t
   return failed;
 }
 
-}  // namespace typhon::executor
+}  // namespace typhon
