@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 import _socket
 from typhon import _native
+from typhon._io import _Finder
 
 # Not `signal`, which makes copies of what _guard() replaces here.
 _signal: Any = __import__("_signal")
@@ -218,7 +219,12 @@ def _guard() -> None:
         module.kill = _checked(module.kill, lambda pid: pid in (0, -1, os.getpid(), -os.getpgrp()))
         module.killpg = _checked(module.killpg, lambda group: group in (0, os.getpgrp()))
     _guard_children(_posixsubprocess, posix)
-    sys.meta_path.insert(0, _Hurtful())
+    finder = _Finder()
+    sys.meta_path.insert(0, finder)
+    finder.when_imported("ctypes", _tame_ctypes)
+    finder.when_imported("faulthandler", _tame_faulthandler)
+    finder.when_imported("multiprocessing", _tame_multiprocessing)
+    finder.when_imported("resource", _tame_resource)
 
 
 _PROCESS = "the process is the BEAM's"
@@ -280,39 +286,6 @@ def _guard_children(subprocess: Any, posix: Any) -> None:
 _signal_mask = _signal.pthread_sigmask
 
 
-class _Hurtful:
-    """Waits on sys.meta_path for modules that could hurt the BEAM, and tames them when they have been loaded."""
-
-    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
-        tame = _TAMED.get(name)
-        if tame is None:
-            return None
-        for finder in sys.meta_path:
-            if finder is self:
-                continue
-            spec = finder.find_spec(name, path, target)
-            if spec is not None and spec.loader is not None:
-                spec.loader = _Tamed(spec.loader, tame)  # type: ignore[assignment]
-                return spec
-        return None
-
-
-class _Tamed:
-    def __init__(self, loader: Any, tame: Any) -> None:
-        self._loader = loader
-        self._tame = tame
-
-    def create_module(self, spec: Any) -> Any:
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module: Any) -> None:
-        self._loader.exec_module(module)
-        self._tame(module)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loader, name)
-
-
 def _tame_faulthandler(module: Any) -> None:
     for name in ("enable", "register", "dump_traceback_later"):
         _refuse((module,), name, f"faulthandler.{name}", "signals are the BEAM's")
@@ -334,6 +307,3 @@ def _tame_ctypes(module: Any) -> None:
 def _tame_multiprocessing(module: Any) -> None:
     """Its processes are new ones, not copies of the BEAM."""
     module.set_start_method("spawn")
-
-
-_TAMED = {"multiprocessing": _tame_multiprocessing, "faulthandler": _tame_faulthandler, "resource": _tame_resource, "ctypes": _tame_ctypes}
