@@ -9,6 +9,7 @@
 // interpreter. Signals that are meant for the BEAM do not land here.
 #include "embed/bridge.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
@@ -144,6 +145,10 @@ void* interpreter_main(void* raw) noexcept {
     if (const wchar_t* program = Py_DecodeLocale(start->program.c_str(), nullptr)) Py_SetProgramName(program);
   }
   Py_InitializeEx(0);
+  // The library of this very namespace: others may have been loaded from elsewhere.
+  Dl_info library{};
+  ::dladdr(reinterpret_cast<void*>(&Py_InitializeEx), &library);
+  PySys_SetObject("_typhon_libpython", PyUnicode_DecodeFSDefault(library.dli_fname));
   PySys_SetObject("_typhon_package", PyUnicode_DecodeFSDefault(start->package.c_str()));
   PySys_SetObject("_typhon_own_directory", PyUnicode_DecodeFSDefault(start->own_directory ? "1" : ""));
   PyRun_SimpleString(kBootstrap);

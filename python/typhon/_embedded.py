@@ -298,10 +298,7 @@ def _tame_resource(module: Any) -> None:
 
 def _tame_ctypes(module: Any) -> None:
     """The program that this process runs is not Python: its functions are in the library of this namespace."""
-    with open("/proc/self/maps") as maps:
-        own = [line.split(None, 5)[5].strip() for line in maps if "/libpython" in line]
-    if own:
-        module.pythonapi = module.PyDLL(own[0])
+    module.pythonapi = module.PyDLL(sys._typhon_libpython)  # type: ignore[attr-defined]
 
 
 def _tame_multiprocessing(module: Any) -> None:

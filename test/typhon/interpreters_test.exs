@@ -24,6 +24,16 @@ defmodule Typhon.InterpretersTest do
         assert {:ok, _} = python(py, "__import__('#{module}').__name__")
       end
 
+      # And ctypes reaches this one, not another that was loaded before.
+      version =
+        "(lambda f: (setattr(f, 'restype', ctypes.c_char_p), f())[1].decode())(ctypes.pythonapi.Py_GetVersion)"
+
+      assert {:ok, true} =
+               python(
+                 py,
+                 "eval(#{inspect(version)}, {'ctypes': __import__('ctypes')}) == __import__('sys').version"
+               )
+
       assert Typhon.stop(py) == :ok
     end
   end
