@@ -12,6 +12,7 @@ defmodule Typhon.Call do
 
   alias Typhon.{
     Conversation,
+    Deadline,
     Encoder,
     Error,
     Iter,
@@ -119,7 +120,10 @@ defmodule Typhon.Call do
   defp routed(key, native, pid, module, function, args, kwargs, timeout, flags, routing) do
     call = {key, native, pid, module, function, args, kwargs}
     flags = if routing.stdio, do: mark(flags, @capture), else: flags
-    with_stdio(routing.stdio, fn -> attempt(call, timeout, flags, routing, {timeout, deadline(timeout)}) end)
+
+    with_stdio(routing.stdio, fn ->
+      attempt(call, timeout, flags, routing, {timeout, Deadline.from(timeout)})
+    end)
   end
 
   defp attempt({key, native, pid, module, function, args, kwargs} = call, left, flags, routing, time) do
@@ -128,14 +132,14 @@ defmodule Typhon.Call do
     case request(key, native, pid, module, function, args, kwargs, left, aim(native, flags, routing)) do
       # The pool has become smaller, and the key belongs to another place now. Nothing was sent.
       {:error, :moved} ->
-        case remaining(deadline) do
+        case Deadline.left(deadline) do
           0 -> {:error, Error.timeout({module, function, args, timeout})}
           left -> attempt(call, left, flags, routing, time)
         end
 
       # Not in a session, whose worker no other one can stand in for.
       {:error, %Typhon.WorkerError{reason: reason}} = error when is_integer(flags) ->
-        left = remaining(deadline)
+        left = Deadline.left(deadline)
 
         if routing.retry > 0 and left != 0 and reason != :stopped,
           do: attempt(call, left, flags, %{routing | retry: routing.retry - 1}, time),
@@ -202,7 +206,7 @@ defmodule Typhon.Call do
       kind: kind,
       args: args,
       kwargs: kwargs,
-      deadline: deadline(timeout),
+      deadline: Deadline.from(timeout),
       flags: flags,
       # held while it waits in this process, not in a worker's queue
       ticket: nil,
@@ -224,17 +228,17 @@ defmodule Typhon.Call do
       {^ref, {:ask, _, _} = ask} -> step({:wait, where, id, nil}, converse(ask, where, request), call)
       {^ref, reply} -> reply |> result(call) |> last_words(request)
     after
-      remaining(request.deadline) -> give_up(request.native, where, id, ref, call)
+      Deadline.left(request.deadline) -> give_up(request.native, where, id, ref, call)
     end
   end
 
   defp step({:not_started, left}, request, call),
-    do: submit(%{request | deadline: deadline(left), flags: admit(request.flags)}, call)
+    do: submit(%{request | deadline: Deadline.from(left), flags: admit(request.flags)}, call)
 
   defp step({:room, channel}, %{ref: ref} = request, call) do
     case queue(request) do
       {:ok, request} ->
-        case Room.wait(channel, ref, remaining(request.deadline)) do
+        case Room.wait(channel, ref, Deadline.left(request.deadline)) do
           :room ->
             submit(request, call)
 
@@ -263,12 +267,12 @@ defmodule Typhon.Call do
 
   # All workers are being replaced or belong to sessions. Wait for the first one.
   defp step(:no_worker, request, call) do
-    await(request, call, fn -> Pool.await_any(request.pid, remaining(request.deadline)) end)
+    await(request, call, fn -> Pool.await_any(request.pid, Deadline.left(request.deadline)) end)
   end
 
   # The same of the one worker that it has to go to: by its key, or because an object of an argument lives there.
   defp step({:held, place}, request, call) do
-    await(request, call, fn -> Pool.await_worker(request.pid, place, remaining(request.deadline)) end)
+    await(request, call, fn -> Pool.await_worker(request.pid, place, Deadline.left(request.deadline)) end)
   end
 
   defp step(overload, request, call) when elem(overload, 0) == :overload,
@@ -289,7 +293,7 @@ defmodule Typhon.Call do
         function,
         request.args,
         request.kwargs,
-        remaining(request.deadline),
+        Deadline.left(request.deadline),
         request.flags
       )
 
@@ -475,12 +479,6 @@ defmodule Typhon.Call do
     end
   end
 
-  defp deadline(:infinity), do: :infinity
-  defp deadline(timeout), do: System.monotonic_time(:millisecond) + timeout
-
-  defp remaining(:infinity), do: :infinity
-  defp remaining(deadline), do: max(deadline - System.monotonic_time(:millisecond), 0)
-
   # A pool whose calls are measured, or in which a test has stubs.
   defp special(bits, key, pid, native, module, function, args, kwargs, timeout, flags, routing)
        when Bitwise.band(bits, Double.doubled()) != 0 do
@@ -526,7 +524,7 @@ defmodule Typhon.Call do
     with {pid, native, bits, {_, where, parent}} <- Session.target(session),
          :through <- Double.cast({pid, native, bits}, session.pool, module, function, args, kwargs) do
       call = {module, function, args, timeout}
-      cast(session.pool, native, pid, call, kwargs, deadline(timeout), {0, where, parent}, nil)
+      cast(session.pool, native, pid, call, kwargs, Deadline.from(timeout), {0, where, parent}, nil)
     end
   end
 
@@ -534,7 +532,7 @@ defmodule Typhon.Call do
     with {pid, native, _flags} = row <- Registry.lookup(key),
          :through <- Double.cast(row, key, module, function, args, kwargs) do
       call = {module, function, args, timeout}
-      cast(key, native, pid, call, kwargs, deadline(timeout), Session.aim(native, 0), routing)
+      cast(key, native, pid, call, kwargs, Deadline.from(timeout), Session.aim(native, 0), routing)
     end
   end
 
@@ -548,12 +546,12 @@ defmodule Typhon.Call do
         @cast,
         args,
         kwargs,
-        remaining(deadline),
+        Deadline.left(deadline),
         aim(native, flags, routing)
       )
 
     with {:error, :moved} <- submit(request, call) do
-      if remaining(deadline) == 0,
+      if Deadline.left(deadline) == 0,
         do: {:error, Error.timeout(call)},
         else: cast(key, native, pid, call, kwargs, deadline, flags, routing)
     end

@@ -12,7 +12,7 @@ defmodule Typhon.Conversation do
 
   require Logger
 
-  alias Typhon.{Iter, Message, Native, Room, Session}
+  alias Typhon.{Deadline, Iter, Message, Native, Room, Session}
 
   @answer 0
   @failure 1
@@ -162,7 +162,7 @@ defmodule Typhon.Conversation do
         {:DOWN, ^monitor, :process, _, :normal} -> :ok
         {:DOWN, ^monitor, :process, _, _} -> print(:logger, text, context)
       after
-        min(left(context.deadline), @device_timeout) ->
+        min(Deadline.left(context.deadline), @device_timeout) ->
           Process.exit(writer, :kill)
           Process.demonitor(monitor, [:flush])
           Process.put({__MODULE__, :hangs}, device)
@@ -312,7 +312,7 @@ defmodule Typhon.Conversation do
 
     case Message.offer(context.native, context.where, ref, kind + waits(context), tag, term) do
       {:room, channel} ->
-        with :room <- Room.wait(channel, ref, left(context.deadline)),
+        with :room <- Room.wait(channel, ref, Deadline.left(context.deadline)),
              do: send_answer(kind, tag, term, context)
 
       {:error, %Typhon.EncodeError{}} = error ->
@@ -326,10 +326,7 @@ defmodule Typhon.Conversation do
 
   # Not one whose time is up, nor the process that answers in nobody's name.
   defp waits(%{owner: _}), do: 0
-  defp waits(%{deadline: deadline}), do: if(left(deadline) == 0, do: 0, else: @waits)
-
-  defp left(:infinity), do: :infinity
-  defp left(deadline), do: max(deadline - System.monotonic_time(:millisecond), 0)
+  defp waits(%{deadline: deadline}), do: if(Deadline.left(deadline) == 0, do: 0, else: @waits)
 
   # {kind, type, message, reason, stacktrace}. The reason may be any term, also one that Python cannot hold: it travels by itself.
   defp failure(:error, reason, stack) do

@@ -2,7 +2,7 @@ defmodule Typhon.Message do
   @moduledoc false
   # Messages to a worker's mailbox.
 
-  alias Typhon.{Encoder, Native, Pool, Registry, Room, Session}
+  alias Typhon.{Deadline, Encoder, Native, Pool, Registry, Room, Session}
 
   @message 2
 
@@ -16,7 +16,7 @@ defmodule Typhon.Message do
     with {pid, native, _flags} <- Registry.lookup(pool) do
       case {Session.current(native), to} do
         {{where, _parent}, _} -> send(native, where, message, timeout)
-        {nil, to} -> send_to(pid, native, to, message, timeout, deadline(timeout))
+        {nil, to} -> send_to(pid, native, to, message, timeout, Deadline.from(timeout))
       end
     end
   end
@@ -42,7 +42,7 @@ defmodule Typhon.Message do
     else
       # All are being replaced, or belong to sessions; or the one that was picked ended at this very moment.
       _ ->
-        case await(pid, native, to, left(deadline)) do
+        case await(pid, native, to, Deadline.left(deadline)) do
           {:error, _} = error -> error
           :timeout -> {:error, timeout(timeout)}
           _ -> send_to(pid, native, to, message, timeout, deadline)
@@ -75,24 +75,18 @@ defmodule Typhon.Message do
   defp where({index, _reserved?, _in_flight, serial}), do: Bitwise.bor(Bitwise.bsl(serial, 16), index)
 
   @spec send(Native.pool() | nil, Native.where(), term, timeout) :: :ok | {:error, Typhon.Error.t()}
-  def send(native, where, message, timeout), do: send(native, where, message, timeout, deadline(timeout))
+  def send(native, where, message, timeout), do: send(native, where, message, timeout, Deadline.from(timeout))
 
   defp send(native, where, message, timeout, deadline) do
     ref = make_ref()
 
     with {:room, channel} <- offer(native, where, ref, message) do
-      case Room.wait(channel, ref, left(deadline)) do
+      case Room.wait(channel, ref, Deadline.left(deadline)) do
         :room -> send(native, where, message, timeout, deadline)
         :timeout -> {:error, timeout(timeout)}
       end
     end
   end
-
-  defp deadline(:infinity), do: :infinity
-  defp deadline(timeout), do: System.monotonic_time(:millisecond) + timeout
-
-  defp left(:infinity), do: :infinity
-  defp left(deadline), do: max(deadline - System.monotonic_time(:millisecond), 0)
 
   defp timeout(timeout),
     do: %Typhon.TimeoutError{timeout: timeout, module: "Typhon", function: "send", arity: 3}

@@ -6,7 +6,7 @@ defmodule Typhon.Multi do
   # Every call has a result of its own. What fails a batch as a whole is the result of each call in it, except for an argument
   # that cannot cross: that is known before the first call is made, so the others go without it.
 
-  alias Typhon.{EncodeError, Error, Options, PoolError, Registry, TimeoutError}
+  alias Typhon.{Deadline, EncodeError, Error, Options, PoolError, Registry, TimeoutError}
   alias Typhon.Test.Double
 
   @module "typhon._bulk"
@@ -47,7 +47,7 @@ defmodule Typhon.Multi do
       stop: options.stop_on_error,
       options: options.call,
       timeout: options.timeout,
-      deadline: if(options.timeout == :infinity, do: :infinity, else: now() + options.timeout)
+      deadline: Deadline.from(options.timeout)
     }
   end
 
@@ -191,7 +191,7 @@ defmodule Typhon.Multi do
   end
 
   defp request(batch, calls, columns) do
-    case remaining(batch.deadline) do
+    case Deadline.left(batch.deadline) do
       0 when batch.timeout != 0 ->
         {:error, %TimeoutError{}}
 
@@ -297,9 +297,4 @@ defmodule Typhon.Multi do
 
   defp whole(%{shape: {module, function}, kwargs: kwargs}, args), do: {module, function, args, kwargs}
   defp whole(%{shape: :each}, call), do: call
-
-  defp remaining(:infinity), do: :infinity
-  defp remaining(deadline), do: max(deadline - now(), 0)
-
-  defp now, do: System.monotonic_time(:millisecond)
 end

@@ -5,7 +5,7 @@ defmodule Typhon.Pool do
 
   use Supervisor
 
-  alias Typhon.{Call, Interpreter, Native, Registry, StartError, Worker}
+  alias Typhon.{Call, Deadline, Interpreter, Native, Registry, StartError, Worker}
   alias Typhon.Pool.{Keeper, Watcher}
 
   @spec start_link(Typhon.Options.start()) ::
@@ -175,13 +175,13 @@ defmodule Typhon.Pool do
   """
   @spec await_any(pid, timeout) :: :ok | :timeout | {:error, Exception.t()}
   def await_any(pool, timeout) do
-    deadline = if timeout == :infinity, do: :infinity, else: now() + timeout
+    deadline = Deadline.from(timeout)
 
     with {:ok, requests} <- pool |> workers() |> ask() do
       case any(requests, deadline, :restarted) do
         # Their Elixir processes have ended: the supervisor starts others.
         :restarted ->
-          if remaining(deadline) == 0, do: :timeout, else: await_any(pool, remaining(deadline))
+          if Deadline.left(deadline) == 0, do: :timeout, else: await_any(pool, Deadline.left(deadline))
 
         other ->
           other
@@ -198,13 +198,15 @@ defmodule Typhon.Pool do
   """
   @spec await_worker(pid, non_neg_integer, timeout) :: :ok | :timeout | :moved | {:error, Exception.t()}
   def await_worker(pool, index, timeout) do
-    deadline = if timeout == :infinity, do: :infinity, else: now() + timeout
+    deadline = Deadline.from(timeout)
 
     with {:ok, requests} <- pool |> find_workers(index) |> ask() do
       case any(requests, deadline, :restarted) do
         # Its Elixir process has ended: the supervisor starts another one.
         :restarted ->
-          if remaining(deadline) == 0, do: :timeout, else: await_worker(pool, index, remaining(deadline))
+          if Deadline.left(deadline) == 0,
+            do: :timeout,
+            else: await_worker(pool, index, Deadline.left(deadline))
 
         # It gives up its place, to another one or to none.
         {:error, %Typhon.WorkerError{reason: :replaced}} ->
@@ -240,7 +242,7 @@ defmodule Typhon.Pool do
   @spec checkout(pid, Native.pool(), timeout) ::
           {:ok, pid, reference, map} | :timeout | {:error, Exception.t()}
   def checkout(pool, native, timeout) do
-    deadline = if timeout == :infinity, do: :infinity, else: now() + timeout
+    deadline = Deadline.from(timeout)
     ref = make_ref()
 
     with {index, _where} <- Native.pool_pick(native),
@@ -253,7 +255,7 @@ defmodule Typhon.Pool do
 
       _ ->
         with :moved <- checkout_any(workers(pool), ref, deadline),
-             do: checkout(pool, native, remaining(deadline))
+             do: checkout(pool, native, Deadline.left(deadline))
     end
   catch
     :exit, _ -> {:error, %Typhon.PoolError{pool: pool, reason: :stopped}}
@@ -262,7 +264,7 @@ defmodule Typhon.Pool do
   defp checkout_now(worker, ref, deadline) do
     requests = :gen_statem.send_request(worker, {:checkout, ref, :now}, worker, :gen_statem.reqids_new())
 
-    case :gen_statem.receive_response(requests, remaining(deadline), true) do
+    case :gen_statem.receive_response(requests, Deadline.left(deadline), true) do
       {{:reply, reply}, _, _} ->
         reply
 
@@ -289,7 +291,7 @@ defmodule Typhon.Pool do
   end
 
   defp granted(requests, deadline, ref, error) do
-    case :gen_statem.receive_response(requests, remaining(deadline), true) do
+    case :gen_statem.receive_response(requests, Deadline.left(deadline), true) do
       {{:reply, {:ok, grant}}, worker, rest} ->
         forget(rest)
         {:ok, worker, ref, grant}
@@ -323,7 +325,7 @@ defmodule Typhon.Pool do
   end
 
   defp any(requests, deadline, error) do
-    case :gen_statem.receive_response(requests, remaining(deadline), true) do
+    case :gen_statem.receive_response(requests, Deadline.left(deadline), true) do
       {{:reply, :ok}, _label, rest} ->
         forget(rest)
         :ok
@@ -400,11 +402,6 @@ defmodule Typhon.Pool do
 
     stop(pool, :infinity)
   end
-
-  defp now, do: System.monotonic_time(:millisecond)
-
-  defp remaining(:infinity), do: :infinity
-  defp remaining(deadline), do: max(deadline - now(), 0)
 
   defp application do
     if Registry.running?(),

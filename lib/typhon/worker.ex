@@ -34,7 +34,7 @@ defmodule Typhon.Worker do
 
   require Logger
 
-  alias Typhon.{Interpreter, Native, Registry, StartError, Telemetry, WorkerError}
+  alias Typhon.{Deadline, Interpreter, Native, Registry, StartError, Telemetry, WorkerError}
   alias Typhon.Pool.Keeper
   alias Typhon.Worker.{Asked, Backoff, Cgroup, Checkout, Embedded, Errand, Memory, Output, Post, Standstill}
 
@@ -178,7 +178,7 @@ defmodule Typhon.Worker do
   @doc false
   @spec between_calls(pid, Errand.step(), timeout) :: {:ok, term} | {:error, Exception.t()}
   def between_calls(worker, step, timeout) do
-    deadline = if timeout == :infinity, do: :infinity, else: now_ms() + timeout
+    deadline = Deadline.from(timeout)
     :gen_statem.call(worker, {:between_calls, step, deadline}, :infinity)
   end
 
@@ -357,7 +357,7 @@ defmodule Typhon.Worker do
     do: {:keep_state_and_data, [{:reply, from, {:ok, nil}}]}
 
   def handle_event(:state_timeout, {:idle, pause}, :reloading, %{reload: reload} = data) do
-    case {Native.channel_info(data.channel), left(reload.deadline)} do
+    case {Native.channel_info(data.channel), Deadline.left(reload.deadline)} do
       {%{busy: false}, left} ->
         {:keep_state, %{data | errand: Errand.start(data.channel, [reload.step], left, data.config)}}
 
@@ -1042,12 +1042,7 @@ defmodule Typhon.Worker do
     %{data | reload: nil, errand: nil}
   end
 
-  defp left(:infinity), do: :infinity
-  defp left(deadline), do: max(deadline - now_ms(), 0)
-
   defp longer(pause), do: min(pause * 2, @idle_pause_max)
-
-  defp now_ms, do: System.monotonic_time(:millisecond)
 
   # New calls go elsewhere first; then those in flight get their answer.
   defp close(data, error) do

@@ -2,7 +2,7 @@ defmodule Typhon.Pool.Drain do
   @moduledoc false
   # Before a pool is stopped: no new calls, and those that there are finish. Runs in the process that asks for it.
 
-  alias Typhon.{Native, Pool, Registry, Telemetry, TimeoutError}
+  alias Typhon.{Deadline, Native, Pool, Registry, Telemetry, TimeoutError}
 
   @pause_max 20
 
@@ -10,7 +10,7 @@ defmodule Typhon.Pool.Drain do
   def drain(pool, native, timeout) do
     began = System.monotonic_time()
     Registry.drain(pool)
-    deadline = if timeout == :infinity, do: :infinity, else: now() + timeout
+    deadline = Deadline.from(timeout)
 
     {answer, left} =
       case wait(pool, native, deadline, 1) do
@@ -30,11 +30,14 @@ defmodule Typhon.Pool.Drain do
         0
 
       left ->
-        if deadline != :infinity and now() >= deadline do
-          left
-        else
-          Process.sleep(if deadline == :infinity, do: pause, else: max(min(pause, deadline - now()), 1))
-          wait(pool, native, deadline, min(2 * pause, @pause_max))
+        case Deadline.left(deadline) do
+          0 ->
+            left
+
+          # :infinity is more than any number.
+          time ->
+            Process.sleep(min(pause, time))
+            wait(pool, native, deadline, min(2 * pause, @pause_max))
         end
     end
   end
@@ -53,6 +56,4 @@ defmodule Typhon.Pool.Drain do
         exit(:noproc)
     end
   end
-
-  defp now, do: System.monotonic_time(:millisecond)
 end

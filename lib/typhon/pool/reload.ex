@@ -2,7 +2,7 @@ defmodule Typhon.Pool.Reload do
   @moduledoc false
   # Hot reload of Python modules: one worker after the other, each between two of its calls.
 
-  alias Typhon.{Pool, PoolError, Telemetry, Worker}
+  alias Typhon.{Deadline, Pool, PoolError, Telemetry, Worker}
 
   @spec module(pid, atom | String.t(), timeout) :: {:ok, [String.t()]} | {:error, Exception.t()}
   def module(pool, name, timeout),
@@ -14,7 +14,7 @@ defmodule Typhon.Pool.Reload do
 
   defp each(pool, step, timeout) do
     began = System.monotonic_time()
-    deadline = if timeout == :infinity, do: :infinity, else: now() + timeout
+    deadline = Deadline.from(timeout)
 
     with {:ok, modules} <- each(Pool.workers(pool), step, deadline, []) do
       Telemetry.pool(:reload, %{duration: System.monotonic_time() - began}, %{pool: pool, modules: modules})
@@ -33,15 +33,9 @@ defmodule Typhon.Pool.Reload do
   end
 
   defp between_calls(worker, step, deadline) do
-    Worker.between_calls(
-      worker,
-      step,
-      if(deadline == :infinity, do: :infinity, else: max(deadline - now(), 0))
-    )
+    Worker.between_calls(worker, step, Deadline.left(deadline))
   catch
     # It gave up its place and ended: its successor has imported the module anew.
     :exit, {reason, _} when reason in [:noproc, :normal] or elem(reason, 0) == :shutdown -> {:ok, []}
   end
-
-  defp now, do: System.monotonic_time(:millisecond)
 end

@@ -3,7 +3,7 @@ defmodule Typhon.Worker.Errand do
   # Calls on one worker that takes no others at the time: its `init:`, and hot reload. They run in a process of their own, so
   # that the worker's Elixir process goes on answering; it gets {:errand, ref, result}.
 
-  alias Typhon.{Call, Conversation, Encoder, Error, Native}
+  alias Typhon.{Call, Conversation, Deadline, Encoder, Error, Native}
   alias Typhon.Worker.Output
 
   @type step :: {:call, term, term, list} | {:code, String.t()}
@@ -47,7 +47,7 @@ defmodule Typhon.Worker.Errand do
 
     case Native.call(pool, ref, 0, module, function, args, %{}, timeout, 0) do
       {:wait, where, id, left} ->
-        deadline = if left == :infinity, do: :infinity, else: now() + left
+        deadline = Deadline.from(left)
         context = Map.merge(context, %{where: where, args: args, kwargs: %{}, deadline: deadline})
         wait(pool, where, id, ref, call, context, printed)
 
@@ -75,7 +75,7 @@ defmodule Typhon.Worker.Errand do
       {^ref, reply} ->
         {finish(reply, call), printed}
     after
-      left(context.deadline) ->
+      Deadline.left(context.deadline) ->
         Native.cancel(pool, where, id)
         {{:error, Error.timeout(call)}, printed}
     end
@@ -87,9 +87,4 @@ defmodule Typhon.Worker.Errand do
 
   defp finish(:no_worker, _call), do: {:error, %Typhon.WorkerError{reason: :gone}}
   defp finish(reply, call), do: Call.result(reply, call)
-
-  defp left(:infinity), do: :infinity
-  defp left(deadline), do: max(deadline - now(), 0)
-
-  defp now, do: System.monotonic_time(:millisecond)
 end
