@@ -75,10 +75,16 @@ defmodule Typhon.Interpreter do
   @doc "The arguments of a worker's command line. `settings`: whole numbers for the native worker, by name."
   @spec args([String.t()], %{fd: integer, os_pid: integer}, [{atom, integer}]) :: [String.t()]
   def args(python_path, %{fd: fd, os_pid: os_pid}, settings) do
-    package = Typhon.Native.priv_dir() |> List.to_string() |> Path.expand() |> Path.join("python")
     settings = Enum.map_join(settings, ",", fn {name, value} -> "#{name}=#{value}" end)
 
-    ["-c", @bootstrap, package, Integer.to_string(os_pid), Integer.to_string(fd), settings | python_path]
+    [
+      "-c",
+      @bootstrap,
+      Typhon.Native.priv_path("python"),
+      Integer.to_string(os_pid),
+      Integer.to_string(fd),
+      settings | python_path
+    ]
   end
 
   @doc "`version` as Python writes it: 3.13.0rc1 is one, too."

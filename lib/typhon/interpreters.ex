@@ -21,7 +21,11 @@ defmodule Typhon.Interpreters do
   # What glibc gives a process, the one it starts with left out.
   @namespaces 15
 
-  defstruct [:ref, :socket, :key, :signal, :worker, :monitor, state: :busy]
+  # Room for its libraries' thread-local variables, and for all namespaces: both have to be said before the VM starts.
+  @static_tls "glibc.rtld.optional_static_tls=65536"
+  @all_namespaces "glibc.rtld.nns=16"
+
+  defstruct [:key, :signal, :worker, :monitor, state: :busy]
 
   @doc "For the life of the VM, like what it looks after: the application may be stopped and started."
   @spec ensure_started :: :ok
@@ -33,20 +37,19 @@ defmodule Typhon.Interpreters do
   end
 
   @doc """
-  An interpreter of this Python for the calling process, which gets {:interpreter, ref, {:exit_status, code}} when its job has
-  ended.
+  An interpreter of this Python for the calling process, which gets {:interpreter, socket, {:exit_status, code}} when its job
+  has ended. The socket is its name.
   """
-  @spec borrow(Env.t()) ::
-          {:ok, %{ref: reference, socket: Native.descriptor(), signal: integer}} | {:error, StartError.t()}
+  @spec borrow(Env.t()) :: {:ok, Native.descriptor(), signal :: integer} | {:error, StartError.t()}
   def borrow(env), do: GenServer.call(__MODULE__, {:borrow, env}, :infinity)
 
   @doc "Its job was never handed over."
-  @spec give_back(reference) :: :ok
-  def give_back(ref), do: GenServer.call(__MODULE__, {:give_back, ref}, :infinity)
+  @spec give_back(Native.descriptor()) :: :ok
+  def give_back(socket), do: GenServer.call(__MODULE__, {:give_back, socket}, :infinity)
 
   @doc "The caller does not wait for its job any more."
-  @spec quarantine(reference) :: :ok
-  def quarantine(ref), do: GenServer.call(__MODULE__, {:quarantine, ref}, :infinity)
+  @spec quarantine(Native.descriptor()) :: :ok
+  def quarantine(socket), do: GenServer.call(__MODULE__, {:quarantine, socket}, :infinity)
 
   @spec figures :: %{
           limit: pos_integer,
@@ -58,56 +61,61 @@ defmodule Typhon.Interpreters do
         }
   def figures, do: GenServer.call(__MODULE__, :figures)
 
+  @doc "The VM's environment, without what would make Python take over signals, wait for a terminal, or be another Python."
+  @spec environment :: %{String.t() => String.t()}
+  def environment do
+    Map.drop(
+      System.get_env(),
+      ~w(PYTHONFAULTHANDLER PYTHONDEVMODE PYTHONINSPECT PYTHONSTARTUP PYTHONEXECUTABLE)
+    )
+  end
+
+  @doc "What GLIBC_TUNABLES should be for as many interpreters with large libraries as there can be."
+  @spec tunables :: String.t()
+  def tunables, do: @all_namespaces <> ":" <> @static_tls
+
   @impl true
   def init(_) do
     # An application that stops kills what has its group leader.
     Process.group_leader(self(), Process.whereis(:init))
-    {:ok, %{interpreters: %{}, sockets: %{}}}
+    {:ok, %{}}
   end
 
+  # The state: interpreters by their sockets.
   @impl true
   def handle_call({:borrow, env}, {worker, _}, state) do
     key = {env.executable, env.libpython}
+    idle = Enum.find(state, fn {_, interpreter} -> interpreter.state == :idle and interpreter.key == key end)
 
-    found =
-      Enum.find_value(state.interpreters, fn {_, interpreter} ->
-        if interpreter.state == :idle and interpreter.key == key, do: interpreter
-      end)
-
-    case found || start(env, key, map_size(state.interpreters)) do
+    case idle || start(env, key, map_size(state)) do
       {:error, error} ->
         {:reply, {:error, error}, state}
 
-      interpreter ->
+      {socket, interpreter} ->
         interpreter = %{interpreter | state: :busy, worker: worker, monitor: Process.monitor(worker)}
-        state = put_in(state.interpreters[interpreter.ref], interpreter)
-        state = put_in(state.sockets[interpreter.socket], interpreter.ref)
+        state = Map.put(state, socket, interpreter)
         # A new one says when it is ready; whether it has is of no interest, as its jobs wait in the socket.
-        state = if found, do: state, else: read(interpreter.socket, state)
-        {:reply, {:ok, Map.take(interpreter, [:ref, :socket, :signal])}, state}
+        state = if idle, do: state, else: read(socket, state)
+        {:reply, {:ok, socket, interpreter.signal}, state}
     end
   end
 
-  def handle_call({:give_back, ref}, _from, state),
-    do: {:reply, :ok, update(state, ref, &%{let_go(&1) | state: :idle})}
+  def handle_call({:give_back, socket}, _from, state), do: {:reply, :ok, leave(state, socket, :idle)}
 
-  def handle_call({:quarantine, ref}, {worker, _}, state) do
+  def handle_call({:quarantine, socket}, {worker, _}, state) do
     # Unless it has ended meanwhile, and another worker has it.
-    case state.interpreters[ref] do
-      %{state: :busy, worker: ^worker} ->
-        {:reply, :ok, update(state, ref, &%{let_go(&1) | state: :quarantined})}
-
-      _ ->
-        {:reply, :ok, state}
+    case state[socket] do
+      %{state: :busy, worker: ^worker} -> {:reply, :ok, leave(state, socket, :quarantined)}
+      _ -> {:reply, :ok, state}
     end
   end
 
   def handle_call(:figures, _from, state) do
-    counts = Enum.frequencies_by(Map.values(state.interpreters), & &1.state)
+    counts = Enum.frequencies_by(Map.values(state), & &1.state)
 
     figures =
       Map.new([:idle, :busy, :quarantined, :worn], &{&1, Map.get(counts, &1, 0)})
-      |> Map.merge(%{limit: @namespaces, used: map_size(state.interpreters)})
+      |> Map.merge(%{limit: @namespaces, used: map_size(state)})
 
     {:reply, figures, state}
   end
@@ -117,8 +125,8 @@ defmodule Typhon.Interpreters do
 
   # The ends of its pipes went with it, so the job ends by itself if it can.
   def handle_info({:DOWN, monitor, :process, _, _}, state) do
-    case Enum.find(state.interpreters, fn {_, interpreter} -> interpreter.monitor == monitor end) do
-      {ref, _} -> {:noreply, update(state, ref, &%{let_go(&1) | state: :quarantined})}
+    case Enum.find(state, fn {_, interpreter} -> interpreter.monitor == monitor end) do
+      {socket, _} -> {:noreply, leave(state, socket, :quarantined)}
       nil -> {:noreply, state}
     end
   end
@@ -126,49 +134,49 @@ defmodule Typhon.Interpreters do
   def handle_info(_message, state), do: {:noreply, state}
 
   defp read(socket, state) do
-    ref = state.sockets[socket]
-
     case Native.descriptor_read(socket) do
       :again ->
         state
 
       {:ok, bytes} ->
-        state = bytes |> :erlang.binary_to_term([:safe]) |> told(ref, state)
+        state =
+          case :erlang.binary_to_term(bytes, [:safe]) do
+            {"ready", _info} -> state
+            {"ended", code, clean?} -> ended(state, socket, code, if(clean?, do: :idle, else: :worn))
+          end
+
         read(socket, state)
 
       # Its main thread has ended: Python could not be started.
       _ ->
-        interpreter = state.interpreters[ref]
-        if interpreter.worker, do: send(interpreter.worker, {:interpreter, ref, {:exit_status, 1}})
-        update(state, ref, &%{let_go(&1) | state: :worn})
+        ended(state, socket, 1, :worn)
     end
   end
 
-  defp told({"ready", _info}, _ref, state), do: state
+  defp ended(state, socket, code, now) do
+    with %{worker: worker} when worker != nil <- state[socket],
+         do: send(worker, {:interpreter, socket, {:exit_status, code}})
 
-  defp told({"ended", code, clean?}, ref, state) do
-    interpreter = state.interpreters[ref]
-    if interpreter.worker, do: send(interpreter.worker, {:interpreter, ref, {:exit_status, code}})
-    update(state, ref, &%{let_go(&1) | state: if(clean?, do: :idle, else: :worn)})
+    leave(state, socket, now)
   end
 
-  defp update(state, ref, fun), do: %{state | interpreters: Map.update!(state.interpreters, ref, fun)}
-
-  defp let_go(interpreter) do
-    if interpreter.monitor, do: Process.demonitor(interpreter.monitor, [:flush])
-    %{interpreter | worker: nil, monitor: nil}
+  # No worker has it any more.
+  defp leave(state, socket, now) do
+    Map.update!(state, socket, fn interpreter ->
+      if interpreter.monitor, do: Process.demonitor(interpreter.monitor, [:flush])
+      %{interpreter | state: now, worker: nil, monitor: nil}
+    end)
   end
 
   defp start(env, key, count) do
     :os.set_signal(:sigchld, :default)
-    priv = Native.priv_dir() |> List.to_string() |> Path.expand()
 
     spec = %{
       libpython: env.libpython,
-      bridge: Path.join(priv, "typhon_bridge.so"),
+      bridge: Native.priv_path("typhon_bridge.so"),
       program: env.executable,
-      package: Path.join(priv, "python"),
-      environment: for({name, value} <- System.get_env(), name not in unwanted(), do: name <> "=" <> value)
+      package: Native.priv_path("python"),
+      environment: for({name, value} <- environment(), do: name <> "=" <> value)
     }
 
     case Native.interpreter_start(spec) do
@@ -180,16 +188,12 @@ defmodule Typhon.Interpreters do
               "Python #{env.version} (#{env.executable}) runs inside the VM, engine #{env.engine}: #{env.why}"
             )
 
-        %__MODULE__{ref: make_ref(), socket: socket, key: key, signal: 35 + count}
+        {socket, %__MODULE__{key: key, signal: 35 + count}}
 
       {:error, text} ->
         {:error, refused(env, text)}
     end
   end
-
-  @doc "Variables that would make Python take over signals, wait for a terminal, or be another Python."
-  @spec unwanted :: [String.t()]
-  def unwanted, do: ~w(PYTHONFAULTHANDLER PYTHONDEVMODE PYTHONINSPECT PYTHONSTARTUP PYTHONEXECUTABLE)
 
   defp refused(env, text) do
     hint =
@@ -199,7 +203,7 @@ defmodule Typhon.Interpreters do
             "their interpreters are reused, but never go. Use fewer workers, or isolation: :process for some pools"
 
         text =~ "static TLS" ->
-          ". Start the VM with GLIBC_TUNABLES=glibc.rtld.optional_static_tls=16384:glibc.rtld.nns=16 in its environment"
+          ". Start the VM with GLIBC_TUNABLES=#{@static_tls}:#{@all_namespaces} in its environment (mix typhon.env says how)"
 
         true ->
           ""

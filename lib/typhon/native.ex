@@ -143,6 +143,10 @@ defmodule Typhon.Native do
     end
   end
 
+  @doc "The absolute path of something in priv/."
+  @spec priv_path(String.t()) :: String.t()
+  def priv_path(name), do: priv_dir() |> List.to_string() |> Path.expand() |> Path.join(name)
+
   @doc "Why the library could not be loaded, or nil."
   @spec load_error :: nil | String.t()
   def load_error, do: :persistent_term.get({__MODULE__, :load_error}, nil)

@@ -488,13 +488,13 @@ defmodule Typhon.Worker do
 
   def handle_event(
         :info,
-        {:interpreter, ref, {:exit_status, status}},
+        {:interpreter, socket, {:exit_status, status}},
         state,
-        %{port: %Embedded{ref: ref}} = data
+        %{port: %Embedded{socket: socket}} = data
       ),
       do: ended(status, state, read_output(data))
 
-  def handle_event(:info, {:interpreter, ref, _}, _state, %{leaving: %Embedded{ref: ref}} = data),
+  def handle_event(:info, {:interpreter, socket, _}, _state, %{leaving: %Embedded{socket: socket}} = data),
     do: {:keep_state, %{data | leaving: :gone}}
 
   # The process has ended. Its exit status comes by the Port as soon as nobody holds its stdout any more: a child that user

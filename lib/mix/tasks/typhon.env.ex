@@ -13,17 +13,19 @@ defmodule Mix.Tasks.Typhon.Env do
 
   use Mix.Task
 
-  @line ~S[export GLIBC_TUNABLES="${GLIBC_TUNABLES:+$GLIBC_TUNABLES:}glibc.rtld.nns=16:glibc.rtld.optional_static_tls=65536"]
   @file_name "rel/env.sh.eex"
 
   @impl true
   def run(arguments) do
     case OptionParser.parse!(arguments, strict: [release: :boolean]) do
-      {[], []} -> Mix.shell().info(@line)
+      {[], []} -> Mix.shell().info(line())
       {[release: true], []} -> release()
       {_, _} -> Mix.raise("mix typhon.env takes no arguments but --release")
     end
   end
+
+  defp line,
+    do: ~s[export GLIBC_TUNABLES="${GLIBC_TUNABLES:+$GLIBC_TUNABLES:}#{Typhon.Interpreters.tunables()}"]
 
   defp release do
     text = if File.exists?(@file_name), do: File.read!(@file_name), else: "#!/bin/sh\n"
@@ -35,7 +37,7 @@ defmodule Mix.Tasks.Typhon.Env do
 
       File.write!(
         @file_name,
-        String.trim_trailing(text) <> "\n\n# Room for the Pythons inside the VM.\n#{@line}\n"
+        String.trim_trailing(text) <> "\n\n# Room for the Pythons inside the VM.\n#{line()}\n"
       )
 
       Mix.shell().info("#{@file_name} makes room for the Pythons inside the VM")

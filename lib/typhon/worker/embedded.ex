@@ -1,20 +1,24 @@
 defmodule Typhon.Worker.Embedded do
   @moduledoc false
   # The interpreter in this VM that runs a worker's Python: what a Port is to an operating system process. Its end comes as
-  # {:interpreter, ref, {:exit_status, code}}, output after a {:select, output, _, _}.
+  # {:interpreter, socket, {:exit_status, code}}, output after a {:select, output, _, _}.
 
   alias Typhon.{Interpreters, Native, StartError}
 
-  @enforce_keys [:ref, :control, :output]
-  defstruct [:ref, :control, :output]
+  @enforce_keys [:socket, :control, :output]
+  defstruct [:socket, :control, :output]
 
-  @type t :: %__MODULE__{ref: reference, control: Native.descriptor(), output: Native.descriptor()}
+  @type t :: %__MODULE__{
+          socket: Native.descriptor(),
+          control: Native.descriptor(),
+          output: Native.descriptor()
+        }
   @type line :: {:eol | :noeol, binary}
 
   @doc "Gives an interpreter a channel to serve, that of `region`."
   @spec open(map, %{fd: integer, os_pid: integer}, keyword) :: {:ok, t} | {:error, StartError.t()}
   def open(config, region, settings) do
-    with {:ok, %{ref: ref, socket: socket, signal: signal}} <- Interpreters.borrow(config.interpreter) do
+    with {:ok, socket, signal} <- Interpreters.borrow(config.interpreter) do
       job =
         :erlang.term_to_binary(%{
           "environment" => environment(config.env),
@@ -27,10 +31,10 @@ defmodule Typhon.Worker.Embedded do
       case Native.interpreter_job(socket, job, region.fd) do
         {:ok, control, output} ->
           :again = Native.descriptor_read(output)
-          {:ok, %__MODULE__{ref: ref, control: control, output: output}}
+          {:ok, %__MODULE__{socket: socket, control: control, output: output}}
 
         {:error, text} ->
-          Interpreters.give_back(ref)
+          Interpreters.give_back(socket)
 
           {:error,
            %StartError{
@@ -71,27 +75,23 @@ defmodule Typhon.Worker.Embedded do
   @doc "It cannot be killed: it is set aside, for as long as what it runs does not end."
   @spec abandon(t) :: :ok
   def abandon(embedded) do
-    :ok = Interpreters.quarantine(embedded.ref)
-    send(self(), {:interpreter, embedded.ref, {:exit_status, nil}})
+    :ok = Interpreters.quarantine(embedded.socket)
+    send(self(), {:interpreter, embedded.socket, {:exit_status, nil}})
     :ok
   end
 
   @doc "Waits until it has ended, and sets it aside when that takes too long."
   @spec await_end(t, timeout) :: :ok
-  def await_end(embedded, timeout) do
-    ref = embedded.ref
-
+  def await_end(%{socket: socket}, timeout) do
     receive do
-      {:interpreter, ^ref, _} -> :ok
+      {:interpreter, ^socket, _} -> :ok
     after
-      timeout -> Interpreters.quarantine(ref)
+      timeout -> Interpreters.quarantine(socket)
     end
   end
 
   defp environment(variables) do
-    base = Map.drop(System.get_env(), Interpreters.unwanted())
-
-    Enum.reduce(variables, base, fn
+    Enum.reduce(variables, Interpreters.environment(), fn
       {name, nil}, env -> Map.delete(env, name)
       {name, value}, env -> Map.put(env, name, value)
     end)
