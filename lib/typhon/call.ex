@@ -145,13 +145,18 @@ defmodule Typhon.Call do
           do: attempt(call, left, flags, %{routing | retry: routing.retry - 1}, time),
           else: error
 
-      {:error, %Typhon.TimeoutError{} = error} ->
-        {:error, %{error | timeout: timeout}}
-
       other ->
-        other
+        whole_time(other, timeout)
     end
   end
+
+  # What the caller said, not what was left of it for the last attempt.
+  defp whole_time({:timed, result, timings}, timeout), do: {:timed, whole_time(result, timeout), timings}
+
+  defp whole_time({:error, %Typhon.TimeoutError{} = error}, timeout),
+    do: {:error, %{error | timeout: timeout}}
+
+  defp whole_time(result, _timeout), do: result
 
   # The worker that is this process' comes before that of a key.
   defp aim(native, flags, %{worker: hash}) when is_integer(flags) and is_integer(hash) do

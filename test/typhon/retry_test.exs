@@ -60,6 +60,26 @@ defmodule Typhon.RetryTest do
         assert match?(%TimeoutError{timeout: 1_500}, error) or match?(%WorkerError{}, error)
         assert_mailbox_empty()
       end
+
+      @tag :os_process
+      test "and the error has that timeout, also when it is Python that says the time is over", %{path: path} do
+        py = start_pool(telemetry: @telemetry, init: "import time; time.sleep(0.5)")
+        options = [retry: 1, timeout: 1_200]
+        caller = Task.async(fn -> Typhon.call(py, :dispatch, :die_unless, [path], options) end)
+        eventually(fn -> match?(%{state: :starting, restarts: 1}, worker(py)) end)
+
+        # Held up where it waits for the new worker, until another call has that; and again until its time is over.
+        true = :erlang.suspend_process(caller.pid)
+        busy = Task.async(fn -> Typhon.call(py, :time, :sleep, [1.5], timeout: 60_000) end)
+        eventually(fn -> match?(%{state: :ready}, worker(py)) and running(py) == 1 end)
+        true = :erlang.resume_process(caller.pid)
+        eventually(fn -> in_flight(py) == 2 end)
+        true = :erlang.suspend_process(caller.pid)
+        assert Task.await(busy, 60_000) == {:ok, nil}
+        eventually(fn -> in_flight(py) == 0 end)
+        true = :erlang.resume_process(caller.pid)
+        assert {:error, %TimeoutError{timeout: 1_200}} = Task.await(caller, 60_000)
+      end
     end
   end
 
