@@ -7,7 +7,7 @@ defmodule Typhon.Env do
       true
   """
 
-  alias Typhon.{Interpreter, Interpreters, StartError}
+  alias Typhon.{Interpreter, Interpreters, Native, StartError}
 
   @timeout 30_000
 
@@ -22,6 +22,7 @@ defmodule Typhon.Env do
   say('base_prefix', getattr(sys, 'base_prefix', sys.prefix))
   say('implementation', sys.implementation.name if hasattr(sys, 'implementation') else 'cpython')
   say('free_threaded', int(bool(get('Py_GIL_DISABLED'))))
+  say('suffix', get('EXT_SUFFIX'))
   name = get('INSTSONAME') or get('LDLIBRARY') or ''
   places = []
   try:
@@ -45,7 +46,7 @@ defmodule Typhon.Env do
           base_prefix: String.t(),
           free_threaded: boolean,
           libpython: String.t() | nil,
-          engine: :namespaces | nil,
+          engine: :namespaces | :threads | nil,
           why: String.t()
         }
 
@@ -74,7 +75,7 @@ defmodule Typhon.Env do
         libpython: libpython
       }
 
-      {engine, why} = engine(env)
+      {engine, why} = engine(env, fields)
       {:ok, Map.merge(env, %{engine: engine, why: why})}
     end
   end
@@ -86,6 +87,24 @@ defmodule Typhon.Env do
   """
   @spec capacity :: %{namespaces: map}
   def capacity, do: %{namespaces: Interpreters.figures()}
+
+  # Its workers need a native module of their own, wherever they run.
+  defp engine(%{free_threaded: true} = env, fields) do
+    module = "_native" <> fields["suffix"]
+
+    if File.exists?(Path.join([Native.priv_path("python"), "typhon", module])) do
+      with {:namespaces, _} <- engine(env),
+           do:
+             {:threads,
+              "#{env.executable} has no GIL: one CPython, in which each worker is a thread, and all run at the same time"}
+    else
+      {nil,
+       "it has no GIL, and Typhon was built without a native module for it (#{module}): run mix compile with " <>
+         "TYPHON_FREE_THREADED=#{env.executable} in the environment; its headers must be installed"}
+    end
+  end
+
+  defp engine(env, _fields), do: engine(env)
 
   defp engine(%{implementation: other}) when other != "cpython",
     do: {nil, "#{other} cannot be loaded into another program; isolation: :process runs it"}

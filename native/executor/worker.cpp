@@ -44,6 +44,16 @@ bool imports(PyObject* frame) noexcept {
   return false;
 }
 
+#ifdef Py_GIL_DISABLED
+// Another thread imports a module. It runs meanwhile, so its frames cannot be looked at.
+bool thread_imports(unsigned long thread) noexcept {
+  const PyRef module = PyRef::steal(PyImport_ImportModule("typhon._free_threaded"));
+  const PyRef answer =
+      module ? PyRef::steal(PyObject_CallMethod(module.get(), "imports", "k", thread)) : PyRef();
+  if (!answer) PyErr_Clear();
+  return answer.get() == Py_True;
+}
+#else
 // The frame that another thread is at.
 PyRef frame_of(unsigned long thread) noexcept {
   const PyRef sys = PyRef::steal(PyImport_ImportModule("sys"));
@@ -54,6 +64,12 @@ PyRef frame_of(unsigned long thread) noexcept {
   if (PyErr_Occurred()) PyErr_Clear();
   return found ? PyRef::borrow(found) : PyRef();
 }
+
+bool thread_imports(unsigned long thread) noexcept {
+  const PyRef at = frame_of(thread);
+  return at && imports(at.get());
+}
+#endif
 
 }  // namespace
 
@@ -112,14 +128,14 @@ bool Worker::wind_up() noexcept {
   }
   // Threads of the user's that wait for the BEAM look around every second.
   const std::uint64_t limit = monotonic_ns() + kPatienceNs;
-  while (!threads_.empty() && monotonic_ns() < limit) {
+  while (has_threads() && monotonic_ns() < limit) {
     const python::GilRelease without_gil;
     inbox_.wake_all();
     ::usleep(1'000);
   }
   async_calls_.clear();
   outbox_.objects().clear();
-  return threads_.empty();
+  return !has_threads();
 }
 
 void Worker::let_go() noexcept {
@@ -163,7 +179,11 @@ bool Worker::spin_for_request() noexcept {
 // The main thread, while it reads the ring. False when a Python signal handler has raised.
 bool Worker::sleep_on_doorbell() noexcept {
   auto& word = header_.worker_word.value;
-  word.store(channel::kAsleep, std::memory_order_relaxed);
+  {
+    const python::SubstituteLock direct(inbox_.direct());
+    if (inbox_.routed()) return true;
+    word.store(channel::kAsleep, std::memory_order_relaxed);
+  }
   {
     const python::GilRelease without_gil;
     std::atomic_thread_fence(std::memory_order_seq_cst);
@@ -174,8 +194,11 @@ bool Worker::sleep_on_doorbell() noexcept {
         trim_when_idle();
     }
   }
-  // With the GIL: whoever starts the router holds it, and the word is the router's from then on.
-  if (!inbox_.routed()) word.store(channel::kAwake, std::memory_order_relaxed);
+  {
+    // Whoever starts the router holds this, too (or the GIL), and the word is the router's from then on.
+    const python::SubstituteLock direct(inbox_.direct());
+    if (!inbox_.routed()) word.store(channel::kAwake, std::memory_order_relaxed);
+  }
   return PyErr_CheckSignals() == 0;
 }
 
@@ -183,7 +206,7 @@ bool Worker::sleep_on_doorbell() noexcept {
 void Worker::trim_when_idle() noexcept {
   while (inbox_.ring_empty() && outbox_.trim(kTrimStep)) {
   }
-  if (std::exchange(keeps_large_blocks_, false)) ::malloc_trim(0);
+  if (keeps_large_blocks_.exchange(false, std::memory_order_relaxed)) ::malloc_trim(0);
   arena_cache::trim();
 }
 
@@ -197,17 +220,20 @@ bool Worker::serve_from_ring() noexcept {
   }
   FrameHeader header{};
   std::span<const std::uint8_t> in_ring;
-  if (inbox_.peek(header, in_ring) != Inbox::Peeked::kFrame) return false;
-  const bool call = header.kind == Kind::kCall || header.kind == Kind::kCast;
-  if (!call || in_ring.size() > kMaxInline) {
-    inbox_.route(header, in_ring);
-    inbox_.pop();
-    return true;
-  }
-  // Out of the ring before any Python code runs: that may read the ring itself.
   std::array<std::uint8_t, kMaxInline> copy;  // uninitialised on purpose
-  std::memcpy(copy.data(), in_ring.data(), in_ring.size());
-  inbox_.pop();
+  {
+    const python::SubstituteLock direct(inbox_.direct());
+    if (inbox_.routed() || inbox_.peek(header, in_ring) != Inbox::Peeked::kFrame) return false;
+    const bool call = header.kind == Kind::kCall || header.kind == Kind::kCast;
+    if (!call || in_ring.size() > kMaxInline) {
+      inbox_.route(header, in_ring);
+      inbox_.pop();
+      return true;
+    }
+    // Out of the ring before any Python code runs: that may read the ring itself.
+    std::memcpy(copy.data(), in_ring.data(), in_ring.size());
+    inbox_.pop();
+  }
   serve(main_, header, {copy.data(), in_ring.size()});
   return true;
 }
@@ -246,12 +272,9 @@ bool Worker::start_router() noexcept {
 
 void Worker::serve_as_thread() noexcept {
   Lane lane;
-  lane.python_thread = PyThread_get_thread_ident();
-  threads_[lane.python_thread] = &lane;
-  inbox_.add_lane(lane);
+  enter_lane(lane);
   serve_as_lane(lane);
-  inbox_.remove_lane(lane);
-  threads_.erase(lane.python_thread);
+  leave_lane(lane);
 }
 
 // On the LifeWatch's thread, without the GIL.
@@ -271,11 +294,10 @@ bool Worker::interrupt(std::uint64_t id) noexcept {
 }
 
 bool Worker::raise_if_cancelled(PyObject* frame) noexcept {
-  for (Lane* lane : inbox_.to_interrupt()) {
-    const PyRef at = frame_of(lane->python_thread);
-    if ((at && imports(at.get())) || !inbox_.take_cancel(*lane)) continue;
-    lane->interrupted = true;
-    PyThreadState_SetAsyncExc(lane->python_thread, codec_.cancelled.get());
+  for (const unsigned long thread : inbox_.to_interrupt()) {
+    if (thread_imports(thread)) continue;
+    const python::SubstituteLock lock(interrupting_);
+    if (inbox_.begin_interrupt(thread)) PyThreadState_SetAsyncExc(thread, codec_.cancelled.get());
   }
   return inbox_.has_cancel(main_) && !imports(frame) && inbox_.take_cancel(main_) && raise_cancelled(main_);
 }

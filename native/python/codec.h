@@ -52,6 +52,8 @@ struct EncodeOptions {
   // Takes the objects that have no other form, which then go out as Typhon.Object. Null: such an object is an
   // error.
   ObjectTable* objects = nullptr;
+  // Becomes true when one was put there. May be null.
+  bool* has_objects = nullptr;
 
   std::string_view root = "value";
   std::span<const std::string_view> parts = {};

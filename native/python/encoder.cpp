@@ -19,7 +19,10 @@ bool Encoder::run(PyObject* root, bool with_version) noexcept {
   Did did = with_version ? done(writer_.version()) : Did::kWritten;
   if (did == Did::kWritten) did = put(root);
   while (did != Did::kFailed && depth_ > 0) did = walk(frames_[depth_ - 1]);
-  if (did != Did::kFailed) return true;
+  if (did != Did::kFailed) {
+    if (options_.has_objects != nullptr) *options_.has_objects = !handles_.empty();
+    return true;
+  }
   raise();
   for (const std::uint64_t id : handles_) options_.objects->release(id);
   writer_.rewind(start);
@@ -110,12 +113,29 @@ Encoder::Did Encoder::put_kind(PyRef object, EncodeKind kind) noexcept {
 
 // --- opening ---
 
+// Without a GIL: `container` becomes a copy of itself, and `source` what it was. False with an exception set.
+bool Encoder::take_snapshot(PyRef& container, PyRef& source, PyObject* (*copy)(PyObject*)) noexcept {
+#ifdef Py_GIL_DISABLED
+  PyRef made = PyRef::steal(copy(container.get()));
+  if (!made) return false;
+  source = std::exchange(container, std::move(made));
+#else
+  static_cast<void>(container);
+  static_cast<void>(source);
+  static_cast<void>(copy);
+#endif
+  return true;
+}
+
 Encoder::Did Encoder::open_list(PyRef list) noexcept {
+  PyRef source;
+  const auto copy = [](PyObject* object) { return PyList_GetSlice(object, 0, PY_SSIZE_T_MAX); };
+  if (!take_snapshot(list, source, copy)) return Did::kFailed;
   const Py_ssize_t size = PyList_Size(list.get());
   if (size == 0) return done(writer_.nil());
   const std::size_t at = writer_.position();
   if (!writer_.list_header(static_cast<std::size_t>(size))) return Did::kFailed;
-  const Did did = open(Shape::kList, std::move(list), {}, size);
+  const Did did = open(Shape::kList, std::move(list), std::move(source), size);
   if (did == Did::kOpened) frames_[depth_ - 1].at = at;
   return did;
 }
@@ -127,9 +147,11 @@ Encoder::Did Encoder::open_tuple(PyRef tuple) noexcept {
 }
 
 Encoder::Did Encoder::open_dict(PyRef dict) noexcept {
+  PyRef source;
+  if (!take_snapshot(dict, source, PyDict_Copy)) return Did::kFailed;
   const Py_ssize_t size = PyDict_Size(dict.get());
   if (!writer_.map_header(static_cast<std::size_t>(size))) return Did::kFailed;
-  return size == 0 ? Did::kWritten : open(Shape::kDict, std::move(dict), {}, size);
+  return size == 0 ? Did::kWritten : open(Shape::kDict, std::move(dict), std::move(source), size);
 }
 
 // %MapSet{map: %{element => []}}. A set can only be walked by an iterator, which fails when the set changes:

@@ -44,6 +44,13 @@ defmodule Typhon.TestHelper do
   def supported_pythons, do: Enum.filter(pythons(), &Version.match?(elem(&1, 1), ">= 3.11.0"))
   def old_pythons, do: Enum.reject(pythons(), &Version.match?(elem(&1, 1), ">= 3.11.0"))
 
+  @doc "A Python without a GIL, {path, version} as scripts/pythons has them; nil where there is none."
+  def free_threaded_python do
+    {text, 0} = System.cmd(Path.expand("scripts/pythons"), [])
+
+    with [_, version, path] <- Regex.run(~r/^(\S+t) (.+)$/m, text), do: {path, version}
+  end
+
   @doc "The only worker of a pool."
   def worker(py) do
     {:ok, %{workers: [worker]}} = Typhon.info(py)
