@@ -146,9 +146,42 @@ Encoder::Did Encoder::open_tuple(PyRef tuple) noexcept {
   return size == 0 ? Did::kWritten : open(Shape::kTuple, std::move(tuple), {}, size);
 }
 
+namespace {
+
+// PyDict_Copy would ask a subclass for its keys; what it is as a dict is what goes out.
+PyObject* copy_dict(PyObject* dict) noexcept {
+#ifdef Py_GIL_DISABLED
+  if (PyDict_CheckExact(dict) == 0) {
+    PyObject* key = nullptr;
+    PyObject* value = nullptr;
+    Py_ssize_t at = 0;
+    Py_ssize_t count = 0;
+    PyCriticalSection alone;
+    PyCriticalSection_Begin(&alone,
+                            dict);  // nothing in here runs Python code, which could end it before its time
+    const PyRef pairs = PyRef::steal(PyTuple_New(2 * PyDict_Size(dict)));
+    while (pairs && PyDict_Next(dict, &at, &key, &value) != 0) {
+      PyTuple_SetItem(pairs.get(), count++, take(key));
+      PyTuple_SetItem(pairs.get(), count++, take(value));
+    }
+    PyCriticalSection_End(&alone);
+    PyRef copy = PyRef::steal(pairs ? PyDict_New() : nullptr);
+    for (Py_ssize_t i = 0; copy && i < count; i += 2) {
+      key = PyTuple_GetItem(pairs.get(), i);
+      value = PyTuple_GetItem(pairs.get(), i + 1);
+      if (PyDict_SetItem(copy.get(), key, value) != 0) return nullptr;
+    }
+    return copy.release();
+  }
+#endif
+  return PyDict_Copy(dict);
+}
+
+}  // namespace
+
 Encoder::Did Encoder::open_dict(PyRef dict) noexcept {
   PyRef source;
-  if (!take_snapshot(dict, source, PyDict_Copy)) return Did::kFailed;
+  if (!take_snapshot(dict, source, copy_dict)) return Did::kFailed;
   const Py_ssize_t size = PyDict_Size(dict.get());
   if (!writer_.map_header(static_cast<std::size_t>(size))) return Did::kFailed;
   return size == 0 ? Did::kWritten : open(Shape::kDict, std::move(dict), std::move(source), size);

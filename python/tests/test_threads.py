@@ -216,6 +216,23 @@ class TestWithoutAGil:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout == "False\n"
 
+    @pytest.mark.parametrize("shape", [list, dict])
+    def test_what_code_changes_underway_goes_out_as_it_was(self, shape):
+        value = shape()
+
+        @dataclass
+        class Evil:
+            field: int = 1
+
+            def __getattribute__(self, name):
+                if name == "field":
+                    value.clear()
+                return object.__getattribute__(self, name)
+
+        value.update(a=Evil(), b=[2]) if shape is dict else value.extend([Evil(), [2]])
+        assert typhon.decode(typhon.encode(value)) == ({"a": {"field": 1}, "b": [2]} if shape is dict else [{"field": 1}, [2]])
+        assert not value
+
     def test_a_missing_build_is_an_error_that_says_what_to_do(self, tmp_path):
         import pathlib
         import shutil

@@ -94,20 +94,21 @@ defmodule Typhon.FreeThreadedTest do
 
       test "keeps it switched off in a worker, and serves four threads" do
         py = start_pool(isolation: :process, python: @python, concurrency: 4, grace: 60_000)
-        assert Typhon.call(py, :free, :gil) == {:ok, false}
+        assert Typhon.call(py, :free, :gil, []) == {:ok, false}
         storm(py)
-        assert Typhon.call(py, :free, :gil) == {:ok, false}
+        assert Typhon.call(py, :free, :gil, []) == {:ok, false}
       end
 
       test "inside the VM is one worker of as many threads as were to be workers" do
         py = start_pool(isolation: :interpreter, python: @python, workers: 4, grace: 60_000)
         assert %{concurrency: 4} = worker(py)
-        assert Typhon.call(py, :free, :gil) == {:ok, false}
+        assert Typhon.call(py, :free, :gil, []) == {:ok, false}
         storm(py)
       end
 
       test "without a native module for it says what to do" do
         package = Path.join(System.tmp_dir!(), "typhon-free-#{System.unique_integer([:positive])}")
+        File.mkdir_p!(package)
         File.cp_r!(Path.join(Typhon.Native.priv_path("python"), "typhon"), Path.join(package, "typhon"))
         for built <- Path.wildcard(Path.join(package, "typhon/_native.cpython*")), do: File.rm!(built)
         code = "import sys; sys.path.insert(0, sys.argv[1]); import typhon"
