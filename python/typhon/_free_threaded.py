@@ -21,7 +21,7 @@ def check() -> None:
 def imports(thread: int) -> bool:
     """Whether the thread with this name (threading.get_ident()) is in the midst of an import."""
     # The locks of modules that are being imported, by their names: weak references to objects that know whose they are.
-    from _frozen_importlib import _module_locks  # type: ignore[import-not-found]
+    from _frozen_importlib import _module_locks  # type: ignore[attr-defined]
 
     for reference in list(_module_locks.copy().values()):
         lock = reference()
