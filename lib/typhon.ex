@@ -110,7 +110,7 @@ defmodule Typhon do
   @type start_option ::
           {:name, pool}
           | {:isolation, :process | :interpreter}
-          | {:engine, :auto | :namespaces | :threads}
+          | {:engine, :auto | :namespaces | :subinterpreters | :threads}
           | {:workers, pos_integer | Range.t()}
           | {:idle_timeout, pos_integer}
           | {:init, init_step | [init_step]}
@@ -213,6 +213,7 @@ defmodule Typhon do
     CPython inside the VM, with a GIL of its own; a crash takes the VM down, and there can be 15. Needs Linux with glibc, and a
     Python with a shared library (`Typhon.Env.describe/1` tells). Without `:limits` and `:max_memory`
   * `:engine` – with `isolation: :interpreter`, `:namespaces`: each worker is a CPython of its own (also `:auto`, the default);
+    `:subinterpreters`: each is an interpreter with a GIL of its own in one CPython, light, for pure Python (3.12 or newer);
     `:threads`: one CPython, in which as many threads as `:workers` says take calls, for work that waits, or a Python without a GIL
 
   ## Examples

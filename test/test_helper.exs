@@ -1,5 +1,16 @@
 # TYPHON_ISOLATION=interpreter: the same tests with the Pythons inside this VM, but for those that are about processes.
+# TYPHON_ENGINE=subinterpreters, …=threads: with another engine there, but for what that cannot have.
 isolation = String.to_atom(System.get_env("TYPHON_ISOLATION", "process"))
 Application.put_env(:typhon, :isolation, isolation)
-if engine = System.get_env("TYPHON_ENGINE"), do: Application.put_env(:typhon, :engine, String.to_atom(engine))
-ExUnit.start(capture_log: true, exclude: if(isolation == :process, do: [], else: [:os_process]))
+engine = String.to_atom(System.get_env("TYPHON_ENGINE", "auto"))
+Application.put_env(:typhon, :engine, engine)
+
+not_here = %{
+  # Extension modules of all sorts; signals that end a system call.
+  subinterpreters: [:any_extension, :signals],
+  # A pool is one worker then.
+  threads: [:several_workers]
+}
+
+exclude = if isolation == :process, do: [], else: [:os_process]
+ExUnit.start(capture_log: true, exclude: exclude ++ Map.get(not_here, engine, []))

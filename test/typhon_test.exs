@@ -235,6 +235,7 @@ defmodule TyphonTest do
       end)
     end
 
+    @tag :several_workers
     test "of two workers cannot meet in one call" do
       py = start_pool(workers: 2)
 
@@ -293,6 +294,7 @@ defmodule TyphonTest do
   end
 
   describe "info/1" do
+    @tag :several_workers
     test "lists the workers", %{py: py} do
       assert {:ok, %{pid: ^py, isolation: isolation, workers: [first, second]}} = Typhon.info(py)
       assert isolation == Application.fetch_env!(:typhon, :isolation)

@@ -279,9 +279,14 @@ defmodule Typhon.Native do
           bridge: String.t(),
           program: String.t(),
           package: String.t(),
-          environment: [String.t()]
+          environment: [String.t()],
+          host: boolean
         }) :: {:ok, descriptor} | {:error, String.t()}
   def interpreter_start(_spec), do: :erlang.nif_error(:not_loaded)
+
+  @doc "The socket of one more sub-interpreter of a host; what goes wrong comes by it, or it is closed."
+  @spec interpreter_spawn(descriptor) :: {:ok, descriptor} | {:error, String.t()}
+  def interpreter_spawn(_host), do: :erlang.nif_error(:not_loaded)
 
   @doc "Hands it a job, with the memory of a channel. Its control socket and its output go with the calling process."
   @spec interpreter_job(descriptor, binary, integer) :: {:ok, descriptor, descriptor} | {:error, String.t()}

@@ -10,7 +10,7 @@ defmodule Typhon.Options do
           optional(:interpreter) => nil | Typhon.Env.t(),
           name: nil | atom | {:global, term} | {:via, module, term},
           isolation: :process | :interpreter,
-          engine: :auto | :namespaces | :threads,
+          engine: :auto | :namespaces | :subinterpreters | :threads,
           workers: pos_integer,
           python: String.t(),
           python_path: [String.t()],
@@ -370,14 +370,8 @@ defmodule Typhon.Options do
 
   defp check!(:isolation, other), do: wrong!(:isolation, ":process or :interpreter", other)
 
-  defp check!(:engine, engine) when engine in [:auto, :namespaces, :threads], do: engine
-
-  defp check!(:engine, :subinterpreters) do
-    raise ArgumentError,
-          "engine: :subinterpreters does not exist yet. engine: :auto, :namespaces and :threads do"
-  end
-
-  defp check!(:engine, other), do: wrong!(:engine, ":auto, :namespaces or :threads", other)
+  defp check!(:engine, engine) when engine in [:auto, :namespaces, :subinterpreters, :threads], do: engine
+  defp check!(:engine, other), do: wrong!(:engine, ":auto, :namespaces, :subinterpreters or :threads", other)
 
   defp check!(:workers, count) when is_integer(count) and count > 0, do: count
   defp check!(:workers, %Range{first: min, last: max, step: 1}) when min > 0 and min <= max, do: {min, max}

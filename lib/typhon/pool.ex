@@ -55,19 +55,26 @@ defmodule Typhon.Pool do
   defp interpreter(%{isolation: :process}), do: {:ok, nil}
 
   defp interpreter(config) do
-    case Typhon.Env.describe(config.python, cd: config.cd) do
-      {:ok, %{engine: nil} = env} ->
-        {:error,
-         %StartError{
-           reason: if(Interpreter.too_old?(env.version), do: :python_too_old, else: :no_engine),
-           python: env.executable,
-           message: "isolation: :interpreter cannot run #{env.executable}: #{env.why}"
-         }}
+    with {:ok, env} <- Typhon.Env.describe(config.python, cd: config.cd) do
+      engine = if config.engine == :auto, do: env.engine, else: config.engine
 
-      other ->
-        other
+      case env.engines[engine] do
+        {:ok, why} ->
+          {:ok, %{env | engine: engine, why: why}}
+
+        refused ->
+          {:error,
+           %StartError{
+             reason: if(Interpreter.too_old?(env.version), do: :python_too_old, else: :no_engine),
+             python: env.executable,
+             message: "isolation: :interpreter cannot run #{env.executable}" <> refused(engine, refused, env)
+           }}
+      end
     end
   end
+
+  defp refused(nil, nil, env), do: ": " <> env.why
+  defp refused(engine, {:error, why}, _env), do: " with engine: #{inspect(engine)}: #{why}"
 
   @impl true
   def init({config, native}) do

@@ -856,6 +856,7 @@ ErlNifFunc functions[] = {
     {"kill_pid", 2, guarded<kill_pid>, 0},
     {"process_watch", 1, guarded<process_watch>, 0},
     {"interpreter_start", 1, guarded<interpreter_start>, ERL_NIF_DIRTY_JOB_IO_BOUND},
+    {"interpreter_spawn", 1, guarded<interpreter_spawn>, 0},
     {"interpreter_job", 3, guarded<interpreter_job>, 0},
     {"descriptor_read", 1, guarded<descriptor_read>, 0},
     {"descriptor_write", 2, guarded<descriptor_write>, 0},

@@ -35,7 +35,8 @@ Status start_namespace(const NamespaceSpec& spec, int socket) noexcept {
   environment.reserve(spec.environment.size() + 1);
   for (const std::string& variable : spec.environment) environment.push_back(variable.c_str());
   environment.push_back(nullptr);
-  const TyphonBridgeSpec inner{spec.program.c_str(), spec.package.c_str(), environment.data(), socket};
+  const TyphonBridgeSpec inner{spec.program.c_str(), spec.package.c_str(), environment.data(), socket,
+                               spec.host ? 1 : 0};
   if (const int failed = start(&inner); failed != 0) {
     return Error{Code::kSystem, 0, std::string("the thread of an interpreter: ") + std::strerror(failed)};
   }

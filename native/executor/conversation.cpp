@@ -1,6 +1,7 @@
 // What Python code may do beside answering: ask the BEAM, tell it, send messages, receive them; and the event
 // loop's side of calls. The second half are the functions of typhon._native that typhon._beam and typhon._aio
 // are made of.
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <span>
@@ -53,7 +54,7 @@ class Worker::Visit {
  public:
   explicit Visit(Worker& worker) noexcept : worker_(worker), lane_(worker.this_lane()) {
     if (lane_ || !worker.start_router()) return;
-    visitor_.python_thread = PyThread_get_thread_ident();
+    visitor_.enter();
     worker.inbox_.add_lane(visitor_);
     worker.threads_[visitor_.python_thread] = &visitor_;
     lane_ = &visitor_;
@@ -115,6 +116,22 @@ bool Worker::wait_for_news(Lane& lane, std::int64_t limit_ns) noexcept {
     lane.parker.park(limit_ns < 0 ? kLookAroundNs : std::min(limit_ns, kLookAroundNs));
   }
   return !lane.is_main || PyErr_CheckSignals() == 0;
+}
+
+int Worker::nap(double seconds) noexcept {
+  Lane* const lane = this_lane();
+  if (!lane || (lane->is_main && settings_.signal != 0)) return 0;
+  // A hundred years, where a double has more than there are nanoseconds.
+  const auto whole = static_cast<std::uint64_t>(std::min(seconds, 3'153'600'000.0) * 1e9);
+  const std::uint64_t limit = monotonic_ns() + whole;
+  for (;;) {
+    lane->parker.reset();
+    if (lane->interrupted) return raise_cancelled(*lane) ? -1 : 0;
+    const std::uint64_t now = monotonic_ns();
+    if (now >= limit) return 1;
+    const python::GilRelease without_gil;
+    lane->parker.park(std::min(static_cast<std::int64_t>(limit - now), kLookAroundNs));
+  }
 }
 
 // --- asking ---
@@ -497,6 +514,17 @@ PyObject* serve_thread(PyObject* module, PyObject*) noexcept {
   Py_RETURN_NONE;
 }
 
+// nap(seconds) -> bool
+PyObject* nap(PyObject* module, PyObject* seconds) noexcept {
+  const double wanted = PyFloat_AsDouble(seconds);
+  if (PyErr_Occurred()) return nullptr;
+  Worker* const worker =
+      fork_guard::in_child() ? nullptr : static_cast<ExecutorSlot*>(PyModule_GetState(module))->worker;
+  // What is no time at all is time.sleep()'s to judge.
+  const int slept = worker && wanted > 0 ? worker->nap(wanted) : 0;
+  return slept < 0 ? nullptr : PyBool_FromLong(slept);
+}
+
 PyObject* forked(PyObject*, PyObject*) noexcept { return PyBool_FromLong(fork_guard::in_child()); }
 
 PyMethodDef functions[] = {
@@ -517,6 +545,7 @@ PyMethodDef functions[] = {
     {"loop_forget", loop_forget, METH_O, "loop_forget(tag)"},
     {"loop_done", loop_end<&Worker::loop_done>, METH_VARARGS, "loop_done(token, value)"},
     {"loop_failed", loop_end<&Worker::loop_failed>, METH_VARARGS, "loop_failed(token, exception)"},
+    {"nap", nap, METH_O, "nap(seconds) -> whether it has slept; False where time.sleep() can be interrupted"},
     {"forked", forked, METH_NOARGS, "forked() -> whether this process was forked by a worker"},
     {"serve_thread", serve_thread, METH_NOARGS, "serve_thread(): serves calls until the worker ends"},
     {nullptr, nullptr, 0, nullptr},

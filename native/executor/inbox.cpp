@@ -353,12 +353,12 @@ bool Inbox::forget_cancelled(std::uint64_t id) noexcept {
   return true;
 }
 
-std::vector<Lane*> Inbox::to_interrupt() noexcept {
+std::vector<Lane*> Inbox::to_interrupt(bool main) noexcept {
   std::lock_guard lock(mutex_);
   std::vector<Lane*> lanes;
   for (Lane* lane : lanes_) {
     const bool wanted = !lane->calls.empty() && is_cancelled(lane->calls.back());
-    if (!lane->is_main && !lane->interrupted && wanted) lanes.push_back(lane);
+    if ((main || !lane->is_main) && !lane->interrupted && wanted) lanes.push_back(lane);
   }
   return lanes;
 }

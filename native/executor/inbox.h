@@ -32,6 +32,7 @@
 #include "channel/ring.h"
 #include "executor/parker.h"
 #include "executor/thread_end.h"
+#include "python/cpython.h"
 
 namespace typhon::executor {
 
@@ -50,10 +51,17 @@ struct Lane {
   };
   Parker parker;
   unsigned long python_thread = 0;  // as in threading.get_ident()
+  PyThreadState* state = nullptr;
   bool is_main = false;
   std::atomic<bool> interrupted{false};  // an exception is on its way to it; set with the GIL
   // Guarded by the inbox's mutex:
   std::vector<Call> calls;
+
+  // From the thread itself, with the GIL. It goes on at least until the lane is removed.
+  void enter() noexcept {
+    python_thread = PyThread_get_thread_ident();
+    state = PyThreadState_Get();
+  }
 };
 
 // A thread that waits for the answer to what it asked.
@@ -115,8 +123,8 @@ class Inbox {
   // along.
   bool has_cancels() noexcept;
   bool was_cancelled(std::uint64_t id) noexcept;  // before it began
-  // Threads other than the main one that have to be interrupted and have not been. With the GIL.
-  std::vector<Lane*> to_interrupt() noexcept;
+  // Threads that have to be interrupted and have not been; the main one only with `main`. With the GIL.
+  std::vector<Lane*> to_interrupt(bool main) noexcept;
   [[nodiscard]] std::uint64_t innermost(Lane& lane) noexcept;  // 0: it serves none
 
   // --- the event loop ---

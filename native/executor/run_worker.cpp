@@ -49,6 +49,7 @@ bool set_signal(unsigned signal, PyObject* handler) noexcept {
 
 // _signal rather than signal: the latter's import costs a worker's start a millisecond.
 bool install_cancel_handler(Worker* worker, unsigned signal) noexcept {
+  if (signal == 0) return true;
   const PyRef capsule = PyRef::steal(PyCapsule_New(worker, kWorkerCapsule, nullptr));
   const PyRef handler =
       capsule ? PyRef::steal(PyCFunction_NewEx(&handle_cancel_method, capsule.get(), nullptr)) : PyRef();
@@ -143,6 +144,7 @@ PyObject* wind_up(PyObject* module, PyObject*) noexcept {
   Worker* worker = static_cast<ExecutorSlot*>(PyModule_GetState(module))->worker;
   if (!worker) Py_RETURN_TRUE;
   if (!worker->wind_up()) Py_RETURN_FALSE;
+  if (worker->cancel_signal() == 0) Py_RETURN_TRUE;
   // Not the default: that would end the process, should one come late.
   const PyRef ignore = PyRef::steal(PyLong_FromLong(1));  // SIG_IGN
   if (!ignore || !set_signal(worker->cancel_signal(), ignore.get())) return nullptr;

@@ -1,18 +1,14 @@
 #include "executor/segment_buffer.h"
 
-#include <atomic>
-
 #include "executor/fork_guard.h"
 
 namespace typhon::executor {
 namespace {
 
-// Of the process: interpreters with a GIL of their own share it.
-constinit std::atomic<std::size_t> alive{0};
-
 struct SegmentBuffer {
   PyObject_HEAD
   const channel::ArenaPeer* arena;
+  std::atomic<std::size_t>* alive;
   std::uint64_t slot;
   const std::uint8_t* data;
   Py_ssize_t size;
@@ -26,7 +22,7 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) noexcept {
 void dealloc(PyObject* self) noexcept {
   auto* buffer = reinterpret_cast<SegmentBuffer*>(self);
   if (buffer->arena && !fork_guard::in_child()) buffer->arena->release(buffer->slot);
-  if (buffer->arena) alive.fetch_sub(1, std::memory_order_relaxed);
+  if (buffer->arena) buffer->alive->fetch_sub(1, std::memory_order_relaxed);
   PyTypeObject* type = Py_TYPE(self);
   PyObject_Free(self);
   Py_DECREF(type);
@@ -46,13 +42,12 @@ PyType_Spec spec = {"typhon._native.SegmentBuffer", sizeof(SegmentBuffer), 0,
 
 }  // namespace
 
-std::size_t segment_buffers() noexcept { return alive.load(std::memory_order_relaxed); }
-
 python::PyRef make_segment_buffer_type(PyObject* module) noexcept {
   return python::PyRef::steal(PyType_FromModuleAndSpec(module, &spec, nullptr));
 }
 
-python::PyRef make_segment_buffer(PyObject* type, const channel::ArenaPeer& arena, std::uint64_t slot,
+python::PyRef make_segment_buffer(PyObject* type, const channel::ArenaPeer& arena,
+                                  std::atomic<std::size_t>& alive, std::uint64_t slot,
                                   std::span<const std::uint8_t> bytes) noexcept {
   auto* buffer = PyObject_New(SegmentBuffer, reinterpret_cast<PyTypeObject*>(type));
   if (!buffer) {
@@ -61,6 +56,7 @@ python::PyRef make_segment_buffer(PyObject* type, const channel::ArenaPeer& aren
   }
   alive.fetch_add(1, std::memory_order_relaxed);
   buffer->arena = &arena;
+  buffer->alive = &alive;
   buffer->slot = slot;
   buffer->data = bytes.data();
   buffer->size = static_cast<Py_ssize_t>(bytes.size());

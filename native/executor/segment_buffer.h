@@ -5,6 +5,7 @@
 // Needs the GIL.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <span>
 
@@ -17,12 +18,11 @@ namespace typhon::executor {
 // The heap type; empty with an exception set on failure.
 python::PyRef make_segment_buffer_type(PyObject* module) noexcept;
 
-// Takes over the segment: it is released when the object dies. Empty with an exception set (and the segment
-// released) on failure.
-python::PyRef make_segment_buffer(PyObject* type, const channel::ArenaPeer& arena, std::uint64_t slot,
+// Takes over the segment: it is released when the object dies. `alive` counts those that there are: until
+// there is none it must stay, and the arena be mapped. Empty with an exception set (and the segment released)
+// on failure.
+python::PyRef make_segment_buffer(PyObject* type, const channel::ArenaPeer& arena,
+                                  std::atomic<std::size_t>& alive, std::uint64_t slot,
                                   std::span<const std::uint8_t> bytes) noexcept;
-
-// How many there are in this process: while there is one, no channel's memory may be unmapped.
-[[nodiscard]] std::size_t segment_buffers() noexcept;
 
 }  // namespace typhon::executor

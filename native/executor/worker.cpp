@@ -44,22 +44,12 @@ bool imports(PyObject* frame) noexcept {
   return false;
 }
 
-// The frame that another thread is at.
-PyRef frame_of(unsigned long thread) noexcept {
-  const PyRef sys = PyRef::steal(PyImport_ImportModule("sys"));
-  const PyRef frames =
-      sys ? PyRef::steal(PyObject_CallMethod(sys.get(), "_current_frames", nullptr)) : PyRef();
-  const PyRef key = PyRef::steal(PyLong_FromUnsignedLong(thread));
-  PyObject* const found = frames && key ? PyDict_GetItemWithError(frames.get(), key.get()) : nullptr;
-  if (PyErr_Occurred()) PyErr_Clear();
-  return found ? PyRef::borrow(found) : PyRef();
-}
-
 }  // namespace
 
 Worker::Worker(python::ModuleState& codec, std::unique_ptr<channel::Region> region, UniqueFd control,
                int beam_pid, const WorkerSettings& settings) noexcept
     : codec_(codec),
+      interpreter_(PyInterpreterState_Get()),
       region_(*region.release()),
       header_(region_.header()),
       request_arena_(region_.request_arena(), region_.arena_size(), header_.request_slots),
@@ -75,7 +65,7 @@ int Worker::run(PyObject* module, PyObject* greeting, PyObject* coroutine_type) 
   coroutine_type_ = PyRef::borrow(coroutine_type);
   if (!segment_buffer_type_ || !modules_) return -1;
   main_.is_main = true;
-  main_.python_thread = PyThread_get_thread_ident();
+  main_.enter();
   inbox_.add_lane(main_);
   if (Status started = life_.start(); !started.ok()) {
     PyErr_SetString(PyExc_OSError, started.error().message.c_str());
@@ -124,7 +114,7 @@ bool Worker::wind_up() noexcept {
 
 void Worker::let_go() noexcept {
   // Somebody holds a view of a large argument: it stays what it is.
-  if (segment_buffers() != 0) return;
+  if (segment_buffers_.load(std::memory_order_relaxed) != 0) return;
   channel::Region* const region = &region_;
   delete this;
   delete region;
@@ -246,7 +236,7 @@ bool Worker::start_router() noexcept {
 
 void Worker::serve_as_thread() noexcept {
   Lane lane;
-  lane.python_thread = PyThread_get_thread_ident();
+  lane.enter();
   threads_[lane.python_thread] = &lane;
   inbox_.add_lane(lane);
   serve_as_lane(lane);
@@ -270,13 +260,30 @@ bool Worker::interrupt(std::uint64_t id) noexcept {
   return false;
 }
 
-bool Worker::raise_if_cancelled(PyObject* frame) noexcept {
-  for (Lane* lane : inbox_.to_interrupt()) {
-    const PyRef at = frame_of(lane->python_thread);
+void Worker::interrupt_lanes() noexcept {
+  for (Lane* lane : inbox_.to_interrupt(settings_.signal == 0)) {
+    // Not sys._current_frames(), which makes frame objects for the threads of all interpreters, in the memory of
+    // this one.
+    const PyRef at = PyRef::steal(reinterpret_cast<PyObject*>(PyThreadState_GetFrame(lane->state)));
     if ((at && imports(at.get())) || !inbox_.take_cancel(*lane)) continue;
     lane->interrupted = true;
     PyThreadState_SetAsyncExc(lane->python_thread, codec_.cancelled.get());
+    lane->parker.unpark();
   }
+}
+
+// On the LifeWatch's thread.
+void Worker::interrupt_now() noexcept {
+  {
+    const python::AttachGuard attach(interpreter_);
+    if (attach.attached()) interrupt_lanes();
+  }
+  // The main thread may wait for an answer there.
+  channel::wake_from(header_.worker_word.value, channel::kAsleep);
+}
+
+bool Worker::raise_if_cancelled(PyObject* frame) noexcept {
+  interrupt_lanes();
   return inbox_.has_cancel(main_) && !imports(frame) && inbox_.take_cancel(main_) && raise_cancelled(main_);
 }
 

@@ -15,10 +15,11 @@
 // holds garbage ends the worker (exit code kChannelBroke): nothing on it can be trusted then.
 //
 // Threads: everything here with the GIL. The LifeWatch thread reaches the Worker through the Inbox and a
-// signal.
+// signal; in a sub-interpreter, to which no signal comes, by interrupt_now().
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -49,7 +50,8 @@ struct ExecutorSlot : python::ModuleSlot {
 struct WorkerSettings {
   unsigned concurrency = 1;
   unsigned capture = 1;  // what a call prints goes to its caller, also when the call does not say so
-  // Of the interrupts of the main thread.
+  // Of the interrupts of the main thread. 0: a sub-interpreter's, whose main thread is interrupted as others
+  // are.
   unsigned signal = static_cast<unsigned>(default_cancel_signal());
 };
 
@@ -80,6 +82,9 @@ class Worker final : private Interruptible {
   bool raise_if_cancelled(PyObject* frame) noexcept;
   // Of a thread that serves calls beside the main one.
   void serve_as_thread() noexcept;
+  // time.sleep() of a thread that no signal reaches; a call that is cancelled ends it. 1 when the time is
+  // over, 0 at once where a signal does come, -1 with an exception set.
+  int nap(double seconds) noexcept;
 
   // --- what Python code may do; conversation.cpp ---
   // `call` names a call whose caller is meant; kThisCall: the one that this thread serves.
@@ -133,6 +138,8 @@ class Worker final : private Interruptible {
   bool interrupt(std::uint64_t id) noexcept override;
   void interrupt_all() noexcept override { inbox_.cancel_all(); }
   bool interrupt_again() noexcept override { return inbox_.has_cancels(); }
+  void interrupt_now() noexcept override;
+  void interrupt_lanes() noexcept;
 
   Wait wait_for_request() noexcept;
   bool spin_for_request() noexcept;
@@ -185,6 +192,7 @@ class Worker final : private Interruptible {
   python::PyRef decode_answer(const Incoming& answer) noexcept;
 
   python::ModuleState& codec_;
+  PyInterpreterState* const interpreter_;
   // Leaked on purpose: views of large arguments may outlive the worker's loop.
   channel::Region& region_;
   channel::Header& header_;
@@ -200,6 +208,7 @@ class Worker final : private Interruptible {
   python::PyRef submit_;   // typhon._aio.submit
   python::PyRef handler_;  // of messages
   python::PyRef flush_;    // sends what a call has printed and not yet ended with a line feed
+  std::atomic<std::size_t> segment_buffers_{0};  // views of large arguments that are in use
   const std::uint64_t spin_ns_;
   channel::SpinGuard spin_guard_;
   Lane main_;

@@ -3,6 +3,9 @@
 The process is not Python's here, and must outlive whatever user code does: what would end it, fork it, or take its signals
 raises instead (`_guard`). Between two workers the interpreter is cleaned (`_clean`); docs/isolation.md says of what.
 
+It is a whole Python, or a sub-interpreter of one (`_is_sub`): then the C library is not its own, and neither are the
+environment variables that C code sees.
+
 The socket brings a message for each job, with three descriptors: the memory of the worker's channel, its control pipe, its
 output. It takes back {"ready", …} once, and {"ended", code, clean} for each job.
 """
@@ -19,6 +22,8 @@ from typing import Any, NoReturn
 import _socket
 from typhon import _native
 from typhon._io import _Finder
+
+_is_sub = bool(sys._typhon_sub)  # type: ignore[attr-defined]
 
 # Not `signal`, which makes copies of what _guard() replaces here.
 _signal: Any = __import__("_signal")
@@ -165,10 +170,15 @@ def _end_threads() -> bool:
             queue.put(None)
             thread.join(0.2)
         executors._shutdown = False
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread():
-            thread.join(0.2)
-    return threading.active_count() == 1
+    # From Python 3.13 on threading takes the first thread of the process for the main one of each sub-interpreter.
+    own = {threading.get_ident(), threading.main_thread().ident}
+    for thread in _others(own):
+        thread.join(0.2)
+    return not _others(own)
+
+
+def _others(own: "set[int | None]") -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.ident not in own]
 
 
 def _forget_modules(kept: set[str]) -> None:
@@ -221,6 +231,14 @@ def _guard() -> None:
     _guard_children(_posixsubprocess, posix)
     finder = _Finder()
     sys.meta_path.insert(0, finder)
+    if _is_sub:
+        # They would make objects of other interpreters' in this one's memory.
+        for name in ("_current_frames", "_current_exceptions"):
+            _refuse((sys,), name, f"sys.{name}", "it would reach into other interpreters")
+        _keep_environment(_posixsubprocess)
+        from typhon import _extensions
+
+        _extensions.guard()
     finder.when_imported("ctypes", _tame_ctypes)
     finder.when_imported("faulthandler", _tame_faulthandler)
     finder.when_imported("multiprocessing", _tame_multiprocessing)
@@ -280,6 +298,32 @@ def _guard_children(subprocess: Any, posix: Any) -> None:
     for module in modules:
         module.posix_spawn = with_mask(spawn)
         module.posix_spawnp = with_mask(spawnp)
+
+
+def _keep_environment(subprocess: Any) -> None:
+    """os.environ is this interpreter's, and what its children get; that of the C library is all interpreters'."""
+
+    def putenv(name: Any, value: Any, /) -> None:
+        pass
+
+    def unsetenv(name: Any, /) -> None:
+        pass
+
+    fork_exec = subprocess.fork_exec
+
+    def with_environment(*args: Any) -> Any:
+        if args[5] is None:  # env_list
+            args = (*args[:5], [name + b"=" + value for name, value in os.environb.items()], *args[6:])
+        return fork_exec(*args)
+
+    def system(command: Any) -> int:
+        """Run a command in a shell; the wait status."""
+        sys.audit("os.system", command)
+        pid = os.posix_spawn("/bin/sh", ["sh", "-c", command], os.environ)
+        return os.waitpid(pid, 0)[1]
+
+    os.putenv, os.unsetenv, os.system = putenv, unsetenv, system
+    subprocess.fork_exec = with_environment
 
 
 # The true one: the guarded module has none.

@@ -41,8 +41,21 @@ defmodule Typhon.TestHelper do
     |> Enum.sort_by(&elem(&1, 1), Version)
   end
 
-  def supported_pythons, do: Enum.filter(pythons(), &Version.match?(elem(&1, 1), ">= 3.11.0"))
+  @doc "Those in which the pools of this test run can live."
+  def supported_pythons do
+    oldest = if Application.get_env(:typhon, :engine) == :subinterpreters, do: ">= 3.12.0", else: ">= 3.11.0"
+    Enum.filter(pythons(), &Version.match?(elem(&1, 1), oldest))
+  end
+
   def old_pythons, do: Enum.reject(pythons(), &Version.match?(elem(&1, 1), ">= 3.11.0"))
+
+  @doc "What Typhon.Env.capacity/0 says of the interpreters that pools inside the VM have unless they say otherwise."
+  def interpreters do
+    kind =
+      if Application.get_env(:typhon, :engine) == :subinterpreters, do: :subinterpreters, else: :namespaces
+
+    Typhon.Env.capacity()[kind]
+  end
 
   @doc "The only worker of a pool."
   def worker(py) do

@@ -301,11 +301,29 @@ defmodule Typhon.CoroutineTest do
       assert worker(py).restarts == 0
     end
 
+    test "time.sleep in a thread ends at the deadline" do
+      py = start_pool(concurrency: 3, grace: 60_000)
+      Typhon.call!(py, :sample, :echo, [1])
+      tasks = for _ <- 1..3, do: Task.async(fn -> Typhon.call(py, :sample, :sleep, [600], timeout: 100) end)
+      for task <- tasks, do: assert({:error, %TimeoutError{}} = Task.await(task, 30_000))
+      eventually(fn -> in_flight(py) == 0 end)
+      # All of them are free again.
+      meet = "__import__('__main__').__dict__.setdefault('gate', __import__('threading').Barrier(3)).wait(30)"
+
+      tasks =
+        for _ <- 1..3, do: Task.async(fn -> Typhon.call(py, :builtins, :eval, [meet], timeout: 60_000) end)
+
+      assert tasks |> Task.await_many(60_000) |> Enum.sort() == [{:ok, 0}, {:ok, 1}, {:ok, 2}]
+      assert worker(py).restarts == 0
+    end
+
+    @tag :os_process
     test "a system call in a thread cannot be interrupted: after the grace the worker is replaced" do
       py = start_pool(concurrency: 2, grace: 100)
       Typhon.call!(py, :sample, :echo, [1])
       # Which of them is on the main thread is not known: that one can be interrupted.
-      tasks = for _ <- 1..2, do: Task.async(fn -> Typhon.call(py, :sample, :sleep, [600], timeout: 100) end)
+      read = "__import__('socket').socketpair()[0].recv(1)"
+      tasks = for _ <- 1..2, do: Task.async(fn -> Typhon.call(py, :builtins, :eval, [read], timeout: 100) end)
       for task <- tasks, do: assert({:error, %TimeoutError{}} = Task.await(task, 30_000))
       eventually(fn -> worker(py).restarts == 1 end)
       eventually(fn -> Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0} end)

@@ -34,6 +34,7 @@ defmodule Typhon.DispatchTest do
       end
     end
 
+    @tag :several_workers
     test "that names a channel, for a request" do
       py = start_pool(workers: 2)
       native = native(py)
@@ -59,6 +60,7 @@ defmodule Typhon.DispatchTest do
   end
 
   describe "worker: key" do
+    @tag :several_workers
     test "sends the same key to the same worker, and uses all of them" do
       py = start_pool(workers: 3)
       pids = Map.new(1..50, &{&1, pid_for(py, &1)})
@@ -99,6 +101,7 @@ defmodule Typhon.DispatchTest do
       assert after_ |> Enum.map(&elem(&1, 1)) |> Enum.uniq() |> length() == 2
     end
 
+    @tag :several_workers
     test "waits within its timeout, also for a worker that belongs to a session" do
       py = start_pool(workers: 2)
       test = self()
@@ -129,6 +132,7 @@ defmodule Typhon.DispatchTest do
       assert_mailbox_empty()
     end
 
+    @tag :several_workers
     test "moves on when its place goes away" do
       py = start_pool(workers: 2)
       native = native(py)
@@ -192,6 +196,7 @@ defmodule Typhon.DispatchTest do
   end
 
   describe "the native pool" do
+    @tag :several_workers
     test "a reserved place is passed by, unless it is named" do
       py = start_pool(workers: 2)
       native = native(py)

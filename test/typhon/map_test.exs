@@ -185,6 +185,7 @@ defmodule Typhon.MapTest do
       assert_raise PoolError, fn -> :no_such_pool |> Typhon.map(:math, :sqrt, [1]) |> Enum.to_list() end
     end
 
+    @tag :several_workers
     test "uses every place of the pool at the same time" do
       py = start_pool(workers: 2)
       task = async(fn -> py |> Typhon.map(:sample, :sleep, [0.5, 0.5, 0.5, 0.5]) |> Enum.to_list() end)

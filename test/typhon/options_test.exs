@@ -122,10 +122,8 @@ defmodule Typhon.OptionsTest do
             {[isolation: :thread], "isolation: must be :process or :interpreter, got :thread"},
             {[isolation: :process, engine: :threads],
              "engine: :threads is for isolation: :interpreter; a worker process is run by the Python of python: alone"},
-            {[isolation: :interpreter, engine: :subinterpreters],
-             "engine: :subinterpreters does not exist yet. engine: :auto, :namespaces and :threads do"},
             {[isolation: :interpreter, engine: :fast],
-             "engine: must be :auto, :namespaces or :threads, got :fast"},
+             "engine: must be :auto, :namespaces, :subinterpreters or :threads, got :fast"},
             {[isolation: :interpreter, limits: [nice: 5]],
              "limits: needs isolation: :process, as the operating system sets them for whole processes, and this one is the VM's. " <>
                "Got [nice: 5] with isolation: :interpreter"},

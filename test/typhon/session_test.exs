@@ -57,6 +57,7 @@ defmodule Typhon.SessionTest do
       assert reserved(py) == 0
     end
 
+    @tag :several_workers
     test "the calls of its process to the pool itself go there, too" do
       name = :"pool_of_#{inspect(make_ref())}"
       py = start_pool(workers: 2, name: name)
@@ -205,6 +206,7 @@ defmodule Typhon.SessionTest do
       end
     end
 
+    @tag :several_workers
     test "keeps others off the worker; they take the rest of the pool" do
       py = start_pool(workers: 2)
       {_, session} = held = hold(py)
@@ -268,6 +270,7 @@ defmodule Typhon.SessionTest do
       assert Task.await_many(runs ++ calls, 60_000) == Enum.to_list(1..10) ++ Enum.to_list(1..10)
     end
 
+    @tag :several_workers
     test "200 at once on two workers: all get their turn, and nobody comes in between" do
       py = start_pool(workers: 2)
 
