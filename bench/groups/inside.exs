@@ -10,10 +10,38 @@ defmodule Bench.Inside do
 
   @add {:operator, :add, [1, 2]}
   @inside [isolation: :interpreter]
+  @loop {"a loop in Python", :spin, 1.85}
 
   def groups, do: ~w(inside)
 
-  def group("inside", bench), do: call(bench) ++ large(bench) ++ one_more(bench) ++ parallel(bench)
+  def group("inside", bench) do
+    call(bench) ++
+      large(bench) ++ one_more(bench, @inside, []) ++ parallel(bench, @inside, jobs(bench)) ++ sub(bench)
+  end
+
+  # The same for sub-interpreters, with the first Python that has them.
+  defp sub(bench) do
+    engine = @inside ++ [engine: :subinterpreters]
+
+    case newer_python() do
+      nil ->
+        heading("sub-interpreters: not measured, there is no Python 3.12 or newer")
+        []
+
+      python ->
+        bench = %{bench | python: python}
+        one_more(bench, engine, time: 40_000_000, memory: 6_000_000) ++ parallel(bench, engine, [@loop])
+    end
+  end
+
+  defp newer_python do
+    {text, 0} = System.cmd(Path.expand("scripts/pythons"), [])
+
+    text
+    |> String.split("\n", trim: true)
+    |> Enum.map(&String.split/1)
+    |> Enum.find_value(fn [version, path] -> if version != "3.11", do: path end)
+  end
 
   defp call(bench) do
     heading("operator.add(1, 2) in an interpreter inside the VM, p50")
@@ -66,8 +94,8 @@ defmodule Bench.Inside do
   end
 
   # Interpreters are never unloaded: each run has one more than the one before.
-  defp one_more(bench) do
-    heading("one more worker (floor: a worker process)")
+  defp one_more(bench, inside, goals) do
+    heading("one more worker#{engine(inside)} (floor: a worker process)")
     runs = min(bench.runs, 4)
     agent = start_supervised_pools()
 
@@ -86,14 +114,15 @@ defmodule Bench.Inside do
     end
 
     result =
-      rows(bench.typhon && measure.([]), bench.typhon && measure.(@inside), runs, [
-        [name: "start to first result", metric: :time, unit: :ns],
+      rows(bench.typhon && measure.([]), bench.typhon && measure.(inside), runs, [
+        [name: "start to first result", metric: :time, unit: :ns, how: :alone] ++
+          if(goals[:time], do: [goal: {:at_most, goals[:time]}], else: []),
         [
           name: "memory of the idle worker",
           metric: :memory,
           unit: :kib,
           how: :alone,
-          goal: {:at_most, 15_000_000 / 1024}
+          goal: {:at_most, Keyword.get(goals, :memory, 15_000_000) / 1024}
         ]
       ])
 
@@ -107,9 +136,10 @@ defmodule Bench.Inside do
   end
 
   # The floor is one interpreter with two threads: there the jobs take turns.
-  defp parallel(bench) do
-    heading("two jobs at once: how many times one job's rate (floor: one interpreter, two threads)")
-    jobs = [{"a loop in Python", :spin, 1.85}] ++ if(numpy?(bench), do: [{"numpy", :multiply, 1.8}], else: [])
+  defp parallel(bench, inside, jobs) do
+    heading(
+      "two jobs at once#{engine(inside)}: how many times one job's rate (floor: one interpreter, two threads)"
+    )
 
     Enum.flat_map(jobs, fn {name, function, goal} ->
       speed_up = fn py ->
@@ -135,13 +165,17 @@ defmodule Bench.Inside do
                 [name: name, metric: :speed_up, unit: :ratio, how: :alone, goal: {:at_least, goal}]
               ])
             end,
-            @inside
+            inside
           )
         end,
-        @inside ++ [concurrency: 2]
+        inside ++ [concurrency: 2]
       )
     end)
   end
+
+  defp jobs(bench), do: [@loop] ++ if(numpy?(bench), do: [{"numpy", :multiply, 1.8}], else: [])
+
+  defp engine(inside), do: if(inside[:engine], do: ", engine: #{inspect(inside[:engine])}", else: "")
 
   defp warm_both(py, function) do
     for(_ <- 1..2, do: Task.async(fn -> Typhon.call(py, :typhon_bench, function, [], timeout: :infinity) end))
