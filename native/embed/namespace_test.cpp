@@ -15,6 +15,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <initializer_list>
 #include <memory>
@@ -37,10 +38,14 @@ namespace typhon::embed {
 namespace {
 
 // A reply that does not come is a failure, not a test that hangs; under valgrind Python is slow.
-constexpr int kPatienceMs = 240'000;
+constexpr int kPatienceMs = 900'000;
 constexpr int kSignal = 35;
 
-std::string inside(const char* file) { return std::string(TYPHON_BUILD_DIR) + file; }
+// A build without sanitizers: see CMakeLists.txt.
+std::string inside(const char* file) {
+  const char* build = std::getenv("TYPHON_INSIDE");
+  return std::string(build ? build : TYPHON_INSIDE) + file;
+}
 
 NamespaceSpec spec() {
   NamespaceSpec made;
@@ -49,6 +54,19 @@ NamespaceSpec spec() {
   made.program = TYPHON_PYTHON;
   made.package = inside("/python");
   for (char** variable = environ; *variable != nullptr; ++variable) made.environment.emplace_back(*variable);
+  return made;
+}
+
+// scripts/valgrind gives each interpreter files of its own: valgrind knows the symbols of a file in one
+// place.
+NamespaceSpec spec_of_interpreter(int number) {
+  NamespaceSpec made = spec();
+  if (const char* copies = std::getenv("TYPHON_NAMESPACES")) {
+    const std::string folder = std::string(copies) + "/" + std::to_string(number);
+    made.libpython = folder + "/python.so";
+    made.bridge = folder + "/typhon_bridge.so";
+    made.package = folder + "/python";
+  }
   return made;
 }
 
@@ -158,17 +176,16 @@ class Job {
     return frame;
   }
 
-  // Publishes a call of `module`.`function` with the integers `args`, and gives what answers it.
-  Frame call(const char* module, const char* function, std::initializer_list<std::int64_t> args) {
+  // Publishes a call of `module`.`function`; `write_args` writes the list of its arguments. Its id.
+  template <class WriteArgs>
+  std::uint64_t start(const char* module, const char* function, WriteArgs write_args) {
     etf::HeapSink sink;
     etf::Writer writer(sink);
     writer.version();
     writer.tuple_header(4);
     writer.binary(module);
     writer.binary(function);
-    if (args.size() != 0) writer.list_header(args.size());
-    for (const std::int64_t arg : args) writer.integer(arg);
-    writer.nil();
+    write_args(writer);
     writer.map_header(0);
 
     channel::FrameHeader header{};
@@ -176,16 +193,33 @@ class Job {
     header.kind = channel::Kind::kCall;
     header.id = ++calls_;
     std::uint8_t* place = requests_.reserve(channel::align8(header.size));
-    if (place == nullptr) return {};
+    EXPECT_NE(nullptr, place);
+    if (place == nullptr) return 0;
     std::memcpy(place, &header, sizeof header);
     std::memcpy(place + sizeof header, sink.data, sink.size);
     requests_.commit(header.size);
     std::atomic_thread_fence(std::memory_order_seq_cst);
     channel::wake_from(region_->header().worker_word.value, channel::kAsleep);
+    return calls_;
+  }
 
+  // A call with integers, and what answers it.
+  Frame call(const char* module, const char* function, std::initializer_list<std::int64_t> args) {
+    const std::uint64_t id = start(module, function, [&](etf::Writer& writer) {
+      if (args.size() != 0) writer.list_header(args.size());
+      for (const std::int64_t arg : args) writer.integer(arg);
+      writer.nil();
+    });
     Frame answer = next();
-    EXPECT_EQ(calls_, answer.id);
+    EXPECT_EQ(id, answer.id);
     return answer;
+  }
+
+  // As the BEAM does at a call's deadline.
+  void interrupt(std::uint64_t id) const {
+    const std::string command = "C" + std::to_string(id) + "\n";
+    EXPECT_EQ(static_cast<ssize_t>(command.size()),
+              ::write(control_.writes.get(), command.data(), command.size()));
   }
 
   // As a worker is told to end: the last end of its control pipe goes.
@@ -240,12 +274,12 @@ class Job {
 // An interpreter for the life of the process.
 class Interpreter {
  public:
-  Interpreter() {
+  explicit Interpreter(int number) {
     int ends[2] = {-1, -1};
     EXPECT_EQ(0, ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends));
     ours_.reset(ends[0]);
     const UniqueFd theirs(ends[1]);
-    const Status started = start_namespace(spec(), theirs.get());
+    const Status started = start_namespace(spec_of_interpreter(number), theirs.get());
     EXPECT_TRUE(started.ok()) << (started.ok() ? "" : started.error().message);
     if (started.ok()) greeting_ = read_from(ours_.get());
   }
@@ -260,11 +294,11 @@ class Interpreter {
 class Namespace : public ::testing::Test {
  protected:
   static Interpreter& first() {
-    static Interpreter interpreter;
+    static Interpreter interpreter(1);
     return interpreter;
   }
   static Interpreter& second() {
-    static Interpreter interpreter;
+    static Interpreter interpreter(2);
     return interpreter;
   }
 };
@@ -299,7 +333,7 @@ TEST_F(Namespace, RefusesABridgeWithoutItsSymbol) {
 
 // Its thread cannot take a descriptor that there is not.
 TEST_F(Namespace, RefusesASocketThatIsClosed) {
-  const Status started = start_namespace(spec(), 1'000'000);
+  const Status started = start_namespace(spec_of_interpreter(3), 1'000'000);
   ASSERT_FALSE(started.ok());
   EXPECT_TRUE(holds(started.error().message, std::strerror(EBADF))) << started.error().message;
 }
@@ -338,6 +372,67 @@ TEST_F(Namespace, ServesOneJobAfterTheOther) {
     EXPECT_EQ(integer(i), job.call("operator", "add", {i, 0}).body);
     EXPECT_EQ(ended(0, true), job.end());
   }
+}
+
+TEST_F(Namespace, CarriesValuesOfEachKind) {
+  // What comes back is in the form it was sent in.
+  etf::HeapSink sink;
+  etf::Writer term(sink);
+  const std::string text(20'000, 'x');
+  term.list_header(6);
+  term.map_header(2);
+  term.binary("key");
+  term.floating(0.5);
+  term.integer(-1);
+  term.known_atom("nil");
+  const std::array<std::uint8_t, 20> magnitude{1,  2,  3,  4,  5,  6,  7,  8,  9,  10,
+                                               11, 12, 13, 14, 15, 16, 17, 18, 19, 20};
+  term.big(true, magnitude);
+  term.tuple_header(2);
+  term.known_atom("an_atom");
+  term.known_atom("true");
+  term.nil();
+  term.binary("gr\u00fc\u00df dich");
+  term.integer(std::int64_t{1} << 40);
+  term.nil();
+  Job job(first().socket());
+  EXPECT_EQ(channel::Kind::kReady, job.next().kind);
+  for (int i = 0; i < 3; ++i) {
+    job.start("copy", "deepcopy", [&](etf::Writer& writer) {
+      writer.list_header(1);
+      writer.raw(sink.bytes());
+      writer.nil();
+    });
+    const Frame same = job.next();
+    EXPECT_EQ(channel::Kind::kReply, same.kind);
+    EXPECT_EQ("\x83" + text_of(sink), same.body);
+  }
+  // Larger than what goes into the ring: the body says where in the arena.
+  job.start("builtins", "str", [&](etf::Writer& writer) {
+    writer.list_header(1);
+    writer.binary(text);
+    writer.nil();
+  });
+  EXPECT_EQ(sizeof(channel::SegmentRef), job.next().body.size());
+  EXPECT_EQ(ended(0, true), job.end());
+}
+
+TEST_F(Namespace, InterruptsACall) {
+  Job job(first().socket());
+  EXPECT_EQ(channel::Kind::kReady, job.next().kind);
+  const std::uint64_t id = job.start("time", "sleep", [](etf::Writer& writer) {
+    writer.list_header(1);
+    writer.integer(kPatienceMs);
+    writer.nil();
+  });
+  job.interrupt(id);
+  const Frame interrupted = job.next();
+  EXPECT_EQ(channel::Kind::kError, interrupted.kind);
+  EXPECT_EQ(id, interrupted.id);
+  // The second when Python had not begun with it.
+  EXPECT_TRUE(holds(interrupted.body, "cancelled") || holds(interrupted.body, "expired")) << interrupted.body;
+  EXPECT_EQ(integer(5), job.call("operator", "add", {2, 3}).body);
+  EXPECT_EQ(ended(0, true), job.end());
 }
 
 // A descriptor of this process is none of its own, whatever it does to that number.
