@@ -51,18 +51,28 @@ endfunction()
 # The target of all tests, for builds that want nothing else
 add_custom_target(typhon_tests)
 
-# typhon_test(<name> SOURCES … DEPENDS …): a GoogleTest program, registered with ctest
+# typhon_test(<name> SOURCES … DEPENDS … [SHARDS <n>]): a GoogleTest program, registered with ctest
+# SHARDS: its tests are dealt out to so many runs, for a program that would keep one core busy long after the others.
 function(typhon_test name)
   if(NOT TYPHON_TESTS)
     return()
   endif()
-  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
+  cmake_parse_arguments(ARG "" "SHARDS" "SOURCES;DEPENDS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE typhon_options ${ARG_DEPENDS} GTest::gtest GTest::gtest_main Threads::Threads)
   target_compile_definitions(${name} PRIVATE TYPHON_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   add_dependencies(typhon_tests ${name})
-  add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES TIMEOUT 300)
+  if(NOT ARG_SHARDS)
+    add_test(NAME ${name} COMMAND ${name})
+    set_tests_properties(${name} PROPERTIES TIMEOUT 300)
+    return()
+  endif()
+  math(EXPR last "${ARG_SHARDS} - 1")
+  foreach(shard RANGE ${last})
+    add_test(NAME ${name}_${shard} COMMAND ${name})
+    set_tests_properties(${name}_${shard} PROPERTIES
+      ENVIRONMENT "GTEST_TOTAL_SHARDS=${ARG_SHARDS};GTEST_SHARD_INDEX=${shard}" TIMEOUT 300)
+  endforeach()
 endfunction()
 
 # typhon_benchmark(<name> SOURCES … DEPENDS …): a Google Benchmark program
