@@ -113,6 +113,25 @@ std::string read_to_the_end(int fd) {
   return all;
 }
 
+template <std::size_t N>
+bool send_with(int socket, std::string message, const std::array<int, N>& fds) {
+  iovec part{message.data(), message.size()};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof fds)] = {};
+  msghdr header{};
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  header.msg_control = control;
+  header.msg_controllen = sizeof control;
+  cmsghdr* rights = CMSG_FIRSTHDR(&header);
+  rights->cmsg_level = SOL_SOCKET;
+  rights->cmsg_type = SCM_RIGHTS;
+  rights->cmsg_len = CMSG_LEN(sizeof fds);
+  std::memcpy(CMSG_DATA(rights), fds.data(), sizeof fds);
+  const bool sent = ::sendmsg(socket, &header, MSG_NOSIGNAL) == static_cast<ssize_t>(message.size());
+  EXPECT_TRUE(sent) << std::strerror(errno);
+  return sent;
+}
+
 struct Pipe {
   UniqueFd reads;
   UniqueFd writes;
@@ -134,7 +153,7 @@ struct Frame {
 class Job {
  public:
   // `memory` in place of the channel's own, to see what a worker makes of it
-  explicit Job(int socket, int memory = -1) : socket_(socket), region_(make_region()) {
+  explicit Job(int socket, int memory = -1, int signal = kSignal) : socket_(socket), region_(make_region()) {
     etf::HeapSink sink;
     etf::Writer writer(sink);
     writer.version();
@@ -150,8 +169,10 @@ class Job {
     writer.binary("settings");
     writer.map_header(1);
     writer.binary("signal");
-    writer.integer(kSignal);
-    send(sink, {memory >= 0 ? memory : region_->fd(), control_.reads.get(), output_.writes.get()});
+    writer.integer(signal);
+    sent_ = send_with(
+        socket_, text_of(sink),
+        std::array<int, 3>{memory >= 0 ? memory : region_->fd(), control_.reads.get(), output_.writes.get()});
     control_.reads.reset();
     output_.writes.reset();
   }
@@ -239,23 +260,6 @@ class Job {
     auto made = channel::Region::create(options);
     EXPECT_TRUE(made.ok());
     return std::move(made).value();
-  }
-
-  void send(const etf::HeapSink& message, std::array<int, 3> fds) {
-    iovec part{message.data, message.size};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof fds)] = {};
-    msghdr header{};
-    header.msg_iov = &part;
-    header.msg_iovlen = 1;
-    header.msg_control = control;
-    header.msg_controllen = sizeof control;
-    cmsghdr* rights = CMSG_FIRSTHDR(&header);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(sizeof fds);
-    std::memcpy(CMSG_DATA(rights), fds.data(), sizeof fds);
-    sent_ = ::sendmsg(socket_, &header, MSG_NOSIGNAL) == static_cast<ssize_t>(message.size);
-    EXPECT_TRUE(sent_) << std::strerror(errno);
   }
 
   int socket_;
@@ -474,6 +478,89 @@ TEST_F(Namespace, RefusesMemoryThatIsNoChannel) {
   EXPECT_EQ(channel::Kind::kReady, job.next().kind);
   EXPECT_EQ(integer(5), job.call("operator", "add", {2, 3}).body);
   EXPECT_EQ(ended(0, true), job.end());
+}
+
+// --- a host of sub-interpreters ---
+
+bool has_subinterpreters() {
+  const std::string_view library = TYPHON_LIBPYTHON;
+  return !holds(library, "libpython3.11");
+}
+
+// What comes by the socket of a sub-interpreter that the host is told to start.
+UniqueFd spawn(int host) {
+  int ends[2] = {-1, -1};
+  EXPECT_EQ(0, ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends));
+  const UniqueFd theirs(ends[1]);
+  send_with(host, std::string(1, '\0'), std::array<int, 1>{theirs.get()});
+  return UniqueFd(ends[0]);
+}
+
+class Host : public ::testing::Test {
+ protected:
+  static int socket() {
+    static const UniqueFd ours = [] {
+      int ends[2] = {-1, -1};
+      EXPECT_EQ(0, ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends));
+      const UniqueFd theirs(ends[1]);
+      NamespaceSpec made = spec_of_interpreter(4);
+      made.host = true;
+      const Status started = start_namespace(made, theirs.get());
+      EXPECT_TRUE(started.ok()) << (started.ok() ? "" : started.error().message);
+      return UniqueFd(ends[0]);
+    }();
+    return ours.get();
+  }
+};
+
+TEST_F(Host, SaysThatAnOldPythonHasNoInterpreters) {
+  if (has_subinterpreters()) return;
+  EXPECT_TRUE(holds(read_from(socket()), "older than 3.12"));
+  EXPECT_EQ("", read_from(socket()));
+}
+
+TEST_F(Host, RunsJobsInSeveralAtOnce) {
+  if (!has_subinterpreters()) return;
+  const UniqueFd first = spawn(socket());
+  const UniqueFd second = spawn(socket());
+  EXPECT_TRUE(holds(read_from(first.get()), "ready"));
+  EXPECT_TRUE(holds(read_from(second.get()), "ready"));
+  for (int i = 0; i < 2; ++i) {
+    Job here(first.get(), -1, 0);
+    Job there(second.get(), -1, 0);
+    ASSERT_EQ(channel::Kind::kReady, here.next().kind);
+    ASSERT_EQ(channel::Kind::kReady, there.next().kind);
+    EXPECT_EQ(integer(5), here.call("operator", "add", {2, 3}).body);
+    EXPECT_EQ(integer(7), there.call("operator", "add", {3, 4}).body);
+    EXPECT_EQ(ended(0, true), here.end());
+    EXPECT_EQ(ended(0, true), there.end());
+  }
+}
+
+TEST_F(Host, InterruptsACallWithoutASignal) {
+  if (!has_subinterpreters()) return;
+  const UniqueFd interpreter = spawn(socket());
+  EXPECT_TRUE(holds(read_from(interpreter.get()), "ready"));
+  Job job(interpreter.get(), -1, 0);
+  ASSERT_EQ(channel::Kind::kReady, job.next().kind);
+  const std::uint64_t id = job.start("time", "sleep", [](etf::Writer& writer) {
+    writer.list_header(1);
+    writer.integer(600);
+    writer.nil();
+  });
+  job.interrupt(id);
+  const Frame answer = job.next();
+  EXPECT_EQ(channel::Kind::kError, answer.kind);
+  EXPECT_EQ(id, answer.id);
+  EXPECT_EQ(integer(5), job.call("operator", "add", {2, 3}).body);
+  EXPECT_EQ(ended(0, true), job.end());
+}
+
+TEST_F(Host, IgnoresMessagesThatBringNothing) {
+  if (!has_subinterpreters()) return;
+  EXPECT_EQ(3, ::send(socket(), "abc", 3, MSG_NOSIGNAL));
+  const UniqueFd interpreter = spawn(socket());
+  EXPECT_TRUE(holds(read_from(interpreter.get()), "ready"));
 }
 
 }  // namespace
