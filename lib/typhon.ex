@@ -93,6 +93,8 @@ defmodule Typhon do
 
   alias Typhon.{Async, Call, Health, Multi, Options, Pool, PoolError, Registry, Session}
 
+  @default_timeout Options.default_timeout()
+
   @typedoc "A pool: the pid from `start_link/1`, or its name; or the session of a `run/3`."
   @type pool :: pid | atom | {:global, term} | {:via, module, term} | Typhon.Session.t()
 
@@ -259,7 +261,7 @@ defmodule Typhon do
   def call(pool, module, function, args)
       when length(args) >= 0 and (is_atom(module) or is_binary(module)) and
              (is_atom(function) or is_binary(function)) do
-    Call.call(pool, module, function, args, %{}, 5_000)
+    Call.call(pool, module, function, args, %{}, @default_timeout)
   end
 
   def call(pool, module, function, args), do: call(pool, module, function, args, [])
@@ -272,7 +274,8 @@ defmodule Typhon do
   ## Options
 
   * `:kwargs` – keyword arguments, a map or a keyword list. Default: none
-  * `:timeout` – milliseconds for the whole call, or `:infinity`. Default: `5_000`. Then the caller gets a
+  * `:timeout` – milliseconds for the whole call, or `:infinity`. Default: `5_000`, unless `config :typhon, timeout: 10_000` says
+    otherwise when Typhon is compiled. Then the caller gets a
     `Typhon.TimeoutError`, and the call is interrupted in Python (see `:grace` of `start_link/1`). The time that it waits
     for a worker counts; a call whose time is up while it waits is not run
   * `:worker` – any term: all calls with the same key go to the same worker, as long as the pool has the same size; when it

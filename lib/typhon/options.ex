@@ -51,7 +51,7 @@ defmodule Typhon.Options do
               stdio: nil | :group_leader | :logger | :discard | pid
             }
 
-  @default_timeout 5_000
+  @default_timeout Application.compile_env(:typhon, :timeout, 5_000)
   @min_ring 65_536
   @max_ring 67_108_864
   # What `receive … after` accepts.
@@ -98,7 +98,7 @@ defmodule Typhon.Options do
   @map_options [:args, :max_concurrency, :ordered, :batch, :on_error]
   @yield_options [:timeout, :on_timeout]
 
-  @spec default_timeout :: 5_000
+  @spec default_timeout :: timeout
   def default_timeout, do: @default_timeout
 
   @spec start!(keyword) :: start

@@ -140,7 +140,7 @@ defmodule Typhon.OptionsTest do
 
   describe "call!/1" do
     test "fills in the defaults" do
-      assert Options.call!([]) == %{kwargs: %{}, timeout: 5_000, routing: nil}
+      assert Options.call!([]) == %{kwargs: %{}, timeout: Options.default_timeout(), routing: nil}
     end
 
     test "kwargs may be a map or a keyword list, with atoms or strings" do
