@@ -802,6 +802,8 @@ defmodule Typhon do
 
   Each worker has a mailbox of its own. In a `run/3` the message goes to the session's worker. `:ok` says that it lies in the
   worker's memory; it is lost when that worker ends. A message that Python cannot hold is reported there (see `:stdio`).
+  As that of any process the mailbox has no bound: what Python does not take stays in its memory, for which there are `:max_memory` and
+  `:limits` (see `start_link/1`).
 
   ## Options
 

@@ -29,11 +29,12 @@ defmodule Typhon.Pool do
               stdio: config.stdio,
               allow: config.allow,
               isolation: config.isolation,
+              board: of_keeper(pool, &Keeper.board/1),
               metadata: [typhon_pool: config.name]
             })
 
             Registry.register(pool, config.name, native, Call.flags(config))
-            activate(pool)
+            of_keeper(pool, &Keeper.activate/1)
             {:ok, pool}
 
           {:error, error} ->
@@ -45,10 +46,10 @@ defmodule Typhon.Pool do
   end
 
   # Answered, not only told: a keeper that was killed before it heard of it would leave one that never acts.
-  defp activate(pool) do
-    with {:ok, keeper} <- keeper(pool), do: Keeper.activate(keeper)
+  defp of_keeper(pool, ask) do
+    with {:ok, keeper} <- keeper(pool), do: ask.(keeper)
   catch
-    :exit, _ -> if Process.alive?(pool), do: activate(pool)
+    :exit, _ -> if Process.alive?(pool), do: of_keeper(pool, ask)
   end
 
   # What is loaded into the VM, when the workers are to live there.

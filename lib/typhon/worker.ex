@@ -36,7 +36,7 @@ defmodule Typhon.Worker do
 
   alias Typhon.{Deadline, Interpreter, Native, Registry, StartError, Telemetry, WorkerError}
   alias Typhon.Pool.Keeper
-  alias Typhon.Worker.{Asked, Backoff, Cgroup, Checkout, Embedded, Errand, Memory, Output, Post, Standstill}
+  alias Typhon.Worker.{Asked, Backoff, Cgroup, Checkout, Embedded, Errand, Memory, OsProcess, Output, Post}
 
   @sigkill 9
   @line_bytes 16_384
@@ -172,6 +172,11 @@ defmodule Typhon.Worker do
   @doc false
   @spec stir(pid) :: :ok
   def stir(worker), do: :gen_statem.cast(worker, :stir)
+
+  # A call takes long: if the process has been stopped, and goes on being so, it is killed.
+  @doc false
+  @spec look(pid) :: :ok
+  def look(worker), do: :gen_statem.cast(worker, :look)
 
   # Runs a function of Python in the worker when it has finished its calls, and before it takes another one. One that starts
   # runs it first thing; one that has no Python has nothing to run it in: {:ok, nil}.
@@ -444,12 +449,28 @@ defmodule Typhon.Worker do
       when state in @serving do
     cond do
       Native.abandoned(channel, id) != :waiting -> :keep_state_and_data
-      Standstill.stopped?(data.os_pid) -> {:keep_state, kill(data, :hung)}
+      OsProcess.stopped?(data.os_pid) -> {:keep_state, kill(data, :hung)}
       true -> {:keep_state_and_data, [{{:timeout, {:untaken, channel}}, @look_again, id}]}
     end
   end
 
   def handle_event({:timeout, {:untaken, _}}, _, _state, _data), do: :keep_state_and_data
+
+  # The same for a call that it has taken, and whose time is long. Somebody may have stopped it for a moment only.
+  def handle_event(:cast, :look, state, %{channel: channel} = data) when state in @serving do
+    if OsProcess.stopped?(data.os_pid),
+      do: {:keep_state_and_data, [{{:timeout, {:stopped, channel}}, data.config.grace, nil}]},
+      else: :keep_state_and_data
+  end
+
+  def handle_event({:timeout, {:stopped, channel}}, _, state, %{channel: channel, killed: nil} = data)
+      when state in @serving do
+    if OsProcess.stopped?(data.os_pid) and Native.channel_info(channel).in_flight > 0,
+      do: {:keep_state, kill(data, :hung)},
+      else: :keep_state_and_data
+  end
+
+  def handle_event({:timeout, {:stopped, _}}, _, _state, _data), do: :keep_state_and_data
 
   # Python asks or says something in nobody's name.
   def handle_event(:info, {:typhon, channel, {id, {:ask, _, _}} = asked}, _state, %{channel: channel} = data)

@@ -9,8 +9,7 @@ defmodule Typhon.FaultsTest do
   import Typhon.TestHelper
 
   alias Typhon.{Footprint, PythonError, TimeoutError, WorkerError}
-
-  @moduletag timeout: 600_000
+  alias Typhon.Worker.OsProcess
 
   # Growth that is none: what memory allocators keep, and what modules bring that are loaded when they are first used.
   @memory 96 * 1024 * 1024
@@ -256,6 +255,34 @@ defmodule Typhon.FaultsTest do
         assert {:ok, 2} = Typhon.call(py, :sample, :echo, [2], timeout: 60_000)
         eventually(fn -> worker(py).restarts == restarts + 1 end)
       end
+    end
+
+    test "stopped in a call, or before it, that may take for ever: the call says so", %{marker: marker} do
+      py = pool(marker, workers: 1)
+      running = async(fn -> Typhon.call(py, :faults, :stop, [], timeout: :infinity) end)
+      eventually(fn -> OsProcess.stopped?(worker(py).os_pid) end)
+      waiting = async(fn -> Typhon.call(py, :sample, :echo, [1], timeout: :infinity) end)
+      assert {:error, %WorkerError{reason: :hung} = error} = await(running)
+      assert Exception.message(error) =~ "its process had been stopped (SIGSTOP), and calls waited for it"
+      # The worker never took this one.
+      assert await(waiting) == {:ok, 1}
+
+      kill(worker(py).os_pid, "STOP")
+      assert Typhon.call(py, :sample, :echo, [2], timeout: :infinity) == {:ok, 2}
+      assert worker(py).restarts == 2
+    end
+
+    test "stopped, and continued before its grace is over: nothing happens", %{marker: marker} do
+      py = pool(marker, workers: 1, grace: limit())
+      %{os_pid: os_pid, pid: pid} = worker(py)
+      kill(os_pid, "STOP")
+      eventually(fn -> OsProcess.stopped?(os_pid) end)
+      call = async(fn -> Typhon.call(py, :sample, :echo, [1], timeout: :infinity) end)
+      :ok = Typhon.Worker.look(pid)
+      assert worker(py).restarts == 0
+      kill(os_pid, "CONT")
+      assert await(call) == {:ok, 1}
+      assert %{os_pid: ^os_pid, restarts: 0} = worker(py)
     end
 
     test "in a C function that holds the GIL", %{marker: marker} do
