@@ -45,7 +45,7 @@ defmodule Typhon.Worker do
   # How long a worker has to go after the end of its stdin.
   @stop_grace 500
   # How long an exit status may lag behind the end of its process before something else must be holding the process' stdout,
-  # and how long after that has been killed.
+  # and how long when that has been killed and the status has been collected.
   @status_grace 20
   @status_last 500
   # A worker that was ready for this long is not in a crash loop.
@@ -525,7 +525,14 @@ defmodule Typhon.Worker do
 
   def handle_event({:timeout, {:status, channel}}, :kill_group, _state, %{channel: channel} = data) do
     Native.kill_pid(-data.os_pid, @sigkill)
-    {:keep_state_and_data, [{{:timeout, {:status, channel}}, @status_last, :give_up}]}
+    {:keep_state_and_data, [{{:timeout, {:status, channel}}, @status_grace, :collect}]}
+  end
+
+  # Erlang's helper process has not had its turn yet: the status is on its way.
+  def handle_event({:timeout, {:status, channel}}, :collect, _state, %{channel: channel} = data) do
+    if OsProcess.zombie?(data.os_pid),
+      do: {:keep_state_and_data, [{{:timeout, {:status, channel}}, @status_grace, :collect}]},
+      else: {:keep_state_and_data, [{{:timeout, {:status, channel}}, @status_last, :give_up}]}
   end
 
   def handle_event({:timeout, {:status, channel}}, :give_up, state, %{channel: channel} = data),

@@ -47,6 +47,25 @@ defmodule Typhon.LifeTest do
     end
 
     @tag :os_process
+    test "by os._exit, on a machine so busy that its status is collected late" do
+      py = start_pool()
+      {:ok, stat} = File.read("/proc/#{worker(py).os_pid}/stat")
+      [_state, helper | _] = stat |> String.split(") ") |> List.last() |> String.split()
+      helper = String.to_integer(helper)
+      # Erlang's helper process collects it. Nothing can be started meanwhile, so nothing else may run.
+      :ok = Typhon.Native.kill_pid(helper, 19)
+
+      try do
+        call = Task.async(Typhon, :call, [py, :sample, :hard_exit, [3]])
+        refute Task.yield(call, 2_000)
+        :ok = Typhon.Native.kill_pid(helper, 18)
+        assert {:error, %WorkerError{reason: :exit, exit_status: 3}} = await(call)
+      after
+        Typhon.Native.kill_pid(helper, 18)
+      end
+    end
+
+    @tag :os_process
     test "by a crash of C code: with faulthandler's dump" do
       py = start_pool()
 
