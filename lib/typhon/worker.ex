@@ -84,6 +84,8 @@ defmodule Typhon.Worker do
     started_at: nil,
     # why it was killed, when it was this side that did it
     killed: nil,
+    # what init: came to, when it has failed and the process has not ended yet
+    init_error: nil,
     # what runs before it takes calls, or between them: a Typhon.Worker.Errand
     errand: nil,
     # who waits for a reload, and until when
@@ -237,6 +239,7 @@ defmodule Typhon.Worker do
         killed: nil,
         recycling: nil,
         leaving: nil,
+        init_error: nil,
         started_at: System.monotonic_time()
     }
 
@@ -286,16 +289,24 @@ defmodule Typhon.Worker do
   def handle_event(:info, {:errand, ref, {{:error, %WorkerError{}}, _}}, :starting, %{errand: ref}),
     do: :keep_state_and_data
 
+  # Its last words may still be on their way: they have come when it has ended.
   def handle_event(:info, {:errand, ref, {{:error, error}, printed}}, :starting, %{errand: ref} = data) do
-    failed(
-      %StartError{
-        reason: :init_failed,
-        python: data.config.python,
-        message: "init: failed in a new worker:\n" <> Exception.message(error),
-        output: printed ++ Output.tail(data.output)
-      },
-      data
-    )
+    error = %StartError{
+      reason: :init_failed,
+      python: data.config.python,
+      message: "init: failed in a new worker:\n" <> Exception.message(error),
+      output: printed
+    }
+
+    case data.port do
+      %Embedded{} ->
+        data = read_output(data)
+        failed(%{error | output: printed ++ Output.tail(data.output)}, data)
+
+      _ ->
+        Native.kill(data.channel, @sigkill)
+        {:keep_state, %{data | init_error: error}, [{:state_timeout, :cancel}]}
+    end
   end
 
   # --- its place ---
@@ -855,6 +866,9 @@ defmodule Typhon.Worker do
     output = Output.tail(data.output)
 
     case state do
+      :starting when data.init_error != nil ->
+        failed(%{data.init_error | output: data.init_error.output ++ output}, data)
+
       :starting ->
         failed(start_error(exit_status, signal, output, data), data)
 
@@ -975,6 +989,7 @@ defmodule Typhon.Worker do
       | last_error: error,
         cgroup: nil,
         errand: nil,
+        init_error: nil,
         failures: data.failures + 1,
         failed_starts: data.failed_starts + 1
     }
