@@ -304,7 +304,7 @@ defmodule Typhon.Pool.Keeper do
         {:noreply, state}
 
       {[roll], rest} ->
-        left = length(roll.todo || []) + if(roll.doing, do: 1, else: 0) + length(still_there(state, roll.old))
+        left = length(roll.todo || []) + length(still_there(state, roll.old)) + died_first(state, roll)
         GenServer.reply(from, {:error, %TimeoutError{operation: :restart, left: left}})
         {:noreply, settle(%{state | rolls: rest})}
     end
@@ -341,6 +341,10 @@ defmodule Typhon.Pool.Keeper do
     do: Enum.count(state.workers, fn {_, e} -> e.role == :holder and e.status != :retiring end)
 
   defp still_there(state, pids), do: Enum.filter(pids, &is_map_key(state.workers, &1))
+
+  # The worker that is being replaced is one of the old ones, unless it has ended by itself.
+  defp died_first(_state, %{doing: nil}), do: 0
+  defp died_first(state, %{old: [old | _]}), do: if(is_map_key(state.workers, old), do: 0, else: 1)
 
   # A successor could take calls.
   defp promote(state, pid) do
