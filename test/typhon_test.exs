@@ -227,7 +227,7 @@ defmodule TyphonTest do
         for i <- 1..50, do: {:ok, %Object{}} = Typhon.call(py, :sample, :Counter, [i])
       end
       |> Task.async()
-      |> Task.await()
+      |> await()
 
       eventually(fn ->
         :erlang.garbage_collect()
@@ -244,7 +244,7 @@ defmodule TyphonTest do
         eventually(fn ->
           1..4
           |> Enum.map(fn _ -> Task.async(Typhon, :call!, [py, :sample, :slow_counter, []]) end)
-          |> Task.await_many()
+          |> await_many()
           |> Enum.uniq_by(&Typhon.call!(py, :sample, :pid_with, [&1]))
           |> then(&if(length(&1) == 2, do: &1))
         end)

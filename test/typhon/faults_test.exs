@@ -60,7 +60,7 @@ defmodule Typhon.FaultsTest do
 
   defp stop_callers(tasks) do
     for task <- tasks, do: send(task.pid, :stop)
-    for {calls, _lost} <- Task.await_many(tasks, 120_000), do: assert(calls > 0)
+    for {calls, _lost} <- await_many(tasks), do: assert(calls > 0)
   end
 
   # The fault, `times` times, under load. What the pool held before it holds afterwards.
@@ -102,13 +102,10 @@ defmodule Typhon.FaultsTest do
 
   # All workers are there again, and have nothing to do.
   defp settled(py) do
-    eventually(
-      fn ->
-        {:ok, %{workers: workers}} = Typhon.info(py)
-        Enum.all?(workers, &(&1.state == :ready)) and in_flight(py) == 0
-      end,
-      6_000
-    )
+    eventually(fn ->
+      {:ok, %{workers: workers}} = Typhon.info(py)
+      Enum.all?(workers, &(&1.state == :ready)) and in_flight(py) == 0
+    end)
   end
 
   defp ends_by_signal(py, signal, function, args \\ []) do
@@ -177,7 +174,7 @@ defmodule Typhon.FaultsTest do
             {:error, error} -> assert %WorkerError{reason: :signal, signal: "SIGKILL"} = error
           end
 
-          Task.await(killer)
+          await(killer)
 
           case Typhon.call(py, :faults, :die_soon, [at, "blob", size, 7], timeout: 120_000) do
             {:ok, blob} -> assert blob == :binary.copy(<<7>>, size)
@@ -387,7 +384,7 @@ defmodule Typhon.FaultsTest do
         assert Typhon.call(py, :faults, :fork_and_exit, [i], timeout: 60_000) == {:ok, i}
         assert Typhon.call(py, :faults, :fork_in_coroutine, [], timeout: 60_000) == {:ok, "parent"}
         prints = for _ <- 1..4, do: Typhon.async(py, :faults, :process_that_prints, [], timeout: 60_000)
-        assert Task.await_many(prints, 120_000) == List.duplicate({:ok, 0}, 4)
+        assert await_many(prints) == List.duplicate({:ok, 0}, 4)
         assert {:ok, "RuntimeError," <> _} = Typhon.call(py, :faults, :fork_and_talk, [], timeout: 60_000)
       end)
 
@@ -511,11 +508,11 @@ defmodule Typhon.FaultsTest do
     test "by SIGKILL: its Pythons and their children are gone", %{marker: marker} do
       for _ <- 1..3 do
         port = child_beam(marker, "")
-        assert_receive {^port, {:data, {:eol, "beam " <> line}}}, 120_000
+        assert_receive {^port, {:data, {:eol, "beam " <> line}}}
         [beam, "children", "3"] = String.split(line)
         assert length(Footprint.os_processes(marker)) >= 9
         kill(beam, "KILL")
-        assert_receive {^port, {:exit_status, _}}, 60_000
+        assert_receive {^port, {:exit_status, _}}
         eventually(fn -> Footprint.os_processes(marker) == [] end)
       end
     end
@@ -523,8 +520,8 @@ defmodule Typhon.FaultsTest do
     test "by System.stop with calls in flight: with its status, and nothing is left", %{marker: marker} do
       for _ <- 1..3 do
         port = child_beam(marker, "System.stop(7)")
-        assert_receive {^port, {:data, {:eol, "beam " <> _}}}, 120_000
-        assert_receive {^port, {:exit_status, 7}}, 60_000
+        assert_receive {^port, {:data, {:eol, "beam " <> _}}}
+        assert_receive {^port, {:exit_status, 7}}
         eventually(fn -> Footprint.os_processes(marker) == [] end)
       end
     end
@@ -551,7 +548,7 @@ defmodule Typhon.FaultsTest do
         eventually(fn -> in_flight(py) == 52 end)
         Supervisor.stop(supervisor)
 
-        for answer <- Task.await_many(tasks, 60_000) do
+        for answer <- await_many(tasks) do
           assert {:error, %kind{reason: :stopped}} = answer
           assert kind in [WorkerError, Typhon.PoolError]
         end

@@ -42,10 +42,11 @@ defmodule Typhon.RestartTest do
     test "waits for calls that run" do
       py = start_pool()
       old = worker(py).os_pid
-      task = Task.async(Typhon, :call, [py, :sample, :sleep, [1]])
-      eventually(fn -> running(py) == 1 end)
-      assert Typhon.restart(py) == :ok
-      assert Task.await(task) == {:ok, "slept"}
+      free = keep_busy(py)
+      restart = Task.async(Typhon, :restart, [py])
+      eventually(fn -> match?({:ok, %{workers: [%{state: :retiring} | _]}}, Typhon.info(py)) end)
+      free.()
+      assert await(restart) == :ok
       refute os_process?(old)
     end
 
@@ -136,7 +137,7 @@ defmodule Typhon.RestartTest do
     test "several at once all return" do
       py = start_pool(workers: 2)
 
-      assert Task.await_many(for(_ <- 1..3, do: Task.async(Typhon, :restart, [py])), 60_000) == [
+      assert await_many(for(_ <- 1..3, do: Task.async(Typhon, :restart, [py]))) == [
                :ok,
                :ok,
                :ok
@@ -150,7 +151,7 @@ defmodule Typhon.RestartTest do
       task = Task.async(Typhon, :restart, [py])
       for pid <- os_pids(py), pid != nil, do: Typhon.Native.kill_pid(pid, 9)
       # It may have been the new one.
-      answer = Task.await(task, 60_000)
+      answer = await(task)
       assert answer == :ok or match?({:error, %StartError{}}, answer)
       assert Typhon.restart(py) == :ok
       assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
@@ -164,7 +165,7 @@ defmodule Typhon.RestartTest do
         task = Task.async(Typhon, :restart, [py])
         {:ok, %{workers: workers}} = Typhon.info(py)
         for %{pid: pid} <- workers, do: Process.exit(pid, :kill)
-        answer = Task.await(task, 60_000)
+        answer = await(task)
         assert answer == :ok or match?({:error, _}, answer)
         eventually(fn -> match?({:ok, %{workers: [%{state: :ready}]}}, Typhon.info(py)) end)
         assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
@@ -197,7 +198,7 @@ defmodule Typhon.RestartTest do
 
       assert {:error, %WorkerError{}} = Typhon.call(py, :sample, :hard_exit, [3])
 
-      assert_receive {:DOWN, ^monitor, _, _, {:shutdown, %PoolError{reason: {:down, error}}}}, 60_000
+      assert_receive {:DOWN, ^monitor, _, _, {:shutdown, %PoolError{reason: {:down, error}}}}
       assert %WorkerError{exit_status: 3, output: ["about to leave"]} = error
 
       for key <- [py, Typhon.DownPool] do
@@ -228,7 +229,7 @@ defmodule Typhon.RestartTest do
       monitor = Process.monitor(py)
       File.write!(flag, "")
       kill(worker(py).os_pid, "KILL")
-      assert_receive {:DOWN, ^monitor, _, _, {:shutdown, %PoolError{reason: {:down, error}}}}, 60_000
+      assert_receive {:DOWN, ^monitor, _, _, {:shutdown, %PoolError{reason: {:down, error}}}}
       assert %StartError{reason: :init_failed} = error
       assert {:error, %PoolError{reason: {:down, ^error}}} = Typhon.call(py, :math, :sqrt, [16])
     end
@@ -237,7 +238,11 @@ defmodule Typhon.RestartTest do
       py = under_supervisor(max_restarts: 0, max_calls: 5, grace: 0)
       for _ <- 1..20, do: assert(Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0})
       assert Typhon.restart(py) == :ok
-      assert {:error, %TimeoutError{}} = Typhon.call(py, :sample, :busy_c_loop, [], timeout: 50)
+
+      overrun(py, fn timeout, mark ->
+        assert {:error, %TimeoutError{}} = Typhon.call(py, :sample, :busy_c_loop, [mark], timeout: timeout)
+      end)
+
       assert Typhon.call(py, :math, :sqrt, [16], timeout: 60_000) == {:ok, 4.0}
       assert {:ok, %{recent_restarts: 0, max_restarts: 0}} = Typhon.health(py)
     end
@@ -268,7 +273,7 @@ defmodule Typhon.RestartTest do
       [{_, first, _, _}] = Supervisor.which_children(supervisor)
       monitor = Process.monitor(first)
       Typhon.call(Typhon.PhoenixPool, :sample, :hard_exit, [3])
-      assert_receive {:DOWN, ^monitor, _, _, _}, 60_000
+      assert_receive {:DOWN, ^monitor, _, _, _}
       eventually(fn -> Typhon.call(Typhon.PhoenixPool, :math, :sqrt, [16]) == {:ok, 4.0} end)
       Supervisor.stop(supervisor)
     end

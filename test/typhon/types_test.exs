@@ -7,7 +7,7 @@ defmodule Typhon.TypesTest do
   alias Typhon.EncoderTest.{Account, Money, Plain, Point}
 
   setup_all do
-    {:ok, py: start_supervised!({Typhon, workers: 1, python_path: [py_dir()], stdio: :discard})}
+    {:ok, py: start_pool(workers: 1)}
   end
 
   defp echo(py, term), do: Typhon.call!(py, :sample, :echo, [term])

@@ -39,7 +39,6 @@ defmodule Typhon.UpgradeTest do
   IO.puts("upgraded")
   """
 
-  @tag timeout: 120_000
   test "the library is replaced under load, and removed, without harm" do
     paths = Enum.flat_map(:code.get_path(), &["-pa", List.to_string(&1)])
 
