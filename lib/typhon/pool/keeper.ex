@@ -108,8 +108,8 @@ defmodule Typhon.Pool.Keeper do
 
   @doc "A call has waited for long: do all workers of the pool run? They look for themselves. A pool of a test has none."
   @spec look(:ets.tid() | nil) :: :ok
-  def look(board) when is_reference(board), do: tell(board, :look)
-  def look(_), do: :ok
+  def look(nil), do: :ok
+  def look(board), do: tell(board, :look)
 
   # --- questions ---
 
