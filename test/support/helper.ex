@@ -172,6 +172,26 @@ defmodule Typhon.TestHelper do
     end
   end
 
+  @doc "What the function returns, which is given a time; with twice of it when that is `{:error, _}`, because it was too short."
+  def in_time(timeout, fun) do
+    case fun.(timeout) do
+      {:error, reason} ->
+        assert timeout < @limit, "not in #{timeout} ms: #{inspect(reason)}"
+        in_time(2 * timeout, fun)
+
+      result ->
+        result
+    end
+  end
+
+  @doc "The line that somebody has written to a file; an error when nobody has yet."
+  def first_line(path) do
+    case File.read(path) do
+      {:ok, text} when text != "" -> String.trim(text)
+      _ -> {:error, :enoent}
+    end
+  end
+
   @doc "A path that Python can wait for (dispatch.wait_for): until the test makes a file there."
   def gate do
     path = Path.join(System.tmp_dir!(), "typhon-#{System.pid()}-#{System.unique_integer([:positive])}")
