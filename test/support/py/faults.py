@@ -99,7 +99,7 @@ def die_soon(seconds, function, *args):
 def without_threads(flag):
     """True: from now on no thread can be started."""
 
-    def refuse(*_):
+    def refuse(*_, **_named):
         raise RuntimeError("can't start new thread")
 
     # Its name since Python 3.13, and the one before
