@@ -747,6 +747,7 @@ defmodule Typhon.Worker do
       spin_us: spin,
       worker_spin_us: worker_spin,
       atoms: config.atoms,
+      embedded: config.isolation == :interpreter,
       # Elixir before 1.15 keeps a version in its sets.
       mapset_version: Map.has_key?(MapSet.new(), :version)
     })

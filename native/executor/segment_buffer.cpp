@@ -12,8 +12,9 @@ constinit std::atomic<std::size_t> alive{0};
 
 struct SegmentBuffer {
   PyObject_HEAD
-  const channel::ArenaPeer* arena;
+  const channel::ArenaPeer* arena;  // of a segment
   std::uint64_t slot;
+  channel::Loan* loan;  // of a binary
   const std::uint8_t* data;
   Py_ssize_t size;
 };
@@ -26,6 +27,7 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) noexcept {
 void dealloc(PyObject* self) noexcept {
   auto* buffer = reinterpret_cast<SegmentBuffer*>(self);
   if (buffer->arena && !fork_guard::in_child()) buffer->arena->release(buffer->slot);
+  if (buffer->loan) channel::let_go(*buffer->loan);
   if (buffer->arena) alive.fetch_sub(1, std::memory_order_relaxed);
   PyTypeObject* type = Py_TYPE(self);
   PyObject_Free(self);
@@ -62,8 +64,21 @@ python::PyRef make_segment_buffer(PyObject* type, const channel::ArenaPeer& aren
   alive.fetch_add(1, std::memory_order_relaxed);
   buffer->arena = &arena;
   buffer->slot = slot;
+  buffer->loan = nullptr;
   buffer->data = bytes.data();
   buffer->size = static_cast<Py_ssize_t>(bytes.size());
+  return python::PyRef::steal(reinterpret_cast<PyObject*>(buffer));
+}
+
+python::PyRef make_loan_buffer(PyObject* type, channel::Loan& loan) noexcept {
+  auto* buffer = PyObject_New(SegmentBuffer, reinterpret_cast<PyTypeObject*>(type));
+  if (!buffer) return {};
+  channel::hold(loan);
+  buffer->arena = nullptr;
+  buffer->slot = 0;
+  buffer->loan = &loan;
+  buffer->data = loan.data;
+  buffer->size = static_cast<Py_ssize_t>(loan.size);
   return python::PyRef::steal(reinterpret_cast<PyObject*>(buffer));
 }
 

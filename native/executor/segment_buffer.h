@@ -1,14 +1,16 @@
-// SegmentBuffer: a request's segment as a Python object with the buffer protocol.
+// SegmentBuffer: memory of the BEAM's as a Python object with the buffer protocol: the segment of a request, or
+// a binary that was lent.
 //
 // Views of large arguments (typhon's memoryviews, numpy arrays) are made from it and keep it alive; with the
-// last one the segment goes back to the BEAM. The region it points into stays mapped until the process ends.
-// Needs the GIL.
+// last one the memory goes back to the BEAM. The region that a segment lies in stays mapped until the process
+// ends. Needs the GIL.
 #pragma once
 
 #include <cstddef>
 #include <span>
 
 #include "channel/arena.h"
+#include "channel/loan.h"
 #include "python/cpython.h"
 #include "python/ref.h"
 
@@ -22,7 +24,10 @@ python::PyRef make_segment_buffer_type(PyObject* module) noexcept;
 python::PyRef make_segment_buffer(PyObject* type, const channel::ArenaPeer& arena, std::uint64_t slot,
                                   std::span<const std::uint8_t> bytes) noexcept;
 
-// How many there are in this process: while there is one, no channel's memory may be unmapped.
+// One more holder of the loan. Empty with an exception set on failure.
+python::PyRef make_loan_buffer(PyObject* type, channel::Loan& loan) noexcept;
+
+// How many segments there are in this process: while there is one, no channel's memory may be unmapped.
 [[nodiscard]] std::size_t segment_buffers() noexcept;
 
 }  // namespace typhon::executor
