@@ -1301,8 +1301,9 @@ void WorkerChannel::fail_calls_in_flight() noexcept {
     enif_free_env(call.env);
   }
   service_room(nullptr);
-  // Terms may keep the channel for long; the memory of requests that nobody will read need not stay.
-  region_->drop_request_arena();
+  // Terms may keep the channel for long; the memory of requests that nobody will read need not stay. But a view
+  // that an interpreter of this VM has kept outlives its worker.
+  if (!lends_) region_->drop_request_arena();
 }
 
 channel::LeftBehind WorkerChannel::requests_left_behind() noexcept {

@@ -57,6 +57,10 @@ void* Lender::thread_main(void* self) noexcept {
   return nullptr;
 }
 
+bool Lending::is_immutable(PyObject* owner) const noexcept {
+  return PyBytes_CheckExact(owner) != 0 || is_loan_buffer(buffer_type_, owner);
+}
+
 bool Lending::lend(PyObject* owner, std::span<const std::uint8_t> bytes, std::uint32_t& index) noexcept {
   if (!lender_ || loans_.full()) return false;
   ObjectLoan* const loan = lender_->lend(owner, bytes);

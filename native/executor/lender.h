@@ -57,9 +57,7 @@ class Lending final : public python::BinaryLender {
   }
 
   [[nodiscard]] std::size_t at_least() const noexcept override { return channel::kLendAtLeast; }
-  [[nodiscard]] bool is_immutable(PyObject* owner) const noexcept override {
-    return PyBytes_CheckExact(owner) != 0 || reinterpret_cast<PyObject*>(Py_TYPE(owner)) == buffer_type_;
-  }
+  [[nodiscard]] bool is_immutable(PyObject* owner) const noexcept override;
   bool lend(PyObject* owner, std::span<const std::uint8_t> bytes, std::uint32_t& index) noexcept override;
 
   [[nodiscard]] channel::Loan* first() const noexcept { return loans_.first(); }

@@ -70,6 +70,11 @@ python::PyRef make_segment_buffer(PyObject* type, const channel::ArenaPeer& aren
   return python::PyRef::steal(reinterpret_cast<PyObject*>(buffer));
 }
 
+bool is_loan_buffer(PyObject* type, PyObject* object) noexcept {
+  return reinterpret_cast<PyObject*>(Py_TYPE(object)) == type &&
+         reinterpret_cast<SegmentBuffer*>(object)->loan != nullptr;
+}
+
 python::PyRef make_loan_buffer(PyObject* type, channel::Loan& loan) noexcept {
   auto* buffer = PyObject_New(SegmentBuffer, reinterpret_cast<PyTypeObject*>(type));
   if (!buffer) return {};

@@ -27,6 +27,9 @@ python::PyRef make_segment_buffer(PyObject* type, const channel::ArenaPeer& aren
 // One more holder of the loan. Empty with an exception set on failure.
 python::PyRef make_loan_buffer(PyObject* type, channel::Loan& loan) noexcept;
 
+// Whether it is one over a loan, whose bytes stay what they are. A segment's do not outlive its channel.
+[[nodiscard]] bool is_loan_buffer(PyObject* type, PyObject* object) noexcept;
+
 // How many segments there are in this process: while there is one, no channel's memory may be unmapped.
 [[nodiscard]] std::size_t segment_buffers() noexcept;
 
