@@ -1,10 +1,10 @@
-// Lender: large binaries of the BEAM that a Python in this VM reads in place; and the resource by which the BEAM
-// reads memory of such a Python.
+// Lender: large binaries of the BEAM that a Python in this VM reads in place; and the resource by which the
+// BEAM reads memory of such a Python.
 //
 // Each loan has an environment of its own that holds the binary (a copy of the term: another reference to the
 // same bytes). When Python has given a loan back, the Lender's thread frees it: neither a scheduler, which
-// could be long about giving back 64 MiB to the system, nor a thread of Python's, which must not run the BEAM's
-// code. One for the VM: loans outlive calls, channels and pools.
+// could be long about giving back 64 MiB to the system, nor a thread of Python's, which must not run the
+// BEAM's code. One for the VM: loans outlive calls, channels and pools.
 //
 // Threads: lend() and discard() from any; the rest says so.
 #pragma once

@@ -222,7 +222,8 @@ bool TermEncoder::binary(ERL_NIF_TERM value, etf::Bytes bytes) noexcept {
   if (!sink_.lends(bytes.size())) [[likely]]
     return writer_.binary(bytes);
   const auto index = sink_.lend(value, bytes.size());
-  return index ? writer_.lent(*index) : stop(sink_.no_room() ? Status::kFull : Status::kBadTerm, "out of memory");
+  return index ? writer_.lent(*index)
+               : stop(sink_.no_room() ? Status::kFull : Status::kBadTerm, "out of memory");
 }
 
 bool TermEncoder::foreign(ERL_NIF_TERM value) noexcept {

@@ -205,7 +205,8 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
         slots_[index].segment_bytes = request.segment->capacity;
         segment_bytes_ += request.segment->capacity;
       }
-    } else if (const std::size_t held = request.lent_bytes + (request.segment ? request.segment->capacity : 0);
+    } else if (const std::size_t held =
+                   request.lent_bytes + (request.segment ? request.segment->capacity : 0);
                held != 0) {
       cast_segments_.push_back({requests_.published(), held});
       segment_bytes_ += held;
@@ -535,10 +536,9 @@ bool WorkerChannel::push_request(const Request& request, std::uint64_t id) noexc
   FrameHeader header{};
   header.size = static_cast<std::uint32_t>(size);
   header.kind = request.kind;
-  header.flags = static_cast<std::uint8_t>((request.segment ? channel::kInSegment : 0) |
-                                           (request.timings ? channel::kTimings : 0) |
-                                           (request.failed ? channel::kFailed : 0) |
-                                           (request.loans ? channel::kLends : 0));
+  header.flags = static_cast<std::uint8_t>(
+      (request.segment ? channel::kInSegment : 0) | (request.timings ? channel::kTimings : 0) |
+      (request.failed ? channel::kFailed : 0) | (request.loans ? channel::kLends : 0));
   header.id = request.kind == Kind::kAnswer ? request.tag : id;
   header.times[0] = request.timings ? monotonic_ns() : request.now;
   header.times[1] = request.deadline;
@@ -552,7 +552,8 @@ bool WorkerChannel::push_request(const Request& request, std::uint64_t id) noexc
     std::memcpy(at + sizeof header, request.body.data(), body_size);
   }
   if (request.loans)
-    std::memcpy(at + sizeof header + body_size, static_cast<const void*>(&request.loans), sizeof request.loans);
+    std::memcpy(at + sizeof header + body_size, static_cast<const void*>(&request.loans),
+                sizeof request.loans);
   if (request.kind == Kind::kCall) {
     Slot& slot = slots_[static_cast<std::uint32_t>(id)];
     slot.position = requests_.published();
@@ -1301,8 +1302,8 @@ void WorkerChannel::fail_calls_in_flight() noexcept {
     enif_free_env(call.env);
   }
   service_room(nullptr);
-  // Terms may keep the channel for long; the memory of requests that nobody will read need not stay. But a view
-  // that an interpreter of this VM has kept outlives its worker.
+  // Terms may keep the channel for long; the memory of requests that nobody will read need not stay. But a
+  // view that an interpreter of this VM has kept outlives its worker.
   if (!lends_) region_->drop_request_arena();
 }
 
@@ -1450,8 +1451,8 @@ ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
   });
   const ERL_NIF_TERM keys[] = {atoms.running,   atoms.in_flight,  atoms.polling,       atoms.waiting,
                                atoms.ring_size, atoms.arena_size, atoms.request_arena, atoms.os_pid,
-                               atoms.closed,    atoms.served,     atoms.busy,
-                               atoms.lent,      atoms.borrowed};
+                               atoms.closed,    atoms.served,     atoms.busy,          atoms.lent,
+                               atoms.borrowed};
   const ERL_NIF_TERM values[] = {
       enif_make_int64(env, running),
       enif_make_uint(env, in_flight()),

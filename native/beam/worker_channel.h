@@ -276,7 +276,8 @@ class WorkerChannel {
     ErlNifEnv* env = nullptr;  // holds `ref` while kWaiting
     ERL_NIF_TERM ref = 0;
   };
-  // A cast's segment, or what it lends, until the worker's count of consumed bytes has passed the end of its frame.
+  // A cast's segment, or what it lends, until the worker's count of consumed bytes has passed the end of its
+  // frame.
   struct CastSegment {
     std::uint64_t end;
     std::size_t bytes;

@@ -10,8 +10,8 @@
 namespace typhon::channel {
 namespace {
 
-// How long a lender's thread lets loans gather. Nobody waits for it: it only bounds how long memory stays that
-// nobody reads any more.
+// How long a lender's thread lets loans gather. Nobody waits for it: it only bounds how long memory stays
+// that nobody reads any more.
 constexpr long kGatherNs = 10'000'000;
 
 }  // namespace
@@ -91,8 +91,8 @@ void LeftBehind::leave() noexcept {
   look_after();
 }
 
-// Publisher: publish, fence, look at the word. Receiver: store the word, fence, look for frames. Whoever finds
-// both sees to them, and looks again when it is done.
+// Publisher: publish, fence, look at the word. Receiver: store the word, fence, look for frames. Whoever
+// finds both sees to them, and looks again when it is done.
 void LeftBehind::look_after() noexcept {
   for (;;) {
     std::atomic_thread_fence(std::memory_order_seq_cst);

@@ -1,9 +1,9 @@
 // Loan: a large binary that crosses within one process, without being copied.
 //
-// Only a channel whose two ends are in one process has loans (kFlagLoans). The lender's frame carries, instead
-// of the bytes, a chain of Loans: where the bytes are, and how to give them back. In the body a leaf of its own
-// (etf::kLent) names one of the chain by its index, so that a body holds no addresses, and one that is garbage
-// cannot make a decoder follow one.
+// Only a channel whose two ends are in one process has loans (kFlagLoans). The lender's frame carries,
+// instead of the bytes, a chain of Loans: where the bytes are, and how to give them back. In the body a leaf
+// of its own (etf::kLent) names one of the chain by its index, so that a body holds no addresses, and one
+// that is garbage cannot make a decoder follow one.
 //
 // Who holds a loan. The frame, from when it is made until whoever took it out of the ring has decoded or
 // dropped it (FrameLoans); and each view that was made of it: a memoryview in Python, a binary in the BEAM.
@@ -52,8 +52,8 @@ struct Loan {
   std::size_t size;
 };
 
-// From this size on a loan is cheaper than copying, as measured: it costs about a microsecond, in which 16 KiB
-// are copied once; and they would be copied twice.
+// From this size on a loan is cheaper than copying, as measured: it costs about a microsecond, in which 16
+// KiB are copied once; and they would be copied twice.
 inline constexpr std::size_t kLendAtLeast = std::size_t{16} * 1024;
 // In one frame; what is more is copied.
 inline constexpr std::uint32_t kMaxLoans = 4096;

@@ -62,8 +62,9 @@ void push(RingProducer& ring, const std::vector<std::uint8_t>& frame) {
 
 LeftBehind requests_of(const Region& region) {
   Header& header = region.header();
-  return {header.request_leavings.value, header.request_swept.value, region.request_ring(),
-          region.ring_size(),            header.request_tail.value,  header.request_head.value};
+  return {header.request_leavings.value, header.request_swept.value,
+          region.request_ring(),         region.ring_size(),
+          header.request_tail.value,     header.request_head.value};
 }
 
 TEST(Loan, ComesBackWithItsLastHolder) {

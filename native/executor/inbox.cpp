@@ -117,8 +117,9 @@ void Inbox::leave() noexcept {
     waiting_calls_.store(0, std::memory_order_relaxed);
   }
   if (!lends_) return;
-  channel::LeftBehind{header_.request_leavings.value, header_.request_swept.value, region_.request_ring(),
-                      region_.ring_size(),            header_.request_tail.value,  header_.request_head.value}
+  channel::LeftBehind{header_.request_leavings.value, header_.request_swept.value,
+                      region_.request_ring(),         region_.ring_size(),
+                      header_.request_tail.value,     header_.request_head.value}
       .leave();
 }
 

@@ -168,7 +168,7 @@ class Inbox {
 
   channel::Region& region_;
   channel::Header& header_;
-  const bool lends_;  // the BEAM is in this process
+  const bool lends_;    // the BEAM is in this process
   std::mutex reading_;  // taken before mutex_
   channel::RingConsumer requests_;
 

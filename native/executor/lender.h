@@ -2,8 +2,8 @@
 //
 // A loan owns the object whose bytes it lends. When the BEAM has given it back, the object is let go of with
 // the GIL: by the thread that serves the next request, or by the Lender's own thread when there is none, also
-// between two workers. One for each interpreter that was ever a worker inside the BEAM, and for as long as the
-// process: the BEAM's binaries outlive the worker, and may outlive the pool.
+// between two workers. One for each interpreter that was ever a worker inside the BEAM, and for as long as
+// the process: the BEAM's binaries outlive the worker, and may outlive the pool.
 #pragma once
 
 #include <cstdint>

@@ -20,8 +20,7 @@ class ReplySink final : public etf::Sink {
  public:
   static constexpr std::size_t kMaxInline = std::size_t{16} * 1024;
   // What a frame with a body of that size takes.
-  static constexpr std::size_t kReserve =
-      sizeof(channel::FrameHeader) + kMaxInline + sizeof(channel::Loan*);
+  static constexpr std::size_t kReserve = sizeof(channel::FrameHeader) + kMaxInline + sizeof(channel::Loan*);
 
   // `frame`: kReserve bytes.
   ReplySink(std::uint8_t* frame, Outbox& arena) noexcept : frame_(frame), arena_(arena) {
@@ -50,8 +49,8 @@ class ReplySink final : public etf::Sink {
 
   [[nodiscard]] bool in_segment() const noexcept { return segment_.has_value(); }
 
-  // Completes the frame and gives its size; `header` without size and the body's flags; `loans`: the first one,
-  // or nullptr. The sink is done.
+  // Completes the frame and gives its size; `header` without size and the body's flags; `loans`: the first
+  // one, or nullptr. The sink is done.
   std::size_t finish(channel::FrameHeader header, channel::Loan* loans) noexcept {
     std::size_t body = size;
     if (segment_) {

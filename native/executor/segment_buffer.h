@@ -1,5 +1,5 @@
-// SegmentBuffer: memory of the BEAM's as a Python object with the buffer protocol: the segment of a request, or
-// a binary that was lent.
+// SegmentBuffer: memory of the BEAM's as a Python object with the buffer protocol: the segment of a request,
+// or a binary that was lent.
 //
 // Views of large arguments (typhon's memoryviews, numpy arrays) are made from it and keep it alive; with the
 // last one the memory goes back to the BEAM. The region that a segment lies in stays mapped until the process

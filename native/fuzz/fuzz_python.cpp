@@ -1,8 +1,8 @@
 // Arbitrary bytes through the Python codec: the first says how, the others follow the version byte.
 //
 // What decodes can be encoded, or is refused with an EncodeError; what was encoded is a term, which decodes
-// again (or is refused: bytes that are no text come back as a binary) and is then as long as before. Binaries may
-// come beside the term, and go so. Nothing else is ever raised.
+// again (or is refused: bytes that are no text come back as a binary) and is then as long as before. Binaries
+// may come beside the term, and go so. Nothing else is ever raised.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>

@@ -314,8 +314,7 @@ std::string Builder::path_to(const etf::Outcome& outcome, std::span<const etf::F
     const NoText& place = no_text_.back();
     path.key(stack_[place.key]);
     constexpr std::ptrdiff_t kHeader = 5;
-    if (place.in_input)
-      offset += static_cast<std::uint64_t>(place.bytes.data() - kHeader - closing->start);
+    if (place.in_input) offset += static_cast<std::uint64_t>(place.bytes.data() - kHeader - closing->start);
     refuse_not_text(place.bytes);
   }
   return path.text();

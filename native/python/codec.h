@@ -31,8 +31,8 @@ class LentBinaries {
   [[nodiscard]] virtual std::uint32_t count() const noexcept = 0;
   // Nothing when there is no such one.
   virtual std::span<const std::uint8_t> bytes(std::uint32_t index) noexcept = 0;
-  // A new object with the buffer protocol whose memory is that, for as long as it lives. Null: an exception is
-  // set.
+  // A new object with the buffer protocol whose memory is that, for as long as it lives. Null: an exception
+  // is set.
   virtual PyObject* owner(std::uint32_t index) noexcept = 0;
 };
 

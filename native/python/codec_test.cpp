@@ -311,11 +311,11 @@ TEST(Decode, MakesOfALoanWhatItMakesOfABinary) {
   };
   is("\x83\xc8\0\0\0\0"sv, "'text'");
   is("\x83t\0\0\0\1\xc8\0\0\0\0\xc8\0\0\0\0"sv, "{'text': 'text'}");
-  const std::string bytes = "t" + std::string("\0\0\0\2", 4) + "w\x0a__struct__w\x13" + "Elixir.Typhon.Bytes" +
-                            "w\x04" + "data" + std::string("\xc8\0\0\0\1", 5);
+  const std::string bytes = "t" + std::string("\0\0\0\2", 4) + "w\x0a__struct__w\x13" +
+                            "Elixir.Typhon.Bytes" + "w\x04" + "data" + std::string("\xc8\0\0\0\1", 5);
   is("\x83" + bytes, "b'no\\xfftext'");
-  const std::string view = "t" + std::string("\0\0\0\2", 4) + "w\x0a__struct__w\x14" + "Elixir.Typhon.Buffer" +
-                           "w\x04" + "data" + std::string("\xc8\0\0\0\1", 5);
+  const std::string view = "t" + std::string("\0\0\0\2", 4) + "w\x0a__struct__w\x14" +
+                           "Elixir.Typhon.Buffer" + "w\x04" + "data" + std::string("\xc8\0\0\0\1", 5);
   is("\x83" + view, "b'no\\xfftext'");
   EXPECT_NE(PyMemoryView_Check(decoded("\x83" + view, options).get()), 0);
 

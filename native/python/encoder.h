@@ -220,8 +220,9 @@ inline Encoder::Did Encoder::put_text(PyObject* text) noexcept {
   if constexpr (!kKey) {
     Did did{};
     // Of ASCII text these are the very bytes that the object consists of.
-    if (size > kLong && try_lend(text, {reinterpret_cast<const std::uint8_t*>(utf8), static_cast<std::size_t>(size)}, did))
-      [[unlikely]]
+    if (size > kLong &&
+        try_lend(text, {reinterpret_cast<const std::uint8_t*>(utf8), static_cast<std::size_t>(size)}, did))
+        [[unlikely]]
       return did;
   }
   return done(writer_.binary(std::string_view(utf8, static_cast<std::size_t>(size))));
