@@ -1,6 +1,7 @@
 """Large binaries: what is made of them, kept, and sent back."""
 
 import hashlib
+import os
 import time
 from typing import Any
 
@@ -115,6 +116,11 @@ def receive() -> str:
 def sleep(seconds: float, *args: Any) -> int:
     time.sleep(seconds)
     return len(args)
+
+
+def wait_for(path: str) -> None:
+    while not os.path.exists(path):
+        time.sleep(0.01)
 
 
 def total(parts: Any) -> int:
