@@ -223,6 +223,13 @@ defmodule Typhon.Native do
   @spec channel_info(channel) :: map
   def channel_info(_channel), do: :erlang.nif_error(:not_loaded)
 
+  @doc "Large binaries out on loan, as `{count, bytes}`: the VM's that Pythons in it read, Pythons' that binaries lie in."
+  @spec loans :: %{
+          lent: {non_neg_integer, non_neg_integer},
+          borrowed: {non_neg_integer, non_neg_integer}
+        }
+  def loans, do: :erlang.nif_error(:not_loaded)
+
   @spec call(
           pool,
           reference,

@@ -618,7 +618,9 @@ defmodule Typhon.Worker do
 
   def handle_event({:call, from}, :info, state, data) do
     use =
-      if data.channel, do: Native.channel_info(data.channel), else: %{served: 0, in_flight: 0, busy: false}
+      if data.channel,
+        do: Native.channel_info(data.channel),
+        else: %{served: 0, in_flight: 0, busy: false, lent: {0, 0}, borrowed: {0, 0}}
 
     info = %{
       index: data.index,
@@ -629,6 +631,7 @@ defmodule Typhon.Worker do
       calls: use.served,
       in_flight: use.in_flight,
       busy: use.busy,
+      loans: %{to_python: elem(use.lent, 1), to_elixir: elem(use.borrowed, 1)},
       reserved: Checkout.held?(data.checkout),
       memory: Memory.resident(data.os_pid),
       uptime:
@@ -786,6 +789,7 @@ defmodule Typhon.Worker do
       spin_us: spin,
       worker_spin_us: worker_spin,
       atoms: config.atoms,
+      embedded: config.isolation == :interpreter,
       # Elixir before 1.15 keeps a version in its sets.
       mapset_version: Map.has_key?(MapSet.new(), :version)
     })

@@ -158,8 +158,8 @@ PyObject* Worker::ask(PyObject* term, std::uint64_t call) noexcept {
   bool waits = send_ask(term, call, tag, question_parts(term), "call");
   while (waits) {
     lane->parker.reset();
-    if (const auto nested = inbox_.take_nested(waiter)) {
-      serve(*lane, nested->header, nested->body);
+    if (auto nested = inbox_.take_nested(waiter)) {
+      serve(*lane, nested->header, nested->body, nested->loans);
       continue;
     }
     answer = inbox_.take_answer(waiter);
@@ -170,10 +170,10 @@ PyObject* Worker::ask(PyObject* term, std::uint64_t call) noexcept {
   return answer ? decode_answer(*answer).release() : nullptr;
 }
 
-PyRef Worker::decode_answer(const Incoming& answer) noexcept {
+PyRef Worker::decode_answer(Incoming& answer) noexcept {
   python::DecodeOptions options;
   options.root = "answer";
-  const PyRef value = decode(answer.header, answer.body, options);
+  const PyRef value = decode(answer.header, answer.body, answer.loans, options);
   if (!value) return {};
   return PyRef::steal(
       PyTuple_Pack(2, (answer.header.flags & channel::kFailed) != 0 ? Py_False : Py_True, value.get()));
@@ -196,11 +196,11 @@ bool Worker::send(PyObject* pid_and_message) noexcept {
 // --- messages ---
 
 PyObject* Worker::message_now() noexcept {
-  const auto frame = inbox_.take_message();
+  auto frame = inbox_.take_message();
   if (!frame) return nullptr;
   python::DecodeOptions options;
   options.root = "message";
-  return decode(frame->header, frame->body, options).release();
+  return decode(frame->header, frame->body, frame->loans, options).release();
 }
 
 PyObject* Worker::receive(std::int64_t timeout_ns) noexcept {
@@ -259,7 +259,7 @@ PyObject* Worker::loop_take() noexcept {
   using ULL = unsigned long long;
   int count = 0;
   while (count < kAtOnce) {
-    const auto frame = inbox_.take_loop_call();
+    auto frame = inbox_.take_loop_call();
     if (!frame) break;
     ++count;
     if (is_given_up(frame->header)) {
@@ -270,7 +270,7 @@ PyObject* Worker::loop_take() noexcept {
     if (frame->header.times[3] != 0 && frame->header.id != 0) captured_.insert(frame->header.id);
     const bool timed = (frame->header.flags & channel::kTimings) != 0;
     const std::uint64_t picked = timed ? monotonic_ns() : 0;
-    const PyRef request = decode_request(frame->header, frame->body);
+    const PyRef request = decode_request(frame->header, frame->body, frame->loans);
     const std::uint64_t decoded = timed ? monotonic_ns() : 0;
     PyRef result = request ? invoke(request.get()) : PyRef();
     if (fork_guard::in_child()) fork_guard::leave(std::move(result));
@@ -297,7 +297,7 @@ PyObject* Worker::loop_take() noexcept {
     }
   }
   if (count == kAtOnce) inbox_.ring_loop();
-  while (const auto answer = inbox_.take_loop_answer()) {
+  while (auto answer = inbox_.take_loop_answer()) {
     PyRef decoded = decode_answer(*answer);
     if (!decoded) {
       const PyRef exception = current_exception();

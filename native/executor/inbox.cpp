@@ -54,6 +54,7 @@ std::optional<T> take_first(std::deque<T>& queue) noexcept {
 Inbox::Inbox(channel::Region& region) noexcept
     : region_(region),
       header_(region.header()),
+      lends_((header_.flags & channel::kFlagLoans) != 0),
       requests_(region.request_ring(), region.ring_size(), header_.request_tail.value,
                 header_.request_head.value) {}
 
@@ -109,10 +110,24 @@ bool Inbox::pump() noexcept {
   }
 }
 
+void Inbox::leave() noexcept {
+  {
+    std::lock_guard lock(mutex_);
+    for (auto* queue : {&calls_, &messages_, &loop_calls_, &loop_answers_}) queue->clear();
+    waiting_calls_.store(0, std::memory_order_relaxed);
+  }
+  if (!lends_) return;
+  channel::LeftBehind{header_.request_leavings.value, header_.request_swept.value,
+                      region_.request_ring(),         region_.ring_size(),
+                      header_.request_tail.value,     header_.request_head.value}
+      .leave();
+}
+
 // --- routing ---
 
 void Inbox::route(const FrameHeader& header, std::span<const std::uint8_t> body) noexcept {
-  Incoming frame{header, {body.begin(), body.end()}};
+  channel::FrameLoans loans = loans_of(header, body);
+  Incoming frame{header, {body.begin(), body.end()}, std::move(loans)};
   std::lock_guard lock(mutex_);
   switch (header.kind) {
     case Kind::kAnswer: {

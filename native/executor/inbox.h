@@ -28,6 +28,7 @@
 #include <vector>
 
 #include "channel/doorbell.h"
+#include "channel/loan.h"
 #include "channel/region.h"
 #include "channel/ring.h"
 #include "executor/parker.h"
@@ -36,10 +37,11 @@
 
 namespace typhon::executor {
 
-// A frame taken out of the ring.
+// A frame taken out of the ring. Its loans go with it, wherever it is dropped.
 struct Incoming {
   channel::FrameHeader header;
   std::vector<std::uint8_t> body;
+  channel::FrameLoans loans = {};
 };
 
 // A thread that serves calls, and those it is serving, innermost last.
@@ -84,6 +86,13 @@ class Inbox {
   [[nodiscard]] bool ring_empty() const noexcept { return requests_.empty(); }
   Peeked peek(channel::FrameHeader& header, std::span<const std::uint8_t>& body) noexcept;
   void pop() noexcept;
+  // Takes a frame's loans off its body.
+  channel::FrameLoans loans_of(const channel::FrameHeader& header,
+                               std::span<const std::uint8_t>& body) const noexcept {
+    return lends_ ? channel::FrameLoans::of(header, body) : channel::FrameLoans();
+  }
+  // The worker has ended, on all its threads: gives back the loans of all that was not dealt with.
+  void leave() noexcept;
   // Takes out all frames that are there. False when the ring holds garbage.
   bool pump() noexcept;
   // Routed, with the GIL, for a thread that would park: reads the ring for so long. True when something came.
@@ -167,6 +176,7 @@ class Inbox {
 
   channel::Region& region_;
   channel::Header& header_;
+  const bool lends_;    // the BEAM is in this process
   std::mutex reading_;  // taken before mutex_
   channel::RingConsumer requests_;
 

@@ -122,9 +122,12 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
     region.value()->close_fd();
     // For the rest of the process, or until wind_up(): threads and views of large arguments refer to it to
     // the very end.
+    auto* slot = static_cast<ExecutorSlot*>(PyModule_GetState(module));
+    const bool lends = (region.value()->header().flags & channel::kFlagLoans) != 0;
+    if (lends && !slot->lender) slot->lender = Lender::create();
     auto* worker = new Worker(ModuleState::of(module), std::move(region).value(), std::move(control_fd),
-                              beam_pid, wanted);
-    static_cast<ExecutorSlot*>(PyModule_GetState(module))->worker = worker;
+                              beam_pid, wanted, lends ? slot->lender : nullptr);
+    slot->worker = worker;
     if (!install_cancel_handler(worker, wanted.signal)) return nullptr;
     if (!PyRef::steal(PyObject_CallFunctionObjArgs(prepare, settings, nullptr))) return nullptr;
     // Last, and before the greeting: the channel's region and the threads are part of what is mapped.

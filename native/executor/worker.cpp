@@ -47,15 +47,16 @@ bool imports(PyObject* frame) noexcept {
 }  // namespace
 
 Worker::Worker(python::ModuleState& codec, std::unique_ptr<channel::Region> region, UniqueFd control,
-               int beam_pid, const WorkerSettings& settings) noexcept
+               int beam_pid, const WorkerSettings& settings, Lender* lender) noexcept
     : codec_(codec),
       interpreter_(PyInterpreterState_Get()),
+      lender_(lender),
       region_(*region.release()),
       header_(region_.header()),
       request_arena_(region_.request_arena(), region_.arena_size(), header_.request_slots),
       inbox_(region_),
       life_(std::move(control), beam_pid, static_cast<int>(settings.signal), header_, *this),
-      outbox_(region_, life_.stop_flag()),
+      outbox_(region_, life_.stop_flag(), lender),
       settings_(settings),
       spin_ns_(std::min<std::uint64_t>(header_.worker_spin_us, 10'000) * 1000) {}
 
@@ -64,6 +65,7 @@ int Worker::run(PyObject* module, PyObject* greeting, PyObject* coroutine_type) 
   modules_ = PyRef::borrow(PyImport_GetModuleDict());
   coroutine_type_ = PyRef::borrow(coroutine_type);
   if (!segment_buffer_type_ || !modules_) return -1;
+  outbox_.set_buffer_type(segment_buffer_type_.get());
   main_.is_main = true;
   main_.enter();
   inbox_.add_lane(main_);
@@ -109,7 +111,10 @@ bool Worker::wind_up() noexcept {
   }
   async_calls_.clear();
   outbox_.objects().clear();
-  return threads_.empty();
+  if (!threads_.empty()) return false;
+  inbox_.leave();
+  if (lender_) lender_->collect();
+  return true;
 }
 
 void Worker::let_go() noexcept {
@@ -181,8 +186,8 @@ void Worker::trim_when_idle() noexcept {
 
 bool Worker::serve_from_ring() noexcept {
   // What was put aside while a call waited for an answer comes first.
-  if (const auto call = inbox_.take_call()) {
-    serve(main_, call->header, call->body);
+  if (auto call = inbox_.take_call()) {
+    serve(main_, call->header, call->body, call->loans);
     return true;
   }
   FrameHeader header{};
@@ -197,16 +202,18 @@ bool Worker::serve_from_ring() noexcept {
   // Out of the ring before any Python code runs: that may read the ring itself.
   std::array<std::uint8_t, kMaxInline> copy;  // uninitialised on purpose
   std::memcpy(copy.data(), in_ring.data(), in_ring.size());
+  std::span<const std::uint8_t> body(copy.data(), in_ring.size());
   inbox_.pop();
-  serve(main_, header, {copy.data(), in_ring.size()});
+  channel::FrameLoans loans = inbox_.loans_of(header, body);
+  serve(main_, header, body, loans);
   return true;
 }
 
 // The loop of a thread when a router reads the ring: the exit code, or -1 when a signal handler has raised.
 int Worker::serve_as_lane(Lane& lane) noexcept {
   while (!ends() && !inbox_.broken() && !outbox_.broken()) {
-    if (const auto call = inbox_.take_call()) {
-      serve(lane, call->header, call->body);
+    if (auto call = inbox_.take_call()) {
+      serve(lane, call->header, call->body, call->loans);
       continue;
     }
     lane.parker.reset();

@@ -31,6 +31,7 @@
 #include "channel/doorbell.h"
 #include "channel/region.h"
 #include "executor/inbox.h"
+#include "executor/lender.h"
 #include "executor/life_watch.h"
 #include "executor/outbox.h"
 #include "python/codec.h"
@@ -45,6 +46,7 @@ class Worker;
 // What the module object's state memory holds.
 struct ExecutorSlot : python::ModuleSlot {
   Worker* worker;  // nullptr where no worker runs: typhon was imported elsewhere
+  Lender* lender;  // nullptr where the BEAM is another process; else for good
 };
 
 struct WorkerSettings {
@@ -59,8 +61,9 @@ class Worker final : private Interruptible {
  public:
   static constexpr int kChannelBroke = 99;
 
+  // `lender`: nullptr where the BEAM is another process.
   Worker(python::ModuleState& codec, std::unique_ptr<channel::Region> region, UniqueFd control, int beam_pid,
-         const WorkerSettings& settings) noexcept;
+         const WorkerSettings& settings, Lender* lender) noexcept;
   ~Worker() = default;
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
@@ -154,19 +157,21 @@ class Worker final : private Interruptible {
   }
 
   // serve.cpp
-  void serve(Lane& lane, const channel::FrameHeader& header, std::span<const std::uint8_t> body) noexcept;
-  void serve_call(Lane& lane, const channel::FrameHeader& header,
-                  std::span<const std::uint8_t> body) noexcept;
+  void serve(Lane& lane, const channel::FrameHeader& header, std::span<const std::uint8_t> body,
+             channel::FrameLoans& loans) noexcept;
+  void serve_call(Lane& lane, const channel::FrameHeader& header, std::span<const std::uint8_t> body,
+                  channel::FrameLoans& loans) noexcept;
   bool is_given_up(const channel::FrameHeader& header) noexcept;
   bool finish_call(Lane& lane) noexcept;
   void refuse(const channel::FrameHeader& header, std::span<const std::uint8_t> body) noexcept;
   void release_unread(std::span<const std::uint8_t> body) noexcept;
   void release_objects(std::span<const std::uint8_t> body) noexcept;
   void handle_message() noexcept;
+  // Lets go of the loans, whatever comes of it.
   python::PyRef decode(const channel::FrameHeader& header, std::span<const std::uint8_t> body,
-                       python::DecodeOptions options) noexcept;
-  python::PyRef decode_request(const channel::FrameHeader& header,
-                               std::span<const std::uint8_t> body) noexcept;
+                       channel::FrameLoans& loans, python::DecodeOptions options) noexcept;
+  python::PyRef decode_request(const channel::FrameHeader& header, std::span<const std::uint8_t> body,
+                               channel::FrameLoans& loans) noexcept;
   python::PyRef invoke(PyObject* request) noexcept;
   python::PyRef resolve(PyObject* target, PyObject* path) noexcept;
   bool reply(Served& call, PyObject* value) noexcept;
@@ -189,10 +194,11 @@ class Worker final : private Interruptible {
   bool raise_cancelled(Lane& lane) const noexcept;
   // Lets others run until something may have come for this thread. False with an exception set.
   bool wait_for_news(Lane& lane, std::int64_t limit_ns) noexcept;
-  python::PyRef decode_answer(const Incoming& answer) noexcept;
+  python::PyRef decode_answer(Incoming& answer) noexcept;
 
   python::ModuleState& codec_;
   PyInterpreterState* const interpreter_;
+  Lender* const lender_;
   // Leaked on purpose: views of large arguments may outlive the worker's loop.
   channel::Region& region_;
   channel::Header& header_;
