@@ -81,7 +81,8 @@ defmodule Typhon.OptionsTest do
       for {options, expected} <- [
             {[workers: 0], "workers: must be a positive integer or a range such as 2..8, got 0"},
             {[workers: 0..8], "workers: must be a positive integer or a range such as 2..8, got 0..8"},
-            {[workers: 8..2//-1], "workers: must be a positive integer or a range such as 2..8, got 8..2//-1"},
+            {[workers: 8..2//-1],
+             "workers: must be a positive integer or a range such as 2..8, got 8..2//-1"},
             {[idle_timeout: 0], "idle_timeout: must be a positive integer (milliseconds), got 0"},
             {[init: {:math, :sqrt}],
              "init: must be {module, function, arguments}, a string of Python code, or a list of those, got {:math, :sqrt}"},
