@@ -306,6 +306,7 @@ defmodule Typhon.LoanTest do
     end
   end
 
+  @tag :any_extension
   test "arrays are views of the VM's memory, and come back", %{py: py, numpy: numpy} do
     if numpy do
       count = div(@mib, 8)
