@@ -378,15 +378,4 @@ defmodule Typhon.InterpretersTest do
       assert {text, status} == {text, 0}
     end
   end
-
-  # In a BEAM of its own.
-  defp vm(code, env) do
-    paths = for app <- [:typhon], do: app |> :code.lib_dir() |> Path.join("ebin")
-    start = "{:ok, _} = Application.ensure_all_started(:typhon)\n"
-
-    System.cmd("elixir", Enum.flat_map(paths, &["-pa", &1]) ++ ["-e", start <> code],
-      env: env,
-      stderr_to_stdout: true
-    )
-  end
 end
