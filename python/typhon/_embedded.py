@@ -82,6 +82,8 @@ def _run(job: dict[str, Any], fds: list[int], before: "_Snapshot") -> tuple[int,
         # Python has made up its mind about the old ones: /dev/null has positions, a pipe has none.
         sys.stdout = open(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
         sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+        if "limit_memory" in job["settings"]:
+            _finder.when_imported("numpy", _limit_numpy)
         from typhon import _worker
 
         code = _worker.serve(0, memory, control, job["settings"])
@@ -229,7 +231,7 @@ def _guard() -> None:
         module.kill = _checked(module.kill, lambda pid: pid in (0, -1, os.getpid(), -os.getpgrp()))
         module.killpg = _checked(module.killpg, lambda group: group in (0, os.getpgrp()))
     _guard_children(_posixsubprocess, posix)
-    finder = _Finder()
+    finder = _finder
     sys.meta_path.insert(0, finder)
     if _is_sub:
         # They would make objects of other interpreters' in this one's memory.
@@ -243,6 +245,17 @@ def _guard() -> None:
     finder.when_imported("faulthandler", _tame_faulthandler)
     finder.when_imported("multiprocessing", _tame_multiprocessing)
     finder.when_imported("resource", _tame_resource)
+
+
+_finder = _Finder()
+
+
+def _limit_numpy(numpy: Any) -> None:
+    """Its data is not allocated by Python."""
+    core = sys.modules.get("numpy._core.multiarray") or sys.modules.get("numpy.core.multiarray")
+    api = getattr(core, "_ARRAY_API", None)
+    if api is not None:
+        _native.limit_numpy(api)
 
 
 _PROCESS = "the process is the BEAM's"
