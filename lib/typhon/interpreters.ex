@@ -83,6 +83,8 @@ defmodule Typhon.Interpreters do
   # The state: interpreters by their sockets.
   @impl true
   def handle_call({:borrow, env}, {worker, _}, state) do
+    state = look_after_all(state)
+
     case idle(env, state) || start(env, state) do
       {:error, error, state} ->
         {:reply, {:error, error}, state}
@@ -132,7 +134,7 @@ defmodule Typhon.Interpreters do
   def handle_info(_message, state), do: {:noreply, state}
 
   defp read(socket, state) do
-    case Native.descriptor_read(socket) do
+    case received(socket) do
       :again ->
         state
 
@@ -156,6 +158,20 @@ defmodule Typhon.Interpreters do
   defp failed(state, text) do
     Logger.error("an interpreter could not be started inside the VM: #{text}")
     state
+  end
+
+  # The native library was deleted and loaded again: what the one before it opened, this one does not know.
+  defp received(socket) do
+    Native.descriptor_read(socket)
+  rescue
+    ArgumentError -> :stranger
+  end
+
+  # Those that cannot be given a job are worn then. They count still: what was loaded is there.
+  defp look_after_all(state) do
+    for {socket, %{state: now}} <- state, now in [:idle, :host], reduce: state do
+      state -> read(socket, state)
+    end
   end
 
   defp ended(state, socket, code, now) do
