@@ -19,7 +19,7 @@ defmodule Typhon.Interpreters do
 
   require Logger
 
-  alias Typhon.{Env, Native, StartError}
+  alias Typhon.{Env, Native, StartError, Telemetry}
 
   # What glibc gives a process, the one it starts with left out.
   @namespaces 15
@@ -109,16 +109,7 @@ defmodule Typhon.Interpreters do
     end
   end
 
-  def handle_call(:figures, _from, state) do
-    {subs, namespaces} = state |> Map.values() |> Enum.split_with(&(&1.kind == :sub))
-
-    namespaces =
-      Map.merge(counts(namespaces, [:host | @states]), %{limit: @namespaces, used: length(namespaces)})
-
-    {hosts, namespaces} = Map.pop!(namespaces, :host)
-    subs = Map.put(counts(subs, @states), :used, length(subs))
-    {:reply, %{namespaces: Map.put(namespaces, :hosts, hosts), subinterpreters: subs}, state}
-  end
+  def handle_call(:figures, _from, state), do: {:reply, figures_of(state), state}
 
   @impl true
   def handle_info({:select, socket, _, _}, state), do: {:noreply, read(socket, state)}
@@ -183,10 +174,36 @@ defmodule Typhon.Interpreters do
 
   # No worker has it any more.
   defp leave(state, socket, now) do
-    Map.update!(state, socket, fn interpreter ->
-      if interpreter.monitor, do: Process.demonitor(interpreter.monitor, [:flush])
-      %{interpreter | state: now, worker: nil, monitor: nil}
-    end)
+    %{state: before} = interpreter = Map.fetch!(state, socket)
+    if interpreter.monitor, do: Process.demonitor(interpreter.monitor, [:flush])
+    state = Map.put(state, socket, %{interpreter | state: now, worker: nil, monitor: nil})
+
+    case {before, now} do
+      {same, same} -> :ok
+      {_, :quarantined} -> event(:quarantine, interpreter, state)
+      {:quarantined, :idle} -> event(:back, interpreter, state)
+      {_, :worn} -> event(:worn, interpreter, state)
+      _ -> :ok
+    end
+
+    state
+  end
+
+  defp event(name, %{kind: kind, key: {_, executable, _}}, state) do
+    %{namespaces: namespaces, subinterpreters: subs} = figures_of(state)
+    {limit, figures} = Map.pop(if(kind == :sub, do: subs, else: namespaces), :limit)
+    Telemetry.interpreter(name, figures, %{python: executable, kind: kind, limit: limit})
+  end
+
+  defp figures_of(state) do
+    {subs, namespaces} = state |> Map.values() |> Enum.split_with(&(&1.kind == :sub))
+
+    namespaces =
+      Map.merge(counts(namespaces, [:host | @states]), %{limit: @namespaces, used: length(namespaces)})
+
+    {hosts, namespaces} = Map.pop!(namespaces, :host)
+    subs = Map.put(counts(subs, @states), :used, length(subs))
+    %{namespaces: Map.put(namespaces, :hosts, hosts), subinterpreters: subs}
   end
 
   defp counts(interpreters, states) do
@@ -249,6 +266,7 @@ defmodule Typhon.Interpreters do
   defp started(socket, interpreter, env, state) do
     unless Enum.any?(state, fn {_, other} -> other.key == interpreter.key end), do: announce(interpreter, env)
     state = read(socket, Map.put(state, socket, interpreter))
+    event(:start, interpreter, state)
     {socket, state[socket], state}
   end
 

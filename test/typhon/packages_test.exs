@@ -58,4 +58,29 @@ defmodule Typhon.PackagesTest do
     # Nothing else: neither a wrong answer nor an error.
     assert length(String.split(text, "\n", trim: true)) == 3, text
   end
+
+  test "without room for their thread-local variables the error says how to make it" do
+    code = """
+    Logger.configure(level: :critical)
+
+    find = \"\"\"
+    import ctypes, glob, importlib.util, os
+    (packages,) = importlib.util.find_spec("sklearn").submodule_search_locations
+    (ctypes.CDLL((glob.glob(os.path.join(os.path.dirname(packages), "scikit_learn.libs", "libgomp*")) or ["libgomp.so.1"])[0]))
+    \"\"\"
+
+    with {:ok, py} <- Typhon.start_link(isolation: :interpreter, workers: 9, stdio: :discard),
+         results = for(key <- 1..200, do: Typhon.call(py, :builtins, :exec, [find, %{}], worker: key, timeout: 60_000)),
+         nil <- Enum.find(results, &match?({:error, _}, &1)) do
+      IO.puts("there was room")
+    else
+      {:error, error} -> IO.puts(Exception.message(error))
+    end
+    """
+
+    {text, status} = vm(code, [{"GLIBC_TUNABLES", ""}])
+    assert {text, status} == {text, 0}
+    assert text =~ "static TLS"
+    assert text =~ "GLIBC_TUNABLES=glibc.rtld."
+  end
 end
