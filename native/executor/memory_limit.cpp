@@ -72,9 +72,9 @@ using MallocFigures = struct mallinfo2 (*)();
 MallocFigures malloc_figures() noexcept { return exported<MallocFigures>("mallinfo2"); }
 
 std::size_t held() noexcept {
-  static const MallocFigures figures = malloc_figures();
-  if (!figures) return 0;
-  const auto now = figures();
+  static const MallocFigures kFigures = malloc_figures();
+  if (!kFigures) return 0;
+  const auto now = kFigures();
   return arena_cache::mapped() + now.uordblks + now.hblkhd;
 }
 

@@ -185,6 +185,7 @@ defmodule Typhon.Soak do
     |> Map.merge(%{
       heap: :erlang.memory(:total) - :erlang.memory(:atom) - :erlang.memory(:code),
       workers: length(workers),
+      interpreters: if(inside?(), do: Typhon.Env.capacity().namespaces.used, else: 0),
       worker_memory: Enum.sum(workers),
       worker_most: Enum.max(workers, fn -> 0 end)
     })
@@ -298,6 +299,7 @@ defmodule Typhon.Soak do
           worker_memory: "workers, together",
           worker_most: "workers, the largest",
           workers: "workers",
+          interpreters: "interpreters in the VM",
           os_processes: "processes of the system",
           fds: "file descriptors",
           memfds: "shared memories",
@@ -311,10 +313,15 @@ defmodule Typhon.Soak do
       IO.puts("#{String.pad_trailing(title, 26)}#{values}")
     end
 
+    # Each interpreter that was started has a memory of its own, and stays.
     [{_, first}, {_, middle}, {_, last}] = pauses
     # Memory and atoms from the middle on: what is loaded and filled once has been by then.
     grown =
-      grown(first, last, Map.keys(last) -- [:atoms, :beam_memory, :heap, :worker_memory, :worker_most]) ++
+      grown(
+        first,
+        last,
+        Map.keys(last) -- [:atoms, :beam_memory, :heap, :worker_memory, :worker_most, :interpreters]
+      ) ++
         grown(middle, last, [:atoms, :beam_memory, :heap])
 
     left = wait_for_none(marker, 500)
