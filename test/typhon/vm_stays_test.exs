@@ -95,6 +95,36 @@ defmodule Typhon.VmStaysTest do
     assert text =~ "[0, 0, 0, 0, 0, 0, 0, 0]\n"
   end
 
+  test "calls of every kind over eight Pythons: no answer is wrong, and memory comes to rest" do
+    # What scripts/soak does for minutes.
+    code = """
+    Logger.configure(level: :none)
+    alias Typhon.Soak.{Book, Work}
+    Application.put_env(:typhon, :isolation, :interpreter)
+    Book.open()
+    # So that it is the caller who chooses, and each is used.
+    pools = for _ <- 1..8, {:ok, py} <- [Typhon.start_link(workers: 1, python_path: [#{inspect(py_dir())}], stdio: :discard)], do: py
+
+    round = fn ->
+      1..12 |> Enum.map(fn _ -> Task.async(fn -> for _ <- 1..250, do: Work.one(Enum.random(pools)) end) end) |> Task.await_many(:infinity)
+      # The pages that were kept for the next call go when the workers have been idle.
+      Process.sleep(7_000)
+      :erlang.garbage_collect()
+      Typhon.Footprint.resident("self")
+    end
+
+    [_, before, _, later] = for _ <- 1..4, do: round.()
+    Enum.each(Book.texts(), &IO.puts/1)
+    IO.puts("wrong: \#{Book.total(:wrong)} hung: \#{Book.total(:hung)}")
+    IO.puts(if(later < before + 64 * 1024 * 1024, do: "at rest", else: "it grows: \#{before} \#{later}"))
+    """
+
+    assert {text, 0} =
+             vm(code, [{"GLIBC_TUNABLES", "glibc.rtld.nns=16:glibc.rtld.optional_static_tls=65536"}])
+
+    assert text =~ "wrong: 0 hung: 0\nat rest\n"
+  end
+
   test "Typhon.stop with busy workers: their interpreters are set aside, and come back when they can" do
     code =
       @busy <>
