@@ -207,7 +207,11 @@ void serve_jobs(const char* libpython, const char* package, bool own_directory, 
 
 // {"failed", text} for the registry (lib/typhon/interpreters.ex), as an External Term Format term.
 void tell_failure(std::string_view text) noexcept {
-  constexpr std::string_view kHead("\x83\x68\x02\x6d\x00\x00\x00\x06" "failed" "\x6d\x00\x00", 17);
+  constexpr std::string_view kHead(
+      "\x83\x68\x02\x6d\x00\x00\x00\x06"
+      "failed"
+      "\x6d\x00\x00",
+      17);
   text = text.substr(0, 1024);
   std::string message(kHead);
   message += static_cast<char>(text.size() >> 8);

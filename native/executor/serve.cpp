@@ -162,8 +162,8 @@ PyRef Worker::decode(const FrameHeader& header, std::span<const std::uint8_t> bo
     }
     body = *view;
     keeps_large_blocks_ = true;
-    segment = make_segment_buffer(segment_buffer_type_.get(), request_arena_, segment_buffers_, ref.slot,
-                                  body);
+    segment =
+        make_segment_buffer(segment_buffer_type_.get(), request_arena_, segment_buffers_, ref.slot, body);
     if (!segment) return {};
   }
   options.buffer_owner = segment.get();

@@ -269,8 +269,8 @@ bool Worker::interrupt(std::uint64_t id) noexcept {
 
 void Worker::interrupt_lanes() noexcept {
   for (Lane* lane : inbox_.to_interrupt(settings_.signal == 0)) {
-    // Not sys._current_frames(), which makes frame objects for the threads of all interpreters, in the memory of
-    // this one.
+    // Not sys._current_frames(), which makes frame objects for the threads of all interpreters, in the memory
+    // of this one.
     const PyRef at = PyRef::steal(reinterpret_cast<PyObject*>(PyThreadState_GetFrame(lane->state)));
     if ((at && imports(at.get())) || !inbox_.take_cancel(*lane)) continue;
     lane->interrupted = true;
