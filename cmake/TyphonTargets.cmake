@@ -13,6 +13,7 @@ if(NOT CMAKE_BUILD_TYPE)
   set(CMAKE_BUILD_TYPE Release)
 endif()
 
+include(CheckCXXSourceCompiles)
 find_package(Threads REQUIRED)
 if(TYPHON_TESTS)
   find_package(GTest REQUIRED)
@@ -30,6 +31,19 @@ if(TYPHON_SANITIZE)
   target_compile_options(typhon_options INTERFACE
     -fsanitize=${TYPHON_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(typhon_options INTERFACE -fsanitize=${TYPHON_SANITIZE})
+endif()
+
+# For what is loaded into a Python: with as much of the C++ library in it as it uses. Each interpreter inside the BEAM would load
+# all of libstdc++ otherwise, which is more than the rest of typhon is. Sanitizers want the shared one, and not every system has
+# the other.
+add_library(typhon_alone INTERFACE)
+set(typhon_alone_options -static-libstdc++ -static-libgcc LINKER:--exclude-libs,ALL)
+set(CMAKE_REQUIRED_LINK_OPTIONS ${typhon_alone_options})
+check_cxx_source_compiles("#include <string>\nint main(int argc, char**) { return std::to_string(argc).empty(); }"
+  TYPHON_CAN_STAND_ALONE)
+unset(CMAKE_REQUIRED_LINK_OPTIONS)
+if(TYPHON_CAN_STAND_ALONE AND NOT TYPHON_SANITIZE)
+  target_link_options(typhon_alone INTERFACE ${typhon_alone_options})
 endif()
 
 # typhon_library(<layer> SOURCES … DEPENDS …): a static library typhon::<layer>, its headers as <layer>/x.h

@@ -177,7 +177,7 @@ defmodule Typhon do
   * `:limits` – what the operating system gives a worker at most, set before any user code runs. Default: none
     * `:memory` – bytes. Counted is the address space beyond what Python has mapped when it starts: an allocation beyond it is a
       `MemoryError` in Python. Where a control group (cgroup v2) is delegated to the BEAM, the worker gets one of its own with
-      that limit, too
+      that limit, too. With `isolation: :interpreter` what Python's allocators hold is counted instead, see `docs/isolation.md`
     * `:cpu_time` – seconds of processor time for the whole life of the worker's process; then it is ended, the call it had gets a
       `Typhon.WorkerError` with the reason `{:limit, :cpu_time}`, and another one takes its place
     * `:open_files` – file descriptors, of which Python and Typhon need about a dozen
@@ -213,7 +213,7 @@ defmodule Typhon do
     `Typhon.OverloadError`. Callers on several cores at the same moment may each get in as the last one. Default: `:infinity`
   * `:isolation` – `:process` (the default): each Python is a process of the operating system. `:interpreter`: each is a whole
     CPython inside the VM, with a GIL of its own; a crash takes the VM down, and there can be 15. Needs Linux with glibc, and a
-    Python with a shared library (`Typhon.Env.describe/1` tells). Without `:limits` and `:max_memory`
+    Python with a shared library (`Typhon.Env.describe/1` tells). Without `:max_memory`, and of the `:limits` with `:memory` alone
   * `:engine` – with `isolation: :interpreter`, `:namespaces`: each worker is a CPython of its own (also `:auto`, the default);
     `:subinterpreters`: each is an interpreter with a GIL of its own in one CPython, light, for pure Python (3.12 or newer);
     `:threads`: one CPython, in which as many threads as `:workers` says take calls, for work that waits, or a Python without a GIL

@@ -12,7 +12,8 @@ not_here = %{
   threads: [:several_workers]
 }
 
-exclude = if isolation == :process, do: [], else: [:os_process]
+# :packages: what the seven large packages do in several Pythons of one process.
+exclude = if isolation == :process, do: [:packages], else: [:os_process]
 
 # A SIGTERM would end this VM as if all was well, and what has not been tested would count as passed.
 :os.set_signal(:sigterm, :default)

@@ -9,14 +9,26 @@ defmodule Bench.Inside do
   alias Bench.Measure
 
   @add {:operator, :add, [1, 2]}
-  @inside [isolation: :interpreter]
+  # One thread for each job.
+  @inside [isolation: :interpreter, env: [OPENBLAS_NUM_THREADS: "1"]]
   @loop {"a loop in Python", :spin, 1.85}
+  # numpy lets go of the GIL, so that there two threads of one interpreter gain, too.
+  @jobs [@loop, {"numpy", :multiply, 1.8}]
 
   def groups, do: ~w(inside)
 
   def group("inside", bench) do
+    bench = %{bench | python: clean(bench.python)}
+
     call(bench) ++
-      large(bench) ++ one_more(bench, @inside, []) ++ parallel(bench, @inside, jobs(bench)) ++ sub(bench)
+      large(bench) ++ one_more(bench, @inside, []) ++ parallel(bench, @inside, @jobs) ++ sub(bench)
+  end
+
+  # With numpy, and without what the machine's own Python may import when it starts (.pth files).
+  defp clean(python) do
+    version = python |> System.cmd(["-V"]) |> elem(0) |> String.split() |> List.last()
+    {venv, 0} = System.cmd(Path.expand("scripts/venv"), ["--python", python, "bench-#{version}", "numpy"])
+    String.trim(venv)
   end
 
   # The same for sub-interpreters, with the first Python that has them.
@@ -29,7 +41,7 @@ defmodule Bench.Inside do
         []
 
       python ->
-        bench = %{bench | python: python}
+        bench = %{bench | python: clean(python)}
         one_more(bench, engine, time: 40_000_000, memory: 6_000_000) ++ parallel(bench, engine, [@loop])
     end
   end
@@ -216,17 +228,12 @@ defmodule Bench.Inside do
     end)
   end
 
-  defp jobs(bench), do: [@loop] ++ if(numpy?(bench), do: [{"numpy", :multiply, 1.8}], else: [])
-
   defp engine(inside), do: if(inside[:engine], do: ", engine: #{inspect(inside[:engine])}", else: "")
 
   defp warm_both(py, function) do
     for(_ <- 1..2, do: Task.async(fn -> Typhon.call(py, :typhon_bench, function, [], timeout: :infinity) end))
     |> Task.await_many(:infinity)
   end
-
-  defp numpy?(bench),
-    do: match?({_, 0}, System.cmd(bench.python, ["-c", "import numpy"], stderr_to_stdout: true))
 
   defp paired(job, two) do
     {before, both} = {time(job), time(two)}

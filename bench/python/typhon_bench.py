@@ -32,13 +32,16 @@ def spin():
 
 
 def multiply():
-    """One thread of numpy's: what it computes is no matter."""
+    """Element by element and by BLAS, in one thread (OPENBLAS_NUM_THREADS) and within the caches: what it computes is no
+    matter."""
     import numpy
 
-    matrix = numpy.arange(1_000_000, dtype=float)
-    for _ in range(100):
-        matrix = numpy.sqrt(matrix * matrix + 1.0)
-    return float(matrix[0])
+    row = numpy.arange(40_000, dtype=float)
+    matrix = numpy.eye(200)
+    for _ in range(1_000):
+        row = numpy.sqrt(row * row + 1.0)
+        matrix = matrix @ matrix
+    return float(row[0] + matrix[0, 0])
 
 
 LARGE = []

@@ -19,7 +19,7 @@ defmodule Typhon.Interpreters do
 
   require Logger
 
-  alias Typhon.{Env, Native, StartError}
+  alias Typhon.{Env, Native, StartError, Telemetry}
 
   # What glibc gives a process, the one it starts with left out.
   @namespaces 15
@@ -83,6 +83,8 @@ defmodule Typhon.Interpreters do
   # The state: interpreters by their sockets.
   @impl true
   def handle_call({:borrow, env}, {worker, _}, state) do
+    state = look_after_all(state)
+
     case idle(env, state) || start(env, state) do
       {:error, error, state} ->
         {:reply, {:error, error}, state}
@@ -107,16 +109,7 @@ defmodule Typhon.Interpreters do
     end
   end
 
-  def handle_call(:figures, _from, state) do
-    {subs, namespaces} = state |> Map.values() |> Enum.split_with(&(&1.kind == :sub))
-
-    namespaces =
-      Map.merge(counts(namespaces, [:host | @states]), %{limit: @namespaces, used: length(namespaces)})
-
-    {hosts, namespaces} = Map.pop!(namespaces, :host)
-    subs = Map.put(counts(subs, @states), :used, length(subs))
-    {:reply, %{namespaces: Map.put(namespaces, :hosts, hosts), subinterpreters: subs}, state}
-  end
+  def handle_call(:figures, _from, state), do: {:reply, figures_of(state), state}
 
   @impl true
   def handle_info({:select, socket, _, _}, state), do: {:noreply, read(socket, state)}
@@ -132,7 +125,7 @@ defmodule Typhon.Interpreters do
   def handle_info(_message, state), do: {:noreply, state}
 
   defp read(socket, state) do
-    case Native.descriptor_read(socket) do
+    case received(socket) do
       :again ->
         state
 
@@ -158,6 +151,20 @@ defmodule Typhon.Interpreters do
     state
   end
 
+  # The native library was deleted and loaded again: what the one before it opened, this one does not know.
+  defp received(socket) do
+    Native.descriptor_read(socket)
+  rescue
+    ArgumentError -> :stranger
+  end
+
+  # Those that cannot be given a job are worn then. They count still: what was loaded is there.
+  defp look_after_all(state) do
+    for {socket, %{state: now}} <- state, now in [:idle, :host], reduce: state do
+      state -> read(socket, state)
+    end
+  end
+
   defp ended(state, socket, code, now) do
     with %{worker: worker} when worker != nil <- state[socket],
          do: send(worker, {:interpreter, socket, {:exit_status, code}})
@@ -167,10 +174,36 @@ defmodule Typhon.Interpreters do
 
   # No worker has it any more.
   defp leave(state, socket, now) do
-    Map.update!(state, socket, fn interpreter ->
-      if interpreter.monitor, do: Process.demonitor(interpreter.monitor, [:flush])
-      %{interpreter | state: now, worker: nil, monitor: nil}
-    end)
+    %{state: before} = interpreter = Map.fetch!(state, socket)
+    if interpreter.monitor, do: Process.demonitor(interpreter.monitor, [:flush])
+    state = Map.put(state, socket, %{interpreter | state: now, worker: nil, monitor: nil})
+
+    case {before, now} do
+      {same, same} -> :ok
+      {_, :quarantined} -> event(:quarantine, interpreter, state)
+      {:quarantined, :idle} -> event(:back, interpreter, state)
+      {_, :worn} -> event(:worn, interpreter, state)
+      _ -> :ok
+    end
+
+    state
+  end
+
+  defp event(name, %{kind: kind, key: {_, executable, _}}, state) do
+    %{namespaces: namespaces, subinterpreters: subs} = figures_of(state)
+    {limit, figures} = Map.pop(if(kind == :sub, do: subs, else: namespaces), :limit)
+    Telemetry.interpreter(name, figures, %{python: executable, kind: kind, limit: limit})
+  end
+
+  defp figures_of(state) do
+    {subs, namespaces} = state |> Map.values() |> Enum.split_with(&(&1.kind == :sub))
+
+    namespaces =
+      Map.merge(counts(namespaces, [:host | @states]), %{limit: @namespaces, used: length(namespaces)})
+
+    {hosts, namespaces} = Map.pop!(namespaces, :host)
+    subs = Map.put(counts(subs, @states), :used, length(subs))
+    %{namespaces: Map.put(namespaces, :hosts, hosts), subinterpreters: subs}
   end
 
   defp counts(interpreters, states) do
@@ -233,6 +266,7 @@ defmodule Typhon.Interpreters do
   defp started(socket, interpreter, env, state) do
     unless Enum.any?(state, fn {_, other} -> other.key == interpreter.key end), do: announce(interpreter, env)
     state = read(socket, Map.put(state, socket, interpreter))
+    event(:start, interpreter, state)
     {socket, state[socket], state}
   end
 

@@ -116,12 +116,18 @@ defmodule Typhon.Options do
     |> elastic()
   end
 
-  # What the operating system does for a process it cannot do for a part of one.
+  # What the operating system does for a process it cannot do for a part of one. Memory is counted by Python's allocators.
   defp inside!(%{isolation: :interpreter} = options) do
-    if options.limits != %{} do
+    with [_ | _] = others <- options.limits |> Map.delete(:memory) |> Map.to_list() do
       raise ArgumentError,
-            "limits: needs isolation: :process, as the operating system sets them for whole processes, " <>
-              "and this one is the VM's. Got #{inspect(Map.to_list(options.limits))} with isolation: :interpreter"
+            "limits: of #{Enum.map_join(others, " and ", &elem(&1, 0))} need isolation: :process, as the operating system " <>
+              "sets them for whole processes or for good, and this process is the VM's. memory: works with isolation: :interpreter"
+    end
+
+    if options.limits != %{} and options.engine == :subinterpreters do
+      raise ArgumentError,
+            "limits: [memory:] needs engine: :namespaces or :threads, or isolation: :process: sub-interpreters share the " <>
+              "allocators of one Python"
     end
 
     if options.max_memory do

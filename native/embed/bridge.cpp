@@ -77,7 +77,9 @@ namespace typhon::embed {
 namespace {
 
 constexpr int kSocket = 3;
-constexpr std::size_t kStack = std::size_t{16} << 20;
+// Address space, until it is used. Where it ends the BEAM ends: python/typhon/_embedded.py keeps recursion
+// within it.
+constexpr std::size_t kStack = std::size_t{64} << 20;
 // Keys of thread-specific data that the outer libc may use in threads both know: none of them is Python's.
 constexpr int kReservedKeys = 64;
 

@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <mutex>
 
+#include "executor/memory_limit.h"
+
 namespace typhon::executor::arena_cache {
 namespace {
 
@@ -24,6 +26,8 @@ struct Cache {
   std::array<Arena, kMaxArenas> arenas;
   std::size_t count;
   std::size_t bytes;
+  std::size_t mapped;  // wraps below zero when more is unmapped than was mapped: only differences count
+  bool installed;
 };
 constinit Cache cache{};
 
@@ -36,8 +40,12 @@ void* allocate(void*, std::size_t size) noexcept {
       return cache.arenas[--cache.count].memory;
     }
   }
+  if (!memory_limit::allows(size)) return nullptr;
   void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  return memory == MAP_FAILED ? nullptr : memory;
+  if (memory == MAP_FAILED) return nullptr;
+  std::lock_guard lock(cache.mutex);
+  cache.mapped += size;
+  return memory;
 }
 
 // Also for arenas that Python has mapped itself before the hook was there: it maps them in the same way.
@@ -49,6 +57,7 @@ void release(void*, void* memory, std::size_t size) noexcept {
       cache.bytes += size;
       return;
     }
+    cache.mapped -= size;
   }
   ::munmap(memory, size);
 }
@@ -67,6 +76,14 @@ void install() noexcept {
   if (!hook) return;
   PyArenaAllocator allocator{nullptr, allocate, release};
   reinterpret_cast<void (*)(PyArenaAllocator*)>(hook)(&allocator);
+  cache.installed = true;
+}
+
+bool installed() noexcept { return cache.installed; }
+
+std::size_t mapped() noexcept {
+  std::lock_guard lock(cache.mutex);
+  return cache.mapped;
 }
 
 bool holds() noexcept {
@@ -79,6 +96,7 @@ void trim() noexcept {
   while (cache.count > 0) {
     const Arena& arena = cache.arenas[--cache.count];
     cache.bytes -= arena.size;
+    cache.mapped -= arena.size;
     ::munmap(arena.memory, arena.size);
   }
 }

@@ -566,9 +566,12 @@ bool Worker::start_threads() const noexcept {
   const PyRef thread_type = threads ? PyRef::steal(PyObject_GetAttrString(threads.get(), "Thread")) : PyRef();
   const PyRef none = PyRef::steal(PyTuple_New(0));
   constexpr int kStackBytes = 16 * 1024 * 1024;
-  PyRef old =
-      threads ? PyRef::steal(PyObject_CallMethod(threads.get(), "stack_size", "i", kStackBytes)) : PyRef();
+  // Larger already: inside the BEAM.
+  PyRef old = threads ? PyRef::steal(PyObject_CallMethod(threads.get(), "stack_size", nullptr)) : PyRef();
   if (!old || !thread_type || !none) return false;
+  if (PyLong_AsLong(old.get()) < kStackBytes &&
+      !PyRef::steal(PyObject_CallMethod(threads.get(), "stack_size", "i", kStackBytes)))
+    return false;
   for (unsigned i = 1; i < settings_.concurrency; ++i) {
     const PyRef name = PyRef::steal(PyUnicode_FromFormat("typhon-%u", i));
     const PyRef arguments = name ? PyRef::steal(Py_BuildValue("{sOsOsO}", "target", serve_function.get(),

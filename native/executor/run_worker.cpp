@@ -16,6 +16,7 @@
 #include "executor/arena_cache.h"
 #include "executor/fork_guard.h"
 #include "executor/limits.h"
+#include "executor/memory_limit.h"
 #include "executor/worker.h"
 
 namespace typhon::executor {
@@ -131,7 +132,8 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
     if (!install_cancel_handler(worker, wanted.signal)) return nullptr;
     if (!PyRef::steal(PyObject_CallFunctionObjArgs(prepare, settings, nullptr))) return nullptr;
     // Last, and before the greeting: the channel's region and the threads are part of what is mapped.
-    if (const std::string refused = apply_limits(settings); !refused.empty()) {
+    const std::string refused = beam_pid != 0 ? apply_limits(settings) : apply_limits_inside(settings);
+    if (!refused.empty()) {
       PyErr_Format(PyExc_OSError, "the operating system refused the limit %s", refused.c_str());
       return nullptr;
     }
@@ -144,6 +146,7 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
 
 // False when threads of the worker go on; else let_go() may follow.
 PyObject* wind_up(PyObject* module, PyObject*) noexcept {
+  memory_limit::lift();
   Worker* worker = static_cast<ExecutorSlot*>(PyModule_GetState(module))->worker;
   if (!worker) Py_RETURN_TRUE;
   if (!worker->wind_up()) Py_RETURN_FALSE;
@@ -159,6 +162,16 @@ PyObject* let_go(PyObject* module, PyObject*) noexcept {
   if (Worker* worker = std::exchange(slot->worker, nullptr)) worker->let_go();
   Py_RETURN_NONE;
 }
+
+PyObject* limit_numpy(PyObject*, PyObject* api) noexcept {
+  return PyBool_FromLong(memory_limit::watch_numpy(api));
+}
+
+PyMethodDef limit_numpy_method = {
+    "limit_numpy", limit_numpy, METH_O,
+    "limit_numpy(api) -> bool\n\n"
+    "The memory limit of a worker inside the BEAM is to hold for numpy's arrays, too. `api`: the capsule of "
+    "numpy's C API. False for a numpy that is not known here. For typhon._embedded alone."};
 
 PyMethodDef wind_up_method = {
     "wind_up", wind_up, METH_NOARGS,
@@ -181,7 +194,7 @@ PyMethodDef run_worker_method = {
 int add_worker(PyObject* module) noexcept {
   const PyRef name = PyRef::steal(PyModule_GetNameObject(module));
   if (!name) return -1;
-  for (PyMethodDef* method : {&run_worker_method, &wind_up_method, &let_go_method}) {
+  for (PyMethodDef* method : {&run_worker_method, &wind_up_method, &let_go_method, &limit_numpy_method}) {
     const PyRef function = PyRef::steal(PyCFunction_NewEx(method, module, name.get()));
     if (!function || PyModule_AddObjectRef(module, method->ml_name, function.get()) != 0) return -1;
   }

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "executor/fork_guard.h"
+#include "executor/memory_limit.h"
 #include "executor/segment_buffer.h"
 #include "executor/worker.h"
 
@@ -267,6 +268,7 @@ void Worker::fail(Served& call, PyRef exception) noexcept {
     report_cast(std::move(exception));
     return cast_done();
   }
+  const memory_limit::Suspension unlimited;
   if (exception && PyErr_GivenExceptionMatches(exception.get(), codec_.cancelled.get())) {
     return send_atom_error(call.header, "cancelled");
   }

@@ -82,6 +82,8 @@ def _run(job: dict[str, Any], fds: list[int], before: "_Snapshot") -> tuple[int,
         # Python has made up its mind about the old ones: /dev/null has positions, a pipe has none.
         sys.stdout = open(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
         sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+        if "limit_memory" in job["settings"]:
+            _finder.when_imported("numpy", _limit_numpy)
         from typhon import _worker
 
         code = _worker.serve(0, memory, control, job["settings"])
@@ -229,7 +231,8 @@ def _guard() -> None:
         module.kill = _checked(module.kill, lambda pid: pid in (0, -1, os.getpid(), -os.getpgrp()))
         module.killpg = _checked(module.killpg, lambda group: group in (0, os.getpgrp()))
     _guard_children(_posixsubprocess, posix)
-    finder = _Finder()
+    _guard_stacks()
+    finder = _finder
     sys.meta_path.insert(0, finder)
     if _is_sub:
         # They would make objects of other interpreters' in this one's memory.
@@ -243,6 +246,17 @@ def _guard() -> None:
     finder.when_imported("faulthandler", _tame_faulthandler)
     finder.when_imported("multiprocessing", _tame_multiprocessing)
     finder.when_imported("resource", _tame_resource)
+
+
+_finder = _Finder()
+
+
+def _limit_numpy(numpy: Any) -> None:
+    """Its data is not allocated by Python."""
+    core = sys.modules.get("numpy._core.multiarray") or sys.modules.get("numpy.core.multiarray")
+    api = getattr(core, "_ARRAY_API", None)
+    if api is not None:
+        _native.limit_numpy(api)
 
 
 _PROCESS = "the process is the BEAM's"
@@ -324,6 +338,35 @@ def _keep_environment(subprocess: Any) -> None:
 
     os.putenv, os.unsetenv, os.system = putenv, unsetenv, system
     subprocess.fork_exec = with_environment
+
+
+# What a thread's stack holds, and how many calls it is enough for: `sorted`, whose key calls `sorted`, takes 5 KiB each.
+_STACK = 64 * 1024 * 1024
+_DEEPEST = 12_000
+
+
+def _guard_stacks() -> None:
+    """Recursion ends in a RecursionError before the stack does, whatever limit user code sets. From Python 3.12 on there is
+    a limit of its own for C code, which cannot be changed."""
+    threading.stack_size(_STACK)
+    if sys.version_info >= (3, 12):
+        return
+    true = sys.setrecursionlimit
+
+    def setrecursionlimit(limit: int, /) -> None:
+        if limit > _DEEPEST:
+            import warnings
+
+            warnings.warn(
+                f"sys.setrecursionlimit({limit}): the stacks of an interpreter inside the BEAM are enough for {_DEEPEST}, "
+                "which is the limit now; isolation: :process has no such bound",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            limit = _DEEPEST
+        true(limit)
+
+    sys.setrecursionlimit = setrecursionlimit
 
 
 # The true one: the guarded module has none.

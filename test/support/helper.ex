@@ -221,6 +221,16 @@ defmodule Typhon.TestHelper do
     assert {:messages, []} = Process.info(self(), :messages)
   end
 
+  @doc "Runs code with Typhon in a VM of its own, to its end: what it printed, and its exit status."
+  def vm(code, env \\ []) do
+    start = "{:ok, _} = Application.ensure_all_started(:typhon)\n"
+
+    System.cmd("elixir", ["-pa", Path.join(:code.lib_dir(:typhon), "ebin"), "-e", start <> code],
+      env: env,
+      stderr_to_stdout: true
+    )
+  end
+
   @doc "The function runs in a process of its own, so that the test can wait for other things meanwhile."
   def async(fun), do: Task.async(fun)
 end

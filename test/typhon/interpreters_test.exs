@@ -141,6 +141,9 @@ defmodule Typhon.InterpretersTest do
     test "a C loop: its interpreter is set aside, the pool goes on, and it comes back when the loop ends" do
       py = inside(grace: 100)
       before = interpreters()
+      :telemetry.attach_process([:typhon, :interpreter], self())
+      me = self()
+      on_exit(fn -> :telemetry.detach_process(me) end)
 
       restarts =
         overrun(py, fn timeout, mark ->
@@ -155,6 +158,10 @@ defmodule Typhon.InterpretersTest do
 
       assert python(py, "2 + 2", timeout: 30_000) == {:ok, 4}
       assert worker(py).restarts == restarts + 1
+      assert_receive {:telemetry, [:typhon, :interpreter, :quarantine], figures, metadata}
+      assert figures.quarantined > 0
+      assert %{python: "/" <> _, kind: _, limit: _} = metadata
+      assert_receive {:telemetry, [:typhon, :interpreter, :back], _, ^metadata}
       eventually(fn -> interpreters().quarantined <= before.quarantined end)
     end
   end
@@ -377,16 +384,5 @@ defmodule Typhon.InterpretersTest do
       {text, status} = vm(code <> unquote(code), [])
       assert {text, status} == {text, 0}
     end
-  end
-
-  # In a BEAM of its own.
-  defp vm(code, env) do
-    paths = for app <- [:typhon], do: app |> :code.lib_dir() |> Path.join("ebin")
-    start = "{:ok, _} = Application.ensure_all_started(:typhon)\n"
-
-    System.cmd("elixir", Enum.flat_map(paths, &["-pa", &1]) ++ ["-e", start <> code],
-      env: env,
-      stderr_to_stdout: true
-    )
   end
 end

@@ -126,8 +126,8 @@ defmodule Typhon.OptionsTest do
             {[isolation: :interpreter, engine: :fast],
              "engine: must be :auto, :namespaces, :subinterpreters or :threads, got :fast"},
             {[isolation: :interpreter, limits: [nice: 5]],
-             "limits: needs isolation: :process, as the operating system sets them for whole processes, and this one is the VM's. " <>
-               "Got [nice: 5] with isolation: :interpreter"},
+             "limits: of nice need isolation: :process, as the operating system sets them for whole processes or for good, " <>
+               "and this process is the VM's. memory: works with isolation: :interpreter"},
             {[isolation: :interpreter, max_memory: 2_000_000],
              "max_memory: needs isolation: :process: what one interpreter holds of the VM's memory cannot be told. " <>
                "max_calls: works with isolation: :interpreter"},
