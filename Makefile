@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bench fuzz soak check format clean
+.PHONY: help setup build demo test matrix valgrind bench fuzz soak check format clean
 
 # Elixir wants UTF-8 file names; a bare machine has no locale set.
 ifeq ($(LC_ALL)$(LC_CTYPE)$(LANG),)
@@ -11,6 +11,7 @@ endif
 
 SECONDS ?= 60
 MINUTES ?= 10
+ROOTS ?= trixie
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +30,14 @@ demo: ## a tour on real data: train and query a scikit-learn model from Elixir
 test: ## every test: C++, Python (each version found), Elixir
 	@scripts/setup test
 	@scripts/test
+
+matrix: ## the tests in a bare Debian of ROOTS="trixie" (with newer Erlang, Elixir, Python, g++), made by mmdebstrap; as root
+	@scripts/setup matrix
+	@scripts/matrix $(ROOTS)
+
+valgrind: ## the interpreters in namespaces under memcheck
+	@scripts/setup valgrind
+	@scripts/valgrind
 
 bench: ## measure against the floors; tables here, JSON in bench/results/
 	@scripts/setup bench

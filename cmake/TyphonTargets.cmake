@@ -13,6 +13,7 @@ if(NOT CMAKE_BUILD_TYPE)
   set(CMAKE_BUILD_TYPE Release)
 endif()
 
+include(CheckCXXSourceCompiles)
 find_package(Threads REQUIRED)
 if(TYPHON_TESTS)
   find_package(GTest REQUIRED)
@@ -30,6 +31,19 @@ if(TYPHON_SANITIZE)
   target_compile_options(typhon_options INTERFACE
     -fsanitize=${TYPHON_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(typhon_options INTERFACE -fsanitize=${TYPHON_SANITIZE})
+endif()
+
+# For what is loaded into a Python: with as much of the C++ library in it as it uses. Each interpreter inside the BEAM would load
+# all of libstdc++ otherwise, which is more than the rest of typhon is. Sanitizers want the shared one, and not every system has
+# the other.
+add_library(typhon_alone INTERFACE)
+set(typhon_alone_options -static-libstdc++ -static-libgcc LINKER:--exclude-libs,ALL)
+set(CMAKE_REQUIRED_LINK_OPTIONS ${typhon_alone_options})
+check_cxx_source_compiles("#include <string>\nint main(int argc, char**) { return std::to_string(argc).empty(); }"
+  TYPHON_CAN_STAND_ALONE)
+unset(CMAKE_REQUIRED_LINK_OPTIONS)
+if(TYPHON_CAN_STAND_ALONE AND NOT TYPHON_SANITIZE)
+  target_link_options(typhon_alone INTERFACE ${typhon_alone_options})
 endif()
 
 # typhon_library(<layer> SOURCES … DEPENDS …): a static library typhon::<layer>, its headers as <layer>/x.h
@@ -51,18 +65,28 @@ endfunction()
 # The target of all tests, for builds that want nothing else
 add_custom_target(typhon_tests)
 
-# typhon_test(<name> SOURCES … DEPENDS …): a GoogleTest program, registered with ctest
+# typhon_test(<name> SOURCES … DEPENDS … [SHARDS <n>]): a GoogleTest program, registered with ctest
+# SHARDS: its tests are dealt out to so many runs, for a program that would keep one core busy long after the others.
 function(typhon_test name)
   if(NOT TYPHON_TESTS)
     return()
   endif()
-  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
+  cmake_parse_arguments(ARG "" "SHARDS" "SOURCES;DEPENDS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE typhon_options ${ARG_DEPENDS} GTest::gtest GTest::gtest_main Threads::Threads)
   target_compile_definitions(${name} PRIVATE TYPHON_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   add_dependencies(typhon_tests ${name})
-  add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES TIMEOUT 300)
+  if(NOT ARG_SHARDS)
+    add_test(NAME ${name} COMMAND ${name})
+    set_tests_properties(${name} PROPERTIES TIMEOUT 300)
+    return()
+  endif()
+  math(EXPR last "${ARG_SHARDS} - 1")
+  foreach(shard RANGE ${last})
+    add_test(NAME ${name}_${shard} COMMAND ${name})
+    set_tests_properties(${name}_${shard} PROPERTIES
+      ENVIRONMENT "GTEST_TOTAL_SHARDS=${ARG_SHARDS};GTEST_SHARD_INDEX=${shard}" TIMEOUT 300)
+  endforeach()
 endfunction()
 
 # typhon_benchmark(<name> SOURCES … DEPENDS …): a Google Benchmark program

@@ -93,6 +93,8 @@ defmodule Typhon do
 
   alias Typhon.{Async, Call, Health, Multi, Options, Pool, PoolError, Registry, Session}
 
+  @default_timeout Options.default_timeout()
+
   @typedoc "A pool: the pid from `start_link/1`, or its name; or the session of a `run/3`."
   @type pool :: pid | atom | {:global, term} | {:via, module, term} | Typhon.Session.t()
 
@@ -110,7 +112,7 @@ defmodule Typhon do
   @type start_option ::
           {:name, pool}
           | {:isolation, :process | :interpreter}
-          | {:engine, :auto | :namespaces | :threads}
+          | {:engine, :auto | :namespaces | :subinterpreters | :threads}
           | {:workers, pos_integer | Range.t()}
           | {:idle_timeout, pos_integer}
           | {:init, init_step | [init_step]}
@@ -175,7 +177,7 @@ defmodule Typhon do
   * `:limits` – what the operating system gives a worker at most, set before any user code runs. Default: none
     * `:memory` – bytes. Counted is the address space beyond what Python has mapped when it starts: an allocation beyond it is a
       `MemoryError` in Python. Where a control group (cgroup v2) is delegated to the BEAM, the worker gets one of its own with
-      that limit, too
+      that limit, too. With `isolation: :interpreter` what Python's allocators hold is counted instead, see `docs/isolation.md`
     * `:cpu_time` – seconds of processor time for the whole life of the worker's process; then it is ended, the call it had gets a
       `Typhon.WorkerError` with the reason `{:limit, :cpu_time}`, and another one takes its place
     * `:open_files` – file descriptors, of which Python and Typhon need about a dozen
@@ -211,10 +213,11 @@ defmodule Typhon do
     `Typhon.OverloadError`. Callers on several cores at the same moment may each get in as the last one. Default: `:infinity`
   * `:isolation` – `:process` (the default): each Python is a process of the operating system. `:interpreter`: each is a whole
     CPython inside the VM, with a GIL of its own; a crash takes the VM down, and there can be 15. Needs Linux with glibc, and a
-    Python with a shared library (`Typhon.Env.describe/1` tells). Without `:limits` and `:max_memory`
-  * `:engine` – with `isolation: :interpreter`, `:namespaces`: each worker is a CPython of its own; `:threads`: one CPython, in
-    which as many threads as `:workers` says take calls, for work that waits, or a Python without a GIL. `:auto` (the default)
-    takes `:threads` for a free-threaded Python, else `:namespaces`
+    Python with a shared library (`Typhon.Env.describe/1` tells). Without `:max_memory`, and of the `:limits` with `:memory` alone
+  * `:engine` – with `isolation: :interpreter`, `:namespaces`: each worker is a CPython of its own;
+    `:subinterpreters`: each is an interpreter with a GIL of its own in one CPython, light, for pure Python (3.12 or newer);
+    `:threads`: one CPython, in which as many threads as `:workers` says take calls, for work that waits, or a Python without a
+    GIL. `:auto` (the default) takes `:threads` for a free-threaded Python, else `:namespaces`
 
   ## Examples
 
@@ -259,7 +262,7 @@ defmodule Typhon do
   def call(pool, module, function, args)
       when length(args) >= 0 and (is_atom(module) or is_binary(module)) and
              (is_atom(function) or is_binary(function)) do
-    Call.call(pool, module, function, args, %{}, 5_000)
+    Call.call(pool, module, function, args, %{}, @default_timeout)
   end
 
   def call(pool, module, function, args), do: call(pool, module, function, args, [])
@@ -272,7 +275,8 @@ defmodule Typhon do
   ## Options
 
   * `:kwargs` – keyword arguments, a map or a keyword list. Default: none
-  * `:timeout` – milliseconds for the whole call, or `:infinity`. Default: `5_000`. Then the caller gets a
+  * `:timeout` – milliseconds for the whole call, or `:infinity`. Default: `5_000`, unless `config :typhon, timeout: 10_000` says
+    otherwise when Typhon is compiled. Then the caller gets a
     `Typhon.TimeoutError`, and the call is interrupted in Python (see `:grace` of `start_link/1`). The time that it waits
     for a worker counts; a call whose time is up while it waits is not run
   * `:worker` – any term: all calls with the same key go to the same worker, as long as the pool has the same size; when it
@@ -705,7 +709,8 @@ defmodule Typhon do
   What a pool is made of: its `:size` between `:min` and `:max`, `:uptime` in milliseconds, calls `:in_flight`, `:restarts`,
   whether it is `:draining`; and its workers with their state (`:starting`, `:ready`, `:down`; `:waiting`, `:retiring` and
   `:reloading` while they are replaced or a module is reloaded), process id, Python version, path of the interpreter, `:calls`
-  served by the present process, its `:in_flight`, `:memory` in bytes and `:uptime`, and how often they were replaced.
+  served by the present process, its `:in_flight`, `:memory` in bytes and `:uptime`, and how often they were replaced. `:loans` counts the bytes of large binaries
+  that a worker inside the VM shares with it: the VM's that Python reads (`:to_python`), Python's that binaries lie in (`:to_elixir`).
 
       iex> {:ok, py} = Typhon.start_link(workers: 1)
       iex> {:ok, %{isolation: :process, workers: [worker]}} = Typhon.info(py)
@@ -799,6 +804,8 @@ defmodule Typhon do
 
   Each worker has a mailbox of its own. In a `run/3` the message goes to the session's worker. `:ok` says that it lies in the
   worker's memory; it is lost when that worker ends. A message that Python cannot hold is reported there (see `:stdio`).
+  As that of any process the mailbox has no bound: what Python does not take stays in its memory, for which there are `:max_memory` and
+  `:limits` (see `start_link/1`).
 
   ## Options
 

@@ -227,7 +227,7 @@ defmodule TyphonTest do
         for i <- 1..50, do: {:ok, %Object{}} = Typhon.call(py, :sample, :Counter, [i])
       end
       |> Task.async()
-      |> Task.await()
+      |> await()
 
       eventually(fn ->
         :erlang.garbage_collect()
@@ -235,6 +235,7 @@ defmodule TyphonTest do
       end)
     end
 
+    @tag :several_workers
     test "of two workers cannot meet in one call" do
       py = start_pool(workers: 2)
 
@@ -243,7 +244,7 @@ defmodule TyphonTest do
         eventually(fn ->
           1..4
           |> Enum.map(fn _ -> Task.async(Typhon, :call!, [py, :sample, :slow_counter, []]) end)
-          |> Task.await_many()
+          |> await_many()
           |> Enum.uniq_by(&Typhon.call!(py, :sample, :pid_with, [&1]))
           |> then(&if(length(&1) == 2, do: &1))
         end)
@@ -293,6 +294,7 @@ defmodule TyphonTest do
   end
 
   describe "info/1" do
+    @tag :several_workers
     test "lists the workers", %{py: py} do
       assert {:ok, %{pid: ^py, isolation: isolation, workers: [first, second]}} = Typhon.info(py)
       assert isolation == Application.fetch_env!(:typhon, :isolation)

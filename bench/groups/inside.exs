@@ -9,12 +9,57 @@ defmodule Bench.Inside do
   alias Bench.Measure
 
   @add {:operator, :add, [1, 2]}
-  @inside [isolation: :interpreter]
+  # One thread for each job.
+  @inside [isolation: :interpreter, env: [OPENBLAS_NUM_THREADS: "1"]]
+  @loop {"a loop in Python", :spin, 1.85}
+  # numpy lets go of the GIL, so that there two threads of one interpreter gain, too.
+  @jobs [@loop, {"numpy", :multiply, 1.8}]
 
   def groups, do: ~w(inside)
 
-  def group("inside", bench),
-    do: call(bench) ++ large(bench) ++ one_more(bench) ++ parallel(bench) ++ free_threaded(bench)
+  def group("inside", bench) do
+    bench = %{bench | python: clean(bench.python)}
+
+    call(bench) ++
+      large(bench) ++
+      one_more(bench, @inside, []) ++
+      parallel(bench, @inside, @jobs) ++
+      sub(bench) ++
+      free_threaded(bench)
+  end
+
+  # With numpy, and without what the machine's own Python may import when it starts (.pth files).
+  defp clean(python) do
+    version = python |> System.cmd(["-V"]) |> elem(0) |> String.split() |> List.last()
+    {venv, 0} = System.cmd(Path.expand("scripts/venv"), ["--python", python, "bench-#{version}", "numpy"])
+    String.trim(venv)
+  end
+
+  # The same for sub-interpreters, with the first Python that has them.
+  defp sub(bench) do
+    engine = @inside ++ [engine: :subinterpreters]
+
+    case newer_python() do
+      nil ->
+        heading("sub-interpreters: not measured, there is no Python 3.12 or newer")
+        []
+
+      python ->
+        bench = %{bench | python: clean(python)}
+        one_more(bench, engine, time: 40_000_000, memory: 6_000_000) ++ parallel(bench, engine, [@loop])
+    end
+  end
+
+  defp newer_python do
+    {text, 0} = System.cmd(Path.expand("scripts/pythons"), [])
+
+    text
+    |> String.split("\n", trim: true)
+    |> Enum.map(&String.split/1)
+    |> Enum.find_value(fn [version, path] ->
+      if version != "3.11" and not String.ends_with?(version, "t"), do: path
+    end)
+  end
 
   defp call(bench) do
     heading("operator.add(1, 2) in an interpreter inside the VM, p50")
@@ -39,36 +84,79 @@ defmodule Bench.Inside do
     end)
   end
 
+  # What a large binary costs beside Python's own time: that of doing the same with what it already has.
   defp large(bench) do
-    heading("len() of 64 MiB (floor: a worker process)")
-    bytes = Typhon.bytes(:crypto.strong_rand_bytes(67_108_864))
-
-    measure = fn py ->
-      fn ->
-        %{
-          time:
-            Measure.median_time(fn -> fn -> {:ok, _} = Typhon.call(py, :builtins, :len, [bytes]) end end, 5)
-        }
-      end
-    end
+    binary = :crypto.strong_rand_bytes(67_108_864)
+    bytes = Typhon.bytes(binary)
+    buffer = Typhon.buffer(binary)
 
     with_pool(bench, 1, fn process ->
       with_pool(
         bench,
         1,
         fn py ->
-          rows(process && measure.(process), py && measure.(py), bench.runs, [
-            [name: "bytes", metric: :time, unit: :ns, how: :alone, goal: {:at_most, 50_000}]
-          ])
+          heading("64 MiB to and from an interpreter, beyond Python's own time (floor: that)")
+
+          beyond =
+            for {name, own, call} <- [
+                  {"Typhon.buffer, len()", :view, {:builtins, :len, [buffer]}},
+                  {"Typhon.bytes, len()", :copy, {:builtins, :len, [bytes]}},
+                  {"bytes as a result", :nothing, {:typhon_bench, :large, []}}
+                ],
+                row <-
+                  rows(py && fn -> own(py, own, buffer) end, py && fn -> call(py, call) end, bench.runs, [
+                    [name: name, metric: :time, unit: :ns, how: :added, goal: {:at_most, 50_000}]
+                  ]),
+                do: row
+
+          heading("the same against a worker process (floor)")
+
+          against =
+            for {name, call} <- [
+                  {"Typhon.buffer, len()", {:builtins, :len, [buffer]}},
+                  {"Typhon.bytes, len()", {:builtins, :len, [bytes]}},
+                  {"bytes as a result", {:typhon_bench, :large, []}}
+                ],
+                row <-
+                  rows(process && fn -> call(process, call) end, py && fn -> call(py, call) end, bench.runs, [
+                    [name: name, metric: :time, unit: :ns]
+                  ]),
+                do: row
+
+          beyond ++ against
         end,
         @inside
       )
     end)
   end
 
+  @large_calls 9
+
+  # The least of some: what the machine does otherwise is more than what is measured.
+  defp call(py, {module, function, args}) do
+    call = fn -> {:ok, _} = Typhon.call(py, module, function, args) end
+    call.()
+
+    times =
+      for _ <- 1..@large_calls do
+        start = System.monotonic_time()
+        call.()
+        stop = System.monotonic_time()
+        :erlang.garbage_collect()
+        System.convert_time_unit(stop - start, :native, :nanosecond)
+      end
+
+    %{time: Enum.min(times)}
+  end
+
+  defp own(py, what, buffer) do
+    {:ok, nanoseconds} = Typhon.call(py, :typhon_bench, :own_time, [to_string(what), buffer, @large_calls])
+    %{time: nanoseconds}
+  end
+
   # Interpreters are never unloaded: each run has one more than the one before.
-  defp one_more(bench) do
-    heading("one more worker (floor: a worker process)")
+  defp one_more(bench, inside, goals) do
+    heading("one more worker#{engine(inside)} (floor: a worker process)")
     runs = min(bench.runs, 4)
     agent = start_supervised_pools()
 
@@ -87,14 +175,15 @@ defmodule Bench.Inside do
     end
 
     result =
-      rows(bench.typhon && measure.([]), bench.typhon && measure.(@inside), runs, [
-        [name: "start to first result", metric: :time, unit: :ns],
+      rows(bench.typhon && measure.([]), bench.typhon && measure.(inside), runs, [
+        [name: "start to first result", metric: :time, unit: :ns, how: :alone] ++
+          if(goals[:time], do: [goal: {:at_most, goals[:time]}], else: []),
         [
           name: "memory of the idle worker",
           metric: :memory,
           unit: :kib,
           how: :alone,
-          goal: {:at_most, 15_000_000 / 1024}
+          goal: {:at_most, Keyword.get(goals, :memory, 15_000_000) / 1024}
         ]
       ])
 
@@ -108,9 +197,10 @@ defmodule Bench.Inside do
   end
 
   # The floor is one interpreter with two threads: there the jobs take turns.
-  defp parallel(bench) do
-    heading("two jobs at once: how many times one job's rate (floor: one interpreter, two threads)")
-    jobs = [{"a loop in Python", :spin, 1.85}] ++ if(numpy?(bench), do: [{"numpy", :multiply, 1.8}], else: [])
+  defp parallel(bench, inside, jobs) do
+    heading(
+      "two jobs at once#{engine(inside)}: how many times one job's rate (floor: one interpreter, two threads)"
+    )
 
     Enum.flat_map(jobs, fn {name, function, goal} ->
       speed_up = fn py ->
@@ -136,10 +226,10 @@ defmodule Bench.Inside do
                 [name: name, metric: :speed_up, unit: :ratio, how: :alone, goal: {:at_least, goal}]
               ])
             end,
-            @inside
+            inside
           )
         end,
-        @inside ++ [concurrency: 2]
+        inside ++ [concurrency: 2]
       )
     end)
   end
@@ -188,13 +278,12 @@ defmodule Bench.Inside do
     end
   end
 
+  defp engine(inside), do: if(inside[:engine], do: ", engine: #{inspect(inside[:engine])}", else: "")
+
   defp warm_both(py, function) do
     for(_ <- 1..2, do: Task.async(fn -> Typhon.call(py, :typhon_bench, function, [], timeout: :infinity) end))
     |> Task.await_many(:infinity)
   end
-
-  defp numpy?(bench),
-    do: match?({_, 0}, System.cmd(bench.python, ["-c", "import numpy"], stderr_to_stdout: true))
 
   defp paired(job, two) do
     {before, both} = {time(job), time(two)}

@@ -25,6 +25,7 @@ defmodule Typhon.Call do
     Telemetry
   }
 
+  alias Typhon.Pool.Keeper
   alias Typhon.Test.Double
   alias Typhon.Worker.Output
 
@@ -39,6 +40,8 @@ defmodule Typhon.Call do
   # The flags' bits from here on name a place.
   @place_bit 8
   @sessions Session.key()
+  # Who has waited for so many milliseconds has its worker looked at; and again after as many.
+  @look_after 5_000
 
   @doc "Flags of a pool, as they stand in its row of the registry."
   @spec flags(Typhon.Options.start()) :: non_neg_integer
@@ -193,7 +196,14 @@ defmodule Typhon.Call do
           {^ref, reply} ->
             result(reply, {module, function, args, timeout})
         after
-          left -> give_up(native, where, id, ref, {module, function, args, timeout})
+          min(left, @look_after) ->
+            if left <= @look_after do
+              give_up(native, where, id, ref, {module, function, args, timeout})
+            else
+              request = slow(key, native, pid, ref, @call, args, kwargs, less(left, @look_after), flags)
+              look(request)
+              step({:wait, where, id, nil}, request, {module, function, args, timeout})
+            end
         end
 
       other ->
@@ -220,6 +230,12 @@ defmodule Typhon.Call do
     }
   end
 
+  # It takes long. That is no fault; but a process that has been stopped would not answer in all eternity, and nobody hears of it.
+  defp look(request), do: Keeper.look(Registry.options(request.pid)[:board])
+
+  defp less(:infinity, _), do: :infinity
+  defp less(left, time), do: left - time
+
   defp admit(flags), do: mark(flags, @admitted)
 
   defp mark({bits, where, parent}, bit), do: {Bitwise.bor(bits, bit), where, parent}
@@ -233,7 +249,13 @@ defmodule Typhon.Call do
       {^ref, {:ask, _, _} = ask} -> step({:wait, where, id, nil}, converse(ask, where, request), call)
       {^ref, reply} -> reply |> result(call) |> last_words(request)
     after
-      Deadline.left(request.deadline) -> give_up(request.native, where, id, ref, call)
+      min(Deadline.left(request.deadline), @look_after) ->
+        if Deadline.left(request.deadline) == 0 do
+          give_up(request.native, where, id, ref, call)
+        else
+          look(request)
+          step({:wait, where, id, nil}, request, call)
+        end
     end
   end
 

@@ -46,16 +46,19 @@ defmodule Typhon.Env do
           base_prefix: String.t(),
           free_threaded: boolean,
           libpython: String.t() | nil,
-          engine: :namespaces | :threads | nil,
-          why: String.t()
+          engine: engine | nil,
+          why: String.t(),
+          engines: %{engine => {:ok, String.t()} | {:error, String.t()}}
         }
+  @type engine :: :namespaces | :subinterpreters | :threads
 
   @doc """
   What a Python is, asked of itself: `python` as the option of `Typhon.start_link/1`.
 
   The map has its `:executable`, `:version`, `:implementation`, `:prefix`, `:base_prefix`, whether it is `:free_threaded`,
   `:libpython` (the shared library that `isolation: :interpreter` needs, `nil` when there is none), and the `:engine` that
-  `engine: :auto` takes, with a sentence that says `:why`; `nil` when it can only be run in a process of its own.
+  `engine: :auto` takes, with a sentence that says `:why`; `nil` when it can only be run in a process of its own. `:engines`
+  says of each engine whether it runs this Python, and why (not).
   """
   @spec describe(String.t(), keyword) :: {:ok, t} | {:error, StartError.t()}
   def describe(python \\ "python3", options \\ []) do
@@ -75,8 +78,14 @@ defmodule Typhon.Env do
         libpython: libpython
       }
 
-      {engine, why} = engine(env, fields)
-      {:ok, Map.merge(env, %{engine: engine, why: why})}
+      engines = Map.new([:namespaces, :subinterpreters, :threads], &{&1, engine(&1, env, fields["suffix"])})
+      # The one that runs any extension module.
+      auto = if env.free_threaded, do: :threads, else: :namespaces
+
+      case engines[auto] do
+        {:ok, why} -> {:ok, Map.merge(env, %{engine: auto, why: why, engines: engines})}
+        {:error, why} -> {:ok, Map.merge(env, %{engine: nil, why: why, engines: engines})}
+      end
     end
   end
 
@@ -84,51 +93,79 @@ defmodule Typhon.Env do
   How many interpreters this VM has started, what they do, and how many more it can have.
 
       iex> %{namespaces: %{limit: _, used: _, idle: _, busy: _, quarantined: _}} = Typhon.Env.capacity()
+
+  `:namespaces` are whole Pythons, which run jobs or are hosts of sub-interpreters (`:hosts`); of `:subinterpreters` there may be
+  as many as memory allows. `:idle` ones wait for a worker, `:busy` ones have one, `:quarantined` ones run something that their
+  worker has given up, `:worn` ones cannot have another worker. `docs/isolation.md` says more.
   """
-  @spec capacity :: %{namespaces: map}
-  def capacity, do: %{namespaces: Interpreters.figures()}
+  @spec capacity :: %{namespaces: map, subinterpreters: map}
+  def capacity, do: Interpreters.figures()
 
-  # Its workers need a native module of their own, wherever they run.
-  defp engine(%{free_threaded: true} = env, fields) do
-    module = "_native" <> fields["suffix"]
+  # Whether this engine runs it, and why.
+  defp engine(engine, env, suffix) do
+    with :ok <- loadable(env), :ok <- built(env, "_native" <> suffix), do: special(engine, env)
+  end
 
+  # A Python without a GIL needs a native module of its own.
+  defp built(%{free_threaded: false}, _module), do: :ok
+
+  defp built(env, module) do
     if File.exists?(Path.join([Native.priv_path("python"), "typhon", module])) do
-      with {:namespaces, _} <- engine(env),
-           do:
-             {:threads,
-              "#{env.executable} has no GIL: one CPython, in which each worker is a thread, and all run at the same time"}
+      :ok
     else
-      {nil,
+      {:error,
        "it has no GIL, and Typhon was built without a native module for it (#{module}): run mix compile with " <>
          "TYPHON_FREE_THREADED=#{env.executable} in the environment; its headers must be installed"}
     end
   end
 
-  defp engine(env, _fields), do: engine(env)
+  defp loadable(%{implementation: other}) when other != "cpython",
+    do: {:error, "#{other} cannot be loaded into another program; isolation: :process runs it"}
 
-  defp engine(%{implementation: other}) when other != "cpython",
-    do: {nil, "#{other} cannot be loaded into another program; isolation: :process runs it"}
-
-  defp engine(%{libpython: nil} = env) do
-    {nil,
+  defp loadable(%{libpython: nil} = env) do
+    {:error,
      "#{env.executable} has no shared library (libpython#{minor(env.version)}.so). On Debian: apt-get install " <>
        "libpython#{minor(env.version)}; with pyenv: PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install; uv's Pythons have one"}
   end
 
-  defp engine(env) do
+  defp loadable(env) do
     cond do
       Interpreter.too_old?(env.version) ->
-        {nil,
+        {:error,
          "Typhon needs Python #{Interpreter.minimum()} or newer, and #{env.executable} is Python #{env.version}"}
 
       not glibc?() ->
-        {nil, "namespaces need Linux with glibc"}
+        {:error, "namespaces need Linux with glibc"}
 
       true ->
-        {:namespaces,
-         "Linux with glibc, and #{Path.basename(env.libpython)} is a shared library: a whole CPython for each worker"}
+        :ok
     end
   end
+
+  defp special(:namespaces, env),
+    do: {:ok, "Linux with glibc, and #{shared(env)} is a shared library: a whole CPython for each worker"}
+
+  defp special(:subinterpreters, env) do
+    cond do
+      env.free_threaded ->
+        {:error, "a free-threaded Python has no GIL that each could have; engine: :threads runs it"}
+
+      Interpreter.at_least?(env.version, "3.12") ->
+        {:ok, "interpreters with a GIL of their own in one #{shared(env)}, for pure Python"}
+
+      true ->
+        {:error,
+         "interpreters with a GIL of their own came with Python 3.12, and this is #{env.version}; engine: :namespaces runs it"}
+    end
+  end
+
+  defp special(:threads, %{free_threaded: true} = env),
+    do: {:ok, "#{shared(env)} is free-threaded: one interpreter, whose threads run at the same time"}
+
+  defp special(:threads, env),
+    do: {:ok, "one interpreter of #{shared(env)}, whose threads take turns: for work that waits"}
+
+  defp shared(env), do: Path.basename(env.libpython)
 
   defp minor(version), do: version |> String.split(".") |> Enum.take(2) |> Enum.join(".")
 

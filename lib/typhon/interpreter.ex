@@ -89,7 +89,10 @@ defmodule Typhon.Interpreter do
 
   @doc "`version` as Python writes it: 3.13.0rc1 is one, too."
   @spec too_old?(String.t()) :: boolean
-  def too_old?(version), do: number(version) < number(@minimum)
+  def too_old?(version), do: not at_least?(version, @minimum)
+
+  @spec at_least?(String.t(), String.t()) :: boolean
+  def at_least?(version, other), do: number(version) >= number(other)
 
   defp number(version),
     do: version |> String.split(".") |> Enum.take(2) |> Enum.map(&(&1 |> Integer.parse() |> elem(0)))

@@ -9,6 +9,9 @@ defmodule Typhon.Interpreters do
   # A quarantined one still runs something that could not be interrupted; when that ends it is as good as any. A worn one cannot
   # have another worker (threads of user code go on in it).
   #
+  # Sub-interpreters live in a host: a namespace whose own interpreter runs nothing (native/embed/bridge.cpp). There is one host
+  # for each Python, and it stays, too.
+  #
   # The first interpreter changes one thing of the VM: SIGCHLD has its default action, or Python could not see how its children
   # ended.
 
@@ -16,16 +19,19 @@ defmodule Typhon.Interpreters do
 
   require Logger
 
-  alias Typhon.{Env, Native, StartError}
+  alias Typhon.{Env, Native, StartError, Telemetry}
 
   # What glibc gives a process, the one it starts with left out.
   @namespaces 15
+
+  @states [:idle, :busy, :quarantined, :worn]
 
   # Room for its libraries' thread-local variables, and for all namespaces: both have to be said before the VM starts.
   @static_tls "glibc.rtld.optional_static_tls=65536"
   @all_namespaces "glibc.rtld.nns=16"
 
-  defstruct [:key, :signal, :worker, :monitor, state: :busy]
+  # An interpreter: its kind is :namespace or :sub, its key says of which Python, and as what.
+  defstruct [:kind, :key, :signal, :worker, :monitor, state: :busy]
 
   @doc "For the life of the VM, like what it looks after: the application may be stopped and started."
   @spec ensure_started :: :ok
@@ -51,14 +57,7 @@ defmodule Typhon.Interpreters do
   @spec quarantine(Native.descriptor()) :: :ok
   def quarantine(socket), do: GenServer.call(__MODULE__, {:quarantine, socket}, :infinity)
 
-  @spec figures :: %{
-          limit: pos_integer,
-          used: non_neg_integer,
-          idle: non_neg_integer,
-          busy: non_neg_integer,
-          quarantined: non_neg_integer,
-          worn: non_neg_integer
-        }
+  @spec figures :: %{namespaces: map, subinterpreters: map}
   def figures, do: GenServer.call(__MODULE__, :figures)
 
   @doc "The VM's environment, without what would make Python take over signals, wait for a terminal, or be another Python."
@@ -84,23 +83,23 @@ defmodule Typhon.Interpreters do
   # The state: interpreters by their sockets.
   @impl true
   def handle_call({:borrow, env}, {worker, _}, state) do
-    key = {env.executable, env.libpython}
-    idle = Enum.find(state, fn {_, interpreter} -> interpreter.state == :idle and interpreter.key == key end)
+    state = look_after_all(state)
 
-    case idle || start(env, key, map_size(state)) do
-      {:error, error} ->
+    case idle(env, state) || start(env, state) do
+      {:error, error, state} ->
         {:reply, {:error, error}, state}
 
-      {socket, interpreter} ->
+      {socket, interpreter, state} ->
         interpreter = %{interpreter | state: :busy, worker: worker, monitor: Process.monitor(worker)}
-        state = Map.put(state, socket, interpreter)
-        # A new one says when it is ready; whether it has is of no interest, as its jobs wait in the socket.
-        state = if idle, do: state, else: read(socket, state)
-        {:reply, {:ok, socket, interpreter.signal}, state}
+        {:reply, {:ok, socket, interpreter.signal}, Map.put(state, socket, interpreter)}
     end
   end
 
-  def handle_call({:give_back, socket}, _from, state), do: {:reply, :ok, leave(state, socket, :idle)}
+  def handle_call({:give_back, socket}, _from, state) do
+    # One that has ended is none.
+    now = if state[socket].state == :worn, do: :worn, else: :idle
+    {:reply, :ok, leave(state, socket, now)}
+  end
 
   def handle_call({:quarantine, socket}, {worker, _}, state) do
     # Unless it has ended meanwhile, and another worker has it.
@@ -110,15 +109,7 @@ defmodule Typhon.Interpreters do
     end
   end
 
-  def handle_call(:figures, _from, state) do
-    counts = Enum.frequencies_by(Map.values(state), & &1.state)
-
-    figures =
-      Map.new([:idle, :busy, :quarantined, :worn], &{&1, Map.get(counts, &1, 0)})
-      |> Map.merge(%{limit: @namespaces, used: map_size(state)})
-
-    {:reply, figures, state}
-  end
+  def handle_call(:figures, _from, state), do: {:reply, figures_of(state), state}
 
   @impl true
   def handle_info({:select, socket, _, _}, state), do: {:noreply, read(socket, state)}
@@ -134,7 +125,7 @@ defmodule Typhon.Interpreters do
   def handle_info(_message, state), do: {:noreply, state}
 
   defp read(socket, state) do
-    case Native.descriptor_read(socket) do
+    case received(socket) do
       :again ->
         state
 
@@ -143,6 +134,7 @@ defmodule Typhon.Interpreters do
           case :erlang.binary_to_term(bytes, [:safe]) do
             {"ready", _info} -> state
             {"ended", code, clean?} -> ended(state, socket, code, if(clean?, do: :idle, else: :worn))
+            {"failed", text} -> failed(state, text)
           end
 
         read(socket, state)
@@ -150,6 +142,26 @@ defmodule Typhon.Interpreters do
       # Its main thread has ended: Python could not be started.
       _ ->
         ended(state, socket, 1, :worn)
+    end
+  end
+
+  # The end of the socket follows.
+  defp failed(state, text) do
+    Logger.error("an interpreter could not be started inside the VM: #{text}")
+    state
+  end
+
+  # The native library was deleted and loaded again: what the one before it opened, this one does not know.
+  defp received(socket) do
+    Native.descriptor_read(socket)
+  rescue
+    ArgumentError -> :stranger
+  end
+
+  # Those that cannot be given a job are worn then. They count still: what was loaded is there.
+  defp look_after_all(state) do
+    for {socket, %{state: now}} <- state, now in [:idle, :host], reduce: state do
+      state -> read(socket, state)
     end
   end
 
@@ -162,37 +174,121 @@ defmodule Typhon.Interpreters do
 
   # No worker has it any more.
   defp leave(state, socket, now) do
-    Map.update!(state, socket, fn interpreter ->
-      if interpreter.monitor, do: Process.demonitor(interpreter.monitor, [:flush])
-      %{interpreter | state: now, worker: nil, monitor: nil}
+    %{state: before} = interpreter = Map.fetch!(state, socket)
+    if interpreter.monitor, do: Process.demonitor(interpreter.monitor, [:flush])
+    state = Map.put(state, socket, %{interpreter | state: now, worker: nil, monitor: nil})
+
+    case {before, now} do
+      {same, same} -> :ok
+      {_, :quarantined} -> event(:quarantine, interpreter, state)
+      {:quarantined, :idle} -> event(:back, interpreter, state)
+      {_, :worn} -> event(:worn, interpreter, state)
+      _ -> :ok
+    end
+
+    state
+  end
+
+  defp event(name, %{kind: kind, key: {_, executable, _}}, state) do
+    %{namespaces: namespaces, subinterpreters: subs} = figures_of(state)
+    {limit, figures} = Map.pop(if(kind == :sub, do: subs, else: namespaces), :limit)
+    Telemetry.interpreter(name, figures, %{python: executable, kind: kind, limit: limit})
+  end
+
+  defp figures_of(state) do
+    {subs, namespaces} = state |> Map.values() |> Enum.split_with(&(&1.kind == :sub))
+
+    namespaces =
+      Map.merge(counts(namespaces, [:host | @states]), %{limit: @namespaces, used: length(namespaces)})
+
+    {hosts, namespaces} = Map.pop!(namespaces, :host)
+    subs = Map.put(counts(subs, @states), :used, length(subs))
+    %{namespaces: Map.put(namespaces, :hosts, hosts), subinterpreters: subs}
+  end
+
+  defp counts(interpreters, states) do
+    counts = Enum.frequencies_by(interpreters, & &1.state)
+    Map.new(states, &{&1, Map.get(counts, &1, 0)})
+  end
+
+  defp key(kind, env), do: {kind, env.executable, env.libpython}
+
+  defp find(state, key, what) do
+    Enum.find_value(state, fn {socket, interpreter} ->
+      if interpreter.key == key and interpreter.state == what, do: {socket, interpreter}
     end)
   end
 
-  defp start(env, key, count) do
+  defp idle(env, state) do
+    kind = if env.engine == :subinterpreters, do: :sub, else: :namespace
+    with {socket, interpreter} <- find(state, key(kind, env), :idle), do: {socket, interpreter, state}
+  end
+
+  # One more: {socket, interpreter, state}, or {:error, error, state}.
+  defp start(%{engine: :subinterpreters} = env, state) do
+    with {host, _, state} <- host(env, state) do
+      case Native.interpreter_spawn(host) do
+        # No signal reaches Python there: 0.
+        {:ok, socket} -> started(socket, %__MODULE__{kind: :sub, key: key(:sub, env), signal: 0}, env, state)
+        {:error, text} -> {:error, refused(env, text), state}
+      end
+    end
+  end
+
+  defp start(env, state) do
+    case load(env, false) do
+      # Real-time signals that glibc leaves alone; each interpreter has its own, as a process has one handler for each.
+      {:ok, socket} ->
+        signal = 35 + Enum.count(state, fn {_, interpreter} -> interpreter.kind == :namespace end)
+        started(socket, %__MODULE__{kind: :namespace, key: key(:namespace, env), signal: signal}, env, state)
+
+      {:error, text} ->
+        {:error, refused(env, text), state}
+    end
+  end
+
+  defp host(env, state) do
+    key = key(:host, env)
+
+    case find(state, key, :host) do
+      {socket, host} ->
+        {socket, host, state}
+
+      nil ->
+        case load(env, true) do
+          {:ok, socket} -> started(socket, %__MODULE__{kind: :namespace, key: key, state: :host}, env, state)
+          {:error, text} -> {:error, refused(env, text), state}
+        end
+    end
+  end
+
+  # It says when it is ready; whether it has is of no interest, as its jobs wait in the socket.
+  defp started(socket, interpreter, env, state) do
+    unless Enum.any?(state, fn {_, other} -> other.key == interpreter.key end), do: announce(interpreter, env)
+    state = read(socket, Map.put(state, socket, interpreter))
+    event(:start, interpreter, state)
+    {socket, state[socket], state}
+  end
+
+  defp announce(%{state: :host}, _env), do: :ok
+
+  defp announce(_interpreter, env),
+    do:
+      Logger.info(
+        "Python #{env.version} (#{env.executable}) runs inside the VM, engine #{env.engine}: #{env.why}"
+      )
+
+  defp load(env, host?) do
     :os.set_signal(:sigchld, :default)
 
-    spec = %{
+    Native.interpreter_start(%{
       libpython: env.libpython,
       bridge: Native.priv_path("typhon_bridge.so"),
       program: env.executable,
       package: Native.priv_path("python"),
-      environment: for({name, value} <- environment(), do: name <> "=" <> value)
-    }
-
-    case Native.interpreter_start(spec) do
-      # Real-time signals that glibc leaves alone; each interpreter has its own, as a process has one handler for each.
-      {:ok, socket} ->
-        if count == 0,
-          do:
-            Logger.info(
-              "Python #{env.version} (#{env.executable}) runs inside the VM, engine #{env.engine}: #{env.why}"
-            )
-
-        {socket, %__MODULE__{key: key, signal: 35 + count}}
-
-      {:error, text} ->
-        {:error, refused(env, text)}
-    end
+      environment: for({name, value} <- environment(), do: name <> "=" <> value),
+      host: host?
+    })
   end
 
   defp refused(env, text) do

@@ -223,6 +223,13 @@ defmodule Typhon.Native do
   @spec channel_info(channel) :: map
   def channel_info(_channel), do: :erlang.nif_error(:not_loaded)
 
+  @doc "Large binaries out on loan, as `{count, bytes}`: the VM's that Pythons in it read, Pythons' that binaries lie in."
+  @spec loans :: %{
+          lent: {non_neg_integer, non_neg_integer},
+          borrowed: {non_neg_integer, non_neg_integer}
+        }
+  def loans, do: :erlang.nif_error(:not_loaded)
+
   @spec call(
           pool,
           reference,
@@ -279,9 +286,14 @@ defmodule Typhon.Native do
           bridge: String.t(),
           program: String.t(),
           package: String.t(),
-          environment: [String.t()]
+          environment: [String.t()],
+          host: boolean
         }) :: {:ok, descriptor} | {:error, String.t()}
   def interpreter_start(_spec), do: :erlang.nif_error(:not_loaded)
+
+  @doc "The socket of one more sub-interpreter of a host; what goes wrong comes by it, or it is closed."
+  @spec interpreter_spawn(descriptor) :: {:ok, descriptor} | {:error, String.t()}
+  def interpreter_spawn(_host), do: :erlang.nif_error(:not_loaded)
 
   @doc "Hands it a job, with the memory of a channel. Its control socket and its output go with the calling process."
   @spec interpreter_job(descriptor, binary, integer) :: {:ok, descriptor, descriptor} | {:error, String.t()}

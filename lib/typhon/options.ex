@@ -10,7 +10,7 @@ defmodule Typhon.Options do
           optional(:interpreter) => nil | Typhon.Env.t(),
           name: nil | atom | {:global, term} | {:via, module, term},
           isolation: :process | :interpreter,
-          engine: :auto | :namespaces | :threads,
+          engine: :auto | :namespaces | :subinterpreters | :threads,
           workers: pos_integer,
           python: String.t(),
           python_path: [String.t()],
@@ -51,7 +51,7 @@ defmodule Typhon.Options do
               stdio: nil | :group_leader | :logger | :discard | pid
             }
 
-  @default_timeout 5_000
+  @default_timeout Application.compile_env(:typhon, :timeout, 5_000)
   @min_ring 65_536
   @max_ring 67_108_864
   # What `receive … after` accepts.
@@ -98,7 +98,7 @@ defmodule Typhon.Options do
   @map_options [:args, :max_concurrency, :ordered, :batch, :on_error]
   @yield_options [:timeout, :on_timeout]
 
-  @spec default_timeout :: 5_000
+  @spec default_timeout :: timeout
   def default_timeout, do: @default_timeout
 
   @spec start!(keyword) :: start
@@ -116,12 +116,18 @@ defmodule Typhon.Options do
     |> elastic()
   end
 
-  # What the operating system does for a process it cannot do for a part of one.
+  # What the operating system does for a process it cannot do for a part of one. Memory is counted by Python's allocators.
   defp inside!(%{isolation: :interpreter} = options) do
-    if options.limits != %{} do
+    with [_ | _] = others <- options.limits |> Map.delete(:memory) |> Map.to_list() do
       raise ArgumentError,
-            "limits: needs isolation: :process, as the operating system sets them for whole processes, " <>
-              "and this one is the VM's. Got #{inspect(Map.to_list(options.limits))} with isolation: :interpreter"
+            "limits: of #{Enum.map_join(others, " and ", &elem(&1, 0))} need isolation: :process, as the operating system " <>
+              "sets them for whole processes or for good, and this process is the VM's. memory: works with isolation: :interpreter"
+    end
+
+    if options.limits != %{} and options.engine == :subinterpreters do
+      raise ArgumentError,
+            "limits: [memory:] needs engine: :namespaces or :threads, or isolation: :process: sub-interpreters share the " <>
+              "allocators of one Python"
     end
 
     if options.max_memory do
@@ -370,14 +376,8 @@ defmodule Typhon.Options do
 
   defp check!(:isolation, other), do: wrong!(:isolation, ":process or :interpreter", other)
 
-  defp check!(:engine, engine) when engine in [:auto, :namespaces, :threads], do: engine
-
-  defp check!(:engine, :subinterpreters) do
-    raise ArgumentError,
-          "engine: :subinterpreters does not exist yet. engine: :auto, :namespaces and :threads do"
-  end
-
-  defp check!(:engine, other), do: wrong!(:engine, ":auto, :namespaces or :threads", other)
+  defp check!(:engine, engine) when engine in [:auto, :namespaces, :subinterpreters, :threads], do: engine
+  defp check!(:engine, other), do: wrong!(:engine, ":auto, :namespaces, :subinterpreters or :threads", other)
 
   defp check!(:workers, count) when is_integer(count) and count > 0, do: count
   defp check!(:workers, %Range{first: min, last: max, step: 1}) when min > 0 and min <= max, do: {min, max}

@@ -30,11 +30,12 @@ defmodule Typhon.Pool do
               stdio: config.stdio,
               allow: config.allow,
               isolation: config.isolation,
+              board: of_keeper(pool, &Keeper.board/1),
               metadata: [typhon_pool: config.name]
             })
 
             Registry.register(pool, config.name, native, Call.flags(config))
-            activate(pool)
+            of_keeper(pool, &Keeper.activate/1)
             {:ok, pool}
 
           {:error, error} ->
@@ -46,29 +47,36 @@ defmodule Typhon.Pool do
   end
 
   # Answered, not only told: a keeper that was killed before it heard of it would leave one that never acts.
-  defp activate(pool) do
-    with {:ok, keeper} <- keeper(pool), do: Keeper.activate(keeper)
+  defp of_keeper(pool, ask) do
+    with {:ok, keeper} <- keeper(pool), do: ask.(keeper)
   catch
-    :exit, _ -> if Process.alive?(pool), do: activate(pool)
+    :exit, _ -> if Process.alive?(pool), do: of_keeper(pool, ask)
   end
 
   # What is loaded into the VM, when the workers are to live there.
   defp interpreter(%{isolation: :process}), do: {:ok, nil}
 
   defp interpreter(config) do
-    case Typhon.Env.describe(config.python, cd: config.cd) do
-      {:ok, %{engine: nil} = env} ->
-        {:error,
-         %StartError{
-           reason: if(Interpreter.too_old?(env.version), do: :python_too_old, else: :no_engine),
-           python: env.executable,
-           message: "isolation: :interpreter cannot run #{env.executable}: #{env.why}"
-         }}
+    with {:ok, env} <- Typhon.Env.describe(config.python, cd: config.cd) do
+      engine = if config.engine == :auto, do: env.engine, else: config.engine
 
-      other ->
-        other
+      case env.engines[engine] do
+        {:ok, why} ->
+          {:ok, %{env | engine: engine, why: why}}
+
+        refused ->
+          {:error,
+           %StartError{
+             reason: if(Interpreter.too_old?(env.version), do: :python_too_old, else: :no_engine),
+             python: env.executable,
+             message: "isolation: :interpreter cannot run #{env.executable}" <> refused(engine, refused, env)
+           }}
+      end
     end
   end
+
+  defp refused(nil, nil, env), do: ": " <> env.why
+  defp refused(engine, {:error, why}, _env), do: " with engine: #{inspect(engine)}: #{why}"
 
   # engine: :auto, and it is one interpreter with as many threads as there were to be workers.
   defp engine(%{engine: :auto} = config, %{engine: :threads}),

@@ -181,7 +181,8 @@ defmodule Typhon.Registry do
   end
 
   def handle_call({:drain, pid}, _from, state) do
-    for [key] <- :ets.match(@table, {:"$1", pid}),
+    # The pid comes last: where draining?/1 says so, no name leads to the pool any more.
+    for [key] <- @table |> :ets.match({:"$1", pid}) |> Enum.sort_by(&(&1 == [pid])),
         do: :persistent_term.put({@table, key}, {:error, %Typhon.PoolError{pool: key, reason: :draining}})
 
     {:reply, :ok, state}

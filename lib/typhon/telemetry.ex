@@ -127,6 +127,14 @@ defmodule Typhon.Telemetry do
   end
 
   @doc false
+  # An event of the interpreters inside the VM: :start, :quarantine, :back or :worn.
+  @spec interpreter(atom, map, map) :: :ok
+  def interpreter(event, measurements, metadata) do
+    if available?(), do: execute([:typhon, :interpreter, event], measurements, metadata)
+    :ok
+  end
+
+  @doc false
   # A call, or the wait for a session, was refused.
   @spec overload(Typhon.OverloadError.t(), map) :: :ok
   def overload(error, metadata) do

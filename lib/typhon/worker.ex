@@ -36,7 +36,7 @@ defmodule Typhon.Worker do
 
   alias Typhon.{Deadline, Interpreter, Native, Registry, StartError, Telemetry, WorkerError}
   alias Typhon.Pool.Keeper
-  alias Typhon.Worker.{Asked, Backoff, Cgroup, Checkout, Embedded, Errand, Memory, Output, Post, Standstill}
+  alias Typhon.Worker.{Asked, Backoff, Cgroup, Checkout, Embedded, Errand, Memory, OsProcess, Output, Post}
 
   @sigkill 9
   @line_bytes 16_384
@@ -45,7 +45,7 @@ defmodule Typhon.Worker do
   # How long a worker has to go after the end of its stdin.
   @stop_grace 500
   # How long an exit status may lag behind the end of its process before something else must be holding the process' stdout,
-  # and how long after that has been killed.
+  # and how long when that has been killed and the status has been collected.
   @status_grace 20
   @status_last 500
   # A worker that was ready for this long is not in a crash loop.
@@ -84,6 +84,8 @@ defmodule Typhon.Worker do
     started_at: nil,
     # why it was killed, when it was this side that did it
     killed: nil,
+    # what init: came to, when it has failed and the process has not ended yet
+    init_error: nil,
     # what runs before it takes calls, or between them: a Typhon.Worker.Errand
     errand: nil,
     # who waits for a reload, and until when
@@ -173,6 +175,11 @@ defmodule Typhon.Worker do
   @spec stir(pid) :: :ok
   def stir(worker), do: :gen_statem.cast(worker, :stir)
 
+  # A call takes long: if the process has been stopped, and goes on being so, it is killed.
+  @doc false
+  @spec look(pid) :: :ok
+  def look(worker), do: :gen_statem.cast(worker, :look)
+
   # Runs a function of Python in the worker when it has finished its calls, and before it takes another one. One that starts
   # runs it first thing; one that has no Python has nothing to run it in: {:ok, nil}.
   @doc false
@@ -232,6 +239,7 @@ defmodule Typhon.Worker do
         killed: nil,
         recycling: nil,
         leaving: nil,
+        init_error: nil,
         started_at: System.monotonic_time()
     }
 
@@ -281,16 +289,24 @@ defmodule Typhon.Worker do
   def handle_event(:info, {:errand, ref, {{:error, %WorkerError{}}, _}}, :starting, %{errand: ref}),
     do: :keep_state_and_data
 
+  # Its last words may still be on their way: they have come when it has ended.
   def handle_event(:info, {:errand, ref, {{:error, error}, printed}}, :starting, %{errand: ref} = data) do
-    failed(
-      %StartError{
-        reason: :init_failed,
-        python: data.config.python,
-        message: "init: failed in a new worker:\n" <> Exception.message(error),
-        output: printed ++ Output.tail(data.output)
-      },
-      data
-    )
+    error = %StartError{
+      reason: :init_failed,
+      python: data.config.python,
+      message: "init: failed in a new worker:\n" <> Exception.message(error),
+      output: printed
+    }
+
+    case data.port do
+      %Embedded{} ->
+        data = read_output(data)
+        failed(%{error | output: printed ++ Output.tail(data.output)}, data)
+
+      _ ->
+        Native.kill(data.channel, @sigkill)
+        {:keep_state, %{data | init_error: error}, [{:state_timeout, :cancel}]}
+    end
   end
 
   # --- its place ---
@@ -444,12 +460,28 @@ defmodule Typhon.Worker do
       when state in @serving do
     cond do
       Native.abandoned(channel, id) != :waiting -> :keep_state_and_data
-      Standstill.stopped?(data.os_pid) -> {:keep_state, kill(data, :hung)}
+      OsProcess.stopped?(data.os_pid) -> {:keep_state, kill(data, :hung)}
       true -> {:keep_state_and_data, [{{:timeout, {:untaken, channel}}, @look_again, id}]}
     end
   end
 
   def handle_event({:timeout, {:untaken, _}}, _, _state, _data), do: :keep_state_and_data
+
+  # The same for a call that it has taken, and whose time is long. Somebody may have stopped it for a moment only.
+  def handle_event(:cast, :look, state, %{channel: channel} = data) when state in @serving do
+    if OsProcess.stopped?(data.os_pid),
+      do: {:keep_state_and_data, [{{:timeout, {:stopped, channel}}, data.config.grace, nil}]},
+      else: :keep_state_and_data
+  end
+
+  def handle_event({:timeout, {:stopped, channel}}, _, state, %{channel: channel, killed: nil} = data)
+      when state in @serving do
+    if OsProcess.stopped?(data.os_pid) and Native.channel_info(channel).in_flight > 0,
+      do: {:keep_state, kill(data, :hung)},
+      else: :keep_state_and_data
+  end
+
+  def handle_event({:timeout, {:stopped, _}}, _, _state, _data), do: :keep_state_and_data
 
   # Python asks or says something in nobody's name.
   def handle_event(:info, {:typhon, channel, {id, {:ask, _, _}} = asked}, _state, %{channel: channel} = data)
@@ -504,7 +536,14 @@ defmodule Typhon.Worker do
 
   def handle_event({:timeout, {:status, channel}}, :kill_group, _state, %{channel: channel} = data) do
     Native.kill_pid(-data.os_pid, @sigkill)
-    {:keep_state_and_data, [{{:timeout, {:status, channel}}, @status_last, :give_up}]}
+    {:keep_state_and_data, [{{:timeout, {:status, channel}}, @status_grace, :collect}]}
+  end
+
+  # Erlang's helper process has not had its turn yet: the status is on its way.
+  def handle_event({:timeout, {:status, channel}}, :collect, _state, %{channel: channel} = data) do
+    if OsProcess.zombie?(data.os_pid),
+      do: {:keep_state_and_data, [{{:timeout, {:status, channel}}, @status_grace, :collect}]},
+      else: {:keep_state_and_data, [{{:timeout, {:status, channel}}, @status_last, :give_up}]}
   end
 
   def handle_event({:timeout, {:status, channel}}, :give_up, state, %{channel: channel} = data),
@@ -579,7 +618,9 @@ defmodule Typhon.Worker do
 
   def handle_event({:call, from}, :info, state, data) do
     use =
-      if data.channel, do: Native.channel_info(data.channel), else: %{served: 0, in_flight: 0, busy: false}
+      if data.channel,
+        do: Native.channel_info(data.channel),
+        else: %{served: 0, in_flight: 0, busy: false, lent: {0, 0}, borrowed: {0, 0}}
 
     info = %{
       index: data.index,
@@ -590,6 +631,7 @@ defmodule Typhon.Worker do
       calls: use.served,
       in_flight: use.in_flight,
       busy: use.busy,
+      loans: %{to_python: elem(use.lent, 1), to_elixir: elem(use.borrowed, 1)},
       reserved: Checkout.held?(data.checkout),
       memory: Memory.resident(data.os_pid),
       uptime:
@@ -747,6 +789,7 @@ defmodule Typhon.Worker do
       spin_us: spin,
       worker_spin_us: worker_spin,
       atoms: config.atoms,
+      embedded: config.isolation == :interpreter,
       # Elixir before 1.15 keeps a version in its sets.
       mapset_version: Map.has_key?(MapSet.new(), :version)
     })
@@ -827,6 +870,9 @@ defmodule Typhon.Worker do
     output = Output.tail(data.output)
 
     case state do
+      :starting when data.init_error != nil ->
+        failed(%{data.init_error | output: data.init_error.output ++ output}, data)
+
       :starting ->
         failed(start_error(exit_status, signal, output, data), data)
 
@@ -947,6 +993,7 @@ defmodule Typhon.Worker do
       | last_error: error,
         cgroup: nil,
         errand: nil,
+        init_error: nil,
         failures: data.failures + 1,
         failed_starts: data.failed_starts + 1
     }

@@ -1,13 +1,16 @@
 // BodySink: where a request's body is written: the caller's stack while it is small, a segment when it grows.
 //
 // `limit` bounds what a normal scheduler may copy: past it the call is moved to a dirty one (over_limit).
-// One thread. A segment that was not handed over by take() is given back.
+// It also gathers the binaries that the request lends.
+//
+// One thread. A segment or loans that were not handed over are given back.
 #pragma once
 
 #include <algorithm>
 #include <cstring>
 #include <optional>
 
+#include "beam/lender.h"
 #include "beam/worker_channel.h"
 #include "etf/sink.h"
 
@@ -21,8 +24,10 @@ class BodySink final : public etf::Sink {
   BodySink& operator=(const BodySink&) = delete;
   ~BodySink() override { drop(); }
 
-  void start(WorkerChannel* channel) noexcept {
+  // `bounded`: nobody waits for the request, so what lies in the ring must not hold any amount of memory.
+  void start(WorkerChannel* channel, bool bounded) noexcept {
     drop();
+    bounded_ = bounded;
     channel_ = channel;
     data = stack_;
     capacity = stack_size_;
@@ -54,6 +59,26 @@ class BodySink final : public etf::Sink {
     return true;
   }
 
+  [[nodiscard]] bool lends(std::size_t bytes) const noexcept {
+    return bytes >= channel::kLendAtLeast && channel_->lends() && !loans_.full();
+  }
+  // The index of the loan; nothing when that much is not to be lent now (no_room()), or there is no memory.
+  std::optional<std::uint32_t> lend(ERL_NIF_TERM binary, std::size_t bytes) noexcept {
+    if (bounded_ && !channel_->may_lend(lent_bytes_ + bytes)) {
+      no_room_ = true;
+      return std::nullopt;
+    }
+    BinaryLoan* loan = channel_->state().lender->lend(binary, *channel_);
+    if (!loan) return std::nullopt;
+    lent_bytes_ += bytes;
+    return loans_.add(*loan);
+  }
+  [[nodiscard]] channel::Loan* loans() const noexcept { return loans_.first(); }
+  // Of a request that nobody waits for; others are bounded by those who wait.
+  [[nodiscard]] std::size_t bounded_bytes() const noexcept { return bounded_ ? lent_bytes_ : 0; }
+  // The request was accepted: the loans are the worker's to give back.
+  void sent() noexcept { static_cast<void>(loans_.take()); }
+
   [[nodiscard]] bool over_limit() const noexcept { return over_limit_; }
   [[nodiscard]] bool no_room() const noexcept { return no_room_; }
 
@@ -69,6 +94,8 @@ class BodySink final : public etf::Sink {
   void drop() noexcept {
     if (segment_) channel_->discard_segment(*segment_);
     segment_.reset();
+    if (loans_.first()) channel_->state().lender->discard(loans_.take());
+    lent_bytes_ = 0;
   }
 
   std::uint8_t* stack_;
@@ -76,6 +103,9 @@ class BodySink final : public etf::Sink {
   std::size_t limit_;
   WorkerChannel* channel_ = nullptr;
   std::optional<channel::Segment> segment_;
+  channel::LoanChain loans_;
+  std::size_t lent_bytes_ = 0;
+  bool bounded_ = false;
   bool over_limit_ = false;
   bool no_room_ = false;
 };

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 #include <new>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -109,19 +110,21 @@ bool make_pipe(UniqueFd& out, UniqueFd& in) noexcept {
   return true;
 }
 
-bool send_with(int socket, const ErlNifBinary& message, const int (&fds)[3]) noexcept {
-  iovec part{message.data, message.size};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof fds)] = {};
+constexpr std::size_t kMaxDescriptors = 3;
+
+bool send_with(int socket, std::span<unsigned char> message, std::span<const int> fds) noexcept {
+  iovec part{message.data(), message.size()};
+  alignas(cmsghdr) char control[CMSG_SPACE(kMaxDescriptors * sizeof(int))] = {};
   msghdr header{};
   header.msg_iov = &part;
   header.msg_iovlen = 1;
   header.msg_control = control;
-  header.msg_controllen = sizeof control;
+  header.msg_controllen = CMSG_SPACE(fds.size_bytes());
   cmsghdr* rights = CMSG_FIRSTHDR(&header);
   rights->cmsg_level = SOL_SOCKET;
   rights->cmsg_type = SCM_RIGHTS;
-  rights->cmsg_len = CMSG_LEN(sizeof fds);
-  std::memcpy(CMSG_DATA(rights), fds, sizeof fds);
+  rights->cmsg_len = CMSG_LEN(fds.size_bytes());
+  std::memcpy(CMSG_DATA(rights), fds.data(), fds.size_bytes());
   return ::sendmsg(socket, &header, MSG_NOSIGNAL) >= 0;
 }
 
@@ -155,11 +158,27 @@ ERL_NIF_TERM interpreter_start(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
     if (!get_text(env, variable, text)) return enif_make_badarg(env);
     spec.environment.push_back(std::move(text));
   }
+  ERL_NIF_TERM host = 0;
+  spec.host = enif_get_map_value(env, argv[0], enif_make_atom(env, "host"), &host) &&
+              enif_is_identical(host, state_of(env).atoms.true_);
   UniqueFd ours;
   UniqueFd theirs;
   if (!make_socket(ours, theirs)) return system_failed(env, "the socket of an interpreter", errno);
   if (const Status started = embed::start_namespace(spec, theirs.get()); !started.ok())
     return failed(env, started.error().message);
+  return enif_make_tuple2(env, state_of(env).atoms.ok, make_descriptor(env, std::move(ours)));
+}
+
+ERL_NIF_TERM interpreter_spawn(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  Descriptor* host = get_descriptor(env, argv[0]);
+  if (!host) return enif_make_badarg(env);
+  UniqueFd ours;
+  UniqueFd theirs;
+  if (!make_socket(ours, theirs)) return system_failed(env, "the socket of an interpreter", errno);
+  unsigned char message = 0;
+  const int fd = theirs.get();
+  if (host->closed || !send_with(host->fd, {&message, 1}, {&fd, 1}))
+    return system_failed(env, "the host of the interpreters", errno);
   return enif_make_tuple2(env, state_of(env).atoms.ok, make_descriptor(env, std::move(ours)));
 }
 
@@ -177,8 +196,9 @@ ERL_NIF_TERM interpreter_job(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
       ::fcntl(control.get(), F_SETFL, O_NONBLOCK) != 0 || ::fcntl(output.get(), F_SETFL, O_NONBLOCK) != 0) {
     return system_failed(env, "the pipes of a job", errno);
   }
-  const int fds[3] = {memory, their_control.get(), their_output.get()};
-  if (socket->closed || !send_with(socket->fd, job, fds)) return system_failed(env, "a job", errno);
+  const int fds[kMaxDescriptors] = {memory, their_control.get(), their_output.get()};
+  if (socket->closed || !send_with(socket->fd, {job.data, job.size}, fds))
+    return system_failed(env, "a job", errno);
   return enif_make_tuple3(env, state_of(env).atoms.ok, make_descriptor(env, std::move(control)),
                           make_descriptor(env, std::move(output)));
 }

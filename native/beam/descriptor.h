@@ -18,8 +18,11 @@ namespace typhon::beam {
 // ready_input} once.
 ERL_NIF_TERM process_watch(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]);
 
-// interpreter_start(#{libpython, program, package, bridge, environment}) -> {ok, Socket} | {error, Text}.
+// interpreter_start(#{libpython, program, package, bridge, environment, host}) -> {ok, Socket} | {error,
+// Text}. With `host => true` it runs no jobs: interpreter_spawn(Socket) -> {ok, Socket} | {error, Text} makes
+// sub-interpreters of it. What has failed comes by the new socket, or it is closed.
 ERL_NIF_TERM interpreter_start(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]);
+ERL_NIF_TERM interpreter_spawn(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]);
 
 // interpreter_job(Socket, Job, MemoryFd) -> {ok, Control, Output} | {error, Text}. Hands a job and the ends
 // of its pipes over; the memory of its channel stays open here.

@@ -16,6 +16,7 @@
 
 #include "beam/body_sink.h"
 #include "beam/descriptor.h"
+#include "beam/lender.h"
 #include "beam/pool.h"
 #include "beam/term_decoder.h"
 #include "beam/term_encoder.h"
@@ -323,6 +324,7 @@ ERL_NIF_TERM channel_open(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   options.region.worker_spin_us = static_cast<std::uint32_t>(worker_spin_us);
   ERL_NIF_TERM value = 0;
   if (enif_get_map_value(env, argv[1], atoms.atoms, &value)) options.create_atoms = value == atoms.create;
+  if (enif_get_map_value(env, argv[1], atoms.embedded, &value)) options.embedded = value == atoms.true_;
   if (enif_get_map_value(env, argv[1], atoms.mapset_version, &value) && value == atoms.true_) {
     options.region.flags |= channel::kFlagMapsetVersion;
   }
@@ -379,6 +381,16 @@ ERL_NIF_TERM abandoned(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
 ERL_NIF_TERM channel_info(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   WorkerChannel* channel = get_channel(env, argv[0]);
   return channel ? channel->info(env) : enif_make_badarg(env);
+}
+
+// loans() -> #{lent => {Count, Bytes}, borrowed => {Count, Bytes}}: of all channels that there have been.
+ERL_NIF_TERM loans(ErlNifEnv* env, int, const ERL_NIF_TERM[]) {
+  const State& state = state_of(env);
+  ERL_NIF_TERM keys[] = {state.atoms.lent, state.atoms.borrowed};
+  ERL_NIF_TERM values[] = {tally_term(env, state.lender->box().out), tally_term(env, state.borrowed)};
+  ERL_NIF_TERM map = 0;
+  enif_make_map_from_arrays(env, keys, values, std::size(keys), &map);
+  return map;
 }
 
 // --- calls ---
@@ -470,17 +482,17 @@ bool get_flags(ErlNifEnv* env, ERL_NIF_TERM term, CallFlags& flags) noexcept {
 
 // Encodes a term into the sink, or says what the NIF is to return instead (to go on in a NIF on another
 // scheduler: 0). `elsewhere(encoder)`: an object in the term lives on another worker; nullptr to begin again
-// with what `channel` is then, or what is wrong with that.
+// with what `channel` is then, or what is wrong with that. `awaited`: somebody waits for what becomes of it.
 template <bool kDirty, class Encode, class Elsewhere, class GoDirty>
 std::optional<ERL_NIF_TERM> encode_body(ErlNifEnv* env, const Kept<WorkerChannel>& channel, ERL_NIF_TERM ref,
-                                        BodySink& sink, Encode encode, Elsewhere elsewhere,
+                                        BodySink& sink, bool awaited, Encode encode, Elsewhere elsewhere,
                                         GoDirty go_dirty) {
   State& state = state_of(env);
   const Atoms& atoms = state.atoms;
   using Status = TermEncoder::Status;
   bool retried = false;
   for (;;) {
-    sink.start(channel.get());
+    sink.start(channel.get(), !awaited);
     TermEncoder encoder(env, state, channel.get(), sink);
     if (!kDirty) encoder.limit(kQuickTerms);
     const Status status = encode(encoder);
@@ -512,7 +524,13 @@ Submitted submit(ErlNifEnv* env, WorkerChannel& channel, Request& request, ERL_N
   request.body = {sink.data, sink.size};
   request.segment_length = sink.size;
   request.segment = sink.take();
+  request.loans = sink.loans();
+  request.lent_bytes = sink.bounded_bytes();
   const Submitted submitted = channel.submit(request);
+  using Outcome = Submitted::Outcome;
+  const bool accepted = submitted.outcome != Outcome::kNoRoom && submitted.outcome != Outcome::kDown &&
+                        submitted.outcome != Outcome::kElsewhere;
+  if (accepted) sink.sent();
   // A call costs its caller reductions, or one that is always answered in the spin would never yield.
   enif_consume_timeslice(env, static_cast<int>(std::min<std::size_t>(1 + sink.size / 4096, 100)));
   return submitted;
@@ -555,7 +573,7 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   BodySink sink(stack.data(), stack.size(), kDirty ? SIZE_MAX : kQuickBytes);
   int redirected = 0;
   const std::optional<ERL_NIF_TERM> instead = encode_body<kDirty>(
-      env, channel, argv[1], sink,
+      env, channel, argv[1], sink, kind == 0,
       [&](TermEncoder& encoder) { return encoder.call(argv[3], argv[4], argv[5], argv[6]); },
       [&](TermEncoder& encoder) -> const char* {
         if (redirected++ > 0) return "objects that live on different workers";
@@ -630,7 +648,7 @@ ERL_NIF_TERM tell(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   std::array<std::uint8_t, WorkerChannel::kMaxInline> stack;  // uninitialised on purpose
   BodySink sink(stack.data(), stack.size(), kDirty ? SIZE_MAX : kQuickBytes);
   const std::optional<ERL_NIF_TERM> instead = encode_body<kDirty>(
-      env, channel, argv[2], sink, [&](TermEncoder& encoder) { return encoder.value(argv[5]); },
+      env, channel, argv[2], sink, kind != 2, [&](TermEncoder& encoder) { return encoder.value(argv[5]); },
       [](TermEncoder&) { return "an object that lives on another worker"; },
       [&] {
         return enif_schedule_nif(env, "tell", ERL_NIF_DIRTY_JOB_CPU_BOUND, guarded<tell<true>>, argc, argv);
@@ -696,10 +714,12 @@ ERL_NIF_TERM decode(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   if (!kDirty && plain) return go_dirty();
   TermDecoder decoder(env, *segment->channel);
   decoder.lend(segment);
+  decoder.borrow(segment->loans);
   if (!kDirty) decoder.limit(kQuickTerms, kQuickBytes);
   const ERL_NIF_TERM reply = plain ? decoder.decode_plain_reply(segment->body, segment->is_error)
                                    : decoder.decode_reply(segment->body, segment->is_error);
   if (!kDirty && decoder.over_budget()) return go_dirty();
+  segment->loans.clear();
   if (!segment->pinned.load(std::memory_order_relaxed) && !segment->released.exchange(true)) {
     segment->channel->release_reply_segment(segment->ref.slot);
   }
@@ -754,7 +774,17 @@ void channel_process_down(ErlNifEnv* env, void* object, ErlNifPid*, ErlNifMonito
 void destroy_segment(ErlNifEnv*, void* object) noexcept {
   auto* segment = static_cast<SegmentHandle*>(object);
   if (!segment->released.exchange(true)) segment->channel->release_reply_segment(segment->ref.slot);
-  enif_release_resource(segment->channel);
+  WorkerChannel* const channel = segment->channel;
+  segment->~SegmentHandle();
+  enif_release_resource(channel);
+}
+
+void destroy_borrowed(ErlNifEnv*, void* object) noexcept {
+  const auto* borrowed = static_cast<Borrowed*>(object);
+  borrowed->channel->borrowed().remove(borrowed->loan->size);
+  borrowed->channel->state().borrowed.remove(borrowed->loan->size);
+  channel::let_go(*borrowed->loan);
+  enif_release_resource(borrowed->channel);
 }
 
 void destroy_object(ErlNifEnv*, void* object) noexcept {
@@ -777,18 +807,21 @@ bool open_types(ErlNifEnv* env, State& state, ErlNifResourceFlags flags) noexcep
   state.pool_type = open_type(env, "typhon_pool", destroy_pool, nullptr, flags);
   state.channel_type = open_type(env, "typhon_channel", destroy_channel, channel_process_down, flags);
   state.segment_type = open_type(env, "typhon_segment", destroy_segment, nullptr, flags);
+  state.borrowed_type = open_type(env, "typhon_borrowed", destroy_borrowed, nullptr, flags);
   state.object_type = open_type(env, "typhon_object", destroy_object, nullptr, flags);
   state.ticket_type = open_type(env, "typhon_ticket", destroy_ticket, nullptr, flags);
   return state.ticket_type && state.pool_type && state.channel_type && state.segment_type &&
-         state.object_type && open_descriptor_type(env, state, flags);
+         state.object_type && state.borrowed_type && open_descriptor_type(env, state, flags);
 }
 
 int load(ErlNifEnv* env, void** priv_data, ERL_NIF_TERM) noexcept {
   auto* state = new (std::nothrow) State;
   if (!state) return 1;
   state->registry = new (std::nothrow) Registry;
+  state->lender = new (std::nothrow) Lender;
   state->atoms.make(env);
-  if (!state->registry || !open_types(env, *state, ERL_NIF_RT_CREATE)) {
+  if (!state->registry || !state->lender || !open_types(env, *state, ERL_NIF_RT_CREATE)) {
+    delete state->lender;
     delete state->registry;
     delete state;
     return 2;
@@ -797,14 +830,15 @@ int load(ErlNifEnv* env, void** priv_data, ERL_NIF_TERM) noexcept {
   return 0;
 }
 
-// The new library takes over everything when the layout is the same: the reader threads run the old library's
-// code, which may go away, so each is stopped and started again from the new one.
+// The new library takes over everything when the layout is the same: the threads run the old library's code,
+// which may go away, so each is stopped and started again from the new one.
 int upgrade(ErlNifEnv* env, void** priv_data, void** old_priv_data, ERL_NIF_TERM) noexcept {
   auto* state = static_cast<State*>(*old_priv_data);
   if (!state || state->layout != State::kLayout) return 1;
   if (!open_types(env, *state, static_cast<ErlNifResourceFlags>(ERL_NIF_RT_CREATE | ERL_NIF_RT_TAKEOVER)))
     return 2;
   state->registry->join_ended();
+  if (state->lender->stop_thread() && !state->lender->ensure_thread()) return 3;
   for (WorkerChannel* channel : state->registry->keep_all()) {
     if (channel->stop_reader()) channel->start_reader();
     enif_release_resource(channel);
@@ -824,6 +858,7 @@ void unload(ErlNifEnv* env, void* priv_data) noexcept {
     enif_release_resource(channel);
   }
   state->registry->join_ended();
+  state->lender->stop_thread();
   // Terms may still hold resources, whose destructors reach the registry: it stays for as long as the VM.
 }
 
@@ -845,6 +880,7 @@ ErlNifFunc functions[] = {
     {"channel_finish", 2, guarded<channel_finish>, 0},
     {"channel_notify", 2, guarded<channel_notify>, 0},
     {"abandoned", 2, guarded<abandoned>, 0},
+    {"loans", 0, guarded<loans>, 0},
     {"channel_info", 1, guarded<channel_info>, 0},
     {"call", 9, guarded<call<false>>, 0},
     {"tell", 6, guarded<tell<false>>, 0},
@@ -856,6 +892,7 @@ ErlNifFunc functions[] = {
     {"kill_pid", 2, guarded<kill_pid>, 0},
     {"process_watch", 1, guarded<process_watch>, 0},
     {"interpreter_start", 1, guarded<interpreter_start>, ERL_NIF_DIRTY_JOB_IO_BOUND},
+    {"interpreter_spawn", 1, guarded<interpreter_spawn>, 0},
     {"interpreter_job", 3, guarded<interpreter_job>, 0},
     {"descriptor_read", 1, guarded<descriptor_read>, 0},
     {"descriptor_write", 2, guarded<descriptor_write>, 0},

@@ -11,6 +11,8 @@
 #include <cstring>
 #include <string_view>
 
+#include "channel/loan.h"
+
 namespace typhon::beam {
 
 // Atoms that the NIF makes, looked up once.
@@ -23,7 +25,7 @@ namespace typhon::beam {
   X(waiting) X(request_arena) X(id) X(ref) X(data) \
   X(gone) X(overload) X(held) X(none) X(busy) X(places) X(size) X(max_queue) X(concurrency) \
   X(no_process) X(not_permitted) X(invalid) X(owner_down) X(not_started) X(ask) X(send) X(running) \
-  X(served) X(reached) X(again) X(eof) \
+  X(served) X(reached) X(again) X(eof) X(embedded) X(lent) X(borrowed) \
   X(true_) X(false_)
 // clang-format on
 
@@ -40,6 +42,7 @@ struct Atoms {
   [[nodiscard]] bool knows_struct(ERL_NIF_TERM module) const noexcept;
 };
 
+class Lender;
 class Registry;
 
 struct State {
@@ -51,12 +54,15 @@ struct State {
   ErlNifResourceType* object_type = nullptr;
   ErlNifResourceType* descriptor_type = nullptr;
   ErlNifResourceType* ticket_type = nullptr;
+  ErlNifResourceType* borrowed_type = nullptr;
   Registry* registry = nullptr;
+  Lender* lender = nullptr;
   std::atomic<std::uint32_t> instances{1};  // of the library that share this: more than one after an upgrade
 
   std::atomic<std::uint64_t> channels_opened{0};
+  channel::Tally borrowed;  // memory of Pythons in this VM that binaries lie in
 
-  static constexpr std::uint32_t kLayout = 4;
+  static constexpr std::uint32_t kLayout = 5;
 };
 
 inline State& state_of(ErlNifEnv* env) noexcept { return *static_cast<State*>(enif_priv_data(env)); }

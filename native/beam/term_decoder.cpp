@@ -5,6 +5,7 @@
 #include <memory>
 #include <new>
 
+#include "beam/lender.h"
 #include "beam/worker_channel.h"
 #include "etf/tags.h"
 
@@ -38,7 +39,9 @@ bool to_latin1(std::string_view utf8, std::array<char, 256>& out, std::size_t& l
 }  // namespace
 
 bool TermDecoder::decode(std::span<const std::uint8_t> body) noexcept {
-  return etf::decode(body, *this, etf::Limits{}, term_).ok();
+  etf::Limits limits;
+  if (loans_) limits.loans = loans_->count();
+  return etf::decode(body, *this, limits, term_).ok();
 }
 
 ERL_NIF_TERM TermDecoder::decode_reply(std::span<const std::uint8_t> body, bool is_error) noexcept {
@@ -126,6 +129,20 @@ bool TermDecoder::binary(etf::Bytes bytes, Value& out) noexcept {
   unsigned char* data = enif_make_new_binary(env_, bytes.size(), &out);
   if (!data) return refuse("out of memory");
   if (!bytes.empty()) std::memcpy(data, bytes.data(), bytes.size());
+  return true;
+}
+
+bool TermDecoder::lent(std::uint32_t index, Value& out) noexcept {
+  channel::Loan* loan = loans_->at(index);
+  void* memory = loan ? enif_alloc_resource(channel_.state().borrowed_type, sizeof(Borrowed)) : nullptr;
+  if (!memory) return refuse("out of memory");
+  auto* borrowed = new (memory) Borrowed{loan, &channel_};
+  channel::hold(*loan);
+  enif_keep_resource(&channel_);
+  channel_.borrowed().add(loan->size);
+  channel_.state().borrowed.add(loan->size);
+  out = enif_make_resource_binary(env_, borrowed, loan->data, loan->size);
+  enif_release_resource(borrowed);
   return true;
 }
 

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "beam/nif.h"
+#include "channel/loan.h"
 #include "etf/decode.h"
 #include "etf/writer.h"
 
@@ -37,6 +38,8 @@ class TermDecoder {
 
   // Binaries that make up most of the segment become terms that point into it.
   void lend(SegmentHandle* segment) noexcept { segment_ = segment; }
+  // The loans of the frame, which outlive the decoder.
+  void borrow(channel::FrameLoans& loans) noexcept { loans_ = &loans; }
   // Stop after so much work: over_budget() then tells that from a failure.
   void limit(std::size_t terms, std::size_t copied_bytes) noexcept {
     terms_left_ = terms;
@@ -67,6 +70,7 @@ class TermDecoder {
   }
   bool atom(std::string_view utf8, Value& out) noexcept;
   bool binary(etf::Bytes bytes, Value& out) noexcept;
+  bool lent(std::uint32_t index, Value& out) noexcept;
   bool bits(etf::Bytes bytes, unsigned bits_in_last_byte, Value& out) noexcept;
   bool nil(Value& out) noexcept {
     out = enif_make_list(env_, 0);
@@ -117,6 +121,7 @@ class TermDecoder {
   ErlNifEnv* env_;
   WorkerChannel& channel_;
   SegmentHandle* segment_ = nullptr;
+  channel::FrameLoans* loans_ = nullptr;
   std::size_t terms_left_ = SIZE_MAX;
   std::size_t bytes_left_ = SIZE_MAX;
   bool over_budget_ = false;

@@ -3,6 +3,7 @@
 #include <array>
 #include <limits>
 
+#include "beam/body_sink.h"
 #include "beam/worker_channel.h"
 
 namespace typhon::beam {
@@ -19,6 +20,10 @@ bool is_ascii(const char* text, std::size_t length) noexcept {
 }
 
 }  // namespace
+
+TermEncoder::TermEncoder(ErlNifEnv* env, const State& state, const WorkerChannel* channel,
+                         BodySink& sink) noexcept
+    : env_(env), state_(state), channel_(channel), sink_(sink), writer_(sink) {}
 
 TermEncoder::~TermEncoder() {
   for (Frame& frame : stack_) {
@@ -172,9 +177,8 @@ bool TermEncoder::term(ERL_NIF_TERM value) noexcept {
       return atom(value);
     case ERL_NIF_TERM_TYPE_BITSTRING: {
       ErlNifBinary binary;
-      if (enif_inspect_binary(env_, value, &binary)) {
-        return writer_.binary(etf::Bytes(binary.data, binary.size));
-      }
+      if (enif_inspect_binary(env_, value, &binary))
+        return this->binary(value, etf::Bytes(binary.data, binary.size));
       return foreign(value);
     }
     case ERL_NIF_TERM_TYPE_LIST: {
@@ -212,6 +216,14 @@ bool TermEncoder::atom(ERL_NIF_TERM value) noexcept {
     if (is_ascii(text.data(), size)) return writer_.known_atom(std::string_view(text.data(), size));
   }
   return foreign(value);
+}
+
+bool TermEncoder::binary(ERL_NIF_TERM value, etf::Bytes bytes) noexcept {
+  if (!sink_.lends(bytes.size())) [[likely]]
+    return writer_.binary(bytes);
+  const auto index = sink_.lend(value, bytes.size());
+  return index ? writer_.lent(*index)
+               : stop(sink_.no_room() ? Status::kFull : Status::kBadTerm, "out of memory");
 }
 
 bool TermEncoder::foreign(ERL_NIF_TERM value) noexcept {

@@ -17,6 +17,7 @@
 
 namespace typhon::beam {
 
+class BodySink;
 class WorkerChannel;
 
 class TermEncoder {
@@ -31,8 +32,7 @@ class TermEncoder {
   };
 
   // `channel`: where the frame goes, for object handles.
-  TermEncoder(ErlNifEnv* env, const State& state, const WorkerChannel* channel, etf::Sink& sink) noexcept
-      : env_(env), state_(state), channel_(channel), writer_(sink) {}
+  TermEncoder(ErlNifEnv* env, const State& state, const WorkerChannel* channel, BodySink& sink) noexcept;
   ~TermEncoder();
   TermEncoder(const TermEncoder&) = delete;
   TermEncoder& operator=(const TermEncoder&) = delete;
@@ -73,6 +73,7 @@ class TermEncoder {
   bool drain(std::size_t base) noexcept;
   bool term(ERL_NIF_TERM value) noexcept;
   bool atom(ERL_NIF_TERM value) noexcept;
+  bool binary(ERL_NIF_TERM value, etf::Bytes bytes) noexcept;
   bool foreign(ERL_NIF_TERM value) noexcept;
   bool keywords(ERL_NIF_TERM value) noexcept;
   bool map(ERL_NIF_TERM value) noexcept;
@@ -88,6 +89,7 @@ class TermEncoder {
   ErlNifEnv* env_;
   const State& state_;
   const WorkerChannel* channel_;
+  BodySink& sink_;
   etf::Writer writer_;
   std::vector<Frame> stack_;
   Status status_ = Status::kDone;

@@ -13,6 +13,7 @@
 #include <new>
 #include <thread>
 
+#include "beam/lender.h"
 #include "beam/term_decoder.h"
 
 namespace typhon::beam {
@@ -64,7 +65,11 @@ std::uint64_t make_id(std::uint32_t generation, std::uint32_t index) noexcept {
 Result<WorkerChannel*> WorkerChannel::open(ErlNifEnv* env, State& state, const ErlNifPid& owner,
                                            const ChannelOptions& options) noexcept {
   state.registry->join_ended();
-  auto region = channel::Region::create(options.region);
+  if (options.embedded && !state.lender->ensure_thread())
+    return Error{Code::kSystem, 0, "the thread that frees loans could not be started"};
+  channel::RegionOptions wanted = options.region;
+  if (options.embedded) wanted.flags |= channel::kFlagLoans;
+  auto region = channel::Region::create(wanted);
   if (!region.ok()) return std::move(region).error();
   void* memory = enif_alloc_resource(state.channel_type, sizeof(WorkerChannel));
   if (!memory) return Error{Code::kSystem, 0, "out of memory"};
@@ -90,6 +95,7 @@ WorkerChannel::WorkerChannel(State& state, const ErlNifPid& owner, const Channel
       owner_(owner),
       spin_ns_(std::thread::hardware_concurrency() > 1 ? std::uint64_t{options.spin_us} * 1000 : 0),
       create_atoms_(options.create_atoms),
+      lends_(options.embedded),
       region_(std::move(region)),
       reply_arena_(region_->reply_arena(), region_->arena_size(), region_->header().reply_slots),
       mutex_("typhon.channel"),
@@ -102,6 +108,10 @@ WorkerChannel::WorkerChannel(State& state, const ErlNifPid& owner, const Channel
 WorkerChannel::~WorkerChannel() {
   for (Slot& slot : slots_) {
     if (slot.env) enif_free_env(slot.env);
+    if (slot.state == Slot::State::kParked) {
+      std::span<const std::uint8_t> body = slot.parked_body;
+      loans_of(slot.parked, body).clear();
+    }
   }
   for (RoomWaiter& waiter : room_waiters_) enif_free_env(waiter.env);
 }
@@ -195,9 +205,11 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
         slots_[index].segment_bytes = request.segment->capacity;
         segment_bytes_ += request.segment->capacity;
       }
-    } else if (request.segment) {
-      cast_segments_.push_back({requests_.published(), request.segment->capacity});
-      segment_bytes_ += request.segment->capacity;
+    } else if (const std::size_t held =
+                   request.lent_bytes + (request.segment ? request.segment->capacity : 0);
+               held != 0) {
+      cast_segments_.push_back({requests_.published(), held});
+      segment_bytes_ += held;
     }
     if (request.segment) ++segments_sent_;
     // An answer or a message is neither served nor waited for.
@@ -206,6 +218,7 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
       reached = count_served(1);
     }
   }
+  if (request.loans) requests_left_behind().look_after();
   if (reached) tell_served(request.env);
   auto& word = region_->header().reader_word.value;
   if (polls) {
@@ -517,15 +530,15 @@ void WorkerChannel::look_after_callers(std::uint32_t state, int& timed_rounds) n
 
 bool WorkerChannel::push_request(const Request& request, std::uint64_t id) noexcept {
   const std::size_t body_size = request.segment ? sizeof(SegmentRef) : request.body.size();
-  const std::size_t size = sizeof(FrameHeader) + body_size;
+  const std::size_t size = sizeof(FrameHeader) + body_size + (request.loans ? sizeof request.loans : 0);
   std::uint8_t* at = requests_.reserve(channel::align8(size));
   if (!at) return false;
   FrameHeader header{};
   header.size = static_cast<std::uint32_t>(size);
   header.kind = request.kind;
-  header.flags = static_cast<std::uint8_t>((request.segment ? channel::kInSegment : 0) |
-                                           (request.timings ? channel::kTimings : 0) |
-                                           (request.failed ? channel::kFailed : 0));
+  header.flags = static_cast<std::uint8_t>(
+      (request.segment ? channel::kInSegment : 0) | (request.timings ? channel::kTimings : 0) |
+      (request.failed ? channel::kFailed : 0) | (request.loans ? channel::kLends : 0));
   header.id = request.kind == Kind::kAnswer ? request.tag : id;
   header.times[0] = request.timings ? monotonic_ns() : request.now;
   header.times[1] = request.deadline;
@@ -538,6 +551,9 @@ bool WorkerChannel::push_request(const Request& request, std::uint64_t id) noexc
   } else if (body_size > 0) {
     std::memcpy(at + sizeof header, request.body.data(), body_size);
   }
+  if (request.loans)
+    std::memcpy(at + sizeof header + body_size, static_cast<const void*>(&request.loans),
+                sizeof request.loans);
   if (request.kind == Kind::kCall) {
     Slot& slot = slots_[static_cast<std::uint32_t>(id)];
     slot.position = requests_.published();
@@ -754,6 +770,12 @@ std::optional<channel::Segment> WorkerChannel::allocate_segment(std::size_t byte
   settle_casts();
   if (segment_bytes_ > 0 && segment_bytes_ + bytes > kSegmentBudget) return std::nullopt;
   return request_arena_.allocate(bytes);
+}
+
+bool WorkerChannel::may_lend(std::size_t bytes) noexcept {
+  std::lock_guard lock(mutex_);
+  settle_casts();
+  return segment_bytes_ == 0 || segment_bytes_ + bytes <= kSegmentBudget;
 }
 
 bool WorkerChannel::grow_segment(channel::Segment& segment, std::size_t used, std::size_t bytes) noexcept {
@@ -1015,6 +1037,7 @@ void WorkerChannel::send_ask(ErlNifEnv* caller_env, const ErlNifPid& to, ERL_NIF
 ERL_NIF_TERM WorkerChannel::decode_segment(ErlNifEnv* env, SegmentHandle& segment) noexcept {
   TermDecoder decoder(env, *this);
   decoder.lend(&segment);
+  decoder.borrow(segment.loans);
   const ERL_NIF_TERM reply = segment.plain ? decoder.decode_plain_reply(segment.body, segment.is_error)
                                            : decoder.decode_reply(segment.body, segment.is_error);
   if (!segment.pinned.load(std::memory_order_relaxed) && !segment.released.exchange(true)) {
@@ -1050,13 +1073,18 @@ void WorkerChannel::deliver_message(ErlNifEnv* caller_env, const FrameHeader& he
 // A reply that nobody waits for is still looked at: it may hold a segment, or handles of objects.
 void WorkerChannel::drop_reply(ErlNifEnv* env, const FrameHeader& header,
                                std::span<const std::uint8_t> body) noexcept {
-  if ((header.flags & channel::kHasObjects) != 0) drop_objects(env, header, body);
-  if ((header.flags & channel::kInSegment) != 0) reply_term(env, header, body);
+  channel::FrameLoans loans = loans_of(header, body);
+  if ((header.flags & channel::kHasObjects) != 0) drop_objects(env, header, body, loans);
+  if ((header.flags & channel::kInSegment) != 0) {
+    FrameHeader without_loans = header;
+    without_loans.flags &= static_cast<std::uint8_t>(~channel::kLends);
+    reply_term(env, without_loans, body);
+  }
   enif_clear_env(env);
 }
 
 void WorkerChannel::drop_objects(ErlNifEnv* env, const FrameHeader& header,
-                                 std::span<const std::uint8_t> body) noexcept {
+                                 std::span<const std::uint8_t> body, channel::FrameLoans& loans) noexcept {
   if ((header.flags & channel::kInSegment) != 0) {
     SegmentRef ref{};
     if (body.size() != sizeof ref) return;
@@ -1066,7 +1094,9 @@ void WorkerChannel::drop_objects(ErlNifEnv* env, const FrameHeader& header,
     body = *view;
   }
   // The handles become garbage of `env` at once; their destructors send the releases.
-  TermDecoder(env, *this).decode(body);
+  TermDecoder decoder(env, *this);
+  decoder.borrow(loans);
+  decoder.decode(body);
 }
 
 ERL_NIF_TERM WorkerChannel::reply_term(ErlNifEnv* env, const FrameHeader& header,
@@ -1074,12 +1104,13 @@ ERL_NIF_TERM WorkerChannel::reply_term(ErlNifEnv* env, const FrameHeader& header
   const Atoms& atoms = state_.atoms;
   const bool is_error = header.kind == Kind::kError;
   const bool timed = (header.flags & channel::kTimings) != 0;
+  channel::FrameLoans loans = loans_of(header, body);
   if ((header.flags & channel::kInSegment) != 0) {
     SegmentRef ref{};
     if (body.size() == sizeof ref) {
       std::memcpy(&ref, body.data(), sizeof ref);
       if (const auto view = reply_arena_.view(ref)) {
-        return enif_make_tuple2(env, atoms.segment, make_segment(env, header, ref, *view));
+        return enif_make_tuple2(env, atoms.segment, make_segment(env, header, ref, *view, std::move(loans)));
       }
     }
     const ERL_NIF_TERM bad = enif_make_tuple2(
@@ -1087,12 +1118,14 @@ ERL_NIF_TERM WorkerChannel::reply_term(ErlNifEnv* env, const FrameHeader& header
     return enif_make_tuple2(env, atoms.error, bad);
   }
   TermDecoder decoder(env, *this);
+  decoder.borrow(loans);
   ERL_NIF_TERM reply = decoder.decode_reply(body, is_error);
   return timed ? timed_term(env, atoms, reply, header.times) : reply;
 }
 
 ERL_NIF_TERM WorkerChannel::make_segment(ErlNifEnv* env, const FrameHeader& header, const SegmentRef& ref,
-                                         std::span<const std::uint8_t> body) noexcept {
+                                         std::span<const std::uint8_t> body,
+                                         channel::FrameLoans loans) noexcept {
   void* memory = enif_alloc_resource(state_.segment_type, sizeof(SegmentHandle));
   auto* handle = new (memory) SegmentHandle{.channel = this,
                                             .ref = ref,
@@ -1102,7 +1135,8 @@ ERL_NIF_TERM WorkerChannel::make_segment(ErlNifEnv* env, const FrameHeader& head
                                             .timed = (header.flags & channel::kTimings) != 0,
                                             .plain = (header.flags & channel::kPlain) != 0,
                                             .pinned = false,
-                                            .released = false};
+                                            .released = false,
+                                            .loans = std::move(loans)};
   std::copy(std::begin(header.times), std::end(header.times), std::begin(handle->times));
   enif_keep_resource(this);
   const ERL_NIF_TERM term = enif_make_resource(env, handle);
@@ -1268,8 +1302,21 @@ void WorkerChannel::fail_calls_in_flight() noexcept {
     enif_free_env(call.env);
   }
   service_room(nullptr);
-  // Terms may keep the channel for long; the memory of requests that nobody will read need not stay.
-  region_->drop_request_arena();
+  // Terms may keep the channel for long; the memory of requests that nobody will read need not stay. But a
+  // view that an interpreter of this VM has kept outlives its worker.
+  if (!lends_) region_->drop_request_arena();
+}
+
+channel::LeftBehind WorkerChannel::requests_left_behind() noexcept {
+  channel::Header& header = region_->header();
+  return {header.request_leavings.value, header.request_swept.value, region_->request_ring(),
+          region_->ring_size(),          header.request_tail.value,  header.request_head.value};
+}
+
+channel::LeftBehind WorkerChannel::replies_left_behind() noexcept {
+  channel::Header& header = region_->header();
+  return {header.reply_leavings.value, header.reply_swept.value, region_->reply_ring(),
+          region_->ring_size(),        header.reply_tail.value,  header.reply_head.value};
 }
 
 // --- the reader thread ---
@@ -1346,6 +1393,7 @@ void WorkerChannel::reader_loop() noexcept {
       }
       // The word stays kAwake for good: nobody takes the role of a closed channel.
       fail_calls_in_flight();
+      if (lends_) replies_left_behind().leave();
       return;
     }
     const bool stop = stopping_.load(std::memory_order_seq_cst);
@@ -1403,7 +1451,8 @@ ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
   });
   const ERL_NIF_TERM keys[] = {atoms.running,   atoms.in_flight,  atoms.polling,       atoms.waiting,
                                atoms.ring_size, atoms.arena_size, atoms.request_arena, atoms.os_pid,
-                               atoms.closed,    atoms.served,     atoms.busy};
+                               atoms.closed,    atoms.served,     atoms.busy,          atoms.lent,
+                               atoms.borrowed};
   const ERL_NIF_TERM values[] = {
       enif_make_int64(env, running),
       enif_make_uint(env, in_flight()),
@@ -1416,11 +1465,18 @@ ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
       closed_.load(std::memory_order_relaxed) ? atoms.true_ : atoms.false_,
       enif_make_uint64(env, served_),
       busy() ? atoms.true_ : atoms.false_,
+      tally_term(env, lent_),
+      tally_term(env, borrowed_),
   };
   ERL_NIF_TERM map = 0;
   enif_make_map_from_arrays(env, const_cast<ERL_NIF_TERM*>(keys), const_cast<ERL_NIF_TERM*>(values),
                             std::size(keys), &map);
   return map;
+}
+
+ERL_NIF_TERM tally_term(ErlNifEnv* env, const channel::Tally& tally) noexcept {
+  return enif_make_tuple2(env, enif_make_uint64(env, tally.count.load(std::memory_order_relaxed)),
+                          enif_make_uint64(env, tally.bytes.load(std::memory_order_relaxed)));
 }
 
 // --- registry ---

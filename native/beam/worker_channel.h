@@ -43,6 +43,7 @@
 #include "beam/nif.h"
 #include "channel/arena.h"
 #include "channel/doorbell.h"
+#include "channel/loan.h"
 #include "channel/region.h"
 #include "channel/ring.h"
 
@@ -61,6 +62,7 @@ struct SegmentHandle {
   bool plain;                // the emulator's own decoder can build it
   std::atomic<bool> pinned;  // a decoded binary lies in it: it goes when the last such binary goes
   std::atomic<bool> released;
+  channel::FrameLoans loans;  // until it has been decoded
 };
 
 // A Python object's life on this side: its destructor tells the worker that the last handle is gone.
@@ -74,6 +76,7 @@ struct ChannelOptions {
   channel::RegionOptions region;
   std::uint32_t spin_us = 20;
   bool create_atoms = false;
+  bool embedded = false;  // the worker is a Python in this VM: large binaries go as loans
 };
 
 // What one call of submit() came to.
@@ -120,6 +123,8 @@ struct Request {
   std::span<const std::uint8_t> body;
   std::optional<channel::Segment> segment;
   std::size_t segment_length;
+  channel::Loan* loans = nullptr;  // of the body; the submitter's still when the request was not accepted
+  std::size_t lent_bytes = 0;
   bool captures = false;  // its output goes to the caller
   std::uint64_t tag = 0;  // of the ask that a kAnswer answers
   bool failed = false;    // kAnswer: the body says what went wrong
@@ -182,6 +187,8 @@ class WorkerChannel {
   [[nodiscard]] std::uint8_t* segment_data(const channel::Segment& segment) const noexcept {
     return request_arena_.data(segment);
   }
+  // Whether a request that nobody waits for may lend so much: it counts like a segment until it is taken.
+  bool may_lend(std::size_t bytes) noexcept;
   // Registers for {ref, :room}; false when there is nothing to wait for (no request in flight holds a
   // segment).
   bool wait_for_segments(const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept;
@@ -216,6 +223,10 @@ class WorkerChannel {
   [[nodiscard]] std::uint64_t serial() const noexcept { return serial_; }
   [[nodiscard]] channel::Region& region() const noexcept { return *region_; }
   [[nodiscard]] bool create_atoms() const noexcept { return create_atoms_; }
+  [[nodiscard]] bool lends() const noexcept { return lends_; }
+  // Binaries that Python may read in place; Python's memory that binaries lie in.
+  [[nodiscard]] channel::Tally& lent() noexcept { return lent_; }
+  [[nodiscard]] channel::Tally& borrowed() noexcept { return borrowed_; }
   [[nodiscard]] const Atoms& atoms() const noexcept { return state_.atoms; }
   [[nodiscard]] State& state() const noexcept { return state_; }
   [[nodiscard]] std::int32_t worker_os_pid() const noexcept {
@@ -265,7 +276,8 @@ class WorkerChannel {
     ErlNifEnv* env = nullptr;  // holds `ref` while kWaiting
     ERL_NIF_TERM ref = 0;
   };
-  // A cast's segment, until the worker's count of consumed bytes has passed the end of its frame.
+  // A cast's segment, or what it lends, until the worker's count of consumed bytes has passed the end of its
+  // frame.
   struct CastSegment {
     std::uint64_t end;
     std::size_t bytes;
@@ -322,9 +334,15 @@ class WorkerChannel {
   ERL_NIF_TERM reply_term(ErlNifEnv* env, const channel::FrameHeader& header,
                           std::span<const std::uint8_t> body) noexcept;
   ERL_NIF_TERM make_segment(ErlNifEnv* env, const channel::FrameHeader& header,
-                            const channel::SegmentRef& ref, std::span<const std::uint8_t> body) noexcept;
-  void drop_objects(ErlNifEnv* env, const channel::FrameHeader& header,
-                    std::span<const std::uint8_t> body) noexcept;
+                            const channel::SegmentRef& ref, std::span<const std::uint8_t> body,
+                            channel::FrameLoans loans) noexcept;
+  void drop_objects(ErlNifEnv* env, const channel::FrameHeader& header, std::span<const std::uint8_t> body,
+                    channel::FrameLoans& loans) noexcept;
+  // Takes the frame's loans off its body.
+  channel::FrameLoans loans_of(const channel::FrameHeader& header,
+                               std::span<const std::uint8_t>& body) const noexcept {
+    return lends_ ? channel::FrameLoans::of(header, body) : channel::FrameLoans();
+  }
   bool deliver_ask(ErlNifEnv* caller_env, const channel::FrameHeader& header,
                    std::span<const std::uint8_t> body, std::uint64_t mine, ERL_NIF_TERM ref) noexcept;
   ERL_NIF_TERM decode_segment(ErlNifEnv* env, SegmentHandle& segment) noexcept;
@@ -367,12 +385,17 @@ class WorkerChannel {
   std::optional<std::uint64_t> idle_pages_since() noexcept;
   void idle_trim() noexcept;
   void fail_calls_in_flight() noexcept;
+  channel::LeftBehind requests_left_behind() noexcept;
+  channel::LeftBehind replies_left_behind() noexcept;
 
   State& state_;
   const std::uint64_t serial_;
   const ErlNifPid owner_;
   const std::uint64_t spin_ns_;
   const bool create_atoms_;
+  const bool lends_;
+  channel::Tally lent_;
+  channel::Tally borrowed_;
   const std::unique_ptr<channel::Region> region_;
   channel::ArenaPeer reply_arena_;
   ErlNifMonitor owner_monitor_{};
@@ -425,6 +448,9 @@ class WorkerChannel {
 // {:timed, reply, {queue, decode, run, encode, transfer}}, in nanoseconds.
 ERL_NIF_TERM timed_term(ErlNifEnv* env, const Atoms& atoms, ERL_NIF_TERM reply,
                         const std::uint64_t (&times)[5]) noexcept;
+
+// {Count, Bytes}
+ERL_NIF_TERM tally_term(ErlNifEnv* env, const channel::Tally& tally) noexcept;
 
 // Every open channel of the library, for unload and upgrade; and threads that have ended and want to be
 // joined.

@@ -72,9 +72,23 @@ struct Header {
   alignas(kCacheLine) std::atomic<std::uint32_t> reply_slots[kSegmentSlots];
 
   SharedCount casts_done;  // casts that have ended, or were dropped because they came too late
+
+  // Frames with loans that their receiver has left behind for good (loan.h): kOpen, kLeft or kHeld; and up to
+  // where their loans have been given back.
+  SharedWord request_leavings;
+  SharedCount request_swept;
+  SharedWord reply_leavings;
+  SharedCount reply_swept;
 };
 
 inline constexpr std::uint32_t kFlagMapsetVersion = 1;  // Elixir's MapSet has a `version` field
+inline constexpr std::uint32_t kFlagLoans = 2;  // both sides are in one process: frames may carry loans
+
+enum Leavings : std::uint32_t {
+  kOpen = 0,  // the receiver takes frames
+  kLeft = 1,  // it will take no more
+  kHeld = 2,  // and somebody is giving back the loans of those that lie there
+};
 
 static_assert(sizeof(Header) <= kHeaderSize);
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free &&
@@ -101,6 +115,7 @@ enum FrameFlag : std::uint8_t {
       4,         // reply: the body holds object handles, so it must be decoded even when nobody waits for it
   kPlain = 8,    // reply in a segment: neither object handles nor a binary that is worth pointing into
   kFailed = 16,  // answer: the body says what went wrong
+  kLends = 32,   // the frame ends with the address of its first Loan, 8 bytes that are no part of the body
 };
 
 struct FrameHeader {

@@ -74,6 +74,10 @@ TEST(ChannelLayout, HeaderIsAsTheProtocolPageSays) {
       TYPHON_PLAIN(Header, request_slots),
       TYPHON_PLAIN(Header, reply_slots),
       TYPHON_SHARED(casts_done),
+      TYPHON_SHARED(request_leavings),
+      TYPHON_SHARED(request_swept),
+      TYPHON_SHARED(reply_leavings),
+      TYPHON_SHARED(reply_swept),
   };
   EXPECT_EQ(table_under("### Header"), header);
   EXPECT_EQ(kHeaderSize, 65536U);
@@ -103,6 +107,7 @@ static_assert(Kind::kRelease == Kind{4} && Kind::kReply == Kind{5} && Kind::kErr
 static_assert(Kind::kAsk == Kind{7} && Kind::kSend == Kind{8} && Kind::kAnswer == Kind{9});
 static_assert(Kind::kMessage == Kind{10});
 static_assert(kInSegment == 1 && kTimings == 2 && kHasObjects == 4 && kPlain == 8 && kFailed == 16);
+static_assert(kLends == 32 && kOpen == 0 && kLeft == 1 && kHeld == 2 && kFlagLoans == 2);
 static_assert(kFlagMapsetVersion == 1 && kVersion == 1 && kSegmentSlots == 4096);
 static_assert(kMinRing == 64 * 1024 && kMaxRing == 64 * 1024 * 1024);
 

@@ -76,6 +76,10 @@ class RingConsumer {
                std::atomic<std::uint64_t>& head) noexcept
       : memory_(memory), size_(size), tail_shared_(tail), head_shared_(head) {}
 
+  // Starts at a frame that another consumer, which is gone, has not taken.
+  void start_at(std::uint64_t head) noexcept { head_ = tail_seen_ = head; }
+  [[nodiscard]] std::uint64_t consumed() const noexcept { return head_; }
+
   [[nodiscard]] bool empty() const noexcept { return tail_shared_.load(std::memory_order_acquire) == head_; }
 
   // The next frame: a checked copy of its header, and its body in place.

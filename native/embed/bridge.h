@@ -12,6 +12,7 @@ struct TyphonBridgeSpec {
   const char* package;             // the directory that has the package typhon
   const char* const* environment;  // NAME=value, nullptr behind the last
   int socket;  // jobs come and results go by it; the thread has a copy when the call returns
+  int host;  // 1: this Python runs no jobs. Each message on the socket brings the socket of a sub-interpreter
 };
 
 // Starts the main thread of the namespace's Python, which serves the socket until its other end is closed.

@@ -18,10 +18,12 @@ struct NamespaceSpec {
   std::string program;
   std::string package;
   std::vector<std::string> environment;
+  bool host = false;  // of sub-interpreters
 };
 
-// Loads it and starts the main thread of its Python, which serves a copy of `socket`. Takes tens of
-// milliseconds; from any thread, one at a time.
+// Loads it and starts the main thread of its Python, which serves a copy of `socket`: jobs, or as a host
+// messages of one byte that each bring the socket of a sub-interpreter to start. Takes tens of milliseconds;
+// from any thread, one at a time.
 [[nodiscard]] Status start_namespace(const NamespaceSpec& spec, int socket) noexcept;
 
 }  // namespace typhon::embed

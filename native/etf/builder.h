@@ -26,6 +26,9 @@
 //     Optional. Called before validation: true and a Value when the builder has an atom of exactly these
 //     bytes already. False is not an error: validation and atom() follow. Must be noexcept to be found.
 //   bool binary(Bytes, Value&);
+//   bool lent(std::uint32_t index, Value&);
+//     Optional, and noexcept to be found. A binary that did not come with the term but as loan `index` of
+//     Limits::loans.
 //   bool bits(Bytes, unsigned bits_in_last_byte, Value&);
 //     1 to 7 bits in the last byte, the highest ones; the others may be anything: mask them.
 //   bool nil(Value&);
@@ -146,6 +149,10 @@ concept TermBuilder =
 template <class B>
 concept HasFindAtom = requires(B b, std::string_view text, typename B::Value& v) {
   { b.find_atom(text, v) } noexcept -> std::same_as<bool>;
+};
+template <class B>
+concept HasLent = requires(B b, std::uint32_t index, typename B::Value& v) {
+  { b.lent(index, v) } noexcept -> std::same_as<bool>;
 };
 template <class B>
 concept HasFailed = requires(B b, const Outcome& outcome, std::span<const Frame<B>> frames) {

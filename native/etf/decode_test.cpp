@@ -362,6 +362,44 @@ TEST(EtfDecode, CleansUpWhereverTheBuilderRefuses) {
   }
 }
 
+std::string lent(std::uint32_t index) { return "\xc8" + u32(index); }
+
+TEST(EtfDecode, TakesABinaryThatCameBesideTheTermOnlyWhenThereIsOne) {
+  Limits limits;
+  limits.loans = 2;
+  const std::string bytes = term("h\x02" + lent(1) + "t" + u32(1) + lent(0) + lent(1));
+  const Read r = read(bytes, limits);
+  ASSERT_TRUE(r.outcome.ok());
+  const Tree::Node& first = r.tree.at(r.tree.at(r.value).children[0]);
+  EXPECT_EQ(first.type, Tree::Type::kLoan);
+  EXPECT_EQ(first.integer, 1);
+  EXPECT_EQ(r.tree.encode(r.value), bytes);
+
+  for (const std::uint32_t index : {2u, 3u, 0xffff'ffffu}) {
+    const Read beyond = read(term("h\x01" + lent(index)), limits);
+    EXPECT_EQ(beyond.outcome.code, Code::kInvalid);
+    EXPECT_EQ(beyond.outcome.offset, 3u);
+  }
+  for (std::size_t size = 1; size < bytes.size(); ++size)
+    EXPECT_EQ(read(bytes.substr(0, size), limits).outcome.code, Code::kTruncated);
+  const Read unknown = read(term(lent(0)));
+  EXPECT_EQ(unknown.outcome.code, Code::kInvalid);
+  EXPECT_EQ(unknown.outcome.expected, read(term("\xc9")).outcome.expected);
+}
+
+TEST(EtfDecode, AFunHoldsNoLoans) {
+  Limits limits;
+  limits.loans = 1;
+  const auto fun = [](const std::string& variable) {
+    const std::string rest = "\x05"s + std::string(16, 'u') + u32(0) + u32(1) + "w\x01m" + "a\x01" + "a\x02" +
+                             "X" + "w\x03" + "a@b" + u32(1) + u32(0) + u32(1) + variable;
+    return "p" + u32(static_cast<std::uint32_t>(4 + rest.size())) + rest;
+  };
+  EXPECT_TRUE(read(term("h\x02" + fun("a\x01") + lent(0)), limits).outcome.ok());
+  EXPECT_EQ(read(term(fun(lent(0))), limits).outcome.code, Code::kInvalid);
+  EXPECT_EQ(read(term(fun("h\x01" + lent(0))), limits).outcome.code, Code::kInvalid);
+}
+
 TEST(EtfDecode, ReleasesAValueThatHasBytesBehindIt) {
   Refuser builder(100);
   Refuser::Value value;

@@ -496,6 +496,16 @@ class Driver {
         built = builder_.fun(view, out);
         break;
       }
+      case kLent:
+        if constexpr (HasLent<B>) {
+          scan.loans = limits_.loans;
+          std::uint32_t index = 0;
+          if (!scan_lent(scan, index)) return bad_scan(start, scan);
+          next_ = scan.at;
+          built = builder_.lent(index, out);
+          break;
+        }
+        [[fallthrough]];
       default:
         scan_unknown(scan);
         return bad_scan(start, scan);
@@ -614,6 +624,7 @@ class Driver {
   static_assert(HasFindAtom<B> || !requires(B b, std::string_view t, Value& v) { b.find_atom(t, v); });
   static_assert(HasFailed<B> ||
                 !requires(B b, const Outcome& o, std::span<const FrameType> f) { b.failed(o, f); });
+  static_assert(HasLent<B> || !requires(B b, std::uint32_t i, Value& v) { b.lent(i, v); });
   static_assert(HasInflated<B> || !requires(B b, Inflated& i) { b.inflated(i); });
   static_assert(alignof(FrameType) <= alignof(std::max_align_t));
 

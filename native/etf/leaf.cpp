@@ -343,6 +343,15 @@ bool scan_fun(Scan& scan, AtomScratch& scratch, std::uint32_t max_depth, std::ui
   return true;
 }
 
+bool scan_lent(Scan& scan, std::uint32_t& index) noexcept {
+  if (scan.loans == 0) return scan_unknown(scan);
+  if (scan.left() < 5) return scan.truncated();
+  index = load_big<std::uint32_t>(scan.at + 1);
+  if (index >= scan.loans) return scan.fail(Code::kInvalid, "a loan that came with the term");
+  scan.at += 5;
+  return true;
+}
+
 bool scan_unknown(Scan& scan) noexcept {
   switch (scan.at[0]) {
     case kFun:

@@ -20,6 +20,7 @@ struct Scan {
   Code code{};
   const char* expected = nullptr;
   const std::uint8_t* fault = nullptr;  // where, when not at the start of the term
+  std::uint32_t loans = 0;              // as in Limits
 
   [[nodiscard]] std::size_t left() const noexcept { return static_cast<std::size_t>(end - at); }
   [[gnu::cold]] bool fail(Code why, const char* what) noexcept {
@@ -67,6 +68,8 @@ bool scan_export(Scan&, AtomScratch& module, AtomScratch& function, ExportView&)
 // terms.
 bool scan_fun(Scan&, AtomScratch&, std::uint32_t max_depth, std::uint32_t depth, std::uint64_t owed,
               FunView&) noexcept;
+// The index of a loan, below scan.loans; without any it is an unknown tag.
+bool scan_lent(Scan&, std::uint32_t& index) noexcept;
 // Fails, and says why this tag cannot be read.
 bool scan_unknown(Scan&) noexcept;
 

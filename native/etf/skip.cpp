@@ -19,6 +19,7 @@ struct Level {
   const std::uint8_t* fun;      // of a fun: its tag
   const std::uint8_t* fun_end;  //           and where its size says that it ends
   bool list;                    // its last term is a tail
+  bool in_fun;                  // whose bytes are kept as they are: no loans there
 };
 
 // A stack of levels: 64 inline, then heap. Owns its memory.
@@ -142,6 +143,10 @@ bool skip_leaf(Scan& scan) noexcept {
       ExportView view;
       return scan_export(scan, module, function, view);
     }
+    case kLent: {
+      std::uint32_t index = 0;
+      return scan_lent(scan, index);
+    }
     default:
       return scan_unknown(scan);
   }
@@ -157,11 +162,12 @@ bool blame(Scan& scan, const std::uint8_t* where) noexcept {
 bool skip_terms(Scan& scan, std::uint64_t count, std::uint32_t max_depth, std::uint32_t depth,
                 std::uint64_t owed) noexcept {
   Levels levels;
+  const std::uint32_t loans = scan.loans;
   if (scan.left() < owed || scan.left() - owed < count) {
     scan.truncated();
     return blame(scan, scan.at);
   }
-  if (!levels.push({count, owed, nullptr, nullptr, false}))
+  if (!levels.push({count, owed, nullptr, nullptr, false, false}))
     return scan.fail(Code::kSystem, "memory for nesting this deep");
   for (;;) {
     while (levels.top().left == 0) {
@@ -207,13 +213,14 @@ bool skip_terms(Scan& scan, std::uint64_t count, std::uint32_t max_depth, std::u
           scan.truncated();
           return blame(scan, start);
         }
-        if (!levels.push({fun.free_count, around, start, fun_end, false})) {
+        if (!levels.push({fun.free_count, around, start, fun_end, false, true})) {
           scan.fail(Code::kSystem, "memory for nesting this deep");
           return blame(scan, start);
         }
         continue;
       }
       default:
+        scan.loans = level.in_fun ? 0 : loans;
         if (!skip_leaf(scan)) return blame(scan, start);
         continue;
     }
@@ -247,7 +254,7 @@ bool skip_terms(Scan& scan, std::uint64_t count, std::uint32_t max_depth, std::u
       scan.fail(Code::kTooDeep, kExpectLessNesting);
       return blame(scan, start);
     }
-    if (!levels.push({children, around, nullptr, nullptr, list})) {
+    if (!levels.push({children, around, nullptr, nullptr, list, level.in_fun})) {
       scan.fail(Code::kSystem, "memory for nesting this deep");
       return blame(scan, start);
     }
@@ -262,6 +269,7 @@ Outcome skip_one(Bytes input, std::size_t from, const Limits& limits) noexcept {
   detail::Scan scan;
   scan.at = input.data() + from;
   scan.end = input.data() + input.size();
+  scan.loans = limits.loans;
   const std::uint8_t* const start = scan.at;
   if (detail::skip_terms(scan, 1, limits.max_depth, 0, 0))
     return Outcome::success(static_cast<std::uint64_t>(scan.at - input.data()));

@@ -40,6 +40,10 @@ enum Tag : std::uint8_t {
   kSmallAtomUtf8 = 119,    // u8 length
   kV4Port = 120,           // node atom, u64 id, u32 creation
   kLocal = 121,            // only after the version byte: bytes for one particular decoder (OTP 26)
+
+  // Not of ETF: u32, which of the loans of its frame this binary is (docs/protocol.md, "Loans"). Read only
+  // where Limits says that there are some.
+  kLent = 200,
 };
 
 inline constexpr std::uint32_t kMaxAtomCharacters = 255;

@@ -24,6 +24,7 @@ class Tree {
     kFloat,
     kAtom,
     kBinary,
+    kLoan,
     kBits,
     kNil,
     kString,
@@ -100,6 +101,10 @@ class Tree {
   }
   bool binary(Bytes bytes, Value& out) noexcept {
     add(Type::kBinary, out).bytes = text(bytes);
+    return true;
+  }
+  bool lent(std::uint32_t index, Value& out) noexcept {
+    add(Type::kLoan, out).integer = index;
     return true;
   }
   bool bits(Bytes bytes, unsigned bits_in_last_byte, Value& out) noexcept {
@@ -290,6 +295,8 @@ class Tree {
         return writer.floating(std::bit_cast<double>(node.integer));
       case Type::kAtom:
         return writer.atom(node.bytes);
+      case Type::kLoan:
+        return writer.lent(static_cast<std::uint32_t>(node.integer));
       case Type::kBinary:
         return writer.binary(node.bytes);
       case Type::kBits:

@@ -138,6 +138,12 @@ class Writer {
     return p + 5;
   }
 
+  // A binary that goes as loan `index` of the frame, and not here.
+  bool lent(std::uint32_t index) noexcept {
+    sink_.has_large_binary = true;
+    return counted(kLent, index);
+  }
+
   // bits_in_last_byte 1..8 (8, or no bytes: a plain binary). Unused bits are written as zeros, as OTP does.
   bool bits(Bytes bytes, unsigned bits_in_last_byte) noexcept;
 

@@ -254,5 +254,13 @@ TEST(EtfWriter, CompressesOnlyWhatGetsNoLonger) {
   EXPECT_EQ(packed(small, 6), small) << "compressed twice";
 }
 
+TEST(EtfWriter, WritesALoanAndSaysThatTheTermHasALargeBinary) {
+  HeapSink sink;
+  Writer writer(sink);
+  EXPECT_TRUE(writer.lent(0x01020304));
+  EXPECT_EQ(Tree::text(sink.bytes()), "\xc8\x01\x02\x03\x04");
+  EXPECT_TRUE(sink.has_large_binary);
+}
+
 }  // namespace
 }  // namespace typhon::etf

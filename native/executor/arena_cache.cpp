@@ -7,11 +7,19 @@
 #include <cstddef>
 #include <mutex>
 
+#include "executor/memory_limit.h"
+
 namespace typhon::executor::arena_cache {
 namespace {
 
 constexpr std::size_t kMaxBytes = std::size_t{256} << 20;
 constexpr std::size_t kMaxArenas = 1024;
+// Without a GIL Python's object allocator maps memory by itself, and never asks a hook.
+#ifdef Py_GIL_DISABLED
+constexpr bool kHasArenas = false;
+#else
+constexpr bool kHasArenas = true;
+#endif
 
 struct Arena {
   void* memory;
@@ -24,6 +32,8 @@ struct Cache {
   std::array<Arena, kMaxArenas> arenas;
   std::size_t count;
   std::size_t bytes;
+  std::size_t mapped;  // wraps below zero when more is unmapped than was mapped: only differences count
+  bool installed;
 };
 constinit Cache cache{};
 
@@ -36,8 +46,12 @@ void* allocate(void*, std::size_t size) noexcept {
       return cache.arenas[--cache.count].memory;
     }
   }
+  if (!memory_limit::allows(size)) return nullptr;
   void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  return memory == MAP_FAILED ? nullptr : memory;
+  if (memory == MAP_FAILED) return nullptr;
+  std::lock_guard lock(cache.mutex);
+  cache.mapped += size;
+  return memory;
 }
 
 // Also for arenas that Python has mapped itself before the hook was there: it maps them in the same way.
@@ -49,6 +63,7 @@ void release(void*, void* memory, std::size_t size) noexcept {
       cache.bytes += size;
       return;
     }
+    cache.mapped -= size;
   }
   ::munmap(memory, size);
 }
@@ -63,10 +78,19 @@ struct PyArenaAllocator {
 }  // namespace
 
 void install() noexcept {
+  if (!kHasArenas) return;
   void* hook = ::dlsym(RTLD_DEFAULT, "PyObject_SetArenaAllocator");
   if (!hook) return;
   PyArenaAllocator allocator{nullptr, allocate, release};
   reinterpret_cast<void (*)(PyArenaAllocator*)>(hook)(&allocator);
+  cache.installed = true;
+}
+
+bool installed() noexcept { return cache.installed; }
+
+std::size_t mapped() noexcept {
+  std::lock_guard lock(cache.mutex);
+  return cache.mapped;
 }
 
 bool holds() noexcept {
@@ -79,6 +103,7 @@ void trim() noexcept {
   while (cache.count > 0) {
     const Arena& arena = cache.arenas[--cache.count];
     cache.bytes -= arena.size;
+    cache.mapped -= arena.size;
     ::munmap(arena.memory, arena.size);
   }
 }

@@ -8,10 +8,17 @@
 // One for the process, as Python's hook is. Any thread: interpreters with a GIL of their own share it.
 #pragma once
 
+#include <cstddef>
+
 namespace typhon::executor::arena_cache {
 
 // Hooks the allocator of the running Python; does nothing where it has no such hook. With the GIL.
 void install() noexcept;
+// Whether it has hooked the allocator, and how many bytes it has mapped since then, less what it has unmapped
+// (which may be arenas of before).
+bool installed() noexcept;
+std::size_t mapped() noexcept;
+
 // Whether trim() would give something back.
 bool holds() noexcept;
 void trim() noexcept;

@@ -1,6 +1,7 @@
 // What Python code may do beside answering: ask the BEAM, tell it, send messages, receive them; and the event
 // loop's side of calls. The second half are the functions of typhon._native that typhon._beam and typhon._aio
 // are made of.
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <span>
@@ -50,7 +51,7 @@ Lane* Worker::this_lane() noexcept {
 
 // This thread serves calls, or waits for the BEAM, by this lane.
 void Worker::enter_lane(Lane& lane) noexcept {
-  lane.python_thread = PyThread_get_thread_ident();
+  lane.enter();
   {
     const python::SubstituteLock lock(shared_);
     threads_[lane.python_thread] = &lane;
@@ -161,6 +162,22 @@ bool Worker::wait_for_news(Lane& lane, std::int64_t limit_ns) noexcept {
   return !lane.is_main || PyErr_CheckSignals() == 0;
 }
 
+int Worker::nap(double seconds) noexcept {
+  Lane* const lane = this_lane();
+  if (!lane || (lane->is_main && settings_.signal != 0)) return 0;
+  // A hundred years, where a double has more than there are nanoseconds.
+  const auto whole = static_cast<std::uint64_t>(std::min(seconds, 3'153'600'000.0) * 1e9);
+  const std::uint64_t limit = monotonic_ns() + whole;
+  for (;;) {
+    lane->parker.reset();
+    if (lane->interrupted) return raise_cancelled(*lane) ? -1 : 0;
+    const std::uint64_t now = monotonic_ns();
+    if (now >= limit) return 1;
+    const python::GilRelease without_gil;
+    lane->parker.park(std::min(static_cast<std::int64_t>(limit - now), kLookAroundNs));
+  }
+}
+
 // --- asking ---
 
 // With a tag it is a question, else a statement. False with an exception set.
@@ -185,8 +202,8 @@ PyObject* Worker::ask(PyObject* term, std::uint64_t call) noexcept {
   bool waits = send_ask(term, call, tag, question_parts(term), "call");
   while (waits) {
     lane->parker.reset();
-    if (const auto nested = inbox_.take_nested(waiter)) {
-      serve(*lane, nested->header, nested->body);
+    if (auto nested = inbox_.take_nested(waiter)) {
+      serve(*lane, nested->header, nested->body, nested->loans);
       continue;
     }
     answer = inbox_.take_answer(waiter);
@@ -197,10 +214,10 @@ PyObject* Worker::ask(PyObject* term, std::uint64_t call) noexcept {
   return answer ? decode_answer(*answer).release() : nullptr;
 }
 
-PyRef Worker::decode_answer(const Incoming& answer) noexcept {
+PyRef Worker::decode_answer(Incoming& answer) noexcept {
   python::DecodeOptions options;
   options.root = "answer";
-  const PyRef value = decode(answer.header, answer.body, options);
+  const PyRef value = decode(answer.header, answer.body, answer.loans, options);
   if (!value) return {};
   return PyRef::steal(
       PyTuple_Pack(2, (answer.header.flags & channel::kFailed) != 0 ? Py_False : Py_True, value.get()));
@@ -223,11 +240,11 @@ bool Worker::send(PyObject* pid_and_message) noexcept {
 // --- messages ---
 
 PyObject* Worker::message_now() noexcept {
-  const auto frame = inbox_.take_message();
+  auto frame = inbox_.take_message();
   if (!frame) return nullptr;
   python::DecodeOptions options;
   options.root = "message";
-  return decode(frame->header, frame->body, options).release();
+  return decode(frame->header, frame->body, frame->loans, options).release();
 }
 
 PyObject* Worker::receive(std::int64_t timeout_ns) noexcept {
@@ -291,7 +308,7 @@ PyObject* Worker::loop_take() noexcept {
   using ULL = unsigned long long;
   int count = 0;
   while (count < kAtOnce) {
-    const auto frame = inbox_.take_loop_call();
+    auto frame = inbox_.take_loop_call();
     if (!frame) break;
     ++count;
     if (is_given_up(frame->header)) {
@@ -302,7 +319,7 @@ PyObject* Worker::loop_take() noexcept {
     if (frame->header.times[3] != 0 && frame->header.id != 0) set_captured(frame->header.id, true);
     const bool timed = (frame->header.flags & channel::kTimings) != 0;
     const std::uint64_t picked = timed ? monotonic_ns() : 0;
-    const PyRef request = decode_request(frame->header, frame->body);
+    const PyRef request = decode_request(frame->header, frame->body, frame->loans);
     const std::uint64_t decoded = timed ? monotonic_ns() : 0;
     PyRef result = request ? invoke(request.get()) : PyRef();
     if (fork_guard::in_child()) fork_guard::leave(std::move(result));
@@ -329,7 +346,7 @@ PyObject* Worker::loop_take() noexcept {
     }
   }
   if (count == kAtOnce) inbox_.ring_loop();
-  while (const auto answer = inbox_.take_loop_answer()) {
+  while (auto answer = inbox_.take_loop_answer()) {
     PyRef decoded = decode_answer(*answer);
     if (!decoded) {
       const PyRef exception = current_exception();
@@ -546,6 +563,17 @@ PyObject* serve_thread(PyObject* module, PyObject*) noexcept {
   Py_RETURN_NONE;
 }
 
+// nap(seconds) -> bool
+PyObject* nap(PyObject* module, PyObject* seconds) noexcept {
+  const double wanted = PyFloat_AsDouble(seconds);
+  if (PyErr_Occurred()) return nullptr;
+  Worker* const worker =
+      fork_guard::in_child() ? nullptr : static_cast<ExecutorSlot*>(PyModule_GetState(module))->worker;
+  // What is no time at all is time.sleep()'s to judge.
+  const int slept = worker && wanted > 0 ? worker->nap(wanted) : 0;
+  return slept < 0 ? nullptr : PyBool_FromLong(slept);
+}
+
 PyObject* forked(PyObject*, PyObject*) noexcept { return PyBool_FromLong(fork_guard::in_child()); }
 
 PyMethodDef functions[] = {
@@ -566,6 +594,7 @@ PyMethodDef functions[] = {
     {"loop_forget", loop_forget, METH_O, "loop_forget(tag)"},
     {"loop_done", loop_end<&Worker::loop_done>, METH_VARARGS, "loop_done(token, value)"},
     {"loop_failed", loop_end<&Worker::loop_failed>, METH_VARARGS, "loop_failed(token, exception)"},
+    {"nap", nap, METH_O, "nap(seconds) -> whether it has slept; False where time.sleep() can be interrupted"},
     {"forked", forked, METH_NOARGS, "forked() -> whether this process was forked by a worker"},
     {"serve_thread", serve_thread, METH_NOARGS, "serve_thread(): serves calls until the worker ends"},
     {nullptr, nullptr, 0, nullptr},
@@ -586,9 +615,12 @@ bool Worker::start_threads() const noexcept {
   const PyRef thread_type = threads ? PyRef::steal(PyObject_GetAttrString(threads.get(), "Thread")) : PyRef();
   const PyRef none = PyRef::steal(PyTuple_New(0));
   constexpr int kStackBytes = 16 * 1024 * 1024;
-  PyRef old =
-      threads ? PyRef::steal(PyObject_CallMethod(threads.get(), "stack_size", "i", kStackBytes)) : PyRef();
+  // Larger already: inside the BEAM.
+  PyRef old = threads ? PyRef::steal(PyObject_CallMethod(threads.get(), "stack_size", nullptr)) : PyRef();
   if (!old || !thread_type || !none) return false;
+  if (PyLong_AsLong(old.get()) < kStackBytes &&
+      !PyRef::steal(PyObject_CallMethod(threads.get(), "stack_size", "i", kStackBytes)))
+    return false;
   for (unsigned i = 1; i < settings_.concurrency; ++i) {
     const PyRef name = PyRef::steal(PyUnicode_FromFormat("typhon-%u", i));
     const PyRef arguments = name ? PyRef::steal(Py_BuildValue("{sOsOsO}", "target", serve_function.get(),

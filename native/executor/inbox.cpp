@@ -54,6 +54,7 @@ std::optional<T> take_first(std::deque<T>& queue) noexcept {
 Inbox::Inbox(channel::Region& region) noexcept
     : region_(region),
       header_(region.header()),
+      lends_((header_.flags & channel::kFlagLoans) != 0),
       requests_(region.request_ring(), region.ring_size(), header_.request_tail.value,
                 header_.request_head.value) {}
 
@@ -109,10 +110,24 @@ bool Inbox::pump() noexcept {
   }
 }
 
+void Inbox::leave() noexcept {
+  {
+    std::lock_guard lock(mutex_);
+    for (auto* queue : {&calls_, &messages_, &loop_calls_, &loop_answers_}) queue->clear();
+    waiting_calls_.store(0, std::memory_order_relaxed);
+  }
+  if (!lends_) return;
+  channel::LeftBehind{header_.request_leavings.value, header_.request_swept.value,
+                      region_.request_ring(),         region_.ring_size(),
+                      header_.request_tail.value,     header_.request_head.value}
+      .leave();
+}
+
 // --- routing ---
 
 void Inbox::route(const FrameHeader& header, std::span<const std::uint8_t> body) noexcept {
-  Incoming frame{header, {body.begin(), body.end()}};
+  channel::FrameLoans loans = loans_of(header, body);
+  Incoming frame{header, {body.begin(), body.end()}, std::move(loans)};
   std::lock_guard lock(mutex_);
   switch (header.kind) {
     case Kind::kAnswer: {
@@ -353,25 +368,37 @@ bool Inbox::forget_cancelled(std::uint64_t id) noexcept {
   return true;
 }
 
-std::vector<unsigned long> Inbox::to_interrupt() noexcept {
+#ifdef Py_GIL_DISABLED
+std::vector<unsigned long> Inbox::to_interrupt(bool main) noexcept {
   std::lock_guard lock(mutex_);
   std::vector<unsigned long> threads;
   for (const Lane* lane : lanes_) {
     const bool wanted = !lane->calls.empty() && is_cancelled(lane->calls.back());
-    if (!lane->is_main && !lane->interrupted && wanted) threads.push_back(lane->python_thread);
+    if ((main || !lane->is_main) && !lane->interrupted && wanted) threads.push_back(lane->python_thread);
   }
   return threads;
 }
 
-bool Inbox::begin_interrupt(unsigned long python_thread) noexcept {
+Lane* Inbox::begin_interrupt(unsigned long python_thread) noexcept {
   std::lock_guard lock(mutex_);
   for (Lane* lane : lanes_) {
-    if (lane->is_main || lane->python_thread != python_thread || !interrupt_innermost(*lane)) continue;
+    if (lane->python_thread != python_thread || !interrupt_innermost(*lane)) continue;
     lane->interrupted = true;
-    return true;
+    return lane;
   }
-  return false;
+  return nullptr;
 }
+#else
+std::vector<Lane*> Inbox::to_interrupt(bool main) noexcept {
+  std::lock_guard lock(mutex_);
+  std::vector<Lane*> lanes;
+  for (Lane* lane : lanes_) {
+    const bool wanted = !lane->calls.empty() && is_cancelled(lane->calls.back());
+    if ((main || !lane->is_main) && !lane->interrupted && wanted) lanes.push_back(lane);
+  }
+  return lanes;
+}
+#endif
 
 std::uint64_t Inbox::innermost(Lane& lane) noexcept {
   std::lock_guard lock(mutex_);

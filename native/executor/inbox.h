@@ -31,18 +31,21 @@
 #include <vector>
 
 #include "channel/doorbell.h"
+#include "channel/loan.h"
 #include "channel/region.h"
 #include "channel/ring.h"
 #include "executor/parker.h"
 #include "executor/thread_end.h"
+#include "python/cpython.h"
 #include "python/gil.h"
 
 namespace typhon::executor {
 
-// A frame taken out of the ring.
+// A frame taken out of the ring. Its loans go with it, wherever it is dropped.
 struct Incoming {
   channel::FrameHeader header;
   std::vector<std::uint8_t> body;
+  channel::FrameLoans loans = {};
 };
 
 // A thread that serves calls, and those it is serving, innermost last.
@@ -54,10 +57,17 @@ struct Lane {
   };
   Parker parker;
   unsigned long python_thread = 0;  // as in threading.get_ident()
+  PyThreadState* state = nullptr;
   bool is_main = false;
   std::atomic<bool> interrupted{false};  // an exception is on its way to it; set with the GIL
   // Guarded by the inbox's mutex:
   std::vector<Call> calls;
+
+  // From the thread itself, with the GIL. It goes on at least until the lane is removed.
+  void enter() noexcept {
+    python_thread = PyThread_get_thread_ident();
+    state = PyThreadState_Get();
+  }
 };
 
 // A thread that waits for the answer to what it asked.
@@ -87,6 +97,13 @@ class Inbox {
   [[nodiscard]] python::GilSubstitute& direct() noexcept { return direct_; }
   Peeked peek(channel::FrameHeader& header, std::span<const std::uint8_t>& body) noexcept;
   void pop() noexcept;
+  // Takes a frame's loans off its body.
+  channel::FrameLoans loans_of(const channel::FrameHeader& header,
+                               std::span<const std::uint8_t>& body) const noexcept {
+    return lends_ ? channel::FrameLoans::of(header, body) : channel::FrameLoans();
+  }
+  // The worker has ended, on all its threads: gives back the loans of all that was not dealt with.
+  void leave() noexcept;
   // Takes out all frames that are there. False when the ring holds garbage.
   bool pump() noexcept;
   // Routed, with the GIL, for a thread that would park: reads the ring for so long. True when something came.
@@ -126,11 +143,15 @@ class Inbox {
   // along.
   bool has_cancels() noexcept;
   bool was_cancelled(std::uint64_t id) noexcept;  // before it began
-  // Threads other than the main one that have to be interrupted and have not been, by Python's names for
-  // them.
-  std::vector<unsigned long> to_interrupt() noexcept;
-  // Notes that an exception is on its way to such a thread. False: it is not wanted any more.
-  bool begin_interrupt(unsigned long python_thread) noexcept;
+  // Threads that have to be interrupted and have not been; the main one only with `main`. With the GIL.
+#ifdef Py_GIL_DISABLED
+  // By Python's names for them: the lane may be gone by the time that it is looked at.
+  std::vector<unsigned long> to_interrupt(bool main) noexcept;
+  // Notes that an exception is on its way to such a thread. nullptr: it is not wanted any more.
+  Lane* begin_interrupt(unsigned long python_thread) noexcept;
+#else
+  std::vector<Lane*> to_interrupt(bool main) noexcept;
+#endif
   [[nodiscard]] std::uint64_t innermost(Lane& lane) noexcept;  // 0: it serves none
 
   // --- the event loop ---
@@ -174,6 +195,7 @@ class Inbox {
   channel::Region& region_;
   channel::Header& header_;
   python::GilSubstitute direct_;
+  const bool lends_;    // the BEAM is in this process
   std::mutex reading_;  // taken before mutex_
   channel::RingConsumer requests_;
 

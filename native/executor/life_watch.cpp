@@ -44,13 +44,19 @@ bool LifeWatch::finish(std::int64_t limit_ns) noexcept {
   return end_.wait(limit_ns, [&] { ::eventfd_write(beam_.get(), 1); });
 }
 
-void LifeWatch::signal_main_thread() const noexcept { ::pthread_kill(main_thread_, signal_); }
+void LifeWatch::interrupt_main_thread() noexcept {
+  if (signal_ != 0) {
+    ::pthread_kill(main_thread_, signal_);
+  } else {
+    worker_.interrupt_now();
+  }
+}
 
 void LifeWatch::watch() noexcept {
   for (;;) {
     pollfd events[2] = {{control_.get(), POLLIN, 0}, {beam_.get(), POLLIN, 0}};
     if (again_) again_ = worker_.interrupt_again();
-    if (again_) signal_main_thread();
+    if (again_) interrupt_main_thread();
     if (::poll(events, beam_.valid() ? 2 : 1, again_ ? kAgainMs : -1) < 0) {
       if (errno == EINTR || errno == EAGAIN) continue;
       break;
@@ -94,10 +100,10 @@ void LifeWatch::interrupt(std::uint64_t id) noexcept {
 void LifeWatch::say_farewell() noexcept {
   stop_.store(true, std::memory_order_seq_cst);
   worker_.interrupt_all();
-  signal_main_thread();
   channel::wake_from(header_.worker_word.value, channel::kAsleep);
   header_.reply_room.value.store(0, std::memory_order_seq_cst);
   channel::futex_wake(header_.reply_room.value, 1);
+  interrupt_main_thread();
 }
 
 void LifeWatch::end_process() noexcept {

@@ -7,7 +7,8 @@
 // "C<id>\n".
 //
 // In the BEAM itself (embedded) the process is not the worker's to end: the call is interrupted, the worker
-// is asked to end, and that is all. There the thread ends, too (finish()).
+// is asked to end, and that is all. There the thread ends, too (finish()). In a sub-interpreter, where no
+// signal reaches Python, it takes the GIL for an interrupt.
 //
 // Owned by the Worker. In a process of its own the thread is never joined. The atomics are its only shared
 // state.
@@ -38,6 +39,8 @@ class Interruptible {
   virtual void interrupt_all() noexcept = 0;
   // True while a thread that has been told so has not been interrupted: it may not have been fit for it.
   virtual bool interrupt_again() noexcept = 0;
+  // Where the main thread is not to be signalled: interrupts whatever has to be. Waits for the GIL.
+  virtual void interrupt_now() noexcept = 0;
 
  protected:
   ~Interruptible() = default;
@@ -50,7 +53,7 @@ class LifeWatch {
   // Between two attempts to interrupt a call.
   static constexpr int kAgainMs = 10;
 
-  // `beam_pid`: 0 in the BEAM itself. `signal`: for the main thread.
+  // `beam_pid`: 0 in the BEAM itself. `signal`: for the main thread; 0: none, it is interrupted from here.
   LifeWatch(UniqueFd control, int beam_pid, int signal, channel::Header& header,
             Interruptible& worker) noexcept
       : control_(std::move(control)),
@@ -79,7 +82,7 @@ class LifeWatch {
   void obey(const char* line, std::size_t length) noexcept;
   void say_farewell() noexcept;
   [[noreturn]] static void end_process() noexcept;
-  void signal_main_thread() const noexcept;
+  void interrupt_main_thread() noexcept;
   void interrupt(std::uint64_t id) noexcept;
 
   UniqueFd control_;

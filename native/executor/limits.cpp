@@ -12,6 +12,8 @@
 #include <memory>
 #include <optional>
 
+#include "executor/memory_limit.h"
+
 namespace typhon::executor {
 namespace {
 
@@ -66,6 +68,14 @@ std::string apply_limits(PyObject* settings) noexcept {
     const rlim_t limit = mapped_bytes() + static_cast<rlim_t>(*bytes);
     if (!set_limit(RLIMIT_AS, limit, limit)) return refused("memory");
   }
+  return {};
+}
+
+std::string apply_limits_inside(PyObject* settings) noexcept {
+  const auto bytes = setting(settings, "limit_memory");
+  if (bytes && !memory_limit::set(static_cast<std::size_t>(*bytes)))
+    return "memory (this Python's allocators cannot be measured; one with a GIL, and glibc 2.33 or newer, "
+           "are needed)";
   return {};
 }
 

@@ -12,4 +12,7 @@ namespace typhon::executor {
 // empty string, or a sentence that says which of them the system refused.
 std::string apply_limits(PyObject* settings) noexcept;
 
+// The same inside the BEAM, whose process is not to be limited: `limit_memory` alone (memory_limit.h).
+std::string apply_limits_inside(PyObject* settings) noexcept;
+
 }  // namespace typhon::executor

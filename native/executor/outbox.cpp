@@ -23,8 +23,10 @@ constexpr std::int64_t kRoomWaitNs = 10'000'000;
 
 }  // namespace
 
-Outbox::Outbox(channel::Region& region, const std::atomic<bool>& stop) noexcept
-    : header_(region.header()),
+Outbox::Outbox(channel::Region& region, const std::atomic<bool>& stop, Lender* lender) noexcept
+    : region_(region),
+      header_(region.header()),
+      lender_(lender),
       stop_(stop),
       replies_(region.reply_ring(), region.ring_size(), header_.reply_tail.value, header_.reply_head.value),
       arena_(region.reply_arena(), region.arena_size(), header_.reply_slots) {}
@@ -37,6 +39,8 @@ bool Outbox::send(python::ModuleState& codec, FrameHeader header, PyObject* valu
   python::EncodeOptions options;
   options.mapset_version = (header_.flags & channel::kFlagMapsetVersion) != 0;
   options.objects = &objects_;
+  Lending lending(lender_, buffer_type_);
+  if (lender_) options.lender = &lending;
   options.root = root;
   options.parts = parts;
   bool has_objects = false;
@@ -52,11 +56,17 @@ bool Outbox::send(python::ModuleState& codec, FrameHeader header, PyObject* valu
     std::memcpy(header.times, times, sizeof header.times);
   }
   if (sink.in_segment()) used_segment_.store(true, std::memory_order_relaxed);
-  publish(frame.data(), sink.finish(header));
+  const bool published = publish(frame.data(), sink.finish(header, lending.first()));
+  if (!published || !lending.first()) return true;
+  lending.sent();
+  channel::LeftBehind{header_.reply_leavings.value, header_.reply_swept.value, region_.reply_ring(),
+                      region_.ring_size(),          header_.reply_tail.value,  header_.reply_head.value}
+      .look_after();
   return true;
 }
 
-void Outbox::publish(const std::uint8_t* frame, std::size_t size) noexcept {
+// False: nobody reads any more.
+bool Outbox::publish(const std::uint8_t* frame, std::size_t size) noexcept {
   const std::size_t bytes = channel::align8(size);
   const auto put = [&] {
     std::uint8_t* at = replies_.reserve(bytes);
@@ -70,10 +80,10 @@ void Outbox::publish(const std::uint8_t* frame, std::size_t size) noexcept {
     auto& room = header_.reply_room.value;
     {
       std::lock_guard lock(mutex_);
-      if (put()) return;
+      if (put()) return true;
       if (replies_.broken()) {
         broken_.store(true, std::memory_order_relaxed);
-        return;
+        return false;
       }
       ring_reader_locked(false);
       room.store(1, std::memory_order_relaxed);
@@ -81,13 +91,13 @@ void Outbox::publish(const std::uint8_t* frame, std::size_t size) noexcept {
       if (put()) {
         room.store(0, std::memory_order_relaxed);
         channel::futex_wake(room, INT32_MAX);  // other threads of this worker may wait here, too
-        return;
+        return true;
       }
     }
     const python::GilRelease without_gil;
     channel::futex_wait(room, 1, kRoomWaitNs);
     if (stop_.load(std::memory_order_acquire) || header_.closing.value.load(std::memory_order_acquire) != 0)
-      return;
+      return false;
   }
 }
 

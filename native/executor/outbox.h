@@ -15,6 +15,7 @@
 #include "channel/arena.h"
 #include "channel/region.h"
 #include "channel/ring.h"
+#include "executor/lender.h"
 #include "python/codec.h"
 #include "python/module_state.h"
 #include "python/object_table.h"
@@ -23,8 +24,8 @@ namespace typhon::executor {
 
 class Outbox {
  public:
-  // `stop`: nobody reads any more; then frames are dropped.
-  Outbox(channel::Region& region, const std::atomic<bool>& stop) noexcept;
+  // `stop`: nobody reads any more; then frames are dropped. `lender`: for large bytes; or nullptr.
+  Outbox(channel::Region& region, const std::atomic<bool>& stop, Lender* lender) noexcept;
   Outbox(const Outbox&) = delete;
   Outbox& operator=(const Outbox&) = delete;
   ~Outbox() = default;
@@ -41,6 +42,8 @@ class Outbox {
   void ring_reader(bool more) noexcept;
   void set_more_to_come(bool more) noexcept { more_.store(more, std::memory_order_relaxed); }
 
+  // The type of views of the BEAM's memory, which may be lent back.
+  void set_buffer_type(PyObject* type) noexcept { buffer_type_ = type; }
   [[nodiscard]] python::ObjectTable& objects() noexcept { return objects_; }
   // The BEAM overwrote the ring's counters.
   [[nodiscard]] bool broken() const noexcept { return broken_.load(std::memory_order_relaxed); }
@@ -62,10 +65,13 @@ class Outbox {
   }
 
  private:
-  void publish(const std::uint8_t* frame, std::size_t size) noexcept;
+  bool publish(const std::uint8_t* frame, std::size_t size) noexcept;
   void ring_reader_locked(bool more) noexcept;
 
+  channel::Region& region_;
   channel::Header& header_;
+  Lender* const lender_;
+  PyObject* buffer_type_ = nullptr;  // borrowed
   const std::atomic<bool>& stop_;
   python::ObjectTable objects_;  // with the GIL
 

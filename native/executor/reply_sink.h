@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "channel/layout.h"
+#include "channel/loan.h"
 #include "etf/sink.h"
 #include "executor/outbox.h"
 
@@ -19,7 +20,7 @@ class ReplySink final : public etf::Sink {
  public:
   static constexpr std::size_t kMaxInline = std::size_t{16} * 1024;
   // What a frame with a body of that size takes.
-  static constexpr std::size_t kReserve = sizeof(channel::FrameHeader) + kMaxInline;
+  static constexpr std::size_t kReserve = sizeof(channel::FrameHeader) + kMaxInline + sizeof(channel::Loan*);
 
   // `frame`: kReserve bytes.
   ReplySink(std::uint8_t* frame, Outbox& arena) noexcept : frame_(frame), arena_(arena) {
@@ -48,9 +49,9 @@ class ReplySink final : public etf::Sink {
 
   [[nodiscard]] bool in_segment() const noexcept { return segment_.has_value(); }
 
-  // Completes the frame and gives its size; `header` without size and segment flag. The sink is
-  // done.
-  std::size_t finish(channel::FrameHeader header) noexcept {
+  // Completes the frame and gives its size; `header` without size and the body's flags; `loans`: the first
+  // one, or nullptr. The sink is done.
+  std::size_t finish(channel::FrameHeader header, channel::Loan* loans) noexcept {
     std::size_t body = size;
     if (segment_) {
       arena_.shrink(*segment_, size);
@@ -60,6 +61,11 @@ class ReplySink final : public etf::Sink {
       header.flags |= channel::kInSegment;
       if ((header.flags & channel::kHasObjects) == 0 && !has_large_binary) header.flags |= channel::kPlain;
       segment_.reset();
+    }
+    if (loans) {
+      std::memcpy(frame_ + sizeof header + body, static_cast<const void*>(&loans), sizeof loans);
+      body += sizeof loans;
+      header.flags |= channel::kLends;
     }
     header.size = static_cast<std::uint32_t>(sizeof header + body);
     std::memcpy(frame_, &header, sizeof header);

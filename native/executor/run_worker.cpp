@@ -16,6 +16,7 @@
 #include "executor/arena_cache.h"
 #include "executor/fork_guard.h"
 #include "executor/limits.h"
+#include "executor/memory_limit.h"
 #include "executor/worker.h"
 
 namespace typhon::executor {
@@ -49,6 +50,7 @@ bool set_signal(unsigned signal, PyObject* handler) noexcept {
 
 // _signal rather than signal: the latter's import costs a worker's start a millisecond.
 bool install_cancel_handler(Worker* worker, unsigned signal) noexcept {
+  if (signal == 0) return true;
   const PyRef capsule = PyRef::steal(PyCapsule_New(worker, kWorkerCapsule, nullptr));
   const PyRef handler =
       capsule ? PyRef::steal(PyCFunction_NewEx(&handle_cancel_method, capsule.get(), nullptr)) : PyRef();
@@ -121,13 +123,17 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
     region.value()->close_fd();
     // For the rest of the process, or until wind_up(): threads and views of large arguments refer to it to
     // the very end.
+    auto* slot = static_cast<ExecutorSlot*>(PyModule_GetState(module));
+    const bool lends = (region.value()->header().flags & channel::kFlagLoans) != 0;
+    if (lends && !slot->lender) slot->lender = Lender::create();
     auto* worker = new Worker(ModuleState::of(module), std::move(region).value(), std::move(control_fd),
-                              beam_pid, wanted);
-    static_cast<ExecutorSlot*>(PyModule_GetState(module))->worker = worker;
+                              beam_pid, wanted, lends ? slot->lender : nullptr);
+    slot->worker = worker;
     if (!install_cancel_handler(worker, wanted.signal)) return nullptr;
     if (!PyRef::steal(PyObject_CallFunctionObjArgs(prepare, settings, nullptr))) return nullptr;
     // Last, and before the greeting: the channel's region and the threads are part of what is mapped.
-    if (const std::string refused = apply_limits(settings); !refused.empty()) {
+    const std::string refused = beam_pid != 0 ? apply_limits(settings) : apply_limits_inside(settings);
+    if (!refused.empty()) {
       PyErr_Format(PyExc_OSError, "the operating system refused the limit %s", refused.c_str());
       return nullptr;
     }
@@ -140,9 +146,11 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
 
 // False when threads of the worker go on; else let_go() may follow.
 PyObject* wind_up(PyObject* module, PyObject*) noexcept {
+  memory_limit::lift();
   Worker* worker = static_cast<ExecutorSlot*>(PyModule_GetState(module))->worker;
   if (!worker) Py_RETURN_TRUE;
   if (!worker->wind_up()) Py_RETURN_FALSE;
+  if (worker->cancel_signal() == 0) Py_RETURN_TRUE;
   // Not the default: that would end the process, should one come late.
   const PyRef ignore = PyRef::steal(PyLong_FromLong(1));  // SIG_IGN
   if (!ignore || !set_signal(worker->cancel_signal(), ignore.get())) return nullptr;
@@ -154,6 +162,16 @@ PyObject* let_go(PyObject* module, PyObject*) noexcept {
   if (Worker* worker = std::exchange(slot->worker, nullptr)) worker->let_go();
   Py_RETURN_NONE;
 }
+
+PyObject* limit_numpy(PyObject*, PyObject* api) noexcept {
+  return PyBool_FromLong(memory_limit::watch_numpy(api));
+}
+
+PyMethodDef limit_numpy_method = {
+    "limit_numpy", limit_numpy, METH_O,
+    "limit_numpy(api) -> bool\n\n"
+    "The memory limit of a worker inside the BEAM is to hold for numpy's arrays, too. `api`: the capsule of "
+    "numpy's C API. False for a numpy that is not known here. For typhon._embedded alone."};
 
 PyMethodDef wind_up_method = {
     "wind_up", wind_up, METH_NOARGS,
@@ -176,7 +194,7 @@ PyMethodDef run_worker_method = {
 int add_worker(PyObject* module) noexcept {
   const PyRef name = PyRef::steal(PyModule_GetNameObject(module));
   if (!name) return -1;
-  for (PyMethodDef* method : {&run_worker_method, &wind_up_method, &let_go_method}) {
+  for (PyMethodDef* method : {&run_worker_method, &wind_up_method, &let_go_method, &limit_numpy_method}) {
     const PyRef function = PyRef::steal(PyCFunction_NewEx(method, module, name.get()));
     if (!function || PyModule_AddObjectRef(module, method->ml_name, function.get()) != 0) return -1;
   }

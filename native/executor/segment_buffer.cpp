@@ -1,19 +1,16 @@
 #include "executor/segment_buffer.h"
 
-#include <atomic>
-
 #include "executor/fork_guard.h"
 
 namespace typhon::executor {
 namespace {
 
-// Of the process: interpreters with a GIL of their own share it.
-constinit std::atomic<std::size_t> alive{0};
-
 struct SegmentBuffer {
   PyObject_HEAD
-  const channel::ArenaPeer* arena;
+  const channel::ArenaPeer* arena;  // of a segment
+  std::atomic<std::size_t>* alive;
   std::uint64_t slot;
+  channel::Loan* loan;  // of a binary
   const std::uint8_t* data;
   Py_ssize_t size;
 };
@@ -26,7 +23,8 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) noexcept {
 void dealloc(PyObject* self) noexcept {
   auto* buffer = reinterpret_cast<SegmentBuffer*>(self);
   if (buffer->arena && !fork_guard::in_child()) buffer->arena->release(buffer->slot);
-  if (buffer->arena) alive.fetch_sub(1, std::memory_order_relaxed);
+  if (buffer->loan) channel::let_go(*buffer->loan);
+  if (buffer->arena) buffer->alive->fetch_sub(1, std::memory_order_relaxed);
   PyTypeObject* type = Py_TYPE(self);
   PyObject_Free(self);
   Py_DECREF(type);
@@ -46,13 +44,12 @@ PyType_Spec spec = {"typhon._native.SegmentBuffer", sizeof(SegmentBuffer), 0,
 
 }  // namespace
 
-std::size_t segment_buffers() noexcept { return alive.load(std::memory_order_relaxed); }
-
 python::PyRef make_segment_buffer_type(PyObject* module) noexcept {
   return python::PyRef::steal(PyType_FromModuleAndSpec(module, &spec, nullptr));
 }
 
-python::PyRef make_segment_buffer(PyObject* type, const channel::ArenaPeer& arena, std::uint64_t slot,
+python::PyRef make_segment_buffer(PyObject* type, const channel::ArenaPeer& arena,
+                                  std::atomic<std::size_t>& alive, std::uint64_t slot,
                                   std::span<const std::uint8_t> bytes) noexcept {
   auto* buffer = PyObject_New(SegmentBuffer, reinterpret_cast<PyTypeObject*>(type));
   if (!buffer) {
@@ -61,9 +58,28 @@ python::PyRef make_segment_buffer(PyObject* type, const channel::ArenaPeer& aren
   }
   alive.fetch_add(1, std::memory_order_relaxed);
   buffer->arena = &arena;
+  buffer->alive = &alive;
   buffer->slot = slot;
+  buffer->loan = nullptr;
   buffer->data = bytes.data();
   buffer->size = static_cast<Py_ssize_t>(bytes.size());
+  return python::PyRef::steal(reinterpret_cast<PyObject*>(buffer));
+}
+
+bool is_loan_buffer(PyObject* type, PyObject* object) noexcept {
+  return reinterpret_cast<PyObject*>(Py_TYPE(object)) == type &&
+         reinterpret_cast<SegmentBuffer*>(object)->loan != nullptr;
+}
+
+python::PyRef make_loan_buffer(PyObject* type, channel::Loan& loan) noexcept {
+  auto* buffer = PyObject_New(SegmentBuffer, reinterpret_cast<PyTypeObject*>(type));
+  if (!buffer) return {};
+  channel::hold(loan);
+  buffer->arena = nullptr;
+  buffer->slot = 0;
+  buffer->loan = &loan;
+  buffer->data = loan.data;
+  buffer->size = static_cast<Py_ssize_t>(loan.size);
   return python::PyRef::steal(reinterpret_cast<PyObject*>(buffer));
 }
 

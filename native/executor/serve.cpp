@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "executor/fork_guard.h"
+#include "executor/memory_limit.h"
 #include "executor/segment_buffer.h"
 #include "executor/worker.h"
 
@@ -43,14 +44,16 @@ PyRef current_exception() noexcept {
   return PyRef::steal(value);
 }
 
-void Worker::serve(Lane& lane, const FrameHeader& header, std::span<const std::uint8_t> body) noexcept {
+void Worker::serve(Lane& lane, const FrameHeader& header, std::span<const std::uint8_t> body,
+                   channel::FrameLoans& loans) noexcept {
+  if (lender_) lender_->collect();
   switch (header.kind) {
     case Kind::kRelease:
       return release_objects(body);
     case Kind::kMessage:
       return handle_message();
     default:
-      return serve_call(lane, header, body);
+      return serve_call(lane, header, body, loans);
   }
 }
 
@@ -66,13 +69,14 @@ void Worker::refuse(const FrameHeader& header, std::span<const std::uint8_t> bod
   cast_done();
 }
 
-void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const std::uint8_t> body) noexcept {
+void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const std::uint8_t> body,
+                        channel::FrameLoans& loans) noexcept {
   const bool timed = (header.flags & channel::kTimings) != 0;
   const std::uint64_t picked = timed ? monotonic_ns() : 0;
   if (is_given_up(header) || !inbox_.begin(lane, header.id)) return refuse(header, body);
   if (header.times[3] != 0 && header.id != 0) set_captured(header.id, true);
   Served call{header};
-  PyRef request = decode_request(header, body);
+  PyRef request = decode_request(header, body, loans);
   // A closing BEAM may have told the caller that this request was never taken: look after taking it.
   if (header_.closing.value.load(std::memory_order_acquire) != 0) {
     finish_call(lane);
@@ -147,7 +151,7 @@ void Worker::release_objects(std::span<const std::uint8_t> body) noexcept {
 }
 
 PyRef Worker::decode(const FrameHeader& header, std::span<const std::uint8_t> body,
-                     python::DecodeOptions options) noexcept {
+                     channel::FrameLoans& loans, python::DecodeOptions options) noexcept {
   PyRef segment;
   if ((header.flags & channel::kInSegment) != 0) {
     SegmentRef ref{};
@@ -159,19 +163,27 @@ PyRef Worker::decode(const FrameHeader& header, std::span<const std::uint8_t> bo
     }
     body = *view;
     keeps_large_blocks_.store(true, std::memory_order_relaxed);
-    segment = make_segment_buffer(segment_buffer_type_.get(), request_arena_, ref.slot, body);
+    segment =
+        make_segment_buffer(segment_buffer_type_.get(), request_arena_, segment_buffers_, ref.slot, body);
     if (!segment) return {};
   }
   options.buffer_owner = segment.get();
   options.objects = &outbox_.objects();
-  return PyRef::steal(python::decode(codec_, body, options));
+  if (loans.empty()) return PyRef::steal(python::decode(codec_, body, options));
+  keeps_large_blocks_.store(true, std::memory_order_relaxed);
+  Lent lent(loans, segment_buffer_type_.get());
+  options.lent = &lent;
+  PyRef decoded = PyRef::steal(python::decode(codec_, body, options));
+  loans.clear();
+  return decoded;
 }
 
-PyRef Worker::decode_request(const FrameHeader& header, std::span<const std::uint8_t> body) noexcept {
+PyRef Worker::decode_request(const FrameHeader& header, std::span<const std::uint8_t> body,
+                             channel::FrameLoans& loans) noexcept {
   python::DecodeOptions options;
   options.root = "call";
   options.parts = kRequestParts;
-  PyRef request = decode(header, body, options);
+  PyRef request = decode(header, body, loans, options);
   if (request && (!PyTuple_Check(request.get()) || PyTuple_Size(request.get()) != 4)) {
     PyErr_SetString(PyExc_SystemError, "a request must be {Module, Function, Args, Kwargs}");
     return {};
@@ -267,6 +279,7 @@ void Worker::fail(Served& call, PyRef exception) noexcept {
     report_cast(std::move(exception));
     return cast_done();
   }
+  const memory_limit::Suspension unlimited;
   if (exception && PyErr_GivenExceptionMatches(exception.get(), codec_.cancelled.get())) {
     return send_atom_error(call.header, "cancelled");
   }

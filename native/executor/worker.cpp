@@ -53,35 +53,21 @@ bool thread_imports(unsigned long thread) noexcept {
   if (!answer) PyErr_Clear();
   return answer.get() == Py_True;
 }
-#else
-// The frame that another thread is at.
-PyRef frame_of(unsigned long thread) noexcept {
-  const PyRef sys = PyRef::steal(PyImport_ImportModule("sys"));
-  const PyRef frames =
-      sys ? PyRef::steal(PyObject_CallMethod(sys.get(), "_current_frames", nullptr)) : PyRef();
-  const PyRef key = PyRef::steal(PyLong_FromUnsignedLong(thread));
-  PyObject* const found = frames && key ? PyDict_GetItemWithError(frames.get(), key.get()) : nullptr;
-  if (PyErr_Occurred()) PyErr_Clear();
-  return found ? PyRef::borrow(found) : PyRef();
-}
-
-bool thread_imports(unsigned long thread) noexcept {
-  const PyRef at = frame_of(thread);
-  return at && imports(at.get());
-}
 #endif
 
 }  // namespace
 
 Worker::Worker(python::ModuleState& codec, std::unique_ptr<channel::Region> region, UniqueFd control,
-               int beam_pid, const WorkerSettings& settings) noexcept
+               int beam_pid, const WorkerSettings& settings, Lender* lender) noexcept
     : codec_(codec),
+      interpreter_(PyInterpreterState_Get()),
+      lender_(lender),
       region_(*region.release()),
       header_(region_.header()),
       request_arena_(region_.request_arena(), region_.arena_size(), header_.request_slots),
       inbox_(region_),
       life_(std::move(control), beam_pid, static_cast<int>(settings.signal), header_, *this),
-      outbox_(region_, life_.stop_flag()),
+      outbox_(region_, life_.stop_flag(), lender),
       settings_(settings),
       spin_ns_(std::min<std::uint64_t>(header_.worker_spin_us, 10'000) * 1000) {}
 
@@ -90,8 +76,9 @@ int Worker::run(PyObject* module, PyObject* greeting, PyObject* coroutine_type) 
   modules_ = PyRef::borrow(PyImport_GetModuleDict());
   coroutine_type_ = PyRef::borrow(coroutine_type);
   if (!segment_buffer_type_ || !modules_) return -1;
+  outbox_.set_buffer_type(segment_buffer_type_.get());
   main_.is_main = true;
-  main_.python_thread = PyThread_get_thread_ident();
+  main_.enter();
   inbox_.add_lane(main_);
   if (Status started = life_.start(); !started.ok()) {
     PyErr_SetString(PyExc_OSError, started.error().message.c_str());
@@ -135,12 +122,15 @@ bool Worker::wind_up() noexcept {
   }
   async_calls_.clear();
   outbox_.objects().clear();
-  return !has_threads();
+  if (has_threads()) return false;
+  inbox_.leave();
+  if (lender_) lender_->collect();
+  return true;
 }
 
 void Worker::let_go() noexcept {
   // Somebody holds a view of a large argument: it stays what it is.
-  if (segment_buffers() != 0) return;
+  if (segment_buffers_.load(std::memory_order_relaxed) != 0) return;
   channel::Region* const region = &region_;
   delete this;
   delete region;
@@ -214,8 +204,8 @@ void Worker::trim_when_idle() noexcept {
 
 bool Worker::serve_from_ring() noexcept {
   // What was put aside while a call waited for an answer comes first.
-  if (const auto call = inbox_.take_call()) {
-    serve(main_, call->header, call->body);
+  if (auto call = inbox_.take_call()) {
+    serve(main_, call->header, call->body, call->loans);
     return true;
   }
   FrameHeader header{};
@@ -234,15 +224,17 @@ bool Worker::serve_from_ring() noexcept {
     std::memcpy(copy.data(), in_ring.data(), in_ring.size());
     inbox_.pop();
   }
-  serve(main_, header, {copy.data(), in_ring.size()});
+  std::span<const std::uint8_t> body(copy.data(), in_ring.size());
+  channel::FrameLoans loans = inbox_.loans_of(header, body);
+  serve(main_, header, body, loans);
   return true;
 }
 
 // The loop of a thread when a router reads the ring: the exit code, or -1 when a signal handler has raised.
 int Worker::serve_as_lane(Lane& lane) noexcept {
   while (!ends() && !inbox_.broken() && !outbox_.broken()) {
-    if (const auto call = inbox_.take_call()) {
-      serve(lane, call->header, call->body);
+    if (auto call = inbox_.take_call()) {
+      serve(lane, call->header, call->body, call->loans);
       continue;
     }
     lane.parker.reset();
@@ -293,12 +285,41 @@ bool Worker::interrupt(std::uint64_t id) noexcept {
   return false;
 }
 
-bool Worker::raise_if_cancelled(PyObject* frame) noexcept {
-  for (const unsigned long thread : inbox_.to_interrupt()) {
+void Worker::interrupt_lanes() noexcept {
+#ifdef Py_GIL_DISABLED
+  for (const unsigned long thread : inbox_.to_interrupt(settings_.signal == 0)) {
     if (thread_imports(thread)) continue;
     const python::SubstituteLock lock(interrupting_);
-    if (inbox_.begin_interrupt(thread)) PyThreadState_SetAsyncExc(thread, codec_.cancelled.get());
+    Lane* const lane = inbox_.begin_interrupt(thread);
+    if (!lane) continue;
+    PyThreadState_SetAsyncExc(thread, codec_.cancelled.get());
+    lane->parker.unpark();
   }
+#else
+  for (Lane* lane : inbox_.to_interrupt(settings_.signal == 0)) {
+    // Not sys._current_frames(), which makes frame objects for the threads of all interpreters, in the memory
+    // of this one.
+    const PyRef at = PyRef::steal(reinterpret_cast<PyObject*>(PyThreadState_GetFrame(lane->state)));
+    if ((at && imports(at.get())) || !inbox_.take_cancel(*lane)) continue;
+    lane->interrupted = true;
+    PyThreadState_SetAsyncExc(lane->python_thread, codec_.cancelled.get());
+    lane->parker.unpark();
+  }
+#endif
+}
+
+// On the LifeWatch's thread.
+void Worker::interrupt_now() noexcept {
+  {
+    const python::AttachGuard attach(interpreter_);
+    if (attach.attached()) interrupt_lanes();
+  }
+  // The main thread may wait for an answer there.
+  channel::wake_from(header_.worker_word.value, channel::kAsleep);
+}
+
+bool Worker::raise_if_cancelled(PyObject* frame) noexcept {
+  interrupt_lanes();
   return inbox_.has_cancel(main_) && !imports(frame) && inbox_.take_cancel(main_) && raise_cancelled(main_);
 }
 

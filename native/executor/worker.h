@@ -15,9 +15,9 @@
 // holds garbage ends the worker (exit code kChannelBroke): nothing on it can be trusted then.
 //
 // Threads: everything here with the GIL. The LifeWatch thread reaches the Worker through the Inbox and a
-// signal. Without a GIL any thread that Python knows may be in here at any time: what they share is under
-// shared_, which is held while no Python code can run, and each object that comes out of it is owned before
-// it is let go of.
+// signal; in a sub-interpreter, to which no signal comes, by interrupt_now(). Without a GIL any thread that
+// Python knows may be in here at any time: what they share is under shared_, which is held while no Python
+// code can run, and each object that comes out of it is owned before it is let go of.
 #pragma once
 
 #include <algorithm>
@@ -33,6 +33,7 @@
 #include "channel/doorbell.h"
 #include "channel/region.h"
 #include "executor/inbox.h"
+#include "executor/lender.h"
 #include "executor/life_watch.h"
 #include "executor/outbox.h"
 #include "python/codec.h"
@@ -48,12 +49,14 @@ class Worker;
 // What the module object's state memory holds.
 struct ExecutorSlot : python::ModuleSlot {
   Worker* worker;  // nullptr where no worker runs: typhon was imported elsewhere
+  Lender* lender;  // nullptr where the BEAM is another process; else for good
 };
 
 struct WorkerSettings {
   unsigned concurrency = 1;
   unsigned capture = 1;  // what a call prints goes to its caller, also when the call does not say so
-  // Of the interrupts of the main thread.
+  // Of the interrupts of the main thread. 0: a sub-interpreter's, whose main thread is interrupted as others
+  // are.
   unsigned signal = static_cast<unsigned>(default_cancel_signal());
 };
 
@@ -61,8 +64,9 @@ class Worker final : private Interruptible {
  public:
   static constexpr int kChannelBroke = 99;
 
+  // `lender`: nullptr where the BEAM is another process.
   Worker(python::ModuleState& codec, std::unique_ptr<channel::Region> region, UniqueFd control, int beam_pid,
-         const WorkerSettings& settings) noexcept;
+         const WorkerSettings& settings, Lender* lender) noexcept;
   ~Worker() = default;
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
@@ -84,6 +88,9 @@ class Worker final : private Interruptible {
   bool raise_if_cancelled(PyObject* frame) noexcept;
   // Of a thread that serves calls beside the main one.
   void serve_as_thread() noexcept;
+  // time.sleep() of a thread that no signal reaches; a call that is cancelled ends it. 1 when the time is
+  // over, 0 at once where a signal does come, -1 with an exception set.
+  int nap(double seconds) noexcept;
 
   // --- what Python code may do; conversation.cpp ---
   // `call` names a call whose caller is meant; kThisCall: the one that this thread serves.
@@ -142,6 +149,8 @@ class Worker final : private Interruptible {
   bool interrupt(std::uint64_t id) noexcept override;
   void interrupt_all() noexcept override { inbox_.cancel_all(); }
   bool interrupt_again() noexcept override { return inbox_.has_cancels(); }
+  void interrupt_now() noexcept override;
+  void interrupt_lanes() noexcept;
 
   Wait wait_for_request() noexcept;
   bool spin_for_request() noexcept;
@@ -156,19 +165,21 @@ class Worker final : private Interruptible {
   }
 
   // serve.cpp
-  void serve(Lane& lane, const channel::FrameHeader& header, std::span<const std::uint8_t> body) noexcept;
-  void serve_call(Lane& lane, const channel::FrameHeader& header,
-                  std::span<const std::uint8_t> body) noexcept;
+  void serve(Lane& lane, const channel::FrameHeader& header, std::span<const std::uint8_t> body,
+             channel::FrameLoans& loans) noexcept;
+  void serve_call(Lane& lane, const channel::FrameHeader& header, std::span<const std::uint8_t> body,
+                  channel::FrameLoans& loans) noexcept;
   bool is_given_up(const channel::FrameHeader& header) noexcept;
   bool finish_call(Lane& lane) noexcept;
   void refuse(const channel::FrameHeader& header, std::span<const std::uint8_t> body) noexcept;
   void release_unread(std::span<const std::uint8_t> body) noexcept;
   void release_objects(std::span<const std::uint8_t> body) noexcept;
   void handle_message() noexcept;
+  // Lets go of the loans, whatever comes of it.
   python::PyRef decode(const channel::FrameHeader& header, std::span<const std::uint8_t> body,
-                       python::DecodeOptions options) noexcept;
-  python::PyRef decode_request(const channel::FrameHeader& header,
-                               std::span<const std::uint8_t> body) noexcept;
+                       channel::FrameLoans& loans, python::DecodeOptions options) noexcept;
+  python::PyRef decode_request(const channel::FrameHeader& header, std::span<const std::uint8_t> body,
+                               channel::FrameLoans& loans) noexcept;
   python::PyRef invoke(PyObject* request) noexcept;
   python::PyRef resolve(PyObject* target, PyObject* path) noexcept;
   bool reply(Served& call, PyObject* value) noexcept;
@@ -199,9 +210,11 @@ class Worker final : private Interruptible {
   bool raise_cancelled(Lane& lane) noexcept;
   // Lets others run until something may have come for this thread. False with an exception set.
   bool wait_for_news(Lane& lane, std::int64_t limit_ns) noexcept;
-  python::PyRef decode_answer(const Incoming& answer) noexcept;
+  python::PyRef decode_answer(Incoming& answer) noexcept;
 
   python::ModuleState& codec_;
+  PyInterpreterState* const interpreter_;
+  Lender* const lender_;
   // Leaked on purpose: views of large arguments may outlive the worker's loop.
   channel::Region& region_;
   channel::Header& header_;
@@ -213,8 +226,9 @@ class Worker final : private Interruptible {
   python::PyRef segment_buffer_type_;
   python::PyRef coroutine_type_;
   python::PyRef modules_;  // sys.modules
-  python::PyRef
-      flush_;  // sends what a call has printed and not yet ended with a line feed; set before the first call
+  // Sends what a call has printed and not yet ended with a line feed; set before the first call.
+  python::PyRef flush_;
+  std::atomic<std::size_t> segment_buffers_{0};  // views of large arguments that are in use
   const std::uint64_t spin_ns_;
   channel::SpinGuard spin_guard_;
   Lane main_;

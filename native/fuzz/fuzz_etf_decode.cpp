@@ -74,6 +74,10 @@ class Owner {
     c = {};
   }
   void drop(Value& v) noexcept { delete v; }
+  bool lent(std::uint32_t index, Value& v) noexcept {
+    CHECK(index < 2);
+    return make(v);
+  }
 
  private:
   bool allowed() noexcept { return calls_-- != 0; }
@@ -106,6 +110,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const Bytes input(copy.get(), size + 1);
   Limits limits;
   limits.max_inflated = 1 << 20;
+  limits.loans = 2;
 
   Tree first;
   first.reject_duplicate_keys = false;

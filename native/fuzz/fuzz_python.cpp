@@ -1,8 +1,8 @@
 // Arbitrary bytes through the Python codec: the first says how, the others follow the version byte.
 //
 // What decodes can be encoded, or is refused with an EncodeError; what was encoded is a term, which decodes
-// again (or is refused: bytes that are no text come back as a binary) and is then as long as before. Nothing
-// else is ever raised.
+// again (or is refused: bytes that are no text come back as a binary) and is then as long as before. Binaries
+// may come beside the term, and go so. Nothing else is ever raised.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -13,6 +13,7 @@
 #include "fuzz/check.h"
 #include "python/codec.h"
 #include "python/embedded.h"
+#include "python/test_loans.h"
 
 extern "C" const char* __asan_default_options();
 extern "C" const char* __asan_default_options() {
@@ -39,13 +40,17 @@ bool read(std::span<const std::uint8_t> term, const DecodeOptions& options, PyRe
   return value || refused(embedded->state().decode_error);
 }
 
-bool write(PyBorrowed value, etf::HeapSink& sink) {
-  if (!encode(embedded->state(), value.get(), sink, {})) {
+bool write(PyBorrowed value, etf::HeapSink& sink, TestLoans* loans) {
+  EncodeOptions options;
+  options.lender = loans;
+  if (!encode(embedded->state(), value.get(), sink, options)) {
     CHECK(sink.size == 0);
     return refused(embedded->state().encode_error);
   }
   CHECK(PyErr_Occurred() == nullptr);
-  const etf::Outcome outcome = etf::skip(sink.bytes(), {});
+  etf::Limits limits;
+  if (loans != nullptr) limits.loans = loans->count();
+  const etf::Outcome outcome = etf::skip(sink.bytes(), limits);
   CHECK(outcome.ok() && outcome.used == sink.size);
   return true;
 }
@@ -68,14 +73,25 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   options.max_inflated = 1 << 20;
   if ((data[0] & 1) != 0) options.buffer_owner = input.get();
   if ((data[0] & 2) != 0) options.max_depth = 4;
+  constexpr std::uint8_t kText[] = {'t', 0xc3, 0xa4};
+  constexpr std::uint8_t kNoText[] = {0xff, 'n'};
+  TestLoans came;
+  came.add(kText);
+  came.add(kNoText);
+  if ((data[0] & 4) != 0) options.lent = &came;
   PyRef value;
   if (!read({bytes, size}, options, value)) return 0;
   etf::HeapSink first;
-  if (!write(value, first)) return 0;
+  TestLoans lent(1);
+  TestLoans* const lender = (data[0] & 8) != 0 ? &lent : nullptr;
+  if (!write(value, first, lender)) return 0;
   PyRef again;
-  if (!read(first.bytes(), {}, again)) return 0;
+  DecodeOptions beside;
+  beside.lent = lender;
+  if (!read(first.bytes(), beside, again)) return 0;
+  if (lender != nullptr) return 0;  // bytes come back as text, which is lent from another size on
   etf::HeapSink second;
-  CHECK(write(again, second));
+  CHECK(write(again, second, nullptr));
   CHECK(second.size == first.size);
   return 0;
 }

@@ -7,6 +7,7 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent.parent / "python" / "tests"))
 import terms as t  # noqa: E402
+from seeds import LOANS  # noqa: E402
 
 DATE, TIME = t.date_fields(), t.time_fields(us=5, precision=6)
 RANGE = [t.atom("first"), t.integer(1), t.atom("last"), t.integer(9), t.atom("step"), t.integer(2)]
@@ -50,6 +51,8 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, term in SEEDS.items():
         (folder / name).write_bytes(b"\1" + term)
+    for name, term in LOANS.items():
+        (folder / name).write_bytes(b"\x0c" + term)
 
 
 if __name__ == "__main__":

@@ -47,6 +47,18 @@ bool Builder::special_binary(etf::Bytes bytes, Value& out) noexcept {
   return give(Py_None, out);  // where it is of no interest, or makes no sense
 }
 
+// From the lender's memory straight into the object, or not even that: a view of it.
+bool Builder::lent(std::uint32_t index, Value& out) noexcept {
+  if (mode_ == Mode::kView) {
+    const PyRef owner = PyRef::steal(context_.options.lent->owner(index));
+    return owner && (out = PyMemoryView_FromObject(owner.get())) != nullptr;
+  }
+  reads_loan_ = true;
+  const bool made = binary(context_.options.lent->bytes(index), out);
+  reads_loan_ = false;
+  return made;
+}
+
 bool Builder::not_text(etf::Bytes bytes, Value& out) noexcept {
   if (PyErr_ExceptionMatches(PyExc_UnicodeDecodeError) == 0) return false;
   if (mode_ != Mode::kValue) {
@@ -55,7 +67,7 @@ bool Builder::not_text(etf::Bytes bytes, Value& out) noexcept {
   }
   PyErr_Clear();
   try {
-    no_text_.push_back({top_ - 1, bytes});
+    no_text_.push_back({top_ - 1, bytes, !reads_loan_});
   } catch (const std::bad_alloc&) {
     PyErr_NoMemory();
     return false;
@@ -302,7 +314,7 @@ std::string Builder::path_to(const etf::Outcome& outcome, std::span<const etf::F
     const NoText& place = no_text_.back();
     path.key(stack_[place.key]);
     constexpr std::ptrdiff_t kHeader = 5;
-    offset += static_cast<std::uint64_t>(place.bytes.data() - kHeader - closing->start);
+    if (place.in_input) offset += static_cast<std::uint64_t>(place.bytes.data() - kHeader - closing->start);
     refuse_not_text(place.bytes);
   }
   return path.text();

@@ -96,6 +96,7 @@ class Builder {
     }
     return out != nullptr || not_text(bytes, out);
   }
+  bool lent(std::uint32_t index, Value& out) noexcept;
   bool bits(etf::Bytes bytes, unsigned last, Value& out) noexcept {
     return (out = make_bit_string(state_, bytes, last)) != nullptr;
   }
@@ -234,6 +235,7 @@ class Builder {
   struct NoText {
     std::size_t key;  // on the stack
     etf::Bytes bytes;
+    bool in_input;
   };
   static constexpr std::size_t kInlineStack = 128;
 
@@ -245,6 +247,7 @@ class Builder {
   std::size_t top_ = 0;
   std::size_t capacity_ = kInlineStack;
   std::vector<NoText> no_text_;
+  bool reads_loan_ = false;  // the binary being made lies outside of the input
   PyObject* inline_stack_[kInlineStack];
 };
 

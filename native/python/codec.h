@@ -21,6 +21,36 @@ class ObjectTable;
 
 inline constexpr std::uint32_t kMaxDepth = 10'000;
 
+// The binaries that came beside a term, by the index that stands in it for each. Valid during one decode.
+class LentBinaries {
+ public:
+  LentBinaries() noexcept = default;
+  LentBinaries(const LentBinaries&) = delete;
+  LentBinaries& operator=(const LentBinaries&) = delete;
+  virtual ~LentBinaries() = default;
+  [[nodiscard]] virtual std::uint32_t count() const noexcept = 0;
+  // Nothing when there is no such one.
+  virtual std::span<const std::uint8_t> bytes(std::uint32_t index) noexcept = 0;
+  // A new object with the buffer protocol whose memory is that, for as long as it lives. Null: an exception
+  // is set.
+  virtual PyObject* owner(std::uint32_t index) noexcept = 0;
+};
+
+// Takes large binaries that are to go beside a term.
+class BinaryLender {
+ public:
+  BinaryLender() noexcept = default;
+  BinaryLender(const BinaryLender&) = delete;
+  BinaryLender& operator=(const BinaryLender&) = delete;
+  virtual ~BinaryLender() = default;
+  // Smaller ones are better copied.
+  [[nodiscard]] virtual std::size_t at_least() const noexcept = 0;
+  // An object with the buffer protocol whose bytes nothing can change while it lives.
+  [[nodiscard]] virtual bool is_immutable(PyObject* owner) const noexcept = 0;
+  // `bytes` are of the owner's, which is immutable. False: not this one, it is to be copied.
+  virtual bool lend(PyObject* owner, std::span<const std::uint8_t> bytes, std::uint32_t& index) noexcept = 0;
+};
+
 struct DecodeOptions {
   std::uint32_t max_depth = kMaxDepth;
   std::uint64_t max_atoms = 1ull << 20;       // atoms that this interpreter has not got yet
@@ -29,6 +59,9 @@ struct DecodeOptions {
   // An object with the buffer protocol whose memory the input lies in, and which keeps that memory as it is:
   // then Typhon.Buffer and Typhon.Array are views of it. Null: they get a copy of their bytes.
   PyObject* buffer_owner = nullptr;
+
+  // Binaries that the term names and does not hold. Null: a term that names one is an error.
+  LentBinaries* lent = nullptr;
 
   // Where Typhon.Object handles are looked up. Null: such a handle is an error.
   const ObjectTable* objects = nullptr;
@@ -54,6 +87,9 @@ struct EncodeOptions {
   ObjectTable* objects = nullptr;
   // Becomes true when one was put there. May be null.
   bool* has_objects = nullptr;
+
+  // Takes large immutable bytes, which then stand in the term by their index only. Null: they are copied.
+  BinaryLender* lender = nullptr;
 
   std::string_view root = "value";
   std::span<const std::string_view> parts = {};

@@ -3,6 +3,7 @@
 
 #include "python/embedded.h"
 #include "python/object_table.h"
+#include "python/test_loans.h"
 
 #include <gtest/gtest.h>
 
@@ -259,6 +260,72 @@ TEST(PyRef, LeavesImmortalObjectsAlone) {
   EXPECT_EQ(Py_REFCNT(Py_None), Py_Version >= kPython312 ? before : before + 1);
   drop(none);
   EXPECT_EQ(Py_REFCNT(Py_None), before);
+}
+
+TEST(Encode, LendsLargeImmutableBytesAndCopiesTheRest) {
+  TestLoans loans;
+  EncodeOptions options;
+  options.lender = &loans;
+  const auto lends = [&](const char* expression) {
+    const std::uint32_t before = loans.count();
+    const PyRef value = python->eval(expression);
+    EXPECT_TRUE(value);
+    const std::string term = encoded(value, options);
+    EXPECT_EQ(term.size() < 200, loans.count() != before) << expression;
+    return loans.count() - before;
+  };
+  EXPECT_EQ(lends("b'x' * 1024"), 1u);
+  EXPECT_EQ(lends("['x' * 1025, 'ä' * 1025]"), 2u);
+  EXPECT_EQ(lends("memoryview(b'x' * 2048)"), 1u);
+  EXPECT_EQ(lends("memoryview(memoryview(b'x' * 2048)[1:])[1:2000]"), 1u);
+  EXPECT_EQ(lends("{'k': (b'x' * 1024,)}"), 1u);
+  // What can change, has gaps, or is compared with others.
+  EXPECT_EQ(lends("bytearray(b'x' * 2048)"), 0u);
+  EXPECT_EQ(lends("memoryview(bytearray(b'x' * 2048)).toreadonly()"), 0u);
+  EXPECT_EQ(lends("memoryview(b'x' * 4096)[::2]"), 0u);
+  EXPECT_EQ(lends("{b'x' * 1024: 1, 'ä' * 1025: 2, 'x' * 1025: 3, (b'y' * 1024,): 4}"), 0u);
+  EXPECT_EQ(lends("{b'x' * 1024, 'y' * 1025, 'ä' * 1025}"), 0u);
+}
+
+TEST(Encode, ComparesLargeKeysAsEver) {
+  TestLoans loans;
+  EncodeOptions options;
+  options.lender = &loans;
+  const PyRef value = python->eval("{b'x' * 2048: 1, 'x' * 2048: 2}");
+  MovingSink sink;
+  EXPECT_FALSE(encode(python->state(), value.get(), sink, options));
+  raised(python->state().encode_error);
+}
+
+TEST(Decode, MakesOfALoanWhatItMakesOfABinary) {
+  TestLoans loans;
+  loans.add(bytes_of("text"));
+  loans.add(bytes_of("no\xfftext"));
+  DecodeOptions options;
+  options.lent = &loans;
+  const auto is = [&](std::string_view term, const char* expected) {
+    const PyRef value = decoded(term, options);
+    const PyRef wanted = python->eval(expected);
+    ASSERT_TRUE(value && wanted);
+    EXPECT_EQ(PyObject_RichCompareBool(value.get(), wanted.get(), Py_EQ), 1) << expected;
+  };
+  is("\x83\xc8\0\0\0\0"sv, "'text'");
+  is("\x83t\0\0\0\1\xc8\0\0\0\0\xc8\0\0\0\0"sv, "{'text': 'text'}");
+  const std::string bytes = "t" + std::string("\0\0\0\2", 4) + "w\x0a__struct__w\x13" +
+                            "Elixir.Typhon.Bytes" + "w\x04" + "data" + std::string("\xc8\0\0\0\1", 5);
+  is("\x83" + bytes, "b'no\\xfftext'");
+  const std::string view = "t" + std::string("\0\0\0\2", 4) + "w\x0a__struct__w\x14" +
+                           "Elixir.Typhon.Buffer" + "w\x04" + "data" + std::string("\xc8\0\0\0\1", 5);
+  is("\x83" + view, "b'no\\xfftext'");
+  EXPECT_NE(PyMemoryView_Check(decoded("\x83" + view, options).get()), 0);
+
+  for (const std::string_view refused :
+       {"\x83\xc8\0\0\0\1"sv, "\x83\xc8\0\0\0\2"sv, "\x83t\0\0\0\1a\1\xc8\0\0\0\1"sv}) {
+    EXPECT_FALSE(decoded(refused, options));
+    raised(python->state().decode_error);
+  }
+  EXPECT_FALSE(decoded("\x83\xc8\0\0\0\0"sv));
+  EXPECT_NE(raised(python->state().decode_error).find("the tag of a term"), std::string::npos);
 }
 
 }  // namespace

@@ -34,6 +34,7 @@ PyObject* decode(ModuleState& state, std::span<const std::uint8_t> input,
   limits.max_depth = options.max_depth;
   limits.max_atoms = options.max_atoms;
   limits.max_inflated = options.max_inflated;
+  if (options.lent != nullptr) limits.loans = options.lent->count();
   PyObject* object = nullptr;
   const etf::Outcome outcome = etf::decode(input, builder, limits, object);
   return outcome.ok() ? object : nullptr;

@@ -332,7 +332,7 @@ Encoder::Did Encoder::walk_dict(Frame& frame) noexcept {
     if (frame.done == frame.size) [[unlikely]]
       return refuse_changed();
     if (Py_TYPE(key) == &PyUnicode_Type) [[likely]] {
-      if (put_text(key) == Did::kFailed) [[unlikely]] {
+      if (put_text<true>(key) == Did::kFailed) [[unlikely]] {
         frame.key = take(key);
         frame.in_key = true;
         return Did::kFailed;
@@ -396,7 +396,7 @@ Encoder::Did Encoder::walk_set(Frame& frame) noexcept {
   while (frame.index < frame.size) {
     PyObject* const element = PyList_GetItem(elements, frame.index++);
     if (element == nullptr) return refuse_changed();
-    if (Py_TYPE(element) == &PyUnicode_Type && put_text(element) == Did::kWritten) [[likely]] {
+    if (Py_TYPE(element) == &PyUnicode_Type && put_text<true>(element) == Did::kWritten) [[likely]] {
       if (!writer_.nil()) return Did::kFailed;
       continue;
     }

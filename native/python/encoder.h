@@ -76,6 +76,8 @@ class Encoder {
   };
 
   [[gnu::always_inline]] inline Did put_leaf(PyObject* object) noexcept;
+  // `kKey`: of a map, or an element of a set: these are compared as they are written.
+  template <bool kKey = false>
   Did put_text(PyObject* text) noexcept;
   Did put_rest(PyObject* object) noexcept;
   Did put(PyObject* object) noexcept {
@@ -118,6 +120,10 @@ class Encoder {
   EncodeKind classify(PyBorrowed object) noexcept;
   EncodeKind numpy_kind(PyBorrowed object) noexcept;
   Did put_bytes(PyBorrowed object) noexcept;
+  bool try_lend(PyBorrowed owner, etf::Bytes bytes, Did& did) noexcept;
+  bool try_lend_buffer(PyBorrowed object, const Py_buffer& buffer, Did& did) noexcept;
+  PyRef immutable_owner(PyBorrowed object) noexcept;
+  [[nodiscard]] bool may_lend(std::size_t size) const noexcept;
   Did put_buffer(PyBorrowed object) noexcept;
   Did put_bit_string(PyBorrowed object) noexcept;
   Did put_enum(PyRef object) noexcept;
@@ -196,6 +202,7 @@ inline Encoder::Did Encoder::put_leaf(PyObject* object) noexcept {
   return Did::kNotLeaf;
 }
 
+template <bool kKey>
 inline Encoder::Did Encoder::put_text(PyObject* text) noexcept {
   constexpr Py_ssize_t kLong =
       1024;  // PyUnicode_AsUTF8AndSize leaves a copy in the object, unless it is ASCII
@@ -205,13 +212,24 @@ inline Encoder::Did Encoder::put_text(PyObject* text) noexcept {
     if (!ascii) return Did::kFailed;
     if (ascii.get() != Py_True) {
       const PyRef bytes = PyRef::steal(PyUnicode_AsUTF8String(text));
-      return bytes ? put_bytes(bytes) : refuse_text(text);
+      if (!bytes) return refuse_text(text);
+      if constexpr (!kKey) return put_bytes(bytes);
+      return done(writer_.binary(std::string_view(PyBytes_AsString(bytes.get()),
+                                                  static_cast<std::size_t>(PyBytes_Size(bytes.get())))));
     }
   }
   Py_ssize_t size = 0;
   const char* const utf8 = PyUnicode_AsUTF8AndSize(text, &size);
   if (utf8 == nullptr) [[unlikely]]
     return refuse_text(text);
+  if constexpr (!kKey) {
+    Did did{};
+    // Of ASCII text these are the very bytes that the object consists of.
+    if (size > kLong &&
+        try_lend(text, {reinterpret_cast<const std::uint8_t*>(utf8), static_cast<std::size_t>(size)}, did))
+        [[unlikely]]
+      return did;
+  }
   return done(writer_.binary(std::string_view(utf8, static_cast<std::size_t>(size))));
 }
 

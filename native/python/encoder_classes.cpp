@@ -7,6 +7,7 @@
 #include "python/object_table.h"
 #include "python/values.h"
 
+#include <functional>
 #include <new>
 #include <utility>
 
@@ -72,13 +73,71 @@ Encoder::Did Encoder::put_bytes(PyBorrowed object) noexcept {
   char* data = nullptr;
   Py_ssize_t size = 0;
   if (PyBytes_AsStringAndSize(object.get(), &data, &size) != 0) return Did::kFailed;
-  return done(writer_.binary(std::string_view(data, static_cast<std::size_t>(size))));
+  const etf::Bytes bytes(reinterpret_cast<const std::uint8_t*>(data), static_cast<std::size_t>(size));
+  Did did{};
+  return try_lend(object, bytes, did) ? did : done(writer_.binary(bytes));
+}
+
+// Not in keys: these are compared as they are written.
+bool Encoder::may_lend(std::size_t size) const noexcept {
+  if (options_.lender == nullptr || size < options_.lender->at_least()) return false;
+  for (std::uint32_t i = 0; i < depth_; ++i) {
+    if (frames_[i].in_key) return false;
+  }
+  return true;
+}
+
+// True, with what came of it, when the bytes go beside the term. `owner` is immutable.
+bool Encoder::try_lend(PyBorrowed owner, etf::Bytes bytes, Did& did) noexcept {
+  std::uint32_t index = 0;
+  if (!may_lend(bytes.size()) || !options_.lender->lend(owner.get(), bytes, index)) return false;
+  did = done(writer_.lent(index));
+  return true;
+}
+
+// The object that a view is made of, through views of views, when nobody can change its bytes. Empty, without
+// an exception, when somebody can.
+PyRef Encoder::immutable_owner(PyBorrowed object) noexcept {
+  constexpr int kMostViews = 16;
+  PyRef at = PyRef::borrow(object.get());
+  for (int i = 0; i < kMostViews && at && at.get() != Py_None; ++i) {
+    if (options_.lender->is_immutable(at.get())) return at;
+    const bool view = PyMemoryView_Check(at.get()) != 0;
+    auto* const type = reinterpret_cast<PyObject*>(Py_TYPE(at.get()));
+    if (!view && type != state_.imports.if_loaded(Lazy::kNumpyArray).get()) break;
+    at = PyRef::steal(PyObject_GetAttrString(at.get(), view ? "obj" : "base"));
+  }
+  PyErr_Clear();
+  return {};
+}
+
+bool Encoder::try_lend_buffer(PyBorrowed object, const Py_buffer& buffer, Did& did) noexcept {
+  if (buffer.readonly == 0 || !may_lend(static_cast<std::size_t>(buffer.len)) ||
+      PyBuffer_IsContiguous(&buffer, 'C') == 0) {
+    return false;
+  }
+  const PyRef owner = immutable_owner(object);
+  Py_buffer whole;
+  if (!owner || PyObject_GetBuffer(owner.get(), &whole, PyBUF_SIMPLE) != 0) {
+    PyErr_Clear();
+    return false;
+  }
+  const auto* const begin = static_cast<const std::uint8_t*>(buffer.buf);
+  const auto* const of = static_cast<const std::uint8_t*>(whole.buf);
+  const std::less_equal<> before;
+  const bool inside = before(of, begin) && before(begin + buffer.len, of + whole.len);
+  PyBuffer_Release(&whole);
+  return inside && try_lend(owner, {begin, static_cast<std::size_t>(buffer.len)}, did);
 }
 
 Encoder::Did Encoder::put_buffer(PyBorrowed object) noexcept {
   Py_buffer buffer;
   if (PyObject_GetBuffer(object.get(), &buffer, PyBUF_FULL_RO) != 0)
     return refuse_exception(object, "its bytes");
+  if (Did did{}; try_lend_buffer(object, buffer, did)) {
+    PyBuffer_Release(&buffer);
+    return did;
+  }
   std::uint8_t* const to = writer_.binary_in_place(static_cast<std::size_t>(buffer.len));
   const bool copied = to != nullptr && PyBuffer_ToContiguous(to, &buffer, buffer.len, 'C') == 0;
   PyBuffer_Release(&buffer);

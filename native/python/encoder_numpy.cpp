@@ -101,10 +101,15 @@ Encoder::Did Encoder::put_numpy_array(PyRef array) noexcept {
   return written ? Did::kWritten : failed();
 }
 
-// In C order, straight into the sink, whatever the array's strides are.
+// In C order, straight into the sink, whatever the array's strides are; or lent, when it is a view of what
+// cannot change.
 bool Encoder::put_array_data(PyBorrowed array) noexcept {
   Py_buffer buffer;
   if (PyObject_GetBuffer(array.get(), &buffer, PyBUF_FULL_RO) != 0) return false;
+  if (Did did{}; try_lend_buffer(array, buffer, did)) {
+    PyBuffer_Release(&buffer);
+    return did == Did::kWritten;
+  }
   std::uint8_t* const to = writer_.binary_in_place(static_cast<std::size_t>(buffer.len));
   const bool copied = to != nullptr && PyBuffer_ToContiguous(to, &buffer, buffer.len, 'C') == 0;
   PyBuffer_Release(&buffer);

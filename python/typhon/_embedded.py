@@ -3,6 +3,9 @@
 The process is not Python's here, and must outlive whatever user code does: what would end it, fork it, or take its signals
 raises instead (`_guard`). Between two workers the interpreter is cleaned (`_clean`); docs/isolation.md says of what.
 
+It is a whole Python, or a sub-interpreter of one (`_is_sub`): then the C library is not its own, and neither are the
+environment variables that C code sees.
+
 The socket brings a message for each job, with three descriptors: the memory of the worker's channel, its control pipe, its
 output. It takes back {"ready", …} once, and {"ended", code, clean} for each job.
 """
@@ -19,6 +22,8 @@ from typing import Any, NoReturn
 import _socket
 from typhon import _native
 from typhon._io import _Finder
+
+_is_sub = bool(sys._typhon_sub)  # type: ignore[attr-defined]
 
 # Not `signal`, which makes copies of what _guard() replaces here.
 _signal: Any = __import__("_signal")
@@ -77,6 +82,8 @@ def _run(job: dict[str, Any], fds: list[int], before: "_Snapshot") -> tuple[int,
         # Python has made up its mind about the old ones: /dev/null has positions, a pipe has none.
         sys.stdout = open(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
         sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+        if "limit_memory" in job["settings"]:
+            _finder.when_imported("numpy", _limit_numpy)
         from typhon import _worker
 
         code = _worker.serve(0, memory, control, job["settings"])
@@ -165,10 +172,15 @@ def _end_threads() -> bool:
             queue.put(None)
             thread.join(0.2)
         executors._shutdown = False
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread():
-            thread.join(0.2)
-    return threading.active_count() == 1
+    # From Python 3.13 on threading takes the first thread of the process for the main one of each sub-interpreter.
+    own = {threading.get_ident(), threading.main_thread().ident}
+    for thread in _others(own):
+        thread.join(0.2)
+    return not _others(own)
+
+
+def _others(own: "set[int | None]") -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.ident not in own]
 
 
 def _forget_modules(kept: set[str]) -> None:
@@ -219,12 +231,32 @@ def _guard() -> None:
         module.kill = _checked(module.kill, lambda pid: pid in (0, -1, os.getpid(), -os.getpgrp()))
         module.killpg = _checked(module.killpg, lambda group: group in (0, os.getpgrp()))
     _guard_children(_posixsubprocess, posix)
-    finder = _Finder()
+    _guard_stacks()
+    finder = _finder
     sys.meta_path.insert(0, finder)
+    if _is_sub:
+        # They would make objects of other interpreters' in this one's memory.
+        for name in ("_current_frames", "_current_exceptions"):
+            _refuse((sys,), name, f"sys.{name}", "it would reach into other interpreters")
+        _keep_environment(_posixsubprocess)
+        from typhon import _extensions
+
+        _extensions.guard()
     finder.when_imported("ctypes", _tame_ctypes)
     finder.when_imported("faulthandler", _tame_faulthandler)
     finder.when_imported("multiprocessing", _tame_multiprocessing)
     finder.when_imported("resource", _tame_resource)
+
+
+_finder = _Finder()
+
+
+def _limit_numpy(numpy: Any) -> None:
+    """Its data is not allocated by Python."""
+    core = sys.modules.get("numpy._core.multiarray") or sys.modules.get("numpy.core.multiarray")
+    api = getattr(core, "_ARRAY_API", None)
+    if api is not None:
+        _native.limit_numpy(api)
 
 
 _PROCESS = "the process is the BEAM's"
@@ -280,6 +312,61 @@ def _guard_children(subprocess: Any, posix: Any) -> None:
     for module in modules:
         module.posix_spawn = with_mask(spawn)
         module.posix_spawnp = with_mask(spawnp)
+
+
+def _keep_environment(subprocess: Any) -> None:
+    """os.environ is this interpreter's, and what its children get; that of the C library is all interpreters'."""
+
+    def putenv(name: Any, value: Any, /) -> None:
+        pass
+
+    def unsetenv(name: Any, /) -> None:
+        pass
+
+    fork_exec = subprocess.fork_exec
+
+    def with_environment(*args: Any) -> Any:
+        if args[5] is None:  # env_list
+            args = (*args[:5], [name + b"=" + value for name, value in os.environb.items()], *args[6:])
+        return fork_exec(*args)
+
+    def system(command: Any) -> int:
+        """Run a command in a shell; the wait status."""
+        sys.audit("os.system", command)
+        pid = os.posix_spawn("/bin/sh", ["sh", "-c", command], os.environ)
+        return os.waitpid(pid, 0)[1]
+
+    os.putenv, os.unsetenv, os.system = putenv, unsetenv, system
+    subprocess.fork_exec = with_environment
+
+
+# What a thread's stack holds, and how many calls it is enough for: `sorted`, whose key calls `sorted`, takes 5 KiB each.
+_STACK = 64 * 1024 * 1024
+_DEEPEST = 12_000
+
+
+def _guard_stacks() -> None:
+    """Recursion ends in a RecursionError before the stack does, whatever limit user code sets. From Python 3.12 on there is
+    a limit of its own for C code, which cannot be changed."""
+    threading.stack_size(_STACK)
+    if sys.version_info >= (3, 12):
+        return
+    true = sys.setrecursionlimit
+
+    def setrecursionlimit(limit: int, /) -> None:
+        if limit > _DEEPEST:
+            import warnings
+
+            warnings.warn(
+                f"sys.setrecursionlimit({limit}): the stacks of an interpreter inside the BEAM are enough for {_DEEPEST}, "
+                "which is the limit now; isolation: :process has no such bound",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            limit = _DEEPEST
+        true(limit)
+
+    sys.setrecursionlimit = setrecursionlimit
 
 
 # The true one: the guarded module has none.

@@ -49,6 +49,12 @@ def _note_limit(error: BaseException) -> None:
     try:
         if isinstance(error, MemoryError) and "memory" in _worker.limits:
             error.add_note(f"This worker's limit is memory: {_worker.limits['memory']} bytes (limits: of its pool).")
+        elif isinstance(error, (ImportError, OSError)) and "static TLS" in str(error) and "typhon._embedded" in sys.modules:
+            error.add_note(
+                "The thread-local variables of libraries have too little room for one more interpreter inside the BEAM: start the "
+                "VM with GLIBC_TUNABLES=glibc.rtld.nns=16:glibc.rtld.optional_static_tls=65536 in its environment (mix typhon.env "
+                "says how), or use fewer workers."
+            )
         elif isinstance(error, OSError) and error.errno == errno.EMFILE and "open_files" in _worker.limits:
             error.add_note(f"This worker's limit is open_files: {_worker.limits['open_files']} (limits: of its pool).")
     except BaseException:

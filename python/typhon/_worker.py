@@ -4,7 +4,6 @@ docs/internals.md ("The worker process") is the contract. Everything imported he
 nothing is that the interpreter has not loaded already.
 """
 
-import faulthandler
 import io
 import os
 import sys
@@ -24,6 +23,8 @@ def main() -> int:
     del sys.argv[1:]
     control = _take_over_stdin()
     # A crash says where Python was: its last words become part of the error of every call in flight.
+    import faulthandler  # which a sub-interpreter cannot import
+
     faulthandler.enable()
     return serve(beam_pid, fd, control, settings)
 
@@ -58,6 +59,10 @@ def _prepare(settings: dict[str, int]) -> None:
     from typhon import _io
 
     _io.install(settings.get("log_level", 20))
+    if settings.get("signal") == 0 or settings.get("concurrency", 1) > 1:
+        from typhon import _sleep
+
+        _sleep.install()
 
 
 def _coroutine_type() -> type:

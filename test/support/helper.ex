@@ -4,12 +4,22 @@ defmodule Typhon.TestHelper do
   import ExUnit.Assertions
   import ExUnit.Callbacks
 
+  # No test waits for longer, and none says how long: a bound only ends a test that has failed, and a machine may be busy.
+  @limit 120_000
+
+  # As long as a busy machine may take to interrupt Python. Tests of Python that is killed have a short one of their own.
+  @grace 30_000
+
+  @doc "The bound of whatever a test waits for."
+  def limit, do: @limit
+
   @doc "The Python modules of the tests."
   def py_dir, do: Path.expand("py", __DIR__)
 
-  @doc "A pool with one worker that finds the test modules and keeps quiet, unless the options say otherwise."
+  @doc "A pool with one worker that finds the test modules, keeps quiet and is patient, unless the options say otherwise."
   def start_pool(options \\ []) do
-    options = Keyword.merge([workers: 1, python_path: [py_dir()], stdio: :discard], options)
+    defaults = [workers: 1, python_path: [py_dir()], stdio: :discard, grace: @grace, start_timeout: @limit]
+    options = Keyword.merge(defaults, options)
 
     start_supervised!(%{
       id: make_ref(),
@@ -41,7 +51,12 @@ defmodule Typhon.TestHelper do
     |> Enum.sort_by(&elem(&1, 1), Version)
   end
 
-  def supported_pythons, do: Enum.filter(pythons(), &Version.match?(elem(&1, 1), ">= 3.11.0"))
+  @doc "Those in which the pools of this test run can live."
+  def supported_pythons do
+    oldest = if Application.get_env(:typhon, :engine) == :subinterpreters, do: ">= 3.12.0", else: ">= 3.11.0"
+    Enum.filter(pythons(), &Version.match?(elem(&1, 1), oldest))
+  end
+
   def old_pythons, do: Enum.reject(pythons(), &Version.match?(elem(&1, 1), ">= 3.11.0"))
 
   @doc "A Python without a GIL, {path, version} as scripts/pythons has them; nil where there is none."
@@ -49,6 +64,14 @@ defmodule Typhon.TestHelper do
     {text, 0} = System.cmd(Path.expand("scripts/pythons"), [])
 
     with [_, version, path] <- Regex.run(~r/^(\S+t) (.+)$/m, text), do: {path, version}
+  end
+
+  @doc "What Typhon.Env.capacity/0 says of the interpreters that pools inside the VM have unless they say otherwise."
+  def interpreters do
+    kind =
+      if Application.get_env(:typhon, :engine) == :subinterpreters, do: :subinterpreters, else: :namespaces
+
+    Typhon.Env.capacity()[kind]
   end
 
   @doc "The only worker of a pool."
@@ -118,22 +141,101 @@ defmodule Typhon.TestHelper do
     |> length()
   end
 
-  @doc "Asks again and again. For what becomes true by the work of others; the bound only ends a test that has failed."
-  def eventually(fun, tries \\ 2_000) do
+  @doc "Asks again and again. For what becomes true by the work of others."
+  def eventually(fun), do: eventually(fun, System.monotonic_time(:millisecond) + @limit)
+
+  defp eventually(fun, until) do
     case fun.() do
       falsy when falsy in [nil, false] ->
-        if tries == 0, do: flunk("it never became true")
+        if System.monotonic_time(:millisecond) > until, do: flunk("it never became true")
         Process.sleep(10)
-        eventually(fun, tries - 1)
+        eventually(fun, until)
 
       value ->
         value
     end
   end
 
+  def await(task), do: Task.await(task, @limit)
+  def await_many(tasks), do: Task.await_many(tasks, @limit)
+
+  @doc """
+  What becomes of Python that still runs when its call's time is over. The function makes the call, with a timeout and the path
+  of a file that Python makes when it has got to where it is to be interrupted. On a busy machine its time may be over before:
+  then the function is called again with twice the time, as when it returns `:again`. On return Python has nothing to do.
+  """
+  def overrun(py, call, timeout \\ 100) do
+    mark = Path.join(System.tmp_dir!(), "typhon-#{System.pid()}-#{System.unique_integer([:positive])}")
+    result = call.(timeout, mark)
+    eventually(fn -> in_flight(py) == 0 end)
+
+    reached? = File.rm(mark) == :ok
+
+    if reached? and result != :again do
+      result
+    else
+      assert timeout < @limit, "Python did not get there in #{timeout} ms"
+      overrun(py, call, 2 * timeout)
+    end
+  end
+
+  @doc "What the function returns, which is given a time; with twice of it when that is `{:error, _}`, because it was too short."
+  def in_time(timeout, fun) do
+    case fun.(timeout) do
+      {:error, reason} ->
+        assert timeout < @limit, "not in #{timeout} ms: #{inspect(reason)}"
+        in_time(2 * timeout, fun)
+
+      result ->
+        result
+    end
+  end
+
+  @doc "The line that somebody has written to a file; an error when nobody has yet."
+  def first_line(path) do
+    case File.read(path) do
+      {:ok, text} when text != "" -> String.trim(text)
+      _ -> {:error, :enoent}
+    end
+  end
+
+  @doc "A path that Python can wait for (dispatch.wait_for): until the test makes a file there."
+  def gate do
+    path = Path.join(System.tmp_dir!(), "typhon-#{System.pid()}-#{System.unique_integer([:positive])}")
+    on_exit(fn -> File.rm(path) end)
+    path
+  end
+
+  @doc "Keeps so many workers of a pool busy with a call each. The function that it gives lets them go."
+  def keep_busy(py, count \\ 1) do
+    path = gate()
+
+    tasks =
+      for i <- 1..count do
+        task = Task.async(fn -> Typhon.call(py, :dispatch, :wait_for, [path], timeout: :infinity) end)
+        eventually(fn -> running(py) == i end)
+        task
+      end
+
+    fn ->
+      File.touch!(path)
+      for result <- await_many(tasks), do: assert({:ok, _} = result)
+    end
+  end
+
   @doc "No answer of a call, late or superfluous, may be in the mailbox."
   def assert_mailbox_empty do
     assert {:messages, []} = Process.info(self(), :messages)
+  end
+
+  @doc "Runs code with Typhon in a VM of its own, to its end: what it printed, and its exit status."
+  def vm(code, env \\ []) do
+    start = "{:ok, _} = Application.ensure_all_started(:typhon)\n"
+
+    System.cmd("elixir", ["-pa", Path.join(:code.lib_dir(:typhon), "ebin"), "-e", start <> code],
+      env: env,
+      stderr_to_stdout: true
+    )
   end
 
   @doc "The function runs in a process of its own, so that the test can wait for other things meanwhile."

@@ -6,7 +6,7 @@ defmodule Typhon.AsyncTest do
   alias Typhon.{PythonError, TimeoutError}
 
   setup_all do
-    {:ok, py: start_supervised!({Typhon, workers: 2, python_path: [py_dir()], stdio: :discard})}
+    {:ok, py: start_pool(workers: 2)}
   end
 
   describe "async/5" do
@@ -43,7 +43,7 @@ defmodule Typhon.AsyncTest do
     end
 
     test "a task that is shut down leaves nothing behind", %{py: py} do
-      task = Typhon.async(py, :time, :sleep, [0.3])
+      task = Typhon.async(py, :time, :sleep, [60])
       eventually(fn -> running(py) > 0 end)
       assert Task.shutdown(task, :brutal_kill) == nil
       assert Typhon.call(py, :sample, :echo, [1]) == {:ok, 1}
@@ -60,7 +60,7 @@ defmodule Typhon.AsyncTest do
     end
 
     test "gives the call up when its own time is over, and names it", %{py: py} do
-      task = Typhon.async(py, :time, :sleep, [2])
+      task = Typhon.async(py, :time, :sleep, [60], timeout: 60_000)
       eventually(fn -> running(py) > 0 end)
       assert {:error, %TimeoutError{} = error} = Typhon.await(task, 10)
       assert %{timeout: 10, module: :time, function: :sleep, arity: 1} = error
@@ -71,10 +71,10 @@ defmodule Typhon.AsyncTest do
     @tag :os_process
     test "exits when the task did", %{py: py} do
       Process.flag(:trap_exit, true)
-      task = Typhon.async(py, :time, :sleep, [0.3])
+      task = Typhon.async(py, :time, :sleep, [60])
       Process.exit(task.pid, :kill)
       assert {:killed, _} = catch_exit(Typhon.await(task, 5_000))
-      task = Typhon.async(py, :time, :sleep, [0.3])
+      task = Typhon.async(py, :time, :sleep, [60])
       Process.exit(task.pid, :kill)
       assert {:killed, _} = catch_exit(Typhon.await(task))
     end
@@ -88,24 +88,35 @@ defmodule Typhon.AsyncTest do
 
   describe "yield_many/2" do
     test "what has no result can be waited for again", %{py: py} do
-      tasks = [Typhon.async(py, :sample, :echo, [1]), Typhon.async(py, :time, :sleep, [3])]
-      assert [{first, {:ok, {:ok, 1}}}, {second, nil}] = Typhon.yield_many(tasks, timeout: 1_500)
-      assert [first, second] == tasks
-      assert [{_, {:ok, {:ok, nil}}}] = Typhon.yield_many([second], :infinity)
+      free = keep_busy(py, 2)
+      tasks = for i <- 1..2, do: Typhon.async(py, :sample, :echo, [i])
+      assert Typhon.yield_many(tasks, timeout: 100) == Enum.map(tasks, &{&1, nil})
+      free.()
+
+      assert Typhon.yield_many(tasks, :infinity) ==
+               tasks |> Enum.with_index(1) |> Enum.map(fn {t, i} -> {t, {:ok, {:ok, i}}} end)
+
+      slow = Typhon.async(py, :time, :sleep, [60])
+      fast = Typhon.async(py, :sample, :echo, [3])
+      eventually(fn -> not Process.alive?(fast.pid) end)
+      assert [{^fast, {:ok, {:ok, 3}}}, {^slow, nil}] = Typhon.yield_many([fast, slow], timeout: 100)
+      Typhon.cancel(slow)
     end
 
     test "ends what has no result with on_timeout: :kill_task", %{py: py} do
-      task = Typhon.async(py, :time, :sleep, [2])
+      task = Typhon.async(py, :time, :sleep, [60])
       assert [{^task, nil}] = Typhon.yield_many([task], timeout: 10, on_timeout: :kill_task)
       refute Process.alive?(task.pid)
       assert_mailbox_empty()
     end
 
     test "lets it go on with on_timeout: :ignore", %{py: py} do
-      task = Typhon.async(py, :time, :sleep, [0.2])
+      free = keep_busy(py, 2)
+      task = Typhon.async(py, :sample, :echo, [1])
       monitor = Process.monitor(task.pid)
       assert [{^task, nil}] = Typhon.yield_many([task], timeout: 0, on_timeout: :ignore)
-      assert_receive {:DOWN, ^monitor, _, _, :normal}, 10_000
+      free.()
+      assert_receive {:DOWN, ^monitor, _, _, :normal}
       assert_mailbox_empty()
     end
 

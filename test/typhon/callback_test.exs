@@ -6,8 +6,6 @@ defmodule Typhon.CallbackTest do
 
   alias Typhon.{PythonError, TimeoutError, WorkerError}
 
-  @moduletag timeout: 120_000
-
   # Most tests share one worker, as calls do.
   setup_all do
     {:ok, py: start_pool()}
@@ -114,7 +112,7 @@ defmodule Typhon.CallbackTest do
       assert Typhon.call(py, :converse, :keep, ["later", fn -> self() end]) == {:ok, nil}
       assert {:ok, {"returned", ^me}} = Typhon.call(py, :converse, :use, ["later"])
       other = Task.async(fn -> {self(), Typhon.call!(py, :converse, :use, ["later"])} end)
-      assert {pid, {"returned", pid}} = Task.await(other)
+      assert {pid, {"returned", pid}} = await(other)
     end
   end
 
@@ -336,7 +334,7 @@ defmodule Typhon.CallbackTest do
       for _ <- 1..5 do
         py = start_pool(concurrency: 4)
         tasks = for _ <- 1..8, do: Task.async(fn -> down(py, 50) end)
-        assert Task.await_many(tasks, 60_000) == List.duplicate(50, 8)
+        assert await_many(tasks) == List.duplicate(50, 8)
       end
     end
 
@@ -348,7 +346,7 @@ defmodule Typhon.CallbackTest do
             do: Task.async(fn -> for _ <- 1..50, do: {:ok, ^i} = Typhon.call(py, :sample, :echo, [i]) end)
 
       for _ <- 1..10, do: assert(down(py, 20) == 20)
-      Task.await_many(others, 60_000)
+      await_many(others)
     end
 
     test "each level has its own time" do
@@ -411,7 +409,7 @@ defmodule Typhon.CallbackTest do
         for i <- 1..200,
             do: Task.async(fn -> Typhon.call!(py, :talk, :ask, [&(&1 + i), 1], timeout: 30_000) end)
 
-      assert Task.await_many(tasks, 30_000) == Enum.to_list(2..201)
+      assert await_many(tasks) == Enum.to_list(2..201)
     end
 
     test "a coroutine whose callback calls a coroutine, or an ordinary function, of the same worker" do
@@ -428,17 +426,17 @@ defmodule Typhon.CallbackTest do
       py = start_pool()
       me = self()
       :ok = Typhon.cast(py, :talk, :apply, [fn -> send(me, {:from, self()}) end])
-      assert_receive {:from, pid}, 5_000
+      assert_receive {:from, pid}
       assert pid != me
       :ok = Typhon.cast(py, :talk, :ask, [fn -> send(me, {:from_coroutine, self()}) end])
-      assert_receive {:from_coroutine, _}, 5_000
+      assert_receive {:from_coroutine, _}
     end
 
     test "a callback of a cast may call the same worker" do
       py = start_pool()
       me = self()
       :ok = Typhon.cast(py, :talk, :apply, [fn -> send(me, Typhon.call(py, :math, :sqrt, [16])) end])
-      assert_receive {:ok, 4.0}, 5_000
+      assert_receive {:ok, 4.0}
     end
 
     @tag :os_process
@@ -483,7 +481,7 @@ defmodule Typhon.CallbackTest do
           end)
         end
 
-      Task.await_many(tasks, 60_000)
+      await_many(tasks)
     end
   end
 
@@ -511,7 +509,7 @@ defmodule Typhon.CallbackTest do
             Typhon.call(py, :converse, unquote(function), [forever, path], timeout: :infinity)
           end)
 
-        assert_receive :asked, 10_000
+        assert_receive :asked
         Process.exit(caller, :kill)
         eventually(fn -> match?({:ok, text} when text != "", File.read(path)) end)
         assert File.read!(path) in ["Cancelled", "CancelledError"]
@@ -559,7 +557,7 @@ defmodule Typhon.CallbackTest do
           python(py, "(swallow(f), note(f, x))", [forever, path], timeout: :infinity)
         end)
 
-      assert_receive :asked, 10_000
+      assert_receive :asked
       Process.exit(caller, :kill)
       eventually(fn -> File.exists?(path) end)
       eventually(fn -> File.read!(path) == "BeamError" end)
@@ -629,10 +627,10 @@ defmodule Typhon.CallbackTest do
       end
 
       :ok = Typhon.cast(py, :talk, :ask, [wait])
-      assert_receive {:waits, answerer}, 10_000
+      assert_receive {:waits, answerer}
       monitor = Process.monitor(answerer)
       Typhon.stop(py)
-      assert_receive {:DOWN, ^monitor, _, _, _}, 10_000
+      assert_receive {:DOWN, ^monitor, _, _, _}
     end
   end
 
@@ -652,7 +650,7 @@ defmodule Typhon.CallbackTest do
           end)
         end
 
-      Task.await_many(tasks, 60_000)
+      await_many(tasks)
       eventually(fn -> {in_flight(py), polling(py)} == {0, 0} end)
     end
 
@@ -666,7 +664,7 @@ defmodule Typhon.CallbackTest do
       py = start_pool(workers: 1)
 
       inner = fn ->
-        Task.async(fn -> Typhon.call(py, :math, :sqrt, [16], timeout: 200) end) |> Task.await() |> elem(0)
+        Task.async(fn -> Typhon.call(py, :math, :sqrt, [16], timeout: 200) end) |> await() |> elem(0)
       end
 
       assert Typhon.call(py, :talk, :apply, [inner]) == {:ok, :error}

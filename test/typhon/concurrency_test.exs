@@ -3,8 +3,6 @@ defmodule Typhon.ConcurrencyTest do
 
   import Typhon.TestHelper
 
-  @moduletag timeout: 300_000
-
   test "many processes get their own answers" do
     py = start_pool(workers: 2)
 
@@ -15,13 +13,13 @@ defmodule Typhon.ConcurrencyTest do
         assert_mailbox_empty()
       end)
     end)
-    |> Task.await_many(120_000)
+    |> await_many()
   end
 
   test "one process may have calls of its own in flight by way of tasks" do
     py = start_pool(workers: 2)
     tasks = for i <- 1..100, do: Task.async(Typhon, :call, [py, :sample, :echo, [i], [timeout: :infinity]])
-    assert Task.await_many(tasks) == for(i <- 1..100, do: {:ok, i})
+    assert await_many(tasks) == for(i <- 1..100, do: {:ok, i})
     assert_mailbox_empty()
   end
 
@@ -46,46 +44,52 @@ defmodule Typhon.ConcurrencyTest do
           assert_mailbox_empty()
         end)
       end)
-      |> Task.await_many(240_000)
+      |> await_many()
     end
   end
 
   test "a ring that is full makes callers wait, and nobody is lost" do
     py = start_pool(ring_size: 65_536)
     text = String.duplicate("x", 1_000)
-    blocker = async(fn -> Typhon.call(py, :sample, :sleep, [0.5]) end)
-    Process.sleep(100)
+    free = keep_busy(py)
 
     tasks =
       for i <- 1..200, do: async(fn -> Typhon.call(py, :sample, :echo, [{i, text}], timeout: 60_000) end)
 
-    assert Task.await_many(tasks, 60_000) == for(i <- 1..200, do: {:ok, {i, text}})
-    assert Task.await(blocker) == {:ok, "slept"}
+    eventually(fn -> Enum.any?(tasks, &waits_for_room?/1) end)
+    free.()
+    assert await_many(tasks) == for(i <- 1..200, do: {:ok, {i, text}})
   end
 
   test "the wait for room counts towards the timeout, and leaves nothing in the mailbox" do
     py = start_pool(ring_size: 65_536)
     text = String.duplicate("x", 1_000)
-    blocker = async(fn -> Typhon.call(py, :sample, :sleep, [0.5]) end)
-    Process.sleep(100)
+    free = keep_busy(py)
+    parent = self()
 
     tasks =
       for _ <- 1..100 do
         async(fn ->
           result = Typhon.call(py, :sample, :echo, [text], timeout: 50)
-          Process.sleep(1_000)
-          assert_mailbox_empty()
-          result
+          send(parent, {:result, result})
+          # Until the ring has been emptied: whoever waits for room is told then.
+          receive do: (:look -> assert_mailbox_empty())
         end)
       end
 
-    for result <- Task.await_many(tasks, 60_000) do
+    for _ <- tasks do
+      assert_receive {:result, result}
       assert {:error, %Typhon.TimeoutError{}} = result
     end
 
-    assert Task.await(blocker) == {:ok, "slept"}
+    free.()
     assert Typhon.call(py, :sample, :echo, [text]) == {:ok, text}
+    for task <- tasks, do: send(task.pid, :look)
+    await_many(tasks)
   end
+
+  defp waits_for_room?(task),
+    do: match?({:current_function, {Typhon.Room, :wait, 3}}, Process.info(task.pid, :current_function))
 
   test "casts wait for room, too" do
     py = start_pool(ring_size: 65_536)
@@ -119,7 +123,7 @@ defmodule Typhon.ConcurrencyTest do
         assert_mailbox_empty()
       end)
     end)
-    |> Task.await_many(240_000)
+    |> await_many()
   end
 
   test "large results do not pile up in shared memory" do

@@ -6,8 +6,6 @@ defmodule Typhon.CoroutineTest do
 
   alias Typhon.{PythonError, TimeoutError, WorkerError}
 
-  @moduletag timeout: 120_000
-
   setup do
     path =
       Path.join(System.tmp_dir!(), "typhon-coroutine-#{System.pid()}-#{System.unique_integer([:positive])}")
@@ -57,7 +55,7 @@ defmodule Typhon.CoroutineTest do
         for i <- 1..2_000, do: Task.async(fn -> Typhon.call(py, :talk, :sleep, [0.2, i], timeout: 60_000) end)
 
       for i <- 1..500, do: assert(Typhon.call(py, :sample, :echo, [i], timeout: 60_000) == {:ok, i})
-      assert Task.await_many(sleeping, 60_000) == for(i <- 1..2_000, do: {:ok, i})
+      assert await_many(sleeping) == for(i <- 1..2_000, do: {:ok, i})
       eventually(fn -> in_flight(py) == 0 end)
     end
 
@@ -113,7 +111,7 @@ defmodule Typhon.CoroutineTest do
       tasks =
         for i <- 1..20, do: Task.async(fn -> {self(), i, Typhon.call(py, :converse, :callers_async, [])} end)
 
-      for {pid, _, result} <- Task.await_many(tasks), do: assert(result == {:ok, [pid, pid, pid]})
+      for {pid, _, result} <- await_many(tasks), do: assert(result == {:ok, [pid, pid, pid]})
     end
 
     test "has the worker's own loop", %{py: py} do
@@ -168,9 +166,12 @@ defmodule Typhon.CoroutineTest do
 
   describe "a coroutine that is given up" do
     test "at its deadline: its finally sees it", %{py: py, path: path} do
-      assert {:error, %TimeoutError{timeout: 100}} = Typhon.call(py, :talk, :forever, [path], timeout: 100)
-      eventually(fn -> File.read(path) == {:ok, "cleaned up"} end)
-      eventually(fn -> in_flight(py) == 0 end)
+      overrun(py, fn timeout, mark ->
+        assert {:error, %TimeoutError{timeout: ^timeout}} =
+                 Typhon.call(py, :talk, :forever, [path, mark], timeout: timeout)
+      end)
+
+      assert File.read(path) == {:ok, "cleaned up"}
       assert_mailbox_empty()
     end
 
@@ -199,8 +200,8 @@ defmodule Typhon.CoroutineTest do
         for i <- 1..200, do: Task.async(fn -> Typhon.call(py, :talk, :sleep, [0.3, i], timeout: 60_000) end)
 
       lost = for _ <- 1..500, do: Task.async(fn -> Typhon.call(py, :talk, :sleep, [600], timeout: 50) end)
-      for result <- Task.await_many(lost, 60_000), do: assert({:error, %TimeoutError{}} = result)
-      assert Task.await_many(keep, 60_000) == for(i <- 1..200, do: {:ok, i})
+      for result <- await_many(lost), do: assert({:error, %TimeoutError{}} = result)
+      assert await_many(keep) == for(i <- 1..200, do: {:ok, i})
       eventually(fn -> in_flight(py) == 0 end)
       assert worker(py).restarts == 0
     end
@@ -208,10 +209,26 @@ defmodule Typhon.CoroutineTest do
     test "and swallows it: after the grace the worker is killed, and the others hear why" do
       py = start_pool(grace: 100)
       Typhon.call!(py, :talk, :sleep, [0])
-      other = Task.async(fn -> Typhon.call(py, :talk, :sleep, [600], timeout: :infinity) end)
-      eventually(fn -> in_flight(py) == 1 end)
-      assert {:error, %TimeoutError{}} = Typhon.call(py, :converse, :ignore_cancel_async, [], timeout: 1_000)
-      assert {:error, %WorkerError{reason: reason} = error} = Task.await(other, 30_000)
+
+      {{:error, error}, restarts} =
+        overrun(py, fn timeout, mark ->
+          eventually(fn -> worker(py).state == :ready end)
+          %{restarts: restarts} = worker(py)
+          other = Task.async(fn -> Typhon.call(py, :talk, :sleep, [600], timeout: 2 * limit()) end)
+          eventually(fn -> in_flight(py) == 1 end)
+
+          assert {:error, %TimeoutError{}} =
+                   Typhon.call(py, :converse, :ignore_cancel_async, [mark], timeout: timeout)
+
+          if File.exists?(mark) do
+            {await(other), restarts}
+          else
+            Task.shutdown(other, :brutal_kill)
+            :again
+          end
+        end)
+
+      assert %WorkerError{reason: reason} = error
 
       # Inside the VM Python hears of it, too, and may be the first to say so.
       if Application.fetch_env!(:typhon, :isolation) == :process or reason != :stopped do
@@ -219,7 +236,7 @@ defmodule Typhon.CoroutineTest do
         assert Exception.message(error) =~ "deadline"
       end
 
-      eventually(fn -> worker(py).restarts == 1 end)
+      eventually(fn -> worker(py).restarts == restarts + 1 end)
     end
   end
 
@@ -253,7 +270,7 @@ defmodule Typhon.CoroutineTest do
       tasks =
         for i <- 1..4, do: Task.async(fn -> Typhon.call(py, :converse, :meet, [4, i], timeout: 30_000) end)
 
-      assert tasks |> Task.await_many(30_000) |> Enum.sort() == for(i <- 1..4, do: {:ok, i})
+      assert tasks |> await_many() |> Enum.sort() == for(i <- 1..4, do: {:ok, i})
     end
 
     test "errors are each call's own" do
@@ -268,7 +285,7 @@ defmodule Typhon.CoroutineTest do
           end)
         end
 
-      Task.await_many(tasks, 30_000)
+      await_many(tasks)
     end
 
     test "a Python loop in a thread is interrupted, and the other calls are not" do
@@ -279,8 +296,8 @@ defmodule Typhon.CoroutineTest do
       tasks =
         for _ <- 1..3, do: Task.async(fn -> Typhon.call(py, :sample, :spin_python, [600], timeout: 100) end)
 
-      for task <- tasks, do: assert({:error, %TimeoutError{}} = Task.await(task, 30_000))
-      assert Task.await(other, 60_000) == {:ok, "done"}
+      for task <- tasks, do: assert({:error, %TimeoutError{}} = await(task))
+      assert await(other) == {:ok, "done"}
       eventually(fn -> in_flight(py) == 0 end)
       assert worker(py).restarts == 0
     end
@@ -291,23 +308,60 @@ defmodule Typhon.CoroutineTest do
 
       tasks =
         for i <- 1..4 do
-          Task.async(fn -> Typhon.call(py, :converse, :spin_and_note, ["#{path}#{i}"], timeout: 200) end)
+          Task.async(fn ->
+            overrun(py, fn timeout, mark ->
+              assert {:error, %TimeoutError{}} =
+                       Typhon.call(py, :converse, :spin_and_note, ["#{path}#{i}", mark], timeout: timeout)
+            end)
+          end)
         end
 
-      for task <- tasks, do: assert({:error, %TimeoutError{}} = Task.await(task, 30_000))
+      await_many(tasks)
       for i <- 1..4, do: eventually(fn -> File.read("#{path}#{i}") == {:ok, "Cancelled"} end)
       for i <- 1..4, do: File.rm("#{path}#{i}")
       eventually(fn -> in_flight(py) == 0 end)
       assert worker(py).restarts == 0
     end
 
+    test "time.sleep in a thread ends at the deadline" do
+      py = start_pool(concurrency: 3, grace: 60_000)
+      Typhon.call!(py, :sample, :echo, [1])
+      tasks = for _ <- 1..3, do: Task.async(fn -> Typhon.call(py, :sample, :sleep, [600], timeout: 100) end)
+      for task <- tasks, do: assert({:error, %TimeoutError{}} = await(task))
+      eventually(fn -> in_flight(py) == 0 end)
+      # All of them are free again.
+      meet = "__import__('__main__').__dict__.setdefault('gate', __import__('threading').Barrier(3)).wait(30)"
+
+      tasks =
+        for _ <- 1..3, do: Task.async(fn -> Typhon.call(py, :builtins, :eval, [meet], timeout: 60_000) end)
+
+      assert tasks |> await_many() |> Enum.sort() == [{:ok, 0}, {:ok, 1}, {:ok, 2}]
+      assert worker(py).restarts == 0
+    end
+
+    @tag :os_process
     test "a system call in a thread cannot be interrupted: after the grace the worker is replaced" do
       py = start_pool(concurrency: 2, grace: 100)
       Typhon.call!(py, :sample, :echo, [1])
-      # Which of them is on the main thread is not known: that one can be interrupted.
-      tasks = for _ <- 1..2, do: Task.async(fn -> Typhon.call(py, :sample, :sleep, [600], timeout: 100) end)
-      for task <- tasks, do: assert({:error, %TimeoutError{}} = Task.await(task, 30_000))
-      eventually(fn -> worker(py).restarts == 1 end)
+
+      restarts =
+        overrun(py, fn timeout, mark ->
+          eventually(fn -> worker(py).state == :ready end)
+          %{restarts: restarts} = worker(py)
+          # Which of them is on the main thread is not known: that one can be interrupted.
+          tasks =
+            for i <- 1..2 do
+              Task.async(fn ->
+                Typhon.call(py, :sample, :recv_in_c, ["#{mark}#{i}"], timeout: timeout)
+              end)
+            end
+
+          for task <- tasks, do: assert({:error, %TimeoutError{}} = await(task))
+          File.touch!(mark)
+          if for(i <- 1..2, do: File.rm("#{mark}#{i}")) == [:ok, :ok], do: restarts, else: :again
+        end)
+
+      eventually(fn -> worker(py).restarts == restarts + 1 end)
       eventually(fn -> Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0} end)
     end
 
@@ -325,7 +379,7 @@ defmodule Typhon.CoroutineTest do
           end)
         end
 
-      for {text, expected} <- Task.await_many(tasks, 30_000), do: assert(text == expected)
+      for {text, expected} <- await_many(tasks), do: assert(text == expected)
     end
   end
 end

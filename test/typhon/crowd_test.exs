@@ -7,8 +7,6 @@ defmodule Typhon.CrowdTest do
 
   alias Typhon.{PoolError, TimeoutError, WorkerError}
 
-  @moduletag timeout: 300_000
-
   # `count` processes call `function` again and again, until they are told to stop or are killed.
   defp crowd(count, function) do
     pids = for i <- 1..count, do: spawn_link(fn -> call_until_told(function, i, 0) end)
@@ -192,7 +190,7 @@ defmodule Typhon.CrowdTest do
     eventually(fn -> polling(py) > 0 end)
     Typhon.stop(py)
 
-    for answer <- Task.await_many(tasks, 60_000) do
+    for answer <- await_many(tasks) do
       assert {:error, %error{}} = answer
       assert error in [PoolError, WorkerError]
     end
@@ -216,8 +214,10 @@ defmodule Typhon.CrowdTest do
     pids = crowd(16, fn i, _ -> assert {:ok, ^i} = Typhon.call(py, :sample, :echo, [i]) end)
     eventually(fn -> polling(py) > 0 end)
     stop_crowd(pids)
-    tasks = for _ <- 1..8, do: Task.async(Typhon, :call, [py, :sample, :sleep, [0.3], [timeout: :infinity]])
+    gate = gate()
+    tasks = for _ <- 1..8, do: Task.async(Typhon, :call, [py, :dispatch, :wait_for, [gate]])
     eventually(fn -> in_flight(py) == 8 and polling(py) == 0 end)
-    assert Enum.all?(Task.await_many(tasks), &match?({:ok, _}, &1))
+    File.touch!(gate)
+    assert Enum.all?(await_many(tasks), &match?({:ok, _}, &1))
   end
 end

@@ -29,11 +29,12 @@ defmodule Typhon.DispatchTest do
         for task <- tasks, do: send(task.pid, :go)
         eventually(fn -> running(py) == 2 end)
         File.write!(path, "")
-        assert [one, two] = Task.await_many(tasks, 60_000)
+        assert [one, two] = await_many(tasks)
         assert one != two
       end
     end
 
+    @tag :several_workers
     test "that names a channel, for a request" do
       py = start_pool(workers: 2)
       native = native(py)
@@ -59,6 +60,7 @@ defmodule Typhon.DispatchTest do
   end
 
   describe "worker: key" do
+    @tag :several_workers
     test "sends the same key to the same worker, and uses all of them" do
       py = start_pool(workers: 3)
       pids = Map.new(1..50, &{&1, pid_for(py, &1)})
@@ -99,6 +101,7 @@ defmodule Typhon.DispatchTest do
       assert after_ |> Enum.map(&elem(&1, 1)) |> Enum.uniq() |> length() == 2
     end
 
+    @tag :several_workers
     test "waits within its timeout, also for a worker that belongs to a session" do
       py = start_pool(workers: 2)
       test = self()
@@ -106,29 +109,25 @@ defmodule Typhon.DispatchTest do
       holder =
         Task.async(fn ->
           Typhon.run!(py, fn session ->
-            send(test, {:worker, Typhon.call!(session, :sample, :pid, [])})
+            send(test, {:worker, session.worker, Typhon.call!(session, :sample, :pid, [])})
             receive do: (:go -> :gone)
           end)
         end)
 
-      assert_receive {:worker, held}, 30_000
-      # Keys until one belongs to it.
-      free = Typhon.call!(py, :sample, :pid, [])
-      assert free != held
-
-      key =
-        Enum.find(1..1_000, fn key ->
-          match?({:error, %TimeoutError{}}, Typhon.call(py, :sample, :pid, [], worker: key, timeout: 200))
-        end)
+      assert_receive {:worker, place, held}
+      assert Typhon.call!(py, :sample, :pid, []) != held
+      key = Enum.find(1..1_000, &(places(native(py), [&1]) == [place]))
+      assert {:error, %TimeoutError{}} = Typhon.call(py, :sample, :pid, [], worker: key, timeout: 200)
 
       call = Task.async(fn -> pid_for(py, key) end)
       eventually(fn -> Native.pool_info(native(py)).waiting == 1 end)
       send(holder.pid, :go)
-      assert Task.await(call, 60_000) == held
-      assert Task.await(holder) == :gone
+      assert await(call) == held
+      assert await(holder) == :gone
       assert_mailbox_empty()
     end
 
+    @tag :several_workers
     test "moves on when its place goes away" do
       py = start_pool(workers: 2)
       native = native(py)
@@ -145,7 +144,7 @@ defmodule Typhon.DispatchTest do
           end)
         end)
 
-      assert_receive {:holds, 1}, 30_000
+      assert_receive {:holds, 1}
       Native.pool_reserve(native, 0, false)
 
       waiters = [
@@ -164,11 +163,11 @@ defmodule Typhon.DispatchTest do
 
       :ok = Supervisor.terminate_child(py, id)
       :ok = Supervisor.delete_child(py, id)
-      assert [pid, :ok] = Task.await_many(waiters, 60_000)
+      assert [pid, :ok] = await_many(waiters)
       assert {:ok, ^pid} = Typhon.call(py, :sample, :pid, [])
       assert Typhon.call(py, :sample, :get, ["moved"]) == {:ok, key}
       send(holder.pid, :go)
-      assert Task.await(holder) == :gone
+      assert await(holder) == :gone
     end
 
     test "few keys move when the number of places changes" do
@@ -192,6 +191,7 @@ defmodule Typhon.DispatchTest do
   end
 
   describe "the native pool" do
+    @tag :several_workers
     test "a reserved place is passed by, unless it is named" do
       py = start_pool(workers: 2)
       native = native(py)
@@ -230,11 +230,11 @@ defmodule Typhon.DispatchTest do
       eventually(fn -> running(py) == 1 end)
       refute_received {:typhon, :busy}
       calls = for _ <- 1..5, do: Task.async(fn -> Typhon.call!(py, :math, :sqrt, [16], timeout: 60_000) end)
-      assert_receive {:typhon, :busy}, 30_000
+      assert_receive {:typhon, :busy}
       eventually(fn -> in_flight(py) == 6 end)
       refute_received {:typhon, :busy}
       File.write!(path, "")
-      Task.await_many([busy | calls], 60_000)
+      await_many([busy | calls])
 
       # No worker at all.
       Native.pool_watch(native, self())

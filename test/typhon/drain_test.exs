@@ -7,17 +7,21 @@ defmodule Typhon.DrainTest do
 
   test "waits for the calls in flight and refuses new ones; then the pool can be stopped" do
     py = start_pool(workers: 2, name: Typhon.DrainPool)
-    tasks = for _ <- 1..6, do: Task.async(Typhon, :call, [py, :sample, :sleep, [0.3]])
+    gate = gate()
+    tasks = for _ <- 1..6, do: Task.async(Typhon, :call, [py, :dispatch, :wait_for, [gate]])
     eventually(fn -> in_flight(py) == 6 end)
     drain = Task.async(Typhon, :drain, [py, 60_000])
 
-    eventually(fn -> match?({:error, %PoolError{reason: :draining}}, Typhon.call(py, :math, :sqrt, [16])) end)
+    eventually(fn -> match?({:ok, %{draining: true}}, Typhon.info(py)) end)
+    assert {:error, %PoolError{reason: :draining}} = Typhon.call(py, :math, :sqrt, [16])
     assert {:error, %PoolError{reason: :draining} = error} = Typhon.call(Typhon.DrainPool, :math, :sqrt, [16])
     assert Exception.message(error) =~ "is draining"
     assert {:error, %PoolError{reason: :draining}} = Typhon.cast(py, :math, :sqrt, [16])
 
-    assert Task.await(drain, 60_000) == :ok
-    assert Task.await_many(tasks) == List.duplicate({:ok, "slept"}, 6)
+    assert Process.alive?(drain.pid)
+    File.touch!(gate)
+    assert await(drain) == :ok
+    for result <- await_many(tasks), do: assert({:ok, _} = result)
     assert {:ok, %{draining: true, in_flight: 0}} = Typhon.info(Typhon.DrainPool)
     assert {:ok, %{status: :degraded}} = Typhon.health(py)
     assert Typhon.stop(py) == :ok
@@ -32,7 +36,7 @@ defmodule Typhon.DrainTest do
     assert {:error, %TimeoutError{operation: :drain, left: 3} = error} = Typhon.drain(py, 50)
     assert Exception.message(error) =~ "calls that are left: 3"
     assert Typhon.stop(py) == :ok
-    assert Enum.all?(Task.await_many(tasks), &match?({:error, _}, &1))
+    assert Enum.all?(await_many(tasks), &match?({:error, _}, &1))
   end
 
   @tag :os_process

@@ -9,8 +9,7 @@ defmodule Typhon.FaultsTest do
   import Typhon.TestHelper
 
   alias Typhon.{Footprint, PythonError, TimeoutError, WorkerError}
-
-  @moduletag timeout: 600_000
+  alias Typhon.Worker.OsProcess
 
   # Growth that is none: what memory allocators keep, and what modules bring that are loaded when they are first used.
   @memory 96 * 1024 * 1024
@@ -61,7 +60,7 @@ defmodule Typhon.FaultsTest do
 
   defp stop_callers(tasks) do
     for task <- tasks, do: send(task.pid, :stop)
-    for {calls, _lost} <- Task.await_many(tasks, 120_000), do: assert(calls > 0)
+    for {calls, _lost} <- await_many(tasks), do: assert(calls > 0)
   end
 
   # The fault, `times` times, under load. What the pool held before it holds afterwards.
@@ -103,13 +102,10 @@ defmodule Typhon.FaultsTest do
 
   # All workers are there again, and have nothing to do.
   defp settled(py) do
-    eventually(
-      fn ->
-        {:ok, %{workers: workers}} = Typhon.info(py)
-        Enum.all?(workers, &(&1.state == :ready)) and in_flight(py) == 0
-      end,
-      6_000
-    )
+    eventually(fn ->
+      {:ok, %{workers: workers}} = Typhon.info(py)
+      Enum.all?(workers, &(&1.state == :ready)) and in_flight(py) == 0
+    end)
   end
 
   defp ends_by_signal(py, signal, function, args \\ []) do
@@ -178,7 +174,7 @@ defmodule Typhon.FaultsTest do
             {:error, error} -> assert %WorkerError{reason: :signal, signal: "SIGKILL"} = error
           end
 
-          Task.await(killer)
+          await(killer)
 
           case Typhon.call(py, :faults, :die_soon, [at, "blob", size, 7], timeout: 120_000) do
             {:ok, blob} -> assert blob == :binary.copy(<<7>>, size)
@@ -256,6 +252,34 @@ defmodule Typhon.FaultsTest do
         assert {:ok, 2} = Typhon.call(py, :sample, :echo, [2], timeout: 60_000)
         eventually(fn -> worker(py).restarts == restarts + 1 end)
       end
+    end
+
+    test "stopped in a call, or before it, that may take for ever: the call says so", %{marker: marker} do
+      py = pool(marker, workers: 1)
+      running = async(fn -> Typhon.call(py, :faults, :stop, [], timeout: :infinity) end)
+      eventually(fn -> OsProcess.stopped?(worker(py).os_pid) end)
+      waiting = async(fn -> Typhon.call(py, :sample, :echo, [1], timeout: :infinity) end)
+      assert {:error, %WorkerError{reason: :hung} = error} = await(running)
+      assert Exception.message(error) =~ "its process had been stopped (SIGSTOP), and calls waited for it"
+      # The worker never took this one.
+      assert await(waiting) == {:ok, 1}
+
+      kill(worker(py).os_pid, "STOP")
+      assert Typhon.call(py, :sample, :echo, [2], timeout: :infinity) == {:ok, 2}
+      assert worker(py).restarts == 2
+    end
+
+    test "stopped, and continued before its grace is over: nothing happens", %{marker: marker} do
+      py = pool(marker, workers: 1, grace: limit())
+      %{os_pid: os_pid, pid: pid} = worker(py)
+      kill(os_pid, "STOP")
+      eventually(fn -> OsProcess.stopped?(os_pid) end)
+      call = async(fn -> Typhon.call(py, :sample, :echo, [1], timeout: :infinity) end)
+      :ok = Typhon.Worker.look(pid)
+      assert worker(py).restarts == 0
+      kill(os_pid, "CONT")
+      assert await(call) == {:ok, 1}
+      assert %{os_pid: ^os_pid, restarts: 0} = worker(py)
     end
 
     test "in a C function that holds the GIL", %{marker: marker} do
@@ -360,7 +384,7 @@ defmodule Typhon.FaultsTest do
         assert Typhon.call(py, :faults, :fork_and_exit, [i], timeout: 60_000) == {:ok, i}
         assert Typhon.call(py, :faults, :fork_in_coroutine, [], timeout: 60_000) == {:ok, "parent"}
         prints = for _ <- 1..4, do: Typhon.async(py, :faults, :process_that_prints, [], timeout: 60_000)
-        assert Task.await_many(prints, 120_000) == List.duplicate({:ok, 0}, 4)
+        assert await_many(prints) == List.duplicate({:ok, 0}, 4)
         assert {:ok, "RuntimeError," <> _} = Typhon.call(py, :faults, :fork_and_talk, [], timeout: 60_000)
       end)
 
@@ -484,11 +508,11 @@ defmodule Typhon.FaultsTest do
     test "by SIGKILL: its Pythons and their children are gone", %{marker: marker} do
       for _ <- 1..3 do
         port = child_beam(marker, "")
-        assert_receive {^port, {:data, {:eol, "beam " <> line}}}, 120_000
+        assert_receive {^port, {:data, {:eol, "beam " <> line}}}
         [beam, "children", "3"] = String.split(line)
         assert length(Footprint.os_processes(marker)) >= 9
         kill(beam, "KILL")
-        assert_receive {^port, {:exit_status, _}}, 60_000
+        assert_receive {^port, {:exit_status, _}}
         eventually(fn -> Footprint.os_processes(marker) == [] end)
       end
     end
@@ -496,8 +520,8 @@ defmodule Typhon.FaultsTest do
     test "by System.stop with calls in flight: with its status, and nothing is left", %{marker: marker} do
       for _ <- 1..3 do
         port = child_beam(marker, "System.stop(7)")
-        assert_receive {^port, {:data, {:eol, "beam " <> _}}}, 120_000
-        assert_receive {^port, {:exit_status, 7}}, 60_000
+        assert_receive {^port, {:data, {:eol, "beam " <> _}}}
+        assert_receive {^port, {:exit_status, 7}}
         eventually(fn -> Footprint.os_processes(marker) == [] end)
       end
     end
@@ -524,7 +548,7 @@ defmodule Typhon.FaultsTest do
         eventually(fn -> in_flight(py) == 52 end)
         Supervisor.stop(supervisor)
 
-        for answer <- Task.await_many(tasks, 60_000) do
+        for answer <- await_many(tasks) do
           assert {:error, %kind{reason: :stopped}} = answer
           assert kind in [WorkerError, Typhon.PoolError]
         end

@@ -6,8 +6,6 @@ defmodule Typhon.IterTest do
 
   alias Typhon.{PythonError, TimeoutError}
 
-  @moduletag timeout: 120_000
-
   defp python(py, expression, args, options \\ []),
     do: Typhon.call(py, :converse, :evaluate, [expression | args], options)
 
@@ -170,16 +168,23 @@ defmodule Typhon.IterTest do
     end
 
     test "runs when the call's time is over", %{py: py} do
-      {agent, stream} = counted()
-
-      assert {:error, %TimeoutError{}} =
-               python(py, "(next(f), time.sleep(600))", [Typhon.iter(stream)], timeout: 200)
-
-      assert %{begun: 1, ended: 1} = count(agent)
       # Also when Python never stops to pull.
-      {agent, stream} = counted()
-      assert {:error, %TimeoutError{}} = python(py, "sum(f)", [Typhon.iter(stream)], timeout: 200)
-      assert %{begun: 1, ended: 1} = count(agent)
+      for goes_on <- ["time.sleep(600)", "sum(f)"] do
+        expression = "(next(f), pathlib.Path(x).touch(), #{goes_on})"
+
+        agent =
+          overrun(py, fn timeout, mark ->
+            {agent, stream} = counted()
+
+            assert {:error, %TimeoutError{}} =
+                     python(py, expression, [Typhon.iter(stream), mark], timeout: timeout)
+
+            agent
+          end)
+
+        assert %{begun: 1, ended: 1} = count(agent)
+      end
+
       assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
       assert_mailbox_empty()
     end

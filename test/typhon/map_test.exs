@@ -6,7 +6,7 @@ defmodule Typhon.MapTest do
   alias Typhon.{PoolError, PythonError, TimeoutError}
 
   setup_all do
-    {:ok, py: start_supervised!({Typhon, workers: 2, python_path: [py_dir()], stdio: :discard})}
+    {:ok, py: start_pool(workers: 2)}
   end
 
   # Counts the elements that were taken from an endless enumerable.
@@ -74,7 +74,7 @@ defmodule Typhon.MapTest do
           |> Enum.to_list()
         end)
 
-      assert Task.await(task, 30_000) == Enum.to_list(1..12)
+      assert await(task) == Enum.to_list(1..12)
       for _ <- 1..12, do: assert_received({:in_flight, count} when count <= 2)
     end
 
@@ -114,7 +114,7 @@ defmodule Typhon.MapTest do
           |> Enum.to_list()
         end)
 
-      assert [2, 3, 4, 5] = task |> Task.await(60_000) |> Enum.take(4)
+      assert [2, 3, 4, 5] = task |> await() |> Enum.take(4)
       File.rm!(gate)
 
       task =
@@ -132,7 +132,7 @@ defmodule Typhon.MapTest do
       eventually(fn -> :counters.get(counter, 1) == 3 and in_flight(py) == 1 end)
       refute_received {:taken, _}
       File.touch!(gate)
-      assert Task.await(task, 60_000) == [1]
+      assert await(task) == [1]
       assert :counters.get(counter, 1) == 3
     end
 
@@ -185,12 +185,18 @@ defmodule Typhon.MapTest do
       assert_raise PoolError, fn -> :no_such_pool |> Typhon.map(:math, :sqrt, [1]) |> Enum.to_list() end
     end
 
+    @tag :several_workers
     test "uses every place of the pool at the same time" do
       py = start_pool(workers: 2)
-      task = async(fn -> py |> Typhon.map(:sample, :sleep, [0.5, 0.5, 0.5, 0.5]) |> Enum.to_list() end)
+      gate = gate()
+
+      task =
+        async(fn -> py |> Typhon.map(:dispatch, :wait_for, List.duplicate(gate, 4)) |> Enum.to_list() end)
+
       assert eventually(fn -> running(py) == 2 end)
       assert in_flight(py) <= 2
-      assert length(Task.await(task, 30_000)) == 4
+      File.touch!(gate)
+      assert length(await(task)) == 4
     end
 
     test "checks its options at once", %{py: py} do

@@ -6,8 +6,6 @@ defmodule Typhon.MessageTest do
 
   alias Typhon.PythonError
 
-  @moduletag timeout: 120_000
-
   setup do
     {:ok, py: start_pool()}
   end
@@ -39,7 +37,7 @@ defmodule Typhon.MessageTest do
             message when is_integer(message) -> message
             message when is_binary(message) -> byte_size(message)
           after
-            5_000 -> nil
+            limit() -> nil
           end
         end
 
@@ -50,11 +48,11 @@ defmodule Typhon.MessageTest do
       name = :"typhon_message_test_#{System.unique_integer([:positive])}"
       Process.register(self(), name)
       assert {:ok, nil} = python(py, "typhon.send(typhon.Atom(f), 1)", [Atom.to_string(name)])
-      assert_receive 1, 5_000
+      assert_receive 1
       assert {:ok, nil} = python(py, "typhon.send(f, 2)", [Atom.to_string(name)])
-      assert_receive 2, 5_000
+      assert_receive 2
       assert {:ok, nil} = python(py, "typhon.send((typhon.Atom(f), x), 3)", [Atom.to_string(name), node()])
-      assert_receive 3, 5_000
+      assert_receive 3
     end
 
     test "to nobody is nothing", %{py: py} do
@@ -97,9 +95,9 @@ defmodule Typhon.MessageTest do
 
     test "from casts, threads and coroutines", %{py: py} do
       :ok = Typhon.cast(py, :converse, :evaluate, ["typhon.send(f, 'cast')", self()])
-      assert_receive "cast", 5_000
+      assert_receive "cast"
       assert {:ok, _} = python(py, "in_pool(lambda i: typhon.send(f, i), 10, 3)", [self()])
-      for i <- 0..9, do: assert_receive(^i, 5_000)
+      for i <- 0..9, do: assert_receive(^i)
       assert {:ok, nil} = Typhon.call(py, :converse, :send_async, [self(), 3])
       for i <- 0..2, do: assert_received({"async", ^i})
     end
@@ -188,14 +186,13 @@ defmodule Typhon.MessageTest do
         end)
 
       for i <- 0..99_999, do: send(pid, {:n, i})
-      assert Task.await(task, 60_000) == {:ok, true}
+      assert await(task) == {:ok, true}
     end
 
     test "waits in the worker's process while the ring is full, and no message is lost" do
       py = start_pool(ring_size: 65_536)
       pid = address(py)
-      blocked = Task.async(fn -> python(py, "time.sleep(600)", [], timeout: 1_000) end)
-      eventually(fn -> running(py) == 1 end)
+      free = keep_busy(py)
       text = String.duplicate("x", 1_000)
 
       log =
@@ -203,7 +200,7 @@ defmodule Typhon.MessageTest do
           for i <- 1..1_000, do: send(pid, {i, text})
           # It is alive and well meanwhile.
           assert worker(py).state == :ready
-          Task.await(blocked)
+          free.()
           assert python(py, "[typhon.receive(5)[0] for _ in range(1000)]") == {:ok, Enum.to_list(1..1_000)}
         end)
 
@@ -235,13 +232,12 @@ defmodule Typhon.MessageTest do
       py = start_pool(ring_size: 65_536)
       assert python(py, "1") == {:ok, 1}
       [{_, %{channel: channel}}] = for pid <- [worker(py).pid], do: :sys.get_state(pid)
-      blocked = Task.async(fn -> python(py, "time.sleep(600)", [], timeout: 3_000) end)
-      eventually(fn -> running(py) == 1 end)
+      free = keep_busy(py)
       text = String.duplicate("x", 10_000)
       results = for _ <- 1..20, do: Typhon.Message.send(nil, channel, text, 10)
       assert :ok in results
       assert {:error, %Typhon.TimeoutError{timeout: 10}} = List.last(results)
-      Task.await(blocked)
+      free.()
       assert_mailbox_empty()
       accepted = Enum.count(results, &(&1 == :ok))
 
@@ -259,7 +255,7 @@ defmodule Typhon.MessageTest do
       task = Task.async(fn -> python(py, "(typhon.send(f, 'ready'), typhon.receive())[1]", [self()]) end)
       eventually(fn -> running(py) == 1 end)
       send(pid, :at_last)
-      assert Task.await(task) == {:ok, :at_last}
+      assert await(task) == {:ok, :at_last}
     end
 
     test "is ended by the call's time", %{py: py} do
@@ -282,15 +278,15 @@ defmodule Typhon.MessageTest do
       calls = for i <- 1..20, do: Task.async(fn -> Typhon.call(py, :sample, :echo, [i]) end)
       eventually(fn -> in_flight(py) == 21 end)
       send(pid, :now)
-      assert Task.await(receiver) == {:ok, :now}
-      assert Task.await_many(calls) == for(i <- 1..20, do: {:ok, i})
+      assert await(receiver) == {:ok, :now}
+      assert await_many(calls) == for(i <- 1..20, do: {:ok, i})
     end
 
     test "in threads of the user's", %{py: py} do
       pid = address(py)
       task = Task.async(fn -> python(py, "sorted(in_pool(lambda _: typhon.receive(30), 20, 4))") end)
       for i <- 1..20, do: send(pid, i)
-      assert Task.await(task, 30_000) == {:ok, Enum.to_list(1..20)}
+      assert await(task) == {:ok, Enum.to_list(1..20)}
     end
 
     test "in several threads of a worker" do
@@ -298,7 +294,7 @@ defmodule Typhon.MessageTest do
       pid = address(py)
       tasks = for _ <- 1..4, do: Task.async(fn -> python(py, "typhon.receive(30)") end)
       for i <- 1..4, do: send(pid, i)
-      assert tasks |> Task.await_many(30_000) |> Enum.sort() == [ok: 1, ok: 2, ok: 3, ok: 4]
+      assert tasks |> await_many() |> Enum.sort() == [ok: 1, ok: 2, ok: 3, ok: 4]
     end
 
     test "and a callback, in the middle of each other", %{py: py} do
@@ -368,7 +364,7 @@ defmodule Typhon.MessageTest do
                )
 
       send(pid, self())
-      assert_receive 3, 5_000
+      assert_receive 3
     end
 
     test "while callers call", %{py: py} do
@@ -380,7 +376,7 @@ defmodule Typhon.MessageTest do
             do: Task.async(fn -> for _ <- 1..200, do: {:ok, ^i} = Typhon.call(py, :sample, :echo, [i]) end)
 
       for i <- 1..2_000, do: send(pid, i)
-      Task.await_many(callers, 30_000)
+      await_many(callers)
       eventually(fn -> python(py, "list(seen) == list(range(1, 2001))") == {:ok, true} end)
     end
 
@@ -399,7 +395,7 @@ defmodule Typhon.MessageTest do
       task = Task.async(fn -> Typhon.call(py, :talk, :next_message, []) end)
       eventually(fn -> in_flight(py) == 1 end)
       send(pid, {:one, 1})
-      assert Task.await(task) == {:ok, {:one, 1}}
+      assert await(task) == {:ok, {:one, 1}}
       send(pid, {:two, 2})
       assert Typhon.call(py, :talk, :next_message, []) == {:ok, {:two, 2}}
     end
@@ -409,7 +405,7 @@ defmodule Typhon.MessageTest do
       assert {:ok, _} = Typhon.call(py, :talk, :sleep, [0])
       task = Task.async(fn -> Typhon.call(py, :converse, :messages_async, [100], timeout: 30_000) end)
       for i <- 1..100, do: send(pid, i)
-      assert Task.await(task, 30_000) == {:ok, Enum.to_list(1..100)}
+      assert await(task) == {:ok, Enum.to_list(1..100)}
     end
 
     test "one that gives up loses no message", %{py: py} do
@@ -432,7 +428,7 @@ defmodule Typhon.MessageTest do
       pid = address(py)
       task = Task.async(fn -> Typhon.call(py, :converse, :count_messages, [20_000], timeout: 60_000) end)
       for i <- 1..20_000, do: send(pid, i)
-      assert Task.await(task, 60_000) == {:ok, 200_010_000}
+      assert await(task) == {:ok, 200_010_000}
     end
   end
 end

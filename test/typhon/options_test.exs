@@ -81,7 +81,8 @@ defmodule Typhon.OptionsTest do
       for {options, expected} <- [
             {[workers: 0], "workers: must be a positive integer or a range such as 2..8, got 0"},
             {[workers: 0..8], "workers: must be a positive integer or a range such as 2..8, got 0..8"},
-            {[workers: 8..2], "workers: must be a positive integer or a range such as 2..8, got 8..2//-1"},
+            {[workers: 8..2//-1],
+             "workers: must be a positive integer or a range such as 2..8, got 8..2//-1"},
             {[idle_timeout: 0], "idle_timeout: must be a positive integer (milliseconds), got 0"},
             {[init: {:math, :sqrt}],
              "init: must be {module, function, arguments}, a string of Python code, or a list of those, got {:math, :sqrt}"},
@@ -122,13 +123,11 @@ defmodule Typhon.OptionsTest do
             {[isolation: :thread], "isolation: must be :process or :interpreter, got :thread"},
             {[isolation: :process, engine: :threads],
              "engine: :threads is for isolation: :interpreter; a worker process is run by the Python of python: alone"},
-            {[isolation: :interpreter, engine: :subinterpreters],
-             "engine: :subinterpreters does not exist yet. engine: :auto, :namespaces and :threads do"},
             {[isolation: :interpreter, engine: :fast],
-             "engine: must be :auto, :namespaces or :threads, got :fast"},
+             "engine: must be :auto, :namespaces, :subinterpreters or :threads, got :fast"},
             {[isolation: :interpreter, limits: [nice: 5]],
-             "limits: needs isolation: :process, as the operating system sets them for whole processes, and this one is the VM's. " <>
-               "Got [nice: 5] with isolation: :interpreter"},
+             "limits: of nice need isolation: :process, as the operating system sets them for whole processes or for good, " <>
+               "and this process is the VM's. memory: works with isolation: :interpreter"},
             {[isolation: :interpreter, max_memory: 2_000_000],
              "max_memory: needs isolation: :process: what one interpreter holds of the VM's memory cannot be told. " <>
                "max_calls: works with isolation: :interpreter"},
@@ -142,7 +141,7 @@ defmodule Typhon.OptionsTest do
 
   describe "call!/1" do
     test "fills in the defaults" do
-      assert Options.call!([]) == %{kwargs: %{}, timeout: 5_000, routing: nil}
+      assert Options.call!([]) == %{kwargs: %{}, timeout: Options.default_timeout(), routing: nil}
     end
 
     test "kwargs may be a map or a keyword list, with atoms or strings" do

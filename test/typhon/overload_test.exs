@@ -9,24 +9,6 @@ defmodule Typhon.OverloadTest do
   defp native(py), do: py |> Typhon.Registry.lookup() |> elem(1)
   defp waiting(py), do: Native.pool_info(native(py)).waiting
 
-  # A call for each of the workers, that runs until the function is called.
-  defp keep_busy(py, count) do
-    path = Path.join(System.tmp_dir!(), "typhon-#{System.unique_integer([:positive])}")
-    on_exit(fn -> File.rm(path) end)
-
-    tasks =
-      for i <- 1..count do
-        task = Task.async(fn -> Typhon.call(py, :dispatch, :wait_for, [path], timeout: :infinity) end)
-        eventually(fn -> running(py) == i end)
-        task
-      end
-
-    fn ->
-      File.write!(path, "")
-      for result <- Task.await_many(tasks, 60_000), do: assert({:ok, _} = result)
-    end
-  end
-
   describe "max_queue" do
     test "0: a call runs at once or is refused" do
       py = start_pool(max_queue: 0)
@@ -60,7 +42,7 @@ defmodule Typhon.OverloadTest do
 
       assert Exception.message(error) =~ "3 calls waiting (max_queue: 3), 2 workers busy"
       free.()
-      assert Task.await_many(calls, 60_000) == for(i <- 1..3, do: {:ok, i})
+      assert await_many(calls) == for(i <- 1..3, do: {:ok, i})
       assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
     end
 
@@ -74,7 +56,7 @@ defmodule Typhon.OverloadTest do
       # Nobody is answered before the workers are free, so all others have been refused by now.
       eventually(fn -> Enum.count(calls, &Process.alive?(&1.pid)) <= 20 + System.schedulers_online() end)
       free.()
-      results = calls |> Task.await_many(120_000) |> Enum.zip(1..1_000)
+      results = calls |> await_many() |> Enum.zip(1..1_000)
       {good, refused} = Enum.split_with(results, &match?({{:ok, _}, _}, &1))
       for {result, i} <- good, do: assert(result == {:ok, i})
       for {result, _} <- refused, do: assert({:error, %OverloadError{max_queue: 20}} = result)
@@ -121,7 +103,7 @@ defmodule Typhon.OverloadTest do
       calls = for i <- 1..50, do: Task.async(fn -> Typhon.call(py, :sample, :echo, [i], timeout: 60_000) end)
       eventually(fn -> Enum.count(calls, &Process.alive?(&1.pid)) <= 6 + System.schedulers_online() end)
       kill(os_pid, "KILL")
-      results = Task.await_many(calls, 60_000)
+      results = await_many(calls)
 
       for {result, i} <- Enum.zip(results, 1..50) do
         assert result == {:ok, i} or match?({:error, %OverloadError{}}, result) or
@@ -145,7 +127,7 @@ defmodule Typhon.OverloadTest do
       assert waiting(py) > 10
       assert {:error, %OverloadError{queued: 20}} = Typhon.call(py, :math, :sqrt, [16])
       free.()
-      assert Task.await_many(calls, 60_000) == List.duplicate({:ok, text}, 20)
+      assert await_many(calls) == List.duplicate({:ok, text}, 20)
       eventually(fn -> in_flight(py) == 0 and waiting(py) == 0 end)
       assert_mailbox_empty()
     end
@@ -156,7 +138,7 @@ defmodule Typhon.OverloadTest do
       calls = for i <- 1..500, do: Task.async(fn -> Typhon.call(py, :sample, :echo, [i], timeout: 60_000) end)
       eventually(fn -> in_flight(py) == 501 end)
       free.()
-      assert Task.await_many(calls, 60_000) == for(i <- 1..500, do: {:ok, i})
+      assert await_many(calls) == for(i <- 1..500, do: {:ok, i})
     end
 
     test "is checked" do
@@ -177,7 +159,7 @@ defmodule Typhon.OverloadTest do
       gone = spawn(fn -> Typhon.call(py, :dispatch, :mark, ["late"], timeout: 50) end)
       eventually(fn -> not Process.alive?(gone) end)
       free.()
-      assert {:ok, 1} = Task.await(waits, 60_000)
+      assert {:ok, 1} = await(waits)
       assert Typhon.call(py, :dispatch, :marks, []) == {:ok, ["waited"]}
       assert_mailbox_empty()
     end

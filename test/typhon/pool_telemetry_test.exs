@@ -18,22 +18,24 @@ defmodule Typhon.PoolTelemetryTest do
     py = start_pool(workers: 1..2, idle_timeout: 50)
     load = TestLoad.start(py, 4, sleep: 0.01)
 
-    assert_receive {:telemetry, [:typhon, :pool, :scale], %{from: 1, size: 2}, %{pool: ^py, direction: :up}},
-                   60_000
+    assert_receive {:telemetry, [:typhon, :pool, :scale], %{from: 1, size: 2}, %{pool: ^py, direction: :up}}
 
     TestLoad.stop(load)
 
-    assert_receive {:telemetry, [:typhon, :pool, :scale], %{from: 2, size: 1},
-                    %{pool: ^py, direction: :down}},
-                   60_000
+    assert_receive {:telemetry, [:typhon, :pool, :scale], %{from: 2, size: 1}, %{pool: ^py, direction: :down}}
 
-    assert_receive {:telemetry, [:typhon, :worker, :stop], _, %{worker: 1}}, 60_000
+    assert_receive {:telemetry, [:typhon, :worker, :stop], _, %{worker: 1}}
   end
 
   test "calls that are given up, and the load of a pool" do
     py = start_pool()
-    assert {:error, %Typhon.TimeoutError{}} = Typhon.call(py, :sample, :sleep, [60], timeout: 500)
-    assert_receive {:telemetry, [:typhon, :worker, :cancel], %{count: 1}, %{pool: ^py, worker: 0}}, 60_000
+
+    overrun(py, fn timeout, mark ->
+      assert {:error, %Typhon.TimeoutError{}} =
+               Typhon.call(py, :sample, :sleep_and_note, [60, "k", mark], timeout: timeout)
+    end)
+
+    assert_receive {:telemetry, [:typhon, :worker, :cancel], %{count: 1}, %{pool: ^py, worker: 0}}
 
     task = Task.async(fn -> Typhon.call(py, :sample, :sleep, [60], timeout: 60_000) end)
     other = Task.async(fn -> Typhon.call(py, :sample, :sleep, [60], timeout: 60_000) end)
@@ -53,11 +55,10 @@ defmodule Typhon.PoolTelemetryTest do
 
     assert_receive {:telemetry, [:typhon, :worker, :recycle],
                     %{calls: calls, memory: memory, lifetime: lifetime},
-                    %{reason: :max_calls, pool: Typhon.TelemetryPool, worker: 0}},
-                   60_000
+                    %{reason: :max_calls, pool: Typhon.TelemetryPool, worker: 0}}
 
     assert calls >= 5 and memory > 0 and lifetime > 0
-    assert_receive {:telemetry, [:typhon, :worker, :memory], %{memory: memory}, _}, 60_000
+    assert_receive {:telemetry, [:typhon, :worker, :memory], %{memory: memory}, _}
     assert memory > 1_000_000
   end
 
@@ -70,7 +71,7 @@ defmodule Typhon.PoolTelemetryTest do
                     %{pool: ^py, modules: ["colorsys"]}}
 
     assert Typhon.restart(py) == :ok
-    assert_receive {:telemetry, [:typhon, :pool, :restart], %{duration: _, workers: 1}, %{pool: ^py}}, 60_000
+    assert_receive {:telemetry, [:typhon, :pool, :restart], %{duration: _, workers: 1}, %{pool: ^py}}
     assert Typhon.drain(py) == :ok
     assert_receive {:telemetry, [:typhon, :pool, :drain], %{duration: _, left: 0}, %{pool: ^py}}
   end
@@ -81,7 +82,7 @@ defmodule Typhon.PoolTelemetryTest do
     py = start_pool(max_restarts: 0)
     Typhon.call(py, :sample, :hard_exit, [3])
 
-    assert_receive {:telemetry, [:typhon, :pool, :down], %{restarts: 1}, %{pool: ^py, reason: reason}}, 60_000
+    assert_receive {:telemetry, [:typhon, :pool, :down], %{restarts: 1}, %{pool: ^py, reason: reason}}
     assert %Typhon.PoolError{reason: {:down, %Typhon.WorkerError{exit_status: 3}}} = reason
   end
 end

@@ -66,7 +66,7 @@ defmodule Typhon.PoolboyTest do
         )
       end)
     end)
-    |> Task.await_many(60_000)
+    |> await_many()
   end
 
   @tag :os_process
@@ -119,7 +119,7 @@ defmodule Typhon.PoolboyTest do
         Process.sleep(:infinity)
       end)
 
-    assert_receive {:has, _worker}, 30_000
+    assert_receive {:has, _worker}
     assert free(pool) == 0
     Process.exit(process, :kill)
     eventually(fn -> free(pool) == 1 end)

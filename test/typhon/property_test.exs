@@ -4,11 +4,10 @@ defmodule Typhon.PropertyTest do
 
   import Typhon.TestHelper
 
-  @moduletag timeout: 300_000
   unless Code.ensure_loaded?(:proper), do: @moduletag(skip: "PropEr is not there (Debian: erlang-proper)")
 
   setup_all do
-    {:ok, py: start_supervised!({Typhon, workers: 1, python_path: [py_dir()], stdio: :discard})}
+    {:ok, py: start_pool(workers: 1)}
   end
 
   # Macros of PropEr's header file, written out.

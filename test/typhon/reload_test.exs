@@ -34,9 +34,9 @@ defmodule Typhon.ReloadTest do
         end)
       end
 
-    for _ <- tasks, do: assert_receive(:there, 30_000)
+    for _ <- tasks, do: assert_receive(:there)
     for task <- tasks, do: send(task.pid, :go)
-    for result <- Task.await_many(tasks, 60_000), do: assert({:ok, _} = result)
+    for result <- await_many(tasks), do: assert({:ok, _} = result)
     {:ok, %{workers: list}} = Typhon.info(py)
     assert length(list) == workers
   end
@@ -99,12 +99,13 @@ defmodule Typhon.ReloadTest do
   test "waits for calls that run, as long as it may", %{dir: dir} do
     py = start_pool(python_path: [dir, py_dir()])
     assert Typhon.call(py, :rates, :rate, []) == {:ok, 1}
-    task = Task.async(Typhon, :call, [py, :sample, :sleep, [1], [timeout: :infinity]])
-    eventually(fn -> running(py) == 1 end)
+    free = keep_busy(py)
     assert {:error, %TimeoutError{operation: :reload} = error} = Typhon.reload(py, :rates, timeout: 50)
     assert Exception.message(error) =~ "It keeps the module that it has"
-    assert Typhon.reload(py, :rates) == {:ok, ["rates"]}
-    assert Task.await(task) == {:ok, "slept"}
+    reload = Task.async(fn -> Typhon.reload(py, :rates) end)
+    eventually(fn -> match?(%{state: :reloading}, worker(py)) end)
+    free.()
+    assert await(reload) == {:ok, ["rates"]}
   end
 
   @tag :capture_log

@@ -5,8 +5,6 @@ defmodule Typhon.RoutedTest do
 
   import Typhon.TestHelper
 
-  @moduletag timeout: 300_000
-
   for concurrency <- [1, 3] do
     describe "concurrency: #{concurrency}" do
       setup do
@@ -37,7 +35,7 @@ defmodule Typhon.RoutedTest do
             assert_mailbox_empty()
           end)
         end)
-        |> Task.await_many(120_000)
+        |> await_many()
       end
 
       test "a call is given up while it waits for its callback", %{py: py} do

@@ -18,7 +18,7 @@ defmodule Typhon.SessionLifeTest do
         end)
       end)
 
-    assert_receive {:session, pid, session} when pid == task.pid, 60_000
+    assert_receive {:session, pid, session} when pid == task.pid
     {task, session}
   end
 
@@ -35,13 +35,13 @@ defmodule Typhon.SessionLifeTest do
 
   defp in_session(task, fun) do
     send(task.pid, {:run, fun, self()})
-    assert_receive {:ran, result}, 60_000
+    assert_receive {:ran, result}
     result
   end
 
   defp finish(task) do
     send(task.pid, :end)
-    assert Task.await(task, 60_000) == :ended
+    assert await(task) == :ended
   end
 
   defp pid(py), do: Typhon.call(py, :sample, :pid, [])
@@ -60,11 +60,11 @@ defmodule Typhon.SessionLifeTest do
     assert {:ok, ^old} = in_session(task, &pid/1)
     assert {:ok, %{reserved: 1}} = Typhon.health(py)
     finish(task)
-    assert Task.await(restart, 60_000) == :ok
+    assert await(restart) == :ok
     {:ok, new} = pid(py)
     refute new == old
-    assert Task.await_many(waiting, 60_000) == List.duplicate({:ok, new}, 3)
-    assert Task.await_many(calls, 60_000) == List.duplicate({:ok, new}, 3)
+    assert await_many(waiting) == List.duplicate({:ok, new}, 3)
+    assert await_many(calls) == List.duplicate({:ok, new}, 3)
     refute os_process?(old)
     eventually(fn -> Native.pool_info(native(py)).waiting == 0 end)
   end
@@ -91,7 +91,7 @@ defmodule Typhon.SessionLifeTest do
     eventually(fn -> match?({:ready, %{pending: [_]}}, :sys.get_state(worker)) end)
     assert {:ok, 2} = in_session(task, &Typhon.call(&1, :operator, :add, [1, 1]))
     finish(task)
-    assert Task.await(reload, 60_000) == {:ok, ["colorsys"]}
+    assert await(reload) == {:ok, ["colorsys"]}
   end
 
   @tag :capture_log
@@ -103,7 +103,7 @@ defmodule Typhon.SessionLifeTest do
     restart = Task.async(Typhon, :restart, [py])
     eventually(fn -> match?({:ok, %{workers: [_, %{state: :waiting}]}}, Typhon.info(py)) end)
     kill(old, "KILL")
-    assert Task.await(restart, 60_000) == :ok
+    assert await(restart) == :ok
     assert {:error, %Typhon.WorkerError{reason: :lost}} = in_session(task, &pid/1)
     finish(task)
     assert {:ok, _} = pid(py)
@@ -153,7 +153,7 @@ defmodule Typhon.SessionLifeTest do
     assert {:ok, 2} = in_session(task, &Typhon.call(&1, :operator, :add, [1, 1]))
     drain = Task.async(Typhon, :drain, [py, 60_000])
     finish(task)
-    assert Task.await(drain, 60_000) == :ok
+    assert await(drain) == :ok
   end
 
   defp native(py) do

@@ -25,13 +25,13 @@ defmodule Typhon.SessionTest do
       end)
 
     pid = task.pid
-    assert_receive {:holds, ^pid, session}, 30_000
+    assert_receive {:holds, ^pid, session}
     {task, session}
   end
 
   defp let_go({task, _session}) do
     send(task.pid, :go)
-    assert Task.await(task, 30_000) == :gone
+    assert await(task) == :gone
   end
 
   defp native(py), do: py |> Typhon.Registry.lookup() |> elem(1)
@@ -57,6 +57,7 @@ defmodule Typhon.SessionTest do
       assert reserved(py) == 0
     end
 
+    @tag :several_workers
     test "the calls of its process to the pool itself go there, too" do
       name = :"pool_of_#{inspect(make_ref())}"
       py = start_pool(workers: 2, name: name)
@@ -69,7 +70,7 @@ defmodule Typhon.SessionTest do
         assert Typhon.call!(session, :sample, :get, ["cast"]) == 1
 
         # Not those of another process, nor those to another pool.
-        other = Task.await(Task.async(fn -> Typhon.call!(py, :sample, :pid, []) end))
+        other = await(Task.async(fn -> Typhon.call!(py, :sample, :pid, []) end))
         assert other != pid
         refute Typhon.call!(start_pool(), :sample, :pid, []) in [pid, other]
       end)
@@ -83,7 +84,7 @@ defmodule Typhon.SessionTest do
       Typhon.run!(py, fn session ->
         pid = Typhon.call!(session, :sample, :pid, [])
         assert Typhon.call!(py, :sample, :pid, []) == pid
-        assert Task.await(Task.async(fn -> Typhon.call!(session, :sample, :pid, []) end)) == pid
+        assert await(Task.async(fn -> Typhon.call!(session, :sample, :pid, []) end)) == pid
       end)
     end
 
@@ -103,9 +104,9 @@ defmodule Typhon.SessionTest do
       {session, pid} =
         Typhon.run!(py, fn session ->
           pid = Typhon.call!(session, :sample, :pid, [])
-          assert Task.await(Task.async(fn -> Typhon.call!(session, :sample, :pid, []) end)) == pid
+          assert await(Task.async(fn -> Typhon.call!(session, :sample, :pid, []) end)) == pid
 
-          assert Task.await(
+          assert await(
                    Task.async(fn ->
                      Typhon.run!(session, fn _ -> Typhon.call!(py, :sample, :pid, []) end)
                    end)
@@ -205,6 +206,7 @@ defmodule Typhon.SessionTest do
       end
     end
 
+    @tag :several_workers
     test "keeps others off the worker; they take the rest of the pool" do
       py = start_pool(workers: 2)
       {_, session} = held = hold(py)
@@ -223,7 +225,7 @@ defmodule Typhon.SessionTest do
       calls = for i <- 1..50, do: Task.async(fn -> Typhon.call(py, :sample, :echo, [i], timeout: 60_000) end)
       eventually(fn -> waiting(py) == 50 end)
       let_go(held)
-      assert Task.await_many(calls, 60_000) == for(i <- 1..50, do: {:ok, i})
+      assert await_many(calls) == for(i <- 1..50, do: {:ok, i})
       eventually(fn -> waiting(py) == 0 end)
       assert_mailbox_empty()
     end
@@ -265,9 +267,10 @@ defmodule Typhon.SessionTest do
       calls = for i <- 1..10, do: Task.async(fn -> Typhon.call!(py, :sample, :echo, [i], timeout: 60_000) end)
       eventually(fn -> waiting(py) == 20 end)
       let_go(held)
-      assert Task.await_many(runs ++ calls, 60_000) == Enum.to_list(1..10) ++ Enum.to_list(1..10)
+      assert await_many(runs ++ calls) == Enum.to_list(1..10) ++ Enum.to_list(1..10)
     end
 
+    @tag :several_workers
     test "200 at once on two workers: all get their turn, and nobody comes in between" do
       py = start_pool(workers: 2)
 
@@ -288,8 +291,8 @@ defmodule Typhon.SessionTest do
       calls =
         for i <- 1..200, do: Task.async(fn -> Typhon.call!(py, :dispatch, :mark, [-i], timeout: 120_000) end)
 
-      assert Task.await_many(runs, 120_000) == Enum.to_list(1..200)
-      Task.await_many(calls, 120_000)
+      assert await_many(runs) == Enum.to_list(1..200)
+      await_many(calls)
       {first, second} = {hold(py), hold(py)}
       logs = for {_, session} <- [first, second], do: Typhon.call!(session, :dispatch, :marks, [])
       let_go(first)
@@ -331,7 +334,7 @@ defmodule Typhon.SessionTest do
         end
 
         # Others have the new one already.
-        assert Task.await(Task.async(fn -> Typhon.call(py, :sample, :get, ["key"]) end)) == {:ok, nil}
+        assert await(Task.async(fn -> Typhon.call(py, :sample, :get, ["key"]) end)) == {:ok, nil}
       end)
 
       assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
@@ -367,7 +370,7 @@ defmodule Typhon.SessionTest do
       calls = for i <- 1..5, do: Task.async(fn -> Typhon.call!(py, :sample, :echo, [i], timeout: 60_000) end)
       eventually(fn -> waiting(py) == 10 end)
       kill(Typhon.call!(session, :sample, :pid, []), "KILL")
-      assert Task.await_many(runs ++ calls, 60_000) == Enum.to_list(1..5) ++ Enum.to_list(1..5)
+      assert await_many(runs ++ calls) == Enum.to_list(1..5) ++ Enum.to_list(1..5)
       let_go(held)
     end
 
@@ -395,7 +398,7 @@ defmodule Typhon.SessionTest do
       eventually(fn -> waiting(py) == 10 end)
       assert Typhon.stop(py) == :ok
 
-      for result <- Task.await_many(runs ++ calls, 60_000),
+      for result <- await_many(runs ++ calls),
           do: assert({:error, %PoolError{reason: :stopped}} = result)
 
       assert {:error, %WorkerError{}} = Typhon.call(session, :math, :sqrt, [16])
@@ -413,7 +416,7 @@ defmodule Typhon.SessionTest do
 
       assert {:error, %OverloadError{}} = Typhon.call(py, :math, :sqrt, [16])
       let_go(held)
-      assert Task.await_many(runs, 60_000) == [1, 2]
+      assert await_many(runs) == [1, 2]
       assert Typhon.run(py, fn _ -> 3 end) == {:ok, 3}
     end
 
@@ -426,7 +429,7 @@ defmodule Typhon.SessionTest do
       call = Task.async(fn -> Typhon.call(py, counter, :add, [1], timeout: 60_000) end)
       eventually(fn -> waiting(py) == 1 end)
       let_go(held)
-      assert Task.await(call, 60_000) == {:ok, 3}
+      assert await(call) == {:ok, 3}
     end
 
     test "takes its options seriously, and no other pools than there are" do

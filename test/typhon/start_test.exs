@@ -104,9 +104,13 @@ defmodule Typhon.StartTest do
       pid_file = Path.join(dir, "pid")
       path = program(dir, "echo $$ > #{pid_file}; echo waiting; exec sleep 1000\n")
 
-      assert {:error, %StartError{reason: :timeout} = error} = start(python: path, start_timeout: 300)
-      assert Exception.message(error) =~ "#{path} was not ready within start_timeout: 300 ms"
-      os_pid = pid_file |> File.read!() |> String.trim()
+      os_pid =
+        in_time(300, fn timeout ->
+          assert {:error, %StartError{reason: :timeout} = error} = start(python: path, start_timeout: timeout)
+          assert Exception.message(error) =~ "#{path} was not ready within start_timeout: #{timeout} ms"
+          first_line(pid_file)
+        end)
+
       eventually(fn -> not os_process?(os_pid) end)
     end
 

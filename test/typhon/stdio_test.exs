@@ -12,6 +12,13 @@ defmodule Typhon.StdioTest do
 
   defp assert_output(device, text), do: eventually(fn -> output(device) =~ text end)
 
+  # A sub-interpreter of Python 3.12 has none.
+  defp ctypes?(py) do
+    found = match?({:ok, _}, Typhon.call(py, :builtins, :eval, ["__import__('ctypes').__name__"]))
+    assert found or Application.fetch_env!(:typhon, :engine) == :subinterpreters
+    found
+  end
+
   describe "what user code prints" do
     test "arrives line by line, whoever prints it", %{device: device} do
       py = start_pool(stdio: device)
@@ -22,7 +29,8 @@ defmodule Typhon.StdioTest do
             {:shell, ["echo from a shell"], "from a shell\n"},
             {:c_printf, ["from printf"], "from printf\n"},
             {:say_from_thread, ["from a thread"], "from a thread\n"}
-          ] do
+          ],
+          function != :c_printf or ctypes?(py) do
         assert {:ok, _} = Typhon.call(py, :sample, function, args)
         assert_output(device, line)
       end

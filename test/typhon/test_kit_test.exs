@@ -10,7 +10,7 @@ defmodule Typhon.TestKitTest do
 
   setup_all do
     # Shared by all tests, as an application's pool is.
-    {:ok, py: start_supervised!({Typhon, workers: 1, python_path: [py_dir()], stdio: :discard})}
+    {:ok, py: start_pool(workers: 1)}
   end
 
   setup do
@@ -26,7 +26,7 @@ defmodule Typhon.TestKitTest do
     receive do
       {^ref, result} -> result
     after
-      10_000 -> flunk("no answer")
+      limit() -> flunk("no answer")
     end
   end
 
@@ -200,9 +200,9 @@ defmodule Typhon.TestKitTest do
       for pool <- [py, pool] do
         Test.stub(pool, :kit, :f, :stubbed)
         call = fn -> Typhon.call(pool, :kit, :f, []) end
-        assert call |> Task.async() |> Task.await() == {:ok, :stubbed}
+        assert call |> Task.async() |> await() == {:ok, :stubbed}
 
-        assert fn -> call |> Task.async() |> Task.await() end |> Task.async() |> Task.await() ==
+        assert fn -> call |> Task.async() |> await() end |> Task.async() |> await() ==
                  {:ok, :stubbed}
 
         agent = start_supervised!({Agent, fn -> nil end}, id: make_ref())
@@ -231,7 +231,7 @@ defmodule Typhon.TestKitTest do
             end)
           end)
         end)
-        |> Task.await_many(60_000)
+        |> await_many()
         |> Enum.with_index(1)
         |> Enum.each(fn {results, i} -> assert results == [i] end)
       end
@@ -247,7 +247,7 @@ defmodule Typhon.TestKitTest do
           {Typhon.call!(pool, :kit, :f, []), Typhon.call!(pool, :kit, :g, [])}
         end)
 
-      assert Task.await(task) == {:inner, :outer}
+      assert await(task) == {:inner, :outer}
       assert Typhon.call!(pool, :kit, :f, []) == :outer
     end
 
@@ -259,7 +259,7 @@ defmodule Typhon.TestKitTest do
       assert Test.allow(pool, self(), :kit_allowed) == :ok
       assert Agent.get(agent, call) == {:ok, 1}
       # And those it works through.
-      assert Agent.get(agent, fn _ -> Task.await(Task.async(fn -> call.(nil) end)) end) == {:ok, 1}
+      assert Agent.get(agent, fn _ -> await(Task.async(fn -> call.(nil) end)) end) == {:ok, 1}
 
       assert_raise ArgumentError, ~r/there is no process :kit_nobody/, fn -> Test.allow(pool, :kit_nobody) end
       assert_raise ArgumentError, ~r/the owner must be a pid/, fn -> Test.allow(pool, :me, self()) end
@@ -335,7 +335,7 @@ defmodule Typhon.TestKitTest do
     test "many processes use each expectation once", %{pool: pool} do
       for i <- 1..200, do: Test.expect(pool, :kit, :next, i)
       tasks = for _ <- 1..20, do: async(fn -> for _ <- 1..10, do: Typhon.call!(pool, :kit, :next, []) end)
-      assert tasks |> Task.await_many(60_000) |> Enum.concat() |> Enum.sort() == Enum.to_list(1..200)
+      assert tasks |> await_many() |> Enum.concat() |> Enum.sort() == Enum.to_list(1..200)
       assert Test.verify!() == :ok
     end
 
@@ -352,7 +352,7 @@ defmodule Typhon.TestKitTest do
           Process.sleep(:infinity)
         end)
 
-      assert_receive :ready, 10_000
+      assert_receive :ready
       Process.exit(runner, :kill)
       eventually(fn -> for({_, ^runner} <- :ets.tab2list(Store), do: 1) == [] end)
       assert_raise VerificationError, fn -> Test.verify!(runner) end
@@ -433,7 +433,7 @@ defmodule Typhon.TestKitTest do
     test "on a pool without Python see calls that nobody stubbed", %{pool: pool} do
       assert Test.refute_called(pool, :kit, :f) == :ok
       Typhon.call(pool, :kit, :f, [1])
-      fn -> Typhon.call(pool, :kit, :f, [2]) end |> Task.async() |> Task.await()
+      fn -> Typhon.call(pool, :kit, :f, [2]) end |> Task.async() |> await()
       assert Test.assert_called(pool, :kit, :f, :_, 2) == :ok
       assert_raise VerificationError, fn -> Test.refute_called(pool, :kit, :f) end
     end
@@ -499,7 +499,7 @@ defmodule Typhon.TestKitGlobalTest do
   defp unrelated_agent do
     test = self()
     spawn(fn -> send(test, Agent.start(fn -> nil end)) end)
-    assert_receive {:ok, agent}, 10_000
+    assert_receive {:ok, agent}
     on_exit(fn -> Process.exit(agent, :kill) end)
     agent
   end

@@ -19,9 +19,12 @@ defmodule Typhon.TimeoutTest do
 
     test "is interrupted in Python, where finally and except BaseException see it" do
       py = start_pool()
-      # The module is imported before the clock runs, so that the function is under way when its time is over.
-      assert Typhon.call(py, :sample, :get, ["k"]) == {:ok, nil}
-      assert {:error, %TimeoutError{}} = Typhon.call(py, :sample, :sleep_and_note, [600, "k"], timeout: 50)
+
+      overrun(py, fn timeout, mark ->
+        assert {:error, %TimeoutError{}} =
+                 Typhon.call(py, :sample, :sleep_and_note, [600, "k", mark], timeout: timeout)
+      end)
+
       assert Typhon.call(py, :sample, :get, ["k"]) == {:ok, "Cancelled"}
       assert worker(py).restarts == 0
     end
@@ -36,28 +39,42 @@ defmodule Typhon.TimeoutTest do
     @tag :os_process
     test "and cannot be interrupted: after the grace the worker is killed and replaced" do
       py = start_pool(grace: 100)
-      os_pid = worker(py).os_pid
-      assert {:error, %TimeoutError{}} = Typhon.call(py, :sample, :busy_c_loop, [], timeout: 50)
-      assert Typhon.call(py, :math, :sqrt, [16], timeout: 60_000) |> retry(py) == {:ok, 4.0}
+
+      %{os_pid: os_pid, restarts: restarts} =
+        overrun(py, fn timeout, mark ->
+          eventually(fn -> worker(py).state == :ready end)
+          worker = worker(py)
+          assert {:error, %TimeoutError{}} = Typhon.call(py, :sample, :busy_c_loop, [mark], timeout: timeout)
+          worker
+        end)
+
+      assert Typhon.call(py, :math, :sqrt, [16], timeout: 60_000) == {:ok, 4.0}
       eventually(fn -> not os_process?(os_pid) end)
-      assert worker(py).restarts == 1
+      assert worker(py).restarts == restarts + 1
     end
 
     test "and swallows the interrupt: after the grace the worker is killed, and others hear why" do
       py = start_pool(grace: 100)
-      assert {:error, %TimeoutError{}} = Typhon.call(py, :sample, :ignore_cancel, [600], timeout: 50)
 
-      case Typhon.call(py, :math, :sqrt, [16], timeout: 60_000) do
-        {:ok, 4.0} -> :ok
-        {:error, error} -> assert %WorkerError{reason: :overdue} = error
-      end
+      restarts =
+        overrun(py, fn timeout, mark ->
+          eventually(fn -> worker(py).state == :ready end)
+          %{restarts: restarts} = worker(py)
 
-      eventually(fn -> worker(py).restarts == 1 end)
+          assert {:error, %TimeoutError{}} =
+                   Typhon.call(py, :sample, :ignore_cancel, [600, mark], timeout: timeout)
+
+          # It waits behind the one that is killed: its worker never took it, or did so when it was too late.
+          case Typhon.call(py, :math, :sqrt, [16], timeout: 60_000) do
+            {:ok, 4.0} -> :ok
+            {:error, error} -> assert %WorkerError{reason: :overdue} = error
+          end
+
+          restarts
+        end)
+
+      eventually(fn -> worker(py).restarts == restarts + 1 end)
     end
-
-    # The call behind the overdue one may have been in flight when the worker was killed.
-    defp retry({:error, %WorkerError{reason: :overdue}}, py), do: Typhon.call(py, :math, :sqrt, [16])
-    defp retry(result, _py), do: result
 
     test "is not interrupted in the midst of an import, which would break the module for the worker's life" do
       for concurrency <- [1, 3] do
@@ -65,7 +82,7 @@ defmodule Typhon.TimeoutTest do
 
         1..3
         |> Enum.map(fn _ -> async(fn -> Typhon.call(py, :slow_package, :ready, [], timeout: 50) end) end)
-        |> Task.await_many()
+        |> await_many()
         |> Enum.each(fn result -> assert {:error, %TimeoutError{}} = result end)
 
         assert Typhon.call(py, :slow_package, :ready, [], timeout: 60_000) == {:ok, ["a", "b"]}
@@ -75,10 +92,9 @@ defmodule Typhon.TimeoutTest do
 
     test "never runs when its time was over before it began" do
       py = start_pool()
-      blocker = async(fn -> Typhon.call(py, :sample, :sleep, [0.5]) end)
-      Process.sleep(100)
+      free = keep_busy(py)
       assert {:error, %TimeoutError{}} = Typhon.call(py, :sample, :put, ["ran", true], timeout: 20)
-      assert Task.await(blocker) == {:ok, "slept"}
+      free.()
       assert Typhon.call(py, :sample, :get, ["ran"]) == {:ok, nil}
     end
 
@@ -115,17 +131,17 @@ defmodule Typhon.TimeoutTest do
         assert_mailbox_empty()
       end)
     end)
-    |> Task.await_many(60_000)
+    |> await_many()
 
     assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
     {:ok, %{workers: workers}} = Typhon.info(py)
-    assert Enum.map(workers, & &1.restarts) == [0, 0]
+    assert Enum.all?(workers, &(&1.restarts == 0))
   end
 
   test "a caller that dies leaves the worker usable" do
     py = start_pool()
-    caller = spawn(fn -> Typhon.call(py, :sample, :sleep, [0.3]) end)
-    Process.sleep(50)
+    caller = spawn(fn -> Typhon.call(py, :sample, :sleep, [600], timeout: :infinity) end)
+    eventually(fn -> running(py) == 1 end)
     Process.exit(caller, :kill)
     assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
   end

@@ -39,12 +39,60 @@ defmodule Typhon.UpgradeTest do
   IO.puts("upgraded")
   """
 
+  # Large binaries between the VM and an interpreter inside it: out on loan while the library is replaced, and when it goes.
+  @loans ~S"""
+  loans = fn -> {:ok, %{workers: [w]}} = Typhon.info(:loans); w.loans end
+  {:ok, py} = Typhon.start_link(name: :loans, workers: 1, isolation: :interpreter)
+  large = :crypto.strong_rand_bytes(100_000)
+  {:ok, view} = Typhon.call(py, :collections, :deque, [[Typhon.buffer(large)]])
+  {:ok, result} = Typhon.call(py, :operator, :mul, [Typhon.bytes("xy"), 500_000])
+
+  callers =
+    for _ <- 1..8 do
+      Task.async(fn -> for _ <- 1..300, do: {:ok, large} == Typhon.call(py, :builtins, :bytes, [Typhon.buffer(large)]) end)
+    end
+
+  for _ <- 1..10 do
+    Process.sleep(5)
+    {:module, _} = :code.load_file(Typhon.Native)
+    true = Enum.any?(1..1_000, fn _ -> :code.soft_purge(Typhon.Native) or Process.sleep(1) == :never end)
+  end
+
+  true = callers |> Task.await_many(60_000) |> List.flatten() |> Enum.all?()
+  {:ok, ^large} = Typhon.call(py, view, :pop, [])
+  true = result == String.duplicate("xy", 500_000)
+
+  settle = fn expected ->
+    Enum.any?(1..1_000, fn _ ->
+      for pid <- Process.list(), do: :erlang.garbage_collect(pid)
+      loans.() == expected or Process.sleep(10) == :never
+    end)
+  end
+
+  true = settle.(%{to_python: 0, to_elixir: 1_000_000})
+  {:ok, kept} = Typhon.call(py, :builtins, :bytes, [Typhon.buffer(large)])
+  :ok = Typhon.stop(py)
+
+  true = :code.delete(Typhon.Native)
+  :code.purge(Typhon.Native)
+  true = kept == large
+  true = result == String.duplicate("xy", 500_000)
+  {:module, _} = :code.load_file(Typhon.Native)
+  true = kept == large
+  IO.puts("upgraded")
+  """
+
   @tag timeout: 120_000
-  test "the library is replaced under load, and removed, without harm" do
+  test "the library is replaced under load, and removed, without harm", do: assert_upgraded(@script)
+
+  @tag timeout: 120_000
+  test "and so it is while binaries are on loan to an interpreter inside the VM", do: assert_upgraded(@loans)
+
+  defp assert_upgraded(script) do
     paths = Enum.flat_map(:code.get_path(), &["-pa", List.to_string(&1)])
 
     {output, status} =
-      System.cmd("elixir", paths ++ ["--no-halt", "-e", start() <> @script <> "System.halt(0)"],
+      System.cmd("elixir", paths ++ ["--no-halt", "-e", start() <> script <> "System.halt(0)"],
         stderr_to_stdout: true
       )
 

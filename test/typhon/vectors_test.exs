@@ -8,8 +8,7 @@ defmodule Typhon.VectorsTest do
   @external_resource @index
 
   setup_all do
-    {:ok,
-     py: start_supervised!({Typhon, workers: 1, python_path: [py_dir()], stdio: :discard, atoms: :create})}
+    {:ok, py: start_pool(atoms: :create)}
   end
 
   defp vectors do

@@ -8,7 +8,7 @@ defmodule Typhon.WorkerError do
     * `:exit` – the Python process ended with `exit_status`
     * `:signal` – it was ended by `signal`
     * `:overdue` – the pool killed it: a call was still running when the pool's `:grace` after its deadline was over
-    * `:hung` – the pool killed it: its process had been stopped (SIGSTOP), and did not take a call until its time was over
+    * `:hung` – the pool killed it: its process had been stopped (SIGSTOP), and calls waited for it
     * `:stopped` – it was told to end, as a rule because its pool was stopped
     * `:protocol` – it sent what it must not send, and was killed
     * `{:limit, :cpu_time}` – it used up what `limits:` of its pool allow it, and the operating system ended it;
@@ -57,8 +57,7 @@ defmodule Typhon.WorkerError do
   defp what(%{reason: :signal, signal: signal}), do: "was ended by #{signal}"
 
   defp what(%{reason: :hung}),
-    do:
-      "was killed: its process had been stopped (SIGSTOP), and calls waited for it until their time was over"
+    do: "was killed: its process had been stopped (SIGSTOP), and calls waited for it"
 
   defp what(%{reason: :overdue}),
     do: "was killed: a call still ran when the pool's grace period after its deadline was over"

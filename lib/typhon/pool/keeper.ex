@@ -6,6 +6,7 @@ defmodule Typhon.Pool.Keeper do
   #     least, it looks from time to time which of them have had nothing to do.
   #   * Replaces: a worker that has served its calls or holds too much memory says so; Typhon.restart/2 replaces all. A
   #     successor is started first, and gets the place of the other one when it could take calls. So no call waits for a start.
+  #   * Looks: when calls take long, it has the workers see whether their processes have been stopped.
   #   * Gives up: when Pythons end, or cannot be started, more often than the pool's max_restarts allows, the pool goes down
   #     with the last error as its reason, and whoever supervises it decides.
   #
@@ -23,6 +24,8 @@ defmodule Typhon.Pool.Keeper do
   # A call that finds no idle worker may be an accident of a moment: so long after it the pool looks again before it grows.
   @second_look 5
   @shortest_tick 20
+  # Workers are not looked at more often, in milliseconds.
+  @look_again 1_000
 
   defmodule Entry do
     @moduledoc false
@@ -57,6 +60,7 @@ defmodule Typhon.Pool.Keeper do
     # whether the native pool will tell of the next call that finds no idle worker
     watching: false,
     ticking: false,
+    looked_at: 0,
     started_at: 0
   ]
 
@@ -102,6 +106,11 @@ defmodule Typhon.Pool.Keeper do
     ArgumentError -> :ok
   end
 
+  @doc "A call has waited for long: do all workers of the pool run? They look for themselves. A pool of a test has none."
+  @spec look(:ets.tid() | nil) :: :ok
+  def look(nil), do: :ok
+  def look(board), do: tell(board, :look)
+
   # --- questions ---
 
   @spec child_spec({map, Native.pool()}) :: Supervisor.child_spec()
@@ -113,6 +122,9 @@ defmodule Typhon.Pool.Keeper do
   @doc "The pool is ready: from now on it grows, and goes down when it has to."
   @spec activate(pid) :: :ok
   def activate(keeper), do: GenServer.call(keeper, :activate, :infinity)
+
+  @spec board(pid) :: :ets.tid()
+  def board(keeper), do: GenServer.call(keeper, :board, :infinity)
 
   @spec figures(pid) :: map
   def figures(keeper), do: GenServer.call(keeper, :figures)
@@ -130,6 +142,7 @@ defmodule Typhon.Pool.Keeper do
       config: config,
       native: native,
       pool: config.pool,
+      looked_at: now(),
       started_at: now(),
       active: :ets.member(config.board, :active)
     }
@@ -196,6 +209,16 @@ defmodule Typhon.Pool.Keeper do
     {:noreply, count_end(%{state | last_error: error, restarts: state.restarts + 1}, error)}
   end
 
+  # There may be many who wait.
+  def handle_cast(:look, state) do
+    if now() - state.looked_at >= @look_again do
+      for {pid, _} <- state.workers, do: Worker.look(pid)
+      {:noreply, %{state | looked_at: now()}}
+    else
+      {:noreply, state}
+    end
+  end
+
   def handle_cast(_message, state), do: {:noreply, state}
 
   @impl true
@@ -203,6 +226,8 @@ defmodule Typhon.Pool.Keeper do
     :ets.insert(state.config.board, {:active, true})
     {:reply, :ok, settle(%{state | active: true})}
   end
+
+  def handle_call(:board, _from, state), do: {:reply, state.config.board, state}
 
   def handle_call(:figures, _from, state) do
     {:reply,
@@ -279,7 +304,7 @@ defmodule Typhon.Pool.Keeper do
         {:noreply, state}
 
       {[roll], rest} ->
-        left = length(roll.todo || []) + if(roll.doing, do: 1, else: 0) + length(still_there(state, roll.old))
+        left = length(roll.todo || []) + length(still_there(state, roll.old)) + died_first(state, roll)
         GenServer.reply(from, {:error, %TimeoutError{operation: :restart, left: left}})
         {:noreply, settle(%{state | rolls: rest})}
     end
@@ -316,6 +341,10 @@ defmodule Typhon.Pool.Keeper do
     do: Enum.count(state.workers, fn {_, e} -> e.role == :holder and e.status != :retiring end)
 
   defp still_there(state, pids), do: Enum.filter(pids, &is_map_key(state.workers, &1))
+
+  # The worker that is being replaced is one of the old ones, unless it has ended by itself.
+  defp died_first(_state, %{doing: nil}), do: 0
+  defp died_first(state, %{old: [old | _]}), do: if(is_map_key(state.workers, old), do: 0, else: 1)
 
   # A successor could take calls.
   defp promote(state, pid) do

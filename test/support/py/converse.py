@@ -271,9 +271,10 @@ async def cancel_itself():
     await asyncio.sleep(0)
 
 
-async def ignore_cancel_async():
+async def ignore_cancel_async(mark=None):
     while True:
         try:
+            sample.reached(mark)
             await asyncio.sleep(1)
         except asyncio.CancelledError:
             pass
@@ -295,8 +296,9 @@ def slow_steps(seconds):
     return "done"
 
 
-def spin_and_note(path):
+def spin_and_note(path, mark):
     try:
+        sample.reached(mark)
         while True:
             pass
     except BaseException as error:
@@ -341,7 +343,7 @@ def block_in(kind, begun, path):
         "thread_join": thread.join,
     }
     try:
-        pathlib.Path(begun).touch()
+        sample.reached(begun)
         ways[kind]()
     except BaseException as error:
         pathlib.Path(path).write_text(type(error).__name__)
@@ -354,24 +356,27 @@ def block_in(kind, begun, path):
         os.close(writing)
 
 
-def clean_up_slowly(path):
+def clean_up_slowly(path, mark):
     try:
+        sample.reached(mark)
         time.sleep(600)
     finally:
         time.sleep(0.2)
         pathlib.Path(path).write_text("clean")
 
 
-def swallow_and_return():
+def swallow_and_return(mark):
     try:
+        sample.reached(mark)
         time.sleep(600)
     except typhon.Cancelled:
         return "late"
 
 
-def ignore():
+def ignore(mark):
     while True:
         try:
+            sample.reached(mark)
             while True:
                 pass
         except BaseException:

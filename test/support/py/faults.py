@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 import threading
@@ -33,9 +34,17 @@ def stop():
     time.sleep(600)
 
 
-def overflow():
-    """Recursion through C code, which Python's own limit no longer bounds: the stack runs out."""
+def unbounded():
+    """From now on a recursion ends with the stack. Newer Pythons count their frames in C or look how much of the stack is left,
+    whatever the limit is: so there is less of it than they know of."""
     sys.setrecursionlimit(10**9)
+    _, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    resource.setrlimit(resource.RLIMIT_STACK, (64 * 1024, hard))
+
+
+def overflow():
+    """Recursion through C code."""
+    unbounded()
 
     def deeper(_):
         return max([1], key=deeper)
@@ -51,7 +60,7 @@ def overflow_in_c():
         return callback(n + 1)
 
     callback = callback_type(deeper)
-    sys.setrecursionlimit(10**9)
+    unbounded()
     return callback(0)
 
 
@@ -90,13 +99,16 @@ def die_soon(seconds, function, *args):
 def without_threads(flag):
     """True: from now on no thread can be started."""
 
-    def refuse(*_):
+    def refuse(*_, **_named):
         raise RuntimeError("can't start new thread")
 
+    # Its name since Python 3.13, and the one before
+    name = "_start_joinable_thread" if hasattr(threading, "_start_joinable_thread") else "_start_new_thread"
     if flag:
-        threading._start_new_thread, threading.kept = refuse, threading._start_new_thread
+        threading.kept = getattr(threading, name)
+        setattr(threading, name, refuse)
     else:
-        threading._start_new_thread = threading.kept
+        setattr(threading, name, threading.kept)
 
 
 async def coroutine():

@@ -1,5 +1,7 @@
 """Functions for the tests of calls."""
 
+import collections
+import operator
 import os
 import sys
 import threading
@@ -168,8 +170,29 @@ def sleep(seconds):
     return "slept"
 
 
-def sleep_and_note(seconds, key):
+def reached(mark):
+    """Tells the test, by a file, how far a function has got."""
+    if mark:
+        with open(mark, "w"):
+            pass
+
+
+def in_c(mark, function, argument):
+    """Tells the test and calls a function of C, without a step of Python in between, at which it could be interrupted."""
+    collections.deque(map(operator.call, [os.mknod, function], [mark, argument]), 0)
+
+
+def recv_in_c(mark):
+    """Waits for what never comes."""
+    import socket
+
+    here, _there = socket.socketpair()
+    in_c(mark, here.recv, 1)
+
+
+def sleep_and_note(seconds, key, mark=None):
     try:
+        reached(mark)
         time.sleep(seconds)
         state[key] = "done"
     except BaseException as error:
@@ -184,19 +207,20 @@ def spin_python(seconds):
     return "spun"
 
 
-def ignore_cancel(seconds):
+def ignore_cancel(seconds, mark=None):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
+            reached(mark)
             time.sleep(0.05)
         except BaseException:
             pass
     return "ignored"
 
 
-def busy_c_loop():
+def busy_c_loop(mark=None, steps=10**13):
     """Holds the GIL in one C function for a very long time; no signal handler runs meanwhile."""
-    return sum(range(10**13))
+    return in_c(mark, sum, range(steps)) if mark else sum(range(steps))
 
 
 def backtrack():

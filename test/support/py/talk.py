@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 
+import sample
 import typhon
 
 
@@ -56,8 +57,9 @@ async def fail(text, seconds=0):
     raise ValueError(text)
 
 
-async def forever(path):
+async def forever(path, mark=None):
     try:
+        sample.reached(mark)
         await asyncio.sleep(1000)
     finally:
         pathlib.Path(path).write_text("cleaned up")

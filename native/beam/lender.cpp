@@ -1,0 +1,75 @@
+#include "beam/lender.h"
+
+#include <mutex>
+#include <new>
+
+#include "beam/worker_channel.h"
+
+namespace typhon::beam {
+
+BinaryLoan* Lender::lend(ERL_NIF_TERM binary, WorkerChannel& channel) noexcept {
+  auto* loan = new (std::nothrow) BinaryLoan{};
+  ErlNifEnv* env = loan ? enif_alloc_env() : nullptr;
+  if (!env) {
+    delete loan;
+    return nullptr;
+  }
+  // Looked at in its own environment: one that is still being appended to is fixed by the copy.
+  ErlNifBinary bytes;
+  if (!enif_inspect_binary(env, enif_make_copy(env, binary), &bytes)) {
+    enif_free_env(env);
+    delete loan;
+    return nullptr;
+  }
+  loan->holders.store(1, std::memory_order_relaxed);
+  loan->home = &box_;
+  loan->data = bytes.data;
+  loan->size = bytes.size;
+  loan->env = env;
+  loan->channel = &channel;
+  enif_keep_resource(&channel);
+  box_.out.add(loan->size);
+  channel.lent().add(loan->size);
+  return loan;
+}
+
+void Lender::free(BinaryLoan* loan) noexcept {
+  box_.out.remove(loan->size);
+  loan->channel->lent().remove(loan->size);
+  enif_free_env(loan->env);
+  enif_release_resource(loan->channel);
+  delete loan;
+}
+
+void Lender::discard(channel::Loan* first) noexcept {
+  while (first) free(static_cast<BinaryLoan*>(std::exchange(first, first->next)));
+}
+
+void Lender::collect() noexcept { discard(box_.collect()); }
+
+bool Lender::ensure_thread() noexcept {
+  std::lock_guard lock(opening_);
+  if (runs_) return true;
+  box_.start();
+  char name[] = "typhon_lender";
+  runs_ = enif_thread_create(name, &thread_, &Lender::thread_main, this, nullptr) == 0;
+  return runs_;
+}
+
+bool Lender::stop_thread() noexcept {
+  std::lock_guard lock(opening_);
+  if (!runs_) return false;
+  box_.stop();
+  enif_thread_join(thread_, nullptr);
+  runs_ = false;
+  return true;
+}
+
+void* Lender::thread_main(void* self) noexcept {
+  auto* lender = static_cast<Lender*>(self);
+  while (lender->box_.wait()) lender->collect();
+  lender->collect();
+  return nullptr;
+}
+
+}  // namespace typhon::beam
