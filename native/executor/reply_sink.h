@@ -20,7 +20,7 @@ class ReplySink final : public etf::Sink {
  public:
   static constexpr std::size_t kMaxInline = std::size_t{16} * 1024;
   // What a frame with a body of that size takes.
-  static constexpr std::size_t kReserve = sizeof(channel::FrameHeader) + kMaxInline + sizeof(channel::Loan*);
+  static constexpr std::size_t kReserve = sizeof(channel::FrameHeader) + kMaxInline + channel::kLoansSize;
 
   // `frame`: kReserve bytes.
   ReplySink(std::uint8_t* frame, Outbox& arena) noexcept : frame_(frame), arena_(arena) {
