@@ -63,8 +63,8 @@ class ReplySink final : public etf::Sink {
       segment_.reset();
     }
     if (loans) {
-      std::memcpy(frame_ + sizeof header + body, static_cast<const void*>(&loans), sizeof loans);
-      body += sizeof loans;
+      std::memcpy(frame_ + sizeof header + body, static_cast<const void*>(&loans), channel::kLoansSize);
+      body += channel::kLoansSize;
       header.flags |= channel::kLends;
     }
     header.size = static_cast<std::uint32_t>(sizeof header + body);
