@@ -530,7 +530,7 @@ void WorkerChannel::look_after_callers(std::uint32_t state, int& timed_rounds) n
 
 bool WorkerChannel::push_request(const Request& request, std::uint64_t id) noexcept {
   const std::size_t body_size = request.segment ? sizeof(SegmentRef) : request.body.size();
-  const std::size_t size = sizeof(FrameHeader) + body_size + (request.loans ? sizeof request.loans : 0);
+  const std::size_t size = sizeof(FrameHeader) + body_size + (request.loans ? channel::kLoansSize : 0);
   std::uint8_t* at = requests_.reserve(channel::align8(size));
   if (!at) return false;
   FrameHeader header{};
@@ -553,7 +553,7 @@ bool WorkerChannel::push_request(const Request& request, std::uint64_t id) noexc
   }
   if (request.loans)
     std::memcpy(at + sizeof header + body_size, static_cast<const void*>(&request.loans),
-                sizeof request.loans);
+                channel::kLoansSize);
   if (request.kind == Kind::kCall) {
     Slot& slot = slots_[static_cast<std::uint32_t>(id)];
     slot.position = requests_.published();

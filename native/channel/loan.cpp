@@ -47,9 +47,9 @@ void LoanBox::stop() noexcept {
 
 FrameLoans FrameLoans::of(const FrameHeader& header, std::span<const std::uint8_t>& body) noexcept {
   Loan* first = nullptr;
-  if ((header.flags & kLends) == 0 || body.size() < sizeof first) return {};
-  body = body.first(body.size() - sizeof first);
-  std::memcpy(static_cast<void*>(&first), body.data() + body.size(), sizeof first);
+  if ((header.flags & kLends) == 0 || body.size() < kLoansSize) return {};
+  body = body.first(body.size() - kLoansSize);
+  std::memcpy(static_cast<void*>(&first), body.data() + body.size(), kLoansSize);
   return FrameLoans(first);
 }
 

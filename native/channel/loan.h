@@ -95,6 +95,9 @@ inline void let_go(Loan& loan) noexcept {
   if (loan.holders.fetch_sub(1, std::memory_order_acq_rel) == 1) loan.home->give_back(&loan);
 }
 
+// What loans take in a frame: the address of the first.
+inline constexpr std::size_t kLoansSize = sizeof(void*);
+
 // The loans of a frame that was taken out of a ring: lets go of them at its end. Moves between threads, but
 // is used by one at a time.
 class FrameLoans {
@@ -106,8 +109,7 @@ class FrameLoans {
   static FrameLoans of(const FrameHeader& header, std::span<const std::uint8_t>& body) noexcept;
   FrameLoans(const FrameLoans&) = delete;
   FrameLoans& operator=(const FrameLoans&) = delete;
-  FrameLoans(FrameLoans&& other) noexcept
-      : first_(std::exchange(other.first_, nullptr)), cursor_(first_), index_(0) {}
+  FrameLoans(FrameLoans&& other) noexcept : first_(std::exchange(other.first_, nullptr)), cursor_(first_) {}
   FrameLoans& operator=(FrameLoans&& other) noexcept {
     if (this != &other) {
       clear();

@@ -30,6 +30,7 @@
 #include <cstring>
 #include <cwchar>
 #include <mutex>
+#include <new>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -306,8 +307,8 @@ void* interpreter_main(void* raw) noexcept {
   PyEval_SaveThread();
   if (!Py_NewInterpreterFromConfig) {
     tell_failure("this Python is older than 3.12, and has no interpreters with a GIL of their own");
-  } else {
-    serve_spawns(*new Host{library.dli_fname, start.package, {}});
+  } else if (auto* const host = new (std::nothrow) Host{library.dli_fname, start.package, {}}) {
+    serve_spawns(*host);
   }
   ::close(kSocket);
   return nullptr;

@@ -20,7 +20,7 @@ class ReplySink final : public etf::Sink {
  public:
   static constexpr std::size_t kMaxInline = std::size_t{16} * 1024;
   // What a frame with a body of that size takes.
-  static constexpr std::size_t kReserve = sizeof(channel::FrameHeader) + kMaxInline + sizeof(channel::Loan*);
+  static constexpr std::size_t kReserve = sizeof(channel::FrameHeader) + kMaxInline + channel::kLoansSize;
 
   // `frame`: kReserve bytes.
   ReplySink(std::uint8_t* frame, Outbox& arena) noexcept : frame_(frame), arena_(arena) {
@@ -63,8 +63,8 @@ class ReplySink final : public etf::Sink {
       segment_.reset();
     }
     if (loans) {
-      std::memcpy(frame_ + sizeof header + body, static_cast<const void*>(&loans), sizeof loans);
-      body += sizeof loans;
+      std::memcpy(frame_ + sizeof header + body, static_cast<const void*>(&loans), channel::kLoansSize);
+      body += channel::kLoansSize;
       header.flags |= channel::kLends;
     }
     header.size = static_cast<std::uint32_t>(sizeof header + body);

@@ -82,9 +82,7 @@ defmodule Typhon.TestPackages do
   defp work(:lxml, seed), do: {:use_lxml, [], [45 * seed, ["#{8 * seed}", "#{9 * seed}"], 1]}
   defp work(:PIL, seed), do: {:use_pillow, [], [{rem(seed, 256), 100, 200}, {0, 0, 0}, 2, true]}
 
-  # OTP's own cryptography is the judge; Typhon does not depend on it.
-  defp crypto, do: :crypto
-
+  # OTP's own cryptography is the judge.
   defp work(:cryptography, seed) do
     {key, nonce} = {crypto().strong_rand_bytes(32), crypto().strong_rand_bytes(12)}
     text = String.duplicate("#{seed}", 10)
@@ -95,4 +93,7 @@ defmodule Typhon.TestPackages do
     {:use_cryptography, [Typhon.bytes(key), Typhon.bytes(nonce)],
      [sealed <> tag, "refused", crypto().hash(:sha3_256, text), public, signature]}
   end
+
+  # Typhon does not depend on it.
+  defp crypto, do: :crypto
 end

@@ -408,7 +408,7 @@ defmodule Typhon.LoanTest do
           casts
         end)
 
-      Task.await(casts, 60_000)
+      await(casts)
     end
 
     test "multi, map and streams", %{py: py} do
@@ -431,13 +431,13 @@ defmodule Typhon.LoanTest do
 
     test "messages, both ways", %{py: py} do
       assert py(py, :send, [self(), @mib]) == nil
-      assert_receive {"large", large}, 10_000
+      assert_receive {"large", large}
       assert large == String.duplicate("s", @mib)
       data = random(@mib)
       task = Task.async(fn -> py(py, :receive) end)
       eventually(fn -> running(py) == 1 end)
       assert Typhon.send(py, Typhon.bytes(data)) == :ok
-      assert Task.await(task) == sha(data)
+      assert await(task) == sha(data)
     end
 
     test "timed calls", %{py: py} do
@@ -495,7 +495,7 @@ defmodule Typhon.LoanTest do
     before = resident()
 
     for _ <- 1..1_000 do
-      Task.async(round) |> Task.await(60_000)
+      Task.async(round) |> await()
     end
 
     settle(py)
