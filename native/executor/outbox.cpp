@@ -43,11 +43,10 @@ bool Outbox::send(python::ModuleState& codec, FrameHeader header, PyObject* valu
   if (lender_) options.lender = &lending;
   options.root = root;
   options.parts = parts;
-  bool has_objects = false;
-  options.has_objects = &has_objects;
+  const std::size_t objects_before = objects_.count();
   if (!python::encode(codec, value, sink, options)) return false;
 
-  if (has_objects) header.flags |= channel::kHasObjects;
+  if (objects_.count() != objects_before) header.flags |= channel::kHasObjects;
   if (times) {
     header.flags |= channel::kTimings;
     const std::uint64_t now = monotonic_ns();

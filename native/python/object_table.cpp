@@ -6,27 +6,23 @@ namespace typhon::python {
 
 std::uint64_t ObjectTable::put(PyObject* object) noexcept {
   try {
-    const SubstituteLock lock(mutex_);
     objects_.emplace(next_, PyRef::borrow(object));
-    return next_++;
   } catch (const std::bad_alloc&) {
     PyErr_NoMemory();
     return 0;
   }
+  return next_++;
 }
 
-PyRef ObjectTable::get(std::uint64_t id) const noexcept {
-  const SubstituteLock lock(mutex_);
+PyObject* ObjectTable::get(std::uint64_t id) const noexcept {
   const auto found = objects_.find(id);
-  return found == objects_.end() ? PyRef() : PyRef::borrow(found->second);
+  return found == objects_.end() ? nullptr : found->second.get();
 }
 
 void ObjectTable::release(std::uint64_t id) noexcept {
-  PyRef object;  // dropped last: its finaliser may use this table
-  const SubstituteLock lock(mutex_);
   const auto found = objects_.find(id);
   if (found == objects_.end()) return;
-  object = std::move(found->second);
+  const PyRef object = std::move(found->second);  // dropped last: its finaliser may use this table
   objects_.erase(found);
 }
 
@@ -36,9 +32,8 @@ int ObjectTable::traverse(visitproc visit, void* arg) const noexcept {
 }
 
 void ObjectTable::clear() noexcept {
-  std::unordered_map<std::uint64_t, PyRef> objects;  // dropped last, for the same reason
-  const SubstituteLock lock(mutex_);
-  objects.swap(objects_);
+  const std::unordered_map<std::uint64_t, PyRef> objects = std::move(objects_);
+  objects_.clear();
 }
 
 }  // namespace typhon::python
