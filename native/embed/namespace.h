@@ -23,7 +23,8 @@ struct NamespaceSpec {
 
 // Loads it and starts the main thread of its Python, which serves a copy of `socket`: jobs, or as a host
 // messages of one byte that each bring the socket of a sub-interpreter to start. Takes tens of milliseconds;
-// from any thread, one at a time.
+// from any thread, one at a time, in a process that has started threads by its own libc: one that has not
+// gives the loader's lock back without waking the threads of the namespaces, which wait for it, too.
 [[nodiscard]] Status start_namespace(const NamespaceSpec& spec, int socket) noexcept;
 
 }  // namespace typhon::embed

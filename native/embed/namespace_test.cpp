@@ -25,6 +25,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/native_thread.h"
 #include "base/unique_fd.h"
 #include "channel/doorbell.h"
 #include "channel/region.h"
@@ -294,6 +295,21 @@ class Interpreter {
   UniqueFd ours_;
   std::string greeting_;
 };
+
+// The process has a second thread of its own, as the BEAM has many. A libc that has started none takes the
+// loader's lock without atomic operations and gives it back without a wake-up; but threads of the namespaces,
+// which it does not know of, wait for that lock.
+class SecondThread : public ::testing::Environment {
+  void SetUp() override {
+    ASSERT_EQ(0, start_native_thread(
+                     [](void*) -> void* {
+                       for (;;) ::pause();
+                     },
+                     nullptr, std::size_t{64} * 1024));
+  }
+};
+const ::testing::Environment* const second_thread =
+    ::testing::AddGlobalTestEnvironment(new SecondThread);  // NOLINT(bugprone-unhandled-exception-at-new)
 
 class Namespace : public ::testing::Test {
  protected:
