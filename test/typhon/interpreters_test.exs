@@ -112,13 +112,13 @@ defmodule Typhon.InterpretersTest do
     end
 
     test "another directory, another environment", %{py: py} do
-      before = {File.cwd!(), System.get_env("TYPHON_INSIDE")}
+      before = {File.cwd!(), System.get_env("TYPHON_TEST_ENV")}
       assert {:ok, _} = python(py, "__import__('os').chdir('/')")
       assert python(py, "__import__('os').getcwd()") == {:ok, "/"}
-      assert {:ok, _} = python(py, "__import__('os').environ.update(TYPHON_INSIDE='1')")
-      assert {File.cwd!(), System.get_env("TYPHON_INSIDE")} == before
+      assert {:ok, _} = python(py, "__import__('os').environ.update(TYPHON_TEST_ENV='1')")
+      assert {File.cwd!(), System.get_env("TYPHON_TEST_ENV")} == before
       # A child sees both.
-      shell = "__import__('subprocess').check_output(['sh', '-c', 'pwd; echo $TYPHON_INSIDE'], text=True)"
+      shell = "__import__('subprocess').check_output(['sh', '-c', 'pwd; echo $TYPHON_TEST_ENV'], text=True)"
       assert python(py, shell) == {:ok, "/\n1\n"}
     end
 
@@ -235,7 +235,7 @@ defmodule Typhon.InterpretersTest do
   end
 
   test "an interpreter that comes back has forgotten the modules, the environment and the directory of its last worker" do
-    py = inside(env: [{"TYPHON_INSIDE", "first"}])
+    py = inside(env: [{"TYPHON_TEST_ENV", "first"}])
     assert Typhon.call(py, :bulk, :note, [1]) == {:ok, 1}
     assert {:ok, _} = python(py, "__import__('os').chdir('/')")
     assert {:ok, _} = python(py, "__import__('sys').path.append('/nowhere')")
@@ -248,7 +248,7 @@ defmodule Typhon.InterpretersTest do
   end
 
   defp assert_forgotten(py) do
-    assert python(py, "__import__('os').environ.get('TYPHON_INSIDE')") == {:ok, nil}
+    assert python(py, "__import__('os').environ.get('TYPHON_TEST_ENV')") == {:ok, nil}
     assert python(py, "__import__('os').getcwd()") == {:ok, File.cwd!()}
     assert python(py, "'/nowhere' in __import__('sys').path") == {:ok, false}
     assert python(py, "hasattr(__import__('__main__'), 'left')") == {:ok, false}
