@@ -240,11 +240,16 @@ defmodule Typhon.InterpretersTest do
     assert {:ok, _} = python(py, "__import__('os').chdir('/')")
     assert {:ok, _} = python(py, "__import__('sys').path.append('/nowhere')")
     assert {:ok, _} = python(py, "exec('import __main__; __main__.left = 1')")
+    # What stays as it was tells that it is the same one.
+    assert {:ok, _} = python(py, "setattr(__import__('sys'), 'typhon_test', 1)")
     assert Typhon.stop(py) == :ok
 
-    # All that there are, so that it is one of them.
-    others = for _ <- 1..interpreters().idle, do: inside()
-    for py <- others, do: assert_forgotten(py)
+    same = fn _ ->
+      python(py = inside(), "hasattr(__import__('sys'), 'typhon_test')") == {:ok, true} and py
+    end
+
+    assert py = Enum.find_value(1..max(interpreters().idle, 1), same)
+    assert_forgotten(py)
   end
 
   defp assert_forgotten(py) do
