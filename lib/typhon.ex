@@ -214,9 +214,10 @@ defmodule Typhon do
   * `:isolation` – `:process` (the default): each Python is a process of the operating system. `:interpreter`: each is a whole
     CPython inside the VM, with a GIL of its own; a crash takes the VM down, and there can be 15. Needs Linux with glibc, and a
     Python with a shared library (`Typhon.Env.describe/1` tells). Without `:max_memory`, and of the `:limits` with `:memory` alone
-  * `:engine` – with `isolation: :interpreter`, `:namespaces`: each worker is a CPython of its own (also `:auto`, the default);
+  * `:engine` – with `isolation: :interpreter`, `:namespaces`: each worker is a CPython of its own;
     `:subinterpreters`: each is an interpreter with a GIL of its own in one CPython, light, for pure Python (3.12 or newer);
-    `:threads`: one CPython, in which as many threads as `:workers` says take calls, for work that waits, or a Python without a GIL
+    `:threads`: one CPython, in which as many threads as `:workers` says take calls, for work that waits, or a Python without a
+    GIL. `:auto` (the default) takes `:threads` for a free-threaded Python, else `:namespaces`
 
   ## Examples
 

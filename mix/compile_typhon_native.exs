@@ -9,6 +9,8 @@ defmodule Mix.Tasks.Compile.TyphonNative do
   #   TYPHON_PRESET  the CMake preset, "release" unless set (see CMakePresets.json); "asan-ubsan" needs the
   #                  sanitizer's run-time library preloaded into the BEAM, see CONTRIBUTING.md
   #   TYPHON_CMAKE   further arguments for the configure step, separated by spaces
+  #   TYPHON_FREE_THREADED  free-threaded Pythons (their interpreters, separated by colons) beside those that are found.
+  #                  Each needs a build of the native module of its own; without one nothing is built for them
 
   use Mix.Task.Compiler
 
@@ -65,6 +67,7 @@ defmodule Mix.Tasks.Compile.TyphonNative do
     args =
       ["--preset", preset(), "-DERTS_INCLUDE_DIR=#{erts_include_dir()}"] ++
         if(ninja, do: ["-G", "Ninja"], else: ["-G", "Unix Makefiles"]) ++
+        for(python <- [Enum.join(free_threaded(), ";")], python != "", do: "-DTYPHON_FREE_THREADED=#{python}") ++
         String.split(System.get_env("TYPHON_CMAKE", ""))
 
     stamp_file = Path.join(build_dir(), "typhon-configured")
@@ -86,6 +89,34 @@ defmodule Mix.Tasks.Compile.TyphonNative do
           failure("CMake could not configure Typhon's native parts.", output)
       end
     end
+  end
+
+  # By their names, so that nothing has to be run where there is none; those that are what they are called, and have headers.
+  @free_threaded_names for minor <- 13..19, do: "python3.#{minor}t"
+  @is_free_threaded "import os, sys, sysconfig; " <>
+                      "sys.exit(0 if sysconfig.get_config_var('Py_GIL_DISABLED') and " <>
+                      "os.path.exists(os.path.join(sysconfig.get_path('include'), 'Python.h')) else 1)"
+
+  defp free_threaded do
+    home = System.get_env("HOME", "/root")
+    pyenv = Path.join(System.get_env("PYENV_ROOT", Path.join(home, ".pyenv")), "versions")
+    named = "TYPHON_FREE_THREADED" |> System.get_env("") |> String.split(":", trim: true)
+
+    found =
+      Enum.map(@free_threaded_names, &System.find_executable/1) ++
+        Path.wildcard(Path.join(pyenv, "*t/bin/python3")) ++
+        Path.wildcard(Path.join(home, ".local/share/uv/python/*+freethreaded*/bin/python3"))
+
+    # One that was named and cannot be used is an error that CMake words.
+    Enum.uniq(
+      named ++
+        for(
+          python <- found,
+          python &&
+            match?({_, 0}, System.cmd(python, ["-I", "-c", @is_free_threaded], stderr_to_stdout: true)),
+          do: python
+        )
+    )
   end
 
   defp build do

@@ -21,7 +21,11 @@ defmodule Bench.Inside do
     bench = %{bench | python: clean(bench.python)}
 
     call(bench) ++
-      large(bench) ++ one_more(bench, @inside, []) ++ parallel(bench, @inside, @jobs) ++ sub(bench)
+      large(bench) ++
+      one_more(bench, @inside, []) ++
+      parallel(bench, @inside, @jobs) ++
+      sub(bench) ++
+      free_threaded(bench)
   end
 
   # With numpy, and without what the machine's own Python may import when it starts (.pth files).
@@ -52,7 +56,9 @@ defmodule Bench.Inside do
     text
     |> String.split("\n", trim: true)
     |> Enum.map(&String.split/1)
-    |> Enum.find_value(fn [version, path] -> if version != "3.11", do: path end)
+    |> Enum.find_value(fn [version, path] ->
+      if version != "3.11" and not String.ends_with?(version, "t"), do: path
+    end)
   end
 
   defp call(bench) do
@@ -226,6 +232,50 @@ defmodule Bench.Inside do
         inside ++ [concurrency: 2]
       )
     end)
+  end
+
+  # Where there is a Python without a GIL. The floor is the other Python, with two threads of one interpreter.
+  defp free_threaded(bench) do
+    with {text, 0} <- System.cmd(Path.expand("scripts/pythons"), []),
+         [_, version, python] <- Regex.run(~r/^(\S+t) (.+)$/m, text),
+         {:ok, %{engine: :threads}} <- Typhon.Env.describe(python) do
+      heading("two jobs at once in two threads of one Python #{version} (floor: of one with a GIL)")
+      threads = @inside ++ [engine: :threads]
+      free = %{bench | python: python}
+
+      speed_up = fn py ->
+        job = fn -> {:ok, _} = Typhon.call(py, :typhon_bench, :spin, [], timeout: :infinity) end
+        for _ <- 1..4, do: warm_both(py, :spin)
+        two = fn -> [job, job] |> Enum.map(&Task.async/1) |> Task.await_many(:infinity) end
+        fn -> %{speed_up: Enum.sum(for _ <- 1..2, do: paired(job, two)) / 2} end
+      end
+
+      with_pool(
+        bench,
+        2,
+        fn gil ->
+          with_pool(
+            free,
+            2,
+            fn py ->
+              rows(gil && speed_up.(gil), py && speed_up.(py), bench.runs, [
+                [
+                  name: "a loop in Python",
+                  metric: :speed_up,
+                  unit: :ratio,
+                  how: :alone,
+                  goal: {:at_least, 1.85}
+                ]
+              ])
+            end,
+            threads
+          )
+        end,
+        threads
+      )
+    else
+      _ -> []
+    end
   end
 
   defp engine(inside), do: if(inside[:engine], do: ", engine: #{inspect(inside[:engine])}", else: "")

@@ -7,7 +7,7 @@ defmodule Typhon.Env do
       true
   """
 
-  alias Typhon.{Interpreter, Interpreters, StartError}
+  alias Typhon.{Interpreter, Interpreters, Native, StartError}
 
   @timeout 30_000
 
@@ -22,6 +22,7 @@ defmodule Typhon.Env do
   say('base_prefix', getattr(sys, 'base_prefix', sys.prefix))
   say('implementation', sys.implementation.name if hasattr(sys, 'implementation') else 'cpython')
   say('free_threaded', int(bool(get('Py_GIL_DISABLED'))))
+  say('suffix', get('EXT_SUFFIX'))
   name = get('INSTSONAME') or get('LDLIBRARY') or ''
   places = []
   try:
@@ -77,7 +78,7 @@ defmodule Typhon.Env do
         libpython: libpython
       }
 
-      engines = Map.new([:namespaces, :subinterpreters, :threads], &{&1, engine(&1, env)})
+      engines = Map.new([:namespaces, :subinterpreters, :threads], &{&1, engine(&1, env, fields["suffix"])})
       # The one that runs any extension module.
       auto = if env.free_threaded, do: :threads, else: :namespaces
 
@@ -101,8 +102,21 @@ defmodule Typhon.Env do
   def capacity, do: Interpreters.figures()
 
   # Whether this engine runs it, and why.
-  defp engine(engine, env) do
-    with :ok <- loadable(env), do: special(engine, env)
+  defp engine(engine, env, suffix) do
+    with :ok <- loadable(env), :ok <- built(env, "_native" <> suffix), do: special(engine, env)
+  end
+
+  # A Python without a GIL needs a native module of its own.
+  defp built(%{free_threaded: false}, _module), do: :ok
+
+  defp built(env, module) do
+    if File.exists?(Path.join([Native.priv_path("python"), "typhon", module])) do
+      :ok
+    else
+      {:error,
+       "it has no GIL, and Typhon was built without a native module for it (#{module}): run mix compile with " <>
+         "TYPHON_FREE_THREADED=#{env.executable} in the environment; its headers must be installed"}
+    end
   end
 
   defp loadable(%{implementation: other}) when other != "cpython",

@@ -16,6 +16,7 @@ defmodule Typhon.Pool do
          :ok <- directory(config.cd),
          {:ok, python} <- Interpreter.find(config.python, config.cd),
          {:ok, interpreter} <- interpreter(config) do
+      config = engine(config, interpreter)
       native = Native.pool_new(config.workers, Map.take(config, [:max_queue, :concurrency]))
       stdio = if config.stdio == :group_leader, do: Process.group_leader(), else: config.stdio
       config = Map.merge(config, %{python: python, stdio: stdio, interpreter: interpreter})
@@ -76,6 +77,12 @@ defmodule Typhon.Pool do
 
   defp refused(nil, nil, env), do: ": " <> env.why
   defp refused(engine, {:error, why}, _env), do: " with engine: #{inspect(engine)}: #{why}"
+
+  # engine: :auto, and it is one interpreter with as many threads as there were to be workers.
+  defp engine(%{engine: :auto} = config, %{engine: :threads}),
+    do: %{config | workers: 1, min_workers: 1, concurrency: config.workers * config.concurrency}
+
+  defp engine(config, _interpreter), do: config
 
   @impl true
   def init({config, native}) do

@@ -14,6 +14,12 @@ namespace {
 
 constexpr std::size_t kMaxBytes = std::size_t{256} << 20;
 constexpr std::size_t kMaxArenas = 1024;
+// Without a GIL Python's object allocator maps memory by itself, and never asks a hook.
+#ifdef Py_GIL_DISABLED
+constexpr bool kHasArenas = false;
+#else
+constexpr bool kHasArenas = true;
+#endif
 
 struct Arena {
   void* memory;
@@ -72,6 +78,7 @@ struct PyArenaAllocator {
 }  // namespace
 
 void install() noexcept {
+  if (!kHasArenas) return;
   void* hook = ::dlsym(RTLD_DEFAULT, "PyObject_SetArenaAllocator");
   if (!hook) return;
   PyArenaAllocator allocator{nullptr, allocate, release};

@@ -44,8 +44,53 @@ std::span<const std::string_view> question_parts(PyObject* term) noexcept {
 Lane* Worker::this_lane() noexcept {
   const unsigned long thread = PyThread_get_thread_ident();
   if (thread == main_.python_thread) return &main_;
+  const python::SubstituteLock lock(shared_);
   const auto found = threads_.find(thread);
   return found == threads_.end() ? nullptr : found->second;
+}
+
+// This thread serves calls, or waits for the BEAM, by this lane.
+void Worker::enter_lane(Lane& lane) noexcept {
+  lane.enter();
+  {
+    const python::SubstituteLock lock(shared_);
+    threads_[lane.python_thread] = &lane;
+  }
+  inbox_.add_lane(lane);
+}
+
+void Worker::leave_lane(Lane& lane) noexcept {
+  {
+    const python::SubstituteLock lock(interrupting_);
+    inbox_.remove_lane(lane);
+  }
+  const python::SubstituteLock lock(shared_);
+  threads_.erase(lane.python_thread);
+}
+
+bool Worker::has_threads() noexcept {
+  const python::SubstituteLock lock(shared_);
+  return !threads_.empty();
+}
+
+std::uint64_t Worker::new_tag() noexcept {
+  const python::SubstituteLock lock(shared_);
+  return next_tag_++;
+}
+
+void Worker::set_captured(std::uint64_t call, bool captured) noexcept {
+  const python::SubstituteLock lock(shared_);
+  if (captured) {
+    captured_.insert(call);
+  } else {
+    captured_.erase(call);
+  }
+}
+
+// Whether the call has printed, perhaps without a line feed; once.
+bool Worker::take_unfinished(std::uint64_t call) noexcept {
+  const python::SubstituteLock lock(shared_);
+  return !unfinished_.empty() && unfinished_.erase(call) != 0;
 }
 
 // The lane of this thread while it waits; a thread of the user's, or the event loop's, has none of its own.
@@ -54,17 +99,13 @@ class Worker::Visit {
  public:
   explicit Visit(Worker& worker) noexcept : worker_(worker), lane_(worker.this_lane()) {
     if (lane_ || !worker.start_router()) return;
-    visitor_.enter();
-    worker.inbox_.add_lane(visitor_);
-    worker.threads_[visitor_.python_thread] = &visitor_;
+    worker.enter_lane(visitor_);
     lane_ = &visitor_;
   }
   Visit(const Visit&) = delete;
   Visit& operator=(const Visit&) = delete;
   ~Visit() {
-    if (lane_ != &visitor_) return;
-    worker_.threads_.erase(visitor_.python_thread);
-    worker_.inbox_.remove_lane(visitor_);
+    if (lane_ == &visitor_) worker_.leave_lane(visitor_);
   }
   // nullptr, with an exception set: there is no thread for the router.
   [[nodiscard]] Lane* lane() const noexcept { return lane_; }
@@ -80,10 +121,13 @@ std::uint64_t Worker::this_call() noexcept {
   return lane ? inbox_.innermost(*lane) : 0;
 }
 
-bool Worker::raise_cancelled(Lane& lane) const noexcept {
-  if (lane.interrupted) {
-    lane.interrupted = false;
-    PyThreadState_SetAsyncExc(lane.python_thread, nullptr);
+bool Worker::raise_cancelled(Lane& lane) noexcept {
+  {
+    const python::SubstituteLock lock(interrupting_);
+    if (lane.interrupted) {
+      lane.interrupted = false;
+      PyThreadState_SetAsyncExc(lane.python_thread, nullptr);
+    }
   }
   PyErr_SetString(codec_.cancelled.get(), "the caller gave up on this call");
   return true;
@@ -151,7 +195,7 @@ PyObject* Worker::ask(PyObject* term, std::uint64_t call) noexcept {
   Visit visit(*this);
   Lane* lane = visit.lane();
   if (!lane) return nullptr;
-  const std::uint64_t tag = next_tag_++;
+  const std::uint64_t tag = new_tag();
   Waiter waiter{lane, {}, {}};
   inbox_.add_waiter(tag, waiter);
   std::optional<Incoming> answer;
@@ -231,8 +275,13 @@ PyObject* Worker::receive(std::int64_t timeout_ns) noexcept {
 }
 
 void Worker::set_handler(PyObject* handler) noexcept {
-  handler_ = handler == Py_None ? PyRef() : PyRef::borrow(handler);
-  inbox_.set_handler(static_cast<bool>(handler_));
+  PyRef changed = handler == Py_None ? PyRef() : PyRef::borrow(handler);
+  const bool handles = static_cast<bool>(changed);
+  {
+    const python::SubstituteLock lock(shared_);
+    std::swap(handler_, changed);
+  }
+  inbox_.set_handler(handles);
 }
 
 // --- the event loop ---
@@ -267,7 +316,7 @@ PyObject* Worker::loop_take() noexcept {
       continue;
     }
     Served call{frame->header};
-    if (frame->header.times[3] != 0 && frame->header.id != 0) captured_.insert(frame->header.id);
+    if (frame->header.times[3] != 0 && frame->header.id != 0) set_captured(frame->header.id, true);
     const bool timed = (frame->header.flags & channel::kTimings) != 0;
     const std::uint64_t picked = timed ? monotonic_ns() : 0;
     const PyRef request = decode_request(frame->header, frame->body, frame->loans);
@@ -293,7 +342,7 @@ PyObject* Worker::loop_take() noexcept {
       // It was one once; modules are reloaded, names bound anew. Not the next time.
       if (result) inbox_.note_coroutine(frame->body, false);
       if (!result || !reply(call, result.get())) fail(call, current_exception());
-      captured_.erase(frame->header.id);
+      set_captured(frame->header.id, false);
     }
   }
   if (count == kAtOnce) inbox_.ring_loop();
@@ -316,7 +365,7 @@ PyObject* Worker::loop_take() noexcept {
 
 std::uint64_t Worker::loop_ask(PyObject* term, std::uint64_t call) noexcept {
   if (loop_attach() < 0) return 0;
-  const std::uint64_t tag = next_tag_++;
+  const std::uint64_t tag = new_tag();
   inbox_.expect_async_answer(tag);
   if (send_ask(term, call, tag, question_parts(term), "call")) return tag;
   inbox_.forget_async_answer(tag);
@@ -331,9 +380,9 @@ void Worker::loop_failed(std::uint64_t token, PyObject* exception) noexcept {
 
 // One of the two.
 void Worker::end_in_loop(std::uint64_t token, PyObject* value, PyObject* exception) noexcept {
-  const auto found = async_calls_.find(token);
-  if (found == async_calls_.end()) return;
-  AsyncCall& entry = found->second;
+  AsyncCall* const found = find_in_loop(token);
+  if (!found) return;
+  AsyncCall& entry = *found;
   Served call{entry.header};
   std::memcpy(call.times, entry.times, sizeof call.times);
   if (call.times[4] != 0) {
@@ -433,7 +482,7 @@ PyObject* this_call(PyObject* module, PyObject*) noexcept {
 
 PyObject* captures(PyObject* module, PyObject* call) noexcept {
   if (fork_guard::in_child()) Py_RETURN_FALSE;
-  const Worker* worker = worker_of(module);
+  Worker* worker = worker_of(module);
   const std::uint64_t id = worker ? PyLong_AsUnsignedLongLong(call) : 0;
   return !worker || PyErr_Occurred() ? nullptr : PyBool_FromLong(worker->captures(id));
 }

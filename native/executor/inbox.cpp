@@ -368,6 +368,27 @@ bool Inbox::forget_cancelled(std::uint64_t id) noexcept {
   return true;
 }
 
+#ifdef Py_GIL_DISABLED
+std::vector<unsigned long> Inbox::to_interrupt(bool main) noexcept {
+  std::lock_guard lock(mutex_);
+  std::vector<unsigned long> threads;
+  for (const Lane* lane : lanes_) {
+    const bool wanted = !lane->calls.empty() && is_cancelled(lane->calls.back());
+    if ((main || !lane->is_main) && !lane->interrupted && wanted) threads.push_back(lane->python_thread);
+  }
+  return threads;
+}
+
+Lane* Inbox::begin_interrupt(unsigned long python_thread) noexcept {
+  std::lock_guard lock(mutex_);
+  for (Lane* lane : lanes_) {
+    if (lane->python_thread != python_thread || !interrupt_innermost(*lane)) continue;
+    lane->interrupted = true;
+    return lane;
+  }
+  return nullptr;
+}
+#else
 std::vector<Lane*> Inbox::to_interrupt(bool main) noexcept {
   std::lock_guard lock(mutex_);
   std::vector<Lane*> lanes;
@@ -377,6 +398,7 @@ std::vector<Lane*> Inbox::to_interrupt(bool main) noexcept {
   }
   return lanes;
 }
+#endif
 
 std::uint64_t Inbox::innermost(Lane& lane) noexcept {
   std::lock_guard lock(mutex_);
@@ -486,8 +508,12 @@ void Inbox::set_handler(bool handles) noexcept {
 // --- the router ---
 
 int Inbox::start_router(const std::atomic<bool>& stop) noexcept {
-  if (routed_.exchange(true, std::memory_order_seq_cst)) return 0;
-  stop_ = &stop;
+  {
+    const python::SubstituteLock direct(direct_);
+    if (routed_.load(std::memory_order_seq_cst)) return 0;
+    stop_ = &stop;
+    routed_.store(true, std::memory_order_seq_cst);
+  }
   const int failed = start_native_thread(&Inbox::router_main, this, std::size_t{256} * 1024);
   if (failed != 0) {
     routed_.store(false, std::memory_order_seq_cst);

@@ -15,6 +15,9 @@
 // Threads: route(), cancel() and the take_… functions from any; peek() and pop() from the thread that reads
 // the ring directly; pump() from any once it is routed.
 // The mutex is never held while Python code runs or the GIL is waited for.
+//
+// That the reader changes is settled under the GIL: the thread that reads directly holds it from its look at
+// routed() to pop(), and so does whoever starts the router. Without a GIL both hold direct().
 #pragma once
 
 #include <atomic>
@@ -34,6 +37,7 @@
 #include "executor/parker.h"
 #include "executor/thread_end.h"
 #include "python/cpython.h"
+#include "python/gil.h"
 
 namespace typhon::executor {
 
@@ -83,7 +87,14 @@ class Inbox {
   ~Inbox();
 
   // --- the ring; the thread that reads it directly ---
+#ifdef Py_GIL_DISABLED
+  [[nodiscard]] bool ring_empty() const noexcept {
+    return !ring_has_frames();
+  }  // another thread may read it by now
+#else
   [[nodiscard]] bool ring_empty() const noexcept { return requests_.empty(); }
+#endif
+  [[nodiscard]] python::GilSubstitute& direct() noexcept { return direct_; }
   Peeked peek(channel::FrameHeader& header, std::span<const std::uint8_t>& body) noexcept;
   void pop() noexcept;
   // Takes a frame's loans off its body.
@@ -133,7 +144,14 @@ class Inbox {
   bool has_cancels() noexcept;
   bool was_cancelled(std::uint64_t id) noexcept;  // before it began
   // Threads that have to be interrupted and have not been; the main one only with `main`. With the GIL.
+#ifdef Py_GIL_DISABLED
+  // By Python's names for them: the lane may be gone by the time that it is looked at.
+  std::vector<unsigned long> to_interrupt(bool main) noexcept;
+  // Notes that an exception is on its way to such a thread. nullptr: it is not wanted any more.
+  Lane* begin_interrupt(unsigned long python_thread) noexcept;
+#else
   std::vector<Lane*> to_interrupt(bool main) noexcept;
+#endif
   [[nodiscard]] std::uint64_t innermost(Lane& lane) noexcept;  // 0: it serves none
 
   // --- the event loop ---
@@ -176,6 +194,7 @@ class Inbox {
 
   channel::Region& region_;
   channel::Header& header_;
+  python::GilSubstitute direct_;
   const bool lends_;    // the BEAM is in this process
   std::mutex reading_;  // taken before mutex_
   channel::RingConsumer requests_;

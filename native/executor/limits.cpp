@@ -74,7 +74,8 @@ std::string apply_limits(PyObject* settings) noexcept {
 std::string apply_limits_inside(PyObject* settings) noexcept {
   const auto bytes = setting(settings, "limit_memory");
   if (bytes && !memory_limit::set(static_cast<std::size_t>(*bytes)))
-    return "memory (this Python's allocators cannot be measured; glibc 2.33 or newer is needed)";
+    return "memory (this Python's allocators cannot be measured; one with a GIL, and glibc 2.33 or newer, "
+           "are needed)";
   return {};
 }
 

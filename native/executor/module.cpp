@@ -16,6 +16,28 @@ int traverse(PyObject* module, visitproc visit, void* arg) noexcept {
 int clear(PyObject* module) noexcept { return python::clear_codec(module); }
 void free(void* module) noexcept { python::free_codec(static_cast<PyObject*>(module)); }
 
+constexpr const char* kDoc = "The native part of typhon: the codec. Import typhon instead.";
+
+#ifdef Py_GIL_DISABLED
+PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, reinterpret_cast<void*>(exec)},
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},  // or its import would switch the GIL on
+    {0, nullptr},
+};
+
+PyModuleDef definition = {PyModuleDef_HEAD_INIT,
+                          "typhon._native",
+                          kDoc,
+                          sizeof(ExecutorSlot),
+                          nullptr,
+                          slots,
+                          traverse,
+                          clear,
+                          free};
+
+PyModuleDef* definition_for_this_python() noexcept { return &definition; }
+#else
 // Slots that the headers for 3.11 do not name, and that a 3.11 would refuse. From 3.12 on an interpreter with
 // a GIL of its own imports only modules that say they can live there.
 constexpr int kModMultipleInterpreters = 3;
@@ -30,8 +52,6 @@ PyModuleDef_Slot slots_312[] = {
     {kModMultipleInterpreters, kPerInterpreterGil},
     {0, nullptr},
 };
-
-constexpr const char* kDoc = "The native part of typhon: the codec. Import typhon instead.";
 
 // CPython keeps its own book-keeping in a definition, under its own lock; nothing here changes after that.
 PyModuleDef definition_311 = {PyModuleDef_HEAD_INIT,
@@ -53,11 +73,15 @@ PyModuleDef definition_312 = {PyModuleDef_HEAD_INIT,
                               clear,
                               free};
 
+PyModuleDef* definition_for_this_python() noexcept {
+  return Py_Version >= python::kPython312 ? &definition_312 : &definition_311;
+}
+#endif
+
 }  // namespace
 }  // namespace typhon::executor
 
 PyMODINIT_FUNC PyInit__native() {  // NOLINT(readability-identifier-naming)
   using namespace typhon;
-  return PyModuleDef_Init(Py_Version >= python::kPython312 ? &executor::definition_312
-                                                           : &executor::definition_311);
+  return PyModuleDef_Init(executor::definition_for_this_python());
 }

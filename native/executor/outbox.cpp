@@ -43,10 +43,11 @@ bool Outbox::send(python::ModuleState& codec, FrameHeader header, PyObject* valu
   if (lender_) options.lender = &lending;
   options.root = root;
   options.parts = parts;
-  const std::size_t objects_before = objects_.count();
+  bool has_objects = false;
+  options.has_objects = &has_objects;
   if (!python::encode(codec, value, sink, options)) return false;
 
-  if (objects_.count() != objects_before) header.flags |= channel::kHasObjects;
+  if (has_objects) header.flags |= channel::kHasObjects;
   if (times) {
     header.flags |= channel::kTimings;
     const std::uint64_t now = monotonic_ns();

@@ -74,7 +74,7 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
   const bool timed = (header.flags & channel::kTimings) != 0;
   const std::uint64_t picked = timed ? monotonic_ns() : 0;
   if (is_given_up(header) || !inbox_.begin(lane, header.id)) return refuse(header, body);
-  if (header.times[3] != 0 && header.id != 0) captured_.insert(header.id);
+  if (header.times[3] != 0 && header.id != 0) set_captured(header.id, true);
   Served call{header};
   PyRef request = decode_request(header, body, loans);
   // A closing BEAM may have told the caller that this request was never taken: look after taking it.
@@ -87,7 +87,7 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
   PyRef result;
   if (request) result = invoke(request.get());
   if (fork_guard::in_child()) fork_guard::leave(std::move(result));
-  if (!unfinished_.empty() && unfinished_.erase(header.id) != 0) {
+  if (take_unfinished(header.id)) {
     PyRef failed = result ? PyRef() : current_exception();
     if (flush_ && !PyRef::steal(PyObject_CallNoArgs(flush_.get()))) PyErr_Clear();
     if (failed) PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(failed.get())), failed.get());
@@ -109,7 +109,7 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
     result.reset();
     PyErr_SetString(codec_.cancelled.get(), "the caller gave up on this call");
   }
-  if (header.times[3] != 0) captured_.erase(header.id);
+  if (header.times[3] != 0) set_captured(header.id, false);
   if (result) {
     request.reset();  // before the reply: what the caller sends next may reuse its memory
     if (reply(call, result.get())) return;
@@ -123,6 +123,7 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
 
 // True when it was cancelled, and has not seen it.
 bool Worker::finish_call(Lane& lane) noexcept {
+  const python::SubstituteLock lock(interrupting_);
   const bool cancelled = inbox_.end(lane);
   if (!lane.interrupted) return cancelled;
   // It came too late for this call, and must not hit the next one.
@@ -161,7 +162,7 @@ PyRef Worker::decode(const FrameHeader& header, std::span<const std::uint8_t> bo
       return {};
     }
     body = *view;
-    keeps_large_blocks_ = true;
+    keeps_large_blocks_.store(true, std::memory_order_relaxed);
     segment =
         make_segment_buffer(segment_buffer_type_.get(), request_arena_, segment_buffers_, ref.slot, body);
     if (!segment) return {};
@@ -169,7 +170,7 @@ PyRef Worker::decode(const FrameHeader& header, std::span<const std::uint8_t> bo
   options.buffer_owner = segment.get();
   options.objects = &outbox_.objects();
   if (loans.empty()) return PyRef::steal(python::decode(codec_, body, options));
-  keeps_large_blocks_ = true;
+  keeps_large_blocks_.store(true, std::memory_order_relaxed);
   Lent lent(loans, segment_buffer_type_.get());
   options.lent = &lent;
   PyRef decoded = PyRef::steal(python::decode(codec_, body, options));
@@ -212,8 +213,14 @@ PyRef Worker::resolve(PyObject* target, PyObject* path) noexcept {
   }
   PyRef found;
   if (PyUnicode_Check(target)) {
+#ifdef Py_GIL_DISABLED
+    PyObject* module = nullptr;
+    if (PyDict_GetItemRef(modules_.get(), target, &module) < 0) return {};
+    found = PyRef::steal(module);
+#else
     found = PyRef::borrow(PyDict_GetItemWithError(modules_.get(), target));
     if (!found && PyErr_Occurred()) return {};
+#endif
     // With several threads another one may just be importing it: the import waits for that.
     if (!found || found.get() == Py_None || inbox_.routed()) found = PyRef::steal(PyImport_Import(target));
   } else {
@@ -237,7 +244,11 @@ PyRef Worker::resolve(PyObject* target, PyObject* path) noexcept {
 void Worker::handle_message() noexcept {
   const PyRef message = PyRef::steal(message_now());
   if (message) {
-    const PyRef handler = handler_ ? PyRef::borrow(handler_.get()) : PyRef();
+    PyRef handler;
+    {
+      const python::SubstituteLock lock(shared_);
+      handler = PyRef::borrow(handler_);
+    }
     if (!handler || PyRef::steal(PyObject_CallFunctionObjArgs(handler.get(), message.get(), nullptr))) return;
   }
   if (PyErr_Occurred()) report_cast(current_exception());
@@ -313,13 +324,10 @@ PyRef Worker::describe(PyObject* exception, PyObject* module, PyObject* function
     const PyRef atom = PyRef::steal(codec_.atoms.get("cannot_encode"));
     return atom ? PyRef::steal(PyTuple_Pack(4, atom.get(), path.get(), type.get(), reason.get())) : PyRef();
   }
-  if (!describe_function_) {
-    const PyRef errors = PyRef::steal(PyImport_ImportModule("typhon._errors"));
-    if (errors) describe_function_ = PyRef::steal(PyObject_GetAttrString(errors.get(), "describe"));
-    if (!describe_function_) return {};
-  }
+  const PyRef describe_function = remembered(describe_function_, "typhon._errors", "describe");
+  if (!describe_function) return {};
   return PyRef::steal(
-      PyObject_CallFunctionObjArgs(describe_function_.get(), exception, module, function, nullptr));
+      PyObject_CallFunctionObjArgs(describe_function.get(), exception, module, function, nullptr));
 }
 
 void Worker::send_atom_error(const FrameHeader& request, const char* name) noexcept {
@@ -347,40 +355,65 @@ void Worker::report_cast(PyRef exception) noexcept {
 // --- coroutines ---
 
 std::uint64_t Worker::enter_loop(Served& call) noexcept {
-  const std::uint64_t token = next_token_++;
-  AsyncCall& entry = async_calls_[token];
-  entry.header = call.header;
-  std::memcpy(entry.times, call.times, sizeof entry.times);
-  entry.module = std::move(call.module);
-  entry.function = std::move(call.function);
-  header_.suspended.value.store(async_calls_.size(), std::memory_order_release);
+  std::uint64_t token = 0;
+  {
+    const python::SubstituteLock lock(shared_);
+    token = next_token_++;
+    AsyncCall& entry = async_calls_[token];
+    entry.header = call.header;
+    std::memcpy(entry.times, call.times, sizeof entry.times);
+    entry.module = std::move(call.module);
+    entry.function = std::move(call.function);
+    header_.suspended.value.store(async_calls_.size(), std::memory_order_release);
+  }
   inbox_.loop_runs(call.header.id, true);
   return token;
 }
 
-void Worker::leave_loop(std::uint64_t token) noexcept {
+// Only the loop's thread ends calls of the loop, each once; the entry of one stays where it is until then.
+Worker::AsyncCall* Worker::find_in_loop(std::uint64_t token) noexcept {
+  const python::SubstituteLock lock(shared_);
   const auto found = async_calls_.find(token);
-  if (found == async_calls_.end()) return;
-  inbox_.loop_runs(found->second.header.id, false);
-  captured_.erase(found->second.header.id);
-  unfinished_.erase(found->second.header.id);
-  async_calls_.erase(found);
+  return found == async_calls_.end() ? nullptr : &found->second;
+}
+
+void Worker::leave_loop(std::uint64_t token) noexcept {
+  const AsyncCall* const entry = find_in_loop(token);
+  if (!entry) return;
+  const std::uint64_t id = entry->header.id;
+  inbox_.loop_runs(id, false);
+  std::unordered_map<std::uint64_t, AsyncCall>::node_type ended;  // its objects go last, without the lock
+  const python::SubstituteLock lock(shared_);
+  captured_.erase(id);
+  unfinished_.erase(id);
+  ended = async_calls_.extract(token);
   header_.suspended.value.store(async_calls_.size(), std::memory_order_release);
+}
+
+// module.name, imported when it is first needed. Empty with an exception set on failure.
+PyRef Worker::remembered(PyRef& place, const char* module_name, const char* name) noexcept {
+  {
+    const python::SubstituteLock lock(shared_);
+    if (place) return PyRef::borrow(place);
+  }
+  const PyRef module = PyRef::steal(PyImport_ImportModule(module_name));
+  PyRef found = module ? PyRef::steal(PyObject_GetAttrString(module.get(), name)) : PyRef();
+  if (!found) return {};
+  const python::SubstituteLock lock(shared_);
+  if (!place) place = PyRef::borrow(found);
+  return found;
 }
 
 // A thread that serves calls has called a coroutine function: the loop goes on with it.
 void Worker::start_coroutine(Served& call, std::span<const std::uint8_t> body, PyRef coroutine) noexcept {
-  if (!submit_) {
-    const PyRef module = PyRef::steal(PyImport_ImportModule("typhon._aio"));
-    if (module) submit_ = PyRef::steal(PyObject_GetAttrString(module.get(), "submit"));
-    if (!submit_) return fail(call, current_exception());
-  }
+  const PyRef submit = remembered(submit_, "typhon._aio", "submit");
+  if (!submit) return fail(call, current_exception());
   const bool in_segment = (call.header.flags & channel::kInSegment) != 0;
   const std::uint64_t id = call.header.id;
   const bool known = !in_segment && is_coroutine_of(call, coroutine.get());
   const std::uint64_t token = enter_loop(call);
   const PyRef done =
-      PyRef::steal(PyObject_CallFunction(submit_.get(), "KOK", static_cast<unsigned long long>(token),
+      PyRef::steal(PyObject_CallFunction(submit.get(), "KOK", static_cast<unsigned long long>(token),
                                          coroutine.get(), static_cast<unsigned long long>(id)));
   if (!done) return loop_failed(token, current_exception().get());
   // Only now is it known that there is a loop: further calls go straight to it.

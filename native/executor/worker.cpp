@@ -44,6 +44,17 @@ bool imports(PyObject* frame) noexcept {
   return false;
 }
 
+#ifdef Py_GIL_DISABLED
+// Another thread imports a module. It runs meanwhile, so its frames cannot be looked at.
+bool thread_imports(unsigned long thread) noexcept {
+  const PyRef module = PyRef::steal(PyImport_ImportModule("typhon._free_threaded"));
+  const PyRef answer =
+      module ? PyRef::steal(PyObject_CallMethod(module.get(), "imports", "k", thread)) : PyRef();
+  if (!answer) PyErr_Clear();
+  return answer.get() == Py_True;
+}
+#endif
+
 }  // namespace
 
 Worker::Worker(python::ModuleState& codec, std::unique_ptr<channel::Region> region, UniqueFd control,
@@ -104,14 +115,14 @@ bool Worker::wind_up() noexcept {
   }
   // Threads of the user's that wait for the BEAM look around every second.
   const std::uint64_t limit = monotonic_ns() + kPatienceNs;
-  while (!threads_.empty() && monotonic_ns() < limit) {
+  while (has_threads() && monotonic_ns() < limit) {
     const python::GilRelease without_gil;
     inbox_.wake_all();
     ::usleep(1'000);
   }
   async_calls_.clear();
   outbox_.objects().clear();
-  if (!threads_.empty()) return false;
+  if (has_threads()) return false;
   inbox_.leave();
   if (lender_) lender_->collect();
   return true;
@@ -158,7 +169,11 @@ bool Worker::spin_for_request() noexcept {
 // The main thread, while it reads the ring. False when a Python signal handler has raised.
 bool Worker::sleep_on_doorbell() noexcept {
   auto& word = header_.worker_word.value;
-  word.store(channel::kAsleep, std::memory_order_relaxed);
+  {
+    const python::SubstituteLock direct(inbox_.direct());
+    if (inbox_.routed()) return true;
+    word.store(channel::kAsleep, std::memory_order_relaxed);
+  }
   {
     const python::GilRelease without_gil;
     std::atomic_thread_fence(std::memory_order_seq_cst);
@@ -169,8 +184,11 @@ bool Worker::sleep_on_doorbell() noexcept {
         trim_when_idle();
     }
   }
-  // With the GIL: whoever starts the router holds it, and the word is the router's from then on.
-  if (!inbox_.routed()) word.store(channel::kAwake, std::memory_order_relaxed);
+  {
+    // Whoever starts the router holds this, too (or the GIL), and the word is the router's from then on.
+    const python::SubstituteLock direct(inbox_.direct());
+    if (!inbox_.routed()) word.store(channel::kAwake, std::memory_order_relaxed);
+  }
   return PyErr_CheckSignals() == 0;
 }
 
@@ -178,7 +196,7 @@ bool Worker::sleep_on_doorbell() noexcept {
 void Worker::trim_when_idle() noexcept {
   while (inbox_.ring_empty() && outbox_.trim(kTrimStep)) {
   }
-  if (std::exchange(keeps_large_blocks_, false)) ::malloc_trim(0);
+  if (keeps_large_blocks_.exchange(false, std::memory_order_relaxed)) ::malloc_trim(0);
   arena_cache::trim();
 }
 
@@ -192,18 +210,21 @@ bool Worker::serve_from_ring() noexcept {
   }
   FrameHeader header{};
   std::span<const std::uint8_t> in_ring;
-  if (inbox_.peek(header, in_ring) != Inbox::Peeked::kFrame) return false;
-  const bool call = header.kind == Kind::kCall || header.kind == Kind::kCast;
-  if (!call || in_ring.size() > kMaxInline) {
-    inbox_.route(header, in_ring);
-    inbox_.pop();
-    return true;
-  }
-  // Out of the ring before any Python code runs: that may read the ring itself.
   std::array<std::uint8_t, kMaxInline> copy;  // uninitialised on purpose
-  std::memcpy(copy.data(), in_ring.data(), in_ring.size());
+  {
+    const python::SubstituteLock direct(inbox_.direct());
+    if (inbox_.routed() || inbox_.peek(header, in_ring) != Inbox::Peeked::kFrame) return false;
+    const bool call = header.kind == Kind::kCall || header.kind == Kind::kCast;
+    if (!call || in_ring.size() > kMaxInline) {
+      inbox_.route(header, in_ring);
+      inbox_.pop();
+      return true;
+    }
+    // Out of the ring before any Python code runs: that may read the ring itself.
+    std::memcpy(copy.data(), in_ring.data(), in_ring.size());
+    inbox_.pop();
+  }
   std::span<const std::uint8_t> body(copy.data(), in_ring.size());
-  inbox_.pop();
   channel::FrameLoans loans = inbox_.loans_of(header, body);
   serve(main_, header, body, loans);
   return true;
@@ -243,12 +264,9 @@ bool Worker::start_router() noexcept {
 
 void Worker::serve_as_thread() noexcept {
   Lane lane;
-  lane.enter();
-  threads_[lane.python_thread] = &lane;
-  inbox_.add_lane(lane);
+  enter_lane(lane);
   serve_as_lane(lane);
-  inbox_.remove_lane(lane);
-  threads_.erase(lane.python_thread);
+  leave_lane(lane);
 }
 
 // On the LifeWatch's thread, without the GIL.
@@ -268,6 +286,16 @@ bool Worker::interrupt(std::uint64_t id) noexcept {
 }
 
 void Worker::interrupt_lanes() noexcept {
+#ifdef Py_GIL_DISABLED
+  for (const unsigned long thread : inbox_.to_interrupt(settings_.signal == 0)) {
+    if (thread_imports(thread)) continue;
+    const python::SubstituteLock lock(interrupting_);
+    Lane* const lane = inbox_.begin_interrupt(thread);
+    if (!lane) continue;
+    PyThreadState_SetAsyncExc(thread, codec_.cancelled.get());
+    lane->parker.unpark();
+  }
+#else
   for (Lane* lane : inbox_.to_interrupt(settings_.signal == 0)) {
     // Not sys._current_frames(), which makes frame objects for the threads of all interpreters, in the memory
     // of this one.
@@ -277,6 +305,7 @@ void Worker::interrupt_lanes() noexcept {
     PyThreadState_SetAsyncExc(lane->python_thread, codec_.cancelled.get());
     lane->parker.unpark();
   }
+#endif
 }
 
 // On the LifeWatch's thread.

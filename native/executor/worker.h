@@ -15,7 +15,9 @@
 // holds garbage ends the worker (exit code kChannelBroke): nothing on it can be trusted then.
 //
 // Threads: everything here with the GIL. The LifeWatch thread reaches the Worker through the Inbox and a
-// signal; in a sub-interpreter, to which no signal comes, by interrupt_now().
+// signal; in a sub-interpreter, to which no signal comes, by interrupt_now(). Without a GIL any thread that
+// Python knows may be in here at any time: what they share is under shared_, which is held while no Python
+// code can run, and each object that comes out of it is owned before it is let go of.
 #pragma once
 
 #include <algorithm>
@@ -35,6 +37,7 @@
 #include "executor/life_watch.h"
 #include "executor/outbox.h"
 #include "python/codec.h"
+#include "python/gil.h"
 #include "python/module_state.h"
 #include "python/object_table.h"
 #include "python/ref.h"
@@ -101,10 +104,15 @@ class Worker final : private Interruptible {
   void set_handler(PyObject* handler) noexcept;
   [[nodiscard]] std::uint64_t this_call() noexcept;
   void set_flush(PyObject* flush) noexcept { flush_ = python::PyRef::borrow(flush); }
-  void need_flush(std::uint64_t call) noexcept { unfinished_.insert(call); }
+  void need_flush(std::uint64_t call) noexcept {
+    const python::SubstituteLock lock(shared_);
+    unfinished_.insert(call);
+  }
   // What this call prints goes to its caller.
-  [[nodiscard]] bool captures(std::uint64_t call) const noexcept {
-    return call != 0 && (settings_.capture != 0 || captured_.contains(call));
+  [[nodiscard]] bool captures(std::uint64_t call) noexcept {
+    if (call == 0 || settings_.capture != 0) return call != 0;
+    const python::SubstituteLock lock(shared_);
+    return captured_.contains(call);
   }
 
   // --- for the event loop ---
@@ -183,15 +191,23 @@ class Worker final : private Interruptible {
   void start_coroutine(Served& call, std::span<const std::uint8_t> body, python::PyRef coroutine) noexcept;
   bool is_coroutine_of(const Served& call, PyObject* coroutine) noexcept;
   std::uint64_t enter_loop(Served& call) noexcept;
+  AsyncCall* find_in_loop(std::uint64_t token) noexcept;
   void leave_loop(std::uint64_t token) noexcept;
+  python::PyRef remembered(python::PyRef& place, const char* module_name, const char* name) noexcept;
 
   // conversation.cpp
   class Visit;
   Lane* this_lane() noexcept;
+  void enter_lane(Lane& lane) noexcept;
+  void leave_lane(Lane& lane) noexcept;
+  bool has_threads() noexcept;
+  std::uint64_t new_tag() noexcept;
+  void set_captured(std::uint64_t call, bool captured) noexcept;
+  bool take_unfinished(std::uint64_t call) noexcept;
   bool send_ask(PyObject* term, std::uint64_t call, std::uint64_t tag,
                 std::span<const std::string_view> parts, const char* root) noexcept;
   void end_in_loop(std::uint64_t token, PyObject* value, PyObject* exception) noexcept;
-  bool raise_cancelled(Lane& lane) const noexcept;
+  bool raise_cancelled(Lane& lane) noexcept;
   // Lets others run until something may have come for this thread. False with an exception set.
   bool wait_for_news(Lane& lane, std::int64_t limit_ns) noexcept;
   python::PyRef decode_answer(Incoming& answer) noexcept;
@@ -209,22 +225,30 @@ class Worker final : private Interruptible {
   const WorkerSettings settings_;
   python::PyRef segment_buffer_type_;
   python::PyRef coroutine_type_;
-  python::PyRef describe_function_;
   python::PyRef modules_;  // sys.modules
-  python::PyRef submit_;   // typhon._aio.submit
-  python::PyRef handler_;  // of messages
-  python::PyRef flush_;    // sends what a call has printed and not yet ended with a line feed
+  // Sends what a call has printed and not yet ended with a line feed; set before the first call.
+  python::PyRef flush_;
   std::atomic<std::size_t> segment_buffers_{0};  // views of large arguments that are in use
   const std::uint64_t spin_ns_;
   channel::SpinGuard spin_guard_;
   Lane main_;
+  std::atomic<bool> keeps_large_blocks_{false};  // malloc may hold blocks that only a busy worker needs
+
+  // Held from the decision to interrupt another thread until the exception is on its way, and by that thread
+  // while it ends its call or its lane. Taken before the inbox's mutex.
+  python::GilSubstitute interrupting_;
+
+  python::GilSubstitute shared_;
+  // Guarded by shared_:
+  python::PyRef describe_function_;
+  python::PyRef submit_;   // typhon._aio.submit
+  python::PyRef handler_;  // of messages
   std::unordered_map<std::uint64_t, AsyncCall> async_calls_;
   std::unordered_map<unsigned long, Lane*> threads_;  // by Python's name of the thread, beside the main one
   std::unordered_set<std::uint64_t> captured_;        // calls that say so
   std::uint64_t next_token_ = 1;
   std::uint64_t next_tag_ = 1;
   std::unordered_set<std::uint64_t> unfinished_;  // calls that have printed, perhaps without a line feed
-  bool keeps_large_blocks_ = false;               // malloc may hold blocks that only a busy worker needs
 };
 
 // For the module's exec slot: adds run_worker, and the functions of conversation.cpp. 0, or -1 with an

@@ -1,5 +1,6 @@
 #include "python/atom_table.h"
 
+#include "python/gil.h"
 #include "python/heap_type.h"
 #include "python/module_state.h"
 
@@ -9,38 +10,65 @@
 
 namespace typhon::python {
 
-// Every living atom by name; the views point into the atoms. Counted by its table and by each atom, all under
-// one GIL.
+// Every living atom by name; the views point into the atoms. Counted by its table and by each atom.
 class AtomInterner {
  public:
-  [[nodiscard]] PyObject* find(std::string_view name) const noexcept {
-    const auto found = atoms_.find(name);
-    return found == atoms_.end() ? nullptr : take(reinterpret_cast<PyObject*>(found->second));
+  // A new reference; null, and no exception, when there is none.
+  [[nodiscard]] PyObject* find(std::string_view name) noexcept {
+    const SubstituteLock lock(mutex_);
+    return find_locked(name);
   }
-  bool add(AtomObject* atom) noexcept {
+  // A new reference to `atom`, or to one of that name that is here already; null with MemoryError set.
+  [[nodiscard]] PyObject* add(AtomObject* atom) noexcept {
     try {
+      const SubstituteLock lock(mutex_);
+      if (PyObject* const other = find_locked(atom->text()); other != nullptr) return other;
+      atoms_.erase(atom->text());  // one that is dying in another thread; the key is its own
       atoms_.emplace(atom->text(), atom);
+      ++users_;
+      atom->interner = this;
+      return take(reinterpret_cast<PyObject*>(atom));
     } catch (const std::bad_alloc&) {
-      return false;
+      return PyErr_NoMemory();
     }
-    ++users_;
-    return true;
   }
   void remove(AtomObject* atom) noexcept {
-    atoms_.erase(atom->text());
+    {
+      const SubstituteLock lock(mutex_);
+      const auto found = atoms_.find(atom->text());
+      if (found != atoms_.end() && found->second == atom) atoms_.erase(found);
+    }
     leave();
   }
   void leave() noexcept {
-    if (--users_ == 0) delete this;
+    bool last = false;
+    {
+      const SubstituteLock lock(mutex_);
+      last = --users_ == 0;
+    }
+    if (last) delete this;
   }
 
  private:
+  PyObject* find_locked(std::string_view name) const noexcept {
+    const auto found = atoms_.find(name);
+    if (found == atoms_.end()) return nullptr;
+#ifdef Py_GIL_DISABLED
+    // It leaves the table before its memory goes, so it may be looked at.
+    PyObject* living = nullptr;
+    if (PyWeakref_GetRef(found->second->weak_self, &living) < 0) PyErr_Clear();
+    return living;
+#else
+    return take(reinterpret_cast<PyObject*>(found->second));
+#endif
+  }
   struct Hash {
     std::size_t seed;
     std::size_t operator()(std::string_view name) const noexcept {
       return std::hash<std::string_view>{}(name)*0x9E3779B97F4A7C15ULL ^ seed;
     }
   };
+  GilSubstitute mutex_;
   std::size_t users_ = 1;  // the table
   std::unordered_map<std::string_view, AtomObject*, Hash> atoms_{16,
                                                                  Hash{reinterpret_cast<std::size_t>(this)}};
@@ -68,6 +96,10 @@ PyRef make_atom(PyTypeObject* type, PyBorrowed name, std::string_view utf8) noex
   if (!small) *to++ = static_cast<std::uint8_t>(utf8.size() >> 8);
   *to++ = static_cast<std::uint8_t>(utf8.size());
   if (!utf8.empty()) std::memcpy(to, utf8.data(), utf8.size());
+#ifdef Py_GIL_DISABLED
+  atom->weak_self = PyWeakref_NewRef(object.get(), nullptr);
+  if (atom->weak_self == nullptr) return {};
+#endif
   return object;
 }
 
@@ -87,6 +119,10 @@ void atom_dealloc(PyObject* self) noexcept {
   AtomObject* const atom = AtomObject::of(self);
   PyObject_GC_UnTrack(self);
   if (atom->interner != nullptr) atom->interner->remove(atom);
+#ifdef Py_GIL_DISABLED
+  if (atom->weak_references != nullptr) PyObject_ClearWeakRefs(self);
+  if (atom->weak_self != nullptr) drop(atom->weak_self);
+#endif
   if (atom->name != nullptr) drop(atom->name);
   PyObject_GC_Del(self);
   drop(reinterpret_cast<PyObject*>(type));
@@ -121,6 +157,13 @@ PyGetSetDef atom_getset[] = {
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
+#ifdef Py_GIL_DISABLED
+PyMemberDef atom_members[] = {
+    {"__weaklistoffset__", Py_T_PYSSIZET, offsetof(AtomObject, weak_references), Py_READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr},
+};
+#endif
+
 PyMethodDef atom_methods[] = {
     {"__reduce__", atom_reduce, METH_NOARGS, nullptr},
     {"__copy__", return_self, METH_NOARGS, nullptr},
@@ -146,6 +189,9 @@ PyType_Slot atom_slots[] = {
     {Py_tp_hash, reinterpret_cast<void*>(atom_hash)},
     {Py_tp_getset, atom_getset},
     {Py_tp_methods, atom_methods},
+#ifdef Py_GIL_DISABLED
+    {Py_tp_members, atom_members},
+#endif
     {0, nullptr},
 };
 
@@ -168,17 +214,18 @@ int AtomTable::init(PyTypeObject* type) noexcept {
   return -1;
 }
 
-PyObject* AtomTable::find_living(Slot& slot, ContentWords words, const std::uint8_t* name,
+PyObject* AtomTable::find_living(const std::uint8_t* name, std::size_t size) noexcept {
+  return interner_->find({reinterpret_cast<const char*>(name), size});
+}
+
+PyObject* AtomTable::find_living(RecentAtoms& recent, ContentWords words, const std::uint8_t* name,
                                  std::size_t size) noexcept {
-  PyObject* const atom = interner_->find({reinterpret_cast<const char*>(name), size});
+  PyObject* const atom = find_living(name, size);
   if (atom == nullptr) return nullptr;
   // The input may lie in memory that another process can write: is this still the same name?
   const std::string_view own = AtomObject::of(atom)->text();
   const ContentWords own_words = content_words(reinterpret_cast<const std::uint8_t*>(own.data()), own.size());
-  if (own.size() != size || own_words != words) return atom;
-  slot.words = words;
-  slot.size = size;
-  slot.atom = PyRef::borrow(atom);
+  if (own.size() == size && own_words == words) recent.put(words, size, atom);
   return atom;
 }
 
@@ -189,23 +236,28 @@ PyObject* AtomTable::make(const std::uint8_t* name, std::size_t size) noexcept {
   if (!text) return nullptr;
   const Py_ssize_t characters = PyUnicode_GetLength(text.get());
   if (characters > static_cast<Py_ssize_t>(kMaxAtomCharacters)) return refuse_name(characters).release();
-  PyRef atom = make_atom(type_, text, utf8);
-  if (!atom) return nullptr;
-  // The allocation may have collected garbage, and a finaliser may have made this very atom.
-  if (PyObject* const meanwhile = interner_->find(utf8); meanwhile != nullptr) return meanwhile;
-  if (!interner_->add(AtomObject::of(atom.get()))) return PyErr_NoMemory();
-  AtomObject::of(atom.get())->interner = interner_;
-  return atom.release();
+  const PyRef atom = make_atom(type_, text, utf8);
+  // The allocation may have collected garbage, and a finaliser may have made this very atom; or another
+  // thread has.
+  return atom ? interner_->add(AtomObject::of(atom.get())) : nullptr;
 }
 
-int AtomTable::traverse(visitproc visit, void* arg) noexcept {
+int RecentAtoms::traverse(visitproc visit, void* arg) noexcept {
   for (const Slot& slot : slots_) Py_VISIT(slot.atom.get());
   return 0;
 }
 
-void AtomTable::clear() noexcept {
+void RecentAtoms::clear() noexcept {
   for (Slot& slot : slots_) slot.atom.reset();
 }
+
+#ifdef Py_GIL_DISABLED
+int AtomTable::traverse(visitproc, void*) noexcept { return 0; }
+void AtomTable::clear() noexcept {}
+#else
+int AtomTable::traverse(visitproc visit, void* arg) noexcept { return recent_.traverse(visit, arg); }
+void AtomTable::clear() noexcept { recent_.clear(); }
+#endif
 
 PyRef make_atom_type(PyObject* module) noexcept { return make_type(module, atom_spec, {"name"}); }
 

@@ -30,7 +30,7 @@ bool Builder::string(etf::Bytes bytes, Value& out) noexcept {
   if (!list) return false;
   for (std::size_t i = 0; i < bytes.size(); ++i) {
     PyObject* const item = state_.small_ints.get(bytes[i]);
-    if (item == nullptr || PyList_SetItem(list.get(), static_cast<Py_ssize_t>(i), item) != 0) return false;
+    if (item == nullptr || !put_item(list.get(), static_cast<Py_ssize_t>(i), item)) return false;
   }
   out = list.release();
   return true;

@@ -13,6 +13,7 @@
 
 #include "python/big_integer.h"
 #include "python/cpython.h"
+#include "python/decode_caches.h"
 #include "python/decode_context.h"
 #include "python/identifier.h"
 #include "python/structs_in.h"
@@ -57,7 +58,8 @@ class Builder {
     bool has_no_text = false;  // the last of no_text_ is of this map
   };
 
-  explicit Builder(DecodeContext& context) noexcept : context_(context), state_(context.state) {}
+  Builder(DecodeContext& context, std::size_t input_size) noexcept
+      : context_(context), state_(context.state), caches_(context.state, input_size) {}
   Builder(const Builder&) = delete;
   Builder& operator=(const Builder&) = delete;
   ~Builder() {
@@ -79,13 +81,13 @@ class Builder {
       if (text == "true") return give(Py_True, out);
       if (text == "false") return give(Py_False, out);
     }
-    return (out = state_.atoms.find(reinterpret_cast<const std::uint8_t*>(text.data()), text.size())) !=
+    return (out = caches_.find_atom(reinterpret_cast<const std::uint8_t*>(text.data()), text.size())) !=
            nullptr;
   }
   bool atom(std::string_view text, Value& out) noexcept { return (out = state_.atoms.get(text)) != nullptr; }
   bool binary(etf::Bytes bytes, Value& out) noexcept {
     if (mode_ == Mode::kKey) {
-      out = state_.keys.get(bytes.data(), bytes.size());
+      out = caches_.key(bytes.data(), bytes.size());
     } else if (mode_ <= Mode::kStructName) [[likely]] {
       out = PyUnicode_DecodeUTF8(reinterpret_cast<const char*>(bytes.data()),
                                  static_cast<Py_ssize_t>(bytes.size()), nullptr);
@@ -147,7 +149,7 @@ class Builder {
     return true;
   }
   bool element(Container& c, std::uint32_t index, Value&& value) noexcept {
-    return c.shape == Shape::kList ? PyList_SetItem(c.object, static_cast<Py_ssize_t>(index), value) == 0
+    return c.shape == Shape::kList ? put_item(c.object, static_cast<Py_ssize_t>(index), value)
                                    : PyTuple_SetItem(c.object, static_cast<Py_ssize_t>(index), value) == 0;
   }
   bool map_key(Container& c, std::uint32_t, Value&& key) noexcept {
@@ -201,6 +203,15 @@ class Builder {
     mode_ = Mode::kElement;
     return c.object != nullptr;
   }
+  // Into a list that nobody else has seen, which needs no lock. Takes over `item`.
+  static bool put_item(PyObject* list, Py_ssize_t index, PyObject* item) noexcept {
+#ifdef Py_GIL_DISABLED
+    reinterpret_cast<PyListObject*>(list)->ob_item[index] = item;
+    return true;
+#else
+    return PyList_SetItem(list, index, item) == 0;
+#endif
+  }
   // Drops everything on the stack from `base` on.
   void release_from(std::size_t base) noexcept {
     while (top_ > base) python::drop(stack_[--top_]);
@@ -230,6 +241,7 @@ class Builder {
 
   DecodeContext& context_;
   ModuleState& state_;
+  DecodeCaches caches_;
   Mode mode_ = Mode::kElement;
   PyObject** stack_ = inline_stack_;  // owns the first top_
   std::size_t top_ = 0;

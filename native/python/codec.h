@@ -85,6 +85,8 @@ struct EncodeOptions {
   // Takes the objects that have no other form, which then go out as Typhon.Object. Null: such an object is an
   // error.
   ObjectTable* objects = nullptr;
+  // Becomes true when one was put there. May be null.
+  bool* has_objects = nullptr;
 
   // Takes large immutable bytes, which then stand in the term by their index only. Null: they are copied.
   BinaryLender* lender = nullptr;

@@ -68,15 +68,15 @@ TEST(ObjectTable, NeverUsesAnIdAgain) {
   const std::uint64_t second = table.put(object.get());
   EXPECT_EQ(first, 1u);
   EXPECT_EQ(second, 2u);
-  EXPECT_EQ(table.get(first), object.get());
+  EXPECT_EQ(table.get(first).get(), object.get());
   table.release(first);
   table.release(first);
-  EXPECT_EQ(table.get(first), nullptr);
-  EXPECT_EQ(table.get(second), object.get());
+  EXPECT_FALSE(table.get(first));
+  EXPECT_EQ(table.get(second).get(), object.get());
   EXPECT_EQ(table.count(), 1u);
   table.release(second);
   EXPECT_EQ(table.put(object.get()), 3u);
-  EXPECT_EQ(table.get(0), nullptr);
+  EXPECT_FALSE(table.get(0));
 }
 
 TEST(ObjectTable, HoldsOneReferenceEach) {
@@ -102,7 +102,7 @@ TEST(Encode, PutsOtherObjectsIntoTheTable) {
   EXPECT_EQ(term,
             "\x83l\0\0\0\2a\1t\0\0\0\3w\x0a__struct__w\x14"
             "Elixir.Typhon.Objectw\2ida\1w\4typem\0\0\0\6objectj"sv);
-  EXPECT_EQ(table.get(1), PyList_GetItem(value.get(), 1));
+  EXPECT_EQ(table.get(1).get(), PyList_GetItem(value.get(), 1));
 
   DecodeOptions back;
   back.objects = &table;

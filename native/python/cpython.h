@@ -1,9 +1,11 @@
 // Python.h, narrowed to the stable ABI of Python 3.11: one binary for that version and every later one.
-// Include this and never Python.h itself; it must come before any standard header.
+// Free-threaded Python (3.13t, 3.14t) has no stable ABI: for each of them there is a build with the whole API
+// and Py_GIL_DISABLED. Include this and never Python.h itself; it must come before any standard header.
 #pragma once
 
 #define PY_SSIZE_T_CLEAN
-#ifndef Py_GIL_DISABLED  // free-threaded Python has no stable ABI yet: a build of its own
+#include <pyconfig.h>
+#ifndef Py_GIL_DISABLED
 #define Py_LIMITED_API 0x030b0000
 #endif
 #include <Python.h>

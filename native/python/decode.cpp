@@ -29,7 +29,7 @@ PyObject* decode(ModuleState& state, std::span<const std::uint8_t> input,
                  const DecodeOptions& options) noexcept {
   const CollectorPause pause(input.size() > kLongInput);
   DecodeContext context(state, options);
-  Builder builder(context);
+  Builder builder(context, input.size());
   etf::Limits limits;
   limits.max_depth = options.max_depth;
   limits.max_atoms = options.max_atoms;

@@ -19,7 +19,10 @@ bool Encoder::run(PyObject* root, bool with_version) noexcept {
   Did did = with_version ? done(writer_.version()) : Did::kWritten;
   if (did == Did::kWritten) did = put(root);
   while (did != Did::kFailed && depth_ > 0) did = walk(frames_[depth_ - 1]);
-  if (did != Did::kFailed) return true;
+  if (did != Did::kFailed) {
+    if (options_.has_objects != nullptr) *options_.has_objects = !handles_.empty();
+    return true;
+  }
   raise();
   for (const std::uint64_t id : handles_) options_.objects->release(id);
   writer_.rewind(start);
@@ -110,12 +113,29 @@ Encoder::Did Encoder::put_kind(PyRef object, EncodeKind kind) noexcept {
 
 // --- opening ---
 
+// Without a GIL: `container` becomes a copy of itself, and `source` what it was. False with an exception set.
+bool Encoder::take_snapshot(PyRef& container, PyRef& source, PyObject* (*copy)(PyObject*)) noexcept {
+#ifdef Py_GIL_DISABLED
+  PyRef made = PyRef::steal(copy(container.get()));
+  if (!made) return false;
+  source = std::exchange(container, std::move(made));
+#else
+  static_cast<void>(container);
+  static_cast<void>(source);
+  static_cast<void>(copy);
+#endif
+  return true;
+}
+
 Encoder::Did Encoder::open_list(PyRef list) noexcept {
+  PyRef source;
+  const auto copy = [](PyObject* object) { return PyList_GetSlice(object, 0, PY_SSIZE_T_MAX); };
+  if (!take_snapshot(list, source, copy)) return Did::kFailed;
   const Py_ssize_t size = PyList_Size(list.get());
   if (size == 0) return done(writer_.nil());
   const std::size_t at = writer_.position();
   if (!writer_.list_header(static_cast<std::size_t>(size))) return Did::kFailed;
-  const Did did = open(Shape::kList, std::move(list), {}, size);
+  const Did did = open(Shape::kList, std::move(list), std::move(source), size);
   if (did == Did::kOpened) frames_[depth_ - 1].at = at;
   return did;
 }
@@ -126,10 +146,45 @@ Encoder::Did Encoder::open_tuple(PyRef tuple) noexcept {
   return size == 0 ? Did::kWritten : open(Shape::kTuple, std::move(tuple), {}, size);
 }
 
+namespace {
+
+// PyDict_Copy would ask a subclass for its keys; what it is as a dict is what goes out.
+PyObject* copy_dict(PyObject* dict) noexcept {
+#ifdef Py_GIL_DISABLED
+  if (PyDict_CheckExact(dict) == 0) {
+    PyObject* key = nullptr;
+    PyObject* value = nullptr;
+    Py_ssize_t at = 0;
+    Py_ssize_t count = 0;
+    PyCriticalSection alone;
+    PyCriticalSection_Begin(&alone,
+                            dict);  // nothing in here runs Python code, which could end it before its time
+    const PyRef pairs = PyRef::steal(PyTuple_New(2 * PyDict_Size(dict)));
+    while (pairs && PyDict_Next(dict, &at, &key, &value) != 0) {
+      PyTuple_SetItem(pairs.get(), count++, take(key));
+      PyTuple_SetItem(pairs.get(), count++, take(value));
+    }
+    PyCriticalSection_End(&alone);
+    PyRef copy = PyRef::steal(pairs ? PyDict_New() : nullptr);
+    for (Py_ssize_t i = 0; copy && i < count; i += 2) {
+      key = PyTuple_GetItem(pairs.get(), i);
+      value = PyTuple_GetItem(pairs.get(), i + 1);
+      if (PyDict_SetItem(copy.get(), key, value) != 0) return nullptr;
+    }
+    return copy.release();
+  }
+#endif
+  return PyDict_Copy(dict);
+}
+
+}  // namespace
+
 Encoder::Did Encoder::open_dict(PyRef dict) noexcept {
+  PyRef source;
+  if (!take_snapshot(dict, source, copy_dict)) return Did::kFailed;
   const Py_ssize_t size = PyDict_Size(dict.get());
   if (!writer_.map_header(static_cast<std::size_t>(size))) return Did::kFailed;
-  return size == 0 ? Did::kWritten : open(Shape::kDict, std::move(dict), {}, size);
+  return size == 0 ? Did::kWritten : open(Shape::kDict, std::move(dict), std::move(source), size);
 }
 
 // %MapSet{map: %{element => []}}. A set can only be walked by an iterator, which fails when the set changes:

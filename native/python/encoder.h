@@ -6,6 +6,10 @@
 // walked included: so each container on the stack is owned, its size is checked again at every step, and
 // nothing borrowed from it is used after such a value.
 //
+// Without a GIL another thread may change any list, dict or set at any moment. There the frame of one holds a
+// copy, made while nobody could change it and seen by nobody else: what goes out is what it was at that
+// moment.
+//
 // What an error text needs (the element, the key) is kept in the frames, so that the path is only made when
 // one occurs.
 #pragma once
@@ -85,6 +89,7 @@ class Encoder {
 
   // --- containers ---
   Did open(Shape shape, PyRef container, PyRef source, Py_ssize_t size) noexcept;
+  static bool take_snapshot(PyRef& container, PyRef& source, PyObject* (*copy)(PyObject*)) noexcept;
   Did open_list(PyRef list) noexcept;
   Did open_tuple(PyRef tuple) noexcept;
   Did open_dict(PyRef dict) noexcept;

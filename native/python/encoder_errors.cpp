@@ -51,14 +51,17 @@ Encoder::Did Encoder::refuse_text(PyBorrowed text) noexcept {
 Encoder::Did Encoder::refuse_changed() noexcept {
   PyErr_Clear();  // an IndexError, when it has shrunk
   at_container_ = true;
-  return refuse(frames_[depth_ - 1].container, "it changed its size while it was being encoded");
+  const Frame& frame = frames_[depth_ - 1];
+  return refuse(frame.source != nullptr ? frame.source : frame.container,
+                "it changed its size while it was being encoded");
 }
 
 bool Encoder::refuse_keys(const Frame& frame, PyBorrowed one, PyBorrowed other) {
   at_container_ = true;
   const bool set = frame.shape == Shape::kSet;
-  refuse(set ? frame.source : frame.container, "its %s %s and %s are one term on the BEAM",
-         set ? "elements" : "keys", describe(one).c_str(), describe(other).c_str());
+  refuse(frame.source != nullptr ? frame.source : frame.container,
+         "its %s %s and %s are one term on the BEAM", set ? "elements" : "keys", describe(one).c_str(),
+         describe(other).c_str());
   return false;
 }
 

@@ -1,13 +1,19 @@
-// Guards for the thread that lets go of the GIL, and for the thread that takes it.
+// Guards for the thread that lets go of the GIL, for the thread that takes it, and for what has none to rely
+// on.
 #pragma once
 
 #include "python/cpython.h"
+
+#include <mutex>
 
 namespace typhon::python {
 
 // Lets other Python threads run while this one blocks. Between construction and destruction no Python object
 // may be touched. Rule of the project: nothing blocks on I/O, a ring, a lock or a condition outside one of
 // these.
+//
+// Without a GIL it is the same rule for another reason: who is to stop every thread (a collection of garbage)
+// waits for those that have not said that they touch no Python object.
 class GilRelease {
  public:
   GilRelease() noexcept : state_(PyEval_SaveThread()) {}
@@ -43,5 +49,29 @@ class AttachGuard {
  private:
   PyThreadState* state_ = nullptr;
 };
+
+// Guards what the GIL guards where there is one: a mutex in a build for free-threaded Python, nothing in any
+// other. It is held for a few instructions, never while Python code may run or a thread waits for something
+// else. (A thread that has to wait for it lets go of its thread state meanwhile, so it may be taken by
+// threads that Python knows.)
+class GilSubstitute {
+ public:
+  GilSubstitute() noexcept = default;
+  GilSubstitute(const GilSubstitute&) = delete;
+  GilSubstitute& operator=(const GilSubstitute&) = delete;
+
+#ifdef Py_GIL_DISABLED
+  void lock() noexcept { PyMutex_Lock(&mutex_); }
+  void unlock() noexcept { PyMutex_Unlock(&mutex_); }
+
+ private:
+  PyMutex mutex_{};
+#else
+  void lock() noexcept {}
+  void unlock() noexcept {}
+#endif
+};
+
+using SubstituteLock = std::lock_guard<GilSubstitute>;
 
 }  // namespace typhon::python

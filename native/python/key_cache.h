@@ -2,7 +2,7 @@
 //
 // Maps in a list mostly have the same keys: a hit saves the UTF-8 decoding, the allocation and, as the object
 // keeps its hash, the hashing at the dictionary. Direct-mapped and bounded: a collision replaces. One for
-// each interpreter.
+// each interpreter; without a GIL one for each long decode (DecodeCaches).
 #pragma once
 
 #include "python/content_hash.h"
@@ -31,6 +31,11 @@ class KeyCache {
     return fill(slot, words, bytes, size);
   }
 
+  // The same, made anew.
+  static PyObject* make(const std::uint8_t* bytes, std::size_t size) noexcept {
+    return PyUnicode_DecodeUTF8(reinterpret_cast<const char*>(bytes), static_cast<Py_ssize_t>(size), nullptr);
+  }
+
   int traverse(visitproc visit, void* arg) noexcept {
     for (Slot& slot : slots_) Py_VISIT(slot.text.get());
     return 0;
@@ -46,10 +51,6 @@ class KeyCache {
     const char* bytes = nullptr;  // inside text
     std::size_t size = 0;
   };
-
-  static PyObject* make(const std::uint8_t* bytes, std::size_t size) noexcept {
-    return PyUnicode_DecodeUTF8(reinterpret_cast<const char*>(bytes), static_cast<Py_ssize_t>(size), nullptr);
-  }
 
   [[gnu::noinline]] static PyObject* fill(Slot& slot, ContentWords words, const std::uint8_t* bytes,
                                           std::size_t size) noexcept {

@@ -36,42 +36,46 @@ PyRef find(PyBorrowed module, const Place& place) noexcept {
 
 }  // namespace
 
+PyBorrowed LazyImports::keep(Lazy which, PyRef found) noexcept {
+  PyObject* kept = nullptr;
+  auto& value = values_[static_cast<std::size_t>(which)];
+  if (value.compare_exchange_strong(kept, found.get(), std::memory_order_acq_rel)) return found.release();
+  return kept;
+}
+
 PyBorrowed LazyImports::get(Lazy which) noexcept {
-  PyRef& value = values_[static_cast<std::size_t>(which)];
-  if (!value) {
-    const Place& place = kPlaces[static_cast<std::size_t>(which)];
-    const PyRef module = PyRef::steal(PyImport_ImportModule(place.module));
-    if (!module) return nullptr;
-    PyRef found = find(module, place);
-    if (!found) return nullptr;
-    value = std::move(found);
-  }
-  return value;
+  const auto index = static_cast<std::size_t>(which);
+  if (PyObject* const value = values_[index].load(std::memory_order_acquire); value != nullptr) return value;
+  const Place& place = kPlaces[index];
+  const PyRef module = PyRef::steal(PyImport_ImportModule(place.module));
+  if (!module) return nullptr;
+  PyRef found = find(module, place);
+  return found ? keep(which, std::move(found)) : PyBorrowed(nullptr);
 }
 
 PyBorrowed LazyImports::if_loaded(Lazy which) noexcept {
-  PyRef& value = values_[static_cast<std::size_t>(which)];
-  if (!value) {
-    const Place& place = kPlaces[static_cast<std::size_t>(which)];
-    const PyRef name = PyRef::steal(PyUnicode_FromString(place.module));
-    const PyRef module = PyRef::steal(name ? PyImport_GetModule(name.get()) : nullptr);
-    PyRef found = module ? find(module, place) : PyRef();
-    if (!found) {
-      PyErr_Clear();  // not there, or being imported by another thread at this moment
-      return nullptr;
-    }
-    value = std::move(found);
+  const auto index = static_cast<std::size_t>(which);
+  if (PyObject* const value = values_[index].load(std::memory_order_acquire); value != nullptr) return value;
+  const Place& place = kPlaces[index];
+  const PyRef name = PyRef::steal(PyUnicode_FromString(place.module));
+  const PyRef module = PyRef::steal(name ? PyImport_GetModule(name.get()) : nullptr);
+  PyRef found = module ? find(module, place) : PyRef();
+  if (!found) {
+    PyErr_Clear();  // not there, or being imported by another thread at this moment
+    return nullptr;
   }
-  return value;
+  return keep(which, std::move(found));
 }
 
 int LazyImports::traverse(visitproc visit, void* arg) noexcept {
-  for (const PyRef& value : values_) Py_VISIT(value.get());
+  for (const auto& value : values_) Py_VISIT(value.load(std::memory_order_relaxed));
   return 0;
 }
 
 void LazyImports::clear() noexcept {
-  for (PyRef& value : values_) value.reset();
+  for (auto& value : values_) {
+    if (PyObject* const old = value.exchange(nullptr, std::memory_order_acq_rel); old != nullptr) drop(old);
+  }
 }
 
 }  // namespace typhon::python

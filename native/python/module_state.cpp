@@ -62,7 +62,9 @@ int ModuleState::traverse(visitproc visit, void* arg) noexcept {
   for (const PyRef* const object : held) Py_VISIT(object->get());
   for (const PyRef& name : names) Py_VISIT(name.get());
   if (const int stop = atoms.traverse(visit, arg); stop != 0) return stop;
+#ifndef Py_GIL_DISABLED
   if (const int stop = keys.traverse(visit, arg); stop != 0) return stop;
+#endif
   if (const int stop = types.traverse(visit, arg); stop != 0) return stop;
   return imports.traverse(visit, arg);
 }

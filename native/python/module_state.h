@@ -3,7 +3,9 @@
 //
 // Several interpreters of one process load the same library, each under a GIL of its own, so nothing may live
 // in a global: types, caches and lazily imported classes are here. Owned by the module object; reached
-// through `ModuleState::of`. Every member function needs the GIL of that interpreter.
+// through `ModuleState::of`. Every member function needs the GIL of that interpreter. Without a GIL any
+// thread of it may call any of them at any time: what changes after the module's exec slot says how it bears
+// that.
 #pragma once
 
 #include "python/atom_table.h"
@@ -45,7 +47,9 @@ struct ModuleState {
 
   std::array<PyRef, kKnownAtoms.size()> names;  // by Known
   AtomTable atoms;
+#ifndef Py_GIL_DISABLED
   KeyCache keys;
+#endif
   SmallInts small_ints;
   TypeCache types;
   LazyImports imports;

@@ -6,23 +6,27 @@ namespace typhon::python {
 
 std::uint64_t ObjectTable::put(PyObject* object) noexcept {
   try {
+    const SubstituteLock lock(mutex_);
     objects_.emplace(next_, PyRef::borrow(object));
+    return next_++;
   } catch (const std::bad_alloc&) {
     PyErr_NoMemory();
     return 0;
   }
-  return next_++;
 }
 
-PyObject* ObjectTable::get(std::uint64_t id) const noexcept {
+PyRef ObjectTable::get(std::uint64_t id) const noexcept {
+  const SubstituteLock lock(mutex_);
   const auto found = objects_.find(id);
-  return found == objects_.end() ? nullptr : found->second.get();
+  return found == objects_.end() ? PyRef() : PyRef::borrow(found->second);
 }
 
 void ObjectTable::release(std::uint64_t id) noexcept {
+  PyRef object;  // dropped last: its finaliser may use this table
+  const SubstituteLock lock(mutex_);
   const auto found = objects_.find(id);
   if (found == objects_.end()) return;
-  const PyRef object = std::move(found->second);  // dropped last: its finaliser may use this table
+  object = std::move(found->second);
   objects_.erase(found);
 }
 
@@ -32,8 +36,9 @@ int ObjectTable::traverse(visitproc visit, void* arg) const noexcept {
 }
 
 void ObjectTable::clear() noexcept {
-  const std::unordered_map<std::uint64_t, PyRef> objects = std::move(objects_);
-  objects_.clear();
+  std::unordered_map<std::uint64_t, PyRef> objects;  // dropped last, for the same reason
+  const SubstituteLock lock(mutex_);
+  objects.swap(objects_);
 }
 
 }  // namespace typhon::python

@@ -344,12 +344,12 @@ PyObject* find_object(DecodeContext& context, Fields fields) noexcept {
   }
   const unsigned long long number = PyLong_CheckExact(id) != 0 ? PyLong_AsUnsignedLongLong(id) : 0;
   PyErr_Clear();
-  PyObject* const object = number != 0 ? context.options.objects->get(number) : nullptr;
-  if (object == nullptr) {
+  PyRef object = number != 0 ? context.options.objects->get(number) : PyRef();
+  if (!object) {
     return context.refuse(
         "this Typhon.Object is not held here: it was released, or another Python process holds it");
   }
-  return take(object);
+  return object.release();
 }
 
 }  // namespace

@@ -6,6 +6,7 @@ import dataclasses
 import enum
 import gc
 import math
+import sys
 import typing
 
 import pytest
@@ -460,6 +461,11 @@ class TestDepth:
         assert encoded([shared, (shared, {"a": shared})]) == encoded([[1], ([1], {"a": [1]})])
 
 
+walks_the_container_itself = pytest.mark.skipif(
+    "t" in sys.abiflags, reason="without a GIL a copy is walked: test_threads.py has what becomes of changes"
+)
+
+
 class TestChangesUnderway:
     """Attributes of user classes are read while a container is walked, and may change it."""
 
@@ -484,6 +490,7 @@ class TestChangesUnderway:
 
         return Evil()
 
+    @walks_the_container_itself
     def test_a_list_that_shrinks(self):
         value = [1, None, *[[i] for i in range(1000)]]
         value[1] = self.evil(value.clear)
@@ -491,6 +498,7 @@ class TestChangesUnderway:
         assert (error.path, error.type_name) == ('value["a"]', "list")
         assert error.reason == "it changed its size while it was being encoded"
 
+    @walks_the_container_itself
     def test_a_list_that_grows(self):
         value = [1]
         value.append(self.evil(lambda: value.extend(range(1000))))
@@ -533,8 +541,9 @@ class TestChangesUnderway:
             assert error.reason == "it changed its size while it was being encoded"
             assert error.path == "value"
         else:
-            assert change in ("replace", "other keys")
+            assert change in ("replace", "other keys") or "t" in sys.abiflags
 
+    @walks_the_container_itself
     def test_a_dict_through_its_keys(self):
         value = {}
         key = (self.evil(value.clear), "x")

@@ -4,6 +4,13 @@ The types here stand for values of the BEAM that Python has no type for; `encode
 call goes through. Which value becomes which is specified in docs/internals.md ("Values on the wire").
 """
 
+import sys
+
+if "t" in sys.abiflags:
+    from typhon import _free_threaded
+
+    _free_threaded.check()
+
 from typhon._native import (
     Atom,
     BitString,

@@ -94,14 +94,17 @@ def submit(token: int, coroutine: "Coroutine[Any, Any, Any]", call: int) -> None
     global _awake
     running = loop()
     _submitted.append((token, coroutine, call))
-    if not _awake:
+    with _lock:
+        if _awake:
+            return
         _awake = True
-        running.call_soon_threadsafe(_take_submitted)
+    running.call_soon_threadsafe(_take_submitted)
 
 
 def _take_submitted() -> None:
     global _awake
-    _awake = False
+    with _lock:
+        _awake = False
     while _submitted:
         _start(*_submitted.popleft())
 

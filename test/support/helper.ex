@@ -59,6 +59,13 @@ defmodule Typhon.TestHelper do
 
   def old_pythons, do: Enum.reject(pythons(), &Version.match?(elem(&1, 1), ">= 3.11.0"))
 
+  @doc "A Python without a GIL, {path, version} as scripts/pythons has them; nil where there is none."
+  def free_threaded_python do
+    {text, 0} = System.cmd(Path.expand("scripts/pythons"), [])
+
+    with [_, version, path] <- Regex.run(~r/^(\S+t) (.+)$/m, text), do: {path, version}
+  end
+
   @doc "What Typhon.Env.capacity/0 says of the interpreters that pools inside the VM have unless they say otherwise."
   def interpreters do
     kind =
