@@ -80,7 +80,8 @@ defmodule Mix.Tasks.Compile.TyphonNative do
       File.rm_rf!(build_dir())
       Mix.shell().info("Compiling the native parts of Typhon (the first time takes a minute)")
 
-      case cmake(args) do
+      # Not part of the stamp: a build that was made with one Python serves the others.
+      case cmake(args ++ python_with_gil()) do
         {_, 0} ->
           File.write!(stamp_file, stamp)
           :ok
@@ -91,33 +92,66 @@ defmodule Mix.Tasks.Compile.TyphonNative do
     end
   end
 
-  # By their names, so that nothing has to be run where there is none; those that are what they are called, and have headers.
-  @free_threaded_names for minor <- 13..19, do: "python3.#{minor}t"
-  @is_free_threaded "import os, sys, sysconfig; " <>
-                      "sys.exit(0 if sysconfig.get_config_var('Py_GIL_DISABLED') and " <>
-                      "os.path.exists(os.path.join(sysconfig.get_path('include'), 'Python.h')) else 1)"
+  # A Python's facts: whether it has a GIL, whether it has headers, and what it is called outside of a virtualenv, so that
+  # one that is active or not makes no difference.
+  @facts "import os, sys, sysconfig; " <>
+           "print(sysconfig.get_config_var('Py_GIL_DISABLED') or 0, " <>
+           "int(os.path.exists(os.path.join(sysconfig.get_path('include'), 'Python.h'))), " <>
+           "os.path.realpath(getattr(sys, '_base_executable', sys.executable)))"
+
+  defp facts(nil), do: nil
+
+  defp facts(python) do
+    with {answer, 0} <- System.cmd(python, ["-I", "-c", @facts], stderr_to_stdout: true),
+         [no_gil, headers, base] <- answer |> String.trim() |> String.split(" ", parts: 3) do
+      %{gil: no_gil == "0", headers: headers == "1", executable: base}
+    else
+      _ -> nil
+    end
+  end
+
+  # Those without a GIL by their names, so that nothing has to be run where there is none.
+  @free_threaded_names ["python3" | for(minor <- 13..19, do: "python3.#{minor}t")]
 
   defp free_threaded do
-    home = System.get_env("HOME", "/root")
-    pyenv = Path.join(System.get_env("PYENV_ROOT", Path.join(home, ".pyenv")), "versions")
-    named = "TYPHON_FREE_THREADED" |> System.get_env("") |> String.split(":", trim: true)
-
     found =
       Enum.map(@free_threaded_names, &System.find_executable/1) ++
-        Path.wildcard(Path.join(pyenv, "*t/bin/python3")) ++
-        Path.wildcard(Path.join(home, ".local/share/uv/python/*+freethreaded*/bin/python3"))
+        Path.wildcard(Path.join(pyenv(), "*t/bin/python3")) ++
+        Path.wildcard(Path.join(home(), ".local/share/uv/python/*+freethreaded*/bin/python3"))
 
     # One that was named and cannot be used is an error that CMake words.
+    named = "TYPHON_FREE_THREADED" |> System.get_env("") |> String.split(":", trim: true)
+
     Enum.uniq(
-      named ++
-        for(
-          python <- found,
-          python &&
-            match?({_, 0}, System.cmd(python, ["-I", "-c", @is_free_threaded], stderr_to_stdout: true)),
-          do: python
-        )
+      named ++ for(%{gil: false, headers: true} = facts <- Enum.map(found, &facts/1), do: facts.executable)
     )
   end
+
+  # For CMake, which would take the `python3` of the path: another where that one is free-threaded.
+  defp python_with_gil do
+    case facts(System.find_executable("python3")) do
+      %{gil: false} ->
+        candidates =
+          Enum.map(11..19, &System.find_executable("python3.#{&1}")) ++
+            ["/usr/bin/python3", "/usr/local/bin/python3"] ++
+            Enum.sort(Path.wildcard(Path.join(pyenv(), "*/bin/python3")), :desc)
+
+        # facts/1 of a file that is not there would raise.
+        candidates
+        |> Enum.filter(&(&1 && File.exists?(&1)))
+        |> Enum.find_value([], fn python ->
+          with %{gil: true, headers: true, executable: executable} <- facts(python),
+               do: ["-DPython3_EXECUTABLE=#{executable}"],
+               else: (_ -> nil)
+        end)
+
+      _ ->
+        []
+    end
+  end
+
+  defp home, do: System.get_env("HOME", "/root")
+  defp pyenv, do: Path.join(System.get_env("PYENV_ROOT", Path.join(home(), ".pyenv")), "versions")
 
   defp build do
     jobs = Integer.to_string(System.schedulers_online())
