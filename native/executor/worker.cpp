@@ -319,7 +319,12 @@ void Worker::interrupt_now() noexcept {
 }
 
 bool Worker::raise_if_cancelled(PyObject* frame) noexcept {
+  // The next signal may come while this one is dealt with, where that runs Python code. What it raised there
+  // would be lost, so it raises nothing: its call is looked at below.
+  if (interrupts_lanes_) return false;
+  interrupts_lanes_ = true;
   interrupt_lanes();
+  interrupts_lanes_ = false;
   return inbox_.has_cancel(main_) && !imports(frame) && inbox_.take_cancel(main_) && raise_cancelled(main_);
 }
 
