@@ -102,7 +102,11 @@ defmodule Mix.Tasks.Compile.TyphonNative do
   defp facts(nil), do: nil
 
   defp facts(python) do
-    with {answer, 0} <- System.cmd(python, ["-I", "-c", @facts], stderr_to_stdout: true),
+    # The PATH may have folders relative to this one, and names of what is gone.
+    python = Path.expand(python)
+
+    with true <- File.exists?(python),
+         {answer, 0} <- System.cmd(python, ["-I", "-c", @facts], stderr_to_stdout: true),
          [no_gil, headers, base] <- answer |> String.trim() |> String.split(" ", parts: 3) do
       %{gil: no_gil == "0", headers: headers == "1", executable: base}
     else
@@ -136,10 +140,7 @@ defmodule Mix.Tasks.Compile.TyphonNative do
             ["/usr/bin/python3", "/usr/local/bin/python3"] ++
             Enum.sort(Path.wildcard(Path.join(pyenv(), "*/bin/python3")), :desc)
 
-        # facts/1 of a file that is not there would raise.
-        candidates
-        |> Enum.filter(&(&1 && File.exists?(&1)))
-        |> Enum.find_value([], fn python ->
+        Enum.find_value(candidates, [], fn python ->
           with %{gil: true, headers: true, executable: executable} <- facts(python),
                do: ["-DPython3_EXECUTABLE=#{executable}"],
                else: (_ -> nil)

@@ -93,7 +93,7 @@ defmodule Typhon.FreeThreadedTest do
       end
 
       test "keeps it switched off in a worker, and serves four threads" do
-        py = start_pool(isolation: :process, python: @python, concurrency: 4, grace: 60_000)
+        py = start_pool(isolation: :process, engine: :auto, python: @python, concurrency: 4, grace: 60_000)
         assert Typhon.call(py, :free, :gil, []) == {:ok, false}
         storm(py)
         assert Typhon.call(py, :free, :gil, []) == {:ok, false}
