@@ -15,6 +15,12 @@ not_here = %{
 # :packages: what the seven large packages do in several Pythons of one process.
 exclude = if isolation == :process, do: [:packages], else: [:os_process]
 
+# A Python without a GIL has threads alone.
+free_threaded =
+  isolation != :process and match?({:ok, %{free_threaded: true}}, Typhon.Env.describe("python3"))
+
+exclude = if free_threaded, do: [:namespaces | exclude], else: exclude
+
 # A SIGTERM would end this VM as if all was well, and what has not been tested would count as passed.
 :os.set_signal(:sigterm, :default)
 

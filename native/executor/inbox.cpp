@@ -415,6 +415,11 @@ int Inbox::attach_loop() noexcept {
   return loop_fd_;
 }
 
+bool Inbox::has_loop() noexcept {
+  std::lock_guard lock(mutex_);
+  return loop_fd_ >= 0;
+}
+
 // Once, until it has looked: many calls may come before it does.
 void Inbox::signal_loop() noexcept {
   const std::uint64_t one = 1;

@@ -157,6 +157,7 @@ class Inbox {
   // --- the event loop ---
   // Its file descriptor becomes readable when one of the following has something.
   int attach_loop() noexcept;
+  bool has_loop() noexcept;
   void expect_async_answer(std::uint64_t tag) noexcept;
   void forget_async_answer(std::uint64_t tag) noexcept;
   void loop_runs(std::uint64_t id, bool runs) noexcept;

@@ -411,13 +411,19 @@ void Worker::start_coroutine(Served& call, std::span<const std::uint8_t> body, P
   const bool in_segment = (call.header.flags & channel::kInSegment) != 0;
   const std::uint64_t id = call.header.id;
   const bool known = !in_segment && is_coroutine_of(call, coroutine.get());
+  // Before the loop can have answered: the caller's next call is to find it noted. Where there is no loop yet
+  // it is not known that there will be one to go to.
+  const bool has_loop = inbox_.has_loop();
+  if (known && has_loop) inbox_.note_coroutine(body, true);
   const std::uint64_t token = enter_loop(call);
   const PyRef done =
       PyRef::steal(PyObject_CallFunction(submit.get(), "KOK", static_cast<unsigned long long>(token),
                                          coroutine.get(), static_cast<unsigned long long>(id)));
-  if (!done) return loop_failed(token, current_exception().get());
-  // Only now is it known that there is a loop: further calls go straight to it.
-  if (known) inbox_.note_coroutine(body, true);
+  if (!done) {
+    if (known) inbox_.note_coroutine(body, false);
+    return loop_failed(token, current_exception().get());
+  }
+  if (known && !has_loop) inbox_.note_coroutine(body, true);
 }
 
 // Whether the function that was called is a coroutine function itself, and not one that returned a coroutine

@@ -232,7 +232,7 @@ class Worker final : private Interruptible {
   const std::uint64_t spin_ns_;
   channel::SpinGuard spin_guard_;
   Lane main_;
-  bool interrupts_lanes_ = false;  // the main thread is in interrupt_lanes(), for a signal
+  bool interrupts_lanes_ = false;                // the main thread is in interrupt_lanes(), for a signal
   std::atomic<bool> keeps_large_blocks_{false};  // malloc may hold blocks that only a busy worker needs
 
   // Held from the decision to interrupt another thread until the exception is on its way, and by that thread

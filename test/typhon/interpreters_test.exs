@@ -346,6 +346,7 @@ defmodule Typhon.InterpretersTest do
     eventually(fn -> interpreters().quarantined <= before.quarantined end)
   end
 
+  @tag :namespaces
   test "beyond the limit the error names it, and the workers that there are go on" do
     code = """
     Logger.configure(level: :error)
