@@ -10,18 +10,23 @@ The socket brings a message for each job, with three descriptors: the memory of 
 output. It takes back {"ready", …} once, and {"ended", code, clean} for each job.
 """
 
+from __future__ import annotations
+
 import atexit
 import gc
 import os
 import sys
 import threading
-from importlib.machinery import EXTENSION_SUFFIXES
 from types import ModuleType
-from typing import Any, NoReturn
 
+import _imp
 import _socket
 from typhon import _native
 from typhon._io import _Finder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing costs a worker's start several milliseconds
+    from typing import Any, NoReturn
 
 _is_sub = bool(sys._typhon_sub)  # type: ignore[attr-defined]
 
@@ -201,7 +206,7 @@ def _forget_modules(kept: set[str]) -> None:
 
 def _is_extension(module: Any) -> bool:
     file = getattr(module, "__file__", None)
-    return isinstance(file, str) and file.endswith(tuple(EXTENSION_SUFFIXES))
+    return isinstance(file, str) and file.endswith(tuple(_imp.extension_suffixes()))
 
 
 # --- what would hurt the BEAM ---

@@ -10,11 +10,16 @@ interpreter there. In 3.12 it is called in the sub-interpreter, and a second one
 which modules these are is known (`_OLD`).
 """
 
+from __future__ import annotations
+
 import os
 import sys
-from typing import Any
 
 import _imp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing costs a worker's start several milliseconds
+    from typing import Any
 
 _TIMEOUT_S = 60
 

@@ -3,10 +3,15 @@
 CPython goes on sleeping there whatever is raised in the thread. So a call that sleeps would outlive its deadline.
 """
 
+from __future__ import annotations
+
 import time
-from typing import Any
 
 from typhon import _native
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing costs a worker's start several milliseconds
+    from typing import Any
 
 
 def install() -> None:
