@@ -325,6 +325,7 @@ ERL_NIF_TERM channel_open(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   ERL_NIF_TERM value = 0;
   if (enif_get_map_value(env, argv[1], atoms.atoms, &value)) options.create_atoms = value == atoms.create;
   if (enif_get_map_value(env, argv[1], atoms.embedded, &value)) options.embedded = value == atoms.true_;
+  if (enif_get_map_value(env, argv[1], atoms.raw, &value)) options.raw = value == atoms.true_;
   if (enif_get_map_value(env, argv[1], atoms.mapset_version, &value) && value == atoms.true_) {
     options.region.flags |= channel::kFlagMapsetVersion;
   }
@@ -602,7 +603,7 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
     case Outcome::kDown:
       // The channel was closed after it was picked: the worker has not seen the request, another one may. A
       // call that names its worker has no other.
-      if (redirected == 0 && flags.where == 0) {
+      if (redirected == 0 && flags.where == 0 && !channel->raw()) {
         return enif_make_tuple2(env, atoms.not_started, time_left(env, request.deadline));
       }
       return submitted.reply;

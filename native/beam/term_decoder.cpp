@@ -216,7 +216,7 @@ bool TermDecoder::close_map(const Container& container, Value& out) noexcept {
   if (!enif_make_map_from_arrays(env_, scratch_.data(), scratch_.data() + pairs, pairs, &out)) {
     return refuse("a map with the same key twice");
   }
-  if (container.is_struct && scratch_[pairs] == channel_.atoms().object) return attach_object(out);
+  if (container.is_struct && !channel_.raw() && scratch_[pairs] == channel_.atoms().object) return attach_object(out);
   return true;
 }
 

@@ -95,6 +95,7 @@ WorkerChannel::WorkerChannel(State& state, const ErlNifPid& owner, const Channel
       owner_(owner),
       spin_ns_(std::thread::hardware_concurrency() > 1 ? std::uint64_t{options.spin_us} * 1000 : 0),
       create_atoms_(options.create_atoms),
+      raw_(options.raw),
       lends_(options.embedded),
       region_(std::move(region)),
       reply_arena_(region_->reply_arena(), region_->arena_size(), region_->header().reply_slots),

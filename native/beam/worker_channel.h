@@ -77,6 +77,7 @@ struct ChannelOptions {
   std::uint32_t spin_us = 20;
   bool create_atoms = false;
   bool embedded = false;  // the worker is a Python in this VM: large binaries go as loans
+  bool raw = false;       // maps have no meaning, and no other worker can have a request in place of this one
 };
 
 // What one call of submit() came to.
@@ -223,6 +224,7 @@ class WorkerChannel {
   [[nodiscard]] std::uint64_t serial() const noexcept { return serial_; }
   [[nodiscard]] channel::Region& region() const noexcept { return *region_; }
   [[nodiscard]] bool create_atoms() const noexcept { return create_atoms_; }
+  [[nodiscard]] bool raw() const noexcept { return raw_; }
   [[nodiscard]] bool lends() const noexcept { return lends_; }
   // Binaries that Python may read in place; Python's memory that binaries lie in.
   [[nodiscard]] channel::Tally& lent() noexcept { return lent_; }
@@ -393,6 +395,7 @@ class WorkerChannel {
   const ErlNifPid owner_;
   const std::uint64_t spin_ns_;
   const bool create_atoms_;
+  const bool raw_;
   const bool lends_;
   channel::Tally lent_;
   channel::Tally borrowed_;
