@@ -16,6 +16,7 @@
 
 #include "python/codec.h"
 #include "python/cpython.h"
+#include "python/erlport.h"
 #include "python/module_state.h"
 #include "python/path.h"
 #include "python/ref.h"
@@ -116,6 +117,15 @@ class Encoder {
   int check_key_against_others(const Frame& frame, const Check& check);
   PyObject* plain_object(std::string_view term);
 
+  // --- the dialect of ErlPort (encoder_erlport.cpp) ---
+  Did put_erlport(PyObject* object) noexcept;
+  Did put_characters(PyObject* text) noexcept;
+  Did put_erlport_atom(PyBorrowed atom) noexcept;
+  Did put_erlport_improper(PyBorrowed list) noexcept;
+  Did put_opaque(PyBorrowed object) noexcept;
+  Did put_pickled(PyBorrowed object) noexcept;
+  Did put_opaque_term(PyBorrowed language, PyBorrowed data) noexcept;
+
   // --- other classes (encoder_classes.cpp, encoder_numpy.cpp) ---
   EncodeKind classify(PyBorrowed object) noexcept;
   EncodeKind numpy_kind(PyBorrowed object) noexcept;
@@ -196,7 +206,7 @@ inline Encoder::Did Encoder::put_leaf(PyObject* object) noexcept {
       return Did::kNotLeaf;
     return done(writer_.floating(value));
   }
-  if (object == Py_None) return done(writer_.known_atom("nil"));
+  if (object == Py_None) return done(writer_.known_atom(options_.erlport == nullptr ? "nil" : "undefined"));
   if (object == Py_True) return done(writer_.known_atom("true"));
   if (object == Py_False) return done(writer_.known_atom("false"));
   return Did::kNotLeaf;
@@ -204,6 +214,8 @@ inline Encoder::Did Encoder::put_leaf(PyObject* object) noexcept {
 
 template <bool kKey>
 inline Encoder::Did Encoder::put_text(PyObject* text) noexcept {
+  if (options_.erlport != nullptr) [[unlikely]]
+    return put_characters(text);
   constexpr Py_ssize_t kLong =
       1024;  // PyUnicode_AsUTF8AndSize leaves a copy in the object, unless it is ASCII
   if (PyUnicode_GetLength(text) > kLong) {
