@@ -114,6 +114,7 @@ class TermDecoder {
     return false;
   }
   bool foreign(etf::Bytes raw, Value& out) noexcept;
+  bool close_large_map(const Container& container, Value& out) noexcept;
   bool close_map(const Container& container, Value& out) noexcept;
   bool attach_object(Value& map) noexcept;
   [[nodiscard]] std::string print_key(ERL_NIF_TERM key) const noexcept;

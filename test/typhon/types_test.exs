@@ -240,6 +240,17 @@ defmodule Typhon.TypesTest do
       end
     end
 
+    # Too late for its caller, so that the library's own thread makes the term.
+    test "that are maps of hundreds of keys arrive when nobody waits for them in the library" do
+      py = start_pool()
+      code = "__import__('time').sleep(0.02) or {i: str(i) for i in range(size)}"
+
+      for size <- [33, 200, 1_000] do
+        assert {:ok, map} = Typhon.call(py, :builtins, :eval, [code, %{"size" => size}], timeout: :infinity)
+        assert map == Map.new(0..(size - 1), &{&1, Integer.to_string(&1)})
+      end
+    end
+
     test "with large binaries among many small terms" do
       py = start_pool()
       blob = :binary.copy("0123456789abcdef", 20_000)
