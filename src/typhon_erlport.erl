@@ -26,7 +26,7 @@
 
 -define(NATIVE, 'Elixir.Typhon.Native').
 -define(REGISTRY, 'Elixir.Typhon.Registry').
-%% {Pid, Native pool, call_timeout} of each instance on this node. A table and not persistent terms, as programs start and
+%% {Pid, Native pool, call_timeout, idle | waits} of each instance on this node; `waits`: #work.queue is not empty. A table and not persistent terms, as programs start and
 %% stop instances by the dozen: to erase one of those costs the VM a look at every process.
 -define(TABLE, ?MODULE).
 
@@ -129,9 +129,8 @@ check([Option | _]) ->
 %% --- calls, in the process that makes them ---
 
 call_sync(Instance, Module, Function, Args, Options) ->
-    case find(Instance) of
-        {Pid, Native, Default} ->
-            in_turn(Pid),
+    case row(pid(Instance)) of
+        {_, Native, Default, _} ->
             Timeout = proplists:get_value(timeout, Options, Default),
             case request(Native, Module, Function, Args, Timeout) of
                 {ok, Result} -> Result;
@@ -146,29 +145,40 @@ call_sync(Instance, Module, Function, Args, Options) ->
             end
     end.
 
-find(Pid) when is_pid(Pid) ->
+pid(Pid) when is_pid(Pid) -> Pid;
+pid(Name) when is_atom(Name) -> whereis(Name);
+pid({global, Name}) -> global:whereis_name(Name);
+pid({via, Module, Name}) -> Module:whereis_name(Name);
+pid({Name, Node}) when Node =:= node(), is_atom(Name) -> whereis(Name);
+pid(_) -> undefined.
+
+%% The row of an instance. What this process has sent to the instance before is on its way to the worker then: first whether
+%% it lies in the mailbox, then whether it has been read and waits for room.
+row(Pid) when is_pid(Pid), node(Pid) =:= node() ->
+    case process_info(Pid, message_queue_len) of
+        {message_queue_len, 0} -> row(lookup(Pid));
+        undefined -> none;
+        _ -> in_turn(Pid)
+    end;
+row({Pid, _, _, waits}) ->
+    in_turn(Pid);
+row({_, _, _, idle} = Row) ->
+    Row;
+row(_) ->
+    none.
+
+in_turn(Pid) ->
+    %% When it ends meanwhile, the request says how.
+    catch gen_server:call(Pid, sync, infinity),
+    lookup(Pid).
+
+lookup(Pid) ->
     try ets:lookup(?TABLE, Pid) of
         [Row] -> Row;
         [] -> none
     catch
         %% The application is not running.
         error:badarg -> none
-    end;
-find(Name) when is_atom(Name) -> find_pid(whereis(Name));
-find({global, Name}) -> find_pid(global:whereis_name(Name));
-find({via, Module, Name}) -> find_pid(Module:whereis_name(Name));
-find({Name, Node}) when Node =:= node(), is_atom(Name) -> find_pid(whereis(Name));
-find(_) -> none.
-
-find_pid(Pid) when is_pid(Pid) -> find(Pid);
-find_pid(_) -> none.
-
-%% What this process has sent to the instance before is on its way to the worker when this returns.
-in_turn(Pid) ->
-    case process_info(Pid, message_queue_len) of
-        {message_queue_len, 0} -> ok;
-        undefined -> ok;
-        _ -> catch gen_server:call(Pid, sync, infinity)
     end.
 
 %% It has ended. One that was killed could not say so.
@@ -359,7 +369,7 @@ await(#state{port = Port, channel = Channel, options = Options, work = Work} = S
             ?REGISTRY:watch(Channel, greeted),
             Native = ?NATIVE:pool_new(1),
             ok = ?NATIVE:pool_put(Native, 0, Channel),
-            ets:insert(?TABLE, {self(), Native, maps:get(call_timeout, Options)}),
+            ets:insert(?TABLE, {self(), Native, maps:get(call_timeout, Options), idle}),
             {ok, State#state{work = Work#work{native = Native}}};
         {Port, {data, Data}} ->
             await(printed(Data, State), Parent);
@@ -421,7 +431,7 @@ handle_cast(_, State) ->
 handle_info({typhon, Channel, Event}, #state{channel = Channel} = State) ->
     event(Event, State);
 handle_info({Ref, room}, #state{work = #work{turn = Ref} = Work} = State) when is_reference(Ref) ->
-    next(State#state{work = Work#work{turn = undefined}});
+    next_noted(State#state{work = Work#work{turn = undefined}});
 handle_info({Ref, Reply}, #state{work = #work{async = Async}} = State) when is_map_key(Ref, Async) ->
     answered(Ref, Reply, State);
 handle_info({timeout, Timer, {?MODULE, async, Ref}}, #state{work = #work{async = Async}} = State) ->
@@ -491,6 +501,19 @@ next(#state{work = #work{queue = Queue} = Work} = State) ->
         {empty, _} -> {noreply, State}
     end.
 
+%% The queue goes on, and is empty then or waits again.
+next_noted(State) ->
+    case next(State) of
+        {noreply, #state{work = #work{turn = undefined}}} = Result ->
+            note(idle),
+            Result;
+        Result ->
+            Result
+    end.
+
+%% Whether callers have to let this process go first.
+note(Waits) -> ets:update_element(?TABLE, self(), {4, Waits}).
+
 offer({sync, From}, State) ->
     gen_server:reply(From, ok),
     next(State);
@@ -518,6 +541,7 @@ sent(Ref, Until, #state{work = #work{async = Async} = Work} = State) ->
     next(State#state{work = Work#work{async = Async#{Ref => Timer}}}).
 
 wait(Ref, Item, #state{work = #work{queue = Queue} = Work} = State) ->
+    note(waits),
     {noreply, State#state{work = Work#work{turn = Ref, queue = queue:in_r(Item, Queue)}}}.
 
 tell(Kind, Tag, Term, Item, #state{channel = Channel} = State) ->
