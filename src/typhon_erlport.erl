@@ -38,6 +38,8 @@
 
 %% What `receive … after` accepts.
 -define(LONGEST, 16#FFFFFFFF).
+%% How long the worker has, when it is stopped, to deal with what it was given before, in milliseconds.
+-define(STOP_GRACE, 1000).
 %% How long an exit status may lag behind the end of its process, in milliseconds: a child of the worker's may hold the pipe.
 -define(STATUS_GRACE, 100).
 -define(SIGKILL, 9).
@@ -45,10 +47,14 @@
 %% What the instance is about, beside its worker.
 -record(work, {
     native :: reference() | undefined,
-    %% what the worker reads no further than: {message, _}, {call, …}, {answer, …}, {sync, From}
+    %% what waits for room: {message, _}, {call, …}, {answer, …}, {sync, From}, {last, Language}
     queue = queue:new() :: queue:queue(),
     %% the reference of its turn, when the first one waits for room
     turn :: reference() | undefined,
+    %% whether the worker has been given anything that nobody waits for
+    given = false :: boolean(),
+    %% the instance is to end when that is done
+    stops = false :: boolean(),
     %% asynchronous calls: their timers
     async = #{} :: #{reference() => reference() | undefined},
     %% processes of its own: {ask, Tag, Timer} of one that answers the worker, or `proxy`
@@ -412,8 +418,15 @@ handle_call(sync, From, State) ->
 handle_call(Request, From, State) ->
     {reply, {unknown_call, ?MODULE, Request, From}, State}.
 
-handle_cast(stop, State) ->
+%% What the worker was given before comes first, as it does in a pipe.
+handle_cast(stop, #state{work = #work{given = true, stops = false} = Work} = State) ->
+    forget(self()),
+    erlang:start_timer(?STOP_GRACE, self(), {?MODULE, stop}),
+    push({last, State#state.language}, State#state{work = Work#work{stops = true}});
+handle_cast(stop, #state{work = #work{given = false}} = State) ->
     {stop, normal, State};
+handle_cast(stop, State) ->
+    {noreply, State};
 handle_cast({message, Message}, State) ->
     push({message, Message}, State);
 handle_cast({call, Module, Function, Args, Options}, State) when
@@ -460,6 +473,8 @@ handle_info({'EXIT', Pid, Reason}, #state{work = #work{helpers = Helpers}} = Sta
 handle_info({select, Watch, _, _}, #state{work = #work{watch = Watch}} = State) when is_reference(Watch) ->
     erlang:start_timer(?STATUS_GRACE, self(), {?MODULE, status}),
     {noreply, State};
+handle_info({timeout, _, {?MODULE, stop}}, State) ->
+    {stop, normal, State};
 handle_info({timeout, _, {?MODULE, status}}, State) ->
     {stop, {port_closed, normal}, State};
 handle_info({typhon, _, _}, State) ->
@@ -517,8 +532,15 @@ note(Waits) -> ets:update_element(?TABLE, self(), {4, Waits}).
 offer({sync, From}, State) ->
     gen_server:reply(From, ok),
     next(State);
-offer({call, Module, Function, Args, Until} = Item, #state{work = #work{native = Native} = Work} = State) ->
+offer({last, python}, State) ->
+    offer({call, builtins, id, [0], infinity}, State);
+%% An error will do: it comes when all that was before it is over.
+offer({last, _}, State) ->
+    offer({call, '', nothing, [], infinity}, State);
+offer({call, Module, Function, Args, Until} = Item, #state{work = #work{native = Native} = Work0} = State0) ->
     Ref = make_ref(),
+    Work = Work0#work{given = true},
+    State = State0#state{work = Work},
     %% Its limit is kept here: what is late ends the instance, and does not take the request back.
     case ?NATIVE:call(Native, Ref, ?CALL, Module, Function, Args, #{}, infinity, 0) of
         {wait, _, _, _} -> sent(Ref, Until, State);
@@ -527,8 +549,8 @@ offer({call, Module, Function, Args, Until} = Item, #state{work = #work{native =
             offer({call, atom_to_binary(Module), atom_to_binary(Function), Args, Until}, State);
         Reply -> answered(Ref, Reply, State#state{work = Work#work{async = (Work#work.async)#{Ref => undefined}}})
     end;
-offer({message, Message} = Item, State) ->
-    tell(?MESSAGE, 0, Message, Item, State);
+offer({message, Message} = Item, #state{work = Work} = State) ->
+    tell(?MESSAGE, 0, Message, Item, State#state{work = Work#work{given = true}});
 offer({answer, Kind, Tag, Term} = Item, State) ->
     tell(Kind, Tag, Term, Item, State).
 
@@ -567,7 +589,8 @@ answered(Ref, Reply, #state{work = #work{async = Async} = Work} = State) ->
     stop_timer(Timer),
     Ended = State#state{work = Work#work{async = Rest}},
     case outcome(Reply) of
-        {error, Error} -> {stop, {async_call_error, Error}, Ended};
+        _ when Work#work.stops, map_size(Rest) =:= 0 -> {stop, normal, Ended};
+        {error, Error} when not Work#work.stops -> {stop, {async_call_error, Error}, Ended};
         _ -> next_if_free(Ended)
     end.
 

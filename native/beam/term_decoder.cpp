@@ -210,7 +210,8 @@ bool TermDecoder::close_improper(Container& container, Value&& tail, Value& out)
 
 bool TermDecoder::close_map(const Container& container, Value& out) noexcept {
   const std::size_t pairs = (terms_.size() - container.base) / 2;
-  if (pairs > kSmallMap && enif_thread_type() == ERL_NIF_THR_UNDEFINED) return close_large_map(container, out);
+  if (pairs > kSmallMap && enif_thread_type() == ERL_NIF_THR_UNDEFINED)
+    return close_large_map(container, out);
   scratch_.resize(pairs * 2);
   for (std::size_t i = 0; i < pairs; ++i) {
     scratch_[i] = terms_[container.base + 2 * i];
@@ -224,8 +225,8 @@ bool TermDecoder::close_map(const Container& container, Value& out) noexcept {
   return true;
 }
 
-// On a thread that is no scheduler: there the emulator (OTP 25) cannot sort the hashes of a large map, which it does
-// with a scheduler's random numbers.
+// On a thread that is no scheduler: there the emulator (OTP 25) cannot sort the hashes of a large map, which
+// it does with a scheduler's random numbers.
 bool TermDecoder::close_large_map(const Container& container, Value& out) noexcept {
   out = enif_make_new_map(env_);
   for (std::size_t i = container.base; i < terms_.size(); i += 2) {

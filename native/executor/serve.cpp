@@ -192,12 +192,24 @@ PyRef Worker::decode_request(const FrameHeader& header, std::span<const std::uin
   return request;
 }
 
+void Worker::set_invoke(PyObject* function) noexcept {
+  PyRef changed = function == Py_None ? PyRef() : PyRef::borrow(function);
+  const python::SubstituteLock lock(shared_);
+  invokes_.store(static_cast<bool>(changed), std::memory_order_relaxed);
+  std::swap(invoke_, changed);
+}
+
 PyRef Worker::invoke(PyObject* request) noexcept {
-  if (invoke_) [[unlikely]] {
-    const PyRef function = PyRef::borrow(invoke_.get());  // which may set another one
-    return PyRef::steal(PyObject_CallFunctionObjArgs(function.get(), PyTuple_GetItem(request, 0),
-                                                     PyTuple_GetItem(request, 1), PyTuple_GetItem(request, 2),
-                                                     nullptr));
+  if (invokes_.load(std::memory_order_relaxed)) [[unlikely]] {
+    PyRef function;
+    {
+      const python::SubstituteLock lock(shared_);
+      function = PyRef::borrow(invoke_);
+    }
+    if (function)
+      return PyRef::steal(PyObject_CallFunctionObjArgs(function.get(), PyTuple_GetItem(request, 0),
+                                                       PyTuple_GetItem(request, 1),
+                                                       PyTuple_GetItem(request, 2), nullptr));
   }
   const PyRef function = resolve(PyTuple_GetItem(request, 0), PyTuple_GetItem(request, 1));
   if (!function) return {};

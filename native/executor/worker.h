@@ -96,8 +96,8 @@ class Worker final : private Interruptible {
   // --- what Python code may do; conversation.cpp ---
   // `call` names a call whose caller is meant; kThisCall: the one that this thread serves.
   static constexpr std::uint64_t kThisCall = ~std::uint64_t{0};
-  // A tuple (ok, value), or nullptr with an exception set. `serves_all`: whatever comes meanwhile is run on top
-  // of this, not only what is called in order to answer.
+  // A tuple (ok, value), or nullptr with an exception set. `serves_all`: whatever comes meanwhile is run on
+  // top of this, not only what is called in order to answer.
   PyObject* ask(PyObject* term, std::uint64_t call, bool serves_all) noexcept;
   bool tell(PyObject* term, std::uint64_t call) noexcept;
   bool send(PyObject* pid_and_message) noexcept;
@@ -105,9 +105,7 @@ class Worker final : private Interruptible {
   PyObject* receive(std::int64_t timeout_ns) noexcept;
   void set_handler(PyObject* handler) noexcept;
   [[nodiscard]] std::uint64_t this_call() noexcept;
-  void set_invoke(PyObject* function) noexcept {
-    invoke_ = function == Py_None ? python::PyRef() : python::PyRef::borrow(function);
-  }
+  void set_invoke(PyObject* function) noexcept;
   void set_flush(PyObject* flush) noexcept { flush_ = python::PyRef::borrow(flush); }
   void need_flush(std::uint64_t call) noexcept {
     const python::SubstituteLock lock(shared_);
@@ -237,7 +235,7 @@ class Worker final : private Interruptible {
   python::PyRef modules_;  // sys.modules
   // Sends what a call has printed and not yet ended with a line feed; set before the first call.
   python::PyRef flush_;
-  python::PyRef invoke_;  // of ErlPort's dialect: makes the calls in this one's stead; or empty
+  std::atomic<bool> invokes_{false};             // invoke_ is there
   std::atomic<std::size_t> segment_buffers_{0};  // views of large arguments that are in use
   const std::uint64_t spin_ns_;
   channel::SpinGuard spin_guard_;
@@ -254,6 +252,7 @@ class Worker final : private Interruptible {
   python::PyRef describe_function_;
   python::PyRef submit_;   // typhon._aio.submit
   python::PyRef handler_;  // of messages
+  python::PyRef invoke_;   // of ErlPort's dialect: makes the calls in this one's stead; or empty
   std::unordered_map<std::uint64_t, AsyncCall> async_calls_;
   std::unordered_map<unsigned long, Lane*> threads_;  // by Python's name of the thread, beside the main one
   std::unordered_set<std::uint64_t> captured_;        // calls that say so

@@ -195,7 +195,8 @@ bool Builder::close_improper(Container& c, Value&& tail, Value& out) noexcept {
   mode_ = c.outer;
   PyRef owned_tail = PyRef::steal(tail);
   if (erlport_ != nullptr) {
-    out = PyObject_CallFunctionObjArgs(erlport_->improper_list_type.get(), c.object, owned_tail.get(), nullptr);
+    out =
+        PyObject_CallFunctionObjArgs(erlport_->improper_list_type.get(), c.object, owned_tail.get(), nullptr);
     if (out != nullptr) python::drop(c.object);
     return out != nullptr;
   }

@@ -120,13 +120,16 @@ class Builder {
     return (out = erlport_ != nullptr ? make_opaque(*erlport_, view.raw) : make_pid(state_, view)) != nullptr;
   }
   bool port(const etf::PortView& view, Value& out) noexcept {
-    return (out = erlport_ != nullptr ? make_opaque(*erlport_, view.raw) : make_port(state_, view)) != nullptr;
+    return (out = erlport_ != nullptr ? make_opaque(*erlport_, view.raw) : make_port(state_, view)) !=
+           nullptr;
   }
   bool reference(const etf::ReferenceView& view, Value& out) noexcept {
-    return (out = erlport_ != nullptr ? make_opaque(*erlport_, view.raw) : make_reference(state_, view)) != nullptr;
+    return (out = erlport_ != nullptr ? make_opaque(*erlport_, view.raw) : make_reference(state_, view)) !=
+           nullptr;
   }
   bool exported_fun(const etf::ExportView& view, Value& out) noexcept {
-    return (out = erlport_ != nullptr ? make_opaque(*erlport_, view.raw) : make_export(state_, view)) != nullptr;
+    return (out = erlport_ != nullptr ? make_opaque(*erlport_, view.raw) : make_export(state_, view)) !=
+           nullptr;
   }
   bool fun(const etf::FunView& view, Value& out) noexcept {
     return (out = erlport_ != nullptr ? make_opaque(*erlport_, view.raw) : make_fun(state_, view)) != nullptr;

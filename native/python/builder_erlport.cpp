@@ -61,7 +61,8 @@ bool Builder::close_erlport_tuple(Container& c, Value& out) noexcept {
 
 PyObject* Builder::new_dict() noexcept {
   const PyRef none = PyRef::steal(PyTuple_New(0));
-  return none ? erlport_->new_dict(reinterpret_cast<PyTypeObject*>(erlport_->map_type.get()), none.get(), nullptr)
+  return none ? erlport_->new_dict(reinterpret_cast<PyTypeObject*>(erlport_->map_type.get()), none.get(),
+                                   nullptr)
               : nullptr;
 }
 

@@ -97,6 +97,8 @@ struct EncodeOptions {
 
   // The dialect of ErlPort. Null: the native one.
   const Erlport* erlport = nullptr;
+  // In that dialect: ASCII atoms in the form that every reader knows, ErlPort's own included.
+  bool old_atoms = false;
 
   std::string_view root = "value";
   std::span<const std::string_view> parts = {};

@@ -5,7 +5,9 @@
 
 #include "etf/leaf.h"
 #include "etf/skip.h"
+#include "etf/tags.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <cstring>
@@ -25,7 +27,20 @@ etf::Bytes bytes_of(PyBorrowed bytes) noexcept {
   return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
 }
 
+bool is_ascii(std::string_view text) noexcept {
+  return std::ranges::all_of(text, [](char c) { return static_cast<signed char>(c) >= 0; });
+}
+
 }  // namespace
+
+// ATOM_EXT, which has a length of two bytes.
+bool Encoder::put_old_atom(std::string_view ascii) noexcept {
+  std::uint8_t bytes[3 + kMaxAtomCharacters];
+  bytes[0] = etf::kAtomLatin1;
+  store_big(bytes + 1, static_cast<std::uint16_t>(ascii.size()));
+  std::memcpy(bytes + 3, ascii.data(), ascii.size());
+  return writer_.raw({bytes, 3 + ascii.size()});
+}
 
 // What is neither a leaf, nor exactly a dict, a list or a tuple.
 Encoder::Did Encoder::put_erlport(PyObject* object) noexcept {
@@ -59,7 +74,8 @@ Encoder::Did Encoder::put_characters(PyObject* text) noexcept {
     const char* const utf8 = PyUnicode_AsUTF8AndSize(text, &size);
     if (utf8 == nullptr) PyErr_Clear();
     if (utf8 != nullptr && size == length) {
-      return done(writer_.string({reinterpret_cast<const std::uint8_t*>(utf8), static_cast<std::size_t>(size)}));
+      return done(
+          writer_.string({reinterpret_cast<const std::uint8_t*>(utf8), static_cast<std::size_t>(size)}));
     }
   }
   const char* const encoding = std::endian::native == std::endian::little ? "utf-32-le" : "utf-32-be";
@@ -78,7 +94,8 @@ Encoder::Did Encoder::put_characters(PyObject* text) noexcept {
     try {
       std::string characters;
       for (std::size_t i = 0; i < count; ++i) characters += static_cast<char>(at(i));
-      return done(writer_.string({reinterpret_cast<const std::uint8_t*>(characters.data()), characters.size()}));
+      return done(
+          writer_.string({reinterpret_cast<const std::uint8_t*>(characters.data()), characters.size()}));
     } catch (const std::bad_alloc&) {
       PyErr_NoMemory();
       return Did::kFailed;
@@ -94,6 +111,8 @@ Encoder::Did Encoder::put_characters(PyObject* text) noexcept {
 // UTF-8, or what no UTF-8 is in Latin-1, as ErlPort writes every atom.
 Encoder::Did Encoder::put_erlport_atom(PyBorrowed atom) noexcept {
   const std::string_view name = text_of(atom);
+  if (options_.old_atoms && name.size() <= kMaxAtomCharacters && is_ascii(name))
+    return done(put_old_atom(name));
   if (etf::detail::check_atom(name)) return done(writer_.atom(name));
   const PyRef text =
       PyRef::steal(PyUnicode_DecodeLatin1(name.data(), static_cast<Py_ssize_t>(name.size()), nullptr));
@@ -134,7 +153,8 @@ Encoder::Did Encoder::put_opaque(PyBorrowed object) noexcept {
 }
 
 Encoder::Did Encoder::put_pickled(PyBorrowed object) noexcept {
-  const PyRef data = PyRef::steal(PyObject_CallFunctionObjArgs(options_.erlport->dump.get(), object.get(), nullptr));
+  const PyRef data =
+      PyRef::steal(PyObject_CallFunctionObjArgs(options_.erlport->dump.get(), object.get(), nullptr));
   if (!data) {
     if (must_propagate()) return Did::kFailed;
     try {

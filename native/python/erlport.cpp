@@ -13,9 +13,9 @@
 namespace typhon::python {
 
 int Erlport::traverse(visitproc visit, void* arg) const noexcept {
-  const PyRef* const held[] = {&atom_type, &list_type, &map_type, &improper_list_type,
-                               &opaque_type, &dump, &load, &atoms,
-                               &marker, &python, &erlang};
+  const PyRef* const held[] = {&atom_type,   &list_type, &map_type, &improper_list_type,
+                               &opaque_type, &dump,      &load,     &atoms,
+                               &marker,      &python,    &erlang};
   for (const PyRef* const object : held) Py_VISIT(object->get());
   return 0;
 }
@@ -35,8 +35,8 @@ PyObject* make_atom(ModuleState& state, const Erlport& erlport, PyObject* atom) 
   if (PyObject* const known = known_atom(state, erlport, atom); known != nullptr) return known;
   if (PyErr_Occurred() != nullptr) return nullptr;
   const std::string_view name = AtomObject::of(atom)->text();
-  PyRef made = PyRef::steal(
-      PyObject_CallFunction(erlport.atom_type.get(), "y#", name.data(), static_cast<Py_ssize_t>(name.size())));
+  PyRef made = PyRef::steal(PyObject_CallFunction(erlport.atom_type.get(), "y#", name.data(),
+                                                  static_cast<Py_ssize_t>(name.size())));
   if (!made || PyDict_SetItem(erlport.atoms.get(), atom, made.get()) != 0) return nullptr;
   return made.release();
 }
@@ -114,6 +114,7 @@ const Erlport* dialect_of(PyObject* module) noexcept {
 PyObject* encode_function(PyObject* module, PyObject* object) noexcept {
   EncodeOptions options;
   options.erlport = dialect_of(module);
+  options.old_atoms = true;
   options.root = "term";
   BytesSink sink;
   if (options.erlport == nullptr || !encode(ModuleState::of(module), object, sink, options)) return nullptr;

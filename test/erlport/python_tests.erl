@@ -99,8 +99,17 @@ output(Fun) ->
         {taken, Text} -> Text
     end.
 
+printed() ->
+    group_leader() ! {show, self()},
+    receive
+        {shown, Text} -> Text
+    end.
+
 device(Text) ->
     receive
+        {show, From} ->
+            From ! {shown, iolist_to_binary(Text)},
+            device(Text);
         {io_request, From, As, {put_chars, Encoding, Characters}} ->
             From ! {io_reply, As, ok},
             device([Text, unicode:characters_to_binary(Characters, Encoding)]);
@@ -530,12 +539,32 @@ message_test_() ->
             File = file("go"),
             ok = python:call(P, erlport_sample, wait_for, [File], [async]),
             Message = binary:copy(<<"x">>, 10000),
-            [ok = python:cast(P, {N, Message}) || N <- lists:seq(1, 500)],
+            [python:cast(P, {N, Message}) || N <- lists:seq(1, 500)],
             ok = file:write_file(File, <<>>),
             Got = call(P, collected, []),
             file:delete(File),
             ?assertEqual(lists:seq(1, 500), [N || {N, _} <- Got])
         end),
+        {timeout, 120, fun() ->
+            %% What it has been given before it is stopped it deals with.
+            {ok, P} = python:start([{python, "python3"}, {python_path, py_dir()}]),
+            ok = call(P, forward_to, [self()]),
+            File = file("touched"),
+            [ok = python:cast(P, N) || N <- lists:seq(1, 100)],
+            ok = python:call(P, erlport_sample, touch, [File], [async]),
+            ok = python:stop(P),
+            ?assertEqual(normal, await_end(P)),
+            ?assertEqual([{got, N} || N <- lists:seq(1, 100)], [receive_one() || _ <- lists:seq(1, 100)]),
+            ?assert(filelib:is_regular(File)),
+            file:delete(File),
+            %% But not for ever.
+            {ok, Q} = python:start([{python, "python3"}, {python_path, py_dir()}]),
+            OsPid = call_os_pid(Q),
+            ok = python:call(Q, erlport_sample, wait_for, [file("never")], [async]),
+            ok = python:stop(Q),
+            ?assertMatch(Reason when Reason =:= normal; Reason =:= noproc, await_end(Q)),
+            gone(OsPid)
+        end},
         with(fun(P) ->
             ok = call(P, asking_handler, [self()]),
             [P ! -N || N <- lists:seq(1, 100)],
@@ -710,8 +739,7 @@ output_test_() ->
                     %% It does not disturb anything.
                     ?assertEqual(4, python:call(P, operator, add, [2, 2])),
                     %% What a child prints comes by the pipe, not in order with the calls.
-                    until(fun() -> {message_queue_len, 0} =:= process_info(P, message_queue_len) end),
-                    timer:sleep(100),
+                    until(fun() -> byte_size(printed()) >= byte_size(<<"one\ntwo\nthree \x{20ac}\nfour"/utf8>>) end),
                     unlink(P),
                     stop(P)
                 end), <<"\n">>, [global])

@@ -61,7 +61,10 @@ defmodule Typhon.ErlportTest do
   end
 
   test "under a supervisor" do
-    children = [%{id: :py, start: {:python, :start_link, [{:local, :supervised_python}, [{:python, 'python3'}]]}}]
+    children = [
+      %{id: :py, start: {:python, :start_link, [{:local, :supervised_python}, [{:python, 'python3'}]]}}
+    ]
+
     {:ok, supervisor} = Supervisor.start_link(children, strategy: :one_for_one)
     assert :python.call(:supervised_python, :operator, :add, [1, 2]) == 3
     before = Process.whereis(:supervised_python)
@@ -69,7 +72,11 @@ defmodule Typhon.ErlportTest do
     catch_error(:python.call(:supervised_python, :os, :_exit, [1]))
     assert_receive {:DOWN, ^monitor, :process, _, _}, 60_000
     Typhon.TestHelper.eventually(fn -> Process.whereis(:supervised_python) not in [nil, before] end)
-    Typhon.TestHelper.eventually(fn -> catch_exit_or(fn -> :python.call(:supervised_python, :operator, :add, [1, 2]) end) == 3 end)
+
+    Typhon.TestHelper.eventually(fn ->
+      catch_exit_or(fn -> :python.call(:supervised_python, :operator, :add, [1, 2]) end) == 3
+    end)
+
     Supervisor.stop(supervisor)
   end
 
@@ -84,7 +91,10 @@ defmodule Typhon.ErlportTest do
     # What a call from elsewhere comes to.
     assert {:ok, 3} = GenServer.call(pid, {:call, :operator, :add, [1, 2], []})
     assert {:ok, 3} = GenServer.call(pid, {:call, :operator, :add, [1, 2], [timeout: 60_000]})
-    assert {:error, :timeout} = GenServer.call(pid, {:call, :erlport_sample, :wait_for, ['/no/such/file'], [timeout: 20]})
+
+    assert {:error, :timeout} =
+             GenServer.call(pid, {:call, :erlport_sample, :wait_for, ['/no/such/file'], [timeout: 20]})
+
     Process.unlink(pid)
   end
 
@@ -122,7 +132,10 @@ defmodule Typhon.ErlportTest do
 
   defp characters do
     :proper_types.list(
-      :proper_types.weighted_union([{4, :proper_types.integer(0, 255)}, {1, :proper_types.integer(256, 0x10FFFF)}])
+      :proper_types.weighted_union([
+        {4, :proper_types.integer(0, 255)},
+        {1, :proper_types.integer(256, 0x10FFFF)}
+      ])
     )
   end
 
