@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from erlport import erlang, erlterms, stdio
 from erlport.erlterms import Atom, OpaqueObject
 
@@ -107,4 +105,3 @@ def _prepare(settings: dict[str, int]) -> None:
     backend = ChannelBackend()
     erlang.attach(backend)
     stdio.redirect(backend.print)
-    sys.__stdin__ = sys.stdin

@@ -137,7 +137,7 @@ def _checked(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _set(encoder: Callable[[Any], Any], decoder: Callable[[Any], Any]) -> None:
-    _State.encoder, _State.decoder = encoder, decoder  # type: ignore[method-assign]
+    _State.encoder, _State.decoder = encoder, decoder
     if _State.backend is not None:
         _State.backend.converts(encoder is not _same or decoder is not _same)
 
@@ -154,7 +154,7 @@ def set_decoder(decoder: Callable[[Any], Any]) -> None:
 
 def set_message_handler(handler: Callable[[Any], Any]) -> None:
     """handler: gets each message. What it raises ends the instance."""
-    _State.handler = _checked(handler)  # type: ignore[method-assign]
+    _State.handler = _checked(handler)
 
 
 def set_default_encoder() -> None:
@@ -167,7 +167,7 @@ def set_default_decoder() -> None:
 
 def set_default_message_handler() -> None:
     """Messages are dropped."""
-    _State.handler = _ignore  # type: ignore[method-assign]
+    _State.handler = _ignore
 
 
 def invoke(module: bytes, function: bytes, args: list[Any]) -> Any:

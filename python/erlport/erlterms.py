@@ -94,7 +94,7 @@ class List(list):  # type: ignore[type-arg]
     def __init__(self, *args: Any) -> None:
         pass
 
-    append = extend = insert = pop = remove = reverse = sort = __setitem__ = _refuse  # type: ignore[assignment]
+    append = extend = insert = pop = remove = reverse = sort = __setitem__ = _refuse
 
     def to_string(self) -> str:
         """The str of these code points. Raises TypeError when an element is none."""
@@ -124,7 +124,7 @@ class Map(dict):  # type: ignore[type-arg]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
 
-    clear = pop = popitem = setdefault = update = __setitem__ = __delitem__ = _refuse  # type: ignore[assignment]
+    clear = pop = popitem = setdefault = update = __setitem__ = __delitem__ = _refuse
 
     def __repr__(self) -> str:
         return f"Map({dict.__repr__(self)})"
@@ -158,8 +158,8 @@ class ImproperList(list):  # type: ignore[type-arg]
     def __init__(self, items: list[Any], tail: Any) -> None:
         pass
 
-    append = extend = insert = pop = remove = reverse = sort = __setitem__ = _refuse  # type: ignore[assignment]
-    __setattr__ = _refuse  # type: ignore[assignment]
+    append = extend = insert = pop = remove = reverse = sort = __setitem__ = _refuse
+    __setattr__ = _refuse
 
     def __eq__(self, other: object) -> bool:
         return type(other) is ImproperList and list.__eq__(self, other) and bool(self.tail == other.tail)

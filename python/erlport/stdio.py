@@ -73,5 +73,5 @@ class RedirectedStdout(_Redirected):
 
 def redirect(write: Callable[[str], object]) -> None:
     """Replace sys.stdin and sys.stdout."""
-    sys.stdin = RedirectedStdin()  # type: ignore[assignment]
-    sys.stdout = RedirectedStdout(write)  # type: ignore[assignment]
+    sys.stdin = RedirectedStdin()
+    sys.stdout = RedirectedStdout(write)
