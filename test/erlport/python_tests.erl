@@ -399,6 +399,13 @@ error_test_() ->
                 catch_error(fun() -> call(P, call_erlang, [<<"no atom">>, f, []]) end)
             )
         end),
+        with([{call_timeout, 100}], fun(P) ->
+            %% What Python asks has the same limit. Nobody waits for ever.
+            ?assertEqual(
+                {erlang, exit, killed, true},
+                python:call(P, erlport_sample, caught, [timer, sleep, [infinity]], [{timeout, infinity}])
+            )
+        end),
         quiet(fun() ->
             P = start([]),
             ok = call(P, faulty_handler, []),
