@@ -229,6 +229,13 @@ reply({ok, _} = Ok, _, _, _, _) ->
     Ok;
 reply({error, expired}, _, _, _, _) ->
     {error, timeout};
+%% The worker was told to end, and has told so before its channel was closed: that knows why. Whatever else becomes of a request for
+%% nothing is no answer.
+reply({error, cancelled}, Native, _, _, _) ->
+    case request(Native, '', nothing, [], infinity) of
+        {down, _} = Down -> Down;
+        _ -> {error, cancelled}
+    end;
 reply({error, Reason}, _, _, _, _) ->
     {error, Reason};
 reply({segment, Handle}, Native, Module, Function, Args) ->
