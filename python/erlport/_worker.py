@@ -60,7 +60,9 @@ class ChannelBackend:
         else:
             self._tell((_SEND, pid, message), 1)
 
-    def print(self, text: str) -> None:
+    def write(self, message: tuple[Any, str]) -> None:
+        """What is printed."""
+        text = message[1]
         self._tell((_PRINT, text.encode("utf-8", "backslashreplace")), len(text))
         if self._unread > _UNREAD:
             self._sync()
@@ -104,4 +106,4 @@ def main(beam_pid: int, fd: int, control: int) -> int:
 def _prepare(settings: dict[str, int]) -> None:
     backend = ChannelBackend()
     erlang.attach(backend)
-    stdio.redirect(backend.print)
+    stdio.redirect(backend)

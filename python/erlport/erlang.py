@@ -241,9 +241,6 @@ class PortBackend:
     def cast(self, pid: Any, message: Any) -> None:
         self._port.write((Atom(b"M"), pid, message))
 
-    def print(self, text: str) -> None:
-        self._port.write((Atom(b"P"), text))
-
     def self(self) -> Any:
         return self._ask(Atom(b"self"), Atom(b"erlang"), [], Atom(b"L"))
 
@@ -305,5 +302,5 @@ def setup(port: Port) -> None:
 
     backend = PortBackend(port)
     attach(backend)
-    stdio.redirect(backend.print)
+    stdio.redirect(port)
     backend.serve()

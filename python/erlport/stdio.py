@@ -1,14 +1,23 @@
-"""sys.stdin and sys.stdout of a worker: nothing can be read, and what is printed goes to the instance's group leader."""
+"""sys.stdin and sys.stdout of a worker: nothing can be read, and what is printed goes to the instance's group leader, as a message
+{'P', Text} of the port."""
 
 from __future__ import annotations
 
 import io
 import sys
 
+from erlport.erlterms import Atom
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import Any
+    from collections.abc import Iterable
+    from typing import Any, Protocol
+
+    class Writer(Protocol):
+        def write(self, message: Any, /) -> object: ...
+
+
+_PRINT = Atom(b"P")
 
 
 class _Redirected(io.TextIOBase):
@@ -48,12 +57,12 @@ class RedirectedStdin(_Redirected):
 
 
 class RedirectedStdout(_Redirected):
-    """write: what takes the text."""
+    """What is written to it goes to `port`."""
 
     _name, _mode, _descriptor = "<stdout>", "w", 1
 
-    def __init__(self, write: Callable[[str], object]) -> None:
-        self._write = write
+    def __init__(self, port: Writer) -> None:
+        self._port = port
 
     def writable(self) -> bool:
         return True
@@ -64,14 +73,14 @@ class RedirectedStdout(_Redirected):
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         if text:
-            self._write(text)
+            self._port.write((_PRINT, text))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:  # type: ignore[override]
         self.write("".join(lines))
 
 
-def redirect(write: Callable[[str], object]) -> None:
+def redirect(port: Writer) -> None:
     """Replace sys.stdin and sys.stdout."""
     sys.stdin = RedirectedStdin()
-    sys.stdout = RedirectedStdout(write)
+    sys.stdout = RedirectedStdout(port)

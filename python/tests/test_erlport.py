@@ -585,7 +585,14 @@ def test_command_line(capsys):
 
 def test_redirected_streams():
     written = []
-    out = stdio.RedirectedStdout(written.append)
+
+    class Recorder:
+        def write(self, message):
+            kind, text = message
+            assert kind is Atom(b"P")
+            written.append(text)
+
+    out = stdio.RedirectedStdout(Recorder())
     print("\u041f\u0440\u0438", end="", file=out)
     out.writelines(["a", "b"])
     out.flush()

@@ -510,8 +510,12 @@ start_error_test_() ->
             ?assertMatch({error, {unknown_option, bad}}, python:start([bad]))
         end),
         quiet(fun() ->
-            %% It starts, but cannot find the package.
-            ?assertMatch({error, {port_closed, {code, _}}}, python:start([{python, "python3 -E"}]))
+            %% It says that it is a Python, and ends.
+            File = file("no-python"),
+            ok = file:write_file(File, "#!/bin/sh\n[ \"$1\" = -V ] && echo Python 3.12.0 && exit\nexit 3\n"),
+            ok = file:change_mode(File, 8#755),
+            ?assertEqual({error, {port_closed, {code, 3}}}, python:start([{python, File}])),
+            file:delete(File)
         end)
     ].
 
