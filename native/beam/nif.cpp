@@ -721,9 +721,7 @@ ERL_NIF_TERM decode(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
                                    : decoder.decode_reply(segment->body, segment->is_error);
   if (!kDirty && decoder.over_budget()) return go_dirty();
   segment->loans.clear();
-  if (!segment->pinned.load(std::memory_order_relaxed) && !segment->released.exchange(true)) {
-    segment->channel->release_reply_segment(segment->ref.slot);
-  }
+  if (!segment->pinned.load(std::memory_order_relaxed)) segment->channel->release_segment(*segment);
   return segment->timed ? timed_term(env, state.atoms, reply, segment->times) : reply;
 }
 
@@ -774,7 +772,7 @@ void channel_process_down(ErlNifEnv* env, void* object, ErlNifPid*, ErlNifMonito
 
 void destroy_segment(ErlNifEnv*, void* object) noexcept {
   auto* segment = static_cast<SegmentHandle*>(object);
-  if (!segment->released.exchange(true)) segment->channel->release_reply_segment(segment->ref.slot);
+  segment->channel->release_segment(*segment);
   WorkerChannel* const channel = segment->channel;
   segment->~SegmentHandle();
   enif_release_resource(channel);

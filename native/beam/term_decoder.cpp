@@ -166,6 +166,14 @@ bool TermDecoder::string(etf::Bytes bytes, Value& out) noexcept {
   return true;
 }
 
+// What may hold any term. A large map in it ends the emulator on other threads, as in close_large_map().
+bool TermDecoder::foreign_container(etf::Bytes raw, Value& out) noexcept {
+  constexpr std::size_t kHoldsNoLargeMap = 2 * kSmallMap;
+  if (raw.size() <= kHoldsNoLargeMap || on_scheduler()) return foreign(raw, out);
+  needs_scheduler_ = true;
+  return refuse("a fun that only a scheduler can make");
+}
+
 bool TermDecoder::foreign(etf::Bytes raw, Value& out) noexcept {
   etf::HeapSink sink;
   etf::Writer writer(sink);
@@ -210,8 +218,7 @@ bool TermDecoder::close_improper(Container& container, Value&& tail, Value& out)
 
 bool TermDecoder::close_map(const Container& container, Value& out) noexcept {
   const std::size_t pairs = (terms_.size() - container.base) / 2;
-  if (pairs > kSmallMap && enif_thread_type() == ERL_NIF_THR_UNDEFINED)
-    return close_large_map(container, out);
+  if (pairs > kSmallMap && !on_scheduler()) return close_large_map(container, out);
   scratch_.resize(pairs * 2);
   for (std::size_t i = 0; i < pairs; ++i) {
     scratch_[i] = terms_[container.base + 2 * i];
