@@ -150,9 +150,8 @@ class Encoder {
   bool put_struct(Known name, std::size_t fields) noexcept {
     return writer_.map_header(fields + 1) && put_known(Known::kStruct) && put_known(name);
   }
-  bool put_constant(std::string_view atom) noexcept {
-    return options_.old_atoms ? put_old_atom(atom) : writer_.known_atom(atom);
-  }
+  [[nodiscard]] bool native() const noexcept { return options_.erlport == nullptr; }
+  [[gnu::noinline]] bool put_constant(std::string_view atom) noexcept;
   bool put_old_atom(std::string_view ascii) noexcept;
   bool put_known(Known which) noexcept {
     const AtomObject* const atom = AtomObject::of(state_.known(which));
@@ -210,9 +209,9 @@ inline Encoder::Did Encoder::put_leaf(PyObject* object) noexcept {
       return Did::kNotLeaf;
     return done(writer_.floating(value));
   }
-  if (object == Py_None) return done(put_constant(options_.erlport == nullptr ? "nil" : "undefined"));
-  if (object == Py_True) return done(put_constant("true"));
-  if (object == Py_False) return done(put_constant("false"));
+  if (object == Py_None) return done(native() ? writer_.known_atom("nil") : put_constant("undefined"));
+  if (object == Py_True) return done(native() ? writer_.known_atom("true") : put_constant("true"));
+  if (object == Py_False) return done(native() ? writer_.known_atom("false") : put_constant("false"));
   return Did::kNotLeaf;
 }
 

@@ -42,6 +42,10 @@ bool Encoder::put_old_atom(std::string_view ascii) noexcept {
   return writer_.raw({bytes, 3 + ascii.size()});
 }
 
+bool Encoder::put_constant(std::string_view atom) noexcept {
+  return options_.old_atoms ? put_old_atom(atom) : writer_.known_atom(atom);
+}
+
 // What is neither a leaf, nor exactly a dict, a list or a tuple.
 Encoder::Did Encoder::put_erlport(PyObject* object) noexcept {
   const Erlport& erlport = *options_.erlport;
