@@ -743,6 +743,16 @@ output_test_() ->
             ?assertEqual(14 + 5000 * 100, byte_size(Printed))
         end},
         {timeout, 120, fun() ->
+            Printed = output(fun() ->
+                P = start([]),
+                undefined = call(P, print_in_child, []),
+                until(fun() -> byte_size(printed()) >= byte_size(<<"child\nparent\n">>) end),
+                unlink(P),
+                stop(P)
+            end),
+            ?assertEqual([<<>>, <<"child">>, <<"parent">>], lists:usort(binary:split(Printed, <<"\n">>, [global])))
+        end},
+        {timeout, 120, fun() ->
             Lines = [
                 binary:split(output(fun() ->
                     P = start([]),

@@ -240,6 +240,15 @@ def print_all():
     print("four", end="")
 
 
+def print_in_child():
+    child = os.fork()
+    if child == 0:
+        print("child")
+        os._exit(0)
+    os.waitpid(child, 0)
+    print("parent")
+
+
 def print_and_cast(pid):
     print("printed first")
     erlang.cast(pid, Atom(b"cast"))
