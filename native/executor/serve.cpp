@@ -89,7 +89,14 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
   if (fork_guard::in_child()) fork_guard::leave(std::move(result));
   if (take_unfinished(header.id)) {
     PyRef failed = result ? PyRef() : current_exception();
-    if (flush_ && !PyRef::steal(PyObject_CallNoArgs(flush_.get()))) PyErr_Clear();
+    if (flush_ && !PyRef::steal(PyObject_CallNoArgs(flush_.get()))) {
+      // ErlPort's instance has not dealt with what the call said: it ends, and the call is to say so.
+      if (settings_.erlport != 0) {
+        result.reset();
+      } else {
+        PyErr_Clear();
+      }
+    }
     if (failed) PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(failed.get())), failed.get());
   }
   const bool cancelled = finish_call(lane);
