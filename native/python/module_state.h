@@ -10,7 +10,6 @@
 
 #include "python/atom_table.h"
 #include "python/cpython.h"
-#include "python/erlport.h"
 #include "python/key_cache.h"
 #include "python/known_atoms.h"
 #include "python/lazy_import.h"
@@ -20,7 +19,6 @@
 
 #include <array>
 #include <cstddef>
-#include <memory>
 
 namespace typhon::python {
 
@@ -55,8 +53,6 @@ struct ModuleState {
   SmallInts small_ints;
   TypeCache types;
   LazyImports imports;
-  // The classes of ErlPort's dialect, where its package has been imported.
-  std::unique_ptr<Erlport> erlport;
 
   [[nodiscard]] PyObject* known(Known which) const noexcept {
     return names[static_cast<std::size_t>(which)].get();
