@@ -23,9 +23,9 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "channel/layout.h"
-#include "executor/thread_end.h"
+#include "worker/thread_end.h"
 
-namespace typhon::executor {
+namespace typhon::worker {
 
 // Wakes the main thread out of a blocking system call; its Python handler decides whether to raise.
 // Interpreters that share a process have one each.
@@ -100,4 +100,4 @@ class LifeWatch {
   bool again_ = false;  // an interrupt is on its way
 };
 
-}  // namespace typhon::executor
+}  // namespace typhon::worker

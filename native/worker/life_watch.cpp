@@ -1,4 +1,4 @@
-#include "executor/life_watch.h"
+#include "worker/life_watch.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -14,7 +14,7 @@
 #include "base/native_thread.h"
 #include "channel/doorbell.h"
 
-namespace typhon::executor {
+namespace typhon::worker {
 
 Status LifeWatch::start() noexcept {
   // Linux before 5.3 has no pidfd: the end of the control pipe says the same, as only the BEAM holds its
@@ -115,4 +115,4 @@ void LifeWatch::end_process() noexcept {
   ::_exit(0);
 }
 
-}  // namespace typhon::executor
+}  // namespace typhon::worker
