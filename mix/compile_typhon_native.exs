@@ -151,7 +151,7 @@ defmodule Mix.Tasks.Compile.TyphonNative do
     end
   end
 
-  defp home, do: System.get_env("HOME", "/root")
+  defp home, do: System.user_home() || "/"
   defp pyenv, do: Path.join(System.get_env("PYENV_ROOT", Path.join(home(), ".pyenv")), "versions")
 
   defp build do

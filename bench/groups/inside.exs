@@ -203,15 +203,6 @@ defmodule Bench.Inside do
     )
 
     Enum.flat_map(jobs, fn {name, function, goal} ->
-      speed_up = fn py ->
-        job = fn -> {:ok, _} = Typhon.call(py, :typhon_bench, function, [], timeout: :infinity) end
-        for _ <- 1..2, do: job.()
-
-        two = fn -> [job, job] |> Enum.map(&Task.async/1) |> Task.await_many(:infinity) end
-        # One before and one after: what the machine does otherwise weighs on both.
-        fn -> %{speed_up: Enum.sum(for _ <- 1..2, do: paired(job, two)) / 2} end
-      end
-
       with_pool(
         bench,
         1,
@@ -222,7 +213,7 @@ defmodule Bench.Inside do
             fn py ->
               for _ <- 1..4, py, do: warm_both(py, function)
 
-              rows(threads && speed_up.(threads), py && speed_up.(py), bench.runs, [
+              rows(threads && speed_up(threads, function), py && speed_up(py, function), bench.runs, [
                 [name: name, metric: :speed_up, unit: :ratio, how: :alone, goal: {:at_least, goal}]
               ])
             end,
@@ -234,6 +225,14 @@ defmodule Bench.Inside do
     end)
   end
 
+  defp speed_up(py, function) do
+    job = fn -> {:ok, _} = Typhon.call(py, :typhon_bench, function, [], timeout: :infinity) end
+    for _ <- 1..2, do: job.()
+    two = fn -> [job, job] |> Enum.map(&Task.async/1) |> Task.await_many(:infinity) end
+    # One before and one after: what the machine does otherwise weighs on both.
+    fn -> %{speed_up: Enum.sum(for _ <- 1..2, do: paired(job, two)) / 2} end
+  end
+
   # Where there is a Python without a GIL. The floor is the other Python, with two threads of one interpreter.
   defp free_threaded(bench) do
     with {text, 0} <- System.cmd(Path.expand("scripts/pythons"), []),
@@ -243,13 +242,6 @@ defmodule Bench.Inside do
       threads = @inside ++ [engine: :threads]
       free = %{bench | python: python}
 
-      speed_up = fn py ->
-        job = fn -> {:ok, _} = Typhon.call(py, :typhon_bench, :spin, [], timeout: :infinity) end
-        for _ <- 1..4, do: warm_both(py, :spin)
-        two = fn -> [job, job] |> Enum.map(&Task.async/1) |> Task.await_many(:infinity) end
-        fn -> %{speed_up: Enum.sum(for _ <- 1..2, do: paired(job, two)) / 2} end
-      end
-
       with_pool(
         bench,
         2,
@@ -258,7 +250,9 @@ defmodule Bench.Inside do
             free,
             2,
             fn py ->
-              rows(gil && speed_up.(gil), py && speed_up.(py), bench.runs, [
+              for pool <- [gil, py], pool, _ <- 1..4, do: warm_both(pool, :spin)
+
+              rows(gil && speed_up(gil, :spin), py && speed_up(py, :spin), bench.runs, [
                 [
                   name: "a loop in Python",
                   metric: :speed_up,

@@ -34,6 +34,7 @@ _is_sub = bool(sys._typhon_sub)  # type: ignore[attr-defined]
 _signal: Any = __import__("_signal")
 
 _LONGEST_JOB = 1_048_576
+_EXTENSIONS = tuple(_imp.extension_suffixes())
 # Stateless, and the native module knows classes of theirs.
 _KEPT = {"typhon._native", "typhon._embedded", "typhon._beam", "typhon._context"}
 
@@ -206,7 +207,7 @@ def _forget_modules(kept: set[str]) -> None:
 
 def _is_extension(module: Any) -> bool:
     file = getattr(module, "__file__", None)
-    return isinstance(file, str) and file.endswith(tuple(_imp.extension_suffixes()))
+    return isinstance(file, str) and file.endswith(_EXTENSIONS)
 
 
 # --- what would hurt the BEAM ---
