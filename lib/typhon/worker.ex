@@ -1158,12 +1158,14 @@ defmodule Typhon.Worker do
   end
 
   # Waits for a process that was told to go, and helps when it does not. Erlang's own helper process collects its status, so
-  # there is no zombie.
+  # there is no zombie. What it started goes with it.
   defp see_off(os_pid, channel) do
     with :there <- await_end(os_pid, @stop_grace) do
       if channel, do: Native.kill(channel, @sigkill), else: Native.kill_pid(os_pid, @sigkill)
       await_end(os_pid, @stop_grace)
     end
+
+    Native.kill_pid(-os_pid, @sigkill)
   end
 
   defp await_end(os_pid, left, pause \\ 1) do

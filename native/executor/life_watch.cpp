@@ -9,17 +9,42 @@
 
 #include <cerrno>
 #include <charconv>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 #include "base/native_thread.h"
 #include "channel/doorbell.h"
+#include "executor/fork_guard.h"
 
 namespace typhon::executor {
+namespace {
+
+// What this worker started goes with it, when it leads a group of its own (a Port's program does). So does
+// it.
+void kill_own_group() noexcept {
+  if (::getpgrp() == ::getpid()) ::kill(0, SIGKILL);
+}
+
+// Of the process, like its end.
+constinit std::atomic<const LifeWatch*> of_process{nullptr};
+
+// After Python's own end: the main thread was in time, and nobody else may be left to look after its
+// children.
+void leave_nobody_behind() noexcept {
+  if (fork_guard::in_child() || !of_process.load(std::memory_order_acquire)->let_go()) return;
+  static_cast<void>(std::fflush(nullptr));
+  kill_own_group();
+}
+
+}  // namespace
 
 Status LifeWatch::start() noexcept {
   // Linux before 5.3 has no pidfd: the end of the control pipe says the same, as only the BEAM holds its
   // other end.
   if (beam_pid_ != 0) {
+    of_process.store(this, std::memory_order_release);
+    if (std::atexit(leave_nobody_behind) != 0) return Error{Code::kSystem, 0, "atexit: no memory"};
     beam_.reset(static_cast<int>(::syscall(SYS_pidfd_open, beam_pid_, 0)));
     if (!beam_.valid() && errno == ESRCH) return Error{Code::kClosed, 0, "the BEAM has ended"};
   } else {
@@ -110,8 +135,7 @@ void LifeWatch::end_process() noexcept {
   timespec left{0, kFarewellMs * 1'000'000L};
   while (::nanosleep(&left, &left) != 0 && errno == EINTR) {
   }
-  // What this worker started goes with it, when it leads a group of its own (a Port's program does).
-  if (::getpgrp() == ::getpid()) ::kill(0, SIGKILL);
+  kill_own_group();
   ::_exit(0);
 }
 

@@ -1,10 +1,10 @@
 // LifeWatch: the thread that ties a worker's life to the BEAM's.
 //
 // It polls two descriptors: the control pipe (the worker's former stdin) and a pidfd of the BEAM. When either
-// says that the BEAM is gone or wants no more of this worker, it asks the main thread to end and, if that
-// does not happen within kFarewellMs, kills the process group. It never takes the GIL, so a C loop that never
-// lets go of it cannot keep the worker alive. Over the same pipe come requests to interrupt a call:
-// "C<id>\n".
+// says that the BEAM is gone or wants no more of this worker, it asks the main thread to end. The process
+// group, and with it what Python started, is killed as the last thing that the process does, or by this
+// thread when kFarewellMs are over. It never takes the GIL, so a C loop that never lets go of it cannot keep
+// the worker alive. Over the same pipe come requests to interrupt a call: "C<id>\n".
 //
 // In the BEAM itself (embedded) the process is not the worker's to end: the call is interrupted, the worker
 // is asked to end, and that is all. There the thread ends, too (finish()). In a sub-interpreter, where no
@@ -73,6 +73,10 @@ class LifeWatch {
   [[nodiscard]] bool finish(std::int64_t limit_ns) noexcept;
 
   [[nodiscard]] bool must_stop() const noexcept { return stop_.load(std::memory_order_acquire); }
+  // The BEAM is gone or wants no more of this worker, and may have said so in the channel only.
+  [[nodiscard]] bool let_go() const noexcept {
+    return must_stop() || header_.closing.value.load(std::memory_order_acquire) != 0;
+  }
   [[nodiscard]] const std::atomic<bool>& stop_flag() const noexcept { return stop_; }
 
  private:

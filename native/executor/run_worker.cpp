@@ -57,6 +57,14 @@ bool install_cancel_handler(Worker* worker, unsigned signal) noexcept {
   return handler && set_signal(signal, handler.get());
 }
 
+// For the rest of the process's life: Python's end puts the default action back, and that would be its death.
+void refuse_cancel_signal(unsigned signal) noexcept {
+  sigset_t set;
+  ::sigemptyset(&set);
+  ::sigaddset(&set, static_cast<int>(signal));
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+}
+
 // The BEAM's memfd, through /proc: same user, so it may be opened, and nothing has to be passed.
 // In the BEAM itself the descriptor is this thread's own.
 Result<std::unique_ptr<channel::Region>> attach(int beam_pid, int fd) {
@@ -138,6 +146,7 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
       return nullptr;
     }
     const int code = worker->run(module, greeting, coroutine_type);
+    if (beam_pid != 0) refuse_cancel_signal(wanted.signal);
     return code < 0 ? nullptr : PyLong_FromLong(code);
   } catch (const std::bad_alloc&) {
     return PyErr_NoMemory();

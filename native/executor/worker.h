@@ -160,9 +160,7 @@ class Worker final : private Interruptible {
   int serve_as_lane(Lane& lane) noexcept;
   bool start_router() noexcept;
   bool start_threads() const noexcept;
-  [[nodiscard]] bool ends() const noexcept {
-    return life_.must_stop() || header_.closing.value.load(std::memory_order_acquire) != 0;
-  }
+  [[nodiscard]] bool ends() const noexcept { return life_.let_go(); }
 
   // serve.cpp
   void serve(Lane& lane, const channel::FrameHeader& header, std::span<const std::uint8_t> body,

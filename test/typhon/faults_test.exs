@@ -467,6 +467,9 @@ defmodule Typhon.FaultsTest do
       options = [python_path: [#{inspect(py_dir())}], env: #{inspect(Footprint.env(marker))}, stdio: :discard, grace: 100]
       {:ok, supervisor} = Supervisor.start_link([{Typhon, [name: P, workers: 6] ++ options}], strategy: :one_for_one)
       Process.unlink(supervisor)
+      {:ok, idle} = Typhon.start_link([name: Idle, workers: 1] ++ options)
+      Process.unlink(idle)
+      Typhon.call!(Idle, :sample, :fork_child, [600])
       {:ok, children} = Typhon.run(P, fn session -> Typhon.call!(session, :faults, :children, [600]) end)
       calls = [{:sample, :busy_c_loop, []}, {:faults, :hold_gil, []}, {:sample, :sleep, [600]}, {:talk, :sleep, [600]},
         {:faults, :children_and_sleep, [600]}, {:sample, :ignore_cancel, [600]}]
@@ -510,7 +513,7 @@ defmodule Typhon.FaultsTest do
         port = child_beam(marker, "")
         assert_receive {^port, {:data, {:eol, "beam " <> line}}}
         [beam, "children", "3"] = String.split(line)
-        assert length(Footprint.os_processes(marker)) >= 9
+        assert length(Footprint.os_processes(marker)) >= 11
         kill(beam, "KILL")
         assert_receive {^port, {:exit_status, _}}
         eventually(fn -> Footprint.os_processes(marker) == [] end)

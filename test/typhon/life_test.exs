@@ -318,6 +318,19 @@ defmodule Typhon.LifeTest do
       assert {:error, %WorkerError{reason: :stopped}} = await(task)
     end
 
+    # Python does not wait for such children at its own end.
+    @tag :os_process
+    test "takes the children of idle workers along, as a restart does" do
+      py = start_pool(workers: 3)
+      start = fn -> for key <- 1..9, do: Typhon.call!(py, :sample, :fork_child, [600], worker: key) end
+      first = start.()
+      assert Typhon.restart(py) == :ok
+      eventually(fn -> not Enum.any?(first, &os_process?/1) end)
+      second = start.()
+      assert Typhon.stop(py) == :ok
+      eventually(fn -> not Enum.any?(second, &os_process?/1) end)
+    end
+
     test "a pool can be started under the same name again" do
       for _ <- 1..3 do
         {:ok, py} = Typhon.start_link(name: Typhon.AgainPool, workers: 1, stdio: :discard)
