@@ -14,6 +14,7 @@ defmodule Typhon.MixProject do
         "Joins the BEAM with Python: one contract from an interpreter in the VM to a node across the network",
       compilers: [:typhon_native | Mix.compilers()],
       elixirc_paths: elixirc_paths(Mix.env()),
+      erlc_paths: erlc_paths(Mix.env()),
       start_permanent: Mix.env() == :prod,
       # The tests find PropEr in OTP's own library folder.
       prune_code_paths: false,
@@ -29,11 +30,14 @@ defmodule Typhon.MixProject do
   defp elixirc_paths(:test), do: ["lib", "test/support"]
   defp elixirc_paths(_), do: ["lib"]
 
+  defp erlc_paths(:test), do: ["src", "test/erlport"]
+  defp erlc_paths(_), do: ["src"]
+
   defp package do
     [
       licenses: ["Apache-2.0"],
       links: %{},
-      files: ~w(lib src mix mix.exs native python cmake CMakeLists.txt CMakePresets.json
+      files: ~w(lib src include mix mix.exs native python cmake CMakeLists.txt CMakePresets.json
                 README.md CHANGELOG.md LICENSE .formatter.exs)
     ]
   end

@@ -7,6 +7,7 @@ defmodule Typhon.Application do
     Typhon.Telemetry.detect()
     # This process lives as long as the application.
     Typhon.Registry.create_table()
+    :typhon_erlport.create_table()
     Typhon.Interpreters.ensure_started()
 
     Supervisor.start_link([Typhon.Registry],

@@ -219,6 +219,8 @@ defmodule Typhon.Registry do
 
       {{_monitor, channel, process}, state} ->
         Native.channel_close(channel, %WorkerError{reason: {:owner_down, reason}})
+        # It may have been an instance of ErlPort's, which could not do it itself.
+        :typhon_erlport.forget(pid)
 
         # Its stdin is closed already: the Port went with its owner.
         if process, do: Process.send_after(self(), {:reap, channel, process}, @orphan_grace)

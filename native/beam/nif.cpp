@@ -325,6 +325,7 @@ ERL_NIF_TERM channel_open(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   ERL_NIF_TERM value = 0;
   if (enif_get_map_value(env, argv[1], atoms.atoms, &value)) options.create_atoms = value == atoms.create;
   if (enif_get_map_value(env, argv[1], atoms.embedded, &value)) options.embedded = value == atoms.true_;
+  if (enif_get_map_value(env, argv[1], atoms.raw, &value)) options.raw = value == atoms.true_;
   if (enif_get_map_value(env, argv[1], atoms.mapset_version, &value) && value == atoms.true_) {
     options.region.flags |= channel::kFlagMapsetVersion;
   }
@@ -602,7 +603,7 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
     case Outcome::kDown:
       // The channel was closed after it was picked: the worker has not seen the request, another one may. A
       // call that names its worker has no other.
-      if (redirected == 0 && flags.where == 0) {
+      if (redirected == 0 && flags.where == 0 && !channel->raw()) {
         return enif_make_tuple2(env, atoms.not_started, time_left(env, request.deadline));
       }
       return submitted.reply;
@@ -720,9 +721,7 @@ ERL_NIF_TERM decode(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
                                    : decoder.decode_reply(segment->body, segment->is_error);
   if (!kDirty && decoder.over_budget()) return go_dirty();
   segment->loans.clear();
-  if (!segment->pinned.load(std::memory_order_relaxed) && !segment->released.exchange(true)) {
-    segment->channel->release_reply_segment(segment->ref.slot);
-  }
+  if (!segment->pinned.load(std::memory_order_relaxed)) segment->channel->release_segment(*segment);
   return segment->timed ? timed_term(env, state.atoms, reply, segment->times) : reply;
 }
 
@@ -773,7 +772,7 @@ void channel_process_down(ErlNifEnv* env, void* object, ErlNifPid*, ErlNifMonito
 
 void destroy_segment(ErlNifEnv*, void* object) noexcept {
   auto* segment = static_cast<SegmentHandle*>(object);
-  if (!segment->released.exchange(true)) segment->channel->release_reply_segment(segment->ref.slot);
+  segment->channel->release_segment(*segment);
   WorkerChannel* const channel = segment->channel;
   segment->~SegmentHandle();
   enif_release_resource(channel);

@@ -236,7 +236,9 @@ class Pool {
   [[nodiscard]] WorkerChannel* open_channel(std::size_t index) const noexcept {
     const Place& place = places_[index];
     WorkerChannel* channel = place.channel.load(std::memory_order_acquire);
-    if (!channel || channel->closed() || place.reserved.load(std::memory_order_relaxed)) return nullptr;
+    if (!channel || place.reserved.load(std::memory_order_relaxed)) return nullptr;
+    // A raw one has nobody to stand in for it, and says why it is closed.
+    if (channel->closed() && !channel->raw()) return nullptr;
     return channel;
   }
   [[nodiscard]] Pressure measure() const noexcept {

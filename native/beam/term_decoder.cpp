@@ -16,6 +16,8 @@ namespace {
 constexpr std::size_t kLendAtLeast = std::size_t{64} * 1024;
 // A binary is lent only when it is at least this part of its segment: a small one must not pin a large one.
 constexpr std::size_t kLendShare = 4;
+// Larger ones are made in another way by the emulator.
+constexpr std::size_t kSmallMap = 32;
 
 // UTF-8 to Latin-1; false when a character is beyond it.
 bool to_latin1(std::string_view utf8, std::array<char, 256>& out, std::size_t& length) noexcept {
@@ -164,6 +166,14 @@ bool TermDecoder::string(etf::Bytes bytes, Value& out) noexcept {
   return true;
 }
 
+// What may hold any term. A large map in it ends the emulator on other threads, as in close_large_map().
+bool TermDecoder::foreign_container(etf::Bytes raw, Value& out) noexcept {
+  constexpr std::size_t kHoldsNoLargeMap = 2 * kSmallMap;
+  if (raw.size() <= kHoldsNoLargeMap || on_scheduler()) return foreign(raw, out);
+  needs_scheduler_ = true;
+  return refuse("a fun that only a scheduler can make");
+}
+
 bool TermDecoder::foreign(etf::Bytes raw, Value& out) noexcept {
   etf::HeapSink sink;
   etf::Writer writer(sink);
@@ -208,6 +218,7 @@ bool TermDecoder::close_improper(Container& container, Value&& tail, Value& out)
 
 bool TermDecoder::close_map(const Container& container, Value& out) noexcept {
   const std::size_t pairs = (terms_.size() - container.base) / 2;
+  if (pairs > kSmallMap && !on_scheduler()) return close_large_map(container, out);
   scratch_.resize(pairs * 2);
   for (std::size_t i = 0; i < pairs; ++i) {
     scratch_[i] = terms_[container.base + 2 * i];
@@ -216,7 +227,21 @@ bool TermDecoder::close_map(const Container& container, Value& out) noexcept {
   if (!enif_make_map_from_arrays(env_, scratch_.data(), scratch_.data() + pairs, pairs, &out)) {
     return refuse("a map with the same key twice");
   }
-  if (container.is_struct && scratch_[pairs] == channel_.atoms().object) return attach_object(out);
+  if (container.is_struct && !channel_.raw() && scratch_[pairs] == channel_.atoms().object)
+    return attach_object(out);
+  return true;
+}
+
+// On a thread that is no scheduler: there the emulator (OTP 25) cannot sort the hashes of a large map, which
+// it does with a scheduler's random numbers.
+bool TermDecoder::close_large_map(const Container& container, Value& out) noexcept {
+  out = enif_make_new_map(env_);
+  for (std::size_t i = container.base; i < terms_.size(); i += 2) {
+    if (enif_make_map_put(env_, out, terms_[i], terms_[i + 1], &out) == 0) return refuse("out of memory");
+  }
+  std::size_t size = 0;
+  enif_get_map_size(env_, out, &size);
+  if (2 * size != terms_.size() - container.base) return refuse("a map with the same key twice");
   return true;
 }
 

@@ -25,6 +25,9 @@ namespace typhon::beam {
 class WorkerChannel;
 struct SegmentHandle;
 
+// Whether this is a thread of the emulator's own: OTP 25 cannot make large maps on another one.
+inline bool on_scheduler() noexcept { return enif_thread_type() != ERL_NIF_THR_UNDEFINED; }
+
 class TermDecoder {
  public:
   using Value = ERL_NIF_TERM;
@@ -46,6 +49,8 @@ class TermDecoder {
     bytes_left_ = copied_bytes;
   }
   [[nodiscard]] bool over_budget() const noexcept { return over_budget_; }
+  // It holds what the emulator can make on its schedulers' threads only, and this is none.
+  [[nodiscard]] bool needs_scheduler() const noexcept { return needs_scheduler_; }
 
   bool decode(std::span<const std::uint8_t> body) noexcept;
   [[nodiscard]] ERL_NIF_TERM term() const noexcept { return term_; }
@@ -81,8 +86,8 @@ class TermDecoder {
   bool port(const etf::PortView& view, Value& out) noexcept { return foreign(view.raw, out); }
   bool reference(const etf::ReferenceView& view, Value& out) noexcept { return foreign(view.raw, out); }
   bool exported_fun(const etf::ExportView& view, Value& out) noexcept { return foreign(view.raw, out); }
-  bool fun(const etf::FunView& view, Value& out) noexcept { return foreign(view.raw, out); }
-  bool local(const etf::LocalView& view, Value& out) noexcept { return foreign(view.raw, out); }
+  bool fun(const etf::FunView& view, Value& out) noexcept { return foreign_container(view.raw, out); }
+  bool local(const etf::LocalView& view, Value& out) noexcept { return foreign_container(view.raw, out); }
   bool open_tuple(std::uint32_t n, Container& container) noexcept {
     return open(etf::Kind::kTuple, n, container);
   }
@@ -114,6 +119,8 @@ class TermDecoder {
     return false;
   }
   bool foreign(etf::Bytes raw, Value& out) noexcept;
+  bool foreign_container(etf::Bytes raw, Value& out) noexcept;
+  bool close_large_map(const Container& container, Value& out) noexcept;
   bool close_map(const Container& container, Value& out) noexcept;
   bool attach_object(Value& map) noexcept;
   [[nodiscard]] std::string print_key(ERL_NIF_TERM key) const noexcept;
@@ -125,6 +132,7 @@ class TermDecoder {
   std::size_t terms_left_ = SIZE_MAX;
   std::size_t bytes_left_ = SIZE_MAX;
   bool over_budget_ = false;
+  bool needs_scheduler_ = false;
   ERL_NIF_TERM term_ = 0;
   std::vector<ERL_NIF_TERM> terms_;  // elements of the open containers, innermost last
   std::vector<ERL_NIF_TERM> scratch_;

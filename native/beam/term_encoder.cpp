@@ -244,7 +244,7 @@ bool TermEncoder::map(ERL_NIF_TERM value) noexcept {
     return stop(Status::kBadTerm, "out of memory");
   }
   ERL_NIF_TERM module = 0;
-  if (!is_struct(value, size, frame, module)) {
+  if (channel_->raw() || !is_struct(value, size, frame, module)) {
     stack_.push_back(frame);
     return writer_.map_header(size);
   }

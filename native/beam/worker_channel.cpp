@@ -95,6 +95,7 @@ WorkerChannel::WorkerChannel(State& state, const ErlNifPid& owner, const Channel
       owner_(owner),
       spin_ns_(std::thread::hardware_concurrency() > 1 ? std::uint64_t{options.spin_us} * 1000 : 0),
       create_atoms_(options.create_atoms),
+      raw_(options.raw),
       lends_(options.embedded),
       region_(std::move(region)),
       reply_arena_(region_->reply_arena(), region_->arena_size(), region_->header().reply_slots),
@@ -1038,11 +1039,11 @@ ERL_NIF_TERM WorkerChannel::decode_segment(ErlNifEnv* env, SegmentHandle& segmen
   TermDecoder decoder(env, *this);
   decoder.lend(&segment);
   decoder.borrow(segment.loans);
-  const ERL_NIF_TERM reply = segment.plain ? decoder.decode_plain_reply(segment.body, segment.is_error)
-                                           : decoder.decode_reply(segment.body, segment.is_error);
-  if (!segment.pinned.load(std::memory_order_relaxed) && !segment.released.exchange(true)) {
-    release_reply_segment(segment.ref.slot);
-  }
+  const bool plain = segment.plain && on_scheduler();
+  const ERL_NIF_TERM reply = plain ? decoder.decode_plain_reply(segment.body, segment.is_error)
+                                   : decoder.decode_reply(segment.body, segment.is_error);
+  if (decoder.needs_scheduler()) return 0;
+  if (!segment.pinned.load(std::memory_order_relaxed)) release_segment(segment);
   return reply;
 }
 
@@ -1058,7 +1059,8 @@ void WorkerChannel::deliver_message(ErlNifEnv* caller_env, const FrameHeader& he
   void* object = nullptr;
   if (enif_get_tuple(env, term, &arity, &ok) && ok[0] == state_.atoms.segment &&
       enif_get_resource(env, ok[1], state_.segment_type, &object)) {
-    term = decode_segment(env, *static_cast<SegmentHandle*>(object));
+    const ERL_NIF_TERM decoded = decode_segment(env, *static_cast<SegmentHandle*>(object));
+    if (decoded != 0) term = decoded;  // else it is for the owner to decode
   }
   ErlNifPid to;
   if (enif_get_tuple(env, term, &arity, &ok) && arity == 2 && ok[0] == state_.atoms.ok &&
@@ -1066,7 +1068,7 @@ void WorkerChannel::deliver_message(ErlNifEnv* caller_env, const FrameHeader& he
     enif_send(caller_env, &to, env, pair[1]);
     return;
   }
-  // One for another node, or one that cannot be decoded.
+  // One for another node, or one that cannot be decoded, or not here.
   send_owner(caller_env, env, enif_make_tuple2(env, state_.atoms.send, term));
 }
 
@@ -1110,22 +1112,33 @@ ERL_NIF_TERM WorkerChannel::reply_term(ErlNifEnv* env, const FrameHeader& header
     if (body.size() == sizeof ref) {
       std::memcpy(&ref, body.data(), sizeof ref);
       if (const auto view = reply_arena_.view(ref)) {
-        return enif_make_tuple2(env, atoms.segment, make_segment(env, header, ref, *view, std::move(loans)));
+        return enif_make_tuple2(env, atoms.segment,
+                                make_segment(env, header, ref, *view, std::move(loans), {}));
       }
     }
     const ERL_NIF_TERM bad = enif_make_tuple2(
         env, atoms.bad_frame, make_binary(env, "the worker named a segment outside of its arena"));
     return enif_make_tuple2(env, atoms.error, bad);
   }
+  const auto put_off = [&] {
+    std::vector<std::uint8_t> own(body.begin(), body.end());
+    return enif_make_tuple2(env, atoms.segment,
+                            make_segment(env, header, {}, {}, std::move(loans), std::move(own)));
+  };
+  // Handles must not be made twice: with some among it, what may be a fun is enough.
+  const bool objects = (header.flags & channel::kHasObjects) != 0;
+  if (objects && !on_scheduler() && std::ranges::find(body, etf::kNewFun) != body.end()) return put_off();
   TermDecoder decoder(env, *this);
   decoder.borrow(loans);
   ERL_NIF_TERM reply = decoder.decode_reply(body, is_error);
+  if (decoder.needs_scheduler()) [[unlikely]]
+    return put_off();
   return timed ? timed_term(env, atoms, reply, header.times) : reply;
 }
 
 ERL_NIF_TERM WorkerChannel::make_segment(ErlNifEnv* env, const FrameHeader& header, const SegmentRef& ref,
-                                         std::span<const std::uint8_t> body,
-                                         channel::FrameLoans loans) noexcept {
+                                         std::span<const std::uint8_t> body, channel::FrameLoans loans,
+                                         std::vector<std::uint8_t> own) noexcept {
   void* memory = enif_alloc_resource(state_.segment_type, sizeof(SegmentHandle));
   auto* handle = new (memory) SegmentHandle{.channel = this,
                                             .ref = ref,
@@ -1136,7 +1149,9 @@ ERL_NIF_TERM WorkerChannel::make_segment(ErlNifEnv* env, const FrameHeader& head
                                             .plain = (header.flags & channel::kPlain) != 0,
                                             .pinned = false,
                                             .released = false,
-                                            .loans = std::move(loans)};
+                                            .loans = std::move(loans),
+                                            .own = std::move(own)};
+  if (!handle->own.empty()) handle->body = handle->own;
   std::copy(std::begin(header.times), std::end(header.times), std::begin(handle->times));
   enif_keep_resource(this);
   const ERL_NIF_TERM term = enif_make_resource(env, handle);

@@ -63,6 +63,8 @@ struct SegmentHandle {
   std::atomic<bool> pinned;  // a decoded binary lies in it: it goes when the last such binary goes
   std::atomic<bool> released;
   channel::FrameLoans loans;  // until it has been decoded
+  // A body that lay in the ring, and that this thread could not decode: `ref` means nothing then.
+  std::vector<std::uint8_t> own;
 };
 
 // A Python object's life on this side: its destructor tells the worker that the last handle is gone.
@@ -77,6 +79,7 @@ struct ChannelOptions {
   std::uint32_t spin_us = 20;
   bool create_atoms = false;
   bool embedded = false;  // the worker is a Python in this VM: large binaries go as loans
+  bool raw = false;       // maps have no meaning, and no other worker can have a request in place of this one
 };
 
 // What one call of submit() came to.
@@ -195,6 +198,10 @@ class WorkerChannel {
   void stop_waiting_for_room(ERL_NIF_TERM ref) noexcept;
 
   void release_reply_segment(std::uint64_t slot) noexcept { reply_arena_.release(slot); }
+  // Its memory is not needed any more.
+  void release_segment(SegmentHandle& segment) noexcept {
+    if (!segment.released.exchange(true) && segment.own.empty()) release_reply_segment(segment.ref.slot);
+  }
   void release_object(std::uint64_t id) noexcept;
 
   // A monitored process has ended: the owner, or a caller.
@@ -223,6 +230,7 @@ class WorkerChannel {
   [[nodiscard]] std::uint64_t serial() const noexcept { return serial_; }
   [[nodiscard]] channel::Region& region() const noexcept { return *region_; }
   [[nodiscard]] bool create_atoms() const noexcept { return create_atoms_; }
+  [[nodiscard]] bool raw() const noexcept { return raw_; }
   [[nodiscard]] bool lends() const noexcept { return lends_; }
   // Binaries that Python may read in place; Python's memory that binaries lie in.
   [[nodiscard]] channel::Tally& lent() noexcept { return lent_; }
@@ -335,7 +343,7 @@ class WorkerChannel {
                           std::span<const std::uint8_t> body) noexcept;
   ERL_NIF_TERM make_segment(ErlNifEnv* env, const channel::FrameHeader& header,
                             const channel::SegmentRef& ref, std::span<const std::uint8_t> body,
-                            channel::FrameLoans loans) noexcept;
+                            channel::FrameLoans loans, std::vector<std::uint8_t> own) noexcept;
   void drop_objects(ErlNifEnv* env, const channel::FrameHeader& header, std::span<const std::uint8_t> body,
                     channel::FrameLoans& loans) noexcept;
   // Takes the frame's loans off its body.
@@ -393,6 +401,7 @@ class WorkerChannel {
   const ErlNifPid owner_;
   const std::uint64_t spin_ns_;
   const bool create_atoms_;
+  const bool raw_;
   const bool lends_;
   channel::Tally lent_;
   channel::Tally borrowed_;

@@ -185,13 +185,23 @@ bool Worker::send_ask(PyObject* term, std::uint64_t call, std::uint64_t tag,
                       std::span<const std::string_view> parts, const char* root) noexcept {
   FrameHeader header{};
   header.kind = Kind::kAsk;
-  header.id = call == kThisCall ? this_call() : call;
+  // Callers of ErlPort's instances wait for their results alone.
+  header.id = settings_.erlport != 0 ? 0 : call == kThisCall ? this_call() : call;
   header.times[0] = tag;
   outbox_.set_more_to_come(false);
   return outbox_.send(codec_, header, term, root, nullptr, parts);
 }
 
-PyObject* Worker::ask(PyObject* term, std::uint64_t call) noexcept {
+// The same for one that serves whatever comes.
+bool Worker::wait_for_all_news(Lane& lane) noexcept {
+  if (!inbox_.routed()) return inbox_.has_calls() || wait_for_news(lane, -1);
+  inbox_.set_idle(lane, true);
+  const bool waits = inbox_.has_calls() || wait_for_news(lane, -1);
+  inbox_.set_idle(lane, false);
+  return waits;
+}
+
+PyObject* Worker::ask(PyObject* term, std::uint64_t call, bool serves_all) noexcept {
   Visit visit(*this);
   Lane* lane = visit.lane();
   if (!lane) return nullptr;
@@ -208,7 +218,13 @@ PyObject* Worker::ask(PyObject* term, std::uint64_t call) noexcept {
     }
     answer = inbox_.take_answer(waiter);
     if (answer) break;
-    waits = wait_for_news(*lane, -1);
+    if (serves_all) {
+      if (auto other = inbox_.take_call()) {
+        serve(*lane, other->header, other->body, other->loans);
+        continue;
+      }
+    }
+    waits = serves_all ? wait_for_all_news(*lane) : wait_for_news(*lane, -1);
   }
   inbox_.remove_waiter(tag);
   return answer ? decode_answer(*answer).release() : nullptr;
@@ -430,9 +446,11 @@ PyObject* ask(PyObject* module, PyObject* args) noexcept {
   PyObject* term = nullptr;
   PyObject* of = nullptr;
   std::uint64_t call = 0;
+  int serves_all = 0;
   Worker* worker = worker_of(module);
-  if (!worker || !PyArg_ParseTuple(args, "OO", &term, &of) || !get_call(of, call)) return nullptr;
-  return worker->ask(term, call);
+  if (!worker || !PyArg_ParseTuple(args, "OO|p", &term, &of, &serves_all) || !get_call(of, call))
+    return nullptr;
+  return worker->ask(term, call, serves_all != 0);
 }
 
 PyObject* tell(PyObject* module, PyObject* args) noexcept {
@@ -471,6 +489,13 @@ PyObject* set_handler(PyObject* module, PyObject* handler) noexcept {
   Worker* worker = worker_of(module);
   if (!worker) return nullptr;
   worker->set_handler(handler);
+  Py_RETURN_NONE;
+}
+
+PyObject* set_invoke(PyObject* module, PyObject* function) noexcept {
+  Worker* worker = worker_of(module);
+  if (!worker) return nullptr;
+  worker->set_invoke(function);
   Py_RETURN_NONE;
 }
 
@@ -577,12 +602,13 @@ PyObject* nap(PyObject* module, PyObject* seconds) noexcept {
 PyObject* forked(PyObject*, PyObject*) noexcept { return PyBool_FromLong(fork_guard::in_child()); }
 
 PyMethodDef functions[] = {
-    {"ask", ask, METH_VARARGS, "ask(term, call | None) -> (ok, value)"},
+    {"ask", ask, METH_VARARGS, "ask(term, call | None, serves_all=False) -> (ok, value)"},
     {"tell", tell, METH_VARARGS, "tell(term, call | None)"},
     {"send", send, METH_VARARGS, "send(pid, message)"},
     {"receive", receive, METH_VARARGS, "receive(seconds) -> message; negative: no limit"},
     {"message_now", message_now, METH_NOARGS, "message_now() -> (message,) | None"},
     {"set_handler", set_handler, METH_O, "set_handler(function | None)"},
+    {"set_invoke", set_invoke, METH_O, "set_invoke(function | None)"},
     {"this_call", this_call, METH_NOARGS, "this_call() -> id of the call that this thread serves, or 0"},
     {"captures", captures, METH_O, "captures(call) -> whether what the call prints goes to its caller"},
     {"set_flush", set_flush, METH_O, "set_flush(function), called at the end of a call that needs it"},

@@ -39,6 +39,7 @@ bool Outbox::send(python::ModuleState& codec, FrameHeader header, PyObject* valu
   python::EncodeOptions options;
   options.mapset_version = (header_.flags & channel::kFlagMapsetVersion) != 0;
   options.objects = &objects_;
+  options.erlport = erlport_;
   Lending lending(lender_, buffer_type_);
   if (lender_) options.lender = &lending;
   options.root = root;

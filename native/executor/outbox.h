@@ -42,6 +42,8 @@ class Outbox {
   void ring_reader(bool more) noexcept;
   void set_more_to_come(bool more) noexcept { more_.store(more, std::memory_order_relaxed); }
 
+  // Of what is sent from now on. nullptr: the native one.
+  void set_dialect(const python::Erlport* erlport) noexcept { erlport_ = erlport; }
   // The type of views of the BEAM's memory, which may be lent back.
   void set_buffer_type(PyObject* type) noexcept { buffer_type_ = type; }
   [[nodiscard]] python::ObjectTable& objects() noexcept { return objects_; }
@@ -72,6 +74,7 @@ class Outbox {
   channel::Header& header_;
   Lender* const lender_;
   PyObject* buffer_type_ = nullptr;  // borrowed
+  const python::Erlport* erlport_ = nullptr;
   const std::atomic<bool>& stop_;
   python::ObjectTable objects_;  // with the GIL
 

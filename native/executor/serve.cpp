@@ -89,7 +89,14 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
   if (fork_guard::in_child()) fork_guard::leave(std::move(result));
   if (take_unfinished(header.id)) {
     PyRef failed = result ? PyRef() : current_exception();
-    if (flush_ && !PyRef::steal(PyObject_CallNoArgs(flush_.get()))) PyErr_Clear();
+    if (flush_ && !PyRef::steal(PyObject_CallNoArgs(flush_.get()))) {
+      // ErlPort's instance has not dealt with what the call said: it ends, and the call is to say so.
+      if (settings_.erlport != 0) {
+        result.reset();
+      } else {
+        PyErr_Clear();
+      }
+    }
     if (failed) PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(failed.get())), failed.get());
   }
   const bool cancelled = finish_call(lane);
@@ -169,6 +176,7 @@ PyRef Worker::decode(const FrameHeader& header, std::span<const std::uint8_t> bo
   }
   options.buffer_owner = segment.get();
   options.objects = &outbox_.objects();
+  options.erlport = dialect();
   if (loans.empty()) return PyRef::steal(python::decode(codec_, body, options));
   keeps_large_blocks_.store(true, std::memory_order_relaxed);
   Lent lent(loans, segment_buffer_type_.get());
@@ -191,7 +199,25 @@ PyRef Worker::decode_request(const FrameHeader& header, std::span<const std::uin
   return request;
 }
 
+void Worker::set_invoke(PyObject* function) noexcept {
+  PyRef changed = function == Py_None ? PyRef() : PyRef::borrow(function);
+  const python::SubstituteLock lock(shared_);
+  invokes_.store(static_cast<bool>(changed), std::memory_order_relaxed);
+  std::swap(invoke_, changed);
+}
+
 PyRef Worker::invoke(PyObject* request) noexcept {
+  if (invokes_.load(std::memory_order_relaxed)) [[unlikely]] {
+    PyRef function;
+    {
+      const python::SubstituteLock lock(shared_);
+      function = PyRef::borrow(invoke_);
+    }
+    if (function)
+      return PyRef::steal(PyObject_CallFunctionObjArgs(function.get(), PyTuple_GetItem(request, 0),
+                                                       PyTuple_GetItem(request, 1),
+                                                       PyTuple_GetItem(request, 2), nullptr));
+  }
   const PyRef function = resolve(PyTuple_GetItem(request, 0), PyTuple_GetItem(request, 1));
   if (!function) return {};
   PyObject* list = PyTuple_GetItem(request, 2);
@@ -207,6 +233,11 @@ PyRef Worker::invoke(PyObject* request) noexcept {
 
 // `target`: a module's name, or an object that a handle stood for. `path`: attributes, with dots between.
 PyRef Worker::resolve(PyObject* target, PyObject* path) noexcept {
+  if (settings_.erlport != 0 && PyBytes_Check(target) && PyBytes_Check(path)) {
+    const PyRef module = PyRef::steal(PyUnicode_FromEncodedObject(target, "utf-8", "strict"));
+    const PyRef names = module ? PyRef::steal(PyUnicode_FromEncodedObject(path, "utf-8", "strict")) : PyRef();
+    return names ? resolve(module.get(), names.get()) : PyRef();
+  }
   if (!PyUnicode_Check(path)) {
     PyErr_SetString(PyExc_TypeError, "the function must be an atom or a string");
     return {};
@@ -308,6 +339,12 @@ void Worker::fail(Served& call, PyRef exception) noexcept {
 
 PyRef Worker::describe(PyObject* exception, PyObject* module, PyObject* function) noexcept {
   if (!exception) return {};
+  if (settings_.erlport != 0) {
+    const PyRef describe_function = remembered(describe_function_, "erlport._worker", "describe");
+    return describe_function ? PyRef::steal(PyObject_CallFunctionObjArgs(describe_function.get(), exception,
+                                                                         module, function, nullptr))
+                             : PyRef();
+  }
   const bool encode = PyErr_GivenExceptionMatches(exception, codec_.encode_error.get()) != 0;
   const bool decode = PyErr_GivenExceptionMatches(exception, codec_.decode_error.get()) != 0;
   // With a traceback it comes from user code that called typhon.encode or decode itself: an exception like

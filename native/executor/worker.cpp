@@ -89,6 +89,7 @@ int Worker::run(PyObject* module, PyObject* greeting, PyObject* coroutine_type) 
   header.kind = Kind::kReady;
   if (!outbox_.send(codec_, header, greeting, "greeting")) return -1;
   outbox_.ring_reader(false);
+  outbox_.set_dialect(dialect());
 
   while (!inbox_.broken() && !outbox_.broken()) {
     switch (wait_for_request()) {

@@ -54,6 +54,7 @@ struct ExecutorSlot : python::ModuleSlot {
 
 struct WorkerSettings {
   unsigned concurrency = 1;
+  unsigned erlport = 0;  // its terms are in the dialect of ErlPort
   unsigned capture = 1;  // what a call prints goes to its caller, also when the call does not say so
   // Of the interrupts of the main thread. 0: a sub-interpreter's, whose main thread is interrupted as others
   // are.
@@ -95,14 +96,16 @@ class Worker final : private Interruptible {
   // --- what Python code may do; conversation.cpp ---
   // `call` names a call whose caller is meant; kThisCall: the one that this thread serves.
   static constexpr std::uint64_t kThisCall = ~std::uint64_t{0};
-  // A tuple (ok, value), or nullptr with an exception set.
-  PyObject* ask(PyObject* term, std::uint64_t call) noexcept;
+  // A tuple (ok, value), or nullptr with an exception set. `serves_all`: whatever comes meanwhile is run on
+  // top of this, not only what is called in order to answer.
+  PyObject* ask(PyObject* term, std::uint64_t call, bool serves_all) noexcept;
   bool tell(PyObject* term, std::uint64_t call) noexcept;
   bool send(PyObject* pid_and_message) noexcept;
   // The next message; nullptr with TimeoutError after `timeout_ns` (negative: no limit).
   PyObject* receive(std::int64_t timeout_ns) noexcept;
   void set_handler(PyObject* handler) noexcept;
   [[nodiscard]] std::uint64_t this_call() noexcept;
+  void set_invoke(PyObject* function) noexcept;
   void set_flush(PyObject* flush) noexcept { flush_ = python::PyRef::borrow(flush); }
   void need_flush(std::uint64_t call) noexcept {
     const python::SubstituteLock lock(shared_);
@@ -191,6 +194,9 @@ class Worker final : private Interruptible {
   std::uint64_t enter_loop(Served& call) noexcept;
   AsyncCall* find_in_loop(std::uint64_t token) noexcept;
   void leave_loop(std::uint64_t token) noexcept;
+  [[nodiscard]] const python::Erlport* dialect() const noexcept {
+    return settings_.erlport != 0 ? codec_.erlport.get() : nullptr;
+  }
   python::PyRef remembered(python::PyRef& place, const char* module_name, const char* name) noexcept;
 
   // conversation.cpp
@@ -208,6 +214,7 @@ class Worker final : private Interruptible {
   bool raise_cancelled(Lane& lane) noexcept;
   // Lets others run until something may have come for this thread. False with an exception set.
   bool wait_for_news(Lane& lane, std::int64_t limit_ns) noexcept;
+  bool wait_for_all_news(Lane& lane) noexcept;
   python::PyRef decode_answer(Incoming& answer) noexcept;
 
   python::ModuleState& codec_;
@@ -226,6 +233,7 @@ class Worker final : private Interruptible {
   python::PyRef modules_;  // sys.modules
   // Sends what a call has printed and not yet ended with a line feed; set before the first call.
   python::PyRef flush_;
+  std::atomic<bool> invokes_{false};             // invoke_ is there
   std::atomic<std::size_t> segment_buffers_{0};  // views of large arguments that are in use
   const std::uint64_t spin_ns_;
   channel::SpinGuard spin_guard_;
@@ -242,6 +250,7 @@ class Worker final : private Interruptible {
   python::PyRef describe_function_;
   python::PyRef submit_;   // typhon._aio.submit
   python::PyRef handler_;  // of messages
+  python::PyRef invoke_;   // of ErlPort's dialect: makes the calls in this one's stead; or empty
   std::unordered_map<std::uint64_t, AsyncCall> async_calls_;
   std::unordered_map<unsigned long, Lane*> threads_;  // by Python's name of the thread, beside the main one
   std::unordered_set<std::uint64_t> captured_;        // calls that say so

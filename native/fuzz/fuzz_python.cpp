@@ -2,7 +2,8 @@
 //
 // What decodes can be encoded, or is refused with an EncodeError; what was encoded is a term, which decodes
 // again (or is refused: bytes that are no text come back as a binary) and is then as long as before. Binaries
-// may come beside the term, and go so. Nothing else is ever raised.
+// may come beside the term, and go so. Nothing else is ever raised. The same in the dialect of ErlPort, whose
+// pickles stay closed: they would run what they say.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -40,8 +41,9 @@ bool read(std::span<const std::uint8_t> term, const DecodeOptions& options, PyRe
   return value || refused(embedded->state().decode_error);
 }
 
-bool write(PyBorrowed value, etf::HeapSink& sink, TestLoans* loans) {
+bool write(PyBorrowed value, etf::HeapSink& sink, TestLoans* loans, const Erlport* erlport) {
   EncodeOptions options;
+  options.erlport = erlport;
   options.lender = loans;
   if (!encode(embedded->state(), value.get(), sink, options)) {
     CHECK(sink.size == 0);
@@ -58,7 +60,12 @@ bool write(PyBorrowed value, etf::HeapSink& sink, TestLoans* loans) {
 }  // namespace
 
 extern "C" int LLVMFuzzerInitialize(int*, char***) {
+  ::setenv("TYPHON_ERLPORT_UNPICKLE", "0", 1);
   embedded = new EmbeddedPython;
+  const PyRef imported = embedded->eval(
+      "[__import__('sys').modules.update(typhon=__import__('types').SimpleNamespace(_native=typhon)),"
+      " __import__('sys').path.insert(0, '" TYPHON_SOURCE_DIR "/python'), __import__('erlport.erlterms')]");
+  CHECK(imported && embedded->state().erlport);
   return 0;
 }
 
@@ -79,19 +86,22 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   came.add(kText);
   came.add(kNoText);
   if ((data[0] & 4) != 0) options.lent = &came;
+  const Erlport* const erlport = (data[0] & 16) != 0 ? embedded->state().erlport.get() : nullptr;
+  options.erlport = erlport;
   PyRef value;
   if (!read({bytes, size}, options, value)) return 0;
   etf::HeapSink first;
   TestLoans lent(1);
   TestLoans* const lender = (data[0] & 8) != 0 ? &lent : nullptr;
-  if (!write(value, first, lender)) return 0;
+  if (!write(value, first, lender, erlport)) return 0;
   PyRef again;
   DecodeOptions beside;
   beside.lent = lender;
+  beside.erlport = erlport;
   if (!read(first.bytes(), beside, again)) return 0;
   if (lender != nullptr) return 0;  // bytes come back as text, which is lent from another size on
   etf::HeapSink second;
-  CHECK(write(again, second, nullptr));
+  CHECK(write(again, second, nullptr, erlport));
   CHECK(second.size == first.size);
   return 0;
 }

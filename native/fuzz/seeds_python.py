@@ -51,6 +51,10 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, term in SEEDS.items():
         (folder / name).write_bytes(b"\1" + term)
+    for name, term in SEEDS.items():
+        (folder / f"erlport_{name}").write_bytes(b"\x10" + term)
+    opaque = t.tuple_(t.atom("$erlport.opaque"), t.atom("python"), t.binary("N."))
+    (folder / "erlport_pickle").write_bytes(b"\x10" + opaque)
     for name, term in LOANS.items():
         (folder / name).write_bytes(b"\x0c" + term)
 

@@ -33,7 +33,7 @@ bool Builder::string(etf::Bytes bytes, Value& out) noexcept {
     if (item == nullptr || !put_item(list.get(), static_cast<Py_ssize_t>(i), item)) return false;
   }
   out = list.release();
-  return true;
+  return erlport_ == nullptr || to_erlport_list(out);
 }
 
 // --- binaries that are not, or may not be, text ---
@@ -139,7 +139,7 @@ bool Builder::special_value(Container& c, Value value) noexcept {
 }
 
 bool Builder::close_dict(Container& c, Value& out) noexcept {
-  PyObject* const dict = PyDict_New();
+  PyObject* const dict = erlport_ == nullptr ? PyDict_New() : new_dict();
   if (dict == nullptr) return false;
   PyObject* const* const pairs = stack_ + c.base;
   const std::size_t count = (top_ - c.base) / 2;
@@ -194,6 +194,12 @@ bool Builder::close_special(Container& c, Value& out) noexcept {
 bool Builder::close_improper(Container& c, Value&& tail, Value& out) noexcept {
   mode_ = c.outer;
   PyRef owned_tail = PyRef::steal(tail);
+  if (erlport_ != nullptr) {
+    out =
+        PyObject_CallFunctionObjArgs(erlport_->improper_list_type.get(), c.object, owned_tail.get(), nullptr);
+    if (out != nullptr) python::drop(c.object);
+    return out != nullptr;
+  }
   PyRef items = PyRef::steal(PyList_AsTuple(c.object));
   if (!items) return false;
   out = make_improper_list(state_, std::move(items), std::move(owned_tail));

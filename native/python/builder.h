@@ -59,7 +59,10 @@ class Builder {
   };
 
   Builder(DecodeContext& context, std::size_t input_size) noexcept
-      : context_(context), state_(context.state), caches_(context.state, input_size) {}
+      : context_(context),
+        state_(context.state),
+        erlport_(context.options.erlport),
+        caches_(context.state, input_size) {}
   Builder(const Builder&) = delete;
   Builder& operator=(const Builder&) = delete;
   ~Builder() {
@@ -76,6 +79,8 @@ class Builder {
   }
   bool floating(double value, Value& out) noexcept { return (out = PyFloat_FromDouble(value)) != nullptr; }
   bool find_atom(std::string_view text, Value& out) noexcept {
+    if (erlport_ != nullptr) [[unlikely]]
+      return find_erlport_atom(text, out);
     if (text.size() - 3 <= 2) {  // 3 to 5
       if (text == "nil") return give(Py_None, out);
       if (text == "true") return give(Py_True, out);
@@ -84,8 +89,13 @@ class Builder {
     return (out = caches_.find_atom(reinterpret_cast<const std::uint8_t*>(text.data()), text.size())) !=
            nullptr;
   }
-  bool atom(std::string_view text, Value& out) noexcept { return (out = state_.atoms.get(text)) != nullptr; }
+  bool atom(std::string_view text, Value& out) noexcept {
+    out = state_.atoms.get(text);
+    return out != nullptr && (erlport_ == nullptr || to_erlport_atom(out));
+  }
   bool binary(etf::Bytes bytes, Value& out) noexcept {
+    if (erlport_ != nullptr) [[unlikely]]
+      return bytes_of(bytes, out);
     if (mode_ == Mode::kKey) {
       out = caches_.key(bytes.data(), bytes.size());
     } else if (mode_ <= Mode::kStructName) [[likely]] {
@@ -98,27 +108,31 @@ class Builder {
   }
   bool lent(std::uint32_t index, Value& out) noexcept;
   bool bits(etf::Bytes bytes, unsigned last, Value& out) noexcept {
+    if (erlport_ != nullptr) return opaque_bits(bytes, last, out);
     return (out = make_bit_string(state_, bytes, last)) != nullptr;
   }
   bool nil(Value& out) noexcept {
     if (mode_ == Mode::kSetValue) return give(Py_None, out);
-    return (out = PyList_New(0)) != nullptr;
+    return (out = PyList_New(0)) != nullptr && (erlport_ == nullptr || to_erlport_list(out));
   }
   bool string(etf::Bytes bytes, Value& out) noexcept;
   bool pid(const etf::PidView& view, Value& out) noexcept {
-    return (out = make_pid(state_, view)) != nullptr;
+    return (out = erlport_ != nullptr ? make_opaque(*erlport_, view.raw) : make_pid(state_, view)) != nullptr;
   }
   bool port(const etf::PortView& view, Value& out) noexcept {
-    return (out = make_port(state_, view)) != nullptr;
+    return (out = erlport_ != nullptr ? make_opaque(*erlport_, view.raw) : make_port(state_, view)) !=
+           nullptr;
   }
   bool reference(const etf::ReferenceView& view, Value& out) noexcept {
-    return (out = make_reference(state_, view)) != nullptr;
+    return (out = erlport_ != nullptr ? make_opaque(*erlport_, view.raw) : make_reference(state_, view)) !=
+           nullptr;
   }
   bool exported_fun(const etf::ExportView& view, Value& out) noexcept {
-    return (out = make_export(state_, view)) != nullptr;
+    return (out = erlport_ != nullptr ? make_opaque(*erlport_, view.raw) : make_export(state_, view)) !=
+           nullptr;
   }
   bool fun(const etf::FunView& view, Value& out) noexcept {
-    return (out = make_fun(state_, view)) != nullptr;
+    return (out = erlport_ != nullptr ? make_opaque(*erlport_, view.raw) : make_fun(state_, view)) != nullptr;
   }
   bool local(const etf::LocalView&, Value&) noexcept {
     context_.refuse("a term in the private format of another program (LOCAL_EXT)");
@@ -173,6 +187,8 @@ class Builder {
     mode_ = c.outer;
     if (c.shape <= Shape::kTuple) {
       out = c.object;
+      if (erlport_ != nullptr) [[unlikely]]
+        return c.shape == Shape::kList ? close_erlport_list(c, out) : close_erlport_tuple(c, out);
       return true;
     }
     if (c.shape == Shape::kMap && c.kind == Struct::kNone && !c.has_no_text) [[likely]]
@@ -217,6 +233,19 @@ class Builder {
     while (top_ > base) python::drop(stack_[--top_]);
   }
   bool reserve(std::size_t more) noexcept;
+
+  // --- the dialect of ErlPort (builder_erlport.cpp) ---
+  bool find_erlport_atom(std::string_view, Value&) noexcept;
+  bool to_erlport_atom(Value&) noexcept;
+  bool to_erlport_list(Value&) noexcept;
+  bool bytes_of(etf::Bytes bytes, Value& out) const noexcept {
+    return (out = PyBytes_FromStringAndSize(reinterpret_cast<const char*>(bytes.data()),
+                                            static_cast<Py_ssize_t>(bytes.size()))) != nullptr;
+  }
+  bool opaque_bits(etf::Bytes, unsigned last, Value&) noexcept;
+  bool close_erlport_list(Container&, Value& out) noexcept;
+  bool close_erlport_tuple(Container&, Value& out) noexcept;
+  PyObject* new_dict() noexcept;
   bool special_binary(etf::Bytes, Value&) noexcept;
   bool not_text(etf::Bytes, Value&) noexcept;
   Mode mode_for(Container&, PyBorrowed key) noexcept;
@@ -241,6 +270,7 @@ class Builder {
 
   DecodeContext& context_;
   ModuleState& state_;
+  const Erlport* const erlport_;
   DecodeCaches caches_;
   Mode mode_ = Mode::kElement;
   PyObject** stack_ = inline_stack_;  // owns the first top_

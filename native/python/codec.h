@@ -16,6 +16,7 @@
 
 namespace typhon::python {
 
+struct Erlport;
 struct ModuleState;
 class ObjectTable;
 
@@ -66,6 +67,9 @@ struct DecodeOptions {
   // Where Typhon.Object handles are looked up. Null: such a handle is an error.
   const ObjectTable* objects = nullptr;
 
+  // The dialect of ErlPort. Null: the native one.
+  const Erlport* erlport = nullptr;
+
   // What paths in errors start with. With `parts`, element i of a root tuple is called parts[i]:
   // {"module", "function", "args", "kwargs"} makes a path args[0]["user"].
   std::string_view root = "term";
@@ -90,6 +94,11 @@ struct EncodeOptions {
 
   // Takes large immutable bytes, which then stand in the term by their index only. Null: they are copied.
   BinaryLender* lender = nullptr;
+
+  // The dialect of ErlPort. Null: the native one.
+  const Erlport* erlport = nullptr;
+  // In that dialect: ASCII atoms in the form that every reader knows, ErlPort's own included.
+  bool old_atoms = false;
 
   std::string_view root = "value";
   std::span<const std::string_view> parts = {};

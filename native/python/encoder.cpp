@@ -35,6 +35,8 @@ Encoder::Did Encoder::put_rest(PyObject* object) noexcept {
   if (type == &PyDict_Type) return open_dict(PyRef::borrow(object));
   if (type == &PyList_Type) return open_list(PyRef::borrow(object));
   if (type == &PyTuple_Type) return open_tuple(PyRef::borrow(object));
+  if (options_.erlport != nullptr) [[unlikely]]
+    return put_erlport(object);
   auto* const type_object = reinterpret_cast<PyObject*>(type);
   if (type_object == state_.atom_type.get()) {
     const AtomObject* const atom = AtomObject::of(object);

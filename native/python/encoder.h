@@ -16,6 +16,7 @@
 
 #include "python/codec.h"
 #include "python/cpython.h"
+#include "python/erlport.h"
 #include "python/module_state.h"
 #include "python/path.h"
 #include "python/ref.h"
@@ -116,6 +117,15 @@ class Encoder {
   int check_key_against_others(const Frame& frame, const Check& check);
   PyObject* plain_object(std::string_view term);
 
+  // --- the dialect of ErlPort (encoder_erlport.cpp) ---
+  Did put_erlport(PyObject* object) noexcept;
+  Did put_characters(PyObject* text) noexcept;
+  Did put_erlport_atom(PyBorrowed atom) noexcept;
+  Did put_erlport_improper(PyBorrowed list) noexcept;
+  Did put_opaque(PyBorrowed object) noexcept;
+  Did put_pickled(PyBorrowed object) noexcept;
+  Did put_opaque_term(PyBorrowed language, PyBorrowed data) noexcept;
+
   // --- other classes (encoder_classes.cpp, encoder_numpy.cpp) ---
   EncodeKind classify(PyBorrowed object) noexcept;
   EncodeKind numpy_kind(PyBorrowed object) noexcept;
@@ -140,6 +150,9 @@ class Encoder {
   bool put_struct(Known name, std::size_t fields) noexcept {
     return writer_.map_header(fields + 1) && put_known(Known::kStruct) && put_known(name);
   }
+  [[nodiscard]] bool native() const noexcept { return options_.erlport == nullptr; }
+  [[gnu::noinline]] bool put_constant(std::string_view atom) noexcept;
+  bool put_old_atom(std::string_view ascii) noexcept;
   bool put_known(Known which) noexcept {
     const AtomObject* const atom = AtomObject::of(state_.known(which));
     return writer_.raw(atom->wire());
@@ -196,14 +209,16 @@ inline Encoder::Did Encoder::put_leaf(PyObject* object) noexcept {
       return Did::kNotLeaf;
     return done(writer_.floating(value));
   }
-  if (object == Py_None) return done(writer_.known_atom("nil"));
-  if (object == Py_True) return done(writer_.known_atom("true"));
-  if (object == Py_False) return done(writer_.known_atom("false"));
+  if (object == Py_None) return done(native() ? writer_.known_atom("nil") : put_constant("undefined"));
+  if (object == Py_True) return done(native() ? writer_.known_atom("true") : put_constant("true"));
+  if (object == Py_False) return done(native() ? writer_.known_atom("false") : put_constant("false"));
   return Did::kNotLeaf;
 }
 
 template <bool kKey>
 inline Encoder::Did Encoder::put_text(PyObject* text) noexcept {
+  if (options_.erlport != nullptr) [[unlikely]]
+    return put_characters(text);
   constexpr Py_ssize_t kLong =
       1024;  // PyUnicode_AsUTF8AndSize leaves a copy in the object, unless it is ASCII
   if (PyUnicode_GetLength(text) > kLong) {

@@ -37,6 +37,8 @@ constexpr std::string_view kPlainAtoms[] = {"nil", "true", "false"};
 }  // namespace
 
 bool Encoder::note_check(PyBorrowed key, std::size_t begin) noexcept {
+  // There the BEAM says so: it takes no map that has a key twice.
+  if (options_.erlport != nullptr) return true;
   try {
     checks_.push_back(Check{PyRef::borrow(key), begin, writer_.position()});
     return true;

@@ -26,6 +26,7 @@ int init_state(ModuleState& state, PyObject* module) noexcept {
     if (!state.names[i]) return -1;
   }
   if (PyModule_AddFunctions(module, codec_functions()) != 0) return -1;
+  if (PyModule_AddFunctions(module, erlport_functions()) != 0) return -1;
   state.decode_function = PyRef::steal(PyObject_GetAttrString(module, "decode"));
   return state.decode_function ? 0 : -1;
 }
@@ -65,6 +66,9 @@ int ModuleState::traverse(visitproc visit, void* arg) noexcept {
 #ifndef Py_GIL_DISABLED
   if (const int stop = keys.traverse(visit, arg); stop != 0) return stop;
 #endif
+  if (erlport) {
+    if (const int stop = erlport->traverse(visit, arg); stop != 0) return stop;
+  }
   if (const int stop = types.traverse(visit, arg); stop != 0) return stop;
   return imports.traverse(visit, arg);
 }
@@ -90,6 +94,7 @@ int clear_codec(PyObject* module) noexcept {
     state->decode_function.reset();
     state->types.clear();
     state->imports.clear();
+    state->erlport.reset();
   }
   return 0;
 }

@@ -10,6 +10,7 @@
 
 #include "python/atom_table.h"
 #include "python/cpython.h"
+#include "python/erlport.h"
 #include "python/key_cache.h"
 #include "python/known_atoms.h"
 #include "python/lazy_import.h"
@@ -19,6 +20,7 @@
 
 #include <array>
 #include <cstddef>
+#include <memory>
 
 namespace typhon::python {
 
@@ -53,6 +55,8 @@ struct ModuleState {
   SmallInts small_ints;
   TypeCache types;
   LazyImports imports;
+  // The classes of ErlPort's dialect, where its package has been imported.
+  std::unique_ptr<Erlport> erlport;
 
   [[nodiscard]] PyObject* known(Known which) const noexcept {
     return names[static_cast<std::size_t>(which)].get();

@@ -167,16 +167,31 @@ def decode(
     Raises DecodeError for other bytes, and for a term that Python cannot hold.
     """
 
+# The dialect of ErlPort; for erlport.erlterms.
+def erlport_types(
+    atom: type,
+    list_: type,
+    map_: type,
+    improper_list: type,
+    opaque: type,
+    dump: Callable[[Any], bytes],
+    load: Callable[[bytes, Any], Any],
+    /,
+) -> None: ...
+def erlport_encode(obj: object, /) -> bytes: ...
+def erlport_decode(data: Buffer, /) -> tuple[Any, int]:
+    """The term at the start of data and its size; (None, 0) when data end inside of it."""
+
 def run_worker(beam_pid: int, fd: int, control_fd: int, greeting: dict[str, Any], settings: dict[str, int], coroutine_type: type, prepare: Callable[[dict[str, int]], None], /) -> int:
     """Serve the channel until the BEAM lets go of it; the exit code. For typhon._worker alone."""
 
 # The following are for typhon itself; they raise RuntimeError where no worker runs. `call`: None means the call that this
 # thread serves, 0 none at all.
-def ask(term: object, call: int | None, /) -> tuple[bool, Any]:
-    """Ask the BEAM and wait for the answer: (whether it went well, the answer). Serves nested calls meanwhile."""
+def ask(term: object, call: int | None, serves_all: bool = False, /) -> tuple[bool, Any]:
+    """Ask the BEAM and wait for the answer: (whether it went well, the answer). Serves nested calls meanwhile, or all that come."""
 
 def tell(term: object, call: int | None, /) -> None: ...
-def send(pid: Pid, message: object, /) -> None: ...
+def send(pid: object, message: object, /) -> None: ...
 def receive(seconds: float, /) -> Any: ...
 def message_now() -> tuple[Any] | None: ...
 def set_handler(handler: Callable[[Any], object] | None, /) -> None: ...
@@ -186,6 +201,9 @@ def set_flush(flush: Callable[[], None], /) -> None: ...
 def need_flush(call: int, /) -> None: ...
 def nap(seconds: float, /) -> bool: ...
 def forked() -> bool: ...
+def set_invoke(function: Callable[[bytes, bytes, list[Any]], Any] | None, /) -> None:
+    """In the dialect of ErlPort: makes the calls in the worker's stead."""
+
 def loop_attach() -> int: ...
 def loop_take() -> tuple[
     list[tuple[int, Coroutine[Any, Any, Any], int]], list[tuple[int, tuple[bool | None, Any]]], list[int]

@@ -8,6 +8,10 @@ import io
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 # What the operating system was told not to give this worker, by the names of the pool's `limits:`.
 limits: dict[str, int] = {}
 
@@ -29,7 +33,28 @@ def main() -> int:
     return serve(beam_pid, fd, control, settings)
 
 
-def serve(beam_pid: int, fd: int, control: int, settings: dict[str, int]) -> int:
+def main_of_erlport(beam_pid: int, fd: int, control: int, prepare: "Callable[[dict[str, int]], None]") -> int:
+    """The same for an instance of ErlPort's, whose command line is another one (erlport.cli). `control`: 0, or a descriptor
+    beside stdin."""
+    stdin = _take_over_stdin()
+    if control != 0:
+        os.close(stdin)
+        stdin = os.dup(control)
+        os.set_inheritable(stdin, False)
+        os.close(control)
+    import faulthandler
+
+    faulthandler.enable()
+    return serve(beam_pid, fd, stdin, {"erlport": 1, "capture": 0}, prepare)
+
+
+def serve(
+    beam_pid: int,
+    fd: int,
+    control: int,
+    settings: dict[str, int],
+    prepare: "Callable[[dict[str, int]], None] | None" = None,
+) -> int:
     """Serve a channel until the BEAM lets go of it; the exit code. `beam_pid`: 0 in the BEAM itself."""
     _set_up_output()
     try:
@@ -46,7 +71,7 @@ def serve(beam_pid: int, fd: int, control: int, settings: dict[str, int]) -> int
         "os_pid": os.getpid(),
     }
     try:
-        return _native.run_worker(beam_pid, fd, control, greeting, settings, _coroutine_type(), _prepare)
+        return _native.run_worker(beam_pid, fd, control, greeting, settings, _coroutine_type(), prepare or _prepare)
     except OSError as error:
         print(f"typhon: {error}")
         return ATTACH_FAILED

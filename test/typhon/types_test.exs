@@ -240,6 +240,55 @@ defmodule Typhon.TypesTest do
       end
     end
 
+    # Too late for its caller, so that the library's own thread makes the term.
+    test "that are maps of hundreds of keys arrive when nobody waits for them in the library" do
+      py = start_pool()
+      code = "__import__('time').sleep(0.02) or {i: str(i) for i in range(size)}"
+
+      for size <- [33, 200, 1_000] do
+        assert {:ok, map} = Typhon.call(py, :builtins, :eval, [code, %{"size" => size}], timeout: :infinity)
+        assert map == Map.new(0..(size - 1), &{&1, Integer.to_string(&1)})
+      end
+    end
+
+    test "may hold functions with large maps of their own, whoever makes the term" do
+      py = start_pool()
+      large = Map.new(1..400, &{&1, &1})
+      function = fn key -> Map.fetch!(large, key) end
+
+      late = fn code ->
+        code = "[__import__('time').sleep(0.02), #{code}][1]"
+        Typhon.call(py, :builtins, :eval, [code, %{"f" => function}], timeout: :infinity)
+      end
+
+      assert late.("f(7)") == {:ok, 7}
+      assert {:ok, back} = late.("f")
+      assert back.(7) == 7
+      assert {:ok, [%Typhon.Object{} = object, back]} = late.("[object(), f]")
+      assert back.(8) == 8
+      assert {:ok, "object"} = Typhon.call(py, :builtins, :eval, ["type(o).__name__", %{"o" => object}])
+    end
+
+    test "are maps of thousands of keys in messages, too" do
+      py = start_pool()
+      large = Map.new(1..400, &{&1, &1})
+
+      code =
+        "[__import__('typhon').send(to, m) for m in (dict.fromkeys(range(20000), 'x'), dict.fromkeys(range(200)), f)]"
+
+      function = fn key -> Map.fetch!(large, key) end
+
+      assert {:ok, _} =
+               Typhon.call(py, :builtins, :eval, [code, %{"to" => self(), "f" => function}],
+                 timeout: :infinity
+               )
+
+      assert_receive %{19_999 => "x"} = map when map_size(map) == 20_000, 60_000
+      assert_receive %{199 => nil}, 60_000
+      assert_receive back when is_function(back), 60_000
+      assert back.(9) == 9
+    end
+
     test "with large binaries among many small terms" do
       py = start_pool()
       blob = :binary.copy("0123456789abcdef", 20_000)

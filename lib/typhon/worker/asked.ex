@@ -55,6 +55,9 @@ defmodule Typhon.Worker.Asked do
     :ok
   end
 
+  # A thread of the native library's could not make it.
+  def deliver({:segment, handle}), do: handle |> Native.decode() |> deliver()
+
   def deliver(other) do
     Logger.warning("a message from Python could not be delivered: #{inspect(other)}")
     :ok

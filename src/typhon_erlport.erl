@@ -1,0 +1,735 @@
+%% An instance as ErlPort has them: a gen_server that owns one worker process, and ends with it.
+%%
+%% What is ErlPort's: the functions, what they return and raise, the order of things, what an instance exits with. What is not:
+%% calls do not pass through the instance. The caller finds the instance's channel in a table and hands its request to the
+%% native library, as a caller of Typhon does; the instance is there for life and death, for messages, and for what the
+%% worker asks and prints.
+%%
+%% Order. What one process sends to an instance (casts, messages, asynchronous calls) lies in the instance's mailbox while its
+%% next call is on its way already. So a caller looks whether the instance has something to do, and if so lets it finish that
+%% first. What finds no room in the ring waits in #work.queue, and everything later behind it.
+%%
+%% Nothing of this knows which language the worker speaks, but for command_line/3.
+-module(typhon_erlport).
+
+-behaviour(gen_server).
+
+-export([start/4, stop/1, call/5, cast/2]).
+-export([create_table/0, forget/1]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
+
+-export_type([name/0, instance/0]).
+
+-type name() :: {local, atom()} | {global, term()} | {via, module(), term()}.
+-type instance() :: pid() | atom() | {atom(), node()} | {global, term()} | {via, module(), term()}.
+-type language() :: typhon_erlport_options:language().
+
+-define(NATIVE, 'Elixir.Typhon.Native').
+-define(REGISTRY, 'Elixir.Typhon.Registry').
+%% {Pid, Native pool, call_timeout, idle | waits} of each instance on this node; `waits`: #work.queue is not empty. A table and not persistent terms, as programs start and
+%% stop instances by the dozen: to erase one of those costs the VM a look at every process.
+-define(TABLE, ?MODULE).
+
+%% Kinds of Native.call/9 and Native.tell/6.
+-define(CALL, 0).
+-define(ANSWER, 0).
+-define(FAILURE, 1).
+-define(MESSAGE, 2).
+
+%% What `receive … after` accepts.
+-define(LONGEST, 16#FFFFFFFF).
+%% How long the worker has, when it is stopped, to deal with what it was given before, in milliseconds.
+-define(STOP_GRACE, 1000).
+%% How long an exit status may lag behind the end of its process, in milliseconds: a child of the worker's may hold the pipe.
+-define(STATUS_GRACE, 100).
+-define(SIGKILL, 9).
+
+%% What the instance is about, beside its worker.
+-record(work, {
+    native :: reference() | undefined,
+    %% what waits for room: {message, _}, {call, …}, {answer, …}, {sync, From}, {last, Language}
+    queue = queue:new() :: queue:queue(),
+    %% the reference of its turn, when the first one waits for room
+    turn :: reference() | undefined,
+    %% whether the worker has been given anything that nobody waits for
+    given = false :: boolean(),
+    %% the instance is to end when that is done
+    stops = false :: boolean(),
+    %% asynchronous calls: their timers
+    async = #{} :: #{reference() => reference() | undefined},
+    %% processes of its own: {ask, Tag, Timer} of one that answers the worker, or `proxy`
+    helpers = #{} :: #{pid() => proxy | {ask, non_neg_integer(), reference() | undefined}},
+    %% tells of the worker's end, also when its port does not
+    watch :: reference() | undefined,
+    %% bytes of a character that is not complete
+    output = <<>> :: binary()
+}).
+
+%% Six elements, the fourth a port: there are programs that look it up here, and its os_pid (sys:get_state/1).
+-record(state, {
+    language :: language(),
+    options :: typhon_erlport_options:parsed(),
+    port :: port(),
+    channel :: reference(),
+    work = #work{} :: #work{}
+}).
+
+%% --- the interface ---
+
+-spec start(start | start_link, language(), none | name(), typhon_erlport_options:options()) ->
+    {ok, pid()} | {error, term()}.
+start(Function, Language, Name, Options) ->
+    case typhon_erlport_options:parse(Language, Options) of
+        {ok, #{start_timeout := Timeout} = Parsed} ->
+            start(Function, Name, {Language, Parsed}, [{timeout, Timeout}], running());
+        {error, _} = Error ->
+            Error
+    end.
+
+start(start, none, Init, Options, ok) -> gen_server:start(?MODULE, Init, Options);
+start(start, Name, Init, Options, ok) -> gen_server:start(Name, ?MODULE, Init, Options);
+start(start_link, none, Init, Options, ok) -> gen_server:start_link(?MODULE, Init, Options);
+start(start_link, Name, Init, Options, ok) -> gen_server:start_link(Name, ?MODULE, Init, Options);
+start(_, _, _, _, {error, _} = Error) -> Error.
+
+%% ErlPort has no processes of its own, so that its programs need not have started anything.
+running() ->
+    case ?REGISTRY:'running?'() andalso ets:whereis(?TABLE) =/= undefined of
+        true ->
+            ok;
+        false ->
+            case application:ensure_all_started(typhon) of
+                {ok, _} -> ok;
+                {error, _} = Error -> Error
+            end
+    end.
+
+-spec stop(instance()) -> ok.
+stop(Instance) -> gen_server:cast(Instance, stop).
+
+-spec cast(instance(), term()) -> ok.
+cast(Instance, Message) -> gen_server:cast(Instance, {message, Message}).
+
+-spec call(instance(), module(), atom(), list(), [async | {timeout, timeout()}]) -> term().
+call(Instance, Module, Function, Args, Options) when
+    is_atom(Module), is_atom(Function), is_list(Args), is_list(Options)
+->
+    ok = check(Options),
+    case proplists:get_bool(async, Options) of
+        true -> gen_server:cast(Instance, {call, Module, Function, Args, Options});
+        false -> call_sync(Instance, Module, Function, Args, Options)
+    end.
+
+check([]) ->
+    ok;
+check([async | Rest]) ->
+    check(Rest);
+check([{timeout, Timeout} = Option | Rest]) ->
+    case typhon_erlport_options:timeout(Timeout) of
+        {ok, _} -> check(Rest);
+        error -> erlang:error({erlport_option_error, Option})
+    end;
+check([Option | _]) ->
+    erlang:error({erlport_invalid_option, Option}).
+
+%% --- calls, in the process that makes them ---
+
+call_sync(Instance, Module, Function, Args, Options) ->
+    case row(pid(Instance)) of
+        {_, Native, Default, _} ->
+            Timeout = proplists:get_value(timeout, Options, Default),
+            case request(Native, Module, Function, Args, Timeout) of
+                {ok, Result} -> Result;
+                {error, Reason} -> erlang:error(Reason);
+                {down, Reason} -> gone(Instance, Reason, {call, Module, Function, Args, Options})
+            end;
+        %% On another node, or nowhere: gen_server says what is to be said.
+        none ->
+            case gen_server:call(Instance, {call, Module, Function, Args, Options}, infinity) of
+                {ok, Result} -> Result;
+                {error, Reason} -> erlang:error(Reason)
+            end
+    end.
+
+pid(Pid) when is_pid(Pid) -> Pid;
+pid(Name) when is_atom(Name) -> whereis(Name);
+pid({global, Name}) -> global:whereis_name(Name);
+pid({via, Module, Name}) -> Module:whereis_name(Name);
+pid({Name, Node}) when Node =:= node(), is_atom(Name) -> whereis(Name);
+pid(_) -> undefined.
+
+%% The row of an instance. What this process has sent to the instance before is on its way to the worker then: first whether
+%% it lies in the mailbox, then whether it has been read and waits for room.
+row(Pid) when is_pid(Pid), node(Pid) =:= node() ->
+    case process_info(Pid, message_queue_len) of
+        {message_queue_len, 0} -> row(lookup(Pid));
+        undefined -> none;
+        _ -> in_turn(Pid)
+    end;
+row({Pid, _, _, waits}) ->
+    in_turn(Pid);
+row({_, _, _, idle} = Row) ->
+    Row;
+row(_) ->
+    none.
+
+in_turn(Pid) ->
+    %% When it ends meanwhile, the request says how.
+    catch gen_server:call(Pid, sync, infinity),
+    lookup(Pid).
+
+lookup(Pid) ->
+    try ets:lookup(?TABLE, Pid) of
+        [Row] -> Row;
+        [] -> none
+    catch
+        %% The application is not running.
+        error:badarg -> none
+    end.
+
+%% It has ended. One that was killed could not say so.
+-spec gone(instance(), term(), term()) -> no_return().
+gone(Instance, Reason, Request) ->
+    case Reason of
+        {ended, Why} -> erlang:error(Why);
+        owner_down -> exit({killed, {gen_server, call, [Instance, Request, infinity]}});
+        #{'__struct__' := _} -> exit({killed, {gen_server, call, [Instance, Request, infinity]}});
+        _ -> exit({noproc, {gen_server, call, [Instance, Request, infinity]}})
+    end.
+
+-spec request(reference(), module() | binary(), atom() | binary(), list(), timeout()) ->
+    {ok, term()} | {error, term()} | {down, term()}.
+request(Native, Module, Function, Args, Timeout) ->
+    Ref = make_ref(),
+    case ?NATIVE:call(Native, Ref, ?CALL, Module, Function, Args, #{}, Timeout, 0) of
+        {ok, _} = Ok ->
+            Ok;
+        {wait, Where, Id, Left} ->
+            receive
+                {Ref, {ok, _} = Ok} -> Ok;
+                {Ref, Reply} -> reply(Reply, Native, Module, Function, Args)
+            after limit(Left) -> give_up(Native, Where, Id, Ref, Module, Function, Args)
+            end;
+        {room, Channel} ->
+            Until = until(Timeout),
+            case wait_for_room(Channel, Ref, Timeout) of
+                room -> request(Native, Module, Function, Args, left(Until));
+                timeout -> {error, timeout}
+            end;
+        %% Only text can stand for such names in a request.
+        {cannot_encode, _, _} when
+            is_atom(Module), is_atom(Function)
+        ->
+            request(Native, atom_to_binary(Module), atom_to_binary(Function), Args, Timeout);
+        Reply ->
+            reply(Reply, Native, Module, Function, Args)
+    end.
+
+reply({ok, _} = Ok, _, _, _, _) ->
+    Ok;
+reply({error, expired}, _, _, _, _) ->
+    {error, timeout};
+%% The worker was told to end, and has told so before its channel was closed: that knows why. Whatever else becomes of a request for
+%% nothing is no answer.
+reply({error, cancelled}, Native, _, _, _) ->
+    case request(Native, '', nothing, [], infinity) of
+        {down, _} = Down -> Down;
+        _ -> {error, cancelled}
+    end;
+reply({error, Reason}, _, _, _, _) ->
+    {error, Reason};
+reply({segment, Handle}, Native, Module, Function, Args) ->
+    reply(?NATIVE:decode(Handle), Native, Module, Function, Args);
+reply({down, _} = Down, _, _, _, _) ->
+    Down;
+%% The worker ended before it took the request, and there is no other one: asked again, its channel says why.
+reply({not_started, Left}, Native, Module, Function, Args) ->
+    request(Native, Module, Function, Args, Left);
+reply({cannot_encode, Path, Text}, _, _, _, _) ->
+    {error, {cannot_encode, Path, Text}};
+reply(no_worker, _, _, _, _) ->
+    {down, noproc}.
+
+%% The answer may have come at the very moment the time ran out: then it is there, so the caller gets it.
+give_up(Native, Where, Id, Ref, Module, Function, Args) ->
+    case ?NATIVE:cancel(Native, Where, Id) of
+        cancelled ->
+            {error, timeout};
+        delivered ->
+            receive
+                {Ref, {not_started, _}} -> {error, timeout};
+                {Ref, Reply} -> reply(Reply, Native, Module, Function, Args)
+            end
+    end.
+
+wait_for_room(Channel, Ref, Timeout) ->
+    receive
+        {Ref, room} -> room
+    after limit(Timeout) ->
+        ?NATIVE:cancel_room(Channel, Ref),
+        receive
+            {Ref, room} -> timeout
+        after 0 -> timeout
+        end
+    end.
+
+limit(infinity) -> infinity;
+limit(Timeout) -> min(Timeout, ?LONGEST).
+
+until(infinity) -> infinity;
+until(Timeout) -> erlang:monotonic_time(millisecond) + Timeout.
+
+left(infinity) -> infinity;
+left(Until) -> max(0, Until - erlang:monotonic_time(millisecond)).
+
+%% --- the table ---
+
+%% By the process that lives as long as the application.
+-spec create_table() -> ok.
+create_table() ->
+    ets:new(?TABLE, [named_table, public, set, {read_concurrency, true}]),
+    ok.
+
+%% An instance has ended.
+-spec forget(pid()) -> ok.
+forget(Pid) ->
+    ets:delete(?TABLE, Pid),
+    ok.
+
+%% --- the instance: its start ---
+
+-spec init({language(), typhon_erlport_options:parsed()}) -> {ok, #state{}} | {stop, term()}.
+init({Language, Options}) ->
+    process_flag(trap_exit, true),
+    _ = code:ensure_loaded(?NATIVE),
+    case ?NATIVE:load_error() of
+        nil -> open_channel(Language, Options);
+        Text -> {stop, {nif_not_loaded, Text}}
+    end.
+
+open_channel(Language, Options) ->
+    Spin =
+        case erlang:system_info(schedulers_online) of
+            1 -> 0;
+            _ -> 20
+        end,
+    %% `raw`: a map is a map here, whatever its keys; and there is no other worker that could have a request in place of this.
+    Wanted = #{spin_us => Spin, worker_spin_us => Spin, atoms => create, raw => true},
+    case ?NATIVE:channel_open(self(), Wanted) of
+        {ok, Channel, Region} ->
+            try open_port(Language, Options, Region) of
+                Port -> started(#state{language = Language, options = Options, port = Port, channel = Channel})
+            catch
+                error:Reason ->
+                    ?NATIVE:channel_close(Channel, {ended, Reason}),
+                    {stop, {open_port_error, Reason}}
+            end;
+        {error, Text} ->
+            {stop, {channel_error, Text}}
+    end.
+
+open_port(Language, #{command := Command, port_options := Given} = Options, Region) ->
+    {Program, OwnArgs} = typhon_erlport_options:command(Command),
+    %% What the port brings is what is printed past the worker's own streams; it has no packets.
+    Kept = [Option || Option <- Given, not is_tuple(Option) orelse element(1, Option) =/= packet],
+    erlang:open_port(
+        {spawn_executable, Program},
+        [{args, OwnArgs ++ command_line(Language, Options, Region)} | Kept]
+    ).
+
+%% The options that ErlPort's own command line has, and where the channel is.
+command_line(Language, Options, #{os_pid := OsPid, fd := Fd}) ->
+    #{packet := Packet, use_stdio := UseStdio, compressed := Compressed, buffer_size := BufferSize} = Options,
+    Script =
+        case Language of
+            python -> ["-u", "-m", "erlport.cli"];
+            ruby -> ["-e", "require 'erlport/cli'", "--"]
+        end,
+    Script ++
+        [
+            "--packet=" ++ integer_to_list(Packet),
+            "--" ++ atom_to_list(UseStdio),
+            "--compressed=" ++ integer_to_list(Compressed),
+            "--buffer_size=" ++ integer_to_list(BufferSize),
+            "--typhon=" ++ integer_to_list(OsPid) ++ ":" ++ integer_to_list(Fd)
+        ].
+
+started(#state{port = Port, channel = Channel, work = Work} = State) ->
+    OsPid =
+        case erlang:port_info(Port, os_pid) of
+            {os_pid, Number} -> Number;
+            undefined -> nil
+        end,
+    ?REGISTRY:watch(Channel, OsPid),
+    Watch =
+        case OsPid =/= nil andalso ?NATIVE:process_watch(OsPid) of
+            {ok, Descriptor} -> Descriptor;
+            _ -> undefined
+        end,
+    await(State#state{work = Work#work{watch = Watch}}, parent()).
+
+parent() ->
+    case get('$ancestors') of
+        [Parent | _] when is_pid(Parent) -> Parent;
+        [Parent | _] when is_atom(Parent) -> whereis(Parent);
+        _ -> undefined
+    end.
+
+%% Until the worker greets. The limit is the caller's, who ends this process when it is over.
+await(#state{port = Port, channel = Channel, options = Options, work = Work} = State, Parent) ->
+    receive
+        {typhon, Channel, {ready, _Greeting}} ->
+            ?REGISTRY:watch(Channel, greeted),
+            Native = ?NATIVE:pool_new(1),
+            ok = ?NATIVE:pool_put(Native, 0, Channel),
+            ets:insert(?TABLE, {self(), Native, maps:get(call_timeout, Options), idle}),
+            {ok, State#state{work = Work#work{native = Native}}};
+        {Port, {data, Data}} ->
+            await(printed(Data, State), Parent);
+        {Port, {exit_status, Status}} ->
+            not_started({port_closed, {code, Status}}, State);
+        {'EXIT', Port, Reason} ->
+            not_started({port_closed, Reason}, State);
+        {'EXIT', Parent, Reason} ->
+            not_started(Reason, State)
+    end.
+
+not_started(Reason, State) ->
+    close(Reason, State),
+    {stop, Reason}.
+
+%% --- the instance: requests ---
+
+handle_call({call, Module, Function, Args, Options}, From, State) when
+    is_atom(Module), is_atom(Function), is_list(Args), is_list(Options)
+->
+    #state{work = #work{native = Native, helpers = Helpers} = Work, options = #{call_timeout := Default}} = State,
+    Timeout = proplists:get_value(timeout, Options, Default),
+    case typhon_erlport_options:timeout(Timeout) of
+        {ok, _} ->
+            Proxy = spawn_link(fun() ->
+                Result =
+                    case request(Native, Module, Function, Args, Timeout) of
+                        {down, {ended, Reason}} -> {error, Reason};
+                        {down, Reason} -> {error, Reason};
+                        Other -> Other
+                    end,
+                gen_server:reply(From, Result)
+            end),
+            {noreply, State#state{work = Work#work{helpers = Helpers#{Proxy => proxy}}}};
+        error ->
+            {reply, {error, {invalid_option, {timeout, Timeout}}}, State}
+    end;
+handle_call(sync, From, State) ->
+    push({sync, From}, State);
+handle_call(Request, From, State) ->
+    {reply, {unknown_call, ?MODULE, Request, From}, State}.
+
+%% What the worker was given before comes first, as it does in a pipe.
+handle_cast(stop, #state{work = #work{given = true, stops = false} = Work} = State) ->
+    forget(self()),
+    erlang:start_timer(?STOP_GRACE, self(), {?MODULE, stop}),
+    push({last, State#state.language}, State#state{work = Work#work{stops = true}});
+handle_cast(stop, #state{work = #work{given = false}} = State) ->
+    {stop, normal, State};
+handle_cast(stop, State) ->
+    {noreply, State};
+handle_cast({message, Message}, State) ->
+    push({message, Message}, State);
+handle_cast({call, Module, Function, Args, Options}, State) when
+    is_atom(Module), is_atom(Function), is_list(Args), is_list(Options)
+->
+    #state{options = #{call_timeout := Default}} = State,
+    Timeout = proplists:get_value(timeout, Options, Default),
+    case typhon_erlport_options:timeout(Timeout) of
+        {ok, _} -> push({call, Module, Function, Args, until(Timeout)}, State);
+        error -> {stop, {error, {invalid_option, {timeout, Timeout}}}, State}
+    end;
+handle_cast(_, State) ->
+    {noreply, State}.
+
+handle_info({typhon, Channel, Event}, #state{channel = Channel} = State) ->
+    event(Event, State);
+handle_info({Ref, room}, #state{work = #work{turn = Ref} = Work} = State) when is_reference(Ref) ->
+    next_noted(State#state{work = Work#work{turn = undefined}});
+handle_info({Ref, Reply}, #state{work = #work{async = Async}} = State) when is_map_key(Ref, Async) ->
+    answered(Ref, Reply, State);
+handle_info({timeout, Timer, {?MODULE, async, Ref}}, #state{work = #work{async = Async}} = State) ->
+    case Async of
+        #{Ref := Timer} -> {stop, timeout, State};
+        _ -> {noreply, State}
+    end;
+handle_info({timeout, Timer, {?MODULE, ask, Pid}}, #state{work = #work{helpers = Helpers}} = State) ->
+    case Helpers of
+        %% Its end is what the worker is told.
+        #{Pid := {ask, _, Timer}} -> exit(Pid, kill);
+        _ -> ok
+    end,
+    {noreply, State};
+handle_info({Port, {data, Data}}, #state{port = Port} = State) ->
+    {noreply, printed(Data, State)};
+handle_info({Port, {exit_status, Status}}, #state{port = Port} = State) ->
+    {stop, {port_closed, {code, Status}}, State};
+handle_info({Port, closed}, #state{port = Port} = State) ->
+    {stop, port_closed, State};
+handle_info({'EXIT', Port, Reason}, #state{port = Port} = State) ->
+    {stop, {port_closed, Reason}, State};
+handle_info({'EXIT', Pid, Reason}, #state{work = #work{helpers = Helpers}} = State) when is_map_key(Pid, Helpers) ->
+    helped(Pid, Reason, State);
+%% The worker has ended. Its status comes by the port, unless something that it started holds its stdout.
+handle_info({select, Watch, _, _}, #state{work = #work{watch = Watch}} = State) when is_reference(Watch) ->
+    erlang:start_timer(?STATUS_GRACE, self(), {?MODULE, status}),
+    {noreply, State};
+handle_info({timeout, _, {?MODULE, stop}}, State) ->
+    {stop, normal, State};
+handle_info({timeout, _, {?MODULE, status}}, State) ->
+    {stop, {port_closed, normal}, State};
+handle_info({typhon, _, _}, State) ->
+    {noreply, State};
+handle_info(Message, State) ->
+    push({message, Message}, State).
+
+terminate(Reason, State) ->
+    close(
+        case Reason of
+            normal -> stopped;
+            _ -> Reason
+        end,
+        State
+    ).
+
+%% Whoever waits gets the reason. The worker ends when its port does; Typhon.Registry, which watches this process, sees to it
+%% that one which cannot is killed.
+close(Reason, #state{port = Port, channel = Channel, work = #work{watch = Watch}}) ->
+    forget(self()),
+    ?NATIVE:channel_close(Channel, {ended, Reason}),
+    if
+        is_reference(Watch) -> ?NATIVE:descriptor_close(Watch);
+        true -> ok
+    end,
+    catch port_close(Port),
+    ok.
+
+%% --- what goes to the worker ---
+
+push(Item, #state{work = #work{turn = undefined}} = State) ->
+    offer(Item, State);
+push(Item, #state{work = #work{queue = Queue} = Work} = State) ->
+    {noreply, State#state{work = Work#work{queue = queue:in(Item, Queue)}}}.
+
+next(#state{work = #work{queue = Queue} = Work} = State) ->
+    case queue:out(Queue) of
+        {{value, Item}, Rest} -> offer(Item, State#state{work = Work#work{queue = Rest}});
+        {empty, _} -> {noreply, State}
+    end.
+
+%% The queue goes on, and is empty then or waits again.
+next_noted(State) ->
+    case next(State) of
+        {noreply, #state{work = #work{turn = undefined}}} = Result ->
+            note(idle),
+            Result;
+        Result ->
+            Result
+    end.
+
+%% Whether callers have to let this process go first.
+note(Waits) -> ets:update_element(?TABLE, self(), {4, Waits}).
+
+offer({sync, From}, State) ->
+    gen_server:reply(From, ok),
+    next(State);
+offer({last, python}, State) ->
+    offer({call, builtins, id, [0], infinity}, State);
+%% An error will do: it comes when all that was before it is over.
+offer({last, _}, State) ->
+    offer({call, '', nothing, [], infinity}, State);
+offer({call, Module, Function, Args, Until} = Item, #state{work = #work{native = Native} = Work0} = State0) ->
+    Ref = make_ref(),
+    Work = Work0#work{given = true},
+    State = State0#state{work = Work},
+    %% Its limit is kept here: what is late ends the instance, and does not take the request back.
+    case ?NATIVE:call(Native, Ref, ?CALL, Module, Function, Args, #{}, infinity, 0) of
+        {wait, _, _, _} -> sent(Ref, Until, State);
+        {room, _} -> wait(Ref, Item, State);
+        {cannot_encode, _, _} when is_atom(Module), is_atom(Function) ->
+            offer({call, atom_to_binary(Module), atom_to_binary(Function), Args, Until}, State);
+        Reply -> answered(Ref, Reply, State#state{work = Work#work{async = (Work#work.async)#{Ref => undefined}}})
+    end;
+offer({message, Message} = Item, #state{work = Work} = State) ->
+    tell(?MESSAGE, 0, Message, Item, State#state{work = Work#work{given = true}});
+offer({answer, Kind, Tag, Term} = Item, State) ->
+    tell(Kind, Tag, Term, Item, State).
+
+sent(Ref, Until, #state{work = #work{async = Async} = Work} = State) ->
+    Timer =
+        case left(Until) of
+            infinity -> undefined;
+            Left -> erlang:start_timer(min(Left, ?LONGEST), self(), {?MODULE, async, Ref})
+        end,
+    next(State#state{work = Work#work{async = Async#{Ref => Timer}}}).
+
+wait(Ref, Item, #state{work = #work{queue = Queue} = Work} = State) ->
+    note(waits),
+    {noreply, State#state{work = Work#work{turn = Ref, queue = queue:in_r(Item, Queue)}}}.
+
+tell(Kind, Tag, Term, Item, #state{channel = Channel} = State) ->
+    Ref = make_ref(),
+    case ?NATIVE:tell(nil, Channel, Ref, Kind, Tag, Term) of
+        ok ->
+            next(State);
+        {room, _} ->
+            wait(Ref, Item, State);
+        {cannot_encode, Path, Text} when Kind =:= ?MESSAGE ->
+            logger:warning("a message to an ErlPort instance was dropped: ~ts (~ts)", [Text, Path]),
+            next(State);
+        {cannot_encode, Path, Text} ->
+            tell(?FAILURE, Tag, {erlang, error, {cannot_encode, Path, Text}, []}, Item, State);
+        %% The worker has ended: its port is about to say so.
+        {down, _} ->
+            next(State)
+    end.
+
+%% An asynchronous call has come to its end.
+answered(Ref, Reply, #state{work = #work{async = Async} = Work} = State) ->
+    {Timer, Rest} = maps:take(Ref, Async),
+    stop_timer(Timer),
+    Ended = State#state{work = Work#work{async = Rest}},
+    case outcome(Reply) of
+        _ when Work#work.stops, map_size(Rest) =:= 0 -> {stop, normal, Ended};
+        {error, Error} when not Work#work.stops -> {stop, {async_call_error, Error}, Ended};
+        _ -> next_if_free(Ended)
+    end.
+
+next_if_free(#state{work = #work{turn = undefined}} = State) -> next(State);
+next_if_free(State) -> {noreply, State}.
+
+outcome({segment, Handle}) -> outcome(?NATIVE:decode(Handle));
+outcome({cannot_encode, Path, Text}) -> {error, {cannot_encode, Path, Text}};
+outcome(Reply) -> Reply.
+
+stop_timer(undefined) -> ok;
+stop_timer(Timer) -> erlang:cancel_timer(Timer).
+
+%% --- what comes from the worker ---
+
+event({_Id, {ask, Tag, Reply}}, State) ->
+    case outcome(Reply) of
+        {ok, Question} -> asked(Question, Tag, State);
+        {error, Reason} when Tag =/= 0 -> push({answer, ?FAILURE, Tag, {erlang, error, Reason, []}}, State);
+        {error, Reason} -> {stop, {invalid_protocol_data, Reason}, State}
+    end;
+event({send, {ok, {Pid, Message}}}, State) ->
+    deliver(Pid, Message, State);
+event({send, Reply}, State) ->
+    case outcome(Reply) of
+        {ok, {Pid, Message}} -> deliver(Pid, Message, State);
+        {error, Reason} -> {stop, {invalid_protocol_data, Reason}, State}
+    end;
+event({bad_frame, Text}, #state{channel = Channel} = State) ->
+    ?NATIVE:kill(Channel, ?SIGKILL),
+    {stop, {invalid_protocol_data, Text}, State};
+%% A call that was given up goes on in the worker, as ErlPort has it.
+event(_, State) ->
+    {noreply, State}.
+
+%% In a process of its own, which others may have to wait for: the worker runs what they ask of it meanwhile.
+asked({call, Module, Function, Args}, Tag, State) when is_atom(Module), is_atom(Function), is_list(Args) ->
+    #state{channel = Channel, options = #{call_timeout := Timeout}, work = #work{helpers = Helpers} = Work} = State,
+    Pid = spawn_link(fun() -> answer(Channel, Tag, apply_function(Module, Function, Args)) end),
+    Timer =
+        case Timeout of
+            infinity -> undefined;
+            _ -> erlang:start_timer(min(Timeout, ?LONGEST), self(), {?MODULE, ask, Pid})
+        end,
+    {noreply, State#state{work = Work#work{helpers = Helpers#{Pid => {ask, Tag, Timer}}}}};
+asked(self, Tag, State) ->
+    push({answer, ?ANSWER, Tag, self()}, State);
+asked(make_ref, Tag, State) ->
+    push({answer, ?ANSWER, Tag, make_ref()}, State);
+asked({print, Text}, 0, State) when is_binary(Text) ->
+    {noreply, print(Text, State)};
+%% All that came before has been dealt with.
+asked(sync, Tag, State) ->
+    push({answer, ?ANSWER, Tag, ok}, State);
+asked({send, Name, Message}, 0, State) ->
+    deliver(Name, Message, State);
+asked({message_handler_error, Error}, 0, State) ->
+    {stop, {message_handler_error, Error}, State};
+asked(_, 0, State) ->
+    {noreply, State};
+asked(Question, Tag, State) ->
+    push({answer, ?FAILURE, Tag, {erlang, error, {unknown_question, Question}, []}}, State).
+
+deliver(Destination, Message, State) ->
+    try
+        Destination ! Message,
+        {noreply, State}
+    catch
+        Class:Reason -> {stop, {send_error, {Class, Reason}}, State}
+    end.
+
+%% An error of the other side's that comes through here goes on as it is.
+apply_function(Module, Function, Args) ->
+    try
+        {?ANSWER, apply(Module, Function, Args)}
+    catch
+        error:{Language, Type, _, Frames} = Error when is_atom(Language), is_atom(Type), is_list(Frames) ->
+            {?FAILURE, Error};
+        Class:Reason:Stack ->
+            {?FAILURE, {erlang, Class, Reason, Stack}}
+    end.
+
+answer(Channel, Tag, {Kind, Term}) ->
+    Ref = make_ref(),
+    case ?NATIVE:tell(nil, Channel, Ref, Kind, Tag, Term) of
+        {room, _} ->
+            receive
+                {Ref, room} -> answer(Channel, Tag, {Kind, Term})
+            end;
+        {cannot_encode, Path, Text} ->
+            answer(Channel, Tag, {?FAILURE, {erlang, error, {cannot_encode, Path, Text}, []}});
+        _ ->
+            ok
+    end.
+
+%% One of the instance's own processes has ended. One that was to answer and has not left that to this one.
+helped(Pid, Reason, #state{work = #work{helpers = Helpers} = Work} = State) ->
+    {Helper, Rest} = maps:take(Pid, Helpers),
+    Left = State#state{work = Work#work{helpers = Rest}},
+    case Helper of
+        {ask, Tag, Timer} ->
+            stop_timer(Timer),
+            case Reason of
+                normal -> {noreply, Left};
+                _ -> push({answer, ?FAILURE, Tag, {erlang, exit, Reason, []}}, Left)
+            end;
+        proxy ->
+            {noreply, Left}
+    end.
+
+%% --- output ---
+
+%% What reaches the worker's stdout past its own streams: of C code, and of what it starts.
+printed(Data, #state{work = #work{output = Before} = Work} = State) ->
+    case unicode:characters_to_binary(<<Before/binary, Data/binary>>) of
+        Text when is_binary(Text) ->
+            print(Text, State#state{work = Work#work{output = <<>>}});
+        {incomplete, Text, Rest} ->
+            print(Text, State#state{work = Work#work{output = Rest}});
+        {error, Text, Rest} ->
+            print(<<Text/binary, (unicode:characters_to_binary(Rest, latin1))/binary>>,
+                State#state{work = Work#work{output = <<>>}})
+    end.
+
+%% To the group leader, in this process: so what is printed has been when the call that printed it returns.
+print(<<>>, State) ->
+    State;
+print(Text, State) ->
+    try
+        io:put_chars(Text)
+    catch
+        %% A device that is gone, or has no such characters, is no reason to end.
+        error:_ -> ok
+    end,
+    State.
