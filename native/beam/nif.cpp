@@ -707,12 +707,13 @@ ERL_NIF_TERM decode(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   State& state = state_of(env);
   auto* segment = get_resource<SegmentHandle>(env, argv[0], state.segment_type);
   if (!segment) return enif_make_badarg(env);
-  if (segment->released.load(std::memory_order_acquire)) return enif_make_badarg(env);  // decoded already
+  if (segment->decoded.load(std::memory_order_acquire)) return enif_make_badarg(env);
   const auto go_dirty = [&] {
     return enif_schedule_nif(env, "decode", ERL_NIF_DIRTY_JOB_CPU_BOUND, guarded<decode<true>>, argc, argv);
   };
   const bool plain = segment->plain && segment->body.size() >= kPlainAtLeast;
-  if (!kDirty && plain) return go_dirty();
+  // Handles are not to be made a second time when the first attempt has taken too long.
+  if (!kDirty && (plain || (segment->has_objects && segment->body.size() > kQuickTerms))) return go_dirty();
   TermDecoder decoder(env, *segment->channel);
   decoder.lend(segment);
   decoder.borrow(segment->loans);
@@ -720,6 +721,7 @@ ERL_NIF_TERM decode(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   const ERL_NIF_TERM reply = plain ? decoder.decode_plain_reply(segment->body, segment->is_error)
                                    : decoder.decode_reply(segment->body, segment->is_error);
   if (!kDirty && decoder.over_budget()) return go_dirty();
+  segment->decoded.store(true, std::memory_order_release);
   segment->loans.clear();
   if (!segment->pinned.load(std::memory_order_relaxed)) segment->channel->release_segment(*segment);
   return segment->timed ? timed_term(env, state.atoms, reply, segment->times) : reply;
@@ -772,8 +774,8 @@ void channel_process_down(ErlNifEnv* env, void* object, ErlNifPid*, ErlNifMonito
 
 void destroy_segment(ErlNifEnv*, void* object) noexcept {
   auto* segment = static_cast<SegmentHandle*>(object);
-  segment->channel->release_segment(*segment);
   WorkerChannel* const channel = segment->channel;
+  channel->forget_segment(*segment);
   segment->~SegmentHandle();
   enif_release_resource(channel);
 }

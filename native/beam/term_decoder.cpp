@@ -168,6 +168,10 @@ bool TermDecoder::string(etf::Bytes bytes, Value& out) noexcept {
 
 // What may hold any term. A large map in it ends the emulator on other threads, as in close_large_map().
 bool TermDecoder::foreign_container(etf::Bytes raw, Value& out) noexcept {
+  if (objects_only_) {
+    out = enif_make_list(env_, 0);
+    return true;
+  }
   constexpr std::size_t kHoldsNoLargeMap = 2 * kSmallMap;
   if (raw.size() <= kHoldsNoLargeMap || on_scheduler()) return foreign(raw, out);
   needs_scheduler_ = true;

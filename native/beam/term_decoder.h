@@ -9,6 +9,7 @@
 // Built for one call, on one thread. Implements etf::TermBuilder.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -27,6 +28,14 @@ struct SegmentHandle;
 
 // Whether this is a thread of the emulator's own: OTP 25 cannot make large maps on another one.
 inline bool on_scheduler() noexcept { return enif_thread_type() != ERL_NIF_THR_UNDEFINED; }
+
+// Whether `body`, which holds handles, is left for a scheduler: it may hold a fun, and a handle that was made
+// before that is found out must not be made a second time.
+inline bool waits_for_scheduler(std::span<const std::uint8_t> body) noexcept {
+  return !on_scheduler() && std::ranges::any_of(body, [](std::uint8_t byte) {
+    return byte == etf::kNewFun || byte == etf::kLocal;
+  });
+}
 
 class TermDecoder {
  public:
@@ -51,6 +60,9 @@ class TermDecoder {
   [[nodiscard]] bool over_budget() const noexcept { return over_budget_; }
   // It holds what the emulator can make on its schedulers' threads only, and this is none.
   [[nodiscard]] bool needs_scheduler() const noexcept { return needs_scheduler_; }
+
+  // For their destructors: what only the emulator can make is left out.
+  void want_objects_only() noexcept { objects_only_ = true; }
 
   bool decode(std::span<const std::uint8_t> body) noexcept;
   [[nodiscard]] ERL_NIF_TERM term() const noexcept { return term_; }
@@ -133,6 +145,7 @@ class TermDecoder {
   std::size_t bytes_left_ = SIZE_MAX;
   bool over_budget_ = false;
   bool needs_scheduler_ = false;
+  bool objects_only_ = false;
   ERL_NIF_TERM term_ = 0;
   std::vector<ERL_NIF_TERM> terms_;  // elements of the open containers, innermost last
   std::vector<ERL_NIF_TERM> scratch_;

@@ -1036,6 +1036,7 @@ void WorkerChannel::send_ask(ErlNifEnv* caller_env, const ErlNifPid& to, ERL_NIF
 }
 
 ERL_NIF_TERM WorkerChannel::decode_segment(ErlNifEnv* env, SegmentHandle& segment) noexcept {
+  if (segment.has_objects && waits_for_scheduler(segment.body)) return 0;
   TermDecoder decoder(env, *this);
   decoder.lend(&segment);
   decoder.borrow(segment.loans);
@@ -1043,6 +1044,7 @@ ERL_NIF_TERM WorkerChannel::decode_segment(ErlNifEnv* env, SegmentHandle& segmen
   const ERL_NIF_TERM reply = plain ? decoder.decode_plain_reply(segment.body, segment.is_error)
                                    : decoder.decode_reply(segment.body, segment.is_error);
   if (decoder.needs_scheduler()) return 0;
+  segment.decoded.store(true, std::memory_order_release);
   if (!segment.pinned.load(std::memory_order_relaxed)) release_segment(segment);
   return reply;
 }
@@ -1095,10 +1097,25 @@ void WorkerChannel::drop_objects(ErlNifEnv* env, const FrameHeader& header,
     if (!view) return;
     body = *view;
   }
-  // The handles become garbage of `env` at once; their destructors send the releases.
+  drop_objects(env, body, loans);
+}
+
+// The handles become garbage of `env` at once; their destructors send the releases.
+void WorkerChannel::drop_objects(ErlNifEnv* env, std::span<const std::uint8_t> body,
+                                 channel::FrameLoans& loans) noexcept {
   TermDecoder decoder(env, *this);
   decoder.borrow(loans);
+  decoder.want_objects_only();
   decoder.decode(body);
+}
+
+void WorkerChannel::forget_segment(SegmentHandle& segment) noexcept {
+  if (segment.has_objects && !segment.decoded.load(std::memory_order_acquire)) {
+    ErlNifEnv* const env = enif_alloc_env();
+    drop_objects(env, segment.body, segment.loans);
+    enif_free_env(env);
+  }
+  release_segment(segment);
 }
 
 ERL_NIF_TERM WorkerChannel::reply_term(ErlNifEnv* env, const FrameHeader& header,
@@ -1125,9 +1142,7 @@ ERL_NIF_TERM WorkerChannel::reply_term(ErlNifEnv* env, const FrameHeader& header
     return enif_make_tuple2(env, atoms.segment,
                             make_segment(env, header, {}, {}, std::move(loans), std::move(own)));
   };
-  // Handles must not be made twice: with some among it, what may be a fun is enough.
-  const bool objects = (header.flags & channel::kHasObjects) != 0;
-  if (objects && !on_scheduler() && std::ranges::find(body, etf::kNewFun) != body.end()) return put_off();
+  if ((header.flags & channel::kHasObjects) != 0 && waits_for_scheduler(body)) return put_off();
   TermDecoder decoder(env, *this);
   decoder.borrow(loans);
   ERL_NIF_TERM reply = decoder.decode_reply(body, is_error);
@@ -1147,6 +1162,8 @@ ERL_NIF_TERM WorkerChannel::make_segment(ErlNifEnv* env, const FrameHeader& head
                                             .is_error = header.kind == Kind::kError,
                                             .timed = (header.flags & channel::kTimings) != 0,
                                             .plain = (header.flags & channel::kPlain) != 0,
+                                            .has_objects = (header.flags & channel::kHasObjects) != 0,
+                                            .decoded = false,
                                             .pinned = false,
                                             .released = false,
                                             .loans = std::move(loans),

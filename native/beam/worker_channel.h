@@ -59,7 +59,9 @@ struct SegmentHandle {
   std::uint64_t times[5];
   bool is_error;
   bool timed;
-  bool plain;                // the emulator's own decoder can build it
+  bool plain;        // the emulator's own decoder can build it
+  bool has_objects;  // handles: each is to be made once, be it only to let go of it
+  std::atomic<bool> decoded;
   std::atomic<bool> pinned;  // a decoded binary lies in it: it goes when the last such binary goes
   std::atomic<bool> released;
   channel::FrameLoans loans;  // until it has been decoded
@@ -198,6 +200,8 @@ class WorkerChannel {
   void stop_waiting_for_room(ERL_NIF_TERM ref) noexcept;
 
   void release_reply_segment(std::uint64_t slot) noexcept { reply_arena_.release(slot); }
+  // Nobody will decode it.
+  void forget_segment(SegmentHandle& segment) noexcept;
   // Its memory is not needed any more.
   void release_segment(SegmentHandle& segment) noexcept {
     if (!segment.released.exchange(true) && segment.own.empty()) release_reply_segment(segment.ref.slot);
@@ -344,6 +348,7 @@ class WorkerChannel {
   ERL_NIF_TERM make_segment(ErlNifEnv* env, const channel::FrameHeader& header,
                             const channel::SegmentRef& ref, std::span<const std::uint8_t> body,
                             channel::FrameLoans loans, std::vector<std::uint8_t> own) noexcept;
+  void drop_objects(ErlNifEnv* env, std::span<const std::uint8_t> body, channel::FrameLoans& loans) noexcept;
   void drop_objects(ErlNifEnv* env, const channel::FrameHeader& header, std::span<const std::uint8_t> body,
                     channel::FrameLoans& loans) noexcept;
   // Takes the frame's loans off its body.

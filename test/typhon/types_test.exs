@@ -289,6 +289,49 @@ defmodule Typhon.TypesTest do
       assert back.(9) == 9
     end
 
+    test "hold thousands of objects, each with one handle" do
+      py = start_pool()
+      code = "[__import__('time').sleep(pause), [sample.Counter(i) for i in range(20000)]][1]"
+
+      names = fn pause ->
+        [code, %{"sample" => py |> Typhon.call!(:importlib, :import_module, ["sample"]), "pause" => pause}]
+      end
+
+      for pause <- [0, 0.05] do
+        {:ok, objects} = Typhon.call(py, :builtins, :eval, names.(pause), timeout: :infinity)
+        :erlang.garbage_collect()
+        assert Typhon.call(py, :sample, :counters_alive, []) == {:ok, 20_000}
+        assert Typhon.call(py, :sample, :value_of, [List.last(objects)]) == {:ok, 19_999}
+        assert length(objects) == 20_000
+      end
+
+      :erlang.garbage_collect()
+      eventually(fn -> Typhon.call(py, :sample, :counters_alive, []) == {:ok, 0} end)
+    end
+
+    test "with objects that nobody decodes let go of them" do
+      py = start_pool()
+      large = Map.new(1..400, &{&1, &1})
+
+      code =
+        "[__import__('typhon').send(to, [[f, [sample.Counter(i) for i in range(n)], f], 'last']) for n in (1, 2000)]"
+
+      sample = Typhon.call!(py, :importlib, :import_module, ["sample"])
+      names = %{"to" => self(), "f" => fn key -> Map.fetch!(large, key) end, "sample" => sample}
+      assert {:ok, _} = Typhon.call(py, :builtins, :eval, [code, names], timeout: :infinity)
+
+      for n <- [1, 2000] do
+        assert_receive [[f, counters, f], "last"] when length(counters) == n, 60_000
+        assert Typhon.call(py, :sample, :value_of, [List.last(counters)]) == {:ok, n - 1}
+      end
+
+      dead = spawn(fn -> :ok end)
+      names = %{names | "to" => dead}
+      assert {:ok, _} = Typhon.call(py, :builtins, :eval, [code, names], timeout: :infinity)
+      :erlang.garbage_collect()
+      eventually(fn -> Typhon.call(py, :sample, :counters_alive, []) == {:ok, 0} end)
+    end
+
     test "with large binaries among many small terms" do
       py = start_pool()
       blob = :binary.copy("0123456789abcdef", 20_000)

@@ -56,7 +56,12 @@ defmodule Typhon.Worker.Asked do
   end
 
   # A thread of the native library's could not make it.
-  def deliver({:segment, handle}), do: handle |> Native.decode() |> deliver()
+  def deliver({:segment, handle}) do
+    handle |> Native.decode() |> deliver()
+    owner = self()
+    spawn(fn -> collect(owner) end)
+    :ok
+  end
 
   def deliver(other) do
     Logger.warning("a message from Python could not be delivered: #{inspect(other)}")
