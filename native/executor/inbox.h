@@ -35,9 +35,9 @@
 #include "channel/region.h"
 #include "channel/ring.h"
 #include "executor/parker.h"
-#include "executor/thread_end.h"
 #include "python/cpython.h"
 #include "python/gil.h"
+#include "worker/thread_end.h"
 
 namespace typhon::executor {
 
@@ -228,7 +228,7 @@ class Inbox {
   std::atomic<std::size_t> waiting_calls_{0};
   std::atomic<std::size_t> cancelled_count_{0};
   std::atomic<bool> routed_{false};
-  ThreadEnd router_end_;
+  worker::ThreadEnd router_end_;
   std::atomic<bool> broken_{false};
 };
 

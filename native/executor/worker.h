@@ -34,13 +34,13 @@
 #include "channel/region.h"
 #include "executor/inbox.h"
 #include "executor/lender.h"
-#include "executor/life_watch.h"
 #include "executor/outbox.h"
 #include "python/codec.h"
 #include "python/gil.h"
 #include "python/module_state.h"
 #include "python/object_table.h"
 #include "python/ref.h"
+#include "worker/life_watch.h"
 
 namespace typhon::executor {
 
@@ -58,10 +58,10 @@ struct WorkerSettings {
   unsigned capture = 1;  // what a call prints goes to its caller, also when the call does not say so
   // Of the interrupts of the main thread. 0: a sub-interpreter's, whose main thread is interrupted as others
   // are.
-  unsigned signal = static_cast<unsigned>(default_cancel_signal());
+  unsigned signal = static_cast<unsigned>(worker::default_cancel_signal());
 };
 
-class Worker final : private Interruptible {
+class Worker final : private worker::Interruptible {
  public:
   static constexpr int kChannelBroke = 99;
 
@@ -225,7 +225,7 @@ class Worker final : private Interruptible {
   channel::Header& header_;
   channel::ArenaPeer request_arena_;
   Inbox inbox_;
-  LifeWatch life_;
+  worker::LifeWatch life_;
   Outbox outbox_;
   const WorkerSettings settings_;
   python::PyRef segment_buffer_type_;

@@ -16,6 +16,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstdint>
@@ -23,9 +24,9 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "channel/layout.h"
-#include "executor/thread_end.h"
+#include "worker/thread_end.h"
 
-namespace typhon::executor {
+namespace typhon::worker {
 
 // Wakes the main thread out of a blocking system call; its Python handler decides whether to raise.
 // Interpreters that share a process have one each.
@@ -77,6 +78,7 @@ class LifeWatch {
   [[nodiscard]] bool let_go() const noexcept {
     return must_stop() || header_.closing.value.load(std::memory_order_acquire) != 0;
   }
+  [[nodiscard]] pid_t process() const noexcept { return process_; }
   [[nodiscard]] const std::atomic<bool>& stop_flag() const noexcept { return stop_; }
 
  private:
@@ -96,6 +98,7 @@ class LifeWatch {
   channel::Header& header_;
   Interruptible& worker_;
   const pthread_t main_thread_;
+  const pid_t process_ = ::getpid();
   std::atomic<bool> stop_{false};
   ThreadEnd end_;
   char line_[64] = {};
@@ -104,4 +107,4 @@ class LifeWatch {
   bool again_ = false;  // an interrupt is on its way
 };
 
-}  // namespace typhon::executor
+}  // namespace typhon::worker

@@ -7,7 +7,7 @@
 
 #include "channel/doorbell.h"
 
-namespace typhon::executor {
+namespace typhon::worker {
 
 class ThreadEnd {
  public:
@@ -34,4 +34,4 @@ class ThreadEnd {
   std::atomic<std::uint32_t> ended_{0};  // a futex
 };
 
-}  // namespace typhon::executor
+}  // namespace typhon::worker

@@ -12,9 +12,9 @@
 #include "channel/layout.h"
 #include "channel/loan.h"
 #include "etf/sink.h"
-#include "executor/outbox.h"
+#include "worker/outlet.h"
 
-namespace typhon::executor {
+namespace typhon::worker {
 
 class ReplySink final : public etf::Sink {
  public:
@@ -23,7 +23,7 @@ class ReplySink final : public etf::Sink {
   static constexpr std::size_t kReserve = sizeof(channel::FrameHeader) + kMaxInline + channel::kLoansSize;
 
   // `frame`: kReserve bytes.
-  ReplySink(std::uint8_t* frame, Outbox& arena) noexcept : frame_(frame), arena_(arena) {
+  ReplySink(std::uint8_t* frame, Outlet& arena) noexcept : frame_(frame), arena_(arena) {
     data = frame_ + sizeof(channel::FrameHeader);
     capacity = kMaxInline;
   }
@@ -76,8 +76,8 @@ class ReplySink final : public etf::Sink {
   static constexpr std::size_t kFirstSegment = std::size_t{64} * 1024;
 
   std::uint8_t* frame_;
-  Outbox& arena_;
+  Outlet& arena_;
   std::optional<channel::Segment> segment_;
 };
 
-}  // namespace typhon::executor
+}  // namespace typhon::worker

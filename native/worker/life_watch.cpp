@@ -1,4 +1,4 @@
-#include "executor/life_watch.h"
+#include "worker/life_watch.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -15,9 +15,8 @@
 
 #include "base/native_thread.h"
 #include "channel/doorbell.h"
-#include "executor/fork_guard.h"
 
-namespace typhon::executor {
+namespace typhon::worker {
 namespace {
 
 // What this worker started goes with it, when it leads a group of its own (a Port's program does). So does
@@ -29,10 +28,11 @@ void kill_own_group() noexcept {
 // Of the process, like its end.
 constinit std::atomic<const LifeWatch*> of_process{nullptr};
 
-// After Python's own end: the main thread was in time, and nobody else may be left to look after its
-// children.
+// After the language's own end: the main thread was in time, and nobody else may be left to look after its
+// children. A fork may come here, too.
 void leave_nobody_behind() noexcept {
-  if (fork_guard::in_child() || !of_process.load(std::memory_order_acquire)->let_go()) return;
+  const LifeWatch& life = *of_process.load(std::memory_order_acquire);
+  if (::getpid() != life.process() || !life.let_go()) return;
   static_cast<void>(std::fflush(nullptr));
   kill_own_group();
 }
@@ -139,4 +139,4 @@ void LifeWatch::end_process() noexcept {
   ::_exit(0);
 }
 
-}  // namespace typhon::executor
+}  // namespace typhon::worker

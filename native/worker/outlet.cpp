@@ -1,0 +1,140 @@
+#include "worker/outlet.h"
+
+#include <cstring>
+#include <string_view>
+
+#include "channel/doorbell.h"
+
+namespace typhon::worker {
+
+using channel::FrameHeader;
+
+namespace {
+
+// Replies gathered before the reader is woken from its timed wait.
+constexpr std::uint32_t kMaxDeferredWakes = 512;
+constexpr std::int64_t kRoomWaitNs = 10'000'000;
+
+}  // namespace
+
+Outlet::Outlet(channel::Region& region, const std::atomic<bool>& stop) noexcept
+    : region_(region),
+      header_(region.header()),
+      stop_(stop),
+      replies_(region.reply_ring(), region.ring_size(), header_.reply_tail.value, header_.reply_head.value),
+      arena_(region.reply_arena(), region.arena_size(), header_.reply_slots) {}
+
+// False: nobody reads any more.
+bool Outlet::publish(const std::uint8_t* frame, std::size_t size) noexcept {
+  const std::size_t bytes = channel::align8(size);
+  const auto put = [&] {
+    std::uint8_t* at = replies_.reserve(bytes);
+    if (!at) return false;
+    std::memcpy(at, frame, size);
+    replies_.commit(size);
+    ring_reader_locked(more_.load(std::memory_order_relaxed));
+    return true;
+  };
+  for (;;) {
+    auto& room = header_.reply_room.value;
+    {
+      std::lock_guard lock(mutex_);
+      if (put()) return true;
+      if (replies_.broken()) {
+        broken_.store(true, std::memory_order_relaxed);
+        return false;
+      }
+      ring_reader_locked(false);
+      room.store(1, std::memory_order_relaxed);
+      std::atomic_thread_fence(std::memory_order_seq_cst);
+      if (put()) {
+        room.store(0, std::memory_order_relaxed);
+        channel::futex_wake(room, INT32_MAX);  // other threads of this worker may wait here, too
+        return true;
+      }
+    }
+    wait_for_room(room, kRoomWaitNs);
+    if (stop_.load(std::memory_order_acquire) || header_.closing.value.load(std::memory_order_acquire) != 0)
+      return false;
+  }
+}
+
+bool Outlet::send_cancelled(std::uint64_t id) noexcept {
+  constexpr std::string_view kBody =
+      "\x83w\x09"  // a small atom
+      "cancelled";
+  FrameHeader header{};
+  header.size = static_cast<std::uint32_t>(sizeof header + kBody.size());
+  header.kind = channel::Kind::kError;
+  header.id = id;
+  std::lock_guard lock(mutex_);
+  std::uint8_t* at = replies_.reserve(channel::align8(header.size));
+  if (!at) return false;
+  std::memcpy(at, &header, sizeof header);
+  std::memcpy(at + sizeof header, kBody.data(), kBody.size());
+  replies_.commit(header.size);
+  ring_reader_locked(false);
+  return true;
+}
+
+void Outlet::ring_reader(bool more) noexcept {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  const std::uint32_t state = header_.reader_word.value.load(std::memory_order_relaxed);
+  if (state != channel::kAsleep && state != channel::kTimed) return;
+  std::lock_guard lock(mutex_);
+  ring_reader_locked(more);
+}
+
+// The reader sleeps without a limit: wake it now. It waits with a limit and more replies are at hand: gather
+// some.
+void Outlet::ring_reader_locked(bool more) noexcept {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  auto& word = header_.reader_word.value;
+  const std::uint32_t state = word.load(std::memory_order_relaxed);
+  if (state == channel::kAsleep) {
+    channel::wake_from(word, channel::kAsleep);
+    deferred_wakes_ = 0;
+  } else if (state == channel::kTimed) {
+    const bool pending = header_.reply_tail.value.load(std::memory_order_relaxed) !=
+                         header_.reply_head.value.load(std::memory_order_relaxed);
+    if (!pending) return;
+    if (more && ++deferred_wakes_ < kMaxDeferredWakes) return;
+    deferred_wakes_ = 0;
+    channel::wake_from(word, channel::kTimed);
+  }
+}
+
+bool Outlet::has_idle_pages() noexcept {
+  std::lock_guard lock(mutex_);
+  arena_.reap();
+  return arena_.has_idle_pages();
+}
+
+bool Outlet::trim(std::size_t bytes) noexcept {
+  std::lock_guard lock(mutex_);
+  return arena_.trim(bytes);
+}
+
+std::optional<channel::Segment> Outlet::allocate(std::size_t bytes, std::size_t at_least) noexcept {
+  std::lock_guard lock(mutex_);
+  arena_.reap();
+  auto segment = arena_.allocate(bytes);
+  return segment ? segment : arena_.allocate(at_least);
+}
+
+bool Outlet::grow(channel::Segment& segment, std::size_t used, std::size_t bytes) noexcept {
+  std::lock_guard lock(mutex_);
+  return arena_.grow(segment, used, bytes);
+}
+
+void Outlet::shrink(channel::Segment& segment, std::size_t used) noexcept {
+  std::lock_guard lock(mutex_);
+  arena_.shrink(segment, used);
+}
+
+void Outlet::discard(const channel::Segment& segment) noexcept {
+  std::lock_guard lock(mutex_);
+  arena_.discard(segment);
+}
+
+}  // namespace typhon::worker

@@ -1,0 +1,76 @@
+// Outlet: the worker's end of the reply ring and the reply arena, whatever language the worker is for. Frames
+// go out here, whole, from any thread.
+//
+// A frame is encoded into memory of its own first (ReplySink), and copied into the ring under the mutex.
+// Nothing that holds the mutex runs code of the host language or waits for its lock, so it may be taken with
+// that held.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <optional>
+
+#include "channel/arena.h"
+#include "channel/region.h"
+#include "channel/ring.h"
+
+namespace typhon::worker {
+
+class Outlet {
+ public:
+  // `stop`: nobody reads any more; then frames are dropped.
+  Outlet(channel::Region& region, const std::atomic<bool>& stop) noexcept;
+  Outlet(const Outlet&) = delete;
+  Outlet& operator=(const Outlet&) = delete;
+  virtual ~Outlet() = default;
+
+  // Answers a call that was given up before it ran. Any thread, without the host's lock. False when there is
+  // no room.
+  bool send_cancelled(std::uint64_t id) noexcept;
+  // Wakes the reader if it sleeps. `more`: further frames are about to follow, so it may be put off.
+  void ring_reader(bool more) noexcept;
+  void set_more_to_come(bool more) noexcept { more_.store(more, std::memory_order_relaxed); }
+  // The BEAM overwrote the ring's counters.
+  [[nodiscard]] bool broken() const noexcept { return broken_.load(std::memory_order_relaxed); }
+
+  // For an idle worker, without the host's lock: gives pages back. has_idle_pages() also takes back what was
+  // released.
+  bool has_idle_pages() noexcept;
+  bool trim(std::size_t bytes) noexcept;
+
+  // For ReplySink.
+  std::optional<channel::Segment> allocate(std::size_t bytes, std::size_t at_least) noexcept;
+  bool grow(channel::Segment& segment, std::size_t used, std::size_t bytes) noexcept;
+  void shrink(channel::Segment& segment, std::size_t used) noexcept;
+  void discard(const channel::Segment& segment) noexcept;
+  [[nodiscard]] std::uint8_t* data(const channel::Segment& segment) const noexcept {
+    return arena_.data(segment);
+  }
+
+ protected:
+  // False: nobody reads any more.
+  bool publish(const std::uint8_t* frame, std::size_t size) noexcept;
+  // Waits on the futex `room` while it is 1, for `limit_ns` at most, and lets other threads of the host run
+  // meanwhile.
+  virtual void wait_for_room(std::atomic<std::uint32_t>& room, std::int64_t limit_ns) noexcept = 0;
+
+  channel::Region& region_;
+  channel::Header& header_;
+
+ private:
+  void ring_reader_locked(bool more) noexcept;
+
+  const std::atomic<bool>& stop_;
+
+  std::mutex mutex_;
+  // Guarded by mutex_:
+  channel::RingProducer replies_;
+  channel::ArenaOwner arena_;
+  std::uint32_t deferred_wakes_ = 0;
+
+  std::atomic<bool> more_{false};
+  std::atomic<bool> broken_{false};
+};
+
+}  // namespace typhon::worker
