@@ -42,7 +42,7 @@ defmodule Typhon do
 
   Functions return `{:ok, value}` or `{:error, exception}`, and their `!` twins raise the exception:
 
-  * `Typhon.PythonError` – Python raised
+  * `Typhon.PythonError` – Python raised; `Typhon.RubyError` – Ruby did
   * `Typhon.TimeoutError` – no answer in time; the work is ended, too
   * `Typhon.WorkerError` – the worker ended while it had the call
   * `Typhon.EncodeError`, `Typhon.DecodeError` – a value cannot cross
@@ -111,6 +111,10 @@ defmodule Typhon do
 
   @type start_option ::
           {:name, pool}
+          | {:language, :python | :ruby}
+          | {:ruby, Path.t()}
+          | {:ruby_path, [Path.t()]}
+          | {:require, String.t() | [String.t()]}
           | {:isolation, :process | :interpreter}
           | {:engine, :auto | :namespaces | :subinterpreters | :threads}
           | {:workers, pos_integer | Range.t()}
@@ -159,6 +163,9 @@ defmodule Typhon do
   ## Options
 
   * `:name` – an atom, `{:global, term}` or `{:via, module, term}` under which the pool is registered
+  * `:language` – `:ruby`: the workers are Rubies (`docs/ruby.md`), with the options `:ruby` (the interpreter, 3.1 or newer. Default: `"ruby"`),
+    `:ruby_path` (directories for `$LOAD_PATH`) and `:require` (libraries, or files as `"./lib/app"`) instead of those that speak of
+    Python below. Default: `:python`
   * `:workers` – how many Pythons; or a range such as `2..8`: the pool starts the least, starts more of them when calls find
     none idle, and ends those that have had no call for `:idle_timeout`. Default: `System.schedulers_online()`, one for each
     core

@@ -2,13 +2,14 @@ defmodule Typhon.Error do
   @moduledoc false
   # Turns the error forms of the wire (docs/internals.md, `wire_error`) into exception structs, in this one place.
 
-  alias Typhon.{DecodeError, EncodeError, PythonError, TimeoutError, WorkerError}
+  alias Typhon.{DecodeError, EncodeError, PythonError, RubyError, TimeoutError, WorkerError}
 
   @typedoc "What a message needs to know about the call."
   @type call :: {module :: term, function :: term, args :: list, timeout :: timeout}
 
   @type t ::
           PythonError.t()
+          | RubyError.t()
           | TimeoutError.t()
           | EncodeError.t()
           | DecodeError.t()
@@ -19,6 +20,8 @@ defmodule Typhon.Error do
 
   @spec from_wire(Typhon.Native.wire_error() | term, call) :: t
   def from_wire({:exception, _, _, _, _, _, _} = exception, _call), do: exception(exception)
+
+  def from_wire({:ruby_exception, _, _, _, _, _} = exception, _call), do: ruby_exception(exception)
 
   # It was Python that found out, but it is the argument that cannot be sent.
   def from_wire({:cannot_decode, path, message}, _call),
@@ -77,6 +80,16 @@ defmodule Typhon.Error do
       notes: notes,
       cause: cause,
       cause_kind: kind,
+      text: text
+    }
+  end
+
+  defp ruby_exception({:ruby_exception, type, message, frames, cause, text}) do
+    %RubyError{
+      type: type,
+      message: message,
+      backtrace: for({file, line, function} <- frames, do: %{file: file, line: line, function: function}),
+      cause: if(cause, do: ruby_exception(cause)),
       text: text
     }
   end

@@ -9,6 +9,7 @@ defmodule Typhon.Options do
           # what isolation: :interpreter loads; known when the pool starts
           optional(:interpreter) => nil | Typhon.Env.t(),
           name: nil | atom | {:global, term} | {:via, module, term},
+          language: :python | :ruby,
           isolation: :process | :interpreter,
           engine: :auto | :namespaces | :subinterpreters | :threads,
           workers: pos_integer,
@@ -59,6 +60,7 @@ defmodule Typhon.Options do
 
   @start_options [
     :name,
+    :language,
     :isolation,
     :engine,
     :workers,
@@ -85,6 +87,9 @@ defmodule Typhon.Options do
     :limits,
     :reload
   ]
+  # Of a pool of Rubies alone, and what such a pool does not have.
+  @ruby_options [:ruby, :ruby_path, :require]
+  @python_options [:python, :python_path, :engine, :concurrency, :reload]
   @limits [:memory, :cpu_time, :open_files, :nice]
   # Fewer do not let Python start.
   @min_files 32
@@ -103,7 +108,8 @@ defmodule Typhon.Options do
 
   @spec start!(keyword) :: start
   def start!(options) do
-    known!(options, @start_options, "Typhon.start_link/1")
+    known!(options, @start_options ++ @ruby_options, "Typhon.start_link/1")
+    options = language!(options)
     # Relative paths in other options are relative to the directory the worker runs in.
     cd = options |> Keyword.get(:cd, ".") |> path!(:cd, "a directory") |> Path.expand()
 
@@ -114,6 +120,53 @@ defmodule Typhon.Options do
     end)
     |> inside!()
     |> elastic()
+  end
+
+  # A pool of Rubies is started as one of Pythons, by the Ruby's name and with its paths; what is to be loaded is the first part
+  # of its init:.
+  defp language!(options) do
+    case Keyword.get(options, :language, :python) do
+      :python ->
+        with [{name, _} | _] <- Keyword.take(options, @ruby_options),
+             do: raise(ArgumentError, "#{name}: is for language: :ruby alone")
+
+        options
+
+      :ruby ->
+        ruby!(options)
+
+      other ->
+        wrong!(:language, ":python or :ruby", other)
+    end
+  end
+
+  defp ruby!(options) do
+    with [{name, _} | _] <- Keyword.take(options, @python_options) do
+      raise ArgumentError,
+            "#{name}: is for Python alone. With language: :ruby there are ruby:, ruby_path: and require:, and a worker runs " <>
+              "one call at a time"
+    end
+
+    if Keyword.get(options, :isolation, :process) != :process do
+      raise ArgumentError,
+            "isolation: #{inspect(options[:isolation])} is for Python alone: a Ruby runs in a process of its own, " <>
+              "isolation: :process"
+    end
+
+    {ruby, options} = Keyword.pop(options, :ruby, "ruby")
+    {paths, options} = Keyword.pop(options, :ruby_path, [])
+    {required, options} = Keyword.pop(options, :require, [])
+    ruby = path!(ruby, :ruby, "the name of a command, or the path of an interpreter")
+    unless is_list(paths), do: wrong!(:ruby_path, "a list of directories", paths)
+
+    required =
+      for name <- List.wrap(required) do
+        unless is_binary(name) and name != "", do: wrong!(:require, "a string or a list of strings", name)
+        {"typhon._life", "require", [name]}
+      end
+
+    init = required ++ List.wrap(Keyword.get(options, :init, []))
+    options |> Keyword.merge(python: ruby, python_path: paths, isolation: :process, init: init)
   end
 
   # What the operating system does for a process it cannot do for a part of one. Memory is counted by Python's allocators.
@@ -334,6 +387,7 @@ defmodule Typhon.Options do
   end
 
   defp default(:name), do: nil
+  defp default(:language), do: :python
   defp default(:isolation), do: Application.get_env(:typhon, :isolation, :process)
   defp default(:engine), do: Application.get_env(:typhon, :engine, :auto)
   defp default(:workers), do: System.schedulers_online()
@@ -366,6 +420,8 @@ defmodule Typhon.Options do
 
   defp check!(:name, other),
     do: wrong!(:name, "an atom, {:global, term} or {:via, module, term}", other)
+
+  defp check!(:language, language), do: language
 
   defp check!(:isolation, isolation) when isolation in [:process, :interpreter], do: isolation
 

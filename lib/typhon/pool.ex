@@ -14,7 +14,7 @@ defmodule Typhon.Pool do
     with :ok <- application(),
          :ok <- native(),
          :ok <- directory(config.cd),
-         {:ok, python} <- Interpreter.find(config.python, config.cd),
+         {:ok, python} <- find(config),
          {:ok, interpreter} <- interpreter(config) do
       config = engine(config, interpreter)
       native = Native.pool_new(config.workers, Map.take(config, [:max_queue, :concurrency]))
@@ -45,6 +45,9 @@ defmodule Typhon.Pool do
       end
     end
   end
+
+  defp find(%{language: :ruby} = config), do: Typhon.Ruby.find(config.python, config.cd)
+  defp find(config), do: Interpreter.find(config.python, config.cd)
 
   # Answered, not only told: a keeper that was killed before it heard of it would leave one that never acts.
   defp of_keeper(pool, ask) do

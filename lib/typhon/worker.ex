@@ -495,7 +495,7 @@ defmodule Typhon.Worker do
 
   # The other side broke the protocol: nothing that it says can be relied on.
   def handle_event(:info, {:typhon, channel, {:bad_frame, text}}, _state, %{channel: channel} = data) do
-    Logger.error("the Python worker #{data.os_pid} broke the protocol: #{text}")
+    Logger.error("the #{language(data)} worker #{data.os_pid} broke the protocol: #{text}")
     {:keep_state, kill(data, :protocol)}
   end
 
@@ -816,7 +816,7 @@ defmodule Typhon.Worker do
        :stderr_to_stdout,
        :hide,
        {:line, @line_bytes},
-       {:args, Interpreter.args(config.python_path, region, settings(config))},
+       {:args, args(config, region)},
        {:cd, config.cd},
        {:env, Enum.map(config.env, &variable/1)}
      ])}
@@ -824,6 +824,14 @@ defmodule Typhon.Worker do
     error in ErlangError -> {:error, refused(config, error.original)}
     ArgumentError -> {:error, refused(config, :badarg)}
   end
+
+  defp args(%{language: :ruby} = config, region),
+    do: Typhon.Ruby.args(config.python_path, region, settings(config))
+
+  defp args(config, region), do: Interpreter.args(config.python_path, region, settings(config))
+
+  defp language(%{config: %{language: :ruby}}), do: "Ruby"
+  defp language(_data), do: "Python"
 
   # What the native worker has to know before it takes the first call.
   defp settings(config) do
@@ -890,7 +898,7 @@ defmodule Typhon.Worker do
 
         lived = System.monotonic_time() - data.ready_at
         event(:down, %{lifetime: lived}, data, %{reason: error})
-        Logger.warning("a Python worker is being replaced: " <> Exception.message(error))
+        Logger.warning("a #{language(data)} worker is being replaced: " <> Exception.message(error))
         Keeper.tell(data.config.board, {:ended, self(), error})
         data = data |> close(error) |> answer_reload({:error, error})
         Cgroup.leave(data.cgroup)
@@ -923,7 +931,7 @@ defmodule Typhon.Worker do
 
   defp start_error(96, nil, output, data) do
     %StartError{
-      reason: :python_too_old,
+      reason: if(data.config.language == :ruby, do: :ruby_too_old, else: :python_too_old),
       python: data.config.python,
       output: output,
       message:
@@ -986,7 +994,8 @@ defmodule Typhon.Worker do
     Cgroup.leave(data.cgroup)
 
     # start_link returns the first failure; the later ones have no other way to be known.
-    unless first, do: Logger.error("a Python worker cannot be replaced: " <> Exception.message(error))
+    unless first,
+      do: Logger.error("a #{language(data)} worker cannot be replaced: " <> Exception.message(error))
 
     data = %{
       data

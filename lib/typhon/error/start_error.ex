@@ -6,10 +6,11 @@ defmodule Typhon.StartError do
     * `:not_running` – the application `:typhon` is not started
     * `:nif_not_loaded` – Typhon's native library could not be loaded into the BEAM
     * `:python_not_found` – there is no such interpreter; the message lists where it was looked for
+    * `:ruby_not_found` – with `language: :ruby`, there is no such Ruby
     * `:bad_cd` – the directory of `:cd` does not exist
     * `:cannot_execute` – the operating system refused to start it
-    * `:python_too_old` – Typhon needs Python 3.11 or newer
-    * `:native_load_failed` – Python could not load Typhon's native module
+    * `:python_too_old`, `:ruby_too_old` – Typhon needs Python 3.11, or Ruby 3.1, or newer
+    * `:native_load_failed` – Python (or Ruby) could not load Typhon's native module
     * `:channel_failed` – the shared memory could not be made, or the worker could not attach it
     * `:exit` – Python ended, by itself or by a signal, before it was ready
     * `:init_failed` – what `:init` says failed; the message has Python's traceback
@@ -27,9 +28,11 @@ defmodule Typhon.StartError do
           :not_running
           | :nif_not_loaded
           | :python_not_found
+          | :ruby_not_found
           | :bad_cd
           | :cannot_execute
           | :python_too_old
+          | :ruby_too_old
           | :native_load_failed
           | :channel_failed
           | :exit

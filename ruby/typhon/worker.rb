@@ -1,0 +1,294 @@
+# frozen_string_literal: true
+
+require_relative "../typhon"
+require_relative "calls"
+require_relative "output"
+
+module Typhon
+  # What the BEAM has handles of.
+  class ObjectTable
+    attr_reader :last_id
+
+    def initialize
+      @objects = {}
+      @last_id = 0
+    end
+
+    def put(object)
+      @last_id += 1
+      @objects[@last_id] = object
+      @last_id
+    end
+
+    def get(id) = @objects.fetch(id) { raise ArgumentError, "there is no object #{id} in this worker (any more)" }
+    def release(id) = @objects.delete(id)
+    # What was put since then was never sent.
+    def rollback(id) = (id + 1).upto(@last_id) { |late| @objects.delete(late) }
+    def size = @objects.size
+  end
+
+  # Takes requests off the channel and runs them, on the main thread, one at a time; while one waits for the BEAM, those that
+  # its question brings with it run on top. A second thread interrupts calls that were given up: Cancelled is raised in them,
+  # and in nothing else, because it is masked everywhere but in user code.
+  class Worker
+    CALL = 2
+    CAST = 3
+    RELEASE = 4
+    MESSAGE = 10
+    ASK = 7
+    SEND = 8
+    READY = 1
+    CHANNEL_BROKE = 99
+
+    Running = Struct.new(:id, :thread, :cancelled, :interrupted)
+
+    # A thread that waits for an answer.
+    class Waiter
+      attr_reader :answer, :nested
+
+      def initialize
+        @answer = nil
+        @nested = []
+      end
+    end
+
+    attr_reader :objects
+    attr_accessor :handler
+
+    def initialize(channel, capture: true)
+      @channel = channel
+      @capture = capture
+      @objects = ObjectTable.new
+      @lock = Mutex.new
+      @running = []
+      @given_up = {}
+    end
+
+    def run(greeting)
+      Typhon.worker = self
+      Thread.handle_interrupt(Cancelled => :never) do
+        Thread.new { watch }.report_on_exception = true
+        @channel.send_frame(READY, 0, 0, greeting, nil, false)
+        serve_next until @channel.ends? || @channel.broken?
+      end
+      @channel.broken? ? CHANNEL_BROKE : 0
+    end
+
+    # --- asking ---
+
+    def question(parts, id = current_id)
+      tag = @channel.new_tag
+      waiter = Waiter.new
+      @channel.waiters[tag] = waiter
+      @channel.send_frame(ASK, id, tag, Tuple.new(*parts), @objects, false)
+      result(wait_for(waiter))
+    ensure
+      if waiter
+        @channel.waiters.delete(tag)
+        @channel.calls.concat(waiter.nested)
+      end
+    end
+
+    def statement(parts, id = current_id) = @channel.send_frame(ASK, id, 0, Tuple.new(*parts), @objects, false)
+    def post(pid, message) = @channel.send_frame(SEND, 0, 0, Tuple[pid, message], @objects, false)
+
+    def receive(timeout)
+      limit = timeout && (now + timeout)
+      loop do
+        generation = @channel.generation
+        frame = @channel.messages.shift
+        return frame.decode(@objects, false) if frame
+
+        check_interrupted
+        left = limit && (limit - now)
+        return nil if left && left <= 0
+
+        @channel.take(generation, left)
+      end
+    end
+
+    # Whose output goes where it prints from.
+    def captures? = (call = current) ? (@capture || call[:captured]) && call[:id] != 0 : false
+    def current_id = current&.fetch(:id) || 0
+    def current = Thread.current.thread_variable_get(:typhon_call)
+
+    private
+
+    def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+
+    def serve_next
+      generation = @channel.generation
+      if (frame = @channel.calls.shift)
+        serve(frame)
+      elsif @handler && (frame = @channel.messages.shift)
+        handle_message(frame)
+      else
+        @channel.take(generation, nil)
+      end
+    end
+
+    def wait_for(waiter)
+      loop do
+        generation = @channel.generation
+        if (frame = waiter.nested.shift)
+          Thread.handle_interrupt(Cancelled => :never) { serve(frame) }
+          next
+        end
+        return waiter.answer if waiter.answer
+
+        check_interrupted
+        @channel.take(generation, nil)
+      end
+    end
+
+    # A call that was given up while another one ran on top of it; and the end of the worker.
+    def check_interrupted
+      raise Cancelled, "the worker ends" if @channel.ends? || @channel.broken?
+
+      call = current or return
+      running = call[:running]
+      raise Cancelled, "the caller gave up on this call" if running&.cancelled && !running.interrupted
+    end
+
+    def result(answer)
+      value = answer.decode(@objects, false)
+      return value unless answer.failed?
+
+      kind, type, message, reason, stacktrace = *value
+      raise BeamError.new(kind, type, message, reason(reason, message), stacktrace)
+    end
+
+    # The term that was thrown may be any; one that Ruby cannot hold is told by the message.
+    def reason(reason, message)
+      return reason unless reason.is_a?(String) && reason.encoding == Encoding::BINARY
+
+      Typhon.decode(reason)
+    rescue DecodeError
+      message
+    end
+
+    def handle_message(frame)
+      Thread.handle_interrupt(Cancelled => :immediate) { @handler.call(frame.decode(@objects, false)) }
+    rescue SignalException, NoMemoryError
+      raise
+    rescue Exception => e
+      Calls.report(e, "a message handler")
+    end
+
+    # --- serving ---
+
+    def serve(frame)
+      case frame.kind
+      when RELEASE then frame.ids.each { |id| @objects.release(id) }
+      when CALL, CAST then serve_call(frame)
+      end
+    end
+
+    def serve_call(frame)
+      running = begin_call(frame)
+      return refuse(frame) unless running
+
+      outer = current
+      call = { id: frame.id, captured: frame.captured?, running: running }
+      Thread.current.thread_variable_set(:typhon_call, call)
+      target = nil
+      begin
+        target, name, args, kwargs = *frame.decode(@objects, false)
+        value = Thread.handle_interrupt(Cancelled => :immediate) { Calls.invoke(target, name, args, kwargs) }
+        exit if @channel.forked?
+        finish_call(running)
+        frame.kind == CALL ? @channel.reply(frame, false, value, @objects, false) : @channel.cast_done
+      rescue SignalException
+        raise
+      rescue Exception => e
+        exit(e.is_a?(SystemExit) ? e.status : 1) if @channel.forked?
+        finish_call(running)
+        fail_call(frame, e, target, name)
+      ensure
+        Thread.current.thread_variable_set(:typhon_call, outer)
+      end
+    end
+
+    def begin_call(frame)
+      return nil if frame.expired?
+
+      @lock.synchronize do
+        # A closing BEAM may have told the caller that this request was never taken.
+        next nil if @given_up.delete(frame.id) || @channel.ends?
+
+        running = Running.new(frame.id, Thread.current, false, false)
+        @running.push(running)
+        running
+      end
+    end
+
+    def finish_call(running)
+      Output.finish(current) if current
+      @lock.synchronize { @running.delete_if { |other| other.equal?(running) } }
+      # What was raised too late for this call must not hit the next one.
+      return unless Thread.pending_interrupt?(Cancelled)
+
+      begin
+        Thread.handle_interrupt(Cancelled => :immediate) { Thread.pass }
+      rescue Cancelled
+        nil
+      end
+    end
+
+    def refuse(frame)
+      if frame.kind == CALL
+        @channel.reply(frame, true, :expired, nil, false)
+      else
+        @channel.cast_done
+      end
+    end
+
+    def fail_call(frame, error, target, name)
+      if frame.kind == CAST
+        Calls.report(error, "a cast")
+        @channel.cast_done
+      else
+        term = error.is_a?(Cancelled) ? :cancelled : Calls.describe(error, target, name)
+        @channel.reply(frame, true, term, nil, false)
+      end
+    end
+
+    # --- interrupting ---
+
+    def watch
+      while (ids = @channel.commands)
+        ids.each { |id| give_up(id) }
+      end
+      @lock.synchronize { @running.last&.thread&.raise(Cancelled, "the worker ends") }
+    end
+
+    def give_up(id)
+      @lock.synchronize do
+        if (at = @running.index { |running| running.id == id })
+          # Those on top of it go, too; each is interrupted when it is the innermost.
+          @running[at..].each { |running| running.cancelled = true }
+          last = @running.last
+          last.interrupted = true
+          last.thread.raise(Cancelled, "the caller gave up on this call")
+        else
+          withdraw(id)
+        end
+      end
+    end
+
+    # It waits in this process, or has not been taken out of the ring.
+    def withdraw(id)
+      @given_up[id] = true
+      @given_up.shift if @given_up.size > 65_536
+      queues = [@channel.calls, *@channel.waiters.values.map(&:nested)]
+      found = queues.any? do |queue|
+        frame = queue.find { |waiting| waiting.kind == CALL && waiting.id == id }
+        frame && queue.delete(frame)
+      end
+      return unless found
+
+      @given_up.delete(id)
+      @channel.cancelled(id)
+    end
+  end
+end

@@ -1,0 +1,413 @@
+defmodule Typhon.RubyTest do
+  use ExUnit.Case, async: true
+
+  import ExUnit.CaptureIO
+  import Typhon.TestHelper
+
+  alias Typhon.{EncodeError, RubyError, StartError, TimeoutError, WorkerError}
+
+  @moduletag timeout: 240_000
+
+  defp rb_dir, do: Path.expand("../support/rb", __DIR__)
+
+  defp start_ruby(options \\ []) do
+    defaults = [
+      language: :ruby,
+      workers: 1,
+      ruby_path: [rb_dir()],
+      require: "sample",
+      stdio: :discard,
+      grace: 30_000,
+      start_timeout: limit()
+    ]
+
+    start_supervised!(%{
+      id: make_ref(),
+      start: {Typhon, :start_link, [Keyword.merge(defaults, options)]},
+      type: :supervisor,
+      restart: :temporary
+    })
+  end
+
+  defp file(name) do
+    path = Path.join(System.tmp_dir!(), "typhon-ruby-#{System.unique_integer([:positive])}-#{name}")
+    on_exit(fn -> File.rm(path) end)
+    path
+  end
+
+  # A deadline that comes before Ruby has begun proves nothing: such a call is made again.
+  defp outlast(rb, how, timeout \\ 500) do
+    {begun, caught} = {file("begun"), file("caught")}
+    on_exit(fn -> File.rm(caught <> ".ensure") end)
+    result = Typhon.call(rb, "Sample", "overrun", [begun, how, caught], timeout: timeout)
+    assert {:error, %TimeoutError{}} = result
+    if File.exists?(begun), do: caught, else: outlast(rb, how, 2 * timeout)
+  end
+
+  describe "call/5 with language: :ruby" do
+    test "calls methods of modules, of nested ones, and at top level" do
+      rb = start_ruby()
+      assert {:ok, 2.0} = Typhon.call(rb, "Math", "sqrt", [4])
+      assert {:ok, 2.0} = Typhon.call(rb, :Math, :sqrt, [4])
+      assert {:ok, "Integer"} = Typhon.call(rb, "Sample::Inner", "name_of", [1])
+      assert {:ok, 3} = Typhon.call(rb, "main", "top_level", [2])
+      assert {:ok, "hello you?"} = Typhon.call(rb, "Sample", "greet", ["you"], kwargs: %{punctuation: "?"})
+      assert "hello you!" = Typhon.call!(rb, "Sample", "greet", ["you"])
+      assert :ok = Typhon.cast(rb, "Sample", "greet", ["you"])
+    end
+
+    test "keeps what has no counterpart in Ruby, and lets go of it" do
+      rb = start_ruby()
+
+      {:ok, %Typhon.Object{type: "Sample::Counter"} = counter} =
+        Typhon.call(rb, "Sample", "counter", [], kwargs: [start: 5])
+
+      assert {:ok, 7} = Typhon.call(rb, counter, "add", [2])
+      assert {:ok, 7} = Typhon.call(rb, counter, "count", [])
+      assert {:ok, "Sample::Counter"} = Typhon.call(rb, "Sample", "type", [counter])
+      assert {:ok, "7"} = Typhon.call(rb, counter, "count.to_s", [])
+    end
+
+    test "says where an error came from, and what caused it" do
+      rb = start_ruby()
+      assert {:error, %RubyError{} = error} = Typhon.call(rb, "Sample", "with_cause", [])
+
+      assert %{
+               type: "ArgumentError",
+               message: "second",
+               cause: %RubyError{type: "Sample::Broken", message: "first"}
+             } = error
+
+      assert [%{file: file, line: line, function: function} | _] = error.backtrace
+      assert Path.basename(file) == "sample.rb" and line > 0 and function =~ "with_cause"
+      assert Exception.message(error) =~ "sample.rb"
+      assert Exception.message(error) =~ "second (ArgumentError)"
+      refute Exception.message(error) =~ "worker.rb"
+
+      assert {:error, %RubyError{type: "NameError"}} = Typhon.call(rb, "Nowhere", "x", [])
+      assert {:error, %RubyError{type: "NoMethodError"}} = Typhon.call(rb, "Sample", "nothing", [])
+      assert {:error, %RubyError{type: "ArgumentError"}} = Typhon.call(rb, "Sample", "greet", [])
+      assert {:error, %RubyError{type: "SystemExit"}} = Typhon.call(rb, "Sample", "leave", [3])
+      assert {:error, %RubyError{type: "SystemStackError"}} = Typhon.call(rb, "Sample", "exhaust", [])
+      assert_raise RubyError, fn -> Typhon.call!(rb, "Sample", "raise_broken", ["x"]) end
+      assert {:ok, 2.0} = Typhon.call(rb, "Math", "sqrt", [4])
+    end
+
+    test "says where in a value that is which cannot cross" do
+      rb = start_ruby()
+
+      assert {:error, %EncodeError{path: ~s(args[0]["a"])} = error} =
+               Typhon.call(rb, "Sample", "echo", [%{"a" => <<255>>}])
+
+      assert Exception.message(error) =~ "Typhon.bytes/1"
+      text = "String.new(\"\\xff\", encoding: \"UTF-8\")"
+      assert {:error, %EncodeError{path: "result"}} = Typhon.call(rb, "main", "eval", [text])
+      assert {:error, %EncodeError{reason: levels}} = Typhon.call(rb, "main", "eval", ["a = []; a << a"])
+      assert levels =~ "10,000 levels"
+    end
+  end
+
+  describe "values" do
+    test "come back as they went" do
+      rb = start_ruby()
+
+      values = [
+        nil,
+        true,
+        false,
+        :an_atom,
+        0,
+        255,
+        -1,
+        1 <<< 62,
+        -(1 <<< 63),
+        1 <<< 64,
+        -(1 <<< 200),
+        1.5,
+        "",
+        "grüße",
+        [],
+        [1, [2, [3]]],
+        ~c"abc",
+        [1 | 2],
+        {},
+        {1, {2}},
+        %{},
+        %{"a" => 1, :b => [2], 3 => {4}, {5} => nil},
+        self(),
+        make_ref(),
+        fn -> 1 end,
+        &String.length/1,
+        <<5::3>>,
+        <<1, 2, 3::2>>,
+        ~D[2024-02-29],
+        ~U[2024-02-29 12:30:15.250000Z],
+        ~U[2024-02-29 12:30:15Z],
+        ~N[2024-02-29 12:30:15],
+        ~T[12:30:15],
+        MapSet.new([1, "a", {2}]),
+        1..10,
+        10..1//-3,
+        5..4//1,
+        Enum.reduce(1..5_000, 0, fn _, inner -> [inner] end),
+        Enum.to_list(1..100_000),
+        String.duplicate("x", 1_000_000)
+      ]
+
+      for value <- values, do: assert({:ok, ^value} = Typhon.call(rb, "Sample", "echo", [value]))
+      assert {:ok, ^values} = Typhon.call(rb, "Sample", "echo", [values])
+    end
+
+    test "are what Ruby has for them" do
+      rb = start_ruby()
+
+      for {value, type} <- [
+            {nil, "NilClass"},
+            {:a, "Symbol"},
+            {"a", "String"},
+            {{1}, "Typhon::Tuple"},
+            {[1 | 2], "Typhon::ImproperList"},
+            {%{}, "Hash"},
+            {self(), "Typhon::Pid"},
+            {~D[2024-01-01], "Date"},
+            {~U[2024-01-01 00:00:00Z], "Time"},
+            {MapSet.new(), "Set"},
+            {1..2, "Range"},
+            {%{__struct__: Decimal, sign: 1, coef: 15, exp: -1}, "BigDecimal"}
+          ],
+          do: assert({:ok, ^type} = Typhon.call(rb, "Sample", "type", [value]))
+
+      assert {:ok, "ASCII-8BIT"} = Typhon.call(rb, "Sample", "encoding", [Typhon.bytes(<<255>>)])
+      assert {:ok, "UTF-8"} = Typhon.call(rb, "Sample", "encoding", ["é"])
+      assert {:ok, <<255>>} = Typhon.call(rb, "Sample", "echo", [Typhon.bytes(<<255>>)])
+
+      assert {:ok, %{__struct__: Decimal, sign: -1, coef: 15, exp: -1}} =
+               Typhon.call(rb, "main", "BigDecimal", ["-1.5"])
+
+      assert {:ok, :nan} = Typhon.call(rb, "main", "eval", ["Float::NAN"])
+      assert {:ok, %{"a" => 1}} = Typhon.call(rb, "main", "eval", ["Struct.new(:a).new(1)"])
+      assert {:ok, 1..9} = Typhon.call(rb, "main", "eval", ["1...10"])
+    end
+  end
+
+  describe "what Ruby asks the BEAM" do
+    test "runs in the calling process" do
+      rb = start_ruby()
+      me = self()
+      assert {:ok, ^me} = Typhon.call(rb, "Sample", "apply", [fn -> self() end])
+      assert {:ok, [2, 4]} = Typhon.call(rb, "Sample", "map", [fn x -> 2 * x end, [1, 2]])
+
+      assert {:ok, [2, 4]} =
+               Typhon.call(rb, "Sample", "with_block", [[1, 2]], kwargs: %{"&" => fn x -> 2 * x end})
+
+      assert {:ok, 6} = Typhon.call(rb, "Sample", "beam_sum", [[1, 2, 3]])
+      assert {:ok, 6} = Typhon.call(rb, "Sample", "in_thread", [[1, 2, 3]])
+      assert {:ok, ["error", "ArgumentError", false]} = Typhon.call(rb, "Sample", "beam_failure", [])
+    end
+
+    test "nests on one worker" do
+      rb = start_ruby()
+
+      nest = fn nest, depth ->
+        if depth == 0,
+          do: 0,
+          else: 1 + Typhon.call!(rb, "Sample", "apply", [fn -> nest.(nest, depth - 1) end])
+      end
+
+      assert nest.(nest, 50) == 50
+    end
+
+    test "reads what was lent" do
+      rb = start_ruby()
+      assert {:ok, 500_500} = Typhon.call(rb, "Sample", "total", [Typhon.iter(1..1000)])
+    end
+
+    test "prints to the caller" do
+      rb = start_ruby(stdio: :caller)
+      text = capture_io(fn -> Typhon.call!(rb, "Sample", "print", ["one\ntwö"]) end)
+      assert text == "one\ntwö"
+    end
+
+    test "sends and receives messages" do
+      rb = start_ruby()
+      {:ok, pid} = Typhon.call(rb, "Sample", "forward_messages", [self()])
+      send(pid, {:hello, 1})
+      assert_receive {:got, {:hello, 1}}, limit()
+      :ok = Typhon.send(rb, "again")
+      assert_receive {:got, "again"}, limit()
+      Typhon.call!(rb, "Typhon", "on_message", [])
+      :ok = Typhon.send(rb, "kept")
+      assert {:ok, "kept"} = Typhon.call(rb, "Sample", "receive", [nil], timeout: limit())
+      assert {:ok, nil} = Typhon.call(rb, "Sample", "receive", [0])
+    end
+  end
+
+  describe "deadlines" do
+    test "end a loop, a sleep and a wait, and ensure sees it" do
+      rb = start_ruby()
+      pid = Typhon.call!(rb, "Sample", "pid", [])
+
+      for how <- ["loop", "sleep", "queue"] do
+        caught = outlast(rb, how)
+        eventually(fn -> File.read(caught) == {:ok, "Cancelled"} and File.exists?(caught <> ".ensure") end)
+      end
+
+      assert {:ok, ^pid} = Typhon.call(rb, "Sample", "pid", [], timeout: limit())
+    end
+
+    test "end the worker when Ruby does not obey" do
+      rb = start_ruby(grace: 50)
+      pid = Typhon.call!(rb, "Sample", "pid", [])
+      outlast(rb, "stubborn")
+      eventually(fn -> match?({:ok, other} when other != pid, Typhon.call(rb, "Sample", "pid", [])) end)
+    end
+
+    test "hit a callback's call and the one below it" do
+      rb = start_ruby()
+
+      sleep = fn ->
+        {:error, %TimeoutError{}} = Typhon.call(rb, "main", "sleep", [], timeout: 100)
+        :interrupted
+      end
+
+      assert {:ok, :interrupted} = Typhon.call(rb, "Sample", "apply", [sleep], timeout: limit())
+      assert {:ok, 2.0} = Typhon.call(rb, "Math", "sqrt", [4])
+    end
+  end
+
+  describe "many at once" do
+    test "multi/5 and multi/3" do
+      rb = start_ruby()
+      assert [{:ok, 2.0}, {:ok, 3.0}] = Typhon.multi(rb, "Math", "sqrt", [[4], [9]])
+
+      assert [{:ok, 2.0}, {:error, %RubyError{type: "Sample::Broken"}}, {:ok, "hello a?"}] =
+               Typhon.multi(rb, [
+                 {"Math", "sqrt", [4]},
+                 {"Sample", "raise_broken", ["x"]},
+                 {"Sample", "greet", ["a"], punctuation: "?"}
+               ])
+
+      assert [{:ok, 1}, {:error, %EncodeError{path: "result"}}, {:ok, %Typhon.Object{}}] =
+               Typhon.multi(rb, [
+                 {"Sample", "echo", [1]},
+                 {"main", "eval", ["String.new(\"\\xff\", encoding: \"UTF-8\")"]},
+                 {"Sample", "counter", []}
+               ])
+    end
+
+    test "map/5 over several workers" do
+      rb = start_ruby(workers: 2)
+      assert [1.0, 2.0, 3.0] = rb |> Typhon.map("Math", "sqrt", [1, 4, 9]) |> Enum.to_list()
+    end
+
+    test "stream/5 is lazy, and raises what the Enumerator raises" do
+      rb = start_ruby()
+      made = file("made")
+      assert [1, 2, 3] = rb |> Typhon.stream("Sample", "numbers", [100_000, made], batch: 2) |> Enum.take(3)
+      assert File.stat!(made).size < 100
+
+      assert Enum.to_list(1..5_000) ==
+               rb |> Typhon.stream("Sample", "numbers", [5_000, made]) |> Enum.to_list()
+
+      stream = Typhon.stream(rb, "Sample", "failing_numbers", [])
+      assert_raise RubyError, ~r/no more/, fn -> Enum.each(stream, &send(self(), &1)) end
+      assert_received 1
+      assert_received 2
+    end
+
+    test "callers on all sides get what is theirs" do
+      rb = start_ruby(workers: 2)
+
+      1..32
+      |> Task.async_stream(
+        fn caller ->
+          for n <- 1..50,
+              do:
+                assert(
+                  {:ok, {^caller, ^n}} = Typhon.call(rb, "Sample", "echo", [{caller, n}], timeout: limit())
+                )
+        end,
+        max_concurrency: 32,
+        timeout: limit()
+      )
+      |> Stream.run()
+    end
+  end
+
+  describe "life" do
+    test "a worker that is killed is replaced, and its call told" do
+      rb = start_ruby()
+      pid = Typhon.call!(rb, "Sample", "pid", [])
+
+      assert {:error, %WorkerError{signal: "SIGKILL"}} =
+               Typhon.call(rb, "Sample", "kill", [], timeout: limit())
+
+      eventually(fn -> match?({:ok, other} when other != pid, Typhon.call(rb, "Sample", "pid", [])) end)
+    end
+
+    test "a worker goes with its pool" do
+      {:ok, rb} = Typhon.start_link(language: :ruby, workers: 1)
+      pid = Typhon.call!(rb, "Process", "pid", [])
+      :ok = Typhon.stop(rb)
+      refute File.exists?("/proc/#{pid}")
+    end
+
+    test "a forked child keeps its hands off the channel" do
+      rb = start_ruby()
+      assert {:ok, 7} = Typhon.call(rb, "Sample", "fork_and_ask", [], timeout: limit())
+      assert {:ok, true} = Typhon.call(rb, "Sample", "system", ["true"], timeout: limit())
+      assert {:ok, 2.0} = Typhon.call(rb, "Math", "sqrt", [4])
+    end
+
+    test "init: and require: run first, and what they raise is told" do
+      rb = start_ruby(require: ["json", "sample"], init: "def from_init = 41 + 1")
+      assert {:ok, 42} = Typhon.call(rb, "main", "from_init", [])
+      assert {:ok, "[1]"} = Typhon.call(rb, "JSON", "generate", [[1]])
+
+      assert {:error, %StartError{reason: :init_failed} = error} =
+               Typhon.start_link(language: :ruby, require: "no_such_library")
+
+      assert Exception.message(error) =~ "no_such_library"
+    end
+
+    test "limits: are those of the operating system" do
+      rb = start_ruby(limits: [open_files: 64, memory: 200_000_000, nice: 5])
+      assert {:ok, [64, 64]} = Typhon.call(rb, "Process", "getrlimit", ["NOFILE"])
+      assert {:ok, 5} = Typhon.call(rb, "Process", "getpriority", [0, 0])
+
+      assert {:error, %RubyError{type: "NoMemoryError"}} =
+               Typhon.call(rb, "main", "eval", ["'x' * 400_000_000; 1"])
+
+      assert {:ok, 2.0} = Typhon.call(rb, "Math", "sqrt", [4])
+    end
+  end
+
+  describe "options" do
+    test "that are for the other language are refused" do
+      assert_raise ArgumentError, ~r/isolation: :interpreter is for Python alone/, fn ->
+        Typhon.start_link(language: :ruby, isolation: :interpreter)
+      end
+
+      assert_raise ArgumentError, ~r/python_path: is for Python alone/, fn ->
+        Typhon.start_link(language: :ruby, python_path: ["."])
+      end
+
+      assert_raise ArgumentError, ~r/concurrency: is for Python alone/, fn ->
+        Typhon.start_link(language: :ruby, concurrency: 4)
+      end
+
+      assert_raise ArgumentError, ~r/require: is for language: :ruby alone/, fn ->
+        Typhon.start_link(require: "json")
+      end
+
+      assert_raise ArgumentError, ~r/language: must be :python or :ruby/, fn ->
+        Typhon.start_link(language: :perl)
+      end
+
+      assert {:error, %StartError{reason: :ruby_not_found}} =
+               Typhon.start_link(language: :ruby, ruby: "no-such-ruby")
+    end
+  end
+
+  defp 1 <<< bits, do: Bitwise.bsl(1, bits)
+end
