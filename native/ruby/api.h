@@ -67,7 +67,7 @@ struct Names {
   VALUE struct_key, data_key;                 // Symbols
   VALUE bytes_name, buffer_name, array_name;  // Symbols
   ID items, raw, bits, tail, answer, nested;  // instance variables
-  ID load, dump, put, rollback, last_id, make, message;
+  ID load, load_erlport, dump, dump_erlport, put, rollback, last_id, make, message;
 };
 
 Names& names() noexcept;

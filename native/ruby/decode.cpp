@@ -164,7 +164,7 @@ class Builder {
       out = object;
     } else if (c.kind == etf::Kind::kTuple) {
       if (!made(out, [&] { return is_native() ? wrap_tuple(object) : load(object); })) return false;
-    } else if (c.is_struct && is_native()) {
+    } else if (c.is_struct || !is_native()) {
       if (!made(out, [&] { return load(object); })) return false;
     } else {
       out = object;
@@ -178,7 +178,8 @@ class Builder {
           const VALUE list = rb_obj_alloc(names().improper_list);
           rb_ivar_set(list, names().items, rb_obj_freeze(items));
           rb_ivar_set(list, names().tail, tail);
-          return rb_obj_freeze(list);
+          rb_obj_freeze(list);
+          return is_native() ? list : load(list);
         }))
       return false;
     roots_.pop(1);
@@ -275,6 +276,7 @@ class Builder {
   }
   bool opaque(VALUE kind, Bytes raw, Value& out) noexcept {
     return made(out, [&] {
+      if (!is_native()) return load(binary_of(raw));
       const VALUE object = rb_obj_alloc(kind);
       const VALUE copy = binary_of(raw);
       rb_ivar_set(object, names().raw, rb_obj_freeze(copy));
@@ -286,8 +288,10 @@ class Builder {
     rb_ivar_set(tuple, names().items, rb_obj_freeze(items));
     return rb_obj_freeze(tuple);
   }
-  // A struct of Elixir's as the Ruby side has it; in the other dialect, a tuple.
+  // A struct of Elixir's as the Ruby side has it; in ErlPort's dialect the elements of a tuple, a map, an
+  // improper list, or the bytes of what only the BEAM can make.
   VALUE load(VALUE object) const {
+    if (!is_native()) return rb_funcall(names().structs, names().load_erlport, 1, object);
     return rb_funcall(names().structs, names().load, 2, object, options_.objects);
   }
   void append_key(VALUE key) {

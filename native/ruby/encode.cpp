@@ -112,8 +112,11 @@ class Encoder {
       case T_BIGNUM:
         return put_big(value);
       case T_ARRAY:
+        if (!is_native() && rb_obj_class(value) != rb_cArray) return put_other(value);
         return put_list(value, Qundef);
       case T_HASH:
+        // To ErlPort a Hash is an object like any other: only its Map is a map.
+        if (!is_native() && rb_obj_class(value) == rb_cHash) return put_other(value);
         return put_hash(value);
       default:
         return put_object(value);
@@ -125,15 +128,17 @@ class Encoder {
     const std::string_view view(RSTRING_PTR(text), static_cast<std::size_t>(RSTRING_LEN(text)));
     return writer_.atom(view) || refuse("an atom has at most 255 characters, in UTF-8", value);
   }
-  bool put_float(VALUE value) noexcept {
+  bool put_float(VALUE value) {
     const double number = RFLOAT_VALUE(value);
+    if (!is_native() && !std::isfinite(number)) return put_other(value);
     if (std::isnan(number)) return writer_.known_atom("nan");
     if (std::isinf(number)) return writer_.known_atom(number > 0 ? "infinity" : "neg_infinity");
     return writer_.floating(number);
   }
   bool put_string(VALUE value) {
     const int encoding = rb_enc_get_index(value);
-    if (encoding != rb_ascii8bit_encindex() && encoding != rb_utf8_encindex() &&
+    // ErlPort sends the bytes, whatever they stand for.
+    if (is_native() && encoding != rb_ascii8bit_encindex() && encoding != rb_utf8_encindex() &&
         encoding != rb_usascii_encindex()) {
       value = rb_str_encode(value, rb_enc_from_encoding(rb_utf8_encoding()), 0, Qnil);
     } else if (is_native() && encoding != rb_ascii8bit_encindex() &&
@@ -168,7 +173,7 @@ class Encoder {
   bool put_object(VALUE value) {
     const Names& known = names();
     const VALUE kind = rb_obj_class(value);
-    if (kind == known.tuple) {
+    if (RTEST(rb_obj_is_kind_of(value, known.tuple))) {
       const VALUE items = rb_ivar_get(value, known.items);
       if (!RB_TYPE_P(items, T_ARRAY)) return refuse("a tuple that was not made by Tuple.new", value);
       const long count = RARRAY_LEN(items);
@@ -182,15 +187,21 @@ class Encoder {
       return put_list(items, rb_ivar_get(value, known.tail));
     }
     if (RTEST(rb_obj_is_kind_of(value, known.term))) return put_term(value, kind);
-    const VALUE other = rb_funcall(known.structs, known.dump, 3, value,
-                                   options_.mapset_version ? Qtrue : Qfalse, is_native() ? Qtrue : Qfalse);
+    return put_other(value);
+  }
+  // What the Ruby side has in its place.
+  bool put_other(VALUE value) {
+    const Names& known = names();
+    const VALUE other = is_native() ? rb_funcall(known.structs, known.dump, 2, value,
+                                                 options_.mapset_version ? Qtrue : Qfalse)
+                                    : rb_funcall(known.structs, known.dump_erlport, 1, value);
     if (other != value) {
       if (!roots_.push(other)) return refuse("there is no memory for it");
       // It stays a root until the end: it may be what a level walks.
       return put(other);
     }
     if (NIL_P(options_.objects)) return refuse("it has no counterpart in Elixir", value);
-    return put_handle(value, kind);
+    return put_handle(value, rb_obj_class(value));
   }
   // Pids and the like go back in the bytes in which they came.
   bool put_term(VALUE value, VALUE kind) {

@@ -139,7 +139,9 @@ void find_names(VALUE native) {
   known.answer = rb_intern("@answer");
   known.nested = rb_intern("@nested");
   known.load = rb_intern("load");
+  known.load_erlport = rb_intern("load_erlport");
   known.dump = rb_intern("dump");
+  known.dump_erlport = rb_intern("dump_erlport");
   known.put = rb_intern("put");
   known.rollback = rb_intern("rollback");
   known.last_id = rb_intern("last_id");

@@ -12,8 +12,6 @@ module Typhon
 
     # `fields`: a Hash with :__struct__. What it stands for; itself when Ruby has no counterpart.
     def load(fields, objects)
-      return ErlTerms.load(fields) if fields.instance_of?(::Array)
-
       case fields[:__struct__]
       when :"Elixir.Typhon.Bytes", :"Elixir.Typhon.Buffer" then fields.fetch(:data)
       when :"Elixir.Typhon.Array" then Array.new(fields.fetch(:shape), fields.fetch(:dtype), fields.fetch(:data))
@@ -75,9 +73,7 @@ module Typhon
     end
 
     # What the BEAM gets for an object; itself when there is no counterpart.
-    def dump(object, mapset_version, native)
-      return ErlTerms.dump(object) unless native
-
+    def dump(object, mapset_version)
       case object
       when Set then dump_set(object, mapset_version)
       when Range then dump_range(object)
@@ -88,6 +84,10 @@ module Typhon
       else dump_loaded(object)
       end
     end
+
+    # In ErlPort's dialect, which is there when erlport/erlterms has been loaded.
+    def load_erlport(parts) = ErlPort::ErlTerm.load_part(parts)
+    def dump_erlport(object) = ErlPort::ErlTerm.dump_object(object)
 
     # Classes that may not be loaded: an object of one says that it is.
     def dump_loaded(object)

@@ -80,7 +80,7 @@ module Typhon
       tag = @channel.new_tag
       waiter = Waiter.new
       @channel.waiters[tag] = waiter
-      @channel.send_frame(ASK, id, tag, Tuple.new(*parts), @objects, false)
+      @channel.send_frame(ASK, id, tag, Tuple.new(*parts), table, erlport?)
       result(wait_for(waiter))
     ensure
       if waiter
@@ -89,15 +89,15 @@ module Typhon
       end
     end
 
-    def statement(parts, id = current_id) = @channel.send_frame(ASK, id, 0, Tuple.new(*parts), @objects, false)
-    def post(pid, message) = @channel.send_frame(SEND, 0, 0, Tuple[pid, message], @objects, false)
+    def statement(parts, id = current_id) = @channel.send_frame(ASK, id, 0, Tuple.new(*parts), table, erlport?)
+    def post(pid, message) = @channel.send_frame(SEND, 0, 0, Tuple[pid, message], table, erlport?)
 
     def receive(timeout)
       limit = timeout && (now + timeout)
       loop do
         generation = @channel.generation
         frame = @channel.messages.shift
-        return frame.decode(@objects, false) if frame
+        return frame.decode(table, erlport?) if frame
 
         check_interrupted
         left = limit && (limit - now)
@@ -114,6 +114,13 @@ module Typhon
 
     private
 
+    # What a dialect has of its own.
+    def erlport? = false
+    def table = @objects
+    def invoke(target, name, args, kwargs) = Calls.invoke(target, name, args, kwargs)
+    def describe(error, target, name) = Calls.describe(error, target, name)
+    def finish_output(call) = Output.finish(call)
+
     def now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
 
     def serve_next
@@ -127,10 +134,10 @@ module Typhon
       end
     end
 
-    def wait_for(waiter)
+    def wait_for(waiter, serves_all = false)
       loop do
         generation = @channel.generation
-        if (frame = waiter.nested.shift)
+        if (frame = waiter.nested.shift || (serves_all && @channel.calls.shift))
           Thread.handle_interrupt(Cancelled => :never) { serve(frame) }
           next
         end
@@ -151,7 +158,7 @@ module Typhon
     end
 
     def result(answer)
-      value = answer.decode(@objects, false)
+      value = answer.decode(table, erlport?)
       return value unless answer.failed?
 
       kind, type, message, reason, stacktrace = *value
@@ -168,7 +175,7 @@ module Typhon
     end
 
     def handle_message(frame)
-      Thread.handle_interrupt(Cancelled => :immediate) { @handler.call(frame.decode(@objects, false)) }
+      Thread.handle_interrupt(Cancelled => :immediate) { @handler.call(frame.decode(table, erlport?)) }
     rescue SignalException, NoMemoryError
       raise
     rescue Exception => e
@@ -193,11 +200,11 @@ module Typhon
       Thread.current.thread_variable_set(:typhon_call, call)
       target = nil
       begin
-        target, name, args, kwargs = *frame.decode(@objects, false)
-        value = Thread.handle_interrupt(Cancelled => :immediate) { Calls.invoke(target, name, args, kwargs) }
+        target, name, args, kwargs = *frame.decode(table, erlport?)
+        value = Thread.handle_interrupt(Cancelled => :immediate) { invoke(target, name, args, kwargs) }
         exit if @channel.forked?
         finish_call(running)
-        frame.kind == CALL ? @channel.reply(frame, false, value, @objects, false) : @channel.cast_done
+        frame.kind == CALL ? @channel.reply(frame, false, value, table, erlport?) : @channel.cast_done
       rescue SignalException
         raise
       rescue Exception => e
@@ -223,7 +230,7 @@ module Typhon
     end
 
     def finish_call(running)
-      Output.finish(current) if current
+      finish_output(current) if current
       @lock.synchronize { @running.delete_if { |other| other.equal?(running) } }
       # What was raised too late for this call must not hit the next one.
       return unless Thread.pending_interrupt?(Cancelled)
@@ -237,7 +244,7 @@ module Typhon
 
     def refuse(frame)
       if frame.kind == CALL
-        @channel.reply(frame, true, :expired, nil, false)
+        @channel.reply(frame, true, :expired, nil, erlport?)
       else
         @channel.cast_done
       end
@@ -248,8 +255,8 @@ module Typhon
         Calls.report(error, "a cast")
         @channel.cast_done
       else
-        term = error.is_a?(Cancelled) ? :cancelled : Calls.describe(error, target, name)
-        @channel.reply(frame, true, term, nil, false)
+        term = error.is_a?(Cancelled) ? :cancelled : describe(error, target, name)
+        @channel.reply(frame, true, term, nil, erlport?)
       end
     end
 

@@ -10,7 +10,7 @@ defmodule Typhon.ErlportTest do
   @sources Path.expand("../erlport/py", __DIR__)
 
   # The reports of EUnit come with the failure.
-  for module <- [:python_options_tests, :python_tests] do
+  for module <- [:python_options_tests, :python_tests, :ruby_tests] do
     test "EUnit: #{module}" do
       {result, output} = with_output(fn -> :eunit.test(unquote(module), []) end)
       assert result == :ok, output

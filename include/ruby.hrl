@@ -1,0 +1,20 @@
+%% What ruby_options:parse/1 returns. Names and order of the fields are those of ErlPort's record of that name, for
+%% programs that match on it.
+-ifndef(RUBY_HRL).
+-define(RUBY_HRL, true).
+
+-record(ruby_options, {
+    ruby = default :: default | string(),
+    cd :: undefined | string(),
+    use_stdio = use_stdio :: use_stdio | nouse_stdio,
+    compressed = 0 :: 0..9,
+    packet = 4 :: 1 | 2 | 4,
+    env = [] :: [{string(), string() | false}],
+    ruby_lib = [] :: string() | [string()],
+    port_options = [] :: [term()],
+    start_timeout = 10000 :: pos_integer() | infinity,
+    call_timeout = infinity :: pos_integer() | infinity,
+    buffer_size = 65536 :: pos_integer()
+}).
+
+-endif.
