@@ -37,7 +37,7 @@ defmodule Typhon.MixProject do
     [
       licenses: ["Apache-2.0"],
       links: %{},
-      files: ~w(lib src include mix mix.exs native python cmake CMakeLists.txt CMakePresets.json
+      files: ~w(lib src include mix mix.exs native python ruby cmake CMakeLists.txt CMakePresets.json
                 README.md CHANGELOG.md LICENSE .formatter.exs)
     ]
   end

@@ -160,12 +160,11 @@ class Builder {
   }
   bool close(Container& c, Value& out) noexcept {
     const VALUE object = c.object;
-    if (c.kind == etf::Kind::kList) {
-      out = object;
-    } else if (c.kind == etf::Kind::kTuple) {
-      if (!made(out, [&] { return is_native() ? wrap_tuple(object) : load(object); })) return false;
-    } else if (c.is_struct || !is_native()) {
+    const bool loads = is_native() ? c.is_struct : c.kind != etf::Kind::kList;
+    if (loads) {
       if (!made(out, [&] { return load(object); })) return false;
+    } else if (c.kind == etf::Kind::kTuple) {
+      if (!made(out, [&] { return wrap_tuple(object); })) return false;
     } else {
       out = object;
     }

@@ -19,14 +19,23 @@ module Typhon
       raise TypeError, "args must be a list and kwargs a map" unless args.is_a?(::Array) && kwargs.is_a?(Hash)
 
       receiver = find(target)
-      *path, last = name.to_s.match?(/\A\w[\w.]*[?!=]?\z/) ? name.to_s.split(".") : [name.to_s]
-      raise NoMethodError, "a call needs the name of a method" if last.nil? || last.empty?
+      name = name.to_s
+      receiver, name = walk(receiver, name) if name.include?(".") && name.match?(DOTTED)
+      main = receiver.equal?(MAIN)
+      if kwargs.empty?
+        return main ? receiver.__send__(name, *args) : receiver.public_send(name, *args)
+      end
 
-      path.each { |step| receiver = receiver.public_send(step) }
-      block = kwargs.delete("&") if kwargs.key?("&")
-      block = block.to_proc if block
+      block = kwargs.delete("&")&.to_proc
       options = kwargs.transform_keys(&:to_sym)
-      receiver.equal?(MAIN) ? receiver.__send__(last, *args, **options, &block) : receiver.public_send(last, *args, **options, &block)
+      main ? receiver.__send__(name, *args, **options, &block) : receiver.public_send(name, *args, **options, &block)
+    end
+
+    DOTTED = /\A\w[\w.]*[?!=]?\z/
+
+    def walk(receiver, name)
+      *path, last = name.split(".")
+      [path.reduce(receiver) { |found, step| found.public_send(step) }, last]
     end
 
     MAIN = TOPLEVEL_BINDING.receiver
@@ -199,6 +208,10 @@ module Typhon
     def execute(code, name)
       eval(code, TOPLEVEL_BINDING, "<#{name}>", 1)
       nil
+    end
+
+    def reload(*)
+      raise NotImplementedError, "Typhon.reload/3 is for Python alone: Typhon.restart/2 gives a pool of Rubies new workers"
     end
 
     # As on the command line: a library by its name, a file by its path.

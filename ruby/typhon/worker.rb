@@ -40,6 +40,9 @@ module Typhon
     READY = 1
     CHANNEL_BROKE = 99
 
+    MASKED = { Cancelled => :never }.freeze
+    OPEN = { Cancelled => :immediate }.freeze
+
     Running = Struct.new(:id, :thread, :cancelled, :interrupted)
 
     # A thread that waits for an answer.
@@ -62,11 +65,13 @@ module Typhon
       @lock = Mutex.new
       @running = []
       @given_up = {}
+      # By the thread that serves it, whichever fiber of it runs.
+      @current = {}.compare_by_identity
     end
 
     def run(greeting)
       Typhon.worker = self
-      Thread.handle_interrupt(Cancelled => :never) do
+      Thread.handle_interrupt(MASKED) do
         Thread.new { watch }.report_on_exception = true
         @channel.send_frame(READY, 0, 0, greeting, nil, false)
         serve_next until @channel.ends? || @channel.broken?
@@ -110,7 +115,7 @@ module Typhon
     # Whose output goes where it prints from.
     def captures? = (call = current) ? (@capture || call[:captured]) && call[:id] != 0 : false
     def current_id = current&.fetch(:id) || 0
-    def current = Thread.current.thread_variable_get(:typhon_call)
+    def current = @current[Thread.current]
 
     private
 
@@ -138,7 +143,7 @@ module Typhon
       loop do
         generation = @channel.generation
         if (frame = waiter.nested.shift || (serves_all && @channel.calls.shift))
-          Thread.handle_interrupt(Cancelled => :never) { serve(frame) }
+          Thread.handle_interrupt(MASKED) { serve(frame) }
           next
         end
         return waiter.answer if waiter.answer
@@ -175,7 +180,7 @@ module Typhon
     end
 
     def handle_message(frame)
-      Thread.handle_interrupt(Cancelled => :immediate) { @handler.call(frame.decode(table, erlport?)) }
+      Thread.handle_interrupt(OPEN) { @handler.call(frame.decode(table, erlport?)) }
     rescue SignalException, NoMemoryError
       raise
     rescue Exception => e
@@ -197,11 +202,11 @@ module Typhon
 
       outer = current
       call = { id: frame.id, captured: frame.captured?, running: running }
-      Thread.current.thread_variable_set(:typhon_call, call)
+      @current[Thread.current] = call
       target = nil
       begin
         target, name, args, kwargs = *frame.decode(table, erlport?)
-        value = Thread.handle_interrupt(Cancelled => :immediate) { invoke(target, name, args, kwargs) }
+        value = Thread.handle_interrupt(OPEN) { invoke(target, name, args, kwargs) }
         exit if @channel.forked?
         finish_call(running)
         frame.kind == CALL ? @channel.reply(frame, false, value, table, erlport?) : @channel.cast_done
@@ -212,7 +217,7 @@ module Typhon
         finish_call(running)
         fail_call(frame, e, target, name)
       ensure
-        Thread.current.thread_variable_set(:typhon_call, outer)
+        outer ? @current[Thread.current] = outer : @current.delete(Thread.current)
       end
     end
 
@@ -236,7 +241,7 @@ module Typhon
       return unless Thread.pending_interrupt?(Cancelled)
 
       begin
-        Thread.handle_interrupt(Cancelled => :immediate) { Thread.pass }
+        Thread.handle_interrupt(OPEN) { Thread.pass }
       rescue Cancelled
         nil
       end

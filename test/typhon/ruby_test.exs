@@ -352,6 +352,44 @@ defmodule Typhon.RubyTest do
       refute File.exists?("/proc/#{pid}")
     end
 
+    # A BEAM of its own, which prints the pid of its worker when Ruby is at it, and then waits for ever.
+    for what <- ["hold_lock", "idle"] do
+      @what what
+      test "a worker goes with a BEAM that is killed: #{what}" do
+        begun = file("begun")
+
+        script = """
+        {:ok, _} = Application.ensure_all_started(:typhon)
+        {:ok, rb} = Typhon.start_link(language: :ruby, workers: 1, ruby_path: [#{inspect(rb_dir())}], require: "sample")
+        pid = Typhon.call!(rb, "Process", "pid", [])
+        if #{@what == "hold_lock"} do
+          spawn(fn -> Typhon.call(rb, "Sample", "hold_lock", [#{inspect(begun)}], timeout: :infinity) end)
+          wait = fn wait -> File.exists?(#{inspect(begun)}) || (Process.sleep(10); wait.(wait)) end
+          wait.(wait)
+        end
+        IO.puts("worker \#{pid} beam \#{System.pid()}")
+        Process.sleep(:infinity)
+        """
+
+        paths = Enum.flat_map(:code.get_path(), &["-pa", List.to_string(&1)])
+        elixir = System.find_executable("elixir")
+        options = [:binary, :exit_status, :stderr_to_stdout, {:line, 1000}, {:args, paths ++ ["-e", script]}]
+        port = Port.open({:spawn_executable, elixir}, options)
+        assert_receive {^port, {:data, {:eol, "worker " <> line}}}, limit()
+        [worker, "beam", beam] = String.split(line)
+        assert File.exists?("/proc/#{worker}")
+        System.cmd("kill", ["-KILL", beam])
+        assert_receive {^port, {:exit_status, _}}, limit()
+
+        eventually(fn ->
+          case File.read("/proc/#{worker}/stat") do
+            {:ok, stat} -> stat =~ ") Z "
+            {:error, _} -> true
+          end
+        end)
+      end
+    end
+
     test "a forked child keeps its hands off the channel" do
       rb = start_ruby()
       assert {:ok, 7} = Typhon.call(rb, "Sample", "fork_and_ask", [], timeout: limit())

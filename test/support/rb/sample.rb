@@ -86,6 +86,12 @@ module Sample
     end
 
     def receive(timeout) = Typhon.receive(timeout: timeout)
+    # Minutes in one function of C that keeps Ruby's lock.
+    def hold_lock(file)
+      File.write(file, "")
+      (7**40_000_000).to_s
+    end
+
     def leave(status) = exit(status)
     def exhaust = exhaust
     def system(command) = Kernel.system(command)
