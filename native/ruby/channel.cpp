@@ -115,9 +115,7 @@ class Link final : public worker::Interruptible {
   [[nodiscard]] std::uint64_t generation() const noexcept {
     return generation_.load(std::memory_order_seq_cst);
   }
-  [[nodiscard]] bool ends() const noexcept {
-    return life_.must_stop() || header_.closing.value.load(std::memory_order_acquire) != 0;
-  }
+  [[nodiscard]] bool ends() const noexcept { return life_.let_go(); }
   [[nodiscard]] bool broken() const noexcept { return broken_ || outbox_.broken(); }
   [[nodiscard]] std::uint64_t new_tag() noexcept { return next_tag_++; }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the seed files of the fuzzer of the Python codec, corpus/fuzz_python/."""
+"""Writes the seed files of the fuzzers of the Python and of the Ruby codec, corpus/fuzz_python/ and corpus/fuzz_ruby/."""
 
 import pathlib
 import sys
@@ -46,17 +46,27 @@ SEEDS = {
 }
 
 
-def main() -> None:
-    folder = HERE / "corpus" / "fuzz_python"
+def opaque(language: str, dumped: str) -> bytes:
+    """An object of the language's in the dialect of ErlPort."""
+    return t.tuple_(t.atom("$erlport.opaque"), t.atom(language), t.binary(dumped))
+
+
+def write(fuzzer: str, seeds: dict[str, bytes]) -> None:
+    folder = HERE / "corpus" / fuzzer
     folder.mkdir(parents=True, exist_ok=True)
-    for name, term in SEEDS.items():
-        (folder / name).write_bytes(b"\1" + term)
-    for name, term in SEEDS.items():
-        (folder / f"erlport_{name}").write_bytes(b"\x10" + term)
-    opaque = t.tuple_(t.atom("$erlport.opaque"), t.atom("python"), t.binary("N."))
-    (folder / "erlport_pickle").write_bytes(b"\x10" + opaque)
-    for name, term in LOANS.items():
-        (folder / name).write_bytes(b"\x0c" + term)
+    for name, seed in seeds.items():
+        (folder / name).write_bytes(seed)
+
+
+def main() -> None:
+    python = {name: b"\1" + term for name, term in SEEDS.items()}
+    python |= {f"erlport_{name}": b"\x10" + term for name, term in SEEDS.items()}
+    python |= {name: b"\x0c" + term for name, term in LOANS.items()}
+    write("fuzz_python", python | {"erlport_pickle": b"\x10" + opaque("python", "N.")})
+    ruby = {name: b"\0" + term for name, term in SEEDS.items()}
+    ruby |= {f"erlport_{name}": b"\1" + term for name, term in SEEDS.items()}
+    ruby |= {f"collects_{name}": b"\xe0" + term for name, term in SEEDS.items()}
+    write("fuzz_ruby", ruby | {"erlport_marshal": b"\1" + opaque("ruby", "\4\x08i\6")})
 
 
 if __name__ == "__main__":
