@@ -56,7 +56,7 @@ defmodule Typhon.Conversation do
 
   def handle({:ask, tag, {:error, reason}}, context) do
     if tag == 0,
-      do: Logger.warning("a message from Python was dropped: #{unreadable(reason)}", context.metadata),
+      do: Logger.warning("a message from a worker was dropped: #{unreadable(reason)}", context.metadata),
       else: reply(tag, {:failed, failure(:error, ArgumentError.exception(unreadable(reason)), [])}, context)
 
     ""

@@ -893,6 +893,7 @@ defmodule Typhon.Worker do
           exit_status: exit_status,
           signal: signal,
           os_pid: data.os_pid,
+          language: data.config.language,
           output: output
         }
 
@@ -984,7 +985,14 @@ defmodule Typhon.Worker do
 
     # What init: has started does not go by itself.
     if data.greeting && data.channel, do: Native.kill(data.channel, @sigkill)
-    data = close(data, %WorkerError{reason: :gone, os_pid: os_pid, output: error.output})
+
+    data =
+      close(data, %WorkerError{
+        reason: :gone,
+        os_pid: os_pid,
+        language: data.config.language,
+        output: error.output
+      })
 
     # Never greeted, so its pid is all there is to know it by; it is a child that has not been waited for, or gone.
     if os_pid && error.reason == :timeout, do: Native.kill_pid(os_pid, @sigkill)
@@ -1082,7 +1090,8 @@ defmodule Typhon.Worker do
     {:next_state, :retiring, data, [{:state_timeout, 0, {:finish, 1}}]}
   end
 
-  defp replaced(data), do: %WorkerError{reason: :replaced, os_pid: data.os_pid}
+  defp replaced(data),
+    do: %WorkerError{reason: :replaced, os_pid: data.os_pid, language: data.config.language}
 
   defp reloaded(result, data) do
     :ok = Native.pool_put(data.native, data.index, data.channel)
@@ -1155,7 +1164,13 @@ defmodule Typhon.Worker do
   end
 
   defp lose(data, reason, output) do
-    error = %WorkerError{reason: reason, os_pid: data.os_pid, output: Output.tail(output)}
+    error = %WorkerError{
+      reason: reason,
+      os_pid: data.os_pid,
+      language: data.config.language,
+      output: Output.tail(output)
+    }
+
     data = data |> close(error) |> answer_reload({:error, error})
 
     checkout =

@@ -108,16 +108,18 @@ defmodule Typhon.ErrorTest do
       for {error, text} <- [
             {%WorkerError{reason: :exit, exit_status: 3, os_pid: 7},
              "the Python worker 7 exited with status 3"},
-            {%WorkerError{reason: :exit}, "the Python worker ended"},
+            {%WorkerError{reason: :exit}, "the worker ended"},
             {%WorkerError{reason: :signal, signal: "SIGKILL", os_pid: 7, output: ["a", "b"]},
              "the Python worker 7 was ended by SIGKILL. Its last output:\n    a\n    b"},
-            {%WorkerError{reason: :stopped}, "the Python worker was stopped"},
-            {%WorkerError{reason: :protocol}, "the Python worker broke the protocol and was killed"},
-            {%WorkerError{reason: :gone}, "the Python worker is gone"},
+            {%WorkerError{reason: :signal, signal: "SIGSEGV", os_pid: 7, language: :ruby},
+             "the Ruby worker 7 was ended by SIGSEGV"},
+            {%WorkerError{reason: :stopped}, "the worker was stopped"},
+            {%WorkerError{reason: :protocol}, "the worker broke the protocol and was killed"},
+            {%WorkerError{reason: :gone}, "the worker is gone"},
             {%WorkerError{reason: :overdue},
-             "the Python worker was killed: a call still ran when the pool's grace period after its deadline was over"},
+             "the worker was killed: a call still ran when the pool's grace period after its deadline was over"},
             {%WorkerError{reason: {:owner_down, :killed}},
-             "the Python worker lost the Elixir process in charge of it (killed)"}
+             "the worker lost the Elixir process in charge of it (killed)"}
           ] do
         assert Exception.message(error) == text
       end

@@ -75,7 +75,7 @@ defmodule Typhon.Worker.OutputTest do
       Output.message(output, {:io_reply, ref, :ok})
       {_, _, chars} = request()
       assert byte_size(chars) < 1_300_000
-      assert chars =~ "… 5 lines of Python's output were dropped: the I/O device is too slow"
+      assert chars =~ "… 5 lines of output were dropped: the I/O device is too slow"
     end
 
     test "drain/1 sends what is left" do

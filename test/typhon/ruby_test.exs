@@ -339,17 +339,20 @@ defmodule Typhon.RubyTest do
       rb = start_ruby()
       pid = Typhon.call!(rb, "Sample", "pid", [])
 
-      assert {:error, %WorkerError{signal: "SIGKILL"}} =
+      assert {:error, %WorkerError{signal: "SIGKILL"} = error} =
                Typhon.call(rb, "Sample", "kill", [], timeout: limit())
 
+      assert Exception.message(error) =~ "the Ruby worker #{pid} was ended by SIGKILL"
       eventually(fn -> match?({:ok, other} when other != pid, Typhon.call(rb, "Sample", "pid", [])) end)
     end
 
     test "a worker goes with its pool" do
       {:ok, rb} = Typhon.start_link(language: :ruby, workers: 1)
       pid = Typhon.call!(rb, "Process", "pid", [])
+      child = Typhon.call!(rb, "Process", "spawn", ["sleep", "600"])
       :ok = Typhon.stop(rb)
       refute File.exists?("/proc/#{pid}")
+      eventually(fn -> not os_process?(child) end)
     end
 
     # A BEAM of its own, which prints the pid of its worker when Ruby is at it, and then waits for ever.

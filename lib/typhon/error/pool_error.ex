@@ -5,7 +5,7 @@ defmodule Typhon.PoolError do
   * `pool` – what was given as the pool
   * `reason` – `:not_found` (nothing has that name), `:stopped` (it was stopped, or is no pool), `:not_a_pool`,
     `:invalid` (neither a pid nor a name), `{:remote, node}` (it lives on another node), `:not_running` (the application
-    `:typhon` is not started), `:draining` (`Typhon.drain/2` was called: it takes no new calls), `{:down, error}` (its Pythons
+    `:typhon` is not started), `:draining` (`Typhon.drain/2` was called: it takes no new calls), `{:down, error}` (its workers
     ended, or could not be started, more often than its `:max_restarts` allows; `error` is the last
     `Typhon.WorkerError` or `Typhon.StartError`), `:session_ended` (it is the session of a `Typhon.run/3` that has returned)
   """
@@ -53,7 +53,7 @@ defmodule Typhon.PoolError do
         "the Typhon pool #{inspect(pool)} is draining: it finishes the calls it has, and takes no new ones"
 
       {:down, error} ->
-        "the Typhon pool #{inspect(pool)} went down: its Pythons ended, or could not be started, more often than " <>
+        "the Typhon pool #{inspect(pool)} went down: its workers ended, or could not be started, more often than " <>
           "max_restarts: and max_seconds: allow. The last time: " <> Exception.message(error)
 
       {:remote, node} ->

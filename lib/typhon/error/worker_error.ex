@@ -5,7 +5,7 @@ defmodule Typhon.WorkerError do
   The pool replaces the worker by itself. Whether the call may be made again depends on what it does.
 
   * `reason` – what happened
-    * `:exit` – the Python process ended with `exit_status`
+    * `:exit` – the process ended with `exit_status`
     * `:signal` – it was ended by `signal`
     * `:overdue` – the pool killed it: a call was still running when the pool's `:grace` after its deadline was over
     * `:hung` – the pool killed it: its process had been stopped (SIGSTOP), and calls waited for it
@@ -22,10 +22,11 @@ defmodule Typhon.WorkerError do
   * `exit_status` – an integer, or nil
   * `signal` – a name such as `"SIGKILL"`, or nil
   * `os_pid` – the process id it had
+  * `language` – `:python` or `:ruby`
   * `output` – the last lines it printed, oldest first
   """
 
-  defexception reason: :exit, exit_status: nil, signal: nil, os_pid: nil, output: []
+  defexception reason: :exit, exit_status: nil, signal: nil, os_pid: nil, language: :python, output: []
 
   @type t :: %__MODULE__{
           reason:
@@ -43,14 +44,18 @@ defmodule Typhon.WorkerError do
           exit_status: non_neg_integer | nil,
           signal: String.t() | nil,
           os_pid: pos_integer | nil,
+          language: :python | :ruby,
           output: [String.t()]
         }
 
   @impl true
   def message(error) do
-    worker = if error.os_pid, do: "the Python worker #{error.os_pid}", else: "the Python worker"
-    worker <> " " <> what(error) <> Typhon.Error.output(error.output)
+    "the #{worker(error)}" <> " " <> what(error) <> Typhon.Error.output(error.output)
   end
+
+  defp worker(%{os_pid: nil}), do: "worker"
+  defp worker(%{language: :ruby, os_pid: os_pid}), do: "Ruby worker #{os_pid}"
+  defp worker(%{os_pid: os_pid}), do: "Python worker #{os_pid}"
 
   defp what(%{reason: :exit, exit_status: nil}), do: "ended"
   defp what(%{reason: :exit, exit_status: status}), do: "exited with status #{status}"

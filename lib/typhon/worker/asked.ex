@@ -64,7 +64,7 @@ defmodule Typhon.Worker.Asked do
   end
 
   def deliver(other) do
-    Logger.warning("a message from Python could not be delivered: #{inspect(other)}")
+    Logger.warning("a message from a worker could not be delivered: #{inspect(other)}")
     :ok
   end
 

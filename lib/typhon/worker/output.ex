@@ -179,7 +179,7 @@ defmodule Typhon.Worker.Output do
   defp dropped(0), do: []
 
   defp dropped(count),
-    do: "… #{count} lines of Python's output were dropped: the I/O device is too slow\n"
+    do: "… #{count} lines of output were dropped: the I/O device is too slow\n"
 
   # Python may print any bytes; an I/O device takes characters.
   defp printable(bytes) do

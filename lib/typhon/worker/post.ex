@@ -60,7 +60,7 @@ defmodule Typhon.Worker.Post do
         :ok
 
       {:error, error} ->
-        Logger.warning("a message to a Python worker was dropped: " <> Exception.message(error))
+        Logger.warning("a message to a worker was dropped: " <> Exception.message(error))
         next(channel, behind)
     end
   end

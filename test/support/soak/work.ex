@@ -472,7 +472,7 @@ defmodule Typhon.Soak.Work do
 
   # The inner call's error, by what its text says; anything else is wrong.
   defp nested_error(error) do
-    if Exception.message(error) =~ "Python worker",
+    if Exception.message(error) =~ ~r/the (Python )?worker/,
       do: {:error, %WorkerError{reason: :lost}},
       else: {:error, error}
   end
