@@ -30,6 +30,7 @@ defmodule Mix.Tasks.Compile.TyphonNative do
          :ok <- configure(),
          {:ok, warnings} <- build(),
          {:ok, changed?} <- install() do
+      precompile(changed?)
       Mix.Project.build_structure()
       {if(changed?, do: :ok, else: :noop), warnings}
     else
@@ -149,6 +150,31 @@ defmodule Mix.Tasks.Compile.TyphonNative do
 
       _ ->
         []
+    end
+  end
+
+  # Bytecode, for each Python that is found: where priv/ cannot be written to, or Python is told not to write any, each start of a
+  # worker would compile what it imports. It is used as long as the source is the same (PEP 552).
+  @bytecode "import sys, compileall, py_compile; mode = py_compile.PycInvalidationMode.CHECKED_HASH; " <>
+              "sys.version_info >= (3, 11) and compileall.compile_dir(sys.argv[1], quiet=2, invalidation_mode=mode)"
+
+  defp precompile(changed?) do
+    found =
+      Enum.map(["python3" | for(minor <- 11..19, do: "python3.#{minor}")], &System.find_executable/1) ++
+        Path.wildcard(Path.join(pyenv(), "*/bin/python3")) ++
+        Path.wildcard(Path.join(home(), ".local/share/uv/python/*/bin/python3"))
+
+    pythons = for python when python != nil <- found, uniq: true, do: Path.expand(python)
+    stamp_file = Path.join(build_dir(), "typhon-precompiled")
+    stamp = Enum.join(pythons, "\n")
+
+    if changed? or File.read(stamp_file) != {:ok, stamp} do
+      # One that cannot be run is no reason to fail: its workers take a little longer.
+      for python <- pythons,
+          File.exists?(python),
+          do: System.cmd(python, ["-I", "-c", @bytecode, Path.expand("priv/python")], stderr_to_stdout: true)
+
+      File.write!(stamp_file, stamp)
     end
   end
 

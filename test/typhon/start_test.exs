@@ -13,6 +13,18 @@ defmodule Typhon.StartTest do
     {:ok, dir: dir}
   end
 
+  # Else each start of a worker would compile it, where priv/ cannot be written to.
+  test "the build has made the bytecode of what a worker imports, for the default Python" do
+    package = Application.app_dir(:typhon, "priv/python/typhon")
+    code = "import importlib.util, sys; print(importlib.util.cache_from_source(sys.argv[1]))"
+
+    for module <- ["__init__", "_worker", "_io", "_embedded"] do
+      {file, 0} = System.cmd("python3", ["-c", code, Path.join(package, module <> ".py")])
+      # PEP 552: made from this source, whatever the files' times are.
+      assert <<_magic::32, 3::32-little, _hash::64, _code::binary>> = file |> String.trim() |> File.read!()
+    end
+  end
+
   # A program in the place of Python.
   defp program(dir, script) do
     path = Path.join(dir, "python")
