@@ -142,7 +142,7 @@ class Builder {
     if (key == names().struct_key) c.is_struct = true;
     raw_next_ = c.has_raw_data && key == names().data_key;
     // A Hash would make a copy of it to be the key.
-    if (RB_TYPE_P(key, T_STRING)) rb_obj_freeze_inline(key);
+    if (RB_TYPE_P(key, T_STRING)) rb_obj_freeze(key);
     return true;
   }
   bool map_value(Container& c, std::uint32_t index, Value&& value) noexcept {
