@@ -35,6 +35,13 @@ VALUE protect(int& state, Body&& body) noexcept {
                     reinterpret_cast<VALUE>(&body), &state);
 }
 
+// What a jump was for: whether it was raised, and may be told as an error. `throw` leaves something of Ruby's
+// own there, which is no object.
+inline bool is_standard_error(VALUE raised) noexcept {
+  return !RB_SPECIAL_CONST_P(raised) && RB_BUILTIN_TYPE(raised) != RUBY_T_IMEMO &&
+         RTEST(rb_obj_is_kind_of(raised, rb_eStandardError));
+}
+
 // What only native code refers to at the moment: a stack. `object` keeps it known to the collector, and has
 // to be on the machine's stack.
 struct Roots {

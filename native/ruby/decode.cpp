@@ -188,7 +188,7 @@ class Builder {
   void drop(Value&) noexcept {}
 
   void failed(const etf::Outcome& outcome, std::span<const etf::Frame<Builder>> frames) noexcept {
-    if (state_ != 0 && !rb_obj_is_kind_of(rb_errinfo(), rb_eStandardError)) return;
+    if (state_ != 0 && !is_standard_error(rb_errinfo())) return;
     try {
       path_ = options_.root;
       bool first = options_.is_call;
@@ -220,7 +220,7 @@ class Builder {
     VALUE cause = Qnil;
     if (state_ != 0) {
       cause = rb_errinfo();
-      if (!rb_obj_is_kind_of(cause, rb_eStandardError)) return;
+      if (!is_standard_error(cause)) return;
     }
     int state = 0;
     const VALUE error = protect(state, [&] {

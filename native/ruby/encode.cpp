@@ -311,7 +311,7 @@ Encoded encode(VALUE value, etf::Sink& sink, const Options& options) noexcept {
       int state = 0;
       protect(state, [&] { return rb_funcall(options.objects, names().rollback, 1, before); });
     }
-    if (encoded.state == 0 || RTEST(rb_obj_is_kind_of(raised, rb_eStandardError))) {
+    if (encoded.state == 0 || is_standard_error(raised)) {
       encoded.state = 0;
       encoded.error = make_error(encoder, writer, raised, encoded.state);
       if (encoded.state == 0) rb_set_errinfo(Qnil);
