@@ -1,7 +1,10 @@
 #include "embed/namespace.h"
 
 #include <dlfcn.h>
+#include <limits.h>
+#include <pthread.h>
 
+#include <array>
 #include <cstring>
 #include <memory>
 
@@ -22,14 +25,42 @@ struct CloseLibrary {
 };
 using Library = std::unique_ptr<void, CloseLibrary>;
 
+// What this thread has under pthread_setspecific(). Its place is the thread's, but which keys are taken each
+// libc decides for itself; so what a library of the namespace notes in its constructor (libpython from 3.13
+// on does, for its allocator) is noted where the program has something of its own.
+class ThreadValues {
+ public:
+  ThreadValues() noexcept {
+    for (pthread_key_t key = 0; key < values_.size(); ++key) values_[key] = ::pthread_getspecific(key);
+  }
+  // Takes away what was noted by the libc that `library` uses, and puts back what was there before.
+  void restore(void* library) const noexcept {
+    using Get = void* (*)(pthread_key_t);
+    using Set = int (*)(pthread_key_t, const void*);
+    const auto get = reinterpret_cast<Get>(::dlsym(library, "pthread_getspecific"));
+    const auto set = reinterpret_cast<Set>(::dlsym(library, "pthread_setspecific"));
+    for (pthread_key_t key = 0; get && set && key < values_.size(); ++key) {
+      if (get(key)) set(key, nullptr);
+    }
+    for (pthread_key_t key = 0; key < values_.size(); ++key) {
+      if (::pthread_getspecific(key) != values_[key]) ::pthread_setspecific(key, values_[key]);
+    }
+  }
+
+ private:
+  std::array<void*, PTHREAD_KEYS_MAX> values_{};
+};
+
 }  // namespace
 
 Status start_namespace(const NamespaceSpec& spec, int socket) noexcept {
 #if defined(__GLIBC__)
   // libpython first: what it exports is then the global scope of the namespace, in which extension modules
   // find it that are not linked to it.
+  const ThreadValues before;
   Library python(::dlmopen(LM_ID_NEWLM, spec.libpython.c_str(), RTLD_NOW | RTLD_LOCAL));
   if (!python) return loader_error("a namespace for Python");
+  before.restore(python.get());
   Lmid_t id{};
   if (::dlinfo(python.get(), RTLD_DI_LMID, &id) != 0) return loader_error("the namespace of Python");
   Library bridge(::dlmopen(id, spec.bridge.c_str(), RTLD_NOW | RTLD_LOCAL));

@@ -325,6 +325,24 @@ class Namespace : public ::testing::Test {
 
 bool holds(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
 
+// Each libc counts its keys for itself, and all of them keep what they hold in the same place of a thread.
+TEST_F(Namespace, LeavesAThreadsValuesAlone) {
+  std::array<pthread_key_t, 64> keys{};
+  std::array<int, keys.size()> values{};
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    ASSERT_EQ(0, ::pthread_key_create(&keys[i], nullptr));
+    // Of some the thread has nothing, and is to have nothing.
+    if (i % 2 == 0) ASSERT_EQ(0, ::pthread_setspecific(keys[i], &values[i]));
+  }
+  NamespaceSpec wrong = spec();
+  wrong.bridge = "/nonexistent/bridge.so";
+  EXPECT_FALSE(start_namespace(wrong, -1).ok());
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    EXPECT_EQ(i % 2 == 0 ? &values[i] : nullptr, ::pthread_getspecific(keys[i])) << i;
+    ::pthread_key_delete(keys[i]);
+  }
+}
+
 TEST_F(Namespace, RefusesALibraryThatIsMissing) {
   NamespaceSpec wrong = spec();
   wrong.libpython = "/nonexistent/libpython3.99.so";
