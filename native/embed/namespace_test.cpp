@@ -332,7 +332,9 @@ TEST_F(Namespace, LeavesAThreadsValuesAlone) {
   for (std::size_t i = 0; i < keys.size(); ++i) {
     ASSERT_EQ(0, ::pthread_key_create(&keys[i], nullptr));
     // Of some the thread has nothing, and is to have nothing.
-    if (i % 2 == 0) ASSERT_EQ(0, ::pthread_setspecific(keys[i], &values[i]));
+    if (i % 2 == 0) {
+      ASSERT_EQ(0, ::pthread_setspecific(keys[i], &values[i]));
+    }
   }
   NamespaceSpec wrong = spec();
   wrong.bridge = "/nonexistent/bridge.so";
