@@ -7,6 +7,7 @@ defmodule Typhon.SubinterpretersTest do
   alias Typhon.{PythonError, StartError, TimeoutError}
 
   @pythons for {path, version} <- pythons(), Version.match?(version, ">= 3.12.0"), do: {path, version}
+  @older Enum.find(pythons(), fn {_, version} -> Version.match?(version, "~> 3.11.0") end)
 
   defp subs, do: Typhon.Env.capacity().subinterpreters
 
@@ -27,17 +28,20 @@ defmodule Typhon.SubinterpretersTest do
     assert @pythons != []
   end
 
-  test "a Python that has none says so" do
-    {path, version} = Enum.find(pythons(), &(elem(&1, 1).minor == 11 and elem(&1, 1).major == 3))
+  # Where there is one: Debian 13 has none.
+  if @older do
+    test "a Python that has none says so" do
+      {path, version} = @older
 
-    assert {:error, %StartError{reason: :no_engine} = error} =
-             Typhon.start_link(python: path, isolation: :interpreter, engine: :subinterpreters)
+      assert {:error, %StartError{reason: :no_engine} = error} =
+               Typhon.start_link(python: path, isolation: :interpreter, engine: :subinterpreters)
 
-    assert Exception.message(error) =~
-             "came with Python 3.12, and this is #{version}; engine: :namespaces runs it"
+      assert Exception.message(error) =~
+               "came with Python 3.12, and this is #{version}; engine: :namespaces runs it"
 
-    assert {:ok, %{engines: %{subinterpreters: {:error, _}, namespaces: {:ok, _}}}} =
-             Typhon.Env.describe(path)
+      assert {:ok, %{engines: %{subinterpreters: {:error, _}, namespaces: {:ok, _}}}} =
+               Typhon.Env.describe(path)
+    end
   end
 
   for {path, version} <- @pythons do
@@ -99,7 +103,7 @@ defmodule Typhon.SubinterpretersTest do
         dir = Path.join(System.tmp_dir!(), "typhon-extension-#{System.unique_integer([:positive])}")
         File.mkdir_p!(dir)
         on_exit(fn -> File.rm_rf!(dir) end)
-        find = "import _bisect; print(_bisect.__file__)"
+        find = "import _queue; print(_queue.__file__)"
         {file, 0} = System.cmd(path, ["-c", find])
         # As foreign as any: it does not lie where those of Python lie.
         copy = Path.join(dir, Path.basename(String.trim(file)))
@@ -107,8 +111,8 @@ defmodule Typhon.SubinterpretersTest do
         py = sub(python: path)
 
         load =
-          "import importlib.util as u; s = u.spec_from_file_location('_bisect', #{inspect(copy)}); " <>
-            "m = u.module_from_spec(s); s.loader.exec_module(m); found = (m.__file__, m.bisect_right([1, 2, 3], 2))"
+          "import importlib.util as u; s = u.spec_from_file_location('_queue', #{inspect(copy)}); " <>
+            "m = u.module_from_spec(s); s.loader.exec_module(m); q = m.SimpleQueue(); q.put(2); found = (m.__file__, q.get())"
 
         assert run(py, load) == {copy, 2}
       end
