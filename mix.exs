@@ -1,4 +1,5 @@
 Code.require_file("mix/compile_typhon_native.exs", __DIR__)
+Code.require_file("mix/compile_erlport_app.exs", __DIR__)
 
 defmodule Typhon.MixProject do
   use Mix.Project
@@ -12,7 +13,7 @@ defmodule Typhon.MixProject do
       elixir: "~> 1.14",
       description:
         "Joins the BEAM with Python: one contract from an interpreter in the VM to a node across the network",
-      compilers: [:typhon_native | Mix.compilers()],
+      compilers: [:typhon_native | Mix.compilers()] ++ [:erlport_app],
       elixirc_paths: elixirc_paths(Mix.env()),
       erlc_paths: erlc_paths(Mix.env()),
       start_permanent: Mix.env() == :prod,

@@ -9,6 +9,15 @@ defmodule Typhon.ErlportTest do
 
   @sources Path.expand("../erlport/py", __DIR__)
 
+  test "the application of that name is there to be started" do
+    assert {:ok, _} = Application.ensure_all_started(:erlport)
+    assert :typhon in Application.spec(:erlport, :applications)
+    assert Application.stop(:erlport) == :ok
+    assert {:ok, pid} = :python.start()
+    assert :python.call(pid, :operator, :add, [1, 2]) == 3
+    assert :python.stop(pid) == :ok
+  end
+
   # The reports of EUnit come with the failure.
   for module <- [:python_options_tests, :python_tests, :ruby_tests] do
     test "EUnit: #{module}" do
