@@ -159,19 +159,20 @@ defmodule Mix.Tasks.Compile.TyphonNative do
               "sys.version_info >= (3, 11) and compileall.compile_dir(sys.argv[1], quiet=2, invalidation_mode=mode)"
 
   defp precompile(changed?) do
-    found =
-      Enum.map(["python3" | for(minor <- 11..19, do: "python3.#{minor}")], &System.find_executable/1) ++
+    candidates =
+      ["python3" | for(minor <- 11..19, do: "python3.#{minor}")] ++
         Path.wildcard(Path.join(pyenv(), "*/bin/python3")) ++
         Path.wildcard(Path.join(home(), ".local/share/uv/python/*/bin/python3"))
 
-    pythons = for python when python != nil <- found, uniq: true, do: Path.expand(python)
+    pythons =
+      for name <- candidates, python = System.find_executable(name), uniq: true, do: Path.expand(python)
+
     stamp_file = Path.join(build_dir(), "typhon-precompiled")
     stamp = Enum.join(pythons, "\n")
 
     if changed? or File.read(stamp_file) != {:ok, stamp} do
       # One that cannot be run is no reason to fail: its workers take a little longer.
       for python <- pythons,
-          File.exists?(python),
           do: System.cmd(python, ["-I", "-c", @bytecode, Path.expand("priv/python")], stderr_to_stdout: true)
 
       File.write!(stamp_file, stamp)

@@ -888,13 +888,10 @@ defmodule Typhon.Worker do
         failed(start_error(exit_status, signal, output, data), data)
 
       serving when serving in @serving ->
-        error = %WorkerError{
-          reason: why(signal, data),
-          exit_status: exit_status,
-          signal: signal,
-          os_pid: data.os_pid,
-          language: data.config.language,
-          output: output
+        error = %{
+          worker_error(data, why(signal, data), output)
+          | exit_status: exit_status,
+            signal: signal
         }
 
         lived = System.monotonic_time() - data.ready_at
@@ -986,13 +983,7 @@ defmodule Typhon.Worker do
     # What init: has started does not go by itself.
     if data.greeting && data.channel, do: Native.kill(data.channel, @sigkill)
 
-    data =
-      close(data, %WorkerError{
-        reason: :gone,
-        os_pid: os_pid,
-        language: data.config.language,
-        output: error.output
-      })
+    data = close(data, worker_error(data, :gone, error.output))
 
     # Never greeted, so its pid is all there is to know it by; it is a child that has not been waited for, or gone.
     if os_pid && error.reason == :timeout, do: Native.kill_pid(os_pid, @sigkill)
@@ -1090,8 +1081,15 @@ defmodule Typhon.Worker do
     {:next_state, :retiring, data, [{:state_timeout, 0, {:finish, 1}}]}
   end
 
-  defp replaced(data),
-    do: %WorkerError{reason: :replaced, os_pid: data.os_pid, language: data.config.language}
+  defp replaced(data), do: worker_error(data, :replaced)
+
+  defp worker_error(data, reason, output \\ []),
+    do: %WorkerError{
+      reason: reason,
+      os_pid: data.os_pid,
+      language: data.config.language,
+      output: output
+    }
 
   defp reloaded(result, data) do
     :ok = Native.pool_put(data.native, data.index, data.channel)
@@ -1164,13 +1162,7 @@ defmodule Typhon.Worker do
   end
 
   defp lose(data, reason, output) do
-    error = %WorkerError{
-      reason: reason,
-      os_pid: data.os_pid,
-      language: data.config.language,
-      output: Output.tail(output)
-    }
-
+    error = worker_error(data, reason, Output.tail(output))
     data = data |> close(error) |> answer_reload({:error, error})
 
     checkout =

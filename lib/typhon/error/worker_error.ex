@@ -50,7 +50,7 @@ defmodule Typhon.WorkerError do
 
   @impl true
   def message(error) do
-    "the #{worker(error)}" <> " " <> what(error) <> Typhon.Error.output(error.output)
+    "the #{worker(error)} #{what(error)}" <> Typhon.Error.output(error.output)
   end
 
   defp worker(%{os_pid: nil}), do: "worker"
