@@ -18,6 +18,7 @@
 #include "beam/descriptor.h"
 #include "beam/lender.h"
 #include "beam/pool.h"
+#include "beam/registry.h"
 #include "beam/term_decoder.h"
 #include "beam/term_encoder.h"
 #include "beam/worker_channel.h"

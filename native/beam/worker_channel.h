@@ -28,6 +28,10 @@
 // may go away on that very thread.
 //
 // Threads. Any scheduler, normal or dirty, and the reader. Fields say what guards them.
+//
+// Where. worker_channel.cpp: opening, submitting, the owner, closing. slots.cpp: calls in flight, and those
+// that are given up. room.cpp: waiting for room. polling.cpp: callers that poll. delivery.cpp: what the
+// holder of the reader role does. reader.cpp: the reader thread.
 #pragma once
 
 #include <algorithm>
@@ -318,6 +322,18 @@ class WorkerChannel {
 
   static constexpr std::uint32_t kNoSlot = ~std::uint32_t{0};
   static constexpr std::uint32_t kMaxSlots = 1u << 20;
+  static constexpr int kDrainBatch = 256;
+  // So many calls, or replies at once, are a crowd of callers: they do not spin but poll.
+  static constexpr std::uint32_t kCrowd = 4;
+  // The reader's wait while replies are expected: short enough that a put-off wake costs nothing one would
+  // notice.
+  static constexpr std::int64_t kTimedWaitNs = 100'000;
+  // After so many of them without a reply the reader sleeps for good.
+  static constexpr int kTimedRounds = 8;
+
+  static std::uint64_t make_id(std::uint32_t generation, std::uint32_t index) noexcept {
+    return (std::uint64_t{generation} << 32) | index;
+  }
 
   // --- callers hold mutex_ ---
   std::uint32_t take_slot() noexcept;
@@ -465,24 +481,5 @@ ERL_NIF_TERM timed_term(ErlNifEnv* env, const Atoms& atoms, ERL_NIF_TERM reply,
 
 // {Count, Bytes}
 ERL_NIF_TERM tally_term(ErlNifEnv* env, const channel::Tally& tally) noexcept;
-
-// Every open channel of the library, for unload and upgrade; and threads that have ended and want to be
-// joined.
-class Registry {
- public:
-  Registry() noexcept : mutex_("typhon.registry") {}
-  void add(WorkerChannel* channel) noexcept;
-  // True for the one caller that took it out: that caller sees to the reader thread.
-  bool remove(WorkerChannel* channel) noexcept;
-  void bury(ErlNifTid thread) noexcept;
-  void join_ended() noexcept;
-  // Copies with a reference kept for each.
-  std::vector<WorkerChannel*> keep_all() noexcept;
-
- private:
-  Mutex mutex_;
-  std::vector<WorkerChannel*> channels_;
-  std::vector<ErlNifTid> ended_;
-};
 
 }  // namespace typhon::beam

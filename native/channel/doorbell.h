@@ -9,6 +9,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 
 #include "channel/layout.h"
@@ -27,6 +28,18 @@ bool wake_from(std::atomic<std::uint32_t>& word, std::uint32_t from) noexcept;
 // wait to the plain one by itself, never straight back.
 inline void wake_reader(std::atomic<std::uint32_t>& word) noexcept {
   if (!wake_from(word, kTimed)) wake_from(word, kAsleep);
+}
+
+// For the side that takes requests, after it has taken one: once half of the ring is free, tells the reader
+// of replies if callers wait for room.
+inline void tell_of_room(Header& header, std::size_t ring_size) noexcept {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  auto& wanted = header.request_room.value;
+  if (wanted.load(std::memory_order_relaxed) == 0) return;
+  const std::uint64_t used = header.request_tail.value.load(std::memory_order_relaxed) -
+                             header.request_head.value.load(std::memory_order_relaxed);
+  if (used > ring_size / 2 || wanted.exchange(0, std::memory_order_acq_rel) == 0) return;
+  wake_reader(header.reader_word.value);
 }
 
 // CLOCK_MONOTONIC, nanoseconds: the same clock in every process of the machine.

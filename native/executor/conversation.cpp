@@ -8,9 +8,10 @@
 #include <string_view>
 #include <utility>
 
-#include "executor/fork_guard.h"
+#include "executor/leave_child.h"
 #include "executor/worker.h"
 #include "python/gil.h"
+#include "worker/forked.h"
 
 namespace typhon::executor {
 
@@ -338,7 +339,7 @@ PyObject* Worker::loop_take() noexcept {
     const PyRef request = decode_request(frame->header, frame->body, frame->loans);
     const std::uint64_t decoded = timed ? monotonic_ns() : 0;
     PyRef result = request ? invoke(request.get()) : PyRef();
-    if (fork_guard::in_child()) fork_guard::leave(std::move(result));
+    if (worker::in_forked_child()) leave_child(std::move(result));
     if (timed) {
       call.times[0] = picked - std::min(picked, frame->header.times[0]);
       call.times[1] = decoded - picked;
@@ -425,7 +426,7 @@ Worker* worker_of(PyObject* module) noexcept {
   if (!worker) {
     PyErr_SetString(PyExc_RuntimeError,
                     "this Python is not a worker of Typhon: there is no BEAM on the other side");
-  } else if (fork_guard::in_child()) {
+  } else if (worker::in_forked_child()) {
     PyErr_SetString(
         PyExc_RuntimeError,
         "this process was forked by a worker of Typhon: only the worker itself can talk to the BEAM");
@@ -501,12 +502,12 @@ PyObject* set_invoke(PyObject* module, PyObject* function) noexcept {
 
 PyObject* this_call(PyObject* module, PyObject*) noexcept {
   const Worker* worker =
-      fork_guard::in_child() ? nullptr : static_cast<ExecutorSlot*>(PyModule_GetState(module))->worker;
+      worker::in_forked_child() ? nullptr : static_cast<ExecutorSlot*>(PyModule_GetState(module))->worker;
   return PyLong_FromUnsignedLongLong(worker ? const_cast<Worker*>(worker)->this_call() : 0);
 }
 
 PyObject* captures(PyObject* module, PyObject* call) noexcept {
-  if (fork_guard::in_child()) Py_RETURN_FALSE;
+  if (worker::in_forked_child()) Py_RETURN_FALSE;
   Worker* worker = worker_of(module);
   const std::uint64_t id = worker ? PyLong_AsUnsignedLongLong(call) : 0;
   return !worker || PyErr_Occurred() ? nullptr : PyBool_FromLong(worker->captures(id));
@@ -566,13 +567,13 @@ PyObject* loop_forget(PyObject* module, PyObject* tag) noexcept {
 [[noreturn]] void end_child(PyObject* args, bool failed) noexcept {
   PyObject* const value = PyTuple_GetItem(args, 1);
   if (failed && value) PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(value)), value);
-  fork_guard::leave(failed ? PyRef() : PyRef::borrow(Py_None));
+  leave_child(failed ? PyRef() : PyRef::borrow(Py_None));
 }
 
 template <auto Method>
 PyObject* loop_end(PyObject* module, PyObject* args) noexcept {
   // In a child the coroutine that forked has come to its end.
-  if (fork_guard::in_child()) end_child(args, Method == &Worker::loop_failed);
+  if (worker::in_forked_child()) end_child(args, Method == &Worker::loop_failed);
   unsigned long long token = 0;
   PyObject* value = nullptr;
   Worker* worker = worker_of(module);
@@ -593,13 +594,13 @@ PyObject* nap(PyObject* module, PyObject* seconds) noexcept {
   const double wanted = PyFloat_AsDouble(seconds);
   if (PyErr_Occurred()) return nullptr;
   Worker* const worker =
-      fork_guard::in_child() ? nullptr : static_cast<ExecutorSlot*>(PyModule_GetState(module))->worker;
+      worker::in_forked_child() ? nullptr : static_cast<ExecutorSlot*>(PyModule_GetState(module))->worker;
   // What is no time at all is time.sleep()'s to judge.
   const int slept = worker && wanted > 0 ? worker->nap(wanted) : 0;
   return slept < 0 ? nullptr : PyBool_FromLong(slept);
 }
 
-PyObject* forked(PyObject*, PyObject*) noexcept { return PyBool_FromLong(fork_guard::in_child()); }
+PyObject* forked(PyObject*, PyObject*) noexcept { return PyBool_FromLong(worker::in_forked_child()); }
 
 PyMethodDef functions[] = {
     {"ask", ask, METH_VARARGS, "ask(term, call | None, serves_all=False) -> (ok, value)"},

@@ -79,18 +79,7 @@ Inbox::Peeked Inbox::peek(FrameHeader& header, std::span<const std::uint8_t>& bo
 
 void Inbox::pop() noexcept {
   requests_.pop();
-  room_made();
-}
-
-// Callers may wait for room: tell the reader once half of the ring is free.
-void Inbox::room_made() noexcept {
-  std::atomic_thread_fence(std::memory_order_seq_cst);
-  auto& wanted = header_.request_room.value;
-  if (wanted.load(std::memory_order_relaxed) == 0) return;
-  const std::uint64_t used = header_.request_tail.value.load(std::memory_order_relaxed) -
-                             header_.request_head.value.load(std::memory_order_relaxed);
-  if (used > region_.ring_size() / 2 || wanted.exchange(0, std::memory_order_acq_rel) == 0) return;
-  channel::wake_reader(header_.reader_word.value);
+  channel::tell_of_room(header_, region_.ring_size());
 }
 
 bool Inbox::pump() noexcept {

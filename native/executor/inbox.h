@@ -189,7 +189,6 @@ class Inbox {
   void enqueue(Incoming frame) noexcept;
   void unpark_idle() noexcept;
   void signal_loop() noexcept;
-  void room_made() noexcept;
   [[nodiscard]] bool ring_has_frames() const noexcept;
   bool start_spinning(const Lane& lane, bool takes_calls) noexcept;
 

@@ -5,9 +5,9 @@
 #include <string_view>
 
 #include "channel/doorbell.h"
-#include "executor/fork_guard.h"
 #include "python/gil.h"
 #include "python/object_table.h"
+#include "worker/forked.h"
 #include "worker/reply_sink.h"
 
 namespace typhon::executor {
@@ -20,7 +20,7 @@ Outbox::Outbox(channel::Region& region, const std::atomic<bool>& stop, Lender* l
 
 bool Outbox::send(python::ModuleState& codec, FrameHeader header, PyObject* value, const char* root,
                   std::uint64_t* times, std::span<const std::string_view> parts) noexcept {
-  if (fork_guard::in_child()) return true;
+  if (worker::in_forked_child()) return true;
   alignas(8) std::array<std::uint8_t, worker::ReplySink::kReserve> frame;  // uninitialised on purpose
   worker::ReplySink sink(frame.data(), *this);
   python::EncodeOptions options;
@@ -54,7 +54,7 @@ bool Outbox::send(python::ModuleState& codec, FrameHeader header, PyObject* valu
 }
 
 void Outbox::ring_reader(bool more) noexcept {
-  if (!fork_guard::in_child()) worker::Outlet::ring_reader(more);
+  if (!worker::in_forked_child()) worker::Outlet::ring_reader(more);
 }
 
 void Outbox::wait_for_room(std::atomic<std::uint32_t>& room, std::int64_t limit_ns) noexcept {

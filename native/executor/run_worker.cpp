@@ -14,7 +14,6 @@
 #include <utility>
 
 #include "executor/arena_cache.h"
-#include "executor/fork_guard.h"
 #include "executor/limits.h"
 #include "executor/memory_limit.h"
 #include "executor/worker.h"
@@ -121,7 +120,6 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
     UniqueFd control_fd(control);
     keep_large_blocks();
     arena_cache::install();
-    if (beam_pid != 0) fork_guard::install();
     // C code's printf must arrive line by line, too: a pipe would be buffered by the block.
     static_cast<void>(std::setvbuf(stdout, nullptr, _IOLBF, 0));
     auto region = attach(beam_pid, fd);

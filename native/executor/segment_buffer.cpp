@@ -1,6 +1,6 @@
 #include "executor/segment_buffer.h"
 
-#include "executor/fork_guard.h"
+#include "worker/forked.h"
 
 namespace typhon::executor {
 namespace {
@@ -22,7 +22,7 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) noexcept {
 
 void dealloc(PyObject* self) noexcept {
   auto* buffer = reinterpret_cast<SegmentBuffer*>(self);
-  if (buffer->arena && !fork_guard::in_child()) buffer->arena->release(buffer->slot);
+  if (buffer->arena && !worker::in_forked_child()) buffer->arena->release(buffer->slot);
   if (buffer->loan) channel::let_go(*buffer->loan);
   if (buffer->arena) buffer->alive->fetch_sub(1, std::memory_order_relaxed);
   PyTypeObject* type = Py_TYPE(self);

@@ -4,10 +4,11 @@
 #include <string_view>
 #include <utility>
 
-#include "executor/fork_guard.h"
+#include "executor/leave_child.h"
 #include "executor/memory_limit.h"
 #include "executor/segment_buffer.h"
 #include "executor/worker.h"
+#include "worker/forked.h"
 
 namespace typhon::executor {
 
@@ -86,7 +87,7 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
   const std::uint64_t decoded = timed ? monotonic_ns() : 0;
   PyRef result;
   if (request) result = invoke(request.get());
-  if (fork_guard::in_child()) fork_guard::leave(std::move(result));
+  if (worker::in_forked_child()) leave_child(std::move(result));
   if (take_unfinished(header.id)) {
     PyRef failed = result ? PyRef() : current_exception();
     if (flush_ && !PyRef::steal(PyObject_CallNoArgs(flush_.get()))) {

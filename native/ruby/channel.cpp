@@ -29,6 +29,7 @@
 #include "channel/region.h"
 #include "channel/ring.h"
 #include "ruby/codec.h"
+#include "worker/forked.h"
 #include "worker/life_watch.h"
 #include "worker/outlet.h"
 #include "worker/reply_sink.h"
@@ -46,9 +47,6 @@ constexpr std::int64_t kLookAroundNs = 1'000'000'000;
 constexpr std::int64_t kTrimAfterNs = 5'000'000'000;
 constexpr std::size_t kTrimStep = std::size_t{64} << 20;
 
-// A child that user code has forked has a copy of the channel, and must keep its hands off it.
-std::atomic<bool> forked{false};
-
 struct Sending {
   std::atomic<std::uint32_t>* word;
   std::int64_t limit_ns;
@@ -59,7 +57,7 @@ class Outbox final : public worker::Outlet {
   using Outlet::Outlet;
 
   Encoded send(FrameHeader header, VALUE value, Options options, std::uint64_t* times) noexcept {
-    if (forked.load(std::memory_order_relaxed)) return {true, Qnil, 0};
+    if (worker::in_forked_child()) return {true, Qnil, 0};
     alignas(8) std::array<std::uint8_t, worker::ReplySink::kReserve> frame;  // uninitialised on purpose
     worker::ReplySink sink(frame.data(), *this);
     bool has_objects = false;
@@ -133,16 +131,9 @@ class Link final : public worker::Interruptible {
     broken_ = true;
     return false;
   }
-  // Callers may wait for room: tell the reader once half of the ring is free.
   void pop() noexcept {
     requests_.pop();
-    std::atomic_thread_fence(std::memory_order_seq_cst);
-    auto& wanted = header_.request_room.value;
-    if (wanted.load(std::memory_order_relaxed) == 0) return;
-    const std::uint64_t used = header_.request_tail.value.load(std::memory_order_relaxed) -
-                               header_.request_head.value.load(std::memory_order_relaxed);
-    if (used > region_.ring_size() / 2 || wanted.exchange(0, std::memory_order_acq_rel) == 0) return;
-    channel::wake_reader(header_.reader_word.value);
+    channel::tell_of_room(header_, region_.ring_size());
   }
 
   // --- sleeping ---
@@ -270,7 +261,7 @@ void release_segment(Frame& frame) noexcept {
   if ((frame.header.flags & channel::kInSegment) == 0 || frame.size != sizeof(SegmentRef)) return;
   SegmentRef ref{};
   std::memcpy(&ref, frame.body, sizeof ref);
-  if (!forked.load(std::memory_order_relaxed)) frame.link->arena().release(ref.slot);
+  if (!worker::in_forked_child()) frame.link->arena().release(ref.slot);
 }
 
 void let_go(Frame& frame) noexcept {
@@ -413,7 +404,6 @@ VALUE channel_attach(VALUE self, VALUE beam_pid, VALUE fd, VALUE control) {
   char error[512] = "";
   channel->link = attach(numbers[0], numbers[1], numbers[2], error, sizeof error);
   if (channel->link == nullptr) rb_raise(rb_eIOError, "%s", error);
-  ::pthread_atfork(nullptr, nullptr, [] { forked.store(true, std::memory_order_relaxed); });
   return object;
 }
 
@@ -424,7 +414,7 @@ VALUE channel_generation(VALUE self) { return ULL2NUM(link_of(self).generation()
 VALUE channel_ends(VALUE self) { return link_of(self).ends() ? Qtrue : Qfalse; }
 VALUE channel_broken(VALUE self) { return link_of(self).broken() ? Qtrue : Qfalse; }
 VALUE channel_new_tag(VALUE self) { return ULL2NUM(link_of(self).new_tag()); }
-VALUE channel_forked(VALUE) { return forked.load(std::memory_order_relaxed) ? Qtrue : Qfalse; }
+VALUE channel_forked(VALUE) { return worker::in_forked_child() ? Qtrue : Qfalse; }
 VALUE channel_wake(VALUE self) {
   link_of(self).wake();
   return Qnil;
@@ -498,7 +488,7 @@ VALUE channel_take(VALUE self, VALUE generation, VALUE seconds) {
   constexpr double kLongest = 9e9;
   const std::int64_t limit =
       NIL_P(seconds) ? -1 : static_cast<std::int64_t>(std::clamp(NUM2DBL(seconds), 0.0, kLongest) * 1e9);
-  if (forked.load(std::memory_order_relaxed))
+  if (worker::in_forked_child())
     rb_raise(rb_eRuntimeError,
              "this process was forked by a worker of Typhon: only the worker itself can talk to the BEAM");
   bool any = pump(channel);
@@ -604,7 +594,7 @@ VALUE channel_send(VALUE self, VALUE kind, VALUE id, VALUE tag, VALUE value, VAL
 
 // cancelled(id): answers a call that was given up before it ran
 VALUE channel_cancelled(VALUE self, VALUE id) {
-  if (!forked.load(std::memory_order_relaxed)) link_of(self).outbox().send_cancelled(NUM2ULL(id));
+  if (!worker::in_forked_child()) link_of(self).outbox().send_cancelled(NUM2ULL(id));
   return Qnil;
 }
 

@@ -15,6 +15,7 @@
 
 #include "base/native_thread.h"
 #include "channel/doorbell.h"
+#include "worker/forked.h"
 
 namespace typhon::worker {
 namespace {
@@ -29,10 +30,10 @@ void kill_own_group() noexcept {
 constinit std::atomic<const LifeWatch*> of_process{nullptr};
 
 // After the language's own end: the main thread was in time, and nobody else may be left to look after its
-// children. A fork may come here, too.
+// children. A child that was forked may come here, too.
 void leave_nobody_behind() noexcept {
   const LifeWatch& life = *of_process.load(std::memory_order_acquire);
-  if (::getpid() != life.process() || !life.let_go()) return;
+  if (in_forked_child() || !life.let_go()) return;
   static_cast<void>(std::fflush(nullptr));
   kill_own_group();
 }
@@ -43,6 +44,7 @@ Status LifeWatch::start() noexcept {
   // Linux before 5.3 has no pidfd: the end of the control pipe says the same, as only the BEAM holds its
   // other end.
   if (beam_pid_ != 0) {
+    if (Status watched = watch_forks(); !watched.ok()) return watched;
     of_process.store(this, std::memory_order_release);
     if (std::atexit(leave_nobody_behind) != 0) return Error{Code::kSystem, 0, "atexit: no memory"};
     beam_.reset(static_cast<int>(::syscall(SYS_pidfd_open, beam_pid_, 0)));

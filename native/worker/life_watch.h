@@ -16,7 +16,6 @@
 
 #include <pthread.h>
 #include <signal.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <cstdint>
@@ -78,7 +77,6 @@ class LifeWatch {
   [[nodiscard]] bool let_go() const noexcept {
     return must_stop() || header_.closing.value.load(std::memory_order_acquire) != 0;
   }
-  [[nodiscard]] pid_t process() const noexcept { return process_; }
   [[nodiscard]] const std::atomic<bool>& stop_flag() const noexcept { return stop_; }
 
  private:
@@ -98,7 +96,6 @@ class LifeWatch {
   channel::Header& header_;
   Interruptible& worker_;
   const pthread_t main_thread_;
-  const pid_t process_ = ::getpid();
   std::atomic<bool> stop_{false};
   ThreadEnd end_;
   char line_[64] = {};

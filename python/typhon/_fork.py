@@ -1,4 +1,4 @@
-"""The end of a child that a call forked and that came back from the call. native/executor/fork_guard.h says why it ends."""
+"""The end of a child that a call forked and that came back from the call. native/worker/forked.h says why it ends."""
 
 import os
 import sys

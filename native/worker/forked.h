@@ -1,4 +1,5 @@
-// What becomes of a worker in a child that user code forks (os.fork, multiprocessing's "fork" method).
+// What becomes of a worker in a child that user code forks (os.fork, multiprocessing's "fork" method, Ruby's
+// fork).
 //
 // The child is a copy of the thread that forked: it has the channel mapped, and would answer its parent's
 // call a second time, write into the ring beside its parent, and release segments that its parent still
@@ -8,18 +9,15 @@
 // channel.
 #pragma once
 
-#include "python/ref.h"
+#include "base/result.h"
 
-namespace typhon::executor::fork_guard {
+namespace typhon::worker {
 
-// Once, before the first request.
-void install() noexcept;
+// Before the first request, in a process that is the worker's own: the LifeWatch does. Once is enough, and
+// more do no harm.
+[[nodiscard]] Status watch_forks() noexcept;
 
 // Any thread.
-[[nodiscard]] bool in_child() noexcept;
+[[nodiscard]] bool in_forked_child() noexcept;
 
-// In a child, with the GIL: the copy of the call has come back, with a result or an exception that is set.
-// Ends the process as the end of a program would: 0, the status of SystemExit, or 1 after a traceback.
-[[noreturn]] void leave(python::PyRef result) noexcept;
-
-}  // namespace typhon::executor::fork_guard
+}  // namespace typhon::worker

@@ -1,0 +1,394 @@
+// WorkerChannel: from the reply ring to whom it is for, by the holder of the reader role.
+#include "beam/worker_channel.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstring>
+#include <iterator>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include "beam/term_decoder.h"
+
+namespace typhon::beam {
+
+using channel::FrameHeader;
+using channel::Kind;
+using channel::monotonic_ns;
+using channel::RingConsumer;
+using channel::SegmentRef;
+
+namespace {
+
+// A call that took so many times the spin was not missed for a wake-up's sake: it is long.
+constexpr std::uint64_t kLongCall = 10;
+// For so long after a crowd of callers they do not spin.
+constexpr std::uint64_t kCrowdNs = 1'000'000;
+
+}  // namespace
+
+bool WorkerChannel::try_take_role(std::uint32_t& found) noexcept {
+  auto& word = region_->header().reader_word.value;
+  found = word.load(std::memory_order_relaxed);
+  if (found != channel::kAsleep && found != channel::kTimed && found != channel::kPolled) return false;
+  return word.compare_exchange_strong(found, channel::kSpin, std::memory_order_acq_rel);
+}
+
+void WorkerChannel::leave_role(std::uint32_t found) noexcept {
+  channel::Header& header = region_->header();
+  header.reader_word.value.store(found, std::memory_order_release);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  wake_worker_for_room();
+  if ((found != channel::kPolled && replies_pending()) || closed_.load(std::memory_order_relaxed) ||
+      stopping_.load(std::memory_order_relaxed)) {
+    channel::wake_from(header.reader_word.value, found);
+  }
+}
+
+void WorkerChannel::wake_worker_for_room() noexcept {
+  auto& room = region_->header().reply_room.value;
+  if (room.load(std::memory_order_relaxed) != 0 && room.exchange(0, std::memory_order_acq_rel) != 0) {
+    channel::futex_wake(room, 1);
+  }
+}
+
+std::uint64_t WorkerChannel::requests_pending() const noexcept {
+  const channel::Header& header = region_->header();
+  return header.request_tail.value.load(std::memory_order_relaxed) -
+         header.request_head.value.load(std::memory_order_acquire);
+}
+
+std::uint64_t WorkerChannel::replies_pending() const noexcept {
+  const channel::Header& header = region_->header();
+  return header.reply_tail.value.load(std::memory_order_acquire) -
+         header.reply_head.value.load(std::memory_order_relaxed);
+}
+
+WorkerChannel::Drained WorkerChannel::drain(ErlNifEnv* caller_env, std::uint64_t mine, ERL_NIF_TERM ref,
+                                            ERL_NIF_TERM* reply, int limit) noexcept {
+  Drained drained = Drained::kNothing;
+  if (broken_.load(std::memory_order_relaxed)) return drained;
+  std::array<Delivery, kDeliverAtOnce> batch;  // uninitialised on purpose
+  std::size_t gathered = 0;
+  const auto deliver_gathered = [&] {
+    if (deliver(caller_env, {batch.data(), gathered}, mine, reply)) drained = Drained::kMine;
+    gathered = 0;
+  };
+  for (int count = 0; count < limit; ++count) {
+    Delivery& next = batch[gathered];
+    const RingConsumer::State state = replies_.peek(next.header, next.body);
+    if (state == RingConsumer::State::kEmpty) break;
+    if (state == RingConsumer::State::kBroken) {
+      broken_.store(true, std::memory_order_relaxed);
+      fail_broken(caller_env, "the worker wrote a frame that breaks the protocol");
+      break;
+    }
+    if (drained == Drained::kNothing) drained = Drained::kSome;
+    const Kind kind = next.header.kind;
+    if (kind == Kind::kReply || kind == Kind::kError) {
+      replies_.skip();
+      if (++gathered == batch.size()) deliver_gathered();
+    } else if (kind == Kind::kAsk) {
+      const FrameHeader header = next.header;
+      const std::span<const std::uint8_t> body = next.body;
+      deliver_gathered();  // in the order in which they were sent
+      if (deliver_ask(caller_env, header, body, mine, ref)) {
+        drained = Drained::kAsked;
+        mine = 0;  // its reply is a message
+      }
+      replies_.skip();
+    } else if (kind == Kind::kSend) {
+      // A large one takes its time, and what follows must not overtake it: it is left to the reader.
+      if (caller_env && (next.header.flags & channel::kInSegment) != 0) break;
+      deliver_message(caller_env, next.header, next.body);
+      replies_.skip();
+    } else if (kind == Kind::kReady) {
+      handle_ready(caller_env, next.body);
+      replies_.skip();
+    } else {
+      broken_.store(true, std::memory_order_relaxed);
+      fail_broken(caller_env, "the worker sent a frame of an unknown kind");
+      break;
+    }
+  }
+  if (gathered != 0) deliver_gathered();
+  replies_.publish();
+  return drained;
+}
+
+// True when the reply to `mine` was among them: it is in *reply.
+bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, std::uint64_t mine,
+                            ERL_NIF_TERM* reply) noexcept {
+  std::uint32_t ended = 0;
+  bool reached = false;
+  {
+    std::lock_guard lock(mutex_);
+    for (Delivery& next : replies) {
+      next.slot = nullptr;
+      next.wanted = false;
+      next.parked = false;
+      const std::uint32_t index = find_slot(next.header.id);
+      if (index == kNoSlot) continue;
+      Slot& slot = slots_[index];
+      // A second answer to one call: the worker is not to be trusted, and nobody waits for it.
+      if (slot.state == Slot::State::kDelivering || slot.state == Slot::State::kParked ||
+          slot.state == Slot::State::kFailed) {
+        continue;
+      }
+      ++ended;
+      next.slot = &slot;
+      next.submitted = slot.submitted;
+      if (slot.state == Slot::State::kPolling && next.header.id != mine) {
+        slot.state = Slot::State::kParked;
+        slot.parked = next.header;
+        slot.parked_body.assign(next.body.begin(), next.body.end());
+        next.parked = true;
+      } else {
+        next.wanted = slot.state == Slot::State::kWaiting;
+        slot.state = Slot::State::kDelivering;
+      }
+    }
+    // Before anybody has his answer: his next call must find the worker as free as it is.
+    in_flight_.fetch_sub(ended, std::memory_order_relaxed);
+    reached = count_served(ended);
+  }
+  bool found_mine = false;
+  for (const Delivery& next : replies) {
+    if (mine != 0 && next.header.id == mine && next.slot) {
+      *reply = reply_term(caller_env, next.header, next.body);
+      found_mine = true;
+    } else if (next.slot && next.wanted) {
+      // The slot's environment holds the reference already, and becomes the message.
+      Slot& slot = *next.slot;
+      const ERL_NIF_TERM term = reply_term(slot.env, next.header, next.body);
+      enif_send(caller_env, &slot.caller, slot.env, enif_make_tuple2(slot.env, slot.ref, term));
+    } else if (!next.parked) {
+      drop_reply(message_env_.get(), next.header, next.body);
+    }
+  }
+  const std::uint64_t now = monotonic_ns();
+  bool long_call = false;
+  {
+    std::lock_guard lock(mutex_);
+    for (const Delivery& next : replies) {
+      if (!next.slot) continue;
+      long_call = now - next.submitted > spin_ns_ * kLongCall;
+      if (!next.parked) {  // else its slot may be somebody else's by now
+        free_slot(caller_env, static_cast<std::uint32_t>(next.header.id));
+      }
+    }
+  }
+  if (reached) tell_served(caller_env);
+  if (!found_mine && ended != 0) {
+    const std::uint32_t misses = long_call ? spin_misses_.load(std::memory_order_relaxed) + 1 : 0;
+    spin_misses_.store(misses, std::memory_order_relaxed);
+  }
+  if (ended >= kCrowd) crowded_until_ns_.store(now + kCrowdNs, std::memory_order_relaxed);
+  return found_mine;
+}
+
+// {:ask, tag, {:ok, term} | {:segment, handle} | {:error, reason}}
+ERL_NIF_TERM WorkerChannel::ask_term(ErlNifEnv* env, const FrameHeader& header,
+                                     std::span<const std::uint8_t> body) noexcept {
+  FrameHeader plain = header;
+  plain.flags &= static_cast<std::uint8_t>(~channel::kTimings);
+  return enif_make_tuple3(env, state_.atoms.ask, enif_make_uint64(env, header.times[0]),
+                          reply_term(env, plain, body));
+}
+
+// True when it went to the caller of `mine`, who spins or polls, and who is to wait for messages now.
+bool WorkerChannel::deliver_ask(ErlNifEnv* caller_env, const FrameHeader& header,
+                                std::span<const std::uint8_t> body, std::uint64_t mine,
+                                ERL_NIF_TERM ref) noexcept {
+  Ask ask{std::make_unique<OwnedEnv>(), 0};
+  ErlNifEnv* env = ask.env->get();
+  ask.term = ask_term(env, header, body);
+  {
+    // Sent under the mutex: one who gives up finds in its mailbox all that it will ever be asked.
+    std::lock_guard lock(mutex_);
+    const std::uint32_t index = header.id == 0 ? kNoSlot : find_slot(header.id);
+    if (index != kNoSlot) {
+      Slot& slot = slots_[index];
+      const bool is_mine = mine != 0 && header.id == mine;
+      if (is_mine && (slot.state == Slot::State::kSpinning || slot.state == Slot::State::kPolling)) {
+        set_waiting(caller_env, slot, slot.caller, ref);
+        send_ask(caller_env, slot.caller, ref, ask);
+        return true;
+      }
+      if (slot.state == Slot::State::kWaiting) {
+        send_ask(caller_env, slot.caller, slot.ref, ask);
+        return false;
+      }
+      if (slot.state == Slot::State::kPolling) {
+        slot.asks.push_back(std::move(ask));
+        return false;
+      }
+    }
+  }
+  // Nobody waits for it: a cast, a thread of Python's own, a caller that has given up.
+  send_owner(caller_env, env, enif_make_tuple2(env, enif_make_uint64(env, header.id), ask.term));
+  return false;
+}
+
+void WorkerChannel::send_ask(ErlNifEnv* caller_env, const ErlNifPid& to, ERL_NIF_TERM ref,
+                             const Ask& ask) noexcept {
+  ErlNifEnv* env = ask.env->get();
+  enif_send(caller_env, &to, env, enif_make_tuple2(env, enif_make_copy(env, ref), ask.term));
+}
+
+ERL_NIF_TERM WorkerChannel::decode_segment(ErlNifEnv* env, SegmentHandle& segment) noexcept {
+  if (segment.has_objects && waits_for_scheduler(segment.body)) return 0;
+  TermDecoder decoder(env, *this);
+  decoder.lend(&segment);
+  decoder.borrow(segment.loans);
+  const bool plain = segment.plain && on_scheduler();
+  const ERL_NIF_TERM reply = plain ? decoder.decode_plain_reply(segment.body, segment.is_error)
+                                   : decoder.decode_reply(segment.body, segment.is_error);
+  if (decoder.needs_scheduler()) return 0;
+  segment.decoded.store(true, std::memory_order_release);
+  if (!segment.pinned.load(std::memory_order_relaxed)) release_segment(segment);
+  return reply;
+}
+
+// {Pid, Message}. A process that is gone gets nothing, as ever.
+void WorkerChannel::deliver_message(ErlNifEnv* caller_env, const FrameHeader& header,
+                                    std::span<const std::uint8_t> body) noexcept {
+  OwnedEnv message;
+  ErlNifEnv* env = message.get();
+  ERL_NIF_TERM term = reply_term(env, header, body);
+  int arity = 0;
+  const ERL_NIF_TERM* ok = nullptr;
+  const ERL_NIF_TERM* pair = nullptr;
+  void* object = nullptr;
+  if (enif_get_tuple(env, term, &arity, &ok) && ok[0] == state_.atoms.segment &&
+      enif_get_resource(env, ok[1], state_.segment_type, &object)) {
+    const ERL_NIF_TERM decoded = decode_segment(env, *static_cast<SegmentHandle*>(object));
+    if (decoded != 0) term = decoded;  // else it is for the owner to decode
+  }
+  ErlNifPid to;
+  if (enif_get_tuple(env, term, &arity, &ok) && arity == 2 && ok[0] == state_.atoms.ok &&
+      enif_get_tuple(env, ok[1], &arity, &pair) && arity == 2 && enif_get_local_pid(env, pair[0], &to)) {
+    enif_send(caller_env, &to, env, pair[1]);
+    return;
+  }
+  // One for another node, or one that cannot be decoded, or not here.
+  send_owner(caller_env, env, enif_make_tuple2(env, state_.atoms.send, term));
+}
+
+// A reply that nobody waits for is still looked at: it may hold a segment, or handles of objects.
+void WorkerChannel::drop_reply(ErlNifEnv* env, const FrameHeader& header,
+                               std::span<const std::uint8_t> body) noexcept {
+  channel::FrameLoans loans = loans_of(header, body);
+  if ((header.flags & channel::kHasObjects) != 0) drop_objects(env, header, body, loans);
+  if ((header.flags & channel::kInSegment) != 0) {
+    FrameHeader without_loans = header;
+    without_loans.flags &= static_cast<std::uint8_t>(~channel::kLends);
+    reply_term(env, without_loans, body);
+  }
+  enif_clear_env(env);
+}
+
+void WorkerChannel::drop_objects(ErlNifEnv* env, const FrameHeader& header,
+                                 std::span<const std::uint8_t> body, channel::FrameLoans& loans) noexcept {
+  if ((header.flags & channel::kInSegment) != 0) {
+    SegmentRef ref{};
+    if (body.size() != sizeof ref) return;
+    std::memcpy(&ref, body.data(), sizeof ref);
+    const auto view = reply_arena_.view(ref);
+    if (!view) return;
+    body = *view;
+  }
+  drop_objects(env, body, loans);
+}
+
+// The handles become garbage of `env` at once; their destructors send the releases.
+void WorkerChannel::drop_objects(ErlNifEnv* env, std::span<const std::uint8_t> body,
+                                 channel::FrameLoans& loans) noexcept {
+  TermDecoder decoder(env, *this);
+  decoder.borrow(loans);
+  decoder.want_objects_only();
+  decoder.decode(body);
+}
+
+void WorkerChannel::forget_segment(SegmentHandle& segment) noexcept {
+  if (segment.has_objects && !segment.decoded.load(std::memory_order_acquire)) {
+    ErlNifEnv* const env = enif_alloc_env();
+    drop_objects(env, segment.body, segment.loans);
+    enif_free_env(env);
+  }
+  release_segment(segment);
+}
+
+ERL_NIF_TERM WorkerChannel::reply_term(ErlNifEnv* env, const FrameHeader& header,
+                                       std::span<const std::uint8_t> body) noexcept {
+  const Atoms& atoms = state_.atoms;
+  const bool is_error = header.kind == Kind::kError;
+  const bool timed = (header.flags & channel::kTimings) != 0;
+  channel::FrameLoans loans = loans_of(header, body);
+  if ((header.flags & channel::kInSegment) != 0) {
+    SegmentRef ref{};
+    if (body.size() == sizeof ref) {
+      std::memcpy(&ref, body.data(), sizeof ref);
+      if (const auto view = reply_arena_.view(ref)) {
+        return enif_make_tuple2(env, atoms.segment,
+                                make_segment(env, header, ref, *view, std::move(loans), {}));
+      }
+    }
+    const ERL_NIF_TERM bad = enif_make_tuple2(
+        env, atoms.bad_frame, make_binary(env, "the worker named a segment outside of its arena"));
+    return enif_make_tuple2(env, atoms.error, bad);
+  }
+  const auto put_off = [&] {
+    std::vector<std::uint8_t> own(body.begin(), body.end());
+    return enif_make_tuple2(env, atoms.segment,
+                            make_segment(env, header, {}, {}, std::move(loans), std::move(own)));
+  };
+  if ((header.flags & channel::kHasObjects) != 0 && waits_for_scheduler(body)) return put_off();
+  TermDecoder decoder(env, *this);
+  decoder.borrow(loans);
+  ERL_NIF_TERM reply = decoder.decode_reply(body, is_error);
+  if (decoder.needs_scheduler()) [[unlikely]]
+    return put_off();
+  return timed ? timed_term(env, atoms, reply, header.times) : reply;
+}
+
+ERL_NIF_TERM WorkerChannel::make_segment(ErlNifEnv* env, const FrameHeader& header, const SegmentRef& ref,
+                                         std::span<const std::uint8_t> body, channel::FrameLoans loans,
+                                         std::vector<std::uint8_t> own) noexcept {
+  void* memory = enif_alloc_resource(state_.segment_type, sizeof(SegmentHandle));
+  auto* handle = new (memory) SegmentHandle{.channel = this,
+                                            .ref = ref,
+                                            .body = body,
+                                            .times = {},
+                                            .is_error = header.kind == Kind::kError,
+                                            .timed = (header.flags & channel::kTimings) != 0,
+                                            .plain = (header.flags & channel::kPlain) != 0,
+                                            .has_objects = (header.flags & channel::kHasObjects) != 0,
+                                            .decoded = false,
+                                            .pinned = false,
+                                            .released = false,
+                                            .loans = std::move(loans),
+                                            .own = std::move(own)};
+  if (!handle->own.empty()) handle->body = handle->own;
+  std::copy(std::begin(header.times), std::end(header.times), std::begin(handle->times));
+  enif_keep_resource(this);
+  const ERL_NIF_TERM term = enif_make_resource(env, handle);
+  enif_release_resource(handle);
+  return term;
+}
+
+ERL_NIF_TERM timed_term(ErlNifEnv* env, const Atoms& atoms, ERL_NIF_TERM reply,
+                        const std::uint64_t (&times)[5]) noexcept {
+  const std::uint64_t now = monotonic_ns();
+  const std::uint64_t transfer = now > times[4] ? now - times[4] : 0;
+  const ERL_NIF_TERM measured = enif_make_tuple5(
+      env, enif_make_uint64(env, times[0]), enif_make_uint64(env, times[1]), enif_make_uint64(env, times[2]),
+      enif_make_uint64(env, times[3]), enif_make_uint64(env, transfer));
+  return enif_make_tuple3(env, atoms.timed, reply, measured);
+}
+
+}  // namespace typhon::beam

@@ -1,0 +1,150 @@
+// WorkerChannel: the thread that has the reader role when no caller takes it.
+#include "beam/worker_channel.h"
+
+#include <sched.h>
+
+#include <atomic>
+#include <mutex>
+#include <optional>
+
+#include "beam/registry.h"
+
+namespace typhon::beam {
+
+using channel::monotonic_ns;
+
+namespace {
+
+constexpr std::int64_t kTrimAfterNs = 5'000'000'000;
+constexpr std::size_t kTrimStep = std::size_t{4} << 20;
+
+}  // namespace
+
+void WorkerChannel::wake_reader() noexcept {
+  // In kSpin the leaving caller looks at closed_ and stopping_; in kAwake the reader does before it waits.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  channel::wake_reader(region_->header().reader_word.value);
+}
+
+bool WorkerChannel::start_reader() noexcept {
+  stopping_.store(false, std::memory_order_seq_cst);
+  enif_keep_resource(this);
+  ErlNifThreadOpts* options = enif_thread_opts_create(const_cast<char*>("typhon_reader"));
+  if (options) options->suggested_stack_size = 64;  // kilowords
+  char name[] = "typhon_reader";
+  const int failed = enif_thread_create(name, &reader_, &WorkerChannel::reader_main, this, options);
+  if (options) enif_thread_opts_destroy(options);
+  if (failed) enif_release_resource(this);
+  return failed == 0;
+}
+
+bool WorkerChannel::stop_reader() noexcept {
+  if (!state_.registry->remove(this)) return false;
+  stopping_.store(true, std::memory_order_seq_cst);
+  wake_reader();
+  enif_thread_join(reader_, nullptr);
+  state_.registry->add(this);
+  return true;
+}
+
+void WorkerChannel::join_reader() noexcept {
+  if (state_.registry->remove(this)) enif_thread_join(reader_, nullptr);
+}
+
+void* WorkerChannel::reader_main(void* self) noexcept {
+  auto* channel = static_cast<WorkerChannel*>(self);
+  State& state = channel->state_;
+  channel->reader_loop();
+  // Whoever took the channel out of the registry joins this thread.
+  if (state.registry->remove(channel)) state.registry->bury(enif_thread_self());
+  enif_release_resource(channel);
+  return nullptr;
+}
+
+bool WorkerChannel::wait_for_role(int& timed_rounds) noexcept {
+  auto& word = region_->header().reader_word.value;
+  for (;;) {
+    std::uint32_t state = word.load(std::memory_order_acquire);
+    if (state == channel::kAwake) return true;
+    if (closed_.load(std::memory_order_seq_cst) || stopping_.load(std::memory_order_seq_cst)) {
+      if (state != channel::kSpin) {
+        word.compare_exchange_strong(state, channel::kAwake, std::memory_order_acq_rel);
+        continue;
+      }
+    }
+    const bool briefly = state != channel::kAsleep;
+    const std::optional<std::uint64_t> idle_since = briefly ? std::nullopt : idle_pages_since();
+    channel::futex_wait(word, state, briefly ? kTimedWaitNs : idle_since ? kTrimAfterNs : -1);
+    const std::uint32_t now = word.load(std::memory_order_acquire);
+    if (idle_since && now == channel::kAsleep && idle_since == idle_pages_since()) idle_trim();
+    if (briefly && (now == channel::kTimed || now == channel::kPolled)) look_after_callers(now, timed_rounds);
+  }
+}
+
+void WorkerChannel::reader_loop() noexcept {
+  auto& word = region_->header().reader_word.value;
+  int timed_rounds = 0;
+  while (wait_for_role(timed_rounds)) {
+    // One batch: while callers submit, they drain, which costs far less than messages from this thread.
+    bool some = false;
+    if (drain(nullptr, 0, 0, nullptr, kDrainBatch) != Drained::kNothing) {
+      some = true;
+      std::atomic_thread_fence(std::memory_order_seq_cst);
+      wake_worker_for_room();
+    }
+    if (some) timed_rounds = 0;
+    if (closed_.load(std::memory_order_seq_cst)) {
+      while (drain(nullptr, 0, 0, nullptr, kDrainBatch) != Drained::kNothing) {
+      }
+      // The word stays kAwake for good: nobody takes the role of a closed channel.
+      fail_calls_in_flight();
+      if (lends_) replies_left_behind().leave();
+      return;
+    }
+    const bool stop = stopping_.load(std::memory_order_seq_cst);
+    head_seen_ = region_->header().reply_head.value.load(std::memory_order_relaxed);
+    head_seen_ns_ = monotonic_ns();
+    const bool expects = in_flight() > 0 || head_seen_ns_ < crowded_until_ns_.load(std::memory_order_relaxed);
+    std::uint32_t rest = channel::kAsleep;
+    if (!stop && ((expects && timed_rounds < kTimedRounds) || !may_sleep())) {
+      reader_looks_.store(true, std::memory_order_seq_cst);
+      const bool crowd = polling_.load(std::memory_order_relaxed) >= kCrowd;
+      rest = crowd ? channel::kPolled : channel::kTimed;
+    } else if (stop) {
+      reader_looks_.store(false, std::memory_order_seq_cst);
+    }
+    word.store(rest, std::memory_order_release);
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    wake_worker_for_room();
+    // Not before: a worker that makes room finds the reader awake until here, and would wake nobody.
+    service_room(nullptr);
+    const bool others_drain = rest == channel::kPolled;
+    if ((!others_drain && replies_pending() != 0) || closed_.load(std::memory_order_relaxed)) {
+      std::uint32_t expected = rest;
+      word.compare_exchange_strong(expected, channel::kAwake, std::memory_order_acq_rel);
+    }
+    if (stop) return;  // the next reader takes over what the word says
+  }
+}
+
+// Nothing when there are no idle pages; else a count that grows with each segment sent. Spinning callers
+// never wake the reader, so that it slept does not mean that nothing happened.
+std::optional<std::uint64_t> WorkerChannel::idle_pages_since() noexcept {
+  std::lock_guard lock(mutex_);
+  request_arena_.reap();
+  if (!request_arena_.has_idle_pages()) return std::nullopt;
+  return segments_sent_;
+}
+
+void WorkerChannel::idle_trim() noexcept {
+  bool more = true;
+  while (more && !closed_.load(std::memory_order_relaxed)) {
+    {
+      std::lock_guard lock(mutex_);
+      more = request_arena_.trim(kTrimStep);
+    }
+    ::sched_yield();
+  }
+}
+
+}  // namespace typhon::beam

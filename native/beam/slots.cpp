@@ -1,0 +1,139 @@
+// WorkerChannel: the calls in flight, and those whose callers have given up or ended.
+#include "beam/worker_channel.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <mutex>
+#include <utility>
+
+namespace typhon::beam {
+
+using channel::FrameHeader;
+
+std::uint32_t WorkerChannel::take_slot() noexcept {
+  if (first_free_slot_ != kNoSlot) {
+    const std::uint32_t index = first_free_slot_;
+    first_free_slot_ = slots_[index].next_free;
+    return index;
+  }
+  if (slots_.size() >= kMaxSlots) return kNoSlot;
+  slots_.emplace_back();
+  return static_cast<std::uint32_t>(slots_.size() - 1);
+}
+
+void WorkerChannel::free_slot(ErlNifEnv* env, std::uint32_t index) noexcept {
+  Slot& slot = slots_[index];
+  if (std::exchange(slot.monitored, false)) enif_demonitor_process(env, this, &slot.monitor);
+  // 24 bits, never 0: an id is a small integer in the BEAM, and never 0.
+  slot.generation = (slot.generation + 1) & 0xff'ffff;
+  if (slot.generation == 0) slot.generation = 1;
+  if (slot.ref != 0) enif_clear_env(slot.env);
+  slot.ref = 0;
+  slot.parked_body.clear();
+  slot.asks.clear();
+  segment_bytes_ -= slot.segment_bytes;
+  slot.segment_bytes = 0;
+  slot.state = Slot::State::kFree;
+  slot.next_free = first_free_slot_;
+  first_free_slot_ = index;
+}
+
+std::uint32_t WorkerChannel::find_slot(std::uint64_t id) const noexcept {
+  const auto index = static_cast<std::uint32_t>(id);
+  if (index >= slots_.size()) return kNoSlot;
+  const Slot& slot = slots_[index];
+  return slot.state != Slot::State::kFree && slot.generation == id >> 32 ? index : kNoSlot;
+}
+
+void WorkerChannel::set_waiting(ErlNifEnv* env, Slot& slot, const ErlNifPid& caller,
+                                ERL_NIF_TERM ref) noexcept {
+  if (!slot.env) slot.env = enif_alloc_env();
+  slot.ref = enif_make_copy(slot.env, ref);
+  slot.caller = caller;
+  slot.state = Slot::State::kWaiting;
+  if (!slot.monitored) slot.monitored = enif_monitor_process(env, this, &caller, &slot.monitor) == 0;
+}
+
+// Nobody wants the answer any more. While the request lies in the ring its deadline can be put into the past:
+// the worker drops it then. False when it was taken, or may be being taken at this moment: the worker copies
+// the frame at the head first, and moves the head after that.
+bool WorkerChannel::withdraw(const Slot& slot) noexcept {
+  const channel::Header& header = region_->header();
+  if (slot.position < header.request_head.value.load(std::memory_order_acquire)) return false;
+  std::uint8_t* frame = region_->request_ring() + (slot.position & (region_->ring_size() - 1));
+  auto* deadline =
+      reinterpret_cast<std::uint64_t*>(frame + offsetof(FrameHeader, times) + sizeof(std::uint64_t));
+  std::atomic_ref<std::uint64_t>(*deadline).store(1, std::memory_order_seq_cst);
+  return slot.position > header.request_head.value.load(std::memory_order_seq_cst);
+}
+
+// A worker that takes nothing may stand still. Its owner is told once for each request that it took.
+bool WorkerChannel::first_untaken() noexcept {
+  const std::uint64_t taken = region_->header().request_head.value.load(std::memory_order_relaxed);
+  return std::exchange(untaken_at_, taken + 1) != taken + 1;
+}
+
+// Nobody waits for this call any more. What the owner is to be told of it; 0: nothing.
+ERL_NIF_TERM WorkerChannel::abandon(Slot& slot) noexcept {
+  slot.state = Slot::State::kAbandoned;
+  if (!withdraw(slot)) return state_.atoms.overdue;
+  return first_untaken() ? state_.atoms.untaken : 0;
+}
+
+void WorkerChannel::tell_abandoned(ErlNifEnv* caller_env, ERL_NIF_TERM what, std::uint64_t id) noexcept {
+  if (what == 0) return;
+  OwnedEnv message;
+  ErlNifEnv* env = message.get();
+  send_owner(caller_env, env, enif_make_tuple2(env, what, enif_make_uint64(env, id)));
+}
+
+WorkerChannel::Cancel WorkerChannel::cancel(ErlNifEnv* env, std::uint64_t id) noexcept {
+  for (;;) {
+    {
+      std::unique_lock lock(mutex_);
+      const std::uint32_t index = find_slot(id);
+      if (index == kNoSlot || slots_[index].state == Slot::State::kAbandoned) return Cancel::kDelivered;
+      if (slots_[index].state == Slot::State::kWaiting) {
+        const ERL_NIF_TERM what = abandon(slots_[index]);
+        lock.unlock();
+        tell_abandoned(env, what, id);
+        return Cancel::kCancelled;
+      }
+    }
+    ::sched_yield();  // being delivered at this moment
+  }
+}
+
+void WorkerChannel::process_down(ErlNifEnv* env, const ErlNifMonitor& monitor) noexcept {
+  if (enif_compare_monitors(&monitor, &owner_monitor_) == 0) {
+    close(nullptr, state_.atoms.owner_down);
+    return;
+  }
+  ERL_NIF_TERM what = 0;
+  std::uint64_t id = 0;
+  {
+    std::lock_guard lock(mutex_);
+    const auto slot = std::find_if(slots_.begin(), slots_.end(), [&](const Slot& candidate) {
+      return candidate.monitored && enif_compare_monitors(&monitor, &candidate.monitor) == 0;
+    });
+    if (slot == slots_.end()) return;
+    slot->monitored = false;
+    if (slot->state != Slot::State::kWaiting) return;
+    id = make_id(slot->generation, static_cast<std::uint32_t>(slot - slots_.begin()));
+    what = abandon(*slot);
+  }
+  tell_abandoned(env, what, id);
+}
+
+WorkerChannel::Abandoned WorkerChannel::abandoned(std::uint64_t id) noexcept {
+  std::lock_guard lock(mutex_);
+  const std::uint32_t index = find_slot(id);
+  if (index == kNoSlot || slots_[index].state != Slot::State::kAbandoned) return Abandoned::kEnded;
+  const std::uint64_t taken = region_->header().request_head.value.load(std::memory_order_acquire);
+  return slots_[index].position < taken ? Abandoned::kRuns : Abandoned::kWaits;
+}
+
+}  // namespace typhon::beam

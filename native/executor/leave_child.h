@@ -1,0 +1,12 @@
+// The end of a child that user code has forked (worker/forked.h).
+#pragma once
+
+#include "python/ref.h"
+
+namespace typhon::executor {
+
+// In a child, with the GIL: the copy of the call has come back, with a result or an exception that is set.
+// Ends the process as the end of a program would: 0, the status of SystemExit, or 1 after a traceback.
+[[noreturn]] void leave_child(python::PyRef result) noexcept;
+
+}  // namespace typhon::executor
