@@ -40,6 +40,13 @@ def refusal(term: bytes) -> typhon.DecodeError:
     return caught.value
 
 
+def complaint(function, *args) -> str:
+    """What this Python says: the words change from version to version."""
+    with pytest.raises(ValueError) as caught:
+        function(*args)
+    return str(caught.value)
+
+
 def both_ways(name, **fields):
     """The struct with its name first, and with its name last."""
     return [struct_(name, **fields), struct_(name, last=True, **fields)]
@@ -168,7 +175,7 @@ class TestDatesAndTimes:
         [
             (
                 struct_("Elixir.Date", **date_fields(2024, 13, 1)),
-                "cannot make a datetime.date: ValueError: month must be in 1..12",
+                f"cannot make a datetime.date: ValueError: {complaint(datetime.date, 2024, 13, 1)}",
             ),
             (
                 struct_("Elixir.Date", calendar=ISO, year=integer(1), day=integer(1)),
