@@ -175,7 +175,11 @@ row(_) ->
 
 in_turn(Pid) ->
     %% When it ends meanwhile, the request says how.
-    catch gen_server:call(Pid, sync, infinity),
+    try
+        gen_server:call(Pid, sync, infinity)
+    catch
+        exit:_ -> ok
+    end,
     lookup(Pid).
 
 lookup(Pid) ->
@@ -507,8 +511,13 @@ close(Reason, #state{port = Port, channel = Channel, work = #work{watch = Watch}
         is_reference(Watch) -> ?NATIVE:descriptor_close(Watch);
         true -> ok
     end,
-    catch port_close(Port),
-    ok.
+    try
+        port_close(Port),
+        ok
+    catch
+        %% It is closed.
+        error:badarg -> ok
+    end.
 
 %% --- what goes to the worker ---
 

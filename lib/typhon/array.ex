@@ -102,7 +102,7 @@ defmodule Typhon.Array do
   end
 
   defp nest([_size], data, kind, bytes),
-    do: for(<<element::binary-size(bytes) <- data>>, do: unpack(kind, bytes, element))
+    do: for(at <- 0..(byte_size(data) - 1)//bytes, do: unpack(kind, bytes, binary_part(data, at, bytes)))
 
   defp nest([0 | _], _data, _kind, _bytes), do: []
 
@@ -217,35 +217,29 @@ defmodule Typhon.Array do
     raise ArgumentError, "#{inspect(element)} does not fit into #{kind} of #{bytes * 8} bits"
   end
 
-  defp unpack(:float, bytes, data) do
-    case data do
-      <<element::float-little-size(bytes)-unit(8)>> -> element
-      _ -> not_finite(bytes, data)
-    end
+  for bytes <- [2, 4, 8] do
+    defp unpack(:float, unquote(bytes), <<element::float-little-size(unquote(bytes))-unit(8)>>), do: element
   end
 
-  defp unpack(:signed, bytes, data) do
-    <<element::signed-little-size(bytes)-unit(8)>> = data
-    element
-  end
+  defp unpack(:float, bytes, data), do: not_finite(bytes, data)
 
-  defp unpack(:unsigned, bytes, data) do
-    <<element::little-size(bytes)-unit(8)>> = data
-    element
+  for bytes <- [1, 2, 4, 8] do
+    defp unpack(:signed, unquote(bytes), <<element::signed-little-size(unquote(bytes))-unit(8)>>), do: element
+    defp unpack(:unsigned, unquote(bytes), <<element::little-size(unquote(bytes))-unit(8)>>), do: element
   end
 
   defp unpack(:bool, 1, <<element>>), do: element != 0
 
   defp unpack(:complex, bytes, data) do
     half = div(bytes, 2)
-    <<real::binary-size(half), imaginary::binary-size(half)>> = data
-    {unpack(:float, half, real), unpack(:float, half, imaginary)}
+
+    {unpack(:float, half, binary_part(data, 0, half)), unpack(:float, half, binary_part(data, half, half))}
   end
 
   # The exponent is all ones: an infinity when the fraction is zero.
   defp not_finite(bytes, data) do
     fraction_bits = %{2 => 10, 4 => 23, 8 => 52}[bytes]
-    <<bits::little-size(bytes)-unit(8)>> = data
+    bits = :binary.decode_unsigned(data, :little)
     fraction = Bitwise.band(bits, Bitwise.bsl(1, fraction_bits) - 1)
 
     cond do

@@ -184,7 +184,10 @@ defmodule Typhon.Encoder.Walk do
   end
 
   defp struct(module, struct, path) do
-    case Typhon.Encoder.impl_for(struct) do
+    # Not as plain calls: a compiler that infers types would take the implementations that it knows for all there can be.
+    arguments = [struct]
+
+    case apply(Typhon.Encoder, :impl_for, arguments) do
       Typhon.Encoder.Any ->
         throw(
           {__MODULE__, path, module,
@@ -194,7 +197,7 @@ defmodule Typhon.Encoder.Walk do
         )
 
       implementation ->
-        case implementation.encode(struct) do
+        case apply(implementation, :encode, arguments) do
           %^module{} ->
             throw(
               {__MODULE__, path, module,

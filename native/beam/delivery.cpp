@@ -241,7 +241,6 @@ void WorkerChannel::send_ask(ErlNifEnv* caller_env, const ErlNifPid& to, ERL_NIF
 }
 
 ERL_NIF_TERM WorkerChannel::decode_segment(ErlNifEnv* env, SegmentHandle& segment) noexcept {
-  if (segment.has_objects && waits_for_scheduler(segment.body)) return 0;
   TermDecoder decoder(env, *this);
   decoder.lend(&segment);
   decoder.borrow(segment.loans);
@@ -342,17 +341,14 @@ ERL_NIF_TERM WorkerChannel::reply_term(ErlNifEnv* env, const FrameHeader& header
         env, atoms.bad_frame, make_binary(env, "the worker named a segment outside of its arena"));
     return enif_make_tuple2(env, atoms.error, bad);
   }
-  const auto put_off = [&] {
-    std::vector<std::uint8_t> own(body.begin(), body.end());
-    return enif_make_tuple2(env, atoms.segment,
-                            make_segment(env, header, {}, {}, std::move(loans), std::move(own)));
-  };
-  if ((header.flags & channel::kHasObjects) != 0 && waits_for_scheduler(body)) return put_off();
   TermDecoder decoder(env, *this);
   decoder.borrow(loans);
   ERL_NIF_TERM reply = decoder.decode_reply(body, is_error);
-  if (decoder.needs_scheduler()) [[unlikely]]
-    return put_off();
+  if (decoder.needs_scheduler()) [[unlikely]] {
+    std::vector<std::uint8_t> own(body.begin(), body.end());
+    return enif_make_tuple2(env, atoms.segment,
+                            make_segment(env, header, {}, {}, std::move(loans), std::move(own)));
+  }
   return timed ? timed_term(env, atoms, reply, header.times) : reply;
 }
 

@@ -792,7 +792,7 @@ void destroy_borrowed(ErlNifEnv*, void* object) noexcept {
 void destroy_object(ErlNifEnv*, void* object) noexcept {
   auto* handle = static_cast<ObjectHandle*>(object);
   if (handle->held.load(std::memory_order_relaxed)) handle->channel->let_go();
-  handle->channel->release_object(handle->id);
+  if (!handle->disowned) handle->channel->release_object(handle->id);
   enif_release_resource(handle->channel);
 }
 

@@ -43,7 +43,11 @@ bool to_latin1(std::string_view utf8, std::array<char, 256>& out, std::size_t& l
 bool TermDecoder::decode(std::span<const std::uint8_t> body) noexcept {
   etf::Limits limits;
   if (loans_) limits.loans = loans_->count();
-  return etf::decode(body, *this, limits, term_).ok();
+  const bool decoded = etf::decode(body, *this, limits, term_).ok();
+  if (needs_scheduler_) {
+    for (ObjectHandle* handle : handles_) handle->disowned = true;
+  }
+  return decoded;
 }
 
 ERL_NIF_TERM TermDecoder::decode_reply(std::span<const std::uint8_t> body, bool is_error) noexcept {
@@ -257,7 +261,8 @@ bool TermDecoder::attach_object(Value& map) noexcept {
     return refuse("an object handle without an id");
   }
   void* memory = enif_alloc_resource(channel_.state().object_type, sizeof(ObjectHandle));
-  auto* handle = new (memory) ObjectHandle{&channel_, id, false};
+  auto* handle = new (memory) ObjectHandle{&channel_, id, false, false};
+  if (!on_scheduler()) handles_.push_back(handle);
   enif_keep_resource(&channel_);
   const ERL_NIF_TERM ref = enif_make_resource(env_, handle);
   enif_release_resource(handle);

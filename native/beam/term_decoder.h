@@ -9,7 +9,6 @@
 // Built for one call, on one thread. Implements etf::TermBuilder.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -24,18 +23,11 @@
 namespace typhon::beam {
 
 class WorkerChannel;
+struct ObjectHandle;
 struct SegmentHandle;
 
 // Whether this is a thread of the emulator's own: OTP 25 cannot make large maps on another one.
 inline bool on_scheduler() noexcept { return enif_thread_type() != ERL_NIF_THR_UNDEFINED; }
-
-// Whether `body`, which holds handles, is left for a scheduler: it may hold a fun, and a handle that was made
-// before that is found out must not be made a second time.
-inline bool waits_for_scheduler(std::span<const std::uint8_t> body) noexcept {
-  return !on_scheduler() && std::ranges::any_of(body, [](std::uint8_t byte) {
-    return byte == etf::kNewFun || byte == etf::kLocal;
-  });
-}
 
 class TermDecoder {
  public:
@@ -58,7 +50,8 @@ class TermDecoder {
     bytes_left_ = copied_bytes;
   }
   [[nodiscard]] bool over_budget() const noexcept { return over_budget_; }
-  // It holds what the emulator can make on its schedulers' threads only, and this is none.
+  // It holds what the emulator can make on its schedulers' threads only, and this is none. The handles that
+  // it holds are there to be made again.
   [[nodiscard]] bool needs_scheduler() const noexcept { return needs_scheduler_; }
 
   // For their destructors: what only the emulator can make is left out.
@@ -149,8 +142,9 @@ class TermDecoder {
   ERL_NIF_TERM term_ = 0;
   std::vector<ERL_NIF_TERM> terms_;  // elements of the open containers, innermost last
   std::vector<ERL_NIF_TERM> scratch_;
-  std::string message_;  // why a leaf was refused
-  std::string path_;     // where, as the user would write it
+  std::vector<ObjectHandle*> handles_;  // made on a thread that is no scheduler
+  std::string message_;                 // why a leaf was refused
+  std::string path_;                    // where, as the user would write it
 };
 
 }  // namespace typhon::beam

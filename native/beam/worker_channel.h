@@ -78,6 +78,7 @@ struct ObjectHandle {
   WorkerChannel* channel;  // kept
   std::uint64_t id;
   std::atomic<bool> held;  // its worker is not to be replaced while it is needed: a stream is open
+  bool disowned;           // the term that it was made for was given up, and is decoded again
 };
 
 struct ChannelOptions {

@@ -24,10 +24,11 @@ inline PyObject* take(PyObject* object) noexcept {
   Py_INCREF(object);
 #else
   // Immortal objects have the top bit of the count's low half set. On 3.11 a count may really grow that far.
-  const Py_ssize_t count = object->ob_refcnt;
+  // From 3.14 on the count is the low half alone, in the headers, too; the other one holds flags.
+  const auto count = object->ob_refcnt;
   if (static_cast<std::int32_t>(count) < 0 && Py_Version >= kPython312) [[unlikely]]
     return object;
-  object->ob_refcnt = count + 1;
+  object->ob_refcnt = count + 1U;
 #endif
   return object;
 }
@@ -39,11 +40,11 @@ inline void drop(PyObject* object) noexcept {
 #else
   // The analyzer follows a value that no builder leaves null.
   // NOLINTNEXTLINE(clang-analyzer-core.NullDereference)
-  const Py_ssize_t count = object->ob_refcnt;
+  const auto count = object->ob_refcnt;
   if (static_cast<std::int32_t>(count) < 0 && Py_Version >= kPython312) [[unlikely]]
     return;
-  object->ob_refcnt = count - 1;
-  if (count == 1) _Py_Dealloc(object);
+  object->ob_refcnt = count - 1U;
+  if (static_cast<std::uint32_t>(count) == 1) _Py_Dealloc(object);
 #endif
 }
 

@@ -46,18 +46,20 @@ for module in list(sys.modules.values()):
     if isinstance(file, str) and not file.endswith((".py", ".pyc")): print("typhon:" + file)
 sys.stdout.flush()
 '''
+def end(reason=""):
+    print(reason, flush=True)
+    os._exit(1 if reason else 0)  # what the module leaves behind may not survive the end of Python
 try:
     import _interpreters as api
     failed = api.exec(api.create("isolated"), code)
-    if failed is not None: sys.exit(f"{failed.type.__name__}: {failed.msg}")
+    if failed is not None: end(f"{failed.type.__name__}: {failed.msg}")
 except ImportError:
     import _xxsubinterpreters as api
     try:
         api.run_string(api.create(isolated=True), code)
     except Exception as error:
-        sys.exit(str(error))
-sys.stdout.flush()
-os._exit(0)  # what the module leaves behind may not survive the end of Python
+        end(str(error) or type(error).__name__)
+end()
 """
 
 

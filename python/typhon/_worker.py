@@ -26,10 +26,7 @@ def main() -> int:
     sys.path[1:1] = sys.argv[5:]
     del sys.argv[1:]
     control = _take_over_stdin()
-    # A crash says where Python was: its last words become part of the error of every call in flight.
-    import faulthandler  # which a sub-interpreter cannot import
-
-    faulthandler.enable()
+    _enable_faulthandler()
     return serve(beam_pid, fd, control, settings)
 
 
@@ -42,10 +39,18 @@ def main_of_erlport(beam_pid: int, fd: int, control: int, prepare: "Callable[[di
         stdin = os.dup(control)
         os.set_inheritable(stdin, False)
         os.close(control)
-    import faulthandler
-
-    faulthandler.enable()
+    _enable_faulthandler()
     return serve(beam_pid, fd, stdin, {"erlport": 1, "capture": 0}, prepare)
+
+
+def _enable_faulthandler() -> None:
+    """A crash says where Python was: its last words become part of the error of every call in flight."""
+    import faulthandler  # which a sub-interpreter cannot import
+
+    if sys.version_info >= (3, 14):
+        faulthandler.enable(c_stack=False)  # its many lines would take the place of those that name Python's
+    else:
+        faulthandler.enable()
 
 
 def serve(

@@ -837,7 +837,7 @@ process_test_() ->
         end),
         with(fun(P) ->
             %% No message of its own is left behind with a caller.
-            _ = [catch call(P, fail, ["x"]) || _ <- lists:seq(1, 100)],
+            [?assertError(_, call(P, fail, ["x"])) || _ <- lists:seq(1, 100)],
             ?assertEqual({messages, []}, process_info(self(), messages))
         end)
     ].

@@ -184,7 +184,10 @@ ends_test_() ->
             fun(Reason) -> {message_handler_error, {ruby, 'ValueError', <<"oops">>, [_ | _]}} = Reason, true end
         ),
         ends(
-            fun(R) -> catch ruby:call(R, '', 'Process::kill', ['KILL', ruby:call(R, '', 'Process::pid', [])]) end,
+            fun(R) ->
+                Pid = ruby:call(R, '', 'Process::pid', []),
+                try ruby:call(R, '', 'Process::kill', ['KILL', Pid]) catch _:_ -> ok end
+            end,
             fun(Reason) -> {port_closed, _} = Reason, true end
         )
     ].

@@ -42,19 +42,19 @@ defmodule Typhon.ErlportTest do
   end
 
   defp start(options \\ []) do
-    {:ok, pid} = :python.start_link([{:python, 'python3'}, {:python_path, [@sources]} | options])
+    {:ok, pid} = :python.start_link([{:python, ~c"python3"}, {:python_path, [@sources]} | options])
     on_exit(fn -> :python.stop(pid) end)
     pid
   end
 
   test "the tutorial" do
-    {:ok, pid} = :python.start([{:python, 'python3'}, {:python_path, '#{@sources}/tutorial'}])
+    {:ok, pid} = :python.start([{:python, ~c"python3"}, {:python_path, ~c"#{@sources}/tutorial"}])
     assert :python.call(pid, :py, :add, [1, 2]) == 3
     version = :python.call(pid, :sys, :"version.__str__", [])
     assert version |> List.to_string() |> String.starts_with?("3.")
     assert :python.call(pid, :py, :register, [self()]) == :kablam
-    assert :python.cast(pid, {:yo, 'Hi', %{k: 'v'}}) == :ok
-    assert_receive {:yo, 'Hi', %{k: 'v'}}, 60_000
+    assert :python.cast(pid, {:yo, ~c"Hi", %{k: ~c"v"}}) == :ok
+    assert_receive {:yo, ~c"Hi", %{k: ~c"v"}}, 60_000
     assert :python.stop(pid) == :ok
   end
 
@@ -71,7 +71,7 @@ defmodule Typhon.ErlportTest do
 
   test "under a supervisor" do
     children = [
-      %{id: :py, start: {:python, :start_link, [{:local, :supervised_python}, [{:python, 'python3'}]]}}
+      %{id: :py, start: {:python, :start_link, [{:local, :supervised_python}, [{:python, ~c"python3"}]]}}
     ]
 
     {:ok, supervisor} = Supervisor.start_link(children, strategy: :one_for_one)
@@ -102,7 +102,7 @@ defmodule Typhon.ErlportTest do
     assert {:ok, 3} = GenServer.call(pid, {:call, :operator, :add, [1, 2], [timeout: 60_000]})
 
     assert {:error, :timeout} =
-             GenServer.call(pid, {:call, :erlport_sample, :wait_for, ['/no/such/file'], [timeout: 20]})
+             GenServer.call(pid, {:call, :erlport_sample, :wait_for, [~c"/no/such/file"], [timeout: 20]})
 
     Process.unlink(pid)
   end

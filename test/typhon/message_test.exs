@@ -93,6 +93,30 @@ defmodule Typhon.MessageTest do
       assert Typhon.call(py, counter, :add, [1]) == {:ok, 6}
     end
 
+    test "objects keep their place among other messages", %{py: py} do
+      # Of a cast: nobody of the emulator waits in the ring for what it brings.
+      code = "[typhon.send(f[0], m) for m in ([sample.Counter(5), {'people': f[1]}], 'after')]"
+
+      for fun <- [nil, &String.length/1] do
+        :ok = Typhon.cast(py, :converse, :evaluate, [code, {self(), fun}])
+        assert_receive "after"
+        assert_received [%Typhon.Object{} = counter, %{"people" => ^fun}]
+        assert Typhon.call(py, counter, :add, [1]) == {:ok, 6}
+      end
+    end
+
+    test "objects beside a fun that takes a scheduler to make live as long as their handles", %{py: py} do
+      large = Map.new(1..100, &{&1, &1})
+      fun = fn -> large end
+
+      :ok =
+        Typhon.cast(py, :converse, :evaluate, ["typhon.send(f[0], [sample.Counter(5), f[1]])", {self(), fun}])
+
+      assert_receive [%Typhon.Object{} = counter, ^fun]
+      :erlang.garbage_collect()
+      assert Typhon.call(py, counter, :add, [1]) == {:ok, 6}
+    end
+
     test "from casts, threads and coroutines", %{py: py} do
       :ok = Typhon.cast(py, :converse, :evaluate, ["typhon.send(f, 'cast')", self()])
       assert_receive "cast"

@@ -4,7 +4,7 @@ defmodule Typhon.SubinterpretersTest do
 
   import Typhon.TestHelper
 
-  alias Typhon.{PythonError, StartError, TimeoutError}
+  alias Typhon.{PythonError, TimeoutError}
 
   @pythons for {path, version} <- pythons(), Version.match?(version, ">= 3.12.0"), do: {path, version}
   @older Enum.find(pythons(), fn {_, version} -> Version.match?(version, "~> 3.11.0") end)
@@ -33,7 +33,7 @@ defmodule Typhon.SubinterpretersTest do
     test "a Python that has none says so" do
       {path, version} = @older
 
-      assert {:error, %StartError{reason: :no_engine} = error} =
+      assert {:error, %Typhon.StartError{reason: :no_engine} = error} =
                Typhon.start_link(python: path, isolation: :interpreter, engine: :subinterpreters)
 
       assert Exception.message(error) =~
