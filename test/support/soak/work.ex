@@ -272,7 +272,8 @@ defmodule Typhon.Soak.Work do
         {:cont, :ok}
 
       {{:error, %PythonError{message: "no " <> number}}, {:fail, n}}, :ok ->
-        same!(number, "#{n}") && {:cont, :ok}
+        same!(number, "#{n}")
+        {:cont, :ok}
 
       {{:error, _} = error, _}, :ok ->
         {:halt, error}
@@ -427,8 +428,12 @@ defmodule Typhon.Soak.Work do
       ])
 
     case Typhon.call(py, :faults, :raise_, [how], @long) do
-      {:error, %PythonError{} = error} -> is_binary(Exception.message(error)) && :ok
-      other -> other
+      {:error, %PythonError{} = error} ->
+        _ = Exception.message(error)
+        :ok
+
+      other ->
+        other
     end
   end
 
