@@ -19,7 +19,9 @@ fi
 
 part() {
   local name=$1 status=0 start=$EPOCHSECONDS
-  local log=_build/logs/${name//[^A-Za-z0-9.]/-}.log
+  # A part's name may hold a whole command.
+  local log=${name//[^A-Za-z0-9.]/-}
+  log=_build/logs/${log:0:100}.log
   shift
   mkdir -p _build/logs
   printf '\n%s== %s%s\n' "$parts_bold" "$name" "$parts_off"

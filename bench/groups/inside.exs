@@ -213,9 +213,12 @@ defmodule Bench.Inside do
             fn py ->
               for _ <- 1..4, py, do: warm_both(py, function)
 
-              rows(threads && speed_up(threads, function), py && speed_up(py, function), bench.runs, [
-                [name: name, metric: :speed_up, unit: :ratio, how: :alone, goal: {:at_least, goal}]
-              ])
+              alone =
+                rows(threads && speed_up(threads, function), py && speed_up(py, function), bench.runs, [
+                  [name: name, metric: :speed_up, unit: :ratio, how: :alone, goal: {:at_least, goal}]
+                ])
+
+              alone ++ beside_processes(bench, inside, py, name, function)
             end,
             inside
           )
@@ -223,6 +226,22 @@ defmodule Bench.Inside do
         inside ++ [concurrency: 2]
       )
     end)
+  end
+
+  # What the machine gives to two processes is all that it has.
+  defp beside_processes(bench, inside, py, name, function) do
+    with_pool(
+      bench,
+      2,
+      fn processes ->
+        for _ <- 1..4, processes, do: warm_both(processes, function)
+
+        rows(processes && speed_up(processes, function), py && speed_up(py, function), bench.runs, [
+          [name: "#{name}, against two worker processes", metric: :speed_up, unit: :ratio]
+        ])
+      end,
+      Keyword.take(inside, [:env])
+    )
   end
 
   defp speed_up(py, function) do
