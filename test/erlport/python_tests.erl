@@ -52,6 +52,7 @@ with(Options, Test) ->
 
 quiet(Test) ->
     {timeout, 120, fun() ->
+        #{level := Level} = logger:get_primary_config(),
         logger:set_primary_config(level, none),
         process_flag(trap_exit, true),
         try
@@ -59,7 +60,7 @@ quiet(Test) ->
         after
             process_flag(trap_exit, false),
             flush(),
-            logger:set_primary_config(level, 'Elixir.Application':get_env(logger, level, debug))
+            logger:set_primary_config(level, Level)
         end
     end}.
 

@@ -39,6 +39,7 @@ with(Options, Test) ->
 %% An instance that ends is waited for.
 ends(Test, Expected) ->
     {timeout, 120, fun() ->
+        #{level := Level} = logger:get_primary_config(),
         logger:set_primary_config(level, none),
         process_flag(trap_exit, true),
         try
@@ -52,7 +53,7 @@ ends(Test, Expected) ->
             ?assert(Expected(Reason))
         after
             process_flag(trap_exit, false),
-            logger:set_primary_config(level, notice)
+            logger:set_primary_config(level, Level)
         end
     end}.
 
