@@ -1,7 +1,6 @@
 #include "beam/registry.h"
 
 #include <mutex>
-#include <utility>
 
 #include "beam/worker_channel.h"
 

@@ -1,10 +1,8 @@
 #include "beam/worker_channel.h"
 
-#include <sys/types.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cstddef>
 #include <iterator>

@@ -8,7 +8,6 @@
 //
 // Everything needs Ruby's lock but what sleeps, and what the LifeWatch calls.
 #include <fcntl.h>
-#include <pthread.h>
 #include <unistd.h>
 
 #include <algorithm>

@@ -164,17 +164,11 @@ defmodule Typhon.CrowdTest do
 
     for _ <- 1..5 do
       eventually(fn -> polling(py) > 0 end)
-      {:ok, %{workers: workers}} = Typhon.info(py)
-
-      if worker = Enum.find(workers, &(&1.state == :ready)) do
-        kill(worker.os_pid, "KILL")
-        # Else the next turn might find the same one, which is gone.
-        eventually(fn -> not File.exists?("/proc/#{worker.os_pid}") end)
-
-        eventually(fn ->
-          worker.os_pid not in for(other <- elem(Typhon.info(py), 1).workers, do: other.os_pid)
-        end)
-      end
+      workers = fn -> py |> Typhon.info() |> elem(1) |> Map.fetch!(:workers) end
+      os_pid = eventually(fn -> Enum.find_value(workers.(), &(&1.state == :ready && &1.os_pid)) end)
+      kill(os_pid, "KILL")
+      # Else the next turn might find the same one, which is gone.
+      eventually(fn -> not Enum.any?(workers.(), &(&1.os_pid == os_pid)) end)
     end
 
     stop_crowd(pids)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from datetime import date, timedelta
@@ -246,7 +247,8 @@ def print_in_child():
         print("child")
         os._exit(0)
     os.waitpid(child, 0)
-    print("parent")
+    # At once: the child's line takes another way, by its descriptor, and could come before the end of this one.
+    sys.stdout.write("parent\n")
 
 
 def print_and_cast(pid):
