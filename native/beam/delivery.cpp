@@ -31,21 +31,13 @@ constexpr std::uint64_t kCrowdNs = 1'000'000;
 
 }  // namespace
 
-bool WorkerChannel::try_take_role(std::uint32_t& found) noexcept {
-  auto& word = region_->header().reader_word.value;
-  found = word.load(std::memory_order_relaxed);
-  if (found != channel::kAsleep && found != channel::kTimed && found != channel::kPolled) return false;
-  return word.compare_exchange_strong(found, channel::kSpin, std::memory_order_acq_rel);
-}
-
 void WorkerChannel::leave_role(std::uint32_t found) noexcept {
-  channel::Header& header = region_->header();
-  header.reader_word.value.store(found, std::memory_order_release);
+  role_.leave(found);
   std::atomic_thread_fence(std::memory_order_seq_cst);
   wake_worker_for_room();
   if ((found != channel::kPolled && replies_pending()) || closed_.load(std::memory_order_relaxed) ||
       stopping_.load(std::memory_order_relaxed)) {
-    channel::wake_from(header.reader_word.value, found);
+    channel::wake_from(region_->header().reader_word.value, found);
   }
 }
 

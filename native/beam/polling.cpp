@@ -23,7 +23,10 @@ constexpr std::uint32_t kPollsAtLeast = 4;
 constexpr std::uint64_t kPollSpins = 2;
 constexpr std::uint32_t kPollMisses = 16;
 constexpr std::uint32_t kPollRetryEvery = 64;
-constexpr std::uint64_t kReapEveryNs = 1'000'000'000;
+// How often the reader thread looks for callers that were killed. It looks at every call in flight for that,
+// with the mutex, so that it waits for so many times what it took.
+constexpr std::uint64_t kReapEveryNs = 20'000'000;
+constexpr std::uint64_t kReapShare = 100;
 
 }  // namespace
 
@@ -73,9 +76,11 @@ Polled WorkerChannel::poll(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) n
   service_room(env);
   std::uint64_t deadline = 0;
   std::unique_lock lock(mutex_);
-  Slot& slot = slots_[static_cast<std::uint32_t>(id)];
+  const std::uint32_t index = find_slot(id);
   // Another thread may have left something there since take_parked() looked.
-  if (slot.state != Slot::State::kPolling || !slot.asks.empty()) return {Outcome::kAgain, 0, 0};
+  if (index == kNoSlot || slots_[index].state != Slot::State::kPolling || !slots_[index].asks.empty())
+    return {Outcome::kAgain, 0, 0};
+  Slot& slot = slots_[index];
   if (++slot.polls < kPollsAtLeast || monotonic_ns() - slot.submitted < spin_ns_ * kPollSpins) {
     lock.unlock();
     ::sched_yield();  // the worker may need this very core
@@ -84,7 +89,9 @@ Polled WorkerChannel::poll(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) n
   // It takes long: wait for a message.
   set_waiting(env, slot, slot.caller, ref);
   deadline = slot.deadline;
+  const ERL_NIF_TERM what = slot.state == Slot::State::kAbandoned ? abandon(slot) : 0;
   lock.unlock();
+  tell_abandoned(env, what, id);
   stop_polling(false);
   return {Outcome::kWaiting, 0, deadline};
 }
@@ -125,9 +132,11 @@ Polled WorkerChannel::take_parked(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM
         set_waiting(env, slot, slot.caller, ref);
     }
     for (const Ask& ask : asks) send_ask(env, slot.caller, ref, ask);
-    if (slot.state == Slot::State::kWaiting) {
+    if (slot.state == Slot::State::kWaiting || slot.state == Slot::State::kAbandoned) {
       const std::uint64_t deadline = slot.deadline;
+      const ERL_NIF_TERM what = slot.state == Slot::State::kAbandoned ? abandon(slot) : 0;
       lock.unlock();
+      tell_abandoned(env, what, id);
       stop_polling(true);
       return {Outcome::kWaiting, 0, deadline};
     }
@@ -164,13 +173,21 @@ void WorkerChannel::stop_polling(bool found) noexcept {
   if (in_flight() != 0 && replies_pending() != 0) channel::wake_from(word, channel::kTimed);
 }
 
-// The reader thread, before it waits without a limit: not while callers poll. Those that were killed do not
-// count.
+// The reader thread, before it sleeps: not while callers poll. Those that were killed do not count; what they
+// published and rang nobody for is not left behind.
 bool WorkerChannel::may_sleep() noexcept {
   reader_looks_.store(false, std::memory_order_seq_cst);
-  if (polling_.load(std::memory_order_seq_cst) == 0 || polling(true) == 0) return true;
+  if (polling_.load(std::memory_order_seq_cst) == 0 || polling(true) == 0) {
+    ring_worker_for_others();
+    return true;
+  }
   reader_looks_.store(true, std::memory_order_seq_cst);
   return false;
+}
+
+// The reader thread: for a caller that polls and was killed before the turn in which it would have rung.
+void WorkerChannel::ring_worker_for_others() noexcept {
+  if (requests_pending() != 0) ring_worker();
 }
 
 // Gives back the slots of callers that were killed while they polled; what runs for them is called off.
@@ -220,11 +237,12 @@ void WorkerChannel::look_after_callers(std::uint32_t state, int& timed_rounds) n
   channel::Header& header = region_->header();
   auto& word = header.reader_word.value;
   if (state == channel::kPolled) service_room(nullptr);  // the worker does not wake the reader for it
+  ring_worker_for_others();
   const std::uint64_t head = header.reply_head.value.load(std::memory_order_relaxed);
   const std::uint64_t now = monotonic_ns();
-  if (now - reaped_ns_ > kReapEveryNs) {
+  if (now >= reap_at_ns_) {
     polling(true);
-    reaped_ns_ = now;
+    reap_at_ns_ = std::max(now + kReapEveryNs, now + (monotonic_ns() - now) * kReapShare);
   }
   if (head != head_seen_ || now - head_seen_ns_ < kTimedWaitNs / 2) {
     if (head != head_seen_) head_seen_ns_ = now;

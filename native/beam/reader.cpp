@@ -15,7 +15,7 @@ using channel::monotonic_ns;
 
 namespace {
 
-constexpr std::int64_t kTrimAfterNs = 5'000'000'000;
+constexpr std::uint64_t kTrimAfterNs = 5'000'000'000;
 constexpr std::size_t kTrimStep = std::size_t{4} << 20;
 
 }  // namespace
@@ -61,23 +61,24 @@ void* WorkerChannel::reader_main(void* self) noexcept {
   return nullptr;
 }
 
+// True when this thread has the role. Every wait has a limit: what the worker writes into the word may keep
+// the reader from being woken, and must not keep it from seeing that the channel is closed.
 bool WorkerChannel::wait_for_role(int& timed_rounds) noexcept {
   auto& word = region_->header().reader_word.value;
-  for (;;) {
-    std::uint32_t state = word.load(std::memory_order_acquire);
-    if (state == channel::kAwake) return true;
-    if (closed_.load(std::memory_order_seq_cst) || stopping_.load(std::memory_order_seq_cst)) {
-      if (state != channel::kSpin) {
-        word.compare_exchange_strong(state, channel::kAwake, std::memory_order_acq_rel);
-        continue;
-      }
-    }
-    const bool briefly = state != channel::kAsleep;
-    const std::optional<std::uint64_t> idle_since = briefly ? std::nullopt : idle_pages_since();
-    channel::futex_wait(word, state, briefly ? kTimedWaitNs : idle_since ? kTrimAfterNs : -1);
+  for (int abandoned_rounds = 0;;) {
+    const std::uint32_t state = word.load(std::memory_order_acquire);
+    const bool ends = closed_.load(std::memory_order_seq_cst) || stopping_.load(std::memory_order_seq_cst);
+    abandoned_rounds = role_.abandoned(state) ? abandoned_rounds + 1 : 0;
+    if ((state == channel::kAwake || ends || abandoned_rounds > kAbandonedRounds) && role_.reader_takes())
+      return true;
+    const bool sleeps = state == channel::kAsleep && !ends;
+    channel::futex_wait(word, state, sleeps ? kSleepNs : kTimedWaitNs);
     const std::uint32_t now = word.load(std::memory_order_acquire);
-    if (idle_since && now == channel::kAsleep && idle_since == idle_pages_since()) idle_trim();
-    if (briefly && (now == channel::kTimed || now == channel::kPolled)) look_after_callers(now, timed_rounds);
+    if (sleeps) {
+      if (now == channel::kAsleep) look_after_sleep();
+    } else if (now == channel::kTimed || now == channel::kPolled) {
+      look_after_callers(now, timed_rounds);
+    }
   }
 }
 
@@ -94,9 +95,8 @@ void WorkerChannel::reader_loop() noexcept {
     }
     if (some) timed_rounds = 0;
     if (closed_.load(std::memory_order_seq_cst)) {
-      while (drain(nullptr, 0, 0, nullptr, kDrainBatch) != Drained::kNothing) {
-      }
-      // The word stays kAwake for good: nobody takes the role of a closed channel.
+      drain_what_is_left();
+      // The role is kept for good: nobody takes that of a closed channel.
       fail_calls_in_flight();
       if (lends_) replies_left_behind().leave();
       return;
@@ -113,7 +113,7 @@ void WorkerChannel::reader_loop() noexcept {
     } else if (stop) {
       reader_looks_.store(false, std::memory_order_seq_cst);
     }
-    word.store(rest, std::memory_order_release);
+    role_.rest(rest);
     std::atomic_thread_fence(std::memory_order_seq_cst);
     wake_worker_for_room();
     // Not before: a worker that makes room finds the reader awake until here, and would wake nobody.
@@ -124,6 +124,36 @@ void WorkerChannel::reader_loop() noexcept {
       word.compare_exchange_strong(expected, channel::kAwake, std::memory_order_acq_rel);
     }
     if (stop) return;  // the next reader takes over what the word says
+  }
+}
+
+// What lay in the ring when the channel was closed: a worker that goes on writing is not waited for.
+void WorkerChannel::drain_what_is_left() noexcept {
+  const std::uint64_t begin = replies_.consumed();
+  while (replies_.consumed() - begin <= region_->ring_size() &&
+         drain(nullptr, 0, 0, nullptr, kDrainBatch) != Drained::kNothing) {
+  }
+}
+
+// After a sleep that nobody ended. That nothing lies there is the rule; what a worker rang for wrongly, or
+// what a caller left that was killed, is found here.
+void WorkerChannel::look_after_sleep() noexcept {
+  ring_worker_for_others();
+  service_room(nullptr);
+  if (replies_pending() != 0) {
+    std::uint32_t asleep = channel::kAsleep;
+    region_->header().reader_word.value.compare_exchange_strong(asleep, channel::kAwake,
+                                                                std::memory_order_acq_rel);
+    return;
+  }
+  const std::optional<std::uint64_t> pages = idle_pages_since();
+  const std::uint64_t now = monotonic_ns();
+  if (!pages || pages != idle_pages_) {
+    idle_pages_ = pages;
+    idle_pages_ns_ = now;
+  } else if (now - idle_pages_ns_ >= kTrimAfterNs) {
+    idle_trim();
+    idle_pages_.reset();
   }
 }
 

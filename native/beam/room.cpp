@@ -17,6 +17,7 @@ void WorkerChannel::add_room_waiter(const ErlNifPid& caller, ERL_NIF_TERM ref) n
 void WorkerChannel::service_room(ErlNifEnv* caller_env) noexcept {
   if (!room_wanted_.load(std::memory_order_relaxed)) return;
   std::vector<RoomWaiter> woken;
+  bool released = false;
   {
     std::lock_guard lock(mutex_);
     if (!closed_.load(std::memory_order_relaxed)) {
@@ -36,7 +37,9 @@ void WorkerChannel::service_room(ErlNifEnv* caller_env) noexcept {
     }
     woken.swap(room_waiters_);
     room_wanted_.store(false, std::memory_order_relaxed);
+    if (!closed_.load(std::memory_order_relaxed)) released = push_all_releases();
   }
+  if (released) ring_worker();
   for (RoomWaiter& waiter : woken) {
     const ERL_NIF_TERM message = enif_make_tuple2(waiter.env, waiter.ref, state_.atoms.room);
     enif_send(caller_env, &waiter.caller, waiter.env, message);

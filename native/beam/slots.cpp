@@ -53,8 +53,9 @@ void WorkerChannel::set_waiting(ErlNifEnv* env, Slot& slot, const ErlNifPid& cal
   if (!slot.env) slot.env = enif_alloc_env();
   slot.ref = enif_make_copy(slot.env, ref);
   slot.caller = caller;
-  slot.state = Slot::State::kWaiting;
   if (!slot.monitored) slot.monitored = enif_monitor_process(env, this, &caller, &slot.monitor) == 0;
+  // One that was killed while it ran a dirty NIF has ended already, and nobody would tell.
+  slot.state = slot.monitored ? Slot::State::kWaiting : Slot::State::kAbandoned;
 }
 
 // Nobody wants the answer any more. While the request lies in the ring its deadline can be put into the past:

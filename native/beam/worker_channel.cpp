@@ -78,6 +78,7 @@ WorkerChannel::WorkerChannel(State& state, const ErlNifPid& owner, const Channel
       requests_(region_->request_ring(), region_->ring_size(), region_->header().request_tail.value,
                 region_->header().request_head.value),
       request_arena_(region_->request_arena(), region_->arena_size(), region_->header().request_slots),
+      role_(region_->header().reader_word.value),
       replies_(region_->reply_ring(), region_->ring_size(), region_->header().reply_tail.value,
                region_->header().reply_head.value) {}
 
@@ -103,6 +104,7 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
   bool has_role = false;
   bool polls = false;
   bool reached = false;
+  ERL_NIF_TERM given_up = 0;
   const bool lingers = request.waits && may_linger();
   {
     std::unique_lock lock(mutex_);
@@ -177,6 +179,7 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
     }
     if (is_call) {
       in_flight_.fetch_add(1, std::memory_order_relaxed);
+      if (slots_[index].state == Slot::State::kAbandoned) given_up = abandon(slots_[index]);
       if (request.segment) {
         slots_[index].segment_bytes = request.segment->capacity;
         segment_bytes_ += request.segment->capacity;
@@ -196,6 +199,7 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
   }
   if (request.loans) requests_left_behind().look_after();
   if (reached) tell_served(request.env);
+  tell_abandoned(request.env, given_up, id);
   auto& word = region_->header().reader_word.value;
   if (polls) {
     std::uint32_t timed = channel::kTimed;
@@ -257,8 +261,14 @@ Submitted WorkerChannel::spin(const Request& request, std::uint32_t slot_index, 
   if (drained == Drained::kMine) {
     spin_misses_.store(0, std::memory_order_relaxed);
   } else if (drained != Drained::kAsked) {
-    std::lock_guard lock(mutex_);
-    set_waiting(request.env, slots_[slot_index], request.caller, request.ref);
+    ERL_NIF_TERM given_up = 0;
+    {
+      std::lock_guard lock(mutex_);
+      Slot& slot = slots_[slot_index];
+      set_waiting(request.env, slot, request.caller, request.ref);
+      if (slot.state == Slot::State::kAbandoned) given_up = abandon(slot);
+    }
+    tell_abandoned(request.env, given_up, id);
   }
   leave_role(found);
   service_room(request.env);
@@ -337,9 +347,21 @@ void WorkerChannel::release_object(std::uint64_t id) noexcept {
     std::lock_guard lock(mutex_);
     if (closed_.load(std::memory_order_relaxed)) return;
     pending_releases_.push_back(id);
-    pushed = push_releases();
+    pushed = push_all_releases();
   }
   if (pushed) ring_worker();
+}
+
+// What does not fit waits for room, as callers do.
+bool WorkerChannel::push_all_releases() noexcept {
+  bool pushed = false;
+  while (push_releases()) pushed = true;
+  if (pending_releases_.empty()) return pushed;
+  region_->header().request_room.value.store(1, std::memory_order_release);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  while (push_releases()) pushed = true;
+  if (!pending_releases_.empty()) room_wanted_.store(true, std::memory_order_relaxed);
+  return pushed;
 }
 
 bool WorkerChannel::push_releases() noexcept {

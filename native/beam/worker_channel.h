@@ -2,10 +2,13 @@
 //
 // Overview. A scheduler thread submits a request under `mutex_` and either spins some microseconds for the
 // reply or returns; then the reply reaches the caller as a message. Replies are drained by whoever holds the
-// *reader role*: the reader thread (word kAwake), or a caller inside the NIF (word kSpin). The role is taken
-// with a compare-exchange from kAsleep or kTimed and given back by storing that state again, fencing and
-// looking once more (leave_role), so that a reply which arrives in between wakes the reader. docs/protocol.md
-// has the whole state machine.
+// *reader role* (channel/reader_role.h): the reader thread, or a caller inside the NIF. A caller gives it
+// back by storing the state that it found, fencing and looking once more (leave_role), so that a reply which
+// arrives in between wakes the reader. docs/protocol.md has the whole state machine.
+//
+// The worker can write everything in the region, at any time. So what it says there is believed only where a
+// lie hurts its own calls alone: who reads, which slot is whose, and what was sent lie in this object; every
+// wait has a limit of this side.
 //
 // Calls in flight lie in slots; a request's id is the slot's index and its generation, so a late reply to a
 // slot that was reused is recognised. A slot belongs to
@@ -48,6 +51,7 @@
 #include "channel/arena.h"
 #include "channel/doorbell.h"
 #include "channel/loan.h"
+#include "channel/reader_role.h"
 #include "channel/region.h"
 #include "channel/ring.h"
 
@@ -331,6 +335,10 @@ class WorkerChannel {
   static constexpr std::int64_t kTimedWaitNs = 100'000;
   // After so many of them without a reply the reader sleeps for good.
   static constexpr int kTimedRounds = 8;
+  // How long it sleeps then. Nobody but the worker wakes it for a reply, and a worker may get that wrong.
+  static constexpr std::int64_t kSleepNs = 1'000'000'000;
+  // After so many timed waits in which the word said that somebody reads, and nobody did, the reader does.
+  static constexpr int kAbandonedRounds = 50;
 
   static std::uint64_t make_id(std::uint32_t generation, std::uint32_t index) noexcept {
     return (std::uint64_t{generation} << 32) | index;
@@ -348,6 +356,7 @@ class WorkerChannel {
   void add_room_waiter(const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept;
   bool push_request(const Request& request, std::uint64_t id) noexcept;
   bool push_releases() noexcept;
+  bool push_all_releases() noexcept;
   void settle_casts() noexcept;
   ERL_NIF_TERM down_term(ErlNifEnv* env) const noexcept;
   [[nodiscard]] bool busy() const noexcept;  // a call is in flight, or a cast has not ended
@@ -383,11 +392,12 @@ class WorkerChannel {
   void handle_ready(ErlNifEnv* caller_env, std::span<const std::uint8_t> body) noexcept;
   void leave_role(std::uint32_t found) noexcept;
 
-  bool try_take_role(std::uint32_t& found) noexcept;
+  bool try_take_role(std::uint32_t& found) noexcept { return role_.try_take(found); }
   bool start_polling() noexcept;
   void stop_polling(bool found) noexcept;
   bool may_sleep() noexcept;
   void reap_dead_callers(bool is_reader) noexcept;
+  void ring_worker_for_others() noexcept;
   bool left_in_slot(std::uint64_t id) noexcept;
   Polled take_parked(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) noexcept;
   void look_after_callers(std::uint32_t state, int& timed_rounds) noexcept;
@@ -412,6 +422,8 @@ class WorkerChannel {
   static void* reader_main(void* self) noexcept;
   void reader_loop() noexcept;
   bool wait_for_role(int& timed_rounds) noexcept;
+  void drain_what_is_left() noexcept;
+  void look_after_sleep() noexcept;
   std::optional<std::uint64_t> idle_pages_since() noexcept;
   void idle_trim() noexcept;
   void fail_calls_in_flight() noexcept;
@@ -450,8 +462,9 @@ class WorkerChannel {
   bool reserved_ = false;
 
   channel::SpinGuard spin_guard_;  // any thread
+  channel::ReaderRole role_;       // any thread
 
-  // Guarded by the reader role:
+  // Guarded by role_:
   channel::RingConsumer replies_;
   OwnedEnv message_env_;
 
@@ -472,7 +485,9 @@ class WorkerChannel {
   std::atomic<bool> reader_looks_{false};  // the reader waits with a limit, and looks after those who poll
   std::uint64_t head_seen_ = 0;            // of the reader thread: reply_head, and since when
   std::uint64_t head_seen_ns_ = 0;
-  std::uint64_t reaped_ns_ = 0;  // of the reader thread
+  std::uint64_t reap_at_ns_ = 0;             // of the reader thread
+  std::optional<std::uint64_t> idle_pages_;  // of the reader thread: idle_pages_since(), and since when
+  std::uint64_t idle_pages_ns_ = 0;
   ErlNifTid reader_{};
 };
 
