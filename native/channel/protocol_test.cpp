@@ -9,10 +9,14 @@
 // checker would notice.
 //
 // Proved, for the numbers of calls and the ring sizes given in the tests:
-//   - at most one actor at a time consumes the reply ring;
+//   - at most one actor at a time consumes the reply ring, also when the worker writes into the reader's word
+//     whatever it likes, whenever it likes;
 //   - no wake-up is lost: wherever the actors stand, the end can still be reached, and where nobody can move,
 //     every call is answered and every cast was taken. (A wait with a limit may end by itself, one without
 //     may not.)
+//   - the same when callers vanish: one that was killed stops between two calls of the library, and never
+//   does
+//     what it was about to do.
 
 #include <gtest/gtest.h>
 
@@ -44,8 +48,11 @@ enum Cell : Byte {
   kReplyHead,
   kRequestRoom,
   kReplyRoom,
-  kRoomWanted,  // in the BEAM: somebody waits for {ref, :room}
-  kMutex,       // in the BEAM: the channel's mutex
+  kRoomWanted,   // in the BEAM: somebody waits for {ref, :room}
+  kMutex,        // in the BEAM: the channel's mutex
+  kHeld,         // in the BEAM: somebody has the reader role
+  kReaderLooks,  // in the BEAM: the reader waits with a limit, and looks after those who poll
+  kPolling,      // in the BEAM: how many poll
   kCells,
 };
 
@@ -116,6 +123,13 @@ class Cpu {
   void fence() {
     if (me().buffered != 0) stall();
   }
+  // An atomic addition; what was there before.
+  int fetch_add(Cell cell, int by) {
+    fence();
+    const int before = state_.memory[cell];
+    state_.memory[cell] = static_cast<Byte>(before + by);
+    return before;
+  }
   bool compare_exchange(Cell cell, int from, int to) {
     fence();
     if (state_.memory[cell] != from) return false;
@@ -178,7 +192,9 @@ struct Rules {
   int frames_each = 1;       // that each caller sends
   int spinners = 2;          // so many of them may take the reply ring, the last ones first
   int pollers = 0;           // so many may poll, the first ones of those who do not cast
+  int mortals = 0;           // so many of the callers may vanish, the first ones
   bool reader_times = true;  // the reader may rest in kTimed
+  bool hostile = false;      // the worker writes into the reader's word what it likes
   int request_ring = kMaxFrames;
   int reply_ring = kMaxFrames;
 
@@ -198,6 +214,9 @@ struct Rules {
   bool reader_limits_its_wait_while_a_caller_spins = true;
   bool reader_limits_its_wait_while_callers_poll = true;
   bool poller_rings_the_worker = true;
+  bool reader_rings_for_those_who_vanish = true;
+  bool reader_says_whether_it_looks = true;
+  bool role_is_held_in_private_memory = true;
   bool consumers_wake_a_worker_that_waits_for_room = true;
   bool wakers_compare_before_they_store = true;
   bool takers_compare_before_they_store = true;
@@ -221,6 +240,9 @@ enum Shared : Byte {
   kRoomForWorker,
   kRoomForWorkerTake,
   kRoomForWorkerWake,
+  kRingForOthers,
+  kRingForOthersWake,
+  kRingForOthersFutex,
 };
 
 void shared_passage(Cpu& cpu, const Rules& rules) {
@@ -260,6 +282,19 @@ void shared_passage(Cpu& cpu, const Rules& rules) {
     case kRoomForWorkerWake:
       cpu.futex_wake(kReplyRoom);
       return cpu.go_on();
+
+    // The reader, for callers that vanished before they rang.
+    case kRingForOthers:
+      cpu.fence();
+      if (cpu.load(kRequestTail) == cpu.load(kRequestHead) || cpu.load(kWorkerWord) != Word::kAsleep)
+        return cpu.go_on();
+      return cpu.go(kRingForOthersWake);
+    case kRingForOthersWake:
+      return cpu.compare_exchange(kWorkerWord, Word::kAsleep, kAwake) ? cpu.go(kRingForOthersFutex)
+                                                                      : cpu.go_on();
+    case kRingForOthersFutex:
+      cpu.futex_wake(kWorkerWord);
+      return cpu.go_on();
     default:
       return;
   }
@@ -284,7 +319,10 @@ enum Step : Byte {
   kBegin,
   kLookAtWord,
   kTakeRing,
+  kHoldRing,
   kLock,
+  kPollEnter,
+  kPollEnterLook,
   kPush,
   kAskForRoom,
   kPushAgain,
@@ -297,8 +335,10 @@ enum Step : Byte {
   kSent,
   kLateLook,
   kLateTake,
+  kLateHold,
   kSpinLook,
   kSpinPop,
+  kLetGo,
   kLeave,
   kLeaveTail,
   kLeaveHead,
@@ -312,6 +352,7 @@ enum Step : Byte {
   kPollRingFutex,
   kPollAgain,
   kPollStop,
+  kPollStopWord,
   kPollStopTail,
   kPollStopHead,
   kPollStopWake,
@@ -319,7 +360,13 @@ enum Step : Byte {
   kAwaitReply,
   kAwaitRoom,
   kFinished,
+  kGone,
 };
+
+// Between two calls of the library a process may be killed.
+bool may_vanish(Byte step) {
+  return step == kBegin || step == kPollTurn || step == kAwaitReply || step == kAwaitRoom;
+}
 
 void run(Cpu& cpu, const Rules& rules) {
   Actor& me = cpu.me();
@@ -339,6 +386,15 @@ void run(Cpu& cpu, const Rules& rules) {
       return false;
     }
     me.found = seen;
+    me.owns_ring = !rules.hostile;  // else it has to hold the role, too
+    return true;
+  };
+  // With an honest worker nobody else can hold it here.
+  const auto hold = [&] {
+    if (!cpu.compare_exchange(kHeld, 0, 1) && rules.role_is_held_in_private_memory) {
+      cpu.forget(me.found);
+      return false;
+    }
     me.owns_ring = 1;
     return true;
   };
@@ -357,11 +413,24 @@ void run(Cpu& cpu, const Rules& rules) {
       me.seen = cpu.load(kReaderWord);
       return cpu.go(may_take(me.seen) ? kTakeRing : (cpu.forget(me.seen), kLock));
     case kTakeRing:
-      take();
+      return cpu.go(take() && rules.hostile ? kHoldRing : kLock);
+    case kHoldRing:
+      hold();
       return cpu.go(kLock);
 
     case kLock:
       cpu.lock();
+      return cpu.go(polls && !me.owns_ring ? kPollEnter : kPush);
+    // Only while the reader looks after those who poll.
+    case kPollEnter:
+      cpu.fetch_add(kPolling, 1);
+      me.polls = 1;
+      return cpu.go(rules.reader_says_whether_it_looks ? kPollEnterLook : kPush);
+    case kPollEnterLook:
+      if (cpu.load(kReaderLooks) == 0) {
+        cpu.fetch_add(kPolling, -1);
+        me.polls = 0;
+      }
       return cpu.go(kPush);
     case kPush:
       return cpu.go(push() ? kUnlock : kAskForRoom);
@@ -376,13 +445,15 @@ void run(Cpu& cpu, const Rules& rules) {
       cpu.store(kRoomWanted, 1);
       return cpu.go(kUnlockWithoutRoom);
     case kUnlockWithoutRoom:
+      if (me.polls) cpu.fetch_add(kPolling, -1);
+      me.polls = 0;
       cpu.unlock();
-      return cpu.go(me.owns_ring ? kLeave : kLeft);
+      return cpu.go(me.owns_ring ? kLetGo : kLeft);
 
     case kUnlock:
       cpu.unlock();
       me.left -= 1;
-      return cpu.go(polls && !me.owns_ring ? kPollBegin : kRingLook);
+      return cpu.go(me.polls ? kPollBegin : kRingLook);
     case kRingLook:
       if (rules.caller_fences_before_it_looks_at_the_worker) cpu.fence();
       return cpu.go(cpu.load(kWorkerWord) == Word::kAsleep ? kRingWake : kSent);
@@ -399,17 +470,23 @@ void run(Cpu& cpu, const Rules& rules) {
       me.seen = cpu.load(kReaderWord);
       return cpu.go(may_take(me.seen) ? kLateTake : (cpu.forget(me.seen), kAwaitReply));
     case kLateTake:
-      return cpu.go(take() ? kSpinLook : me.polls ? kPollRing : kAwaitReply);
+      if (!take()) return cpu.go(me.polls ? kPollRing : kAwaitReply);
+      return cpu.go(rules.hostile ? kLateHold : kSpinLook);
+    case kLateHold:
+      return cpu.go(hold() ? kSpinLook : me.polls ? kPollRing : kAwaitReply);
 
     // Looking at an empty ring again and again is the same as taking this step late.
     case kSpinLook:
-      return cpu.go(cpu.load(kReplyTail) != cpu.load(kReplyHead) ? kSpinPop : kLeave);
+      return cpu.go(cpu.load(kReplyTail) != cpu.load(kReplyHead) ? kSpinPop : kLetGo);
     case kSpinPop:
       deliver_next(cpu);
-      return cpu.go(state.answered & cpu.bit() ? kLeave : kSpinLook);  // a poller's next turn drains the rest
+      return cpu.go(state.answered & cpu.bit() ? kLetGo : kSpinLook);  // a poller's next turn drains the rest
 
-    case kLeave:
+    case kLetGo:
       me.owns_ring = 0;
+      if (rules.hostile) cpu.store(kHeld, 0);
+      return cpu.go(kLeave);
+    case kLeave:
       cpu.store(kReaderWord, me.found);
       return cpu.pass(!rules.replies_fit() && rules.consumers_wake_a_worker_that_waits_for_room,
                       kRoomForWorker,
@@ -439,7 +516,6 @@ void run(Cpu& cpu, const Rules& rules) {
 
     // Who polls does not wake the worker yet: more requests may follow before its turn comes.
     case kPollBegin:
-      me.polls = 1;
       cpu.compare_exchange(kReaderWord, Word::kTimed, Word::kPolled);
       return cpu.go(kPollTurn);
     case kPollTurn:
@@ -459,10 +535,11 @@ void run(Cpu& cpu, const Rules& rules) {
     // Its next turn, or it has waited for long enough and waits for a message.
     case kPollAgain:
       return cpu.go(cpu.either() ? kPollTurn : kPollStop);
-    // When it is the last one who polls.
     case kPollStop:
       me.polls = 0;
-      if (cpu.load(kReaderWord) != Word::kPolled || cpu.either()) return cpu.go(kAwaitReply);
+      return cpu.go(cpu.fetch_add(kPolling, -1) > 1 ? kAwaitReply : kPollStopWord);
+    // The last one who polls.
+    case kPollStopWord:
       return cpu.go(cpu.compare_exchange(kReaderWord, Word::kPolled, Word::kTimed) ? kPollStopTail
                                                                                    : kAwaitReply);
     case kPollStopTail:
@@ -485,6 +562,7 @@ void run(Cpu& cpu, const Rules& rules) {
       state.answered = state.answered & static_cast<Byte>(~cpu.bit());
       return cpu.go(me.left ? kBegin : kFinished);
     case kFinished:
+    case kGone:
       return cpu.stall();
     default:
       return shared_passage(cpu, rules);
@@ -497,9 +575,14 @@ enum Step : Byte {
   kLook,
   kWait,
   kWoken,
+  kHold,
+  kTimed,
   kTimedTail,
   kTimedHead,
   kTimedTake,
+  kMaySleep,
+  kMaySleepReap,
+  kMaySleepNot,
   kEndTimed,
   kEndTimedTail,
   kEndTimedHead,
@@ -507,6 +590,7 @@ enum Step : Byte {
   kDrainLook,
   kDrainPop,
   kRest,
+  kLetGo,
   kRestStore,
   kRestTail,
   kRestHead,
@@ -518,13 +602,22 @@ void run(Cpu& cpu, const Rules& rules) {
   switch (me.step) {
     case kLook:
       me.seen = cpu.load(kReaderWord);
+      if (rules.hostile && cpu.either()) return cpu.go(kHold);  // nobody seems to read
       if (me.seen != Word::kAwake) return cpu.go(kWait);
+      if (rules.hostile) return cpu.go(kHold);
+      cpu.forget(me.seen);
+      me.owns_ring = 1;
+      return cpu.go(kDrainLook);
+    case kHold:
+      if (!cpu.compare_exchange(kHeld, 0, 1) && rules.role_is_held_in_private_memory) return cpu.go(kWait);
+      cpu.forget(me.seen);
       me.owns_ring = 1;
       return cpu.go(kDrainLook);
     case kWait: {
       const bool limited = me.seen == Word::kTimed ||
                            (me.seen == Word::kSpin && rules.reader_limits_its_wait_while_a_caller_spins) ||
-                           (me.seen == Word::kPolled && rules.reader_limits_its_wait_while_callers_poll);
+                           (me.seen == Word::kPolled && rules.reader_limits_its_wait_while_callers_poll) ||
+                           rules.hostile;
       cpu.futex_wait(kReaderWord, me.seen, limited);
       return cpu.go(kWoken);
     }
@@ -533,18 +626,44 @@ void run(Cpu& cpu, const Rules& rules) {
       const Byte now = cpu.load(kReaderWord);
       if (seen == Word::kAsleep || (now != Word::kTimed && now != Word::kPolled)) return cpu.go(kLook);
       me.found = now;
-      return cpu.pass(now == Word::kPolled && !rules.requests_fit(), kService, kTimedTail);
+      return cpu.pass(now == Word::kPolled && !rules.requests_fit(), kService, kTimed);
     }
+    case kTimed:
+      return cpu.pass(rules.mortals > 0 && rules.reader_rings_for_those_who_vanish, kRingForOthers,
+                      kTimedTail);
     case kTimedTail:
       me.tail = cpu.load(kReplyTail);
       return cpu.go(kTimedHead);
     case kTimedHead:
       if (cpu.load(kReplyHead) != cpu.forget(me.tail)) return cpu.go(kTimedTake);
-      return cpu.go(cpu.either() ? kEndTimed : (cpu.forget(me.found), kLook));
+      if (!cpu.either()) return cpu.go((cpu.forget(me.found), kLook));
+      return cpu.go(me.found == Word::kPolled ? kEndTimed : kMaySleep);
     case kTimedTake:
       cpu.compare_exchange(kReaderWord, cpu.forget(me.found), Word::kAwake);
       return cpu.go(kLook);
-    // Nothing has come for some rounds: from now on it has to be woken.
+    // Nothing has come for some rounds: from now on it has to be woken. Not while callers poll, but for those
+    // that have vanished.
+    case kMaySleep:
+      if (rules.pollers == 0) return cpu.go(kEndTimed);
+      cpu.store(kReaderLooks, 0);
+      return cpu.go(kMaySleepReap);
+    case kMaySleepReap: {
+      cpu.fence();
+      if (cpu.stalled()) return;
+      for (Actor& actor : cpu.state().actors) {
+        if (actor.step != caller::kGone || !actor.polls) continue;
+        actor.polls = 0;
+        cpu.fetch_add(kPolling, -1);
+      }
+      if (cpu.load(kPolling) != 0 && rules.reader_says_whether_it_looks) return cpu.go(kMaySleepNot);
+      return cpu.pass(rules.mortals > 0 && rules.reader_rings_for_those_who_vanish, kRingForOthers,
+                      me.found == Word::kAwake ? kLetGo : kEndTimed);
+    }
+    case kMaySleepNot:
+      cpu.store(kReaderLooks, 1);
+      if (me.found != Word::kAwake) return cpu.go((cpu.forget(me.found), kLook));
+      me.found = Word::kTimed;
+      return cpu.go(kLetGo);
     case kEndTimed:
       if (cpu.forget(me.found) == Word::kPolled) {
         cpu.compare_exchange(kReaderWord, Word::kPolled, Word::kTimed);
@@ -570,8 +689,17 @@ void run(Cpu& cpu, const Rules& rules) {
       return cpu.go(kDrainLook);
 
     case kRest:
+      if (rules.reader_times && cpu.either()) {
+        me.found = Word::kTimed;
+        if (rules.pollers > 0) cpu.store(kReaderLooks, 1);
+        return cpu.go(kLetGo);
+      }
+      me.found = Word::kAwake;  // whether it may sleep is not known yet
+      return cpu.go(rules.pollers > 0 ? kMaySleep : kLetGo);
+    case kLetGo:
+      if (me.found == Word::kAwake) me.found = Word::kAsleep;
       me.owns_ring = 0;
-      me.found = rules.reader_times && cpu.either() ? Word::kTimed : Word::kAsleep;
+      if (rules.hostile) cpu.store(kHeld, 0);
       return cpu.go(kRestStore);
     case kRestStore:
       if (me.found == Word::kTimed && rules.pollers > 0 && cpu.either()) me.found = Word::kPolled;
@@ -722,12 +850,13 @@ class Checker {
       const State state = states_[index];
       if (two_consumers(state))
         return {states_.size(), "two consumers of the reply ring at once" + path(index)};
-      if (!expand(state, index) && !done(state)) {
+      if (!expand(state, index) && !rules_.hostile && !done(state)) {
         return {states_.size(), "everyone waits, and not all is done" + path(index)};
       }
       if (states_.size() > kLimit) return {states_.size(), "too many states to check"};
     }
-    return {states_.size(), end_out_of_reach()};
+    // What a hostile worker does to its own calls is its own affair.
+    return {states_.size(), rules_.hostile ? "" : end_out_of_reach()};
   }
 
  private:
@@ -751,7 +880,7 @@ class Checker {
 
   bool done(const State& state) const {
     for (int i = kFirstCaller; i < actors_; ++i) {
-      if (state.actors[i].step != caller::kFinished) return false;
+      if (state.actors[i].step != caller::kFinished && state.actors[i].step != caller::kGone) return false;
     }
     return state.memory[kRequestTail] == state.memory[kRequestHead] &&
            state.memory[kReplyTail] == state.memory[kReplyHead];
@@ -780,6 +909,11 @@ class Checker {
         moved = true;
         continue;
       }
+      if (self >= kFirstCaller && self < kFirstCaller + rules_.mortals && caller::may_vanish(actor.step)) {
+        State next = state;
+        vanish(next, self);
+        add(next, from);
+      }
       for (const bool choice : {false, true}) {
         State next = state;
         Cpu cpu(next, self, choice);
@@ -793,7 +927,25 @@ class Checker {
         if (!cpu.asked()) break;
       }
     }
+    if (rules_.hostile) {
+      for (const Word word : {kAwake, kAsleep, kSpin, kTimed, kPolled}) {
+        State next = state;
+        next.memory[kReaderWord] = word;
+        add(next, from);
+      }
+    }
     return moved;
+  }
+
+  // Its reply is dropped, and its stores become visible as ever. That it polled is known until the reader has
+  // looked.
+  static void vanish(State& state, int self) {
+    Actor& me = state.actors[self];
+    const auto bit = static_cast<Byte>(1U << self);
+    state.room_waiters = state.room_waiters & static_cast<Byte>(~bit);
+    state.room_messages = state.room_messages & static_cast<Byte>(~bit);
+    me.step = caller::kGone;
+    me.seen = me.found = me.tail = me.then = me.left = 0;
   }
 
   void add(const State& state, std::uint32_t from) {
@@ -924,6 +1076,23 @@ TEST(ChannelProtocol, CallersWhoPollAndFullRings) {
   expect_sound({.callers = 2, .casters = 1, .spinners = 0, .pollers = 1, .request_ring = 1});
 }
 
+TEST(ChannelProtocol, CallersWhoVanish) {
+  expect_sound({.callers = 1, .frames_each = 2, .mortals = 1});
+  expect_sound({.callers = 1, .frames_each = 2, .pollers = 1, .mortals = 1});
+  expect_sound({.callers = 2, .spinners = 0, .pollers = 1, .mortals = 1});
+  expect_sound({.callers = 2, .casters = 2, .mortals = 2, .request_ring = 1});
+}
+
+TEST(ChannelProtocol, TwoCallersWhoPollAndVanish) {
+  if (testing::kStressDivisor > 1) GTEST_SKIP() << "millions of states: not under a sanitizer";
+  expect_sound({.callers = 2, .spinners = 0, .pollers = 2, .mortals = 2});
+}
+
+TEST(ChannelProtocol, AHostileWorkerMakesNoSecondConsumer) {
+  expect_sound({.callers = 1, .hostile = true});
+  expect_sound({.callers = 2, .casters = 1, .spinners = 1, .reader_times = false, .hostile = true});
+}
+
 TEST(ChannelProtocol, CastsAndACall) { expect_sound({.callers = 2, .casters = 1, .frames_each = 1}); }
 
 TEST(ChannelProtocol, FullReplyRing) {
@@ -983,6 +1152,19 @@ TEST(ChannelProtocolWithout, LimitOfTheReaderWhileCallersPoll) {
 
 TEST(ChannelProtocolWithout, RingOfThePoller) {
   expect_fault({.pollers = 1, .poller_rings_the_worker = false}, kLost);
+}
+
+TEST(ChannelProtocolWithout, RingForThoseWhoVanish) {
+  expect_fault({.pollers = 1, .mortals = 1, .reader_rings_for_those_who_vanish = false}, kLost);
+}
+
+TEST(ChannelProtocolWithout, SayingWhetherTheReaderLooks) {
+  // A caller polls, and is gone, while the reader sleeps without a limit.
+  expect_fault({.pollers = 1, .mortals = 1, .reader_says_whether_it_looks = false}, kLost);
+}
+
+TEST(ChannelProtocolWithout, RoleInPrivateMemory) {
+  expect_fault({.hostile = true, .role_is_held_in_private_memory = false}, "two consumers");
 }
 
 TEST(ChannelProtocolWithout, FenceOfTheLeavingCaller) {

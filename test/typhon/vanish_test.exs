@@ -85,11 +85,27 @@ defmodule Typhon.VanishTest do
   } do
     py = start_pool()
     mark = Path.join(dir, "gone")
+    gate = Path.join(dir, "gate")
+    test = self()
 
     {pid, monitor} =
-      spawn_monitor(fn -> assert length(Typhon.call!(py, :vanish, :make, [100_000, mark])) == 100_000 end)
+      spawn_monitor(fn ->
+        assert length(Typhon.call!(py, :vanish, :make, [100_000, mark])) == 100_000
+        send(test, :made)
+        receive do: (:end -> :ok)
+      end)
 
+    assert_receive :made
+
+    # The worker reads nothing until the ring is full.
+    call = Task.async(fn -> Typhon.call(py, :vanish, :wait_for, [gate]) end)
+    eventually(fn -> running(py) == 1 end)
+    send(pid, :end)
     assert_receive {:DOWN, ^monitor, :process, ^pid, :normal}
+    Process.sleep(500)
+    refute File.exists?(mark)
+    File.touch!(gate)
+    assert Task.await(call, limit()) == {:ok, nil}
     eventually(fn -> File.exists?(mark) end)
   end
 end

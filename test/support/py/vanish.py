@@ -1,5 +1,8 @@
 """Objects that tell, without being asked, when the last of them is gone."""
 
+import os
+import time
+
 
 class Marked:
     """One of many; the last one to go makes the file `mark`."""
@@ -18,3 +21,8 @@ class Marked:
 
 def make(count, mark):
     return [Marked(mark) for _ in range(count)]
+
+
+def wait_for(path):
+    while not os.path.exists(path):
+        time.sleep(0.01)
