@@ -627,7 +627,7 @@ defmodule Typhon do
   """
   @spec drain(pool, timeout) :: :ok | {:error, Typhon.TimeoutError.t() | PoolError.t()}
   def drain(pool, timeout \\ 30_000) do
-    timeout = Options.timeout!(timeout)
+    timeout = timeout |> Options.timeout!() |> Session.bound()
 
     with {pid, native, _flags} <- Registry.find(pool), do: Pool.Drain.drain(pid, native, timeout)
   end
@@ -658,7 +658,7 @@ defmodule Typhon do
   def restart(pool, options \\ []) do
     %{timeout: timeout} = Options.restart!(options)
 
-    with {pid, _native, _flags} <- Registry.find(pool), do: Pool.restart(pid, timeout)
+    with {pid, _native, _flags} <- Registry.find(pool), do: Pool.restart(pid, Session.bound(timeout))
   end
 
   @doc """
@@ -688,7 +688,7 @@ defmodule Typhon do
   def reload(pool, module, options \\ []) when is_atom(module) or is_binary(module) do
     %{timeout: timeout} = Options.reload!(options)
 
-    with {pid, _native, _flags} <- Registry.find(pool), do: Pool.Reload.module(pid, module, timeout)
+    with {pid, _native, _flags} <- Registry.find(pool), do: Pool.Reload.module(pid, module, Session.bound(timeout))
   end
 
   @doc """

@@ -52,9 +52,11 @@ defmodule Typhon.Call do
   def call(%Session{} = session, module, function, args, kwargs, timeout) do
     case Session.target(session) do
       {pid, native, 0, flags} ->
+        timeout = Session.bound(timeout)
         request(session.pool, native, pid, module, function, args, kwargs, timeout, flags)
 
       {pid, native, bits, flags} ->
+        timeout = Session.bound(timeout)
         special(bits, session.pool, pid, native, module, function, args, kwargs, timeout, flags, nil)
 
       error ->
@@ -70,11 +72,13 @@ defmodule Typhon.Call do
             request(key, native, pid, module, function, args, kwargs, timeout, 0)
 
           _ ->
+            timeout = Session.bound(timeout)
             request(key, native, pid, module, function, args, kwargs, timeout, Session.aim(native, 0))
         end
 
       {pid, native, bits} ->
         flags = Session.aim(native, bits)
+        timeout = Session.bound(timeout)
         special(bits, key, pid, native, module, function, args, kwargs, timeout, flags, nil)
 
       error ->
@@ -95,6 +99,7 @@ defmodule Typhon.Call do
   def call(%Session{} = session, module, function, args, kwargs, timeout, routing) do
     with {pid, native, bits, flags} <- Session.target(session) do
       routing = %{routing | worker: nil, retry: 0}
+      timeout = Session.bound(timeout)
 
       if bits == 0,
         do: routed(session.pool, native, pid, module, function, args, kwargs, timeout, flags, routing),
@@ -104,6 +109,8 @@ defmodule Typhon.Call do
   end
 
   def call(key, module, function, args, kwargs, timeout, routing) do
+    timeout = Session.bound(timeout)
+
     case Registry.lookup(key) do
       {pid, native, 0} ->
         routed(key, native, pid, module, function, args, kwargs, timeout, Session.aim(native, 0), routing)
@@ -177,6 +184,8 @@ defmodule Typhon.Call do
         ok
 
       {:wait, where, id, left} ->
+        deadline = Deadline.from(left)
+
         receive do
           {^ref, {:ok, _} = ok} ->
             ok
@@ -189,9 +198,9 @@ defmodule Typhon.Call do
 
           # Python asks something first.
           {^ref, {:ask, _, _} = ask} ->
-            request = slow(key, native, pid, ref, @call, args, kwargs, left, flags)
-            request = converse(ask, where, request)
-            step({:wait, where, id, left}, request, {module, function, args, timeout})
+            key
+            |> slow(native, pid, ref, @call, args, kwargs, Deadline.left(deadline), flags)
+            |> asked(ask, where, id, {module, function, args, timeout})
 
           {^ref, reply} ->
             result(reply, {module, function, args, timeout})
@@ -246,7 +255,7 @@ defmodule Typhon.Call do
   defp step({:wait, where, id, _left}, %{ref: ref} = request, call) do
     receive do
       {^ref, {:not_started, _left}} -> submit(%{request | flags: admit(request.flags)}, call)
-      {^ref, {:ask, _, _} = ask} -> step({:wait, where, id, nil}, converse(ask, where, request), call)
+      {^ref, {:ask, _, _} = ask} -> asked(request, ask, where, id, call)
       {^ref, reply} -> reply |> result(call) |> last_words(request)
     after
       min(Deadline.left(request.deadline), @look_after) ->
@@ -402,6 +411,21 @@ defmodule Typhon.Call do
     end
   end
 
+  # What Python makes of an answer that came too late for it is not the result.
+  defp asked(request, ask, where, id, call) do
+    request = converse(ask, where, request)
+
+    if Deadline.left(request.deadline) == 0 do
+      case give_up(request.native, where, id, request.ref, call) do
+        {:ok, _} = ok -> ok
+        {:timed, {:ok, _}, _} = ok -> ok
+        _ -> {:error, Error.timeout(call)}
+      end
+    else
+      step({:wait, where, id, nil}, request, call)
+    end
+  end
+
   defp converse(ask, where, request) do
     options = Registry.options(request.pid)
 
@@ -431,6 +455,7 @@ defmodule Typhon.Call do
   def begin(key, module, function, args, timeout) do
     with {pid, native, bits, flags} <- target(key) do
       ref = make_ref()
+      timeout = Session.bound(timeout)
       flags = if Bitwise.band(bits, @timings) == 0, do: flags, else: without_timings(flags)
       request = slow(key, native, pid, ref, @call, args, %{}, timeout, unmark(flags))
       call = {module, function, args, timeout}
@@ -550,6 +575,7 @@ defmodule Typhon.Call do
   def cast(%Session{} = session, module, function, args, kwargs, timeout, _routing) do
     with {pid, native, bits, {_, where, parent}} <- Session.target(session),
          :through <- Double.cast({pid, native, bits}, session.pool, module, function, args, kwargs) do
+      timeout = Session.bound(timeout)
       call = {module, function, args, timeout}
       cast(session.pool, native, pid, call, kwargs, Deadline.from(timeout), {0, where, parent}, nil)
     end
@@ -558,6 +584,7 @@ defmodule Typhon.Call do
   def cast(key, module, function, args, kwargs, timeout, routing) do
     with {pid, native, _flags} = row <- Registry.lookup(key),
          :through <- Double.cast(row, key, module, function, args, kwargs) do
+      timeout = Session.bound(timeout)
       call = {module, function, args, timeout}
       cast(key, native, pid, call, kwargs, Deadline.from(timeout), Session.aim(native, 0), routing)
     end

@@ -8,7 +8,8 @@ defmodule Typhon.Conversation do
   # which has each answered in a process of its own.
   #
   # While a question is being answered, calls to the same pool go to the worker that waits for the answer, which runs them on
-  # top of the call that asked (Typhon.Session): so calls nest to any depth on one worker.
+  # top of the call that asked (Typhon.Session): so calls nest to any depth on one worker. None of them, to whatever pool,
+  # outlives the call that asked.
 
   require Logger
 
@@ -116,7 +117,7 @@ defmodule Typhon.Conversation do
        failure(:error, ArgumentError.exception("Python asked what nobody understands: #{inspect(other)}"), [])}
 
   defp run(tag, context, fun) do
-    {:ok, Session.with_entry(context.native, {context.where, tag}, fun)}
+    {:ok, Session.with_entry(context.native, {context.where, tag}, context.deadline, fun)}
   catch
     kind, reason -> {:failed, failure(kind, reason, __STACKTRACE__)}
   end

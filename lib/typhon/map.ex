@@ -6,7 +6,7 @@ defmodule Typhon.Map do
   # one for as long as it takes. Here an element is taken when there is room for its call, and there is room again when a result
   # goes to the consumer.
 
-  alias Typhon.{Multi, Options}
+  alias Typhon.{Multi, Options, Session}
 
   # tasks: in the order of their elements, oldest first.
   defstruct [:run, :max, :ordered, :traps_exits, tasks: :queue.new(), count: 0]
@@ -62,7 +62,14 @@ defmodule Typhon.Map do
   defp element(element, state) do
     {first, state} = if state.count == state.max, do: next(state, :infinity), else: {[], state}
     run = state.run
-    task = Task.async(fn -> run.(element) end)
+    deadline = Session.deadline()
+
+    task =
+      Task.async(fn ->
+        Session.inherit(deadline)
+        run.(element)
+      end)
+
     state = %{state | tasks: :queue.in(task, state.tasks), count: state.count + 1}
     {more, state} = ready(state, [])
     {first ++ more, state}

@@ -9,11 +9,13 @@ defmodule Typhon.Message do
   @spec send_to(Typhon.pool(), term, map) :: :ok | {:error, Typhon.Error.t()}
   def send_to(%Session{} = session, message, %{timeout: timeout}) do
     with {_pid, native, _bits, {_, where, _}} <- Session.target(session),
-         do: send(native, where, message, timeout)
+         do: send(native, where, message, Session.bound(timeout))
   end
 
   def send_to(pool, message, %{to: to, timeout: timeout}) do
     with {pid, native, _flags} <- Registry.lookup(pool) do
+      timeout = Session.bound(timeout)
+
       case {Session.current(native), to} do
         {{where, _parent}, _} -> send(native, where, message, timeout)
         {nil, to} -> send_to(pid, native, to, message, timeout, Deadline.from(timeout))

@@ -6,7 +6,7 @@ defmodule Typhon.Multi do
   # Every call has a result of its own. What fails a batch as a whole is the result of each call in it, except for an argument
   # that cannot cross: that is known before the first call is made, so the others go without it.
 
-  alias Typhon.{Deadline, EncodeError, Error, Options, PoolError, Registry, TimeoutError}
+  alias Typhon.{Deadline, EncodeError, Error, Options, PoolError, Registry, Session, TimeoutError}
   alias Typhon.Test.Double
 
   @module "typhon._bulk"
@@ -40,14 +40,16 @@ defmodule Typhon.Multi do
   end
 
   defp batch(pool, shape, options) do
+    timeout = Session.bound(options.timeout)
+
     %{
       pool: pool,
       shape: shape,
       kwargs: options.kwargs,
       stop: options.stop_on_error,
       options: options.call,
-      timeout: options.timeout,
-      deadline: Deadline.from(options.timeout)
+      timeout: timeout,
+      deadline: Deadline.from(timeout)
     }
   end
 

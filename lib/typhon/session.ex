@@ -15,11 +15,13 @@ defmodule Typhon.Session do
   #   * an entry in the dictionary of a process, under the key :"$typhon_session": a map from native pools to {where, parent}.
   #     All calls of that process to that pool go to the channel `where`, as requests made for the request `parent` (0: for
   #     none). `Typhon.run/3` makes one for its process; whoever runs a callback of a Python call makes one with that call as
-  #     its parent.
+  #     its parent, and with the deadline of that call under :deadline. What the process does meanwhile has no more time than
+  #     is left of it (bound/1), whatever pool it is for.
   #
   # The worker's process holds who has it, and sets `state` when it ends before the run does.
 
   alias Typhon.{
+    Deadline,
     Native,
     Options,
     OverloadError,
@@ -32,6 +34,8 @@ defmodule Typhon.Session do
   }
 
   @key :"$typhon_session"
+  # Milliseconds.
+  @slack 2
 
   # `state`
   @open 0
@@ -75,17 +79,52 @@ defmodule Typhon.Session do
   end
 
   @doc false
-  # Runs a function whose calls to a pool go to one worker.
-  @spec with_entry(Native.pool(), entry, (() -> result)) :: result when result: term
-  def with_entry(native, entry, fun) do
+  # Runs a function whose calls to a pool go to one worker, and end by a deadline.
+  @spec with_entry(Native.pool(), entry, Deadline.t(), (() -> result)) :: result when result: term
+  def with_entry(native, entry, deadline \\ :infinity, fun) do
     before = Process.get(@key)
-    Process.put(@key, Map.put(before || %{}, native, entry))
+    Process.put(@key, (before || %{}) |> Map.put(native, entry) |> end_by(deadline))
 
     try do
       fun.()
     after
       if before, do: Process.put(@key, before), else: Process.delete(@key)
     end
+  end
+
+  # A call cannot outlive the one that it is made for.
+  defp end_by(entries, :infinity), do: entries
+  defp end_by(entries, deadline), do: Map.update(entries, :deadline, deadline, &min(&1, deadline))
+
+  @doc false
+  # The timeout of what this process is about to do: no more than is left of the call whose callback it runs. That one is to be
+  # over by then, also where a millisecond was rounded off: else Python would have the time to make something of it.
+  @spec bound(timeout) :: timeout
+  def bound(timeout) do
+    case Deadline.left(deadline()) do
+      0 -> 0
+      left when is_integer(left) -> min(timeout, left + @slack)
+      :infinity -> timeout
+    end
+  end
+
+  @doc false
+  @spec deadline :: Deadline.t()
+  def deadline do
+    case Process.get(@key) do
+      %{deadline: deadline} -> deadline
+      _ -> :infinity
+    end
+  end
+
+  @doc false
+  # In a task that works for the process whose deadline() it was.
+  @spec inherit(Deadline.t()) :: :ok
+  def inherit(:infinity), do: :ok
+
+  def inherit(deadline) do
+    Process.put(@key, %{deadline: deadline})
+    :ok
   end
 
   @doc false
@@ -130,6 +169,7 @@ defmodule Typhon.Session do
 
   def run(key, fun, options) do
     %{timeout: timeout} = Options.run!(options)
+    timeout = bound(timeout)
 
     with {pid, native, bits} <- Registry.lookup(key) do
       case current(native) do

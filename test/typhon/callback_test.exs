@@ -353,14 +353,20 @@ defmodule Typhon.CallbackTest do
       py = start_pool()
 
       assert {:ok, :in_time} =
-               Typhon.call(py, :talk, :apply, [
-                 fn ->
-                   assert {:error, %TimeoutError{timeout: 100}} =
-                            Typhon.call(py, :sample, :sleep, [60], timeout: 100)
+               Typhon.call(
+                 py,
+                 :talk,
+                 :apply,
+                 [
+                   fn ->
+                     assert {:error, %TimeoutError{timeout: 100}} =
+                              Typhon.call(py, :sample, :sleep, [600], timeout: 100)
 
-                   :in_time
-                 end
-               ])
+                     :in_time
+                   end
+                 ],
+                 timeout: limit()
+               )
 
       assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
       assert worker(py).restarts == 0
@@ -376,6 +382,205 @@ defmodule Typhon.CallbackTest do
       assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
       assert worker(py).restarts == 0
       assert_mailbox_empty()
+    end
+  end
+
+  # Everything here would take ten minutes if the time of the outer call did not bound it.
+  describe "the deadline of a call" do
+    # What `fun` said in a callback of a call that was over meanwhile.
+    defp in_callback(py, fun) do
+      me = self()
+
+      callback = fn ->
+        result = fun.()
+        send(me, {:nested, result})
+        result
+      end
+
+      overrun(py, fn timeout, mark ->
+        code = "(pathlib.Path(x).touch(), f(), time.sleep(600))"
+
+        assert {:error, %TimeoutError{timeout: ^timeout, function: :evaluate}} =
+                 python(py, code, [callback, mark], timeout: timeout)
+
+        receive do
+          {:nested, result} -> {timeout, result}
+        after
+          0 -> :again
+        end
+      end)
+    end
+
+    test "bounds the calls that its callback makes, however long they may take", %{py: py} do
+      for nested <- [600_000, :infinity] do
+        {outer, result} = in_callback(py, fn -> Typhon.call(py, :sample, :sleep, [600], timeout: nested) end)
+
+        assert {:error, %TimeoutError{function: :sleep, timeout: timeout}} = result
+        # Beside the milliseconds that it may be rounded by.
+        assert timeout <= outer + 2
+      end
+
+      assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
+      assert worker(py).restarts == 0
+      assert_mailbox_empty()
+    end
+
+    test "counts from when the call was made, not from when Python asks", %{py: py} do
+      overrun(py, fn timeout, mark ->
+        me = self()
+
+        tell = fn ->
+          send(me, {:left, Typhon.Session.deadline() - System.monotonic_time(:millisecond)})
+          Process.sleep(:infinity)
+        end
+
+        Task.async(fn ->
+          send(me, {:begun, System.monotonic_time(:millisecond)})
+
+          python(py, "(time.sleep(x / 2000), pathlib.Path(args[2]).touch(), f())", [tell, timeout, mark],
+            timeout: timeout
+          )
+        end)
+        |> then(fn task ->
+          receive do
+            {:left, left} ->
+              Task.shutdown(task, :brutal_kill)
+              assert left <= div(timeout, 2) + 1
+          after
+            2 * timeout ->
+              Task.shutdown(task, :brutal_kill)
+              :again
+          end
+        end)
+      end)
+    end
+
+    test "three levels down", %{py: py} do
+      me = self()
+
+      third = fn ->
+        send(me, {:third, Typhon.call(py, :sample, :sleep, [600], timeout: :infinity)})
+        :third
+      end
+
+      second = fn -> Typhon.call(py, :talk, :apply, [third], timeout: :infinity) end
+
+      {outer, {:error, %TimeoutError{timeout: timeout, function: :apply}}} =
+        in_callback(py, fn ->
+          result = Typhon.call(py, :talk, :apply, [second], timeout: 600_000)
+          if match?({:error, %TimeoutError{}}, result), do: result, else: :again
+        end)
+
+      assert timeout <= outer + 2
+      assert_received {:third, {:error, %TimeoutError{function: :sleep, timeout: innermost}}}
+      assert innermost <= timeout + 2
+      assert worker(py).restarts == 0
+    end
+
+    @tag :several_workers
+    test "bounds what goes to another pool", %{py: py} do
+      other = start_pool()
+      {_, result} = in_callback(py, fn -> Typhon.call(other, :sample, :sleep, [600], timeout: 600_000) end)
+      assert {:error, %TimeoutError{function: :sleep}} = result
+      assert Typhon.call(other, :math, :sqrt, [16]) == {:ok, 4.0}
+    end
+
+    test "whatever it is made by", %{py: py} do
+      options = [timeout: 600_000]
+
+      for {name, call} <- [
+            multi: fn -> Typhon.multi(py, :sample, :sleep, [[600]], options) end,
+            each: fn -> Typhon.multi(py, [{:sample, :sleep, [600]}], options) end,
+            keyword: fn -> Typhon.call(py, :sample, :sleep, [], [kwargs: %{seconds: 600}] ++ options) end,
+            retry: fn -> Typhon.call(py, :sample, :sleep, [600], [retry: 2] ++ options) end,
+            method: fn -> Typhon.call(py, :converse, "time.sleep", [600], options) end,
+            coroutine: fn -> Typhon.call(py, :talk, :sleep, [600], options) end,
+            stream: fn ->
+              try do
+                py |> Typhon.stream(:talk, :slow_numbers, [5, 600], options) |> Enum.to_list()
+              rescue
+                error in TimeoutError -> {:error, error}
+              end
+            end,
+            session: fn ->
+              {:ok, result} = Typhon.run(py, &Typhon.call(&1, :sample, :sleep, [600], options), options)
+              result
+            end,
+            # A process of its own, which calls as any other.
+            async: fn -> py |> Typhon.async(:sample, :sleep, [600], options) |> Typhon.await() end,
+            map: fn ->
+              py |> Typhon.map(:sample, :sleep, [600], [on_error: :return] ++ options) |> Enum.to_list()
+            end
+          ] do
+        {_, result} = in_callback(py, call)
+        assert [{:error, %TimeoutError{}}] = List.wrap(result), "by #{name}"
+      end
+
+      eventually(fn -> match?({:ok, 4.0}, Typhon.call(py, :math, :sqrt, [16])) end)
+      assert worker(py).restarts == 0
+    end
+
+    test "bounds a wait for a worker, and the pool's own work", %{py: py} do
+      other = start_pool()
+      me = self()
+
+      holder =
+        Task.async(fn ->
+          Typhon.run(other, fn _ ->
+            send(me, :held)
+            Process.sleep(:infinity)
+          end)
+        end)
+
+      assert_receive :held
+      {_, result} = in_callback(py, fn -> Typhon.run(other, fn _ -> :never end, timeout: 600_000) end)
+      assert {:error, %TimeoutError{arity: nil}} = result
+      {_, result} = in_callback(py, fn -> Typhon.call(other, :math, :sqrt, [16], timeout: 600_000) end)
+      assert {:error, %TimeoutError{function: :sqrt}} = result
+      Task.shutdown(holder, :brutal_kill)
+
+      release = keep_busy(other)
+      {_, result} = in_callback(py, fn -> Typhon.reload(other, :sample, timeout: 600_000) end)
+      assert {:error, %TimeoutError{}} = result
+      {_, result} = in_callback(py, fn -> Typhon.drain(other, 600_000) end)
+      assert {:error, %TimeoutError{operation: :drain}} = result
+      release.()
+    end
+
+    test "is that of the outermost call, and gone with the callback", %{py: py} do
+      assert Typhon.Session.deadline() == :infinity
+
+      {:ok, {outer, inner}} =
+        Typhon.call(
+          py,
+          :talk,
+          :apply,
+          [
+            fn ->
+              inner = fn -> Typhon.Session.deadline() end
+              {Typhon.Session.deadline(), Typhon.call!(py, :talk, :apply, [inner], timeout: :infinity)}
+            end
+          ],
+          timeout: limit()
+        )
+
+      assert is_integer(outer)
+      assert inner <= outer + 2
+      assert Typhon.Session.deadline() == :infinity
+
+      assert Typhon.call(py, :talk, :apply, [fn -> Typhon.Session.deadline() end], timeout: :infinity) ==
+               {:ok, :infinity}
+    end
+
+    test "is not that of questions in nobody's name", %{py: py} do
+      me = self()
+
+      :ok =
+        Typhon.cast(py, :talk, :apply, [fn -> send(me, {:deadline, Typhon.Session.deadline()}) end],
+          timeout: 1_000
+        )
+
+      assert_receive {:deadline, :infinity}
     end
   end
 
