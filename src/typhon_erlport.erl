@@ -201,7 +201,7 @@ gone(Instance, Reason, Request) ->
         _ -> exit({noproc, {gen_server, call, [Instance, Request, infinity]}})
     end.
 
--spec request(reference(), module() | binary(), atom() | binary(), list(), timeout()) ->
+-spec request(reference(), module(), atom(), list(), timeout()) ->
     {ok, term()} | {error, term()} | {down, term()}.
 request(Native, Module, Function, Args, Timeout) ->
     Ref = make_ref(),
@@ -220,11 +220,6 @@ request(Native, Module, Function, Args, Timeout) ->
                 room -> request(Native, Module, Function, Args, left(Until));
                 timeout -> {error, timeout}
             end;
-        %% Only text can stand for such names in a request.
-        {cannot_encode, _, _} when
-            is_atom(Module), is_atom(Function)
-        ->
-            request(Native, atom_to_binary(Module), atom_to_binary(Function), Args, Timeout);
         Reply ->
             reply(Reply, Native, Module, Function, Args)
     end.
@@ -561,8 +556,6 @@ offer({call, Module, Function, Args, Until} = Item, #state{work = #work{native =
     case ?NATIVE:call(Native, Ref, ?CALL, Module, Function, Args, #{}, infinity, 0) of
         {wait, _, _, _} -> sent(Ref, Until, State);
         {room, _} -> wait(Ref, Item, State);
-        {cannot_encode, _, _} when is_atom(Module), is_atom(Function) ->
-            offer({call, atom_to_binary(Module), atom_to_binary(Function), Args, Until}, State);
         Reply -> answered(Ref, Reply, State#state{work = Work#work{async = (Work#work.async)#{Ref => undefined}}})
     end;
 offer({message, Message} = Item, #state{work = Work} = State) ->

@@ -2,9 +2,11 @@
 
 #include <array>
 #include <limits>
+#include <string_view>
 
 #include "beam/body_sink.h"
 #include "beam/worker_channel.h"
+#include "etf/tags.h"
 
 namespace typhon::beam {
 namespace {
@@ -49,15 +51,41 @@ bool TermEncoder::name(ERL_NIF_TERM value) noexcept {
   std::array<char, 256> text;
   const int length = enif_get_atom(env_, value, text.data(), text.size(), ERL_NIF_LATIN1);
   if (length > 0) {
-    const std::size_t size = static_cast<std::size_t>(length) - 1;
-    if (is_ascii(text.data(), size)) return writer_.binary(std::string_view(text.data(), size));
-    return stop(Status::kBadTerm,
-                "a module or function with characters beyond ASCII must be given as a string");
+    const std::string_view latin1(text.data(), static_cast<std::size_t>(length) - 1);
+    return is_ascii(latin1.data(), latin1.size()) ? writer_.binary(latin1) : latin1_name(latin1);
   }
+  if (enif_is_atom(env_, value)) return wide_name(value);
   ErlNifBinary binary;
   if (enif_inspect_binary(env_, value, &binary)) return writer_.binary(etf::Bytes(binary.data, binary.size));
   if (enif_is_map(env_, value)) return walk(value);
   return stop(Status::kBadTerm, "a module or function must be an atom or a string");
+}
+
+// Names are UTF-8.
+bool TermEncoder::latin1_name(std::string_view latin1) noexcept {
+  std::array<char, 512> utf8;
+  std::size_t size = 0;
+  for (const char letter : latin1) {
+    const auto code = static_cast<unsigned char>(letter);
+    if (code < 0x80) {
+      utf8[size++] = letter;
+    } else {
+      utf8[size++] = static_cast<char>(0xC0U | (code >> 6U));
+      utf8[size++] = static_cast<char>(0x80U | (code & 0x3FU));
+    }
+  }
+  return writer_.binary(std::string_view(utf8.data(), size));
+}
+
+// An atom beyond Latin-1. The NIF API tells its text from OTP 26 on only; the emulator's encoder always
+// writes it as UTF-8.
+bool TermEncoder::wide_name(ERL_NIF_TERM atom) noexcept {
+  ErlNifBinary encoded;
+  if (!enif_term_to_binary(env_, atom, &encoded)) return stop(Status::kBadTerm, "out of memory");
+  const std::size_t header = encoded.data[1] == etf::kSmallAtomUtf8 ? 3 : 4;
+  const bool written = writer_.binary(etf::Bytes(encoded.data + header, encoded.size - header));
+  enif_release_binary(&encoded);
+  return written;
 }
 
 bool TermEncoder::keywords(ERL_NIF_TERM value) noexcept {

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string_view>
 #include <vector>
 
 #include "beam/nif.h"
@@ -69,6 +70,8 @@ class TermEncoder {
   };
 
   bool name(ERL_NIF_TERM value) noexcept;
+  bool latin1_name(std::string_view latin1) noexcept;
+  bool wide_name(ERL_NIF_TERM atom) noexcept;
   bool walk(ERL_NIF_TERM root) noexcept;
   bool drain(std::size_t base) noexcept;
   bool term(ERL_NIF_TERM value) noexcept;

@@ -31,6 +31,31 @@ PyRef attribute_text(PyObject* object, const char* name) noexcept {
   return value;
 }
 
+bool is_ascii(PyObject* text) noexcept {
+  Py_ssize_t bytes = 0;
+  if (PyUnicode_AsUTF8AndSize(text, &bytes)) return bytes == PyUnicode_GetLength(text);
+  PyErr_Clear();
+  return true;
+}
+
+// A name beyond ASCII was not found, and an exception is set. Python may have it in the form that its parser
+// gives to identifiers; if not, the exception stays.
+PyRef find_normal(PyObject* target, PyObject* path) noexcept {
+  const bool missing = PyErr_ExceptionMatches(PyExc_AttributeError) != 0 ||
+                       PyErr_ExceptionMatches(PyExc_ModuleNotFoundError) != 0;
+  if (!missing) return {};
+  const PyRef error = current_exception();
+  if (!is_ascii(path) || (PyUnicode_Check(target) && !is_ascii(target))) {
+    const PyRef names = PyRef::steal(PyImport_ImportModule("typhon._names"));
+    const PyRef found =
+        names ? PyRef::steal(PyObject_CallMethod(names.get(), "find", "OO", target, path)) : PyRef();
+    if (!found) return {};
+    if (PyTuple_Check(found.get())) return PyRef::borrow(PyTuple_GetItem(found.get(), 0));
+  }
+  PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.get())), error.get());
+  return {};
+}
+
 }  // namespace
 
 PyRef current_exception() noexcept {
@@ -245,6 +270,12 @@ PyRef Worker::resolve(PyObject* target, PyObject* path) noexcept {
   }
   PyRef found;
   if (PyUnicode_Check(target)) {
+  PyRef found = look_up(target, path);
+  return found ? std::move(found) : find_normal(target, path);
+}
+
+// By these very names.
+PyRef Worker::look_up(PyObject* target, PyObject* path) noexcept {
 #ifdef Py_GIL_DISABLED
     PyObject* module = nullptr;
     if (PyDict_GetItemRef(modules_.get(), target, &module) < 0) return {};

@@ -189,6 +189,7 @@ class Worker final : private worker::Interruptible {
   void report_cast(python::PyRef exception) noexcept;
   void cast_done() noexcept;
   python::PyRef describe(PyObject* exception, PyObject* module, PyObject* function) noexcept;
+  python::PyRef look_up(PyObject* target, PyObject* path) noexcept;
   void start_coroutine(Served& call, std::span<const std::uint8_t> body, python::PyRef coroutine) noexcept;
   bool is_coroutine_of(const Served& call, PyObject* coroutine) noexcept;
   std::uint64_t enter_loop(Served& call) noexcept;

@@ -172,15 +172,28 @@ def set_default_message_handler() -> None:
 
 def invoke(module: bytes, function: bytes, args: list[Any]) -> Any:
     """A call of the BEAM's, with its arguments and its result converted."""
-    name = module.decode()
-    found: Any = sys.modules.get(name)
-    if found is None:
-        from importlib import import_module
-
-        found = import_module(name)
-    for part in function.decode().split("."):
-        found = getattr(found, part)
+    found = _find(module.decode(), function.decode())
     return _State.encoder(found(*map(_State.decoder, args)))
+
+
+def _find(module: str, function: str) -> Any:
+    try:
+        found: Any = sys.modules.get(module)
+        if found is None:
+            from importlib import import_module
+
+            found = import_module(module)
+        for part in function.split("."):
+            found = getattr(found, part)
+        return found
+    except (AttributeError, ModuleNotFoundError):
+        if module.isascii() and function.isascii():
+            raise
+        from typhon._names import find
+
+        if (normal := find(module, function)) is None:
+            raise
+        return normal[0]
 
 
 def handle(message: Any) -> tuple[Any, ...] | None:

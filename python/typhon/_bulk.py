@@ -104,13 +104,22 @@ def run_each(calls: Sequence[tuple[Any, str, list[Any], dict[str, Any]]], stop: 
 
 def find(module: Any, function: str) -> Any:
     found = module
-    if type(module) is str:
-        # Also when it is in sys.modules: another thread may still be importing it, and this waits for that.
-        __import__(module)
-        found = sys.modules[module]
-    for name in function.split("."):
-        found = getattr(found, name)
-    return found
+    try:
+        if type(module) is str:
+            # Also when it is in sys.modules: another thread may still be importing it, and this waits for that.
+            __import__(module)
+            found = sys.modules[module]
+        for name in function.split("."):
+            found = getattr(found, name)
+        return found
+    except (AttributeError, ModuleNotFoundError):
+        if function.isascii() and (type(module) is not str or module.isascii()):
+            raise
+        from typhon import _names
+
+        if (normal := _names.find(module, function)) is None:
+            raise
+        return normal[0]
 
 
 def _describe(error: BaseException, module: Any, function: str) -> tuple[Any, ...]:

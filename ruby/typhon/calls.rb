@@ -31,7 +31,7 @@ module Typhon
       main ? receiver.__send__(name, *args, **options, &block) : receiver.public_send(name, *args, **options, &block)
     end
 
-    DOTTED = /\A\w[\w.]*[?!=]?\z/
+    DOTTED = /\A[[:word:]][[:word:].]*[?!=]?\z/
 
     def walk(receiver, name)
       *path, last = name.split(".")
