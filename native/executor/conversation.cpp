@@ -395,7 +395,8 @@ void Worker::loop_failed(std::uint64_t token, PyObject* exception) noexcept {
   end_in_loop(token, nullptr, exception);
 }
 
-// One of the two.
+void Worker::loop_cancelled(std::uint64_t token) noexcept { end_in_loop(token, nullptr, nullptr); }
+
 void Worker::end_in_loop(std::uint64_t token, PyObject* value, PyObject* exception) noexcept {
   AsyncCall* const found = find_in_loop(token);
   if (!found) return;
@@ -589,6 +590,20 @@ PyObject* serve_thread(PyObject* module, PyObject*) noexcept {
   Py_RETURN_NONE;
 }
 
+PyObject* loop_cancelled(PyObject* module, PyObject* token) noexcept {
+  Worker* worker = worker_of(module);
+  const std::uint64_t number = worker ? PyLong_AsUnsignedLongLong(token) : 0;
+  if (!worker || PyErr_Occurred()) return nullptr;
+  worker->loop_cancelled(number);
+  Py_RETURN_NONE;
+}
+
+PyObject* trim_own(PyObject*, PyObject*) noexcept {
+  const python::GilRelease without_gil;
+  heap::trim_own();
+  Py_RETURN_NONE;
+}
+
 // nap(seconds) -> bool
 PyObject* nap(PyObject* module, PyObject* seconds) noexcept {
   const double wanted = PyFloat_AsDouble(seconds);
@@ -628,6 +643,8 @@ PyMethodDef functions[] = {
 };
 
 }  // namespace
+    {"loop_cancelled", loop_cancelled, METH_O, "loop_cancelled(token): it was given up"},
+    {"trim_own", trim_own, METH_NOARGS, "trim_own(): this thread gives back the memory that it has freed"},
 
 int add_conversation(PyObject* module) noexcept { return PyModule_AddFunctions(module, functions); }
 

@@ -222,12 +222,12 @@ bool Inbox::begin(Lane& lane, std::uint64_t id) noexcept {
   return true;
 }
 
-bool Inbox::end(Lane& lane) noexcept {
+Lane::Call::State Inbox::end(Lane& lane) noexcept {
   std::lock_guard lock(mutex_);
-  const bool cancelled = lane.calls.back().state == Lane::Call::State::kCancelled;
+  const Lane::Call::State state = lane.calls.back().state;
   lane.calls.pop_back();
   if (lane.calls.empty()) --serving_;
-  return cancelled;
+  return state;
 }
 
 void Inbox::add_waiter(std::uint64_t tag, Waiter& waiter) noexcept {

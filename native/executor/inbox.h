@@ -124,7 +124,7 @@ class Inbox {
   // A thread that waits for a message is unparked when one comes.
   void set_receiving(Lane& lane, bool receiving) noexcept;
   bool begin(Lane& lane, std::uint64_t id) noexcept;  // false: it has been cancelled
-  bool end(Lane& lane) noexcept;                      // true: it was cancelled, and not interrupted
+  Lane::Call::State end(Lane& lane) noexcept;
   void add_waiter(std::uint64_t tag, Waiter& waiter) noexcept;
   void remove_waiter(std::uint64_t tag) noexcept;
   std::optional<Incoming> take_nested(Waiter& waiter) noexcept;

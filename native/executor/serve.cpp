@@ -125,7 +125,7 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
     }
     if (failed) PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(failed.get())), failed.get());
   }
-  const bool cancelled = finish_call(lane);
+  const Lane::Call::State state = finish_call(lane);
   if (timed) {
     const std::uint64_t ran = monotonic_ns();
     call.times[0] = picked - std::min(picked, header.times[0]);
@@ -136,7 +136,7 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
   if (result && reinterpret_cast<PyObject*>(Py_TYPE(result.get())) == coroutine_type_.get()) {
     call.module = PyRef::borrow(PyTuple_GetItem(request.get(), 0));
     call.function = PyRef::borrow(PyTuple_GetItem(request.get(), 1));
-    if (!cancelled) return start_coroutine(call, body, std::move(result));
+    if (state != Lane::Call::State::kCancelled) return start_coroutine(call, body, std::move(result));
     // Whoever cancelled it believes that it runs here. It has not begun: closed, nothing is said of it.
     if (!PyRef::steal(PyObject_CallMethod(result.get(), "close", nullptr))) PyErr_Clear();
     result.reset();
@@ -151,18 +151,18 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
     call.module = PyRef::borrow(PyTuple_GetItem(request.get(), 0));
     call.function = PyRef::borrow(PyTuple_GetItem(request.get(), 1));
   }
-  fail(call, current_exception());
+  fail(call, current_exception(), state != Lane::Call::State::kRuns || ends());
 }
 
-// True when it was cancelled, and has not seen it.
-bool Worker::finish_call(Lane& lane) noexcept {
+// kCancelled: and it has not seen it.
+Lane::Call::State Worker::finish_call(Lane& lane) noexcept {
   const python::SubstituteLock lock(interrupting_);
-  const bool cancelled = inbox_.end(lane);
-  if (!lane.interrupted) return cancelled;
+  const Lane::Call::State state = inbox_.end(lane);
+  if (!lane.interrupted) return state;
   // It came too late for this call, and must not hit the next one.
   lane.interrupted = false;
   PyThreadState_SetAsyncExc(lane.python_thread, nullptr);
-  return true;
+  return Lane::Call::State::kCancelled;
 }
 
 // --- what a frame holds ---
@@ -337,13 +337,13 @@ bool Worker::reply(Served& call, PyObject* value) noexcept {
 void Worker::cast_done() noexcept { header_.casts_done.value.fetch_add(1, std::memory_order_release); }
 
 // `exception`: raised by user code, or by the codec for an argument or a result that cannot cross.
-void Worker::fail(Served& call, PyRef exception) noexcept {
+void Worker::fail(Served& call, PyRef exception, bool given_up) noexcept {
   if (call.header.kind != Kind::kCall) {
     report_cast(std::move(exception));
     return cast_done();
   }
   const memory_limit::Suspension unlimited;
-  if (exception && PyErr_GivenExceptionMatches(exception.get(), codec_.cancelled.get())) {
+  if (given_up && (!exception || PyErr_GivenExceptionMatches(exception.get(), codec_.cancelled.get()))) {
     return send_atom_error(call.header, "cancelled");
   }
   FrameHeader header{};

@@ -129,6 +129,8 @@ class Worker final : private worker::Interruptible {
   void loop_done(std::uint64_t token, PyObject* value) noexcept;
   void loop_failed(std::uint64_t token, PyObject* exception) noexcept;
   // A message that is there, or nullptr without an exception.
+  // It came to its end because the BEAM gave it up.
+  void loop_cancelled(std::uint64_t token) noexcept;
   PyObject* message_now() noexcept;
 
  private:
@@ -171,7 +173,7 @@ class Worker final : private worker::Interruptible {
   void serve_call(Lane& lane, const channel::FrameHeader& header, std::span<const std::uint8_t> body,
                   channel::FrameLoans& loans) noexcept;
   bool is_given_up(const channel::FrameHeader& header) noexcept;
-  bool finish_call(Lane& lane) noexcept;
+  Lane::Call::State finish_call(Lane& lane) noexcept;
   void refuse(const channel::FrameHeader& header, std::span<const std::uint8_t> body) noexcept;
   void release_unread(std::span<const std::uint8_t> body) noexcept;
   void release_objects(std::span<const std::uint8_t> body) noexcept;
@@ -184,7 +186,8 @@ class Worker final : private worker::Interruptible {
   python::PyRef invoke(PyObject* request) noexcept;
   python::PyRef resolve(PyObject* target, PyObject* path) noexcept;
   bool reply(Served& call, PyObject* value) noexcept;
-  void fail(Served& call, python::PyRef exception) noexcept;
+  // `given_up`: the BEAM wants no result; a typhon.Cancelled says just that then.
+  void fail(Served& call, python::PyRef exception, bool given_up = false) noexcept;
   void send_atom_error(const channel::FrameHeader& request, const char* name) noexcept;
   void report_cast(python::PyRef exception) noexcept;
   void cast_done() noexcept;

@@ -25,6 +25,8 @@ _tasks: "dict[int, asyncio.Task[Any]]" = {}
 _tokens: "dict[int, int]" = {}
 # Calls that were cancelled on their way here.
 _given_up: "set[int]" = set()
+# Tokens of tasks that are cancelled because the BEAM gave up on their calls. Any other cancellation is the task's own affair.
+_cancelled: "set[int]" = set()
 _answers: "dict[int, asyncio.Future[Any]]" = {}
 _lock = threading.Lock()
 _THREAD = "typhon-asyncio"
@@ -74,6 +76,7 @@ def stop() -> bool:
             task.cancel()
         running.call_later(0.05, running.stop)
 
+        _cancelled.update(_tasks)
     running.call_soon_threadsafe(end)
     for thread in threading.enumerate():
         if thread.name == _THREAD and thread is not threading.current_thread():
@@ -119,7 +122,7 @@ def _start(token: int, coroutine: "Coroutine[Any, Any, Any]", call: int) -> None
         _tokens[call] = token
         if call in _given_up:
             _given_up.discard(call)
-            task.cancel()
+            _cancel(token)
     task.add_done_callback(functools.partial(_finish, token, call))
 
 
@@ -129,7 +132,12 @@ def _finish(token: int, call: int, task: "asyncio.Task[Any]") -> None:
         _tokens.pop(call, None)
         _io.finish(call)
     if task.cancelled():
-        _native.loop_failed(token, Cancelled("the call was cancelled"))
+        if given_up:
+            _native.loop_cancelled(token)
+        else:
+            _native.loop_failed(token, _own_cancellation(task))
+    given_up = token in _cancelled
+    _cancelled.discard(token)
     elif (error := task.exception()) is not None:
         _native.loop_failed(token, error)
     else:
@@ -139,6 +147,44 @@ def _finish(token: int, call: int, task: "asyncio.Task[Any]") -> None:
 def _on_signal() -> None:
     calls, answers, cancelled = _native.loop_take()
     for token, coroutine, call in calls:
+    _used = True
+    if not _rests:
+        _rest()
+
+
+def _rest() -> None:
+    """Look, after a while, whether there was nothing to do."""
+    global _used, _rests
+    if _rests and not _used:
+        _rests = False
+        _native.trim_own()
+        return
+    _rests, _used = True, False
+    assert _loop is not None
+    _loop.call_later(_REST, _rest)
+
+
+def _cancel(token: int) -> None:
+    _cancelled.add(token)
+    _tasks[token].cancel()
+
+
+def is_given_up(error: BaseException) -> bool:
+    """Whether the call of the current task has to end with this: the BEAM gave it up. A CancelledError may be of its own making."""
+    if isinstance(error, asyncio.CancelledError):
+        return _tokens.get(CALL.get()) in _cancelled
+    return isinstance(error, (Cancelled, GeneratorExit))
+
+
+def _own_cancellation(task: "asyncio.Task[Any]") -> BaseException:
+    """The exception of a task that was cancelled by itself, by a library, or by what it awaited: with the frames of the task alone."""
+    try:
+        task.exception()
+    except asyncio.CancelledError as error:
+        while (tb := error.__traceback__) is not None and tb.tb_frame.f_globals is globals():
+            error.__traceback__ = tb.tb_next
+        return error
+    raise AssertionError("the task was not cancelled")
         _start(token, coroutine, call)
     for tag, (ok, value) in answers:
         future = _answers.pop(tag, None)
@@ -152,7 +198,7 @@ def _on_signal() -> None:
             future.set_exception(_beam.failure(*value))
     for call in cancelled:
         if call in _tokens:
-            _tasks[_tokens[call]].cancel()
+            _cancel(_tokens[call])
         else:
             _given_up.add(call)
     mailbox._deliver()

@@ -42,8 +42,10 @@ class AsyncStream:
                     break
         except StopAsyncIteration:
             return batch, True
-        except Exception as error:
-            if not batch:
+        except BaseException as error:
+            from typhon import _aio
+
+            if not batch or _aio.is_given_up(error):
                 raise
             self._error = error
         return batch, not self._open

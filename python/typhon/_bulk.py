@@ -165,13 +165,24 @@ class _Waiting:
                 coroutine.close()
 
 
+async def _outcome(coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
+    """What it returns or raises. Raises only when the BEAM has given up the batch: a CancelledError may be the coroutine's own."""
+    try:
+        return await coroutine, None
+    except BaseException as error:
+        from typhon import _aio
+
+        if _aio.is_given_up(error):
+            raise
+        return None, error
+
+
 async def _awaited(results: list[Any], waiting: _Waiting, errors: _Errors, stop: bool, name: _Name) -> _Results:
     """The results when the coroutines among them have ended: they run at the same time, with `stop` one after the other."""
     if stop:
         for index, coroutine in waiting.calls:
-            try:
-                results[index] = await coroutine
-            except Exception as error:
+            results[index], error = await _outcome(coroutine)
+            if error is not None:
                 del results[index:]
                 errors = [(index, _describe(error, *name(index)))]
                 results.append(None)
@@ -179,11 +190,10 @@ async def _awaited(results: list[Any], waiting: _Waiting, errors: _Errors, stop:
     else:
         import asyncio
 
-        ended = await asyncio.gather(*(coroutine for _, coroutine in waiting.calls), return_exceptions=True)
-        for (index, _), result in zip(waiting.calls, ended, strict=True):
-            if isinstance(result, BaseException):
-                errors.append((index, _describe(result, *name(index))))
-            else:
-                results[index] = result
+        ended = await asyncio.gather(*(_outcome(coroutine) for _, coroutine in waiting.calls))
+        for (index, _), (result, error) in zip(waiting.calls, ended, strict=True):
+            results[index] = result
+            if error is not None:
+                errors.append((index, _describe(error, *name(index))))
     # What a coroutine returns is not awaited again, as in a call of its own.
     return _merged(results, errors, unencodable(results))

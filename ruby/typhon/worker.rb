@@ -215,7 +215,7 @@ module Typhon
       rescue Exception => e
         exit(e.is_a?(SystemExit) ? e.status : 1) if @channel.forked?
         finish_call(running)
-        fail_call(frame, e, target, name)
+        fail_call(frame, e, target, name, running.cancelled || @channel.ends?)
       ensure
         outer ? @current[Thread.current] = outer : @current.delete(Thread.current)
       end
@@ -255,12 +255,13 @@ module Typhon
       end
     end
 
-    def fail_call(frame, error, target, name)
+    # `given_up`: a Cancelled says just that. Else it is an exception like any other, from another call perhaps.
+    def fail_call(frame, error, target, name, given_up)
       if frame.kind == CAST
         Calls.report(error, "a cast")
         @channel.cast_done
       else
-        term = error.is_a?(Cancelled) ? :cancelled : describe(error, target, name)
+        term = given_up && error.is_a?(Cancelled) ? :cancelled : describe(error, target, name)
         @channel.reply(frame, true, term, nil, erlport?)
       end
     end

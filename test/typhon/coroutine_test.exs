@@ -156,11 +156,116 @@ defmodule Typhon.CoroutineTest do
       assert Exception.message(error) =~ "surrogate"
       assert Typhon.call(py, :talk, :sleep, [0, 1]) == {:ok, 1}
     end
+  end
 
-    test "a coroutine that cancels itself", %{py: py} do
-      assert {:error, error} = Typhon.call(py, :converse, :cancel_itself, [])
-      assert is_exception(error)
+  # httpx, anyio and redis end so. Nobody has cancelled the call.
+  describe "a CancelledError of Python's own" do
+    @cancelled "asyncio.exceptions.CancelledError"
+
+    defp assert_own(result, function, message) do
+      assert {:error, %PythonError{type: @cancelled, message: ^message} = error} = result
+      assert Exception.message(error) =~ "cancelling.py"
+      assert function in Enum.map(error.traceback, & &1.function)
+      # What the loop does to learn of it is of no interest.
+      refute Enum.any?(error.traceback, &(&1.file =~ "_aio.py"))
+    end
+
+    test "is an exception like any other, whoever raised it", %{py: py} do
+      # The first call of a coroutine function goes another way than the later ones.
+      for _ <- 1..2 do
+        assert_own(Typhon.call(py, :cancelling, :raises, []), "raises", "mine")
+        assert_own(Typhon.call(py, :cancelling, :raises_later, []), "raises_later", "mine")
+        assert_own(Typhon.call(py, :cancelling, :raises_at_once, []), "raises_at_once", "mine")
+        assert_own(Typhon.call(py, :cancelling, :itself, []), "itself", "by myself")
+        assert_own(Typhon.call(py, :cancelling, :awaits_cancelled, []), "awaits_cancelled", "of the library")
+        assert_own(Typhon.call(py, :cancelling, :awaits_cancelled_future, []), "awaits_cancelled_future", "")
+        assert_own(Typhon.call(py, :cancelling, :gathers_cancelled, []), "raises_later", "mine")
+        assert_own(Typhon.call(py, :cancelling, :group_raises, []), "group_raises", "in the group")
+      end
+
+      assert {:error, %PythonError{type: "concurrent.futures._base.CancelledError"}} =
+               Typhon.call(py, :cancelling, :raises_of_futures, [])
+
       assert Typhon.call(py, :talk, :sleep, [0, 1]) == {:ok, 1}
+      assert worker(py).restarts == 0
+    end
+
+    test "that of Typhon's is, too, where nobody gave up on the call", %{py: py} do
+      for function <- [:raises_ours, :raises_ours_async, :raises_ours, :raises_ours_async] do
+        assert {:error, %PythonError{type: "typhon.Cancelled", message: "mine"} = error} =
+                 Typhon.call(py, :cancelling, function, [])
+
+        assert Exception.message(error) =~ "cancelling.py"
+      end
+    end
+
+    test "asyncio.timeout and TaskGroup work as ever", %{py: py} do
+      assert Typhon.call(py, :cancelling, :in_time, [60, 0]) == {:ok, "in time"}
+
+      assert {:error, %PythonError{type: "TimeoutError"}} =
+               Typhon.call(py, :cancelling, :in_time, [0.01, 600])
+
+      assert Typhon.call(py, :cancelling, :group, []) == {:ok, true}
+    end
+
+    test "of a call that another one has cancelled" do
+      py = start_pool()
+      # They are in the loop when the last one runs.
+      Typhon.call!(py, :talk, :sleep, [0])
+      Typhon.call!(py, :cancelling, :all_others, [])
+
+      victims =
+        for _ <- 1..5, do: Task.async(fn -> Typhon.call(py, :talk, :sleep, [600], timeout: :infinity) end)
+
+      eventually(fn -> in_flight(py) == 5 end)
+      assert {:ok, 5} = Typhon.call(py, :cancelling, :all_others, [])
+
+      for result <- await_many(victims),
+          do: assert({:error, %PythonError{type: @cancelled, message: "by another one"}} = result)
+    end
+
+    test "in a batch: that call alone", %{py: py} do
+      for options <- [[], [stop_on_error: true]] do
+        results = Typhon.multi(py, :cancelling, :mixed, [[0], [1], [2]], options)
+        assert [{:ok, 0}, {:error, %PythonError{type: @cancelled, message: "mine"}} | rest] = results
+        if options == [], do: assert(rest == [ok: 2])
+      end
+
+      assert [{:error, %PythonError{type: @cancelled}}, {:ok, 4.0}] =
+               Typhon.multi(py, [{:cancelling, :raises_at_once, []}, {:math, :sqrt, [16]}])
+    end
+
+    test "in a stream: after the elements before it", %{py: py} do
+      for function <- [:numbers, :numbers_at_once] do
+        me = self()
+
+        error =
+          assert_raise PythonError, fn ->
+            py |> Typhon.stream(:cancelling, function, [5]) |> Enum.each(&send(me, {:element, &1}))
+          end
+
+        assert error.type == @cancelled
+        for i <- 0..4, do: assert_received({:element, ^i})
+      end
+    end
+
+    test "in a cast: it counts as done" do
+      py = start_pool()
+      for _ <- 1..2, do: :ok = Typhon.cast(py, :cancelling, :raises_later, [])
+      assert Typhon.drain(py, limit()) == :ok
+    end
+
+    test "after the call was given up nobody hears of", %{py: py} do
+      for function <- [:swallows_and_returns, :swallows_and_cancels, :interrupted_in_group] do
+        overrun(py, fn timeout, mark ->
+          assert {:error, %TimeoutError{timeout: ^timeout}} =
+                   Typhon.call(py, :cancelling, function, [mark], timeout: timeout)
+        end)
+      end
+
+      assert_mailbox_empty()
+      assert Typhon.call(py, :talk, :sleep, [0, 1]) == {:ok, 1}
+      assert worker(py).restarts == 0
     end
   end
 

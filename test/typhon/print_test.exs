@@ -288,6 +288,23 @@ defmodule Typhon.PrintTest do
     end
   end
 
+  describe "the exception of a cast" do
+    @tag :os_process
+    test "goes to Logger with its traceback, also a CancelledError of the coroutine's own" do
+      log =
+        capture_log(fn ->
+          py = start_pool(stdio: :caller)
+          :ok = Typhon.cast(py, :talk, :fail, ["by a cast"])
+          :ok = Typhon.cast(py, :cancelling, :raises, ["by itself"])
+          assert Typhon.drain(py, limit()) == :ok
+          Typhon.stop(py)
+        end)
+
+      assert log =~ "ValueError: by a cast"
+      assert log =~ "CancelledError: by itself"
+    end
+  end
+
   describe "logging" do
     @tag :os_process
     test "has levels, and what it was given" do

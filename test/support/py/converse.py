@@ -266,11 +266,6 @@ async def unencodable_async():
     return ["\ud800"]
 
 
-async def cancel_itself():
-    asyncio.current_task().cancel()
-    await asyncio.sleep(0)
-
-
 async def ignore_cancel_async(mark=None):
     while True:
         try:
