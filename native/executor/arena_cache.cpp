@@ -93,11 +93,6 @@ std::size_t mapped() noexcept {
   return cache.mapped;
 }
 
-bool holds() noexcept {
-  std::lock_guard lock(cache.mutex);
-  return cache.count > 0;
-}
-
 void trim() noexcept {
   std::lock_guard lock(cache.mutex);
   while (cache.count > 0) {

@@ -19,8 +19,7 @@ void install() noexcept;
 bool installed() noexcept;
 std::size_t mapped() noexcept;
 
-// Whether trim() would give something back.
-bool holds() noexcept;
+// Gives all of them back.
 void trim() noexcept;
 
 }  // namespace typhon::executor::arena_cache

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "executor/heap.h"
 #include "executor/leave_child.h"
 #include "executor/worker.h"
 #include "python/gil.h"
@@ -159,6 +160,9 @@ bool Worker::wait_for_news(Lane& lane, std::int64_t limit_ns) noexcept {
   {
     const python::GilRelease without_gil;
     lane.parker.park(limit_ns < 0 ? kLookAroundNs : std::min(limit_ns, kLookAroundNs));
+    // A job may be there for nothing but its messages, all its life.
+    static_cast<void>(rest_limit());
+    trim_when_due();
   }
   return !lane.is_main || PyErr_CheckSignals() == 0;
 }
@@ -259,6 +263,7 @@ bool Worker::send(PyObject* pid_and_message) noexcept {
 PyObject* Worker::message_now() noexcept {
   auto frame = inbox_.take_message();
   if (!frame) return nullptr;
+  note_used();
   python::DecodeOptions options;
   options.root = "message";
   return decode(frame->header, frame->body, frame->loans, options).release();
@@ -314,6 +319,7 @@ PyObject* Worker::loop_take() noexcept {
   // Some at a time: the loop has other things to do, too. It is called again at once.
   constexpr int kAtOnce = 512;
   inbox_.clear_loop_signal();
+  note_used();
   PyRef calls = PyRef::steal(PyList_New(0));
   PyRef answers = PyRef::steal(PyList_New(0));
   PyRef cancels = PyRef::steal(PyList_New(0));
@@ -411,11 +417,12 @@ void Worker::end_in_loop(std::uint64_t token, PyObject* value, PyObject* excepti
   call.module = PyRef::borrow(entry.module.get());
   call.function = PyRef::borrow(entry.function.get());
   if (!value) {
-    fail(call, PyRef::borrow(exception));
+    fail(call, exception ? PyRef::borrow(exception) : PyRef(), !exception);
   } else if (!reply(call, value)) {
     fail(call, current_exception());
   }
   leave_loop(token);
+  note_used();
 }
 
 // --- the functions of typhon._native ---
@@ -583,13 +590,6 @@ PyObject* loop_end(PyObject* module, PyObject* args) noexcept {
   Py_RETURN_NONE;
 }
 
-PyObject* serve_thread(PyObject* module, PyObject*) noexcept {
-  Worker* worker = worker_of(module);
-  if (!worker) return nullptr;
-  worker->serve_as_thread();
-  Py_RETURN_NONE;
-}
-
 PyObject* loop_cancelled(PyObject* module, PyObject* token) noexcept {
   Worker* worker = worker_of(module);
   const std::uint64_t number = worker ? PyLong_AsUnsignedLongLong(token) : 0;
@@ -601,6 +601,13 @@ PyObject* loop_cancelled(PyObject* module, PyObject* token) noexcept {
 PyObject* trim_own(PyObject*, PyObject*) noexcept {
   const python::GilRelease without_gil;
   heap::trim_own();
+  Py_RETURN_NONE;
+}
+
+PyObject* serve_thread(PyObject* module, PyObject*) noexcept {
+  Worker* worker = worker_of(module);
+  if (!worker) return nullptr;
+  worker->serve_as_thread();
   Py_RETURN_NONE;
 }
 
@@ -636,6 +643,8 @@ PyMethodDef functions[] = {
     {"loop_forget", loop_forget, METH_O, "loop_forget(tag)"},
     {"loop_done", loop_end<&Worker::loop_done>, METH_VARARGS, "loop_done(token, value)"},
     {"loop_failed", loop_end<&Worker::loop_failed>, METH_VARARGS, "loop_failed(token, exception)"},
+    {"loop_cancelled", loop_cancelled, METH_O, "loop_cancelled(token): it was given up"},
+    {"trim_own", trim_own, METH_NOARGS, "trim_own(): this thread gives back the memory that it has freed"},
     {"nap", nap, METH_O, "nap(seconds) -> whether it has slept; False where time.sleep() can be interrupted"},
     {"forked", forked, METH_NOARGS, "forked() -> whether this process was forked by a worker"},
     {"serve_thread", serve_thread, METH_NOARGS, "serve_thread(): serves calls until the worker ends"},
@@ -643,8 +652,6 @@ PyMethodDef functions[] = {
 };
 
 }  // namespace
-    {"loop_cancelled", loop_cancelled, METH_O, "loop_cancelled(token): it was given up"},
-    {"trim_own", trim_own, METH_NOARGS, "trim_own(): this thread gives back the memory that it has freed"},
 
 int add_conversation(PyObject* module) noexcept { return PyModule_AddFunctions(module, functions); }
 

@@ -59,6 +59,7 @@ struct Lane {
   unsigned long python_thread = 0;  // as in threading.get_ident()
   PyThreadState* state = nullptr;
   bool is_main = false;
+  bool used = false;                     // it has served something since it gave memory back; its own thread
   std::atomic<bool> interrupted{false};  // an exception is on its way to it; set with the GIL
   // Guarded by the inbox's mutex:
   std::vector<Call> calls;

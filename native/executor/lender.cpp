@@ -53,8 +53,14 @@ void* Lender::thread_main(void* self) noexcept {
     PyThreadState_Clear(state);
     PyEval_ReleaseThread(state);
     PyThreadState_Delete(state);
+    lender->tell_listener();
   }
   return nullptr;
+}
+
+void Lender::tell_listener() noexcept {
+  const std::lock_guard lock(listener_mutex_);
+  if (listener_) listener_->freed();
 }
 
 bool Lending::is_immutable(PyObject* owner) const noexcept {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <mutex>
 #include <span>
 
 #include "channel/loan.h"
@@ -17,6 +18,18 @@ namespace typhon::executor {
 
 struct ObjectLoan : channel::Loan {
   PyObject* owner;  // owned
+};
+
+// Is told when loans have come back while it serves nothing.
+class FreeListener {
+ public:
+  FreeListener() = default;
+  FreeListener(const FreeListener&) = delete;
+  FreeListener& operator=(const FreeListener&) = delete;
+  virtual void freed() noexcept = 0;
+
+ protected:
+  ~FreeListener() = default;
 };
 
 // All with the GIL.
@@ -35,14 +48,22 @@ class Lender {
   void collect() noexcept {
     if (box_.has_returned()) discard(box_.collect());
   }
+  // The worker that is there now; nullptr: none.
+  void listen(FreeListener* listener) noexcept {
+    const std::lock_guard lock(listener_mutex_);
+    listener_ = listener;
+  }
 
  private:
   Lender() noexcept : interpreter_(PyInterpreterState_Get()) {}
   ~Lender() = default;
   static void* thread_main(void* self) noexcept;
+  void tell_listener() noexcept;
 
   channel::LoanBox box_;
   PyInterpreterState* const interpreter_;
+  std::mutex listener_mutex_;
+  FreeListener* listener_ = nullptr;  // guarded by listener_mutex_
 };
 
 // The loans of one frame in the making. What was not sent is discarded.

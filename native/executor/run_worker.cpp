@@ -2,7 +2,6 @@
 // typhon._worker to the Worker.
 
 #include <fcntl.h>
-#include <malloc.h>
 #include <sys/prctl.h>
 
 #include <cerrno>
@@ -14,6 +13,7 @@
 #include <utility>
 
 #include "executor/arena_cache.h"
+#include "executor/heap.h"
 #include "executor/limits.h"
 #include "executor/memory_limit.h"
 #include "executor/worker.h"
@@ -78,16 +78,6 @@ Result<std::unique_ptr<channel::Region>> attach(int beam_pid, int fd) {
   return channel::Region::attach(std::move(memory));
 }
 
-// A large result or argument of each call would otherwise be mapped, faulted in page by page, and unmapped
-// again: that costs several times the copy itself. Blocks of up to 128 MiB stay with the process while it is
-// busy; an idle worker gives them back (Worker::sleep_on_doorbell).
-void keep_large_blocks() noexcept {
-#if defined(__GLIBC__)
-  ::mallopt(M_MMAP_THRESHOLD, 128 * 1024 * 1024);
-  ::mallopt(M_TRIM_THRESHOLD, 512 * 1024 * 1024);
-#endif
-}
-
 // A setting that is not there stays as it is.
 bool get_setting(PyObject* settings, const char* name, unsigned& value) noexcept {
   PyObject* const found = PyDict_GetItemString(settings, name);
@@ -118,7 +108,7 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
   }
   try {
     UniqueFd control_fd(control);
-    keep_large_blocks();
+    heap::keep_large_blocks();
     arena_cache::install();
     // C code's printf must arrive line by line, too: a pipe would be buffered by the block.
     static_cast<void>(std::setvbuf(stdout, nullptr, _IOLBF, 0));

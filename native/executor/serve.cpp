@@ -75,12 +75,16 @@ void Worker::serve(Lane& lane, const FrameHeader& header, std::span<const std::u
   if (lender_) lender_->collect();
   switch (header.kind) {
     case Kind::kRelease:
-      return release_objects(body);
+      release_objects(body);
+      break;
     case Kind::kMessage:
-      return handle_message();
+      handle_message();
+      break;
     default:
-      return serve_call(lane, header, body, loans);
+      serve_call(lane, header, body, loans);
   }
+  lane.used = true;
+  note_used();
 }
 
 // Nobody wants the result.
@@ -195,7 +199,6 @@ PyRef Worker::decode(const FrameHeader& header, std::span<const std::uint8_t> bo
       return {};
     }
     body = *view;
-    keeps_large_blocks_.store(true, std::memory_order_relaxed);
     segment =
         make_segment_buffer(segment_buffer_type_.get(), request_arena_, segment_buffers_, ref.slot, body);
     if (!segment) return {};
@@ -204,7 +207,6 @@ PyRef Worker::decode(const FrameHeader& header, std::span<const std::uint8_t> bo
   options.objects = &outbox_.objects();
   options.erlport = dialect();
   if (loans.empty()) return PyRef::steal(python::decode(codec_, body, options));
-  keeps_large_blocks_.store(true, std::memory_order_relaxed);
   Lent lent(loans, segment_buffer_type_.get());
   options.lent = &lent;
   PyRef decoded = PyRef::steal(python::decode(codec_, body, options));
@@ -268,14 +270,14 @@ PyRef Worker::resolve(PyObject* target, PyObject* path) noexcept {
     PyErr_SetString(PyExc_TypeError, "the function must be an atom or a string");
     return {};
   }
-  PyRef found;
-  if (PyUnicode_Check(target)) {
   PyRef found = look_up(target, path);
   return found ? std::move(found) : find_normal(target, path);
 }
 
 // By these very names.
 PyRef Worker::look_up(PyObject* target, PyObject* path) noexcept {
+  PyRef found;
+  if (PyUnicode_Check(target)) {
 #ifdef Py_GIL_DISABLED
     PyObject* module = nullptr;
     if (PyDict_GetItemRef(modules_.get(), target, &module) < 0) return {};

@@ -1,6 +1,5 @@
 #include "executor/worker.h"
 
-#include <malloc.h>
 #include <unistd.h>
 
 #include <array>
@@ -8,6 +7,7 @@
 #include <utility>
 
 #include "executor/arena_cache.h"
+#include "executor/heap.h"
 #include "executor/segment_buffer.h"
 #include "python/gil.h"
 
@@ -20,7 +20,6 @@ using python::PyRef;
 
 namespace {
 
-constexpr std::int64_t kTrimAfterNs = 5'000'000'000;
 constexpr std::size_t kTrimStep = std::size_t{64} << 20;
 // A body that is in the ring, and not in a segment.
 constexpr std::size_t kMaxInline = std::size_t{16} * 1024;
@@ -69,7 +68,9 @@ Worker::Worker(python::ModuleState& codec, std::unique_ptr<channel::Region> regi
       life_(std::move(control), beam_pid, static_cast<int>(settings.signal), header_, *this),
       outbox_(region_, life_.stop_flag(), lender),
       settings_(settings),
-      spin_ns_(std::min<std::uint64_t>(header_.worker_spin_us, 10'000) * 1000) {}
+      spin_ns_(std::min<std::uint64_t>(header_.worker_spin_us, 10'000) * 1000) {
+  if (lender_) lender_->listen(this);
+}
 
 int Worker::run(PyObject* module, PyObject* greeting, PyObject* coroutine_type) noexcept {
   segment_buffer_type_ = make_segment_buffer_type(module);
@@ -125,7 +126,10 @@ bool Worker::wind_up() noexcept {
   outbox_.objects().clear();
   if (has_threads()) return false;
   inbox_.leave();
-  if (lender_) lender_->collect();
+  if (lender_) {
+    lender_->collect();
+    lender_->listen(nullptr);
+  }
   return true;
 }
 
@@ -179,10 +183,8 @@ bool Worker::sleep_on_doorbell() noexcept {
     const python::GilRelease without_gil;
     std::atomic_thread_fence(std::memory_order_seq_cst);
     if (inbox_.ring_empty() && !inbox_.routed() && !ends()) {
-      const bool trims = outbox_.has_idle_pages() || keeps_large_blocks_ || arena_cache::holds();
-      channel::futex_wait(word, channel::kAsleep, trims ? kTrimAfterNs : -1);
-      if (trims && inbox_.ring_empty() && word.load(std::memory_order_relaxed) == channel::kAsleep)
-        trim_when_idle();
+      channel::futex_wait(word, channel::kAsleep, rest_limit());
+      if (inbox_.ring_empty() && word.load(std::memory_order_relaxed) == channel::kAsleep) trim_when_due();
     }
   }
   {
@@ -193,12 +195,36 @@ bool Worker::sleep_on_doorbell() noexcept {
   return PyErr_CheckSignals() == 0;
 }
 
-// Without the GIL.
-void Worker::trim_when_idle() noexcept {
-  while (inbox_.ring_empty() && outbox_.trim(kTrimStep)) {
+// Whoever may have left memory free behind it says so.
+void Worker::note_used() noexcept {
+  if (!idle_.note_used()) return;
+  // The main thread sleeps without a limit, here or there.
+  main_.parker.unpark();
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  channel::wake_from(header_.worker_word.value, channel::kAsleep);
+}
+
+// For how long a thread without work sleeps at most; negative: no limit.
+std::int64_t Worker::rest_limit() noexcept {
+  const std::uint64_t now = monotonic_ns();
+  const std::int64_t limit = idle_.rest(now);
+  if (limit >= 0 || !outbox_.has_idle_pages()) return limit;
+  // The BEAM has let go of a result since then.
+  static_cast<void>(idle_.note_used());
+  return idle_.rest(now);
+}
+
+// Without the GIL. Whatever the jobs were: malloc keeps what they have freed, for it was told to keep large
+// blocks, and where a small one lies at the end of its heap it can give back nothing by itself.
+void Worker::trim_when_due() noexcept {
+  if (!idle_.take_due(monotonic_ns())) return;
+  if (outbox_.has_idle_pages()) {
+    while (inbox_.ring_empty() && outbox_.trim(kTrimStep)) {
+    }
   }
-  if (keeps_large_blocks_.exchange(false, std::memory_order_relaxed)) ::malloc_trim(0);
+  // First: what it unmaps, malloc need not look through.
   arena_cache::trim();
+  heap::trim();
 }
 
 // --- taking requests ---
@@ -245,10 +271,14 @@ int Worker::serve_as_lane(Lane& lane) noexcept {
     inbox_.set_idle(lane, true);
     if (!inbox_.has_calls() && !ends()) {
       const python::GilRelease without_gil;
-      const bool trims =
-          lane.is_main && (outbox_.has_idle_pages() || keeps_large_blocks_ || arena_cache::holds());
-      lane.parker.park(trims ? kTrimAfterNs : -1);
-      if (trims && !inbox_.has_calls()) trim_when_idle();
+      lane.parker.park(rest_limit());
+      if (!inbox_.has_calls()) {
+        if (!lane.is_main && lane.used && idle_.is_over(monotonic_ns())) {
+          lane.used = false;
+          heap::trim_own();
+        }
+        trim_when_due();
+      }
     }
     inbox_.set_idle(lane, false);
     if (lane.is_main && PyErr_CheckSignals() != 0) return -1;

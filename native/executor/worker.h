@@ -32,6 +32,7 @@
 #include "channel/arena.h"
 #include "channel/doorbell.h"
 #include "channel/region.h"
+#include "executor/idle_trim.h"
 #include "executor/inbox.h"
 #include "executor/lender.h"
 #include "executor/outbox.h"
@@ -61,7 +62,7 @@ struct WorkerSettings {
   unsigned signal = static_cast<unsigned>(worker::default_cancel_signal());
 };
 
-class Worker final : private worker::Interruptible {
+class Worker final : private worker::Interruptible, private FreeListener {
  public:
   static constexpr int kChannelBroke = 99;
 
@@ -128,9 +129,9 @@ class Worker final : private worker::Interruptible {
   void loop_forget(std::uint64_t tag) noexcept { inbox_.forget_async_answer(tag); }
   void loop_done(std::uint64_t token, PyObject* value) noexcept;
   void loop_failed(std::uint64_t token, PyObject* exception) noexcept;
-  // A message that is there, or nullptr without an exception.
   // It came to its end because the BEAM gave it up.
   void loop_cancelled(std::uint64_t token) noexcept;
+  // A message that is there, or nullptr without an exception.
   PyObject* message_now() noexcept;
 
  private:
@@ -160,7 +161,10 @@ class Worker final : private worker::Interruptible {
   Wait wait_for_request() noexcept;
   bool spin_for_request() noexcept;
   bool sleep_on_doorbell() noexcept;
-  void trim_when_idle() noexcept;
+  void note_used() noexcept;
+  void freed() noexcept override { note_used(); }
+  std::int64_t rest_limit() noexcept;
+  void trim_when_due() noexcept;
   bool serve_from_ring() noexcept;
   int serve_as_lane(Lane& lane) noexcept;
   bool start_router() noexcept;
@@ -185,6 +189,7 @@ class Worker final : private worker::Interruptible {
                                channel::FrameLoans& loans) noexcept;
   python::PyRef invoke(PyObject* request) noexcept;
   python::PyRef resolve(PyObject* target, PyObject* path) noexcept;
+  python::PyRef look_up(PyObject* target, PyObject* path) noexcept;
   bool reply(Served& call, PyObject* value) noexcept;
   // `given_up`: the BEAM wants no result; a typhon.Cancelled says just that then.
   void fail(Served& call, python::PyRef exception, bool given_up = false) noexcept;
@@ -192,7 +197,6 @@ class Worker final : private worker::Interruptible {
   void report_cast(python::PyRef exception) noexcept;
   void cast_done() noexcept;
   python::PyRef describe(PyObject* exception, PyObject* module, PyObject* function) noexcept;
-  python::PyRef look_up(PyObject* target, PyObject* path) noexcept;
   void start_coroutine(Served& call, std::span<const std::uint8_t> body, python::PyRef coroutine) noexcept;
   bool is_coroutine_of(const Served& call, PyObject* coroutine) noexcept;
   std::uint64_t enter_loop(Served& call) noexcept;
@@ -214,6 +218,7 @@ class Worker final : private worker::Interruptible {
   bool take_unfinished(std::uint64_t call) noexcept;
   bool send_ask(PyObject* term, std::uint64_t call, std::uint64_t tag,
                 std::span<const std::string_view> parts, const char* root) noexcept;
+  // With a value, an exception, or neither: it was given up.
   void end_in_loop(std::uint64_t token, PyObject* value, PyObject* exception) noexcept;
   bool raise_cancelled(Lane& lane) noexcept;
   // Lets others run until something may have come for this thread. False with an exception set.
@@ -242,8 +247,8 @@ class Worker final : private worker::Interruptible {
   const std::uint64_t spin_ns_;
   channel::SpinGuard spin_guard_;
   Lane main_;
-  bool interrupts_lanes_ = false;                // the main thread is in interrupt_lanes(), for a signal
-  std::atomic<bool> keeps_large_blocks_{false};  // malloc may hold blocks that only a busy worker needs
+  bool interrupts_lanes_ = false;  // the main thread is in interrupt_lanes(), for a signal
+  IdleTrim idle_;
 
   // Held from the decision to interrupt another thread until the exception is on its way, and by that thread
   // while it ends its call or its lane. Taken before the inbox's mutex.

@@ -30,6 +30,10 @@ _cancelled: "set[int]" = set()
 _answers: "dict[int, asyncio.Future[Any]]" = {}
 _lock = threading.Lock()
 _THREAD = "typhon-asyncio"
+# Seconds without a call after which the loop's thread gives back the memory that it has freed.
+_REST = 5.0
+_used = False
+_rests = False
 _loop: "asyncio.AbstractEventLoop | None" = None
 _awake = False
 
@@ -72,11 +76,11 @@ def stop() -> bool:
         return True
 
     def end() -> None:
+        _cancelled.update(_tasks)
         for task in asyncio.all_tasks(running):
             task.cancel()
         running.call_later(0.05, running.stop)
 
-        _cancelled.update(_tasks)
     running.call_soon_threadsafe(end)
     for thread in threading.enumerate():
         if thread.name == _THREAD and thread is not threading.current_thread():
@@ -127,7 +131,10 @@ def _start(token: int, coroutine: "Coroutine[Any, Any, Any]", call: int) -> None
 
 
 def _finish(token: int, call: int, task: "asyncio.Task[Any]") -> None:
+    global _used
     del _tasks[token]
+    given_up = token in _cancelled
+    _cancelled.discard(token)
     if call:
         _tokens.pop(call, None)
         _io.finish(call)
@@ -136,17 +143,10 @@ def _finish(token: int, call: int, task: "asyncio.Task[Any]") -> None:
             _native.loop_cancelled(token)
         else:
             _native.loop_failed(token, _own_cancellation(task))
-    given_up = token in _cancelled
-    _cancelled.discard(token)
     elif (error := task.exception()) is not None:
         _native.loop_failed(token, error)
     else:
         _native.loop_done(token, task.result())
-
-
-def _on_signal() -> None:
-    calls, answers, cancelled = _native.loop_take()
-    for token, coroutine, call in calls:
     _used = True
     if not _rests:
         _rest()
@@ -185,6 +185,11 @@ def _own_cancellation(task: "asyncio.Task[Any]") -> BaseException:
             error.__traceback__ = tb.tb_next
         return error
     raise AssertionError("the task was not cancelled")
+
+
+def _on_signal() -> None:
+    calls, answers, cancelled = _native.loop_take()
+    for token, coroutine, call in calls:
         _start(token, coroutine, call)
     for tag, (ok, value) in answers:
         future = _answers.pop(tag, None)
