@@ -187,13 +187,13 @@ defmodule Bench do
 
   # Four more of each, so that the BEAM's own ups and downs weigh little.
   defp group("memory", bench) do
-    Report.heading("one more idle worker")
+    Report.heading("one more idle worker that has had a job of 100 MiB")
     settle = fn -> for(pid <- Process.list(), do: :erlang.garbage_collect(pid)) && Process.sleep(300) end
 
     floor = fn ->
-      first = bare_python(bench.python)
+      first = bare_python(bench.python, take_and_free())
       before = Bench.System.memory([os_pid(first)])
-      more = for _ <- 1..4, do: bare_python(bench.python)
+      more = for _ <- 1..4, do: bare_python(bench.python, take_and_free())
       settle.()
       memory = (Bench.System.memory(Enum.map([first | more], &os_pid/1)) - before) / 4
       Enum.each([first | more], &Port.close/1)
@@ -201,10 +201,10 @@ defmodule Bench do
     end
 
     typhon = fn ->
-      [first] = start_and_call(bench, 1)
+      [first] = start_and_free(bench, 1)
       settle.()
       before = Bench.System.memory([beam() | Bench.System.python_children()])
-      more = start_and_call(bench, 4)
+      more = start_and_free(bench, 4)
       settle.()
       memory = (Bench.System.memory([beam() | Bench.System.python_children()]) - before) / 4
       Enum.each([first | more], &Typhon.stop/1)
@@ -364,6 +364,14 @@ defmodule Bench do
       {:ok, 3} = Typhon.call(py, :operator, :add, [1, 2])
       py
     end
+  end
+
+  # One job at a time.
+  defp start_and_free(bench, count) do
+    pools = start_and_call(bench, count)
+    for py <- pools, do: {:ok, _} = Typhon.call(py, :typhon_bench, :take_and_free, [], timeout: 60_000)
+    give_back()
+    pools
   end
 
   defp beam, do: String.to_integer(System.pid())

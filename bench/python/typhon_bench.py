@@ -14,6 +14,11 @@ def call_back(function, count):
         function(number)
 
 
+def take_and_free():
+    """What a job leaves behind: 100 MiB in a list of bytes objects, too large for Python's own allocator."""
+    return len([bytes([number % 256]) * 4096 for number in range(25_600)])
+
+
 def python_loop():
     while True:
         pass

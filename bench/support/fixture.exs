@@ -39,12 +39,20 @@ defmodule Bench.Fixture do
     receive(do: ({^port, {:exit_status, 0}} -> :ok))
   end
 
-  @doc "A Python that has started and waits."
-  def bare_python(python) do
-    code = "import sys; sys.stdout.write('.'); sys.stdout.flush(); sys.stdin.read()"
+  @doc "A Python that has started and waits; before, it has run the job if there is one."
+  def bare_python(python, job \\ "pass") do
+    code = "import sys; #{job}; sys.stdout.write('.'); sys.stdout.flush(); sys.stdin.read()"
     port = Port.open({:spawn_executable, python}, [:binary, args: ["-c", code]])
     receive(do: ({^port, {:data, "."}} -> port))
   end
+
+  @doc "Python code: the job of `typhon_bench` that takes memory and frees it."
+  def take_and_free,
+    do:
+      "sys.path.append(#{inspect(Path.expand("bench/python"))}); import typhon_bench; typhon_bench.take_and_free()"
+
+  @doc "A worker has given back what it does not need: it does five seconds after its last call."
+  def give_back, do: Process.sleep(6_000)
 
   def os_pid(port) do
     {:os_pid, os_pid} = Port.info(port, :os_pid)
