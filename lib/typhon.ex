@@ -73,7 +73,8 @@ defmodule Typhon do
   | `typhon.Cancelled` | raised in a call that was given up; derived from `BaseException` |
 
   Calls that a callback makes to the pool go to the worker that waits for it, and run on top of the call that asked: they nest to
-  any depth on one worker.
+  any depth on one worker. None of them, nor of those to other pools, has more time than is left of the call whose callback it is.
+  Other Elixir code in a callback is not interrupted at the deadline: the call gets its `Typhon.TimeoutError` when it returns.
 
   ## From Erlang
 
@@ -278,11 +279,14 @@ defmodule Typhon do
   Calls a Python function and waits for its result.
 
   `module` is imported by the worker when it is first used. In its place may stand a `Typhon.Object`, whose method is called.
+  Names are atoms or strings, of any letters: `:größe`, `"名前"`. One that Python does not have as it stands is looked for in the
+  form that Python gives to identifiers (NFKC).
 
   ## Options
 
   * `:kwargs` – keyword arguments, a map or a keyword list. Default: none
-  * `:timeout` – milliseconds for the whole call, or `:infinity`. Default: `5_000`, unless `config :typhon, timeout: 10_000` says
+  * `:timeout` – milliseconds for the whole call, or `:infinity`. In a callback no more than is left of the call that it
+    belongs to. Default: `5_000`, unless `config :typhon, timeout: 10_000` says
     otherwise when Typhon is compiled. Then the caller gets a
     `Typhon.TimeoutError`, and the call is interrupted in Python (see `:grace` of `start_link/1`). The time that it waits
     for a worker counts; a call whose time is up while it waits is not run
@@ -688,7 +692,8 @@ defmodule Typhon do
   def reload(pool, module, options \\ []) when is_atom(module) or is_binary(module) do
     %{timeout: timeout} = Options.reload!(options)
 
-    with {pid, _native, _flags} <- Registry.find(pool), do: Pool.Reload.module(pid, module, Session.bound(timeout))
+    with {pid, _native, _flags} <- Registry.find(pool),
+         do: Pool.Reload.module(pid, module, Session.bound(timeout))
   end
 
   @doc """

@@ -101,6 +101,7 @@ defmodule Typhon.IdleMemoryTest do
   test "a job's that is there for its messages, all its life" do
     py = start_pool()
     :ok = Typhon.cast(py, :memory, :receive_forever, [@size])
+
     assert_gives_back(py, fn count ->
       :ok = Typhon.send(py, {self(), count})
       assert_receive "made"

@@ -6,7 +6,7 @@ defmodule Typhon.TimeoutError do
   in Python, and its worker is killed and replaced when that does not help within the pool's `:grace`. The answer never
   reaches the mailbox of the caller.
 
-  * `timeout` – the time allowed, in milliseconds
+  * `timeout` – the time allowed, in milliseconds; of a call in a callback what was left of the call that it belongs to
   * `module`, `function`, `arity` – the call; all nil when it was `Typhon.run/3` that found no worker free in time
   * `operation` – nil for a call; `:drain`, `:restart` or `:reload` when it was that which took too long
   * `left` – how many calls (`:drain`) or workers (`:restart`) there were still to wait for
