@@ -142,6 +142,8 @@ defmodule Typhon do
           | {:stdio, :caller | :group_leader | :logger | :discard | pid}
           | {:concurrency, pos_integer}
           | {:allow, :all | [{module, atom, arity | :_}]}
+          | {:send_to, [pid | atom | {atom, node}]}
+          | {:max_mailbox, pos_integer | :infinity}
           | {:atoms, :existing | :create}
           | {:spin, :auto | non_neg_integer}
           | {:ring_size, pos_integer}
@@ -208,7 +210,16 @@ defmodule Typhon do
     other than the main one cannot be interrupted in a system call. Coroutine functions need no threads: their calls are awaited in
     the worker's event loop, as many as there are. Default: `1`
   * `:allow` – what Python may call on the BEAM (`typhon.call`): `:all`, or a list of `{module, function, arity}`, each of which may be `:_`.
-    Functions that are arguments of the call may be called in any case. Default: `:all`
+    Functions that are arguments of the call may be called in any case. With `:all` Python may do whatever Elixir code may: run shell
+    commands, stop the VM, send to any process. With a list it is confined to that: nothing else is called, loaded or made an atom,
+    results and messages hold no functions but those of the list and those that it was handed, and `typhon.send` reaches what `:send_to`
+    says. A list does not confine what the worker's process does by itself (files, network, `kill` of processes of the same user).
+    Default: `:all`
+  * `:send_to` – with a list as `:allow`, where messages of Python (`typhon.send`) may go beside what its worker was handed: a list of
+    registered names, pids and `{name, node}`. Handed is each pid, reference and function in arguments, messages and answers, and
+    each atom there that is no key of a map. Others are a `typhon.BeamError`. Default: `[]`
+  * `:max_mailbox` – how many messages may wait in a process that Python sends to. Beyond them Python waits; when none is read for five
+    seconds, its worker is ended with a `Typhon.WorkerError`, reason `:flood`. Or `:infinity`. Default: `100_000`
   * `:atoms` – whether results may bring atoms that do not exist yet: `:existing` (others are an error) or `:create`.
     Default: `:existing`
   * `:spin` – microseconds for which both sides watch the shared memory before they sleep, or `:auto`. `0` saves processor

@@ -138,12 +138,12 @@ module Typhon
     # The process that stands for this worker: what is sent to it arrives in the mailbox.
     def self_pid = worker.question([:self], 0)
 
-    # To a pid, a registered name, or Tuple[name, node].
+    # To a pid, a registered name, Tuple[name, node], or an alias. In a pool with `allow:` it is a BeamError unless this worker
+    # was handed it, or `send_to:` lists it.
     def send(dest, message)
       case dest
-      when Pid then worker.post(dest, message)
-      when String, Symbol then worker.statement([:send, dest.to_sym, message], 0)
-      when Tuple then worker.statement([:send, dest, message], 0)
+      when Pid, Reference, Tuple, Symbol then worker.send_message(dest, message)
+      when String then worker.send_message(dest.to_sym, message)
       else raise TypeError, "a message goes to a Pid, a name or Tuple[name, node], not to #{dest.class}"
       end
       message

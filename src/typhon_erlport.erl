@@ -35,6 +35,10 @@
 -define(ANSWER, 0).
 -define(FAILURE, 1).
 -define(MESSAGE, 2).
+%% Of Native.channel_heard/3.
+-define(STATEMENT, 0).
+-define(QUESTION, 1).
+-define(REFUSAL, 2).
 
 %% What `receive … after` accepts.
 -define(LONGEST, 16#FFFFFFFF).
@@ -375,14 +379,10 @@ parent() ->
     end.
 
 %% Until the worker greets. The limit is the caller's, who ends this process when it is over.
-await(#state{port = Port, channel = Channel, options = Options, work = Work} = State, Parent) ->
+await(#state{port = Port, channel = Channel} = State, Parent) ->
     receive
-        {typhon, Channel, {ready, _Greeting}} ->
-            ?REGISTRY:watch(Channel, greeted),
-            Native = ?NATIVE:pool_new(1),
-            ok = ?NATIVE:pool_put(Native, 0, Channel),
-            ets:insert(?TABLE, {self(), Native, maps:get(call_timeout, Options), idle}),
-            {ok, State#state{work = Work#work{native = Native}}};
+        {typhon, Channel, {ready, Greeting}} ->
+            adopt(Port, Channel, Greeting, State, Parent);
         {Port, {data, Data}} ->
             await(printed(Data, State), Parent);
         {Port, {exit_status, Status}} ->
@@ -391,6 +391,28 @@ await(#state{port = Port, channel = Channel, options = Options, work = Work} = S
             not_started({port_closed, Reason}, State);
         {'EXIT', Parent, Reason} ->
             not_started(Reason, State)
+    end.
+
+%% Its word for who it is counts when that is the port's process, or a descendant of it.
+adopt(Port, Channel, Greeting, #state{options = Options, work = Work} = State, Parent) ->
+    case adopted(Port, Channel, Greeting) of
+        ok ->
+            ?REGISTRY:watch(Channel, greeted),
+            Native = ?NATIVE:pool_new(1),
+            ok = ?NATIVE:pool_put(Native, 0, Channel),
+            ets:insert(?TABLE, {self(), Native, maps:get(call_timeout, Options), idle}),
+            {ok, State#state{work = Work#work{native = Native}}};
+        %% It has ended: its port says how.
+        {error, no_process} ->
+            await(State, Parent);
+        {error, foreign} ->
+            not_started({foreign_process, maps:get(<<"os_pid">>, Greeting, undefined)}, State)
+    end.
+
+adopted(Port, Channel, Greeting) ->
+    case erlang:port_info(Port, os_pid) of
+        {os_pid, OsPid} -> ?NATIVE:adopt(Channel, OsPid, maps:get(<<"os_pid">>, Greeting, undefined));
+        undefined -> {error, no_process}
     end.
 
 not_started(Reason, State) ->
@@ -578,7 +600,10 @@ wait(Ref, Item, #state{work = #work{queue = Queue} = Work} = State) ->
 tell(Kind, Tag, Term, Item, #state{channel = Channel} = State) ->
     Ref = make_ref(),
     case ?NATIVE:tell(nil, Channel, Ref, Kind, Tag, Term) of
+        ok when Kind =:= ?MESSAGE ->
+            next(State);
         ok ->
+            heard(Channel, ?QUESTION, 1),
             next(State);
         {room, _} ->
             wait(Ref, Item, State);
@@ -615,25 +640,46 @@ stop_timer(Timer) -> erlang:cancel_timer(Timer).
 
 %% --- what comes from the worker ---
 
-event({_Id, {ask, Tag, Reply}}, State) ->
-    case outcome(Reply) of
-        {ok, Question} -> asked(Question, Tag, State);
-        {error, Reason} when Tag =/= 0 -> push({answer, ?FAILURE, Tag, {erlang, error, Reason, []}}, State);
-        {error, Reason} -> {stop, {invalid_protocol_data, Reason}, State}
-    end;
-event({send, {ok, {Pid, Message}}}, State) ->
-    deliver(Pid, Message, State);
-event({send, Reply}, State) ->
-    case outcome(Reply) of
-        {ok, {Pid, Message}} -> deliver(Pid, Message, State);
-        {error, Reason} -> {stop, {invalid_protocol_data, Reason}, State}
-    end;
-event({bad_frame, Text}, #state{channel = Channel} = State) ->
+%%
+%% Each question and each message is counted until it has been dealt with, for the native library, which bounds what comes here.
+event({_Id, {ask, 0, Reply}}, #state{channel = Channel} = State) ->
+    Result = ask(0, Reply, State),
+    heard(Channel, ?STATEMENT, 1),
+    Result;
+event({0, {ask, Tag, Reply}}, State) ->
+    ask(Tag, Reply, State);
+%% In the name of a call that was given up, which none of ErlPort's workers asks in.
+event({_Id, {ask, _Tag, _}}, #state{channel = Channel} = State) ->
+    heard(Channel, ?REFUSAL, 1),
+    {noreply, State};
+event({send, Reply}, #state{channel = Channel} = State) ->
+    heard(Channel, ?STATEMENT, 1),
+    send(Reply, State);
+%% The receivers' mailboxes are their own, as with any process that sends.
+event({sent, _Pid, Count}, #state{channel = Channel} = State) ->
+    heard(Channel, ?STATEMENT, Count),
+    {noreply, State};
+event({What, Text}, #state{channel = Channel} = State) when What =:= bad_frame; What =:= flood ->
     ?NATIVE:kill(Channel, ?SIGKILL),
     {stop, {invalid_protocol_data, Text}, State};
 %% A call that was given up goes on in the worker, as ErlPort has it.
 event(_, State) ->
     {noreply, State}.
+
+heard(Channel, Kind, Count) -> ?NATIVE:channel_heard(Channel, Kind, Count).
+
+ask(Tag, Reply, State) ->
+    case outcome(Reply) of
+        {ok, Question} -> asked(Question, Tag, State);
+        {error, Reason} when Tag =/= 0 -> push({answer, ?FAILURE, Tag, {erlang, error, Reason, []}}, State);
+        {error, Reason} -> {stop, {invalid_protocol_data, Reason}, State}
+    end.
+
+send(Reply, State) ->
+    case outcome(Reply) of
+        {ok, {Pid, Message}} -> deliver(Pid, Message, State);
+        {error, Reason} -> {stop, {invalid_protocol_data, Reason}, State}
+    end.
 
 %% In a process of its own, which others may have to wait for: the worker runs what they ask of it meanwhile.
 asked({call, Module, Function, Args}, Tag, State) when is_atom(Module), is_atom(Function), is_list(Args) ->
@@ -703,8 +749,11 @@ helped(Pid, Reason, #state{work = #work{helpers = Helpers} = Work} = State) ->
         {ask, Tag, Timer} ->
             stop_timer(Timer),
             case Reason of
-                normal -> {noreply, Left};
-                _ -> push({answer, ?FAILURE, Tag, {erlang, exit, Reason, []}}, Left)
+                normal ->
+                    heard(Left#state.channel, ?QUESTION, 1),
+                    {noreply, Left};
+                _ ->
+                    push({answer, ?FAILURE, Tag, {erlang, exit, Reason, []}}, Left)
             end;
         proxy ->
             {noreply, Left}

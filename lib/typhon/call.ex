@@ -413,7 +413,7 @@ defmodule Typhon.Call do
 
   # What Python makes of an answer that came too late for it is not the result.
   defp asked(request, ask, where, id, call) do
-    request = converse(ask, where, request)
+    request = converse(ask, where, id, request)
 
     if Deadline.left(request.deadline) == 0 do
       case give_up(request.native, where, id, request.ref, call) do
@@ -426,18 +426,20 @@ defmodule Typhon.Call do
     end
   end
 
-  defp converse(ask, where, request) do
+  defp converse(ask, where, id, request) do
     options = Registry.options(request.pid)
 
     printed =
       Conversation.handle(ask, %{
         native: request.native,
         where: where,
+        id: id,
         args: request.args,
         kwargs: request.kwargs,
         deadline: request.deadline,
         stdio: Process.get(@stdio) || options.stdio,
         allow: options.allow,
+        max_mailbox: options.max_mailbox,
         metadata: options.metadata
       })
 

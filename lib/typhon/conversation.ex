@@ -14,6 +14,7 @@ defmodule Typhon.Conversation do
   require Logger
 
   alias Typhon.{Deadline, Iter, Message, Native, Room, Session}
+  alias Typhon.Worker.Mailbox
 
   @answer 0
   @failure 1
@@ -21,13 +22,17 @@ defmodule Typhon.Conversation do
   @waits 4
   @max_text 65_536
   @device_timeout 5_000
+  # Of an enumerable, in one go. Python asks for fewer.
+  @most_pulled 65_536
 
   @typedoc """
-  `native` and `where` name the channel. `args`: of the call, to tell the functions that were passed from made-up ones.
-  `deadline`: milliseconds of monotonic time. `stdio` and `allow` as in the options.
+  `native` and `where` name the channel, `id` the call when the process that made it answers. `args`: of the call, to tell the
+  functions that were passed from made-up ones. `deadline`: milliseconds of monotonic time. `stdio`, `allow` and `max_mailbox` as
+  in the options.
   """
   @type context :: %{
           optional(:owner) => pid | nil,
+          optional(:id) => Native.id(),
           required(:native) => Native.pool() | nil,
           required(:where) => Native.where(),
           required(:args) => list,
@@ -35,6 +40,7 @@ defmodule Typhon.Conversation do
           required(:deadline) => integer | :infinity,
           required(:stdio) => :caller | :logger | :discard | pid,
           required(:allow) => :all | [{module, atom, arity | :_}],
+          required(:max_mailbox) => pos_integer | :infinity,
           required(:metadata) => keyword
         }
 
@@ -42,20 +48,26 @@ defmodule Typhon.Conversation do
 
   @doc "Deals with a question; the answer, if one is wanted, is on its way on return. Returns what was printed."
   @spec handle(ask, context) :: String.t()
-  def handle({:ask, tag, {:segment, handle}}, context),
-    do: handle({:ask, tag, Native.decode(handle)}, context)
+  def handle(ask, context) do
+    printed = answer(ask, context)
+    with %{id: id} <- context, do: Native.ask_heard(context.native, context.where, id)
+    printed
+  end
 
-  def handle({:ask, 0, {:ok, statement}}, context) do
+  defp answer({:ask, tag, {:segment, handle}}, context),
+    do: answer({:ask, tag, Native.decode(handle)}, context)
+
+  defp answer({:ask, 0, {:ok, statement}}, context) do
     told(statement, context)
     printed(statement)
   end
 
-  def handle({:ask, tag, {:ok, question}}, context) do
+  defp answer({:ask, tag, {:ok, question}}, context) do
     reply(tag, asked(question, tag, context), context)
     printed(question)
   end
 
-  def handle({:ask, tag, {:error, reason}}, context) do
+  defp answer({:ask, tag, {:error, reason}}, context) do
     if tag == 0,
       do: Logger.warning("a message from a worker was dropped: #{unreadable(reason)}", context.metadata),
       else: reply(tag, {:failed, failure(:error, ArgumentError.exception(unreadable(reason)), [])}, context)
@@ -66,12 +78,9 @@ defmodule Typhon.Conversation do
   defp printed({:print, text}) when is_binary(text), do: text
   defp printed(_), do: ""
 
-  @doc "For a question whose caller has given up: whoever asked is told."
-  @spec refuse({:ask, tag :: non_neg_integer, term}, context) :: :ok
-  def refuse({:ask, 0, _}, _context), do: :ok
-
-  def refuse({:ask, tag, _}, context),
-    do: reply(tag, {:failed, {"exit", "", "the caller has given up on this call", "", nil}}, context)
+  @doc "For a question that nobody answers: whoever asked is told why."
+  @spec refuse(tag :: pos_integer, String.t(), context) :: :ok
+  def refuse(tag, why, context), do: reply(tag, {:failed, {"exit", "", why, "", nil}}, context)
 
   @doc "Takes out of the mailbox what is left of a call that was given up."
   @spec flush(reference) :: :ok
@@ -85,12 +94,13 @@ defmodule Typhon.Conversation do
 
   # --- questions ---
 
-  defp asked({:call, module, function, args}, tag, context) when is_list(args) do
+  defp asked({:call, module, function, args}, tag, context)
+       when is_binary(module) and is_binary(function) and is_list(args) do
     run(tag, context, fn ->
-      module = module!(module)
-      function = function!(module, function, length(args))
+      # Before anything is loaded: a module may do something when it is.
       allowed!(module, function, length(args), context.allow)
-      apply(module, function, args)
+      module = module!(module)
+      apply(module, function!(module, function, length(args)), args)
     end)
   end
 
@@ -102,14 +112,25 @@ defmodule Typhon.Conversation do
     end)
   end
 
-  defp asked({:pull, key, count}, tag, context) when is_reference(key) and is_integer(count),
+  defp asked({:pull, key, count}, tag, context) when is_reference(key) and count in 0..@most_pulled,
     do: run(tag, context, fn -> Iter.pull(key, count) end)
 
   defp asked({:caller}, _tag, _context), do: {:ok, self()}
   defp asked({:self}, _tag, %{owner: owner}), do: {:ok, owner}
 
-  # Python waits until it is printed.
-  defp asked({:print, _} = statement, _tag, context), do: {:ok, told(statement, context)}
+  # Python waits until it is printed, or logged.
+  defp asked(statement, _tag, context)
+       when is_tuple(statement) and elem(statement, 0) in [:print, :log],
+       do: {:ok, told(statement, context)}
+
+  # With an allow list Python waits for consent.
+  defp asked({:send, dest, message}, tag, context) do
+    run(tag, context, fn ->
+      reachable!(dest, context)
+      room!(dest, context)
+      deliver(dest, message)
+    end)
+  end
 
   defp asked(other, _tag, _context),
     do:
@@ -129,17 +150,28 @@ defmodule Typhon.Conversation do
   defp told({:log, level, text, metadata}, context) when is_binary(text) and is_map(metadata),
     do: log(level, text, metadata, context)
 
-  defp told({:send, dest, message}, _context) do
-    send(dest, message)
-    :ok
+  defp told({:send, dest, message}, context) do
+    reachable!(dest, context)
+
+    # What the owner gets is counted (Typhon.Worker.Asked); what says that it is a call's does not come from `typhon.send`.
+    unless context[:owner], do: room!(dest, context)
+    deliver(dest, message)
   rescue
-    # A name that is not registered.
-    ArgumentError -> :ok
+    error in ArgumentError ->
+      Logger.warning("a message from a worker was dropped: " <> Exception.message(error), context.metadata)
   end
 
   defp told(other, context) do
     Logger.warning("Python said what nobody understands: #{inspect(other)}", context.metadata)
     :ok
+  end
+
+  defp deliver(dest, message) do
+    send(dest, message)
+    :ok
+  rescue
+    # A name that is not registered.
+    ArgumentError -> :ok
   end
 
   @spec print(:caller | :logger | :discard | pid, String.t(), map) :: :ok
@@ -204,10 +236,10 @@ defmodule Typhon.Conversation do
     fields =
       for {name, key} <- names, %{^name => value} <- [metadata] do
         # Logger's own file names are charlists.
-        {key, if(key == :file and is_binary(value), do: String.to_charlist(value), else: value)}
+        {key, if(key == :file and is_binary(value), do: to_charlist(text(value)), else: value)}
       end
 
-    Logger.bare_log(level, text, fields ++ context.metadata)
+    Logger.bare_log(level, text(text), fields ++ context.metadata)
     :ok
   end
 
@@ -248,15 +280,45 @@ defmodule Typhon.Conversation do
   # function_exported?/3 knows nothing of functions that are built into the emulator.
   defp builtin?(name, arity), do: :erlang.is_builtin(:erlang, String.to_existing_atom(name), arity)
 
+  # Names are compared as they came: nothing is made of one that is not in the list.
   defp allowed!(_module, _function, _arity, :all), do: :ok
 
   defp allowed!(module, function, arity, allow) do
     allowed? =
-      Enum.any?(allow, fn {m, f, a} -> m in [module, :_] and f in [function, :_] and a in [arity, :_] end)
+      Enum.any?(allow, fn {m, f, a} -> named?(m, module) and named?(f, function) and a in [arity, :_] end)
 
     unless allowed? do
       raise ArgumentError,
-            "Python may not call #{inspect(module)}.#{function}/#{arity}: the option allow: of the pool does not list it"
+            "Python may not call #{readable(module)}.#{function}/#{arity}: the option allow: of the pool does not list it"
+    end
+  end
+
+  defp named?(:_, _name), do: true
+  defp named?(atom, name), do: Atom.to_string(atom) == name
+
+  defp readable("Elixir." <> module), do: module
+  defp readable(module), do: ":" <> module
+
+  # Where a message may go.
+  defp reachable!(_dest, %{allow: :all}), do: :ok
+
+  defp reachable!(dest, context) do
+    here =
+      if is_tuple(dest) and tuple_size(dest) == 2 and elem(dest, 1) == node(), do: elem(dest, 0), else: dest
+
+    unless Native.handed?(context.native, context.where, dest) or
+             Native.handed?(context.native, context.where, here) do
+      raise ArgumentError,
+            "Python may not send to #{inspect(dest)}: with the option allow: of its pool it reaches what it was handed " <>
+              "(arguments, messages, answers) and what the option send_to: lists"
+    end
+  end
+
+  # Nobody's mailbox is to grow without end by what Python sends.
+  defp room!(dest, context) do
+    if Mailbox.await(dest, context.max_mailbox) == :full do
+      raise ArgumentError,
+            "the process #{inspect(dest)} has not read its messages, and max_mailbox: #{context.max_mailbox} of them wait"
     end
   end
 
@@ -267,10 +329,11 @@ defmodule Typhon.Conversation do
     unless holds?(context.args, fun) or holds?(context.kwargs, fun) do
       case Function.info(fun, :type) do
         {:type, :external} ->
+          # By its name: an external function loads its module when it is called, not before.
           {:module, module} = Function.info(fun, :module)
           {:name, name} = Function.info(fun, :name)
           {:arity, arity} = Function.info(fun, :arity)
-          allowed!(module, name, arity, context.allow)
+          allowed!(Atom.to_string(module), Atom.to_string(name), arity, context.allow)
 
         _ ->
           raise ArgumentError,

@@ -48,6 +48,7 @@ defmodule Typhon.Error do
   @spec from_down(term) :: WorkerError.t()
   def from_down(%WorkerError{} = error), do: error
   def from_down({:bad_frame, _}), do: %WorkerError{reason: :protocol}
+  def from_down({:flood, _}), do: %WorkerError{reason: :flood}
   # The native library saw the owner's end before anyone could say why.
   def from_down(:owner_down), do: %WorkerError{reason: {:owner_down, :killed}}
   # The call named a worker, and that one has ended.

@@ -271,6 +271,25 @@ defmodule Typhon.Native do
   @spec cancel_room(channel, reference) :: :ok
   def cancel_room(_channel, _ref), do: :erlang.nif_error(:not_loaded)
 
+  @doc """
+  The process that says it serves the channel is the owner's worker: that of its Port, or a descendant of it. From then on kill/2
+  reaches it, and never another process that has its number.
+  """
+  @spec adopt(channel, port_os_pid :: pos_integer, claimed :: term) :: :ok | {:error, :foreign | :no_process}
+  def adopt(_channel, _port, _claimed), do: :erlang.nif_error(:not_loaded)
+
+  @doc "The owner has dealt with so many statements (kind 0), questions (1), or questions in the name of calls given up (2)."
+  @spec channel_heard(channel, 0..2, non_neg_integer) :: :ok
+  def channel_heard(_channel, _kind, _count), do: :erlang.nif_error(:not_loaded)
+
+  @doc "The caller of a call has dealt with one thing that it was asked or told."
+  @spec ask_heard(pool, where, id) :: :ok
+  def ask_heard(_pool, _where, _id), do: :erlang.nif_error(:not_loaded)
+
+  @doc "Whether Python may send to it: always, unless the channel has an allow list."
+  @spec handed?(pool | nil, where, term) :: boolean
+  def handed?(_pool, _where, _term), do: :erlang.nif_error(:not_loaded)
+
   @spec kill(channel, pos_integer) :: :ok | {:error, atom}
   def kill(_channel, _signal), do: :erlang.nif_error(:not_loaded)
 

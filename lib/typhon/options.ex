@@ -26,6 +26,8 @@ defmodule Typhon.Options do
           telemetry: boolean,
           concurrency: pos_integer,
           allow: :all | [{module, atom, arity | :_}],
+          send_to: [pid | atom | {atom, node}],
+          max_mailbox: pos_integer | :infinity,
           max_queue: non_neg_integer | :infinity,
           min_workers: pos_integer,
           idle_timeout: pos_integer,
@@ -77,6 +79,8 @@ defmodule Typhon.Options do
     :telemetry,
     :concurrency,
     :allow,
+    :send_to,
+    :max_mailbox,
     :max_queue,
     :idle_timeout,
     :init,
@@ -410,6 +414,8 @@ defmodule Typhon.Options do
   defp default(:limits), do: []
   defp default(:reload), do: false
   defp default(:allow), do: :all
+  defp default(:send_to), do: []
+  defp default(:max_mailbox), do: 100_000
   defp default(:max_queue), do: :infinity
   defp default(:retry), do: 0
 
@@ -535,6 +541,23 @@ defmodule Typhon.Options do
   end
 
   defp check!(:allow, other), do: wrong!(:allow, ":all or a list of {module, function, arity}", other)
+
+  defp check!(:send_to, list) when is_list(list) do
+    for to <- list do
+      case to do
+        pid when is_pid(pid) -> pid
+        name when is_atom(name) and name not in [nil, true, false] -> name
+        {name, node} when is_atom(name) and is_atom(node) -> to
+        other -> wrong!(:send_to, "a list of pids, registered names and {name, node}", other)
+      end
+    end
+  end
+
+  defp check!(:send_to, other),
+    do: wrong!(:send_to, "a list of pids, registered names and {name, node}", other)
+
+  defp check!(:max_mailbox, count) when count == :infinity or (is_integer(count) and count > 0), do: count
+  defp check!(:max_mailbox, other), do: wrong!(:max_mailbox, "a positive integer or :infinity", other)
 
   defp check!(:concurrency, count) when is_integer(count) and count in 1..256, do: count
   defp check!(:concurrency, other), do: wrong!(:concurrency, "an integer from 1 to 256", other)

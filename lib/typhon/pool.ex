@@ -29,6 +29,7 @@ defmodule Typhon.Pool do
             Registry.put_options(pool, %{
               stdio: config.stdio,
               allow: config.allow,
+              max_mailbox: config.max_mailbox,
               isolation: config.isolation,
               board: of_keeper(pool, &Keeper.board/1),
               metadata: [typhon_pool: config.name]

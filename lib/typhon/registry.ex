@@ -98,7 +98,13 @@ defmodule Typhon.Registry do
 
   @spec options(pid) :: map
   def options(pid),
-    do: :persistent_term.get({@table, {:options, pid}}, %{stdio: :logger, allow: [], metadata: []})
+    do:
+      :persistent_term.get({@table, {:options, pid}}, %{
+        stdio: :logger,
+        allow: [],
+        max_mailbox: :infinity,
+        metadata: []
+      })
 
   @doc "Sets bits of a pool's flags."
   @spec flag(pid, flags) :: :ok

@@ -273,12 +273,11 @@ defmodule Typhon.Worker do
         :starting,
         %{channel: channel} = data
       ) do
-    data = %{data | greeting: greeting}
-    Registry.watch(channel, :greeted)
-
-    case data.config.init do
-      [] -> up(data)
-      steps -> {:keep_state, %{data | errand: Errand.start(channel, steps, :infinity, data.config)}}
+    case adopt(data, greeting) do
+      :ok -> greeted(%{data | greeting: greeting})
+      # It has ended: its Port says how.
+      {:error, :no_process} -> :keep_state_and_data
+      {:error, :foreign} -> failed(foreign(greeting, data), data)
     end
   end
 
@@ -488,15 +487,28 @@ defmodule Typhon.Worker do
       when is_integer(id),
       do: {:keep_state, %{data | output: Asked.handle(channel, asked, data.config, data.output, data.native)}}
 
-  def handle_event(:info, {:typhon, _channel, {:send, message}}, _state, _data) do
-    Asked.deliver(message)
+  def handle_event(:info, {:typhon, channel, {:send, message}}, _state, data) do
+    Asked.deliver(channel, message, data.config)
     :keep_state_and_data
   end
 
-  # The other side broke the protocol: nothing that it says can be relied on.
-  def handle_event(:info, {:typhon, channel, {:bad_frame, text}}, _state, %{channel: channel} = data) do
-    Logger.error("the #{language(data)} worker #{data.os_pid} broke the protocol: #{text}")
-    {:keep_state, kill(data, :protocol)}
+  # It sends much: whether that is taken decides when it may go on.
+  def handle_event(:info, {:typhon, channel, {:sent, pid, count}}, _state, %{channel: channel} = data) do
+    Asked.sent(channel, pid, count, data.config)
+    :keep_state_and_data
+  end
+
+  # The other side broke the protocol, or does not wait until it is heard: nothing that it says can be relied on.
+  def handle_event(:info, {:typhon, channel, {what, text}}, _state, %{channel: channel} = data)
+      when what in [:bad_frame, :flood] do
+    reason = if what == :flood, do: :flood, else: :protocol
+    Logger.error("the #{language(data)} worker #{data.os_pid} is killed (#{reason}): #{text}")
+    {:keep_state, kill(data, reason)}
+  end
+
+  def handle_event(:info, {:EXIT, pid, reason}, _state, _data) when is_pid(pid) do
+    Asked.ended(pid, reason)
+    :keep_state_and_data
   end
 
   # --- down ---
@@ -771,6 +783,32 @@ defmodule Typhon.Worker do
     end
   end
 
+  # Its word for who it is counts when that is a process of ours: the Port's, or a descendant, as `python:` may be a script that
+  # starts one and waits.
+  defp adopt(%{port: %Embedded{}}, _greeting), do: :ok
+  defp adopt(%{os_pid: nil}, _greeting), do: {:error, :no_process}
+  defp adopt(data, greeting), do: Native.adopt(data.channel, data.os_pid, greeting["os_pid"])
+
+  defp foreign(greeting, data) do
+    %StartError{
+      reason: :foreign_process,
+      python: data.config.python,
+      output: Output.tail(data.output),
+      message:
+        "process #{inspect(greeting["os_pid"])} greeted as a worker, and it is neither the one that #{data.config.python} was " <>
+          "started as (#{data.os_pid}) nor a descendant of that. A script in place of an interpreter has to exec it, or to wait for it"
+    }
+  end
+
+  defp greeted(data) do
+    Registry.watch(data.channel, :greeted)
+
+    case data.config.init do
+      [] -> up(data)
+      steps -> {:keep_state, %{data | errand: Errand.start(data.channel, steps, :infinity, data.config)}}
+    end
+  end
+
   # Not everywhere (Linux before 5.3, other systems): then the Port alone tells.
   defp watch(nil), do: nil
 
@@ -790,6 +828,8 @@ defmodule Typhon.Worker do
       worker_spin_us: worker_spin,
       atoms: config.atoms,
       embedded: config.isolation == :interpreter,
+      allow: config.allow,
+      send_to: config.send_to,
       # Elixir before 1.15 keeps a version in its sets.
       mapset_version: Map.has_key?(MapSet.new(), :version)
     })
@@ -837,7 +877,9 @@ defmodule Typhon.Worker do
   defp settings(config) do
     capture = if config.stdio == :caller, do: 1, else: 0
 
-    [concurrency: config.concurrency, log_level: log_level(), capture: capture] ++
+    restricted = if config.allow == :all, do: 0, else: 1
+
+    [concurrency: config.concurrency, log_level: log_level(), capture: capture, restricted: restricted] ++
       Enum.map(config.limits, &limit/1)
   end
 
@@ -986,7 +1028,7 @@ defmodule Typhon.Worker do
     data = close(data, worker_error(data, :gone, error.output))
 
     # Never greeted, so its pid is all there is to know it by; it is a child that has not been waited for, or gone.
-    if os_pid && error.reason == :timeout, do: Native.kill_pid(os_pid, @sigkill)
+    if os_pid && error.reason in [:timeout, :foreign_process], do: Native.kill_pid(os_pid, @sigkill)
 
     event(:down, %{}, data, %{reason: error})
     Keeper.tell(data.config.board, {:ended, self(), error})

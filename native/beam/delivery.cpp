@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstdint>
 #include <cstring>
 #include <iterator>
 #include <memory>
@@ -12,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "beam/handed.h"
 #include "beam/term_decoder.h"
 
 namespace typhon::beam {
@@ -24,6 +26,12 @@ using channel::SegmentRef;
 
 namespace {
 
+// So many messages are delivered before the owner is asked to look whether they are taken.
+constexpr std::uint32_t kSendsAtOnce = 256;
+// What Python may have asked or told one caller that it has not looked at.
+constexpr std::uint32_t kMostUnheard = 16'384;
+constexpr const char* kTooMuch =
+    "the worker asks or tells more than its quota allows, and does not wait until it has been heard";
 // A call that took so many times the spin was not missed for a wake-up's sake: it is long.
 constexpr std::uint64_t kLongCall = 10;
 // For so long after a crowd of callers they do not spin.
@@ -196,9 +204,15 @@ ERL_NIF_TERM WorkerChannel::ask_term(ErlNifEnv* env, const FrameHeader& header,
 bool WorkerChannel::deliver_ask(ErlNifEnv* caller_env, const FrameHeader& header,
                                 std::span<const std::uint8_t> body, std::uint64_t mine,
                                 ERL_NIF_TERM ref) noexcept {
+  if (broken_.load(std::memory_order_relaxed)) {
+    drop_reply(message_env_.get(), header, body);
+    return false;
+  }
   Ask ask{std::make_unique<OwnedEnv>(), 0};
   ErlNifEnv* env = ask.env->get();
   ask.term = ask_term(env, header, body);
+  const bool statement = header.times[0] == 0;
+  bool too_much = false;
   {
     // Sent under the mutex: one who gives up finds in its mailbox all that it will ever be asked.
     std::lock_guard lock(mutex_);
@@ -206,24 +220,76 @@ bool WorkerChannel::deliver_ask(ErlNifEnv* caller_env, const FrameHeader& header
     if (index != kNoSlot) {
       Slot& slot = slots_[index];
       const bool is_mine = mine != 0 && header.id == mine;
-      if (is_mine && (slot.state == Slot::State::kSpinning || slot.state == Slot::State::kPolling)) {
+      too_much = slot.unheard >= kMostUnheard;
+      if (is_mine && !too_much &&
+          (slot.state == Slot::State::kSpinning || slot.state == Slot::State::kPolling)) {
+        ++slot.unheard;
         set_waiting(caller_env, slot, slot.caller, ref);
         send_ask(caller_env, slot.caller, ref, ask);
+        if (statement) tell_heard(1);
         return true;
       }
-      if (slot.state == Slot::State::kWaiting) {
-        send_ask(caller_env, slot.caller, slot.ref, ask);
-        return false;
-      }
-      if (slot.state == Slot::State::kPolling) {
-        slot.asks.push_back(std::move(ask));
+      if (!too_much && (slot.state == Slot::State::kWaiting || slot.state == Slot::State::kPolling)) {
+        ++slot.unheard;
+        if (slot.state == Slot::State::kWaiting) {
+          send_ask(caller_env, slot.caller, slot.ref, ask);
+        } else {
+          slot.asks.push_back(std::move(ask));
+        }
+        if (statement) tell_heard(1);
         return false;
       }
     }
   }
-  // Nobody waits for it: a cast, a thread of Python's own, a caller that has given up.
-  send_owner(caller_env, env, enif_make_tuple2(env, enif_make_uint64(env, header.id), ask.term));
+  if (too_much) {
+    flooded(caller_env);
+  } else if (owes(caller_env, statement        ? Quota::Of::kStatement
+                              : header.id == 0 ? Quota::Of::kQuestion
+                                               : Quota::Of::kRefusal)) {
+    // Nobody waits for it: a cast, a thread of Python's own, a caller that has given up. Who asks in the name
+    // of that one is only told so.
+    OwnedEnv refusal;
+    const bool given_up = !statement && header.id != 0;
+    if (given_up) {
+      env = refusal.get();
+      ask.term =
+          enif_make_tuple3(env, state_.atoms.ask, enif_make_uint64(env, header.times[0]), state_.atoms.nil);
+    }
+    send_owner(caller_env, env, enif_make_tuple2(env, enif_make_uint64(env, header.id), ask.term));
+  }
   return false;
+}
+
+// False: it is one too many, and the channel is closed.
+bool WorkerChannel::owes(ErlNifEnv* caller_env, Quota::Of of) noexcept {
+  if (quota_.add(of)) return true;
+  flooded(caller_env);
+  return false;
+}
+
+void WorkerChannel::flooded(ErlNifEnv* caller_env) noexcept {
+  broken_.store(true, std::memory_order_relaxed);
+  fail(caller_env, state_.atoms.flood, kTooMuch);
+}
+
+void WorkerChannel::dealt_with(Quota::Of of, std::uint32_t count) noexcept {
+  quota_.dealt_with(of, count);
+  if (of == Quota::Of::kStatement) tell_heard(count);
+}
+
+void WorkerChannel::ask_heard(std::uint64_t id) noexcept {
+  std::lock_guard lock(mutex_);
+  const std::uint32_t index = find_slot(id);
+  if (index != kNoSlot && slots_[index].unheard > 0) --slots_[index].unheard;
+}
+
+void WorkerChannel::tell_heard(std::uint32_t count) noexcept {
+  channel::Header& header = region_->header();
+  header.heard.value.fetch_add(count, std::memory_order_acq_rel);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  auto& room = header.heard_room.value;
+  if (room.load(std::memory_order_relaxed) != 0 && room.exchange(0, std::memory_order_acq_rel) != 0)
+    channel::futex_wake(room, INT32_MAX);
 }
 
 void WorkerChannel::send_ask(ErlNifEnv* caller_env, const ErlNifPid& to, ERL_NIF_TERM ref,
@@ -236,7 +302,7 @@ ERL_NIF_TERM WorkerChannel::decode_segment(ErlNifEnv* env, SegmentHandle& segmen
   TermDecoder decoder(env, *this);
   decoder.lend(&segment);
   decoder.borrow(segment.loans);
-  const bool plain = segment.plain && on_scheduler();
+  const bool plain = segment.plain && on_scheduler() && !handed_;
   const ERL_NIF_TERM reply = plain ? decoder.decode_plain_reply(segment.body, segment.is_error)
                                    : decoder.decode_reply(segment.body, segment.is_error);
   if (decoder.needs_scheduler()) return 0;
@@ -245,9 +311,34 @@ ERL_NIF_TERM WorkerChannel::decode_segment(ErlNifEnv* env, SegmentHandle& segmen
   return reply;
 }
 
+// Whether Python may send to it: with an allow list, what it was handed.
+bool WorkerChannel::may_reach(ErlNifEnv* env, ERL_NIF_TERM destination) noexcept {
+  return !handed_ || handed_->contains(handed_key(env, destination));
+}
+
+// The owner looks after those to whom much is sent. Which one of some hundred messages it looks at is drawn.
+void WorkerChannel::count_sent(ErlNifEnv* caller_env, const ErlNifPid& to) noexcept {
+  ++sent_;
+  draw_ ^= draw_ << 13;
+  draw_ ^= draw_ >> 7;
+  draw_ ^= draw_ << 17;
+  if (draw_ % sent_ == 0) drawn_ = to;
+  if (sent_ < kSendsAtOnce) return;
+  OwnedEnv message;
+  ErlNifEnv* env = message.get();
+  send_owner(
+      caller_env, env,
+      enif_make_tuple3(env, state_.atoms.sent, enif_make_pid(env, &drawn_), enif_make_uint(env, sent_)));
+  sent_ = 0;
+}
+
 // {Pid, Message}. A process that is gone gets nothing, as ever.
 void WorkerChannel::deliver_message(ErlNifEnv* caller_env, const FrameHeader& header,
                                     std::span<const std::uint8_t> body) noexcept {
+  if (broken_.load(std::memory_order_relaxed) || !owes(caller_env, Quota::Of::kStatement)) {
+    drop_reply(message_env_.get(), header, body);
+    return;
+  }
   OwnedEnv message;
   ErlNifEnv* env = message.get();
   ERL_NIF_TERM term = reply_term(env, header, body);
@@ -262,11 +353,16 @@ void WorkerChannel::deliver_message(ErlNifEnv* caller_env, const FrameHeader& he
   }
   ErlNifPid to;
   if (enif_get_tuple(env, term, &arity, &ok) && arity == 2 && ok[0] == state_.atoms.ok &&
-      enif_get_tuple(env, ok[1], &arity, &pair) && arity == 2 && enif_get_local_pid(env, pair[0], &to)) {
-    enif_send(caller_env, &to, env, pair[1]);
-    return;
+      enif_get_tuple(env, ok[1], &arity, &pair) && arity == 2) {
+    if (!may_reach(env, pair[0])) {
+      term = enif_make_tuple2(env, state_.atoms.error, state_.atoms.not_allowed);
+    } else if (enif_get_local_pid(env, pair[0], &to)) {
+      enif_send(caller_env, &to, env, pair[1]);
+      count_sent(caller_env, to);
+      return;
+    }
   }
-  // One for another node, or one that cannot be decoded, or not here.
+  // One for another node, or one that cannot be decoded, or not here, or that may not be sent.
   send_owner(caller_env, env, enif_make_tuple2(env, state_.atoms.send, term));
 }
 

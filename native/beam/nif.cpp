@@ -16,6 +16,7 @@
 
 #include "beam/body_sink.h"
 #include "beam/descriptor.h"
+#include "beam/handed.h"
 #include "beam/lender.h"
 #include "beam/pool.h"
 #include "beam/registry.h"
@@ -306,6 +307,30 @@ bool get_option(ErlNifEnv* env, ERL_NIF_TERM map, ERL_NIF_TERM key, std::size_t&
   return true;
 }
 
+// allow: all | [{Module, Function, Arity}], each of them also '_'. send_to: what Python may send to beside
+// what it is handed.
+bool get_allowed(ErlNifEnv* env, const Atoms& atoms, ERL_NIF_TERM map, std::shared_ptr<Handed>& handed) {
+  ERL_NIF_TERM list = 0;
+  if (!enif_get_map_value(env, map, atoms.allow, &list) || list == atoms.all) return true;
+  std::vector<AllowedFunction> functions;
+  ERL_NIF_TERM entry = 0;
+  while (enif_get_list_cell(env, list, &entry, &list)) {
+    int arity = 0;
+    const ERL_NIF_TERM* parts = nullptr;
+    if (!enif_get_tuple(env, entry, &arity, &parts) || arity != 3 || !enif_is_atom(env, parts[0]) ||
+        !enif_is_atom(env, parts[1])) {
+      return false;
+    }
+    if (!enif_get_int(env, parts[2], &arity)) arity = -1;
+    functions.push_back({parts[0], parts[1], arity});
+  }
+  if (!enif_is_empty_list(env, list)) return false;
+  handed = std::make_shared<Handed>(std::move(functions), atoms._);
+  if (!enif_get_map_value(env, map, atoms.send_to, &list)) return true;
+  while (enif_get_list_cell(env, list, &entry, &list)) handed->keep(handed_key(env, entry));
+  return enif_is_empty_list(env, list);
+}
+
 ERL_NIF_TERM channel_open(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   State& state = state_of(env);
   const Atoms& atoms = state.atoms;
@@ -330,6 +355,7 @@ ERL_NIF_TERM channel_open(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   if (enif_get_map_value(env, argv[1], atoms.mapset_version, &value) && value == atoms.true_) {
     options.region.flags |= channel::kFlagMapsetVersion;
   }
+  if (!get_allowed(env, atoms, argv[1], options.handed)) return enif_make_badarg(env);
 
   auto opened = WorkerChannel::open(env, state, owner, options);
   if (!opened.ok()) return error_tuple(env, opened.error().message);
@@ -712,7 +738,7 @@ ERL_NIF_TERM decode(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   const auto go_dirty = [&] {
     return enif_schedule_nif(env, "decode", ERL_NIF_DIRTY_JOB_CPU_BOUND, guarded<decode<true>>, argc, argv);
   };
-  const bool plain = segment->plain && segment->body.size() >= kPlainAtLeast;
+  const bool plain = segment->plain && segment->body.size() >= kPlainAtLeast && !segment->channel->handed();
   // Handles are not to be made a second time when the first attempt has taken too long.
   if (!kDirty && (plain || (segment->has_objects && segment->body.size() > kQuickTerms))) return go_dirty();
   TermDecoder decoder(env, *segment->channel);
@@ -730,33 +756,81 @@ ERL_NIF_TERM decode(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
 
 // --- signals ---
 
-ERL_NIF_TERM send_signal(ErlNifEnv* env, pid_t pid, int signal) noexcept {
+ERL_NIF_TERM signalled(ErlNifEnv* env, Signalled result) noexcept {
   const Atoms& atoms = state_of(env).atoms;
-  const pid_t own_group = ::getpgid(0);
-  if (pid == 0 || pid == 1 || pid == -1 || pid == ::getpid() || pid == -own_group) {
-    return enif_make_tuple2(env, atoms.error, atoms.invalid);
+  switch (result) {
+    case Signalled::kSent:
+      return atoms.ok;
+    case Signalled::kNoProcess:
+      return enif_make_tuple2(env, atoms.error, atoms.no_process);
+    case Signalled::kNotPermitted:
+      return enif_make_tuple2(env, atoms.error, atoms.not_permitted);
+    case Signalled::kInvalid:
+      break;
   }
-  // A worker leads a process group of its own, and what it started goes with it.
-  const bool leads = pid > 0 && ::getpgid(pid) == pid && own_group != pid;
-  if (::kill(leads ? -pid : pid, signal) == 0) return atoms.ok;
-  return enif_make_tuple2(env, atoms.error,
-                          errno == ESRCH   ? atoms.no_process
-                          : errno == EPERM ? atoms.not_permitted
-                                           : atoms.invalid);
+  return enif_make_tuple2(env, atoms.error, atoms.invalid);
+}
+
+// adopt(Channel, PortOsPid, ClaimedOsPid)
+ERL_NIF_TERM adopt(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  const Atoms& atoms = state_of(env).atoms;
+  WorkerChannel* channel = get_channel(env, argv[0]);
+  int port = 0;
+  if (!channel || !enif_get_int(env, argv[1], &port)) return enif_make_badarg(env);
+  int claimed = 0;
+  if (!enif_get_int(env, argv[2], &claimed)) return enif_make_tuple2(env, atoms.error, atoms.foreign);
+  switch (channel->process().adopt(port, claimed)) {
+    case OwnProcess::Adopted::kYes:
+      return atoms.ok;
+    case OwnProcess::Adopted::kGone:
+      return enif_make_tuple2(env, atoms.error, atoms.no_process);
+    case OwnProcess::Adopted::kForeign:
+      break;
+  }
+  return enif_make_tuple2(env, atoms.error, atoms.foreign);
+}
+
+// channel_heard(Channel, Kind, Count). Kind: 0 statements, 1 questions, 2 what only had to be refused.
+ERL_NIF_TERM channel_heard(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  WorkerChannel* channel = get_channel(env, argv[0]);
+  unsigned kind = 0;
+  unsigned count = 0;
+  if (!channel || !enif_get_uint(env, argv[1], &kind) || kind >= Quota::kKinds ||
+      !enif_get_uint(env, argv[2], &count)) {
+    return enif_make_badarg(env);
+  }
+  channel->dealt_with(static_cast<Quota::Of>(kind), count);
+  return state_of(env).atoms.ok;
+}
+
+// ask_heard(Pool, Where, Id): the caller of that call has dealt with one thing that it was asked or told.
+ERL_NIF_TERM ask_heard(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  ErlNifUInt64 id = 0;
+  if (!enif_get_uint64(env, argv[2], &id)) return enif_make_badarg(env);
+  const Kept<WorkerChannel> channel = find_channel(env, get_pool(env, argv[0]), argv[1]);
+  if (channel.get()) channel->ask_heard(id);
+  return state_of(env).atoms.ok;
+}
+
+// handed(Pool | nil, Where, Term): whether Python may send to it.
+ERL_NIF_TERM handed(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  const Atoms& atoms = state_of(env).atoms;
+  const Kept<WorkerChannel> channel = find_channel(env, get_pool(env, argv[0]), argv[1]);
+  return channel.get() && channel->may_reach(env, argv[2]) ? atoms.true_ : atoms.false_;
 }
 
 ERL_NIF_TERM kill_worker(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
-  const WorkerChannel* channel = get_channel(env, argv[0]);
+  WorkerChannel* channel = get_channel(env, argv[0]);
   int signal = 0;
   if (!channel || !enif_get_int(env, argv[1], &signal)) return enif_make_badarg(env);
-  return send_signal(env, channel->worker_os_pid(), signal);
+  return signalled(env, channel->process().signal(signal));
 }
 
 ERL_NIF_TERM kill_pid(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   int pid = 0;
   int signal = 0;
   if (!enif_get_int(env, argv[0], &pid) || !enif_get_int(env, argv[1], &signal)) return enif_make_badarg(env);
-  return send_signal(env, pid, signal);
+  return signalled(env, signal_process(pid, signal));
 }
 
 // --- life of the library ---
@@ -890,6 +964,10 @@ ErlNifFunc functions[] = {
     {"hold", 2, guarded<hold>, 0},
     {"cancel_room", 2, guarded<cancel_room>, 0},
     {"decode", 1, guarded<decode<false>>, 0},
+    {"adopt", 3, guarded<adopt>, 0},
+    {"channel_heard", 3, guarded<channel_heard>, 0},
+    {"ask_heard", 3, guarded<ask_heard>, 0},
+    {"handed?", 3, guarded<handed>, 0},
     {"kill", 2, guarded<kill_worker>, 0},
     {"kill_pid", 2, guarded<kill_pid>, 0},
     {"process_watch", 1, guarded<process_watch>, 0},

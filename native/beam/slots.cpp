@@ -34,6 +34,7 @@ void WorkerChannel::free_slot(ErlNifEnv* env, std::uint32_t index) noexcept {
   slot.ref = 0;
   slot.parked_body.clear();
   slot.asks.clear();
+  slot.unheard = 0;
   segment_bytes_ -= slot.segment_bytes;
   slot.segment_bytes = 0;
   slot.state = Slot::State::kFree;

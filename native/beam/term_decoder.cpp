@@ -5,6 +5,7 @@
 #include <memory>
 #include <new>
 
+#include "beam/handed.h"
 #include "beam/lender.h"
 #include "beam/worker_channel.h"
 #include "etf/tags.h"
@@ -168,6 +169,22 @@ bool TermDecoder::string(etf::Bytes bytes, Value& out) noexcept {
   for (std::size_t i = 0; i < bytes.size(); ++i) scratch_[i] = enif_make_uint(env_, bytes[i]);
   out = enif_make_list_from_array(env_, scratch_.data(), static_cast<unsigned>(scratch_.size()));
   return true;
+}
+
+// A fun is code: whoever gets it may call it. With an allow list Python may give back those that it was
+// handed, and name those that are in the list.
+bool TermDecoder::may_hold_fun(etf::Bytes raw) noexcept {
+  Handed* const handed = channel_.handed();
+  if (!handed || objects_only_ || handed->contains({reinterpret_cast<const char*>(raw.data()), raw.size()})) {
+    return true;
+  }
+  return refuse("a function that this worker was not handed, which the option allow: of its pool forbids");
+}
+
+bool TermDecoder::exported_fun(const etf::ExportView& view, Value& out) noexcept {
+  Handed* const handed = channel_.handed();
+  const bool listed = handed && handed->may_call(env_, view.module, view.function, view.arity);
+  return (listed || may_hold_fun(view.raw)) && foreign(view.raw, out);
 }
 
 // What may hold any term. A large map in it ends the emulator on other threads, as in close_large_map().

@@ -90,9 +90,13 @@ class TermDecoder {
   bool pid(const etf::PidView& view, Value& out) noexcept { return foreign(view.raw, out); }
   bool port(const etf::PortView& view, Value& out) noexcept { return foreign(view.raw, out); }
   bool reference(const etf::ReferenceView& view, Value& out) noexcept { return foreign(view.raw, out); }
-  bool exported_fun(const etf::ExportView& view, Value& out) noexcept { return foreign(view.raw, out); }
-  bool fun(const etf::FunView& view, Value& out) noexcept { return foreign_container(view.raw, out); }
-  bool local(const etf::LocalView& view, Value& out) noexcept { return foreign_container(view.raw, out); }
+  bool exported_fun(const etf::ExportView& view, Value& out) noexcept;
+  bool fun(const etf::FunView& view, Value& out) noexcept {
+    return may_hold_fun(view.raw) && foreign_container(view.raw, out);
+  }
+  bool local(const etf::LocalView& view, Value& out) noexcept {
+    return may_hold_fun(view.raw) && foreign_container(view.raw, out);
+  }
   bool open_tuple(std::uint32_t n, Container& container) noexcept {
     return open(etf::Kind::kTuple, n, container);
   }
@@ -124,6 +128,7 @@ class TermDecoder {
     return false;
   }
   bool foreign(etf::Bytes raw, Value& out) noexcept;
+  bool may_hold_fun(etf::Bytes raw) noexcept;
   bool foreign_container(etf::Bytes raw, Value& out) noexcept;
   bool close_large_map(const Container& container, Value& out) noexcept;
   bool close_map(const Container& container, Value& out) noexcept;

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "beam/body_sink.h"
+#include "beam/handed.h"
 #include "beam/worker_channel.h"
 #include "etf/tags.h"
 
@@ -175,7 +176,10 @@ bool TermEncoder::pairs(Frame& frame) noexcept {
         continue;
       }
       frame.at_value = true;
-      if (!(frame.names && enif_is_atom(env_, key) ? name(key) : term(key))) return false;
+      is_key_ = true;
+      const bool written = frame.names && enif_is_atom(env_, key) ? name(key) : term(key);
+      is_key_ = false;
+      if (!written) return false;
       if (stack_.size() != depth) return true;
     }
     frame.at_value = false;
@@ -202,6 +206,7 @@ bool TermEncoder::term(ERL_NIF_TERM value) noexcept {
       return writer_.floating(number);
     }
     case ERL_NIF_TERM_TYPE_ATOM:
+      if (!is_key_) hand(value);  // as a name
       return atom(value);
     case ERL_NIF_TERM_TYPE_BITSTRING: {
       ErlNifBinary binary;
@@ -231,9 +236,20 @@ bool TermEncoder::term(ERL_NIF_TERM value) noexcept {
     }
     case ERL_NIF_TERM_TYPE_MAP:
       return map(value);
+    case ERL_NIF_TERM_TYPE_PID:
+    case ERL_NIF_TERM_TYPE_REFERENCE:
+    case ERL_NIF_TERM_TYPE_FUN:
+      hand(value);
+      return foreign(value);
     default:
       return foreign(value);
   }
+}
+
+// From now on the worker may send to it, or call it, or give it back.
+void TermEncoder::hand(ERL_NIF_TERM value) noexcept {
+  if (Handed* const handed = channel_->handed()) [[unlikely]]
+    handed->add(handed_key(env_, value));
 }
 
 bool TermEncoder::atom(ERL_NIF_TERM value) noexcept {

@@ -76,6 +76,7 @@ class TermEncoder {
   bool drain(std::size_t base) noexcept;
   bool term(ERL_NIF_TERM value) noexcept;
   bool atom(ERL_NIF_TERM value) noexcept;
+  void hand(ERL_NIF_TERM value) noexcept;
   bool binary(ERL_NIF_TERM value, etf::Bytes bytes) noexcept;
   bool foreign(ERL_NIF_TERM value) noexcept;
   bool keywords(ERL_NIF_TERM value) noexcept;
@@ -97,6 +98,7 @@ class TermEncoder {
   std::vector<Frame> stack_;
   Status status_ = Status::kDone;
   std::size_t terms_left_ = SIZE_MAX;
+  bool is_key_ = false;  // of a map: an atom there is no name of a process
   WorkerChannel* other_ = nullptr;
   const char* message_ = nullptr;
 };

@@ -1,7 +1,5 @@
 #include "beam/worker_channel.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
@@ -9,6 +7,7 @@
 #include <mutex>
 #include <new>
 #include <thread>
+#include <utility>
 
 #include "beam/lender.h"
 #include "beam/registry.h"
@@ -72,6 +71,7 @@ WorkerChannel::WorkerChannel(State& state, const ErlNifPid& owner, const Channel
       create_atoms_(options.create_atoms),
       raw_(options.raw),
       lends_(options.embedded),
+      handed_(options.handed),
       region_(std::move(region)),
       reply_arena_(region_->reply_arena(), region_->arena_size(), region_->header().reply_slots),
       mutex_("typhon.channel"),
@@ -414,28 +414,31 @@ void WorkerChannel::tell_served(ErlNifEnv* caller_env) noexcept {
 }
 
 void WorkerChannel::handle_ready(ErlNifEnv* caller_env, std::span<const std::uint8_t> body) noexcept {
+  // What it says of itself is believed once; whether that is true the owner finds out (OwnProcess).
+  if (std::exchange(greeted_, true)) {
+    broken_.store(true, std::memory_order_relaxed);
+    fail_broken(caller_env, "the worker greeted a second time");
+    return;
+  }
   ErlNifEnv* env = message_env_.get();
   TermDecoder decoder(env, *this);
-  if (!decoder.decode(body)) {
+  if (!decoder.decode(body) || !enif_is_map(env, decoder.term())) {
+    broken_.store(true, std::memory_order_relaxed);
     fail_broken(caller_env, "the worker's greeting cannot be decoded");
     return;
   }
-  const ERL_NIF_TERM map = decoder.term();
-  ERL_NIF_TERM pid_term = 0;
-  int os_pid = 0;
-  if (enif_get_map_value(env, map, make_binary(env, "os_pid"), &pid_term) &&
-      enif_get_int(env, pid_term, &os_pid) && os_pid > 1 && os_pid != ::getpid()) {
-    worker_os_pid_.store(os_pid, std::memory_order_release);
-  }
-  send_owner(caller_env, env, enif_make_tuple2(env, state_.atoms.ready, map));
+  send_owner(caller_env, env, enif_make_tuple2(env, state_.atoms.ready, decoder.term()));
 }
 
 void WorkerChannel::fail_broken(ErlNifEnv* caller_env, const char* what) noexcept {
-  OwnedEnv reason;
-  const ERL_NIF_TERM term =
-      enif_make_tuple2(reason.get(), state_.atoms.bad_frame, make_binary(reason.get(), what));
+  fail(caller_env, state_.atoms.bad_frame, what);
+}
+
+void WorkerChannel::fail(ErlNifEnv* caller_env, ERL_NIF_TERM reason, const char* what) noexcept {
+  OwnedEnv message;
+  const ERL_NIF_TERM term = enif_make_tuple2(message.get(), reason, make_binary(message.get(), what));
   close(nullptr, term);
-  send_owner(caller_env, reason.get(), term);
+  send_owner(caller_env, message.get(), term);
 }
 
 // --- closing ---
@@ -561,7 +564,7 @@ ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
       enif_make_uint64(env, region_->ring_size()),
       enif_make_uint64(env, region_->arena_size()),
       enif_make_uint64(env, request_arena_.bytes_in_use()),
-      enif_make_int(env, worker_os_pid()),
+      enif_make_int(env, process_.pid()),
       closed_.load(std::memory_order_relaxed) ? atoms.true_ : atoms.false_,
       enif_make_uint64(env, served_),
       busy() ? atoms.true_ : atoms.false_,

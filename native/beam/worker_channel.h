@@ -47,7 +47,10 @@
 #include <vector>
 
 #include "base/result.h"
+#include "beam/handed.h"
 #include "beam/nif.h"
+#include "beam/own_process.h"
+#include "beam/quota.h"
 #include "channel/arena.h"
 #include "channel/doorbell.h"
 #include "channel/loan.h"
@@ -89,8 +92,9 @@ struct ChannelOptions {
   channel::RegionOptions region;
   std::uint32_t spin_us = 20;
   bool create_atoms = false;
-  bool embedded = false;  // the worker is a Python in this VM: large binaries go as loans
-  bool raw = false;       // maps have no meaning, and no other worker can have a request in place of this one
+  bool embedded = false;           // the worker is a Python in this VM: large binaries go as loans
+  std::shared_ptr<Handed> handed;  // nullptr: Python may call and reach what it likes
+  bool raw = false;  // maps have no meaning, and no other worker can have a request in place of this one
 };
 
 // What one call of submit() came to.
@@ -250,9 +254,15 @@ class WorkerChannel {
   [[nodiscard]] channel::Tally& borrowed() noexcept { return borrowed_; }
   [[nodiscard]] const Atoms& atoms() const noexcept { return state_.atoms; }
   [[nodiscard]] State& state() const noexcept { return state_; }
-  [[nodiscard]] std::int32_t worker_os_pid() const noexcept {
-    return worker_os_pid_.load(std::memory_order_acquire);
-  }
+  // The worker's process, once the owner has adopted it.
+  [[nodiscard]] OwnProcess& process() noexcept { return process_; }
+  // What Python may reach and call, with an allow list; else nullptr.
+  [[nodiscard]] Handed* handed() const noexcept { return handed_.get(); }
+  // So much of what the owner got has been dealt with.
+  void dealt_with(Quota::Of of, std::uint32_t count) noexcept;
+  // The caller of a call has dealt with something that it was asked or told.
+  void ask_heard(std::uint64_t id) noexcept;
+  [[nodiscard]] bool may_reach(ErlNifEnv* env, ERL_NIF_TERM destination) noexcept;
 
   // Stops and restarts the reader thread; for code upgrades, when the old library's code is about to go.
   // stop_reader() is false when the thread has ended by itself (the channel was closed).
@@ -290,7 +300,8 @@ class WorkerChannel {
     bool started = false;  // kFailed: the worker had taken it
     channel::FrameHeader parked{};
     std::vector<std::uint8_t> parked_body;
-    std::vector<Ask> asks;  // kPolling, kParked: what came before the reply
+    std::vector<Ask> asks;      // kPolling, kParked: what came before the reply
+    std::uint32_t unheard = 0;  // of what its caller was asked or told
     ErlNifPid caller{};
     ErlNifMonitor monitor{};
     bool monitored = false;
@@ -387,6 +398,9 @@ class WorkerChannel {
   ERL_NIF_TERM decode_segment(ErlNifEnv* env, SegmentHandle& segment) noexcept;
   void deliver_message(ErlNifEnv* caller_env, const channel::FrameHeader& header,
                        std::span<const std::uint8_t> body) noexcept;
+  void count_sent(ErlNifEnv* caller_env, const ErlNifPid& to) noexcept;
+  bool owes(ErlNifEnv* caller_env, Quota::Of of) noexcept;
+  void flooded(ErlNifEnv* caller_env) noexcept;
   ERL_NIF_TERM ask_term(ErlNifEnv* env, const channel::FrameHeader& header,
                         std::span<const std::uint8_t> body) noexcept;
   void handle_ready(ErlNifEnv* caller_env, std::span<const std::uint8_t> body) noexcept;
@@ -404,7 +418,9 @@ class WorkerChannel {
   bool ring_worker() noexcept;
   void wake_reader() noexcept;
   void wake_worker_for_room() noexcept;
+  void tell_heard(std::uint32_t count) noexcept;
   void fail_broken(ErlNifEnv* caller_env, const char* what) noexcept;
+  void fail(ErlNifEnv* caller_env, ERL_NIF_TERM reason, const char* what) noexcept;
   void send_owner(ErlNifEnv* caller_env, ErlNifEnv* env, ERL_NIF_TERM event) noexcept;
   void tell_served(ErlNifEnv* caller_env) noexcept;
   void finish_close(ErlNifEnv* env) noexcept;
@@ -437,6 +453,7 @@ class WorkerChannel {
   const bool create_atoms_;
   const bool raw_;
   const bool lends_;
+  const std::shared_ptr<Handed> handed_;
   channel::Tally lent_;
   channel::Tally borrowed_;
   const std::unique_ptr<channel::Region> region_;
@@ -467,6 +484,10 @@ class WorkerChannel {
   // Guarded by role_:
   channel::RingConsumer replies_;
   OwnedEnv message_env_;
+  bool greeted_ = false;
+  std::uint32_t sent_ = 0;  // messages since the owner was last told of some
+  std::uint64_t draw_ = channel::monotonic_ns() | 1;
+  ErlNifPid drawn_{};
 
   std::atomic<std::uint32_t> in_flight_{0};
   std::atomic<std::uint32_t> holds_{0};
@@ -475,7 +496,8 @@ class WorkerChannel {
   std::atomic<bool> broken_{false};    // the reply ring holds garbage: it is not read any more
   std::atomic<bool> room_wanted_{false};
   std::uint64_t untaken_at_ = 0;  // guarded by mutex_
-  std::atomic<std::int32_t> worker_os_pid_{0};
+  OwnProcess process_;
+  Quota quota_;
   std::atomic<std::uint32_t> spin_misses_{0};
   std::atomic<std::uint32_t> linger_misses_{0};
   std::atomic<std::uint64_t> crowded_until_ns_{0};

@@ -25,6 +25,11 @@ inline constexpr std::size_t kMinRing = std::size_t{64} * 1024;
 inline constexpr std::size_t kMaxRing = std::size_t{64} * 1024 * 1024;
 inline constexpr std::size_t kCacheLine = 64;
 
+// What a worker may have said, and not been heard: frames that want no answer (kAsk without a tag, kSend).
+inline constexpr std::uint32_t kMostStatements = 1024;
+// What it may have asked in nobody's name (id 0) and got no answer to.
+inline constexpr std::uint32_t kMostQuestions = 1024;
+
 // The state of a sleeper's word. The worker uses kAwake and kAsleep; the reply ring's word knows all five.
 enum Word : std::uint32_t {
   kAwake = 0,   // its owner drains: nobody has to wake it
@@ -79,6 +84,9 @@ struct Header {
   SharedCount request_swept;
   SharedWord reply_leavings;
   SharedCount reply_swept;
+
+  SharedCount heard;      // statements of the worker that have been dealt with
+  SharedWord heard_room;  // futex: 1: the worker waits for more of them to be
 };
 
 inline constexpr std::uint32_t kFlagMapsetVersion = 1;  // Elixir's MapSet has a `version` field

@@ -78,6 +78,8 @@ TEST(ChannelLayout, HeaderIsAsTheProtocolPageSays) {
       TYPHON_SHARED(request_swept),
       TYPHON_SHARED(reply_leavings),
       TYPHON_SHARED(reply_swept),
+      TYPHON_SHARED(heard),
+      TYPHON_SHARED(heard_room),
   };
   EXPECT_EQ(table_under("### Header"), header);
   EXPECT_EQ(kHeaderSize, 65536U);

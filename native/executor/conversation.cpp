@@ -25,6 +25,8 @@ namespace {
 
 // How long a thread sleeps at most before it looks whether the worker ends.
 constexpr std::int64_t kLookAroundNs = 1'000'000'000;
+// A thread that may not ask yet looks so often whether others have been answered.
+constexpr std::int64_t kTurnNs = 5'000'000;
 
 // What the parts of questions and statements are called when one of them cannot cross.
 constexpr std::array<std::string_view, 4> kCallParts{"call", "module", "function", "args"};
@@ -185,13 +187,44 @@ int Worker::nap(double seconds) noexcept {
 
 // --- asking ---
 
+// The id of the call in whose name this is asked; 0: nobody's. Callers of ErlPort's instances wait for their
+// results alone.
+std::uint64_t Worker::in_name_of(std::uint64_t call) noexcept {
+  if (settings_.erlport != 0) return 0;
+  return call == kThisCall ? this_call() : call;
+}
+
+bool Worker::take_turn() noexcept {
+  const python::SubstituteLock lock(shared_);
+  if (open_questions_ >= channel::kMostQuestions) return false;
+  ++open_questions_;
+  return true;
+}
+
+void Worker::end_turn() noexcept {
+  const python::SubstituteLock lock(shared_);
+  --open_questions_;
+}
+
+// What is asked in nobody's name is answered by a process for each: only so many at a time. False with an
+// exception set.
+bool Worker::wait_for_turn(Lane& lane) noexcept {
+  for (;;) {
+    if (take_turn()) return true;
+    lane.parker.reset();
+    if (!wait_for_news(lane, kTurnNs)) return false;
+  }
+}
+
+// A thread that waits until it is heard does not read the ring, and what it waits for may be the room there.
+bool Worker::make_way() noexcept { return !outbox_.must_wait_to_speak() || start_router(); }
+
 // With a tag it is a question, else a statement. False with an exception set.
 bool Worker::send_ask(PyObject* term, std::uint64_t call, std::uint64_t tag,
                       std::span<const std::string_view> parts, const char* root) noexcept {
   FrameHeader header{};
   header.kind = Kind::kAsk;
-  // Callers of ErlPort's instances wait for their results alone.
-  header.id = settings_.erlport != 0 ? 0 : call == kThisCall ? this_call() : call;
+  header.id = in_name_of(call);
   header.times[0] = tag;
   outbox_.set_more_to_come(false);
   return outbox_.send(codec_, header, term, root, nullptr, parts);
@@ -210,6 +243,8 @@ PyObject* Worker::ask(PyObject* term, std::uint64_t call, bool serves_all) noexc
   Visit visit(*this);
   Lane* lane = visit.lane();
   if (!lane) return nullptr;
+  const bool unnamed = in_name_of(call) == 0;
+  if (unnamed && !wait_for_turn(*lane)) return nullptr;
   const std::uint64_t tag = new_tag();
   Waiter waiter{lane, {}, {}};
   inbox_.add_waiter(tag, waiter);
@@ -232,6 +267,7 @@ PyObject* Worker::ask(PyObject* term, std::uint64_t call, bool serves_all) noexc
     waits = serves_all ? wait_for_all_news(*lane) : wait_for_news(*lane, -1);
   }
   inbox_.remove_waiter(tag);
+  if (unnamed) end_turn();
   return answer ? decode_answer(*answer).release() : nullptr;
 }
 
@@ -246,7 +282,8 @@ PyRef Worker::decode_answer(Incoming& answer) noexcept {
 
 bool Worker::tell(PyObject* term, std::uint64_t call) noexcept {
   const bool sends = PyTuple_Check(term) && PyTuple_Size(term) == 3;
-  return send_ask(term, call, 0,
+  return make_way() &&
+         send_ask(term, call, 0,
                   sends ? std::span<const std::string_view>(kSendParts) : std::span<const std::string_view>(),
                   "message");
 }
@@ -255,7 +292,7 @@ bool Worker::send(PyObject* pid_and_message) noexcept {
   FrameHeader header{};
   header.kind = Kind::kSend;
   outbox_.set_more_to_come(false);
-  return outbox_.send(codec_, header, pid_and_message, "message", nullptr, kMessageParts);
+  return make_way() && outbox_.send(codec_, header, pid_and_message, "message", nullptr, kMessageParts);
 }
 
 // --- messages ---
@@ -370,6 +407,7 @@ PyObject* Worker::loop_take() noexcept {
   }
   if (count == kAtOnce) inbox_.ring_loop();
   while (auto answer = inbox_.take_loop_answer()) {
+    end_loop_turn(answer->header.id);
     PyRef decoded = decode_answer(*answer);
     if (!decoded) {
       const PyRef exception = current_exception();
@@ -388,11 +426,28 @@ PyObject* Worker::loop_take() noexcept {
 
 std::uint64_t Worker::loop_ask(PyObject* term, std::uint64_t call) noexcept {
   if (loop_attach() < 0) return 0;
+  const bool unnamed = in_name_of(call) == 0;
+  if (unnamed && !take_turn()) return 0;
   const std::uint64_t tag = new_tag();
+  if (unnamed) {
+    const python::SubstituteLock lock(shared_);
+    unnamed_tags_.insert(tag);
+  }
   inbox_.expect_async_answer(tag);
   if (send_ask(term, call, tag, question_parts(term), "call")) return tag;
   inbox_.forget_async_answer(tag);
+  end_loop_turn(tag);
   return 0;
+}
+
+void Worker::loop_forget(std::uint64_t tag) noexcept {
+  inbox_.forget_async_answer(tag);
+  end_loop_turn(tag);
+}
+
+void Worker::end_loop_turn(std::uint64_t tag) noexcept {
+  const python::SubstituteLock lock(shared_);
+  open_questions_ -= static_cast<std::uint32_t>(unnamed_tags_.erase(tag));
 }
 
 void Worker::loop_done(std::uint64_t token, PyObject* value) noexcept { end_in_loop(token, value, nullptr); }
@@ -561,6 +616,7 @@ PyObject* loop_ask(PyObject* module, PyObject* args) noexcept {
   Worker* worker = worker_of(module);
   if (!worker || !PyArg_ParseTuple(args, "OO", &term, &of) || !get_call(of, call)) return nullptr;
   const std::uint64_t tag = worker->loop_ask(term, call);
+  if (tag == 0 && !PyErr_Occurred()) Py_RETURN_NONE;
   return tag == 0 ? nullptr : PyLong_FromUnsignedLongLong(tag);
 }
 
@@ -639,7 +695,7 @@ PyMethodDef functions[] = {
     {"loop_attach", loop_attach, METH_NOARGS, "loop_attach() -> file descriptor"},
     {"loop_take", loop_take, METH_NOARGS, "loop_take() -> (calls, answers, cancelled)"},
     {"loop_listen", loop_listen, METH_O, "loop_listen(bool): whether messages make the descriptor readable"},
-    {"loop_ask", loop_ask, METH_VARARGS, "loop_ask(term, call | None) -> tag"},
+    {"loop_ask", loop_ask, METH_VARARGS, "loop_ask(term, call | None) -> tag | None: not now"},
     {"loop_forget", loop_forget, METH_O, "loop_forget(tag)"},
     {"loop_done", loop_end<&Worker::loop_done>, METH_VARARGS, "loop_done(token, value)"},
     {"loop_failed", loop_end<&Worker::loop_failed>, METH_VARARGS, "loop_failed(token, exception)"},

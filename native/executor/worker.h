@@ -124,9 +124,10 @@ class Worker final : private worker::Interruptible, private FreeListener {
   // (calls: [(token, coroutine, id)], answers: [(tag, ok, value)], cancelled ids: [id])
   PyObject* loop_take() noexcept;
   void loop_listen(bool listens) noexcept { inbox_.set_loop_listens(listens); }
-  // The answer comes in loop_take(). 0 with an exception set.
+  // The answer comes in loop_take(). 0 with an exception set, or without one when as much has been asked in
+  // nobody's name as may be.
   std::uint64_t loop_ask(PyObject* term, std::uint64_t call) noexcept;
-  void loop_forget(std::uint64_t tag) noexcept { inbox_.forget_async_answer(tag); }
+  void loop_forget(std::uint64_t tag) noexcept;
   void loop_done(std::uint64_t token, PyObject* value) noexcept;
   void loop_failed(std::uint64_t token, PyObject* exception) noexcept;
   // It came to its end because the BEAM gave it up.
@@ -214,6 +215,12 @@ class Worker final : private worker::Interruptible, private FreeListener {
   void leave_lane(Lane& lane) noexcept;
   bool has_threads() noexcept;
   std::uint64_t new_tag() noexcept;
+  std::uint64_t in_name_of(std::uint64_t call) noexcept;
+  bool take_turn() noexcept;
+  void end_turn() noexcept;
+  void end_loop_turn(std::uint64_t tag) noexcept;
+  bool wait_for_turn(Lane& lane) noexcept;
+  bool make_way() noexcept;
   void set_captured(std::uint64_t call, bool captured) noexcept;
   bool take_unfinished(std::uint64_t call) noexcept;
   bool send_ask(PyObject* term, std::uint64_t call, std::uint64_t tag,
@@ -265,7 +272,9 @@ class Worker final : private worker::Interruptible, private FreeListener {
   std::unordered_set<std::uint64_t> captured_;        // calls that say so
   std::uint64_t next_token_ = 1;
   std::uint64_t next_tag_ = 1;
-  std::unordered_set<std::uint64_t> unfinished_;  // calls that have printed, perhaps without a line feed
+  std::uint32_t open_questions_ = 0;                // in nobody's name
+  std::unordered_set<std::uint64_t> unnamed_tags_;  // those of them that the event loop has asked
+  std::unordered_set<std::uint64_t> unfinished_;    // calls that have printed, perhaps without a line feed
 };
 
 // For the module's exec slot: adds run_worker, and the functions of conversation.cpp. 0, or -1 with an

@@ -31,6 +31,8 @@ class Outlet {
   // Wakes the reader if it sleeps. `more`: further frames are about to follow, so it may be put off.
   void ring_reader(bool more) noexcept;
   void set_more_to_come(bool more) noexcept { more_.store(more, std::memory_order_relaxed); }
+  // Whether the next statement has to wait until others have been heard.
+  [[nodiscard]] bool must_wait_to_speak() noexcept;
   // The BEAM overwrote the ring's counters.
   [[nodiscard]] bool broken() const noexcept { return broken_.load(std::memory_order_relaxed); }
 
@@ -49,7 +51,8 @@ class Outlet {
   }
 
  protected:
-  // False: nobody reads any more.
+  // False: nobody reads any more. What wants no answer waits first until enough of what was said before has
+  // been heard.
   bool publish(const std::uint8_t* frame, std::size_t size) noexcept;
   // Waits on the futex `room` while it is 1, for `limit_ns` at most, and lets other threads of the host run
   // meanwhile.
@@ -60,6 +63,8 @@ class Outlet {
 
  private:
   void ring_reader_locked(bool more) noexcept;
+  bool wait_until_heard() noexcept;
+  bool may_speak_locked() const noexcept;
 
   const std::atomic<bool>& stop_;
 
@@ -68,6 +73,7 @@ class Outlet {
   channel::RingProducer replies_;
   channel::ArenaOwner arena_;
   std::uint32_t deferred_wakes_ = 0;
+  std::uint64_t spoken_ = 0;  // statements, ever
 
   std::atomic<bool> more_{false};
   std::atomic<bool> broken_{false};

@@ -21,6 +21,9 @@ from typhon._native import Atom, Cancelled, Fun
 logging.getLogger("asyncio").setLevel(logging.WARNING)
 
 _submitted: "deque[tuple[int, Coroutine[Any, Any, Any], int]]" = deque()
+# Only so much may be asked in nobody's name at a time: what has to wait looks again after so many seconds.
+_TURN = 0.005
+
 _tasks: "dict[int, asyncio.Task[Any]]" = {}
 _tokens: "dict[int, int]" = {}
 # Calls that were cancelled on their way here.
@@ -215,7 +218,8 @@ async def _ask(question: object) -> Any:
     if running is not loop():
         raise RuntimeError("typhon.aio works in the worker's own event loop, where coroutine functions run that the BEAM calls")
     future: asyncio.Future[Any] = running.create_future()
-    tag = _native.loop_ask(question, CALL.get())
+    while (tag := _native.loop_ask(question, CALL.get())) is None:
+        await asyncio.sleep(_TURN)
     _answers[tag] = future
     try:
         return await future

@@ -25,6 +25,9 @@ _SELF = Atom("self")
 _SEND = Atom("send")
 _PULL = Atom("pull")
 
+# With an allow list the BEAM refuses some messages, and Python waits to hear so.
+_asks_to_send = False
+
 # What an Iter fetches at first and at most in one go.
 _FIRST_FETCH = 64
 _MOST_FETCHED = 4096
@@ -109,17 +112,29 @@ def self() -> Pid:
     return pid
 
 
-def send(dest: "Pid | Atom | str | tuple[object, ...]", message: object) -> None:
-    """Send a message to a process: its pid, a registered name, or (name, node). Like the BEAM's own send it does not fail when
-    nobody is there."""
-    if isinstance(dest, Pid):
-        _send(dest, message)
-    elif isinstance(dest, str):
-        tell((_SEND, Atom(dest), message), 0)
-    elif isinstance(dest, (Atom, tuple)):
-        tell((_SEND, dest, message), 0)
-    else:
+def send(dest: "Pid | Reference | Atom | str | tuple[object, ...]", message: object) -> None:
+    """Send a message to a process: its pid, a registered name, (name, node), or an alias. Like the BEAM's own send it does not
+    fail when nobody is there.
+
+    In a pool with the option `allow:` a message goes to what this worker was handed, and to what `send_to:` lists; else BeamError
+    is raised. Waits while the BEAM has not yet taken what was sent before.
+    """
+    if isinstance(dest, str):
+        dest = Atom(dest)
+    elif not isinstance(dest, (Pid, Reference, Atom, tuple)):
         raise TypeError(f"a message goes to a Pid, a name or (name, node), not to {type(dest).__name__}")
+    if _asks_to_send:
+        result(ask((_SEND, dest, message), 0))
+    elif isinstance(dest, Pid):
+        _send(dest, message)
+    else:
+        tell((_SEND, dest, message), 0)
+
+
+def ask_to_send(asks: bool) -> None:
+    """Whether `send` waits for the BEAM's consent."""
+    global _asks_to_send
+    _asks_to_send = asks
 
 
 def receive(timeout: "float | None" = None) -> Any:

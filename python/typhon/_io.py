@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # typing costs a worker's start several milliseconds
     from collections.abc import Callable
     from typing import Any, TextIO
 
-from typhon._context import CALL, current
+from typhon._context import current
 from typhon._native import Atom, ask, captures, forked, need_flush, set_flush, tell
 
 _PRINT = Atom("print")
@@ -23,8 +23,9 @@ _LOG = Atom("log")
 
 # A line without an end goes out in pieces of so many characters.
 _LONGEST = 65_536
-# After so many characters the caller is waited for: it may be slow to write them.
+# After so many characters the caller is waited for: it may be slow to write them. A line counts for some more.
 _UNREAD = 262_144
+_EACH = 256
 
 # Of each call: what it has printed and not ended with a line feed, and how much it sent since the caller was waited for.
 _lines: "dict[int, list[str]]" = {}
@@ -114,13 +115,17 @@ def _send(call: int, line: "list[str]") -> None:
     line.clear()
     if not text.isascii():
         text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    sent = _sent.get(call, 0) + len(text)
+    _tell(call, (_PRINT, text), len(text))
+
+
+def _tell(call: int, statement: "tuple[object, ...]", size: int) -> None:
+    sent = _sent.get(call, 0) + size + _EACH
     if sent > _UNREAD:
         _sent[call] = 0
-        ask((_PRINT, text), call)
+        ask(statement, call)
     else:
         _sent[call] = sent
-        tell((_PRINT, text), call)
+        tell(statement, call)
 
 
 def finish(call: int) -> None:
@@ -145,7 +150,14 @@ def log(level: str, text: str, metadata: "dict[str, Any]") -> None:
     if forked():
         sys.stderr.write(f"{level}: {text}\n")
         return
-    tell((_LOG, level, text.encode("utf-8", "backslashreplace").decode("utf-8"), metadata), CALL.get())
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    call = current()
+    if call == 0:
+        tell((_LOG, level, text, metadata), 0)
+        return
+    # finish() forgets how much it was.
+    need_flush(call)
+    _tell(call, (_LOG, level, text, metadata), len(text))
 
 
 def _show_warning(

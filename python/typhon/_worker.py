@@ -89,6 +89,11 @@ def _prepare(settings: dict[str, int]) -> None:
     from typhon import _io
 
     _io.install(settings.get("log_level", 20))
+    if settings.get("restricted") or "typhon._beam" in sys.modules:
+        from typhon import _beam
+
+        # An interpreter inside the BEAM may have served another pool before.
+        _beam.ask_to_send(bool(settings.get("restricted")))
     if settings.get("signal") == 0 or settings.get("concurrency", 1) > 1:
         from typhon import _sleep
 

@@ -49,7 +49,7 @@ end
 
 Typhon::Output.install
 trap("TERM", "SYSTEM_DEFAULT")
-worker = Typhon::Worker.new(channel, capture: settings.fetch("capture", 1) == 1)
+worker = Typhon::Worker.new(channel, capture: settings.fetch("capture", 1) == 1, restricted: settings["restricted"] == 1)
 Typhon.worker = worker
 begin
   exit worker.run("version" => RUBY_VERSION, "implementation" => RUBY_ENGINE, "executable" => RbConfig.ruby,

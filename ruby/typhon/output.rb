@@ -9,6 +9,8 @@ module Typhon
     LONGEST = 65_536
     # After so many bytes the caller is waited for: it may be slow to write them.
     UNREAD = 262_144
+    # A line counts for some more.
+    EACH = 256
 
     def self.install
       $stdout = new($stdout)
@@ -24,7 +26,7 @@ module Typhon
     def self.emit(call, line)
       text = Calls.clean(line.dup)
       line.clear
-      call[:sent] = (call[:sent] || 0) + text.bytesize
+      call[:sent] = (call[:sent] || 0) + text.bytesize + EACH
       if call[:sent] > UNREAD
         call[:sent] = 0
         Typhon.worker.question([:print, text], call[:id])

@@ -39,6 +39,8 @@ module Typhon
     SEND = 8
     READY = 1
     CHANNEL_BROKE = 99
+    # native/channel/layout.h
+    MOST_QUESTIONS = 1024
 
     MASKED = { Cancelled => :never }.freeze
     OPEN = { Cancelled => :immediate }.freeze
@@ -58,9 +60,11 @@ module Typhon
     attr_reader :objects
     attr_accessor :handler
 
-    def initialize(channel, capture: true)
+    def initialize(channel, capture: true, restricted: false)
       @channel = channel
       @capture = capture
+      @restricted = restricted
+      @turns = SizedQueue.new(MOST_QUESTIONS)
       @objects = ObjectTable.new
       @lock = Mutex.new
       @running = []
@@ -82,12 +86,16 @@ module Typhon
     # --- asking ---
 
     def question(parts, id = current_id)
+      # What is asked in nobody's name is answered by a process for each: only so many at a time.
+      @turns << id if id.zero?
+      turn = id.zero?
       tag = @channel.new_tag
       waiter = Waiter.new
       @channel.waiters[tag] = waiter
       @channel.send_frame(ASK, id, tag, Tuple.new(*parts), table, erlport?)
       result(wait_for(waiter))
     ensure
+      @turns.pop if turn
       if waiter
         @channel.waiters.delete(tag)
         @channel.calls.concat(waiter.nested)
@@ -95,7 +103,14 @@ module Typhon
     end
 
     def statement(parts, id = current_id) = @channel.send_frame(ASK, id, 0, Tuple.new(*parts), table, erlport?)
-    def post(pid, message) = @channel.send_frame(SEND, 0, 0, Tuple[pid, message], table, erlport?)
+
+    # With an allow list the BEAM says whether it may be.
+    def send_message(dest, message)
+      return question([:send, dest, message], 0) if @restricted
+      return @channel.send_frame(SEND, 0, 0, Tuple[dest, message], table, erlport?) if dest.is_a?(Pid)
+
+      statement([:send, dest, message], 0)
+    end
 
     def receive(timeout)
       limit = timeout && (now + timeout)

@@ -16,6 +16,7 @@ defmodule Typhon.StartError do
     * `:init_failed` – what `:init` says failed; the message has Python's traceback
     * `:no_engine` – `isolation: :interpreter` cannot run this Python; the message says why
     * `:interpreter_failed` – it could not be loaded into the VM; the message says which limit stands in the way
+    * `:foreign_process` – who greeted as the worker is neither the process that was started nor a descendant of it
     * `:timeout` – it was not ready within `:start_timeout`
   * `message` – a sentence
   * `python` – the interpreter
@@ -39,6 +40,7 @@ defmodule Typhon.StartError do
           | :init_failed
           | :no_engine
           | :interpreter_failed
+          | :foreign_process
           | :timeout
 
   @type t :: %__MODULE__{

@@ -11,6 +11,8 @@ defmodule Typhon.WorkerError do
     * `:hung` – the pool killed it: its process had been stopped (SIGSTOP), and calls waited for it
     * `:stopped` – it was told to end, as a rule because its pool was stopped
     * `:protocol` – it sent what it must not send, and was killed
+    * `:flood` – it asked, said or sent more than is taken, and was killed: more than its quota without waiting (no code of Python's
+      own does that), or messages to a process that has `max_mailbox:` of them and reads none
     * `{:limit, :cpu_time}` – it used up what `limits:` of its pool allow it, and the operating system ended it;
       `{:limit, :memory}` where the limit is that of a control group
     * `:replaced` – it was replaced by another one (`Typhon.restart/2`, `:max_calls`, `:max_memory`), or the pool shrank, and the
@@ -36,6 +38,7 @@ defmodule Typhon.WorkerError do
             | :hung
             | :stopped
             | :protocol
+            | :flood
             | :lost
             | :gone
             | :replaced
@@ -80,6 +83,7 @@ defmodule Typhon.WorkerError do
     do: "needed more memory than limits: [memory: bytes] of its pool allow it, and was ended by the system"
 
   defp what(%{reason: :protocol}), do: "broke the protocol and was killed"
+  defp what(%{reason: :flood}), do: "asked, said or sent more than is taken, and was killed"
   defp what(%{reason: :gone}), do: "is gone"
 
   defp what(%{reason: :lost}),

@@ -3,69 +3,193 @@ defmodule Typhon.Worker.Asked do
   # Questions and statements of Python that no waiting caller is there for: of casts, of threads and handlers of its own, of a call
   # that was given up. They reach the worker's process. It must not be held up, so each question is answered by a process of
   # its own, which ends with the worker's.
+  #
+  # All of it is counted: the native library bounds what it has brought here and what has not been dealt with. A statement has
+  # been when it was passed on, a question when its process has ended, a message when its receiver takes what it gets.
 
   require Logger
 
   alias Typhon.{Conversation, Native}
-  alias Typhon.Worker.Output
+  alias Typhon.Worker.{Mailbox, Output, Post}
+
+  # Kinds of Native.channel_heard/3.
+  @statement 0
+  @question 1
+  @refusal 2
+
+  # In the dictionary of the worker's process.
+  @refuser {__MODULE__, :refuser}
+  @sent {__MODULE__, :sent}
+  # So many messages to names are passed on before it is looked whether they are taken; the native library's own number for pids.
+  @sent_at_once 256
 
   @doc "What the native library brought; the new state of the output when something was to be printed."
   @spec handle(Native.channel(), {non_neg_integer, Conversation.ask()}, map, Output.t(), Native.pool()) ::
           Output.t()
-  def handle(_channel, {_id, {:ask, 0, {:ok, {:print, text}}}}, _config, output, _native)
-      when is_binary(text),
-      do: Output.text(output, text)
+  def handle(channel, {_id, {:ask, 0, {:ok, {:print, text}}}}, _config, output, _native)
+      when is_binary(text) do
+    output = Output.text(output, text)
+    Native.channel_heard(channel, @statement, 1)
+    output
+  end
 
   # The caller has given up, so nobody wants to know.
   def handle(channel, {id, {:ask, tag, _}}, config, output, native) when id != 0 and tag != 0 do
-    owner = self()
+    send(refuser(channel, context(channel, config, output, native, nil)), {:refuse, tag})
+    output
+  end
 
-    spawn_link(fn ->
-      Conversation.refuse({:ask, tag, nil}, context(channel, config, output, native, nil))
-      collect(owner)
-    end)
-
+  def handle(channel, {_id, {:ask, 0, {:ok, {:send, dest, _}}} = ask}, config, output, native) do
+    told(ask, context(channel, config, output, native, self()))
+    count_sent(channel, dest, config)
     output
   end
 
   def handle(channel, {_id, {:ask, 0, {:ok, _}} = ask}, config, output, native) do
-    Conversation.handle(ask, context(channel, config, output, native, self()))
+    told(ask, context(channel, config, output, native, self()))
+    Native.channel_heard(channel, @statement, 1)
     output
   end
 
-  def handle(channel, {_id, ask}, config, output, native) do
+  def handle(channel, {_id, {:ask, tag, _} = ask}, config, output, native) do
     owner = self()
 
-    spawn(fn ->
-      # The end of the worker's process ends this one; a crash in here does not end that.
-      Process.link(owner)
-      collect(owner)
-      Process.flag(:trap_exit, false)
-      Conversation.handle(ask, context(channel, config, output, native, owner))
-      Process.unlink(owner)
-    end)
+    # Its end says that it is done; a crash in here does not end the owner, who traps exits.
+    pid =
+      spawn_link(fn ->
+        collect(owner)
+        Conversation.handle(ask, context(channel, config, output, native, owner))
+      end)
 
+    Process.put({__MODULE__, pid}, {channel, tag, context(channel, config, output, native, nil)})
     output
+  end
+
+  @doc "A process that answered has ended; `true` when it was one of these. Who waits for its answer is told when there is none."
+  @spec ended(pid, term) :: boolean
+  def ended(pid, reason) do
+    case Process.delete({__MODULE__, pid}) do
+      nil ->
+        false
+
+      {channel, 0, _context} ->
+        Native.channel_heard(channel, @statement, 1)
+        true
+
+      {channel, tag, context} ->
+        Native.channel_heard(channel, @question, 1)
+        if reason != :normal, do: send(refuser(channel, context), {:lost, tag, reason})
+        true
+    end
   end
 
   @doc "A message of Python to a process that the native library did not deliver: for another node."
-  @spec deliver(Native.reply()) :: :ok
-  def deliver({:ok, {pid, message}}) when is_pid(pid) do
-    send(pid, message)
-    :ok
+  @spec deliver(Native.channel(), Native.reply(), map) :: :ok
+  def deliver(channel, {:ok, {pid, message}}, config) when is_pid(pid) do
+    if config.allow == :all or Native.handed?(nil, channel, pid),
+      do: send(pid, message),
+      else: deliver(channel, {:error, :not_allowed}, config)
+
+    count_sent(channel, pid, config)
   end
 
   # A thread of the native library's could not make it.
-  def deliver({:segment, handle}) do
-    handle |> Native.decode() |> deliver()
+  def deliver(channel, {:segment, handle}, config) do
+    deliver(channel, Native.decode(handle), config)
     owner = self()
     spawn(fn -> collect(owner) end)
     :ok
   end
 
-  def deliver(other) do
+  def deliver(channel, {:error, :not_allowed}, _config) do
+    Logger.warning(
+      "a message from a worker was dropped: it went to a process that its pool's allow: and send_to: do not let it reach"
+    )
+
+    Native.channel_heard(channel, @statement, 1)
+  end
+
+  def deliver(channel, other, _config) do
     Logger.warning("a message from a worker could not be delivered: #{inspect(other)}")
+    Native.channel_heard(channel, @statement, 1)
+  end
+
+  @doc "So many messages have been sent to that process, or to it among others: more may be when it takes them."
+  @spec sent(Native.channel(), pid, pos_integer, map) :: :ok
+  # They go on to Python itself.
+  def sent(channel, pid, count, _config) when pid == self(),
+    do: Post.when_short(fn -> Native.channel_heard(channel, @statement, count) end)
+
+  def sent(channel, _dest, count, %{max_mailbox: :infinity}),
+    do: Native.channel_heard(channel, @statement, count)
+
+  # It may not answer at once how many messages it has.
+  def sent(channel, dest, count, %{max_mailbox: most}) do
+    owner = self()
+
+    spawn_link(fn ->
+      case Mailbox.await(dest, most) do
+        :ok ->
+          Native.channel_heard(channel, @statement, count)
+
+        :full ->
+          text =
+            "it went on sending to #{inspect(dest)}, which has more than max_mailbox: #{most} messages and reads none"
+
+          send(owner, {:typhon, channel, {:flood, text}})
+      end
+    end)
+
     :ok
+  end
+
+  defp count_sent(channel, dest, config) do
+    case Process.get(@sent, 0) + 1 do
+      count when count >= @sent_at_once ->
+        Process.put(@sent, 0)
+        sent(channel, dest, count, config)
+
+      count ->
+        Process.put(@sent, count)
+        :ok
+    end
+  end
+
+  # What a worker says is no reason for this process to end.
+  defp told(ask, context) do
+    Conversation.handle(ask, context)
+  catch
+    kind, reason ->
+      Logger.warning(
+        "what a worker said could not be dealt with: " <>
+          Exception.format_banner(kind, reason, __STACKTRACE__)
+      )
+  end
+
+  # One process for all of them, as each may have to wait for room.
+  defp refuser(channel, context) do
+    with {^channel, pid} <- Process.get(@refuser), true <- Process.alive?(pid) do
+      pid
+    else
+      _ ->
+        pid = spawn_link(fn -> refuse(channel, context) end)
+        Process.put(@refuser, {channel, pid})
+        pid
+    end
+  end
+
+  defp refuse(channel, context) do
+    receive do
+      {:refuse, tag} ->
+        Conversation.refuse(tag, "the caller has given up on this call", context)
+        Native.channel_heard(channel, @refusal, 1)
+
+      {:lost, tag, reason} ->
+        why = "the process that was to answer has ended: " <> Exception.format_exit(reason)
+        Conversation.refuse(tag, why, context)
+    end
+
+    refuse(channel, context)
   end
 
   # An idle process keeps its garbage: here handles of Python's objects, and shared memory.
@@ -81,6 +205,7 @@ defmodule Typhon.Worker.Asked do
       deadline: :infinity,
       stdio: output.target,
       allow: config.allow,
+      max_mailbox: config.max_mailbox,
       metadata: output.metadata
     }
   end

@@ -21,7 +21,16 @@ defmodule Typhon.Worker.Errand do
       # A pool of one place, which calls find the channel by.
       pool = Native.pool_new(1)
       :ok = Native.pool_put(pool, 0, channel)
-      context = %{native: pool, where: channel, stdio: config.stdio, allow: config.allow, metadata: []}
+
+      context = %{
+        native: pool,
+        where: channel,
+        stdio: config.stdio,
+        allow: config.allow,
+        max_mailbox: config.max_mailbox,
+        metadata: []
+      }
+
       send(parent, {:errand, ref, run(steps, pool, timeout, context, {:ok, nil}, [])})
     end)
 
@@ -48,7 +57,7 @@ defmodule Typhon.Worker.Errand do
     case Native.call(pool, ref, 0, module, function, args, %{}, timeout, 0) do
       {:wait, where, id, left} ->
         deadline = Deadline.from(left)
-        context = Map.merge(context, %{where: where, args: args, kwargs: %{}, deadline: deadline})
+        context = Map.merge(context, %{where: where, id: id, args: args, kwargs: %{}, deadline: deadline})
         wait(pool, where, id, ref, call, context, printed)
 
       {:encoder} ->

@@ -24,6 +24,27 @@ defmodule Typhon.Worker.Post do
     end
   end
 
+  # How many may wait while Python goes on sending to itself.
+  @short 1_024
+  # In the dictionary: what is done when fewer wait.
+  @wanted {__MODULE__, :wanted}
+
+  @doc "Does it now, or when few messages wait."
+  @spec when_short((() -> term)) :: :ok
+  def when_short(fun) do
+    case Process.get(@waiting) do
+      {_channel, _ref, queue} ->
+        if :queue.len(queue) > @short,
+          do: Process.put(@wanted, [fun | Process.get(@wanted, [])]),
+          else: fun.()
+
+      nil ->
+        fun.()
+    end
+
+    :ok
+  end
+
   @doc "There may be room now."
   @spec room(reference) :: :ok
   def room(ref) do
@@ -31,6 +52,8 @@ defmodule Typhon.Worker.Post do
       {channel, ^ref, queue} ->
         Process.delete(@waiting)
         next(channel, queue)
+        for wanted <- Process.delete(@wanted) || [], do: when_short(wanted)
+        :ok
 
       _ ->
         :ok
