@@ -503,6 +503,7 @@ defmodule Typhon.Worker do
       when what in [:bad_frame, :flood] do
     reason = if what == :flood, do: :flood, else: :protocol
     Logger.error("the #{language(data)} worker #{data.os_pid} is killed (#{reason}): #{text}")
+    if reason == :flood, do: Asked.abandon()
     {:keep_state, kill(data, reason)}
   end
 

@@ -27,9 +27,11 @@ class Quota {
   }
   void dealt_with(Of of, std::uint32_t count) noexcept {
     owed_[index(of)].fetch_sub(count, std::memory_order_relaxed);
+    dealt_with_.fetch_add(count, std::memory_order_relaxed);
   }
-  [[nodiscard]] std::uint32_t owed(Of of) const noexcept {
-    return owed_[index(of)].load(std::memory_order_relaxed);
+  // Of all kinds, ever.
+  [[nodiscard]] std::uint64_t dealt_with() const noexcept {
+    return dealt_with_.load(std::memory_order_relaxed);
   }
 
  private:
@@ -40,6 +42,7 @@ class Quota {
                                                            2 * channel::kMostQuestions, 65'536};
 
   std::array<std::atomic<std::uint32_t>, kKinds> owed_{};
+  std::atomic<std::uint64_t> dealt_with_{0};
 };
 
 }  // namespace typhon::beam

@@ -555,7 +555,7 @@ ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
   const ERL_NIF_TERM keys[] = {atoms.running,   atoms.in_flight,  atoms.polling,       atoms.waiting,
                                atoms.ring_size, atoms.arena_size, atoms.request_arena, atoms.os_pid,
                                atoms.closed,    atoms.served,     atoms.busy,          atoms.lent,
-                               atoms.borrowed};
+                               atoms.borrowed,  atoms.heard};
   const ERL_NIF_TERM values[] = {
       enif_make_int64(env, running),
       enif_make_uint(env, in_flight()),
@@ -570,6 +570,7 @@ ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
       busy() ? atoms.true_ : atoms.false_,
       tally_term(env, lent_),
       tally_term(env, borrowed_),
+      enif_make_uint64(env, quota_.dealt_with()),
   };
   ERL_NIF_TERM map = 0;
   enif_make_map_from_arrays(env, const_cast<ERL_NIF_TERM*>(keys), const_cast<ERL_NIF_TERM*>(values),

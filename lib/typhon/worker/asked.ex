@@ -45,7 +45,8 @@ defmodule Typhon.Worker.Asked do
     output
   end
 
-  def handle(channel, {_id, {:ask, 0, {:ok, _}} = ask}, config, output, native) do
+  # A large one (a segment) takes its time.
+  def handle(channel, {_id, {:ask, 0, {kind, _}} = ask}, config, output, native) when kind in [:ok, :error] do
     told(ask, context(channel, config, output, native, self()))
     Native.channel_heard(channel, @statement, 1)
     output
@@ -81,6 +82,17 @@ defmodule Typhon.Worker.Asked do
         if reason != :normal, do: send(refuser(channel, context), {:lost, tag, reason})
         true
     end
+  end
+
+  @doc "The worker is ended for what it did: nothing more is done for it."
+  @spec abandon() :: :ok
+  def abandon do
+    for {{__MODULE__, pid}, _} when is_pid(pid) <- Process.get() do
+      Process.delete({__MODULE__, pid})
+      Process.exit(pid, :kill)
+    end
+
+    :ok
   end
 
   @doc "A message of Python to a process that the native library did not deliver: for another node."

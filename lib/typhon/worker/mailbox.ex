@@ -3,33 +3,38 @@ defmodule Typhon.Worker.Mailbox do
   # Python may send faster than a process reads. No sender of the BEAM's waits for that; but code that floods is not to take the
   # VM's memory, so a worker is heard on (docs/protocol.md, "What is said and not heard") when the mailbox it fills is not too long.
 
-  # How long a mailbox may stay too long, in milliseconds, and how often it is looked at.
+  # For how long nothing may be read of a mailbox that is too long, in milliseconds, and how often it is looked at.
   @patience 5_000
   @pause_max 50
 
-  @doc "`:full` when the process' mailbox holds more messages than that, and does not shrink in some seconds."
+  @doc "`:full` when the process' mailbox holds more messages than that, and none is read for some seconds."
   @spec await(term, pos_integer | :infinity) :: :ok | :full
   def await(_dest, :infinity), do: :ok
 
   def await(dest, most) do
     case local(dest) do
-      pid when is_pid(pid) -> await(pid, most, System.monotonic_time(:millisecond) + @patience, 1)
+      pid when is_pid(pid) -> await(pid, most, :infinity, 0, 1)
       _ -> :ok
     end
   end
 
-  defp await(pid, most, until, pause) do
+  # `seen`: its length when it last got shorter, after which it has until `until`.
+  defp await(pid, most, seen, until, pause) do
+    length = length_of(pid)
+    now = System.monotonic_time(:millisecond)
+    until = if length < seen, do: now + @patience, else: until
+
     cond do
-      length_of(pid) <= most ->
+      length <= most ->
         :ok
 
       # Its own it does not read meanwhile.
-      pid == self() or System.monotonic_time(:millisecond) >= until ->
+      pid == self() or now >= until ->
         :full
 
       true ->
         Process.sleep(pause)
-        await(pid, most, until, min(pause * 2, @pause_max))
+        await(pid, most, min(length, seen), until, min(pause * 2, @pause_max))
     end
   end
 

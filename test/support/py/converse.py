@@ -12,6 +12,7 @@ import queue
 import re
 import select
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -105,6 +106,19 @@ def made_up_functions():
     """Funs that no argument brought: the name of an export, and a closure's bytes of one's own making."""
     export = bytes([131, 113, 119, 6]) + b"erlang" + bytes([119, 4]) + b"node" + bytes([97, 0])
     return [attempt(typhon.decode(export))]
+
+
+def made_up_fun(module, function, arity):
+    atoms = b"".join(bytes([119, len(name)]) + name.encode() for name in (module, function))
+    return typhon.decode(bytes([131, 113]) + atoms + bytes([97, arity]))
+
+
+def forged_pid(text):
+    """A pid that nobody has handed out, by what Erlang writes: <0.42.0>."""
+    _, number, serial = (int(part) for part in text.strip("<>").split("."))
+    own = typhon.encode(typhon.self())
+    # NEW_PID_EXT: the node's atom, id, serial, creation; 4 bytes each.
+    return typhon.decode(own[:-12] + struct.pack(">II", number, serial) + own[-4:])
 
 
 def in_pool(function, count, threads):
@@ -462,3 +476,9 @@ def bind_anew(seconds):
         return "slept"
 
     globals()["bound_anew"] = bound_anew
+
+
+async def ask_at_once(function, count, told):
+    """In nobody's name when it is a cast."""
+    answers = await asyncio.gather(*[typhon.aio.apply(function) for _ in range(count)])
+    typhon.send(told, ("answered", len(answers)))
