@@ -68,7 +68,7 @@ defmodule Typhon do
   | `typhon.call("Elixir.Enum", "sum", [[1, 2]])`, `typhon.Elixir.Enum.sum([1, 2])`, `typhon.erlang.node()` | calls a function of the BEAM in the calling process |
   | `await typhon.aio.call(…)`, `typhon.aio.apply(f, x)`, `typhon.aio.Elixir.…` | the same in a coroutine |
   | `typhon.BeamError` | what these raise: `kind`, `type`, `reason`, `stacktrace` |
-  | `typhon.send(pid, message)`, `typhon.caller()`, `typhon.self()` | messages; what is sent to `self()` arrives in the mailbox |
+  | `typhon.send(pid, message)`, `typhon.caller()`, `typhon.self()` | messages (see `:send_to` and `:max_mailbox`); what is sent to `self()` arrives in the mailbox |
   | `typhon.receive(timeout=1.0)`, `typhon.on_message(f)`, `await typhon.mailbox.get()` | the mailbox, see `send/3` |
   | `typhon.Cancelled` | raised in a call that was given up; derived from `BaseException` |
 

@@ -499,12 +499,17 @@ defmodule Typhon.Worker do
   end
 
   # The other side broke the protocol, or does not wait until it is heard: nothing that it says can be relied on.
-  def handle_event(:info, {:typhon, channel, {what, text}}, _state, %{channel: channel} = data)
-      when what in [:bad_frame, :flood] do
-    reason = if what == :flood, do: :flood, else: :protocol
-    Logger.error("the #{language(data)} worker #{data.os_pid} is killed (#{reason}): #{text}")
-    if reason == :flood, do: Asked.abandon()
-    {:keep_state, kill(data, reason)}
+  def handle_event(:info, {:typhon, channel, {:bad_frame, text}}, _state, %{channel: channel} = data) do
+    Logger.error("the #{language(data)} worker #{data.os_pid} broke the protocol: #{text}")
+    {:keep_state, kill(data, :protocol)}
+  end
+
+  def handle_event(:info, {:typhon, channel, {:flood, text}}, _state, %{channel: channel, killed: nil} = data) do
+    Logger.error("the #{language(data)} worker #{data.os_pid} is ended: #{text}")
+    # Its calls get this as their reason, and not how it went.
+    Native.channel_close(channel, worker_error(data, :flood, Output.tail(data.output)))
+    Asked.abandon()
+    {:keep_state, kill(data, :flood)}
   end
 
   def handle_event(:info, {:EXIT, pid, reason}, _state, _data) when is_pid(pid) do

@@ -217,7 +217,9 @@ bool Worker::wait_for_turn(Lane& lane) noexcept {
 }
 
 // A thread that waits until it is heard does not read the ring, and what it waits for may be the room there.
-bool Worker::make_way() noexcept { return !outbox_.must_wait_to_speak() || start_router(); }
+bool Worker::make_way() noexcept {
+  return worker::in_forked_child() || !outbox_.must_wait_to_speak() || start_router();
+}
 
 // With a tag it is a question, else a statement. False with an exception set.
 bool Worker::send_ask(PyObject* term, std::uint64_t call, std::uint64_t tag,

@@ -242,6 +242,45 @@ defmodule Typhon.RubyTest do
     end
   end
 
+  describe "what Ruby sends" do
+    test "is held up while it is not taken" do
+      rb = start_ruby(max_mailbox: 1_000)
+      test = self()
+
+      count = fn count, read ->
+        if read == 20_000, do: send(test, :all), else: receive(do: (^read -> count.(count, read + 1)))
+      end
+
+      slow =
+        spawn_link(fn ->
+          receive do
+            :read -> count.(count, 0)
+          end
+        end)
+
+      :ok = Typhon.cast(rb, "Sample", "send_all", [slow, 20_000])
+      waiting = fn -> slow |> Process.info(:message_queue_len) |> elem(1) end
+      eventually(fn -> waiting.() > 1_000 end)
+      assert waiting.() < 4_000
+      send(slow, :read)
+      assert_receive :all, limit()
+    end
+
+    test "goes to what it was handed, with an allow list" do
+      rb = start_ruby(allow: [])
+      assert {:ok, _} = Typhon.call(rb, "Sample", "send_all", [self(), 2])
+      assert_receive 0
+      assert_receive 1
+
+      for name <- ["init", "rex"] do
+        assert {:error, %RubyError{type: "Typhon::BeamError", message: message}} =
+                 Typhon.call(rb, "Sample", "send_all", [name, 1])
+
+        assert message =~ "send_to:"
+      end
+    end
+  end
+
   describe "deadlines" do
     test "end a loop, a sleep and a wait, and ensure sees it" do
       rb = start_ruby()

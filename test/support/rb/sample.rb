@@ -85,6 +85,7 @@ module Sample
       Typhon.self_pid
     end
 
+    def send_all(to, count) = count.times { |i| Typhon.send(to, i) }
     def receive(timeout) = Typhon.receive(timeout: timeout)
     # Minutes in one function of C that keeps Ruby's lock.
     def hold_lock(file)
