@@ -42,6 +42,7 @@ defmodule Mix.Tasks.Compile.TyphonNative do
   def clean do
     File.rm_rf!(build_dir())
     File.rm_rf!("priv/typhon_nif.so")
+    File.rm_rf!("priv/typhon_launch")
     File.rm_rf!("priv/python")
     File.rm_rf!("priv/ruby")
   end

@@ -314,9 +314,13 @@ defmodule Typhon.Native do
   @spec interpreter_spawn(descriptor) :: {:ok, descriptor} | {:error, String.t()}
   def interpreter_spawn(_host), do: :erlang.nif_error(:not_loaded)
 
-  @doc "Hands it a job, with the memory of a channel. Its control socket and its output go with the calling process."
-  @spec interpreter_job(descriptor, binary, integer) :: {:ok, descriptor, descriptor} | {:error, String.t()}
-  def interpreter_job(_socket, _job, _memory), do: :erlang.nif_error(:not_loaded)
+  @doc "A pipe for a worker's output, read here, and the number of its other end. Both go with the calling process."
+  @spec output_open :: {:ok, descriptor, fd :: integer} | {:error, String.t()}
+  def output_open, do: :erlang.nif_error(:not_loaded)
+
+  @doc "Hands it a job, with the memory of a channel and a pipe for output. Its control pipe goes with the calling process."
+  @spec interpreter_job(descriptor, binary, integer, descriptor) :: {:ok, descriptor} | {:error, String.t()}
+  def interpreter_job(_socket, _job, _memory, _output), do: :erlang.nif_error(:not_loaded)
 
   @doc "After `:again` the caller gets {:select, descriptor, _, :ready_input}."
   @spec descriptor_read(descriptor) :: {:ok, binary} | :again | :eof | {:error, String.t()}

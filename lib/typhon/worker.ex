@@ -27,8 +27,9 @@ defmodule Typhon.Worker do
   # A successor is a worker that is to replace another one which still takes calls. It waits when it could take calls (waiting)
   # until Typhon.Pool.Keeper has told the other to give up its place; when it cannot be started it ends, and nothing has changed.
   #
-  # The Port carries life and death: stdin is the control pipe and its end tells the worker to go, stdout brings what user code
-  # prints, and the exit status says how it went. When the worker has ended, whatever still waits for it gets that as its answer.
+  # The Port carries life and death: stdin is the control pipe and its end tells the worker to go, and the exit status says how it
+  # went. What user code prints has a pipe and a process of its own (Printer), so that nothing here waits behind it, or for
+  # Logger. When the worker has ended, whatever still waits for it gets that as its answer.
 
   @behaviour :gen_statem
 
@@ -36,10 +37,9 @@ defmodule Typhon.Worker do
 
   alias Typhon.{Deadline, Interpreter, Native, Registry, StartError, Telemetry, WorkerError}
   alias Typhon.Pool.Keeper
-  alias Typhon.Worker.{Asked, Backoff, Cgroup, Checkout, Embedded, Errand, Memory, OsProcess, Output, Post}
+  alias Typhon.Worker.{Asked, Backoff, Cgroup, Checkout, Embedded, Errand, Memory, OsProcess, Post, Printer}
 
   @sigkill 9
-  @line_bytes 16_384
   # A worker that takes no requests is looked at so often, in milliseconds.
   @look_again 1_000
   # How long a worker has to go after the end of its stdin.
@@ -64,7 +64,9 @@ defmodule Typhon.Worker do
     :native,
     :index,
     :serial,
-    :output,
+    # the process that reads what is printed, and what names this worker in logs
+    :printer,
+    :metadata,
     # :holder of its place in the pool, or the :successor of one
     role: :holder,
     # whether its channel is in the pool
@@ -82,6 +84,8 @@ defmodule Typhon.Worker do
     greeting: nil,
     ready_at: nil,
     started_at: nil,
+    # what the launcher said when there was no program to become
+    refused: nil,
     # why it was killed, when it was this side that did it
     killed: nil,
     # what init: came to, when it has failed and the process has not ended yet
@@ -211,6 +215,8 @@ defmodule Typhon.Worker do
     # A predecessor that was killed could not do it.
     if role == :holder, do: Native.pool_put(native, index, nil)
     Keeper.tell(config.board, {:worker, self(), place})
+    metadata = [typhon_pool: config.name, typhon_worker: index]
+    {:ok, printer} = Printer.start_link(config.stdio, metadata)
 
     data = %__MODULE__{
       config: config,
@@ -219,7 +225,8 @@ defmodule Typhon.Worker do
       serial: serial,
       role: role,
       checkout: if(role == :holder, do: Checkout.new(native, index), else: Checkout.waiting(native, index)),
-      output: Output.new(config.stdio, typhon_pool: config.name, typhon_worker: index)
+      printer: printer,
+      metadata: metadata
     }
 
     {:ok, :starting, data, [{:next_event, :internal, :start}]}
@@ -234,8 +241,8 @@ defmodule Typhon.Worker do
   def handle_event(:internal, :start, :starting, data) do
     data = %{
       data
-      | output: Output.reset(data.output),
-        greeting: nil,
+      | greeting: nil,
+        refused: nil,
         killed: nil,
         recycling: nil,
         leaving: nil,
@@ -261,7 +268,7 @@ defmodule Typhon.Worker do
         message:
           "#{data.config.python} was not ready within start_timeout: #{data.config.start_timeout} ms" <>
             if(data.errand, do: ", and still ran init:", else: ""),
-        output: Output.tail(data.output)
+        output: Printer.tail(data.printer)
       },
       data
     )
@@ -299,8 +306,7 @@ defmodule Typhon.Worker do
 
     case data.port do
       %Embedded{} ->
-        data = read_output(data)
-        failed(%{error | output: printed ++ Output.tail(data.output)}, data)
+        failed(%{error | output: printed ++ Printer.tail(data.printer)}, data)
 
       _ ->
         Native.kill(data.channel, @sigkill)
@@ -484,8 +490,10 @@ defmodule Typhon.Worker do
 
   # Python asks or says something in nobody's name.
   def handle_event(:info, {:typhon, channel, {id, {:ask, _, _}} = asked}, _state, %{channel: channel} = data)
-      when is_integer(id),
-      do: {:keep_state, %{data | output: Asked.handle(channel, asked, data.config, data.output, data.native)}}
+      when is_integer(id) do
+    Asked.handle(channel, asked, data.config, data.printer, data.metadata, data.native)
+    :keep_state_and_data
+  end
 
   def handle_event(:info, {:typhon, channel, {:send, message}}, _state, data) do
     Asked.deliver(channel, message, data.config)
@@ -500,7 +508,7 @@ defmodule Typhon.Worker do
 
   # The other side broke the protocol, or does not wait until it is heard: nothing that it says can be relied on.
   def handle_event(:info, {:typhon, channel, {:bad_frame, text}}, _state, %{channel: channel} = data) do
-    Logger.error("the #{language(data)} worker #{data.os_pid} broke the protocol: #{text}")
+    log(:error, "the #{language(data)} worker #{data.os_pid} broke the protocol: #{text}", data)
     {:keep_state, kill(data, :protocol)}
   end
 
@@ -523,8 +531,9 @@ defmodule Typhon.Worker do
 
   # --- the Port, in any state ---
 
-  def handle_event(:info, {port, {:data, line}}, _state, %{port: port} = data),
-    do: {:keep_state, %{data | output: Output.data(data.output, line)}}
+  # Only the launcher has the Port's stdout.
+  def handle_event(:info, {port, {:data, text}}, _state, %{port: port} = data),
+    do: {:keep_state, %{data | refused: String.trim(text)}}
 
   def handle_event(:info, {port, {:exit_status, status}}, state, %{port: port} = data),
     do: ended(status, state, data)
@@ -533,16 +542,13 @@ defmodule Typhon.Worker do
       when is_port(port),
       do: ended(nil, state, data)
 
-  def handle_event(:info, {:select, output, _, _}, _state, %{port: %Embedded{output: output}} = data),
-    do: {:keep_state, read_output(data)}
-
   def handle_event(
         :info,
         {:interpreter, socket, {:exit_status, status}},
         state,
         %{port: %Embedded{socket: socket}} = data
       ),
-      do: ended(status, state, read_output(data))
+      do: ended(status, state, data)
 
   def handle_event(:info, {:interpreter, socket, _}, _state, %{leaving: %Embedded{socket: socket}} = data),
     do: {:keep_state, %{data | leaving: :gone}}
@@ -628,7 +634,7 @@ defmodule Typhon.Worker do
   def handle_event(:cast, {:checkin, ref}, state, data),
     do: data.checkout |> Checkout.checkin(ref, free?(state, data)) |> checked(data)
 
-  def handle_event(:info, {:DOWN, monitor, :process, _, _}, state, data) when monitor != data.output.monitor,
+  def handle_event(:info, {:DOWN, monitor, :process, _, _}, state, data),
     do: data.checkout |> Checkout.down(monitor, free?(state, data)) |> checked(data)
 
   def handle_event(:info, {:typhon_moment, moment}, state, data),
@@ -667,14 +673,13 @@ defmodule Typhon.Worker do
     {:keep_state_and_data, [{:reply, from, info}]}
   end
 
-  # --- answers of I/O devices, and what a former Port or channel still had to say ---
+  # Nobody would read what Python prints.
+  def handle_event(:info, {:EXIT, printer, reason}, _state, %{printer: printer} = data),
+    do: {:stop, {:printer, reason}, data}
 
-  def handle_event(:info, message, state, data) do
-    case Output.message(data.output, message) do
-      :unknown -> forward(message, state, data)
-      output -> {:keep_state, %{data | output: output}}
-    end
-  end
+  # --- messages for Python, and what a former Port or channel still had to say ---
+
+  def handle_event(:info, message, state, data), do: forward(message, state, data)
 
   def handle_event(_type, _content, _state, _data), do: :keep_state_and_data
 
@@ -699,6 +704,9 @@ defmodule Typhon.Worker do
         event(:stop, %{}, %{data | os_pid: os_pid})
     end
 
+    # What it printed to the very last.
+    Printer.finish(data.printer)
+    Printer.settle(data.printer)
     Registry.unwatch()
   catch
     # The application is going down, the registry before this worker.
@@ -724,7 +732,6 @@ defmodule Typhon.Worker do
         {:typhon, _, _} -> true
         {port, _} when is_port(port) -> true
         {:EXIT, _, _} -> true
-        {:io_reply, _, _} -> true
         {:select, _, _, _} -> true
         {:interpreter, _, _} -> true
         {:DOWN, _, _, _, _} -> true
@@ -756,10 +763,11 @@ defmodule Typhon.Worker do
   defp open(data) do
     config = data.config
 
-    with {:ok, channel, region} <- open_channel(config) do
+    with {:ok, output, fd} <- Printer.open(data.printer),
+         {:ok, channel, region} <- open_channel(config) do
       data = %{data | channel: channel}
 
-      case open_python(config, region) do
+      case open_python(config, region, output, fd) do
         {:ok, %Embedded{} = embedded} ->
           Registry.watch(channel, nil)
           {:ok, %{data | port: embedded, os_pid: nil, watch: nil, cgroup: nil}}
@@ -851,24 +859,23 @@ defmodule Typhon.Worker do
 
   defp spin(microseconds), do: {microseconds, microseconds}
 
-  defp open_python(%{isolation: :interpreter} = config, region),
-    do: Embedded.open(config, region, settings(config))
+  defp open_python(%{isolation: :interpreter} = config, region, output, _fd),
+    do: Embedded.open(config, region, settings(config), output)
 
-  defp open_python(config, region) do
+  # The launcher becomes Python when the pipe for its output is in place (native/launch).
+  defp open_python(config, %{os_pid: beam} = region, _output, fd) do
     {:ok,
-     Port.open({:spawn_executable, config.python}, [
+     Port.open({:spawn_executable, Native.priv_path("typhon_launch")}, [
        :binary,
        :exit_status,
-       :stderr_to_stdout,
        :hide,
-       {:line, @line_bytes},
-       {:args, args(config, region)},
+       {:args, ["#{beam}", "#{fd}", "1,2", config.python | args(config, region)]},
        {:cd, config.cd},
        {:env, Enum.map(config.env, &variable/1)}
      ])}
   rescue
-    error in ErlangError -> {:error, refused(config, error.original)}
-    ArgumentError -> {:error, refused(config, :badarg)}
+    error in ErlangError -> {:error, refused(config, :file.format_error(error.original))}
+    ArgumentError -> {:error, refused(config, :file.format_error(:badarg))}
   end
 
   defp args(%{language: :ruby} = config, region),
@@ -912,7 +919,7 @@ defmodule Typhon.Worker do
     %StartError{
       reason: :cannot_execute,
       python: config.python,
-      message: "the operating system refused to start #{config.python}: #{:file.format_error(reason)}"
+      message: "the operating system refused to start #{config.python}: #{reason}"
     }
   end
 
@@ -921,9 +928,8 @@ defmodule Typhon.Worker do
   defp ended(status, state, data) do
     # What it started goes with it.
     if data.os_pid, do: Native.kill_pid(-data.os_pid, @sigkill)
-    data = %{data | output: Output.flush(data.output)}
     {exit_status, signal} = Typhon.Signal.split(status)
-    output = Output.tail(data.output)
+    output = Printer.finish(data.printer)
 
     case state do
       :starting when data.init_error != nil ->
@@ -944,7 +950,8 @@ defmodule Typhon.Worker do
 
         lived = System.monotonic_time() - data.ready_at
         event(:down, %{lifetime: lived}, data, %{reason: error})
-        Logger.warning("a #{language(data)} worker is being replaced: " <> Exception.message(error))
+        log(:warning, "a #{language(data)} worker is being replaced: " <> Exception.message(error), data)
+        Printer.settle(data.printer)
         Keeper.tell(data.config.board, {:ended, self(), error})
         data = data |> close(error) |> answer_reload({:error, error})
         Cgroup.leave(data.cgroup)
@@ -974,6 +981,9 @@ defmodule Typhon.Worker do
 
   defp why(nil, _data), do: :exit
   defp why(_signal, _data), do: :signal
+
+  defp start_error(_status, nil, output, %{refused: reason} = data) when reason != nil,
+    do: %{refused(data.config, reason) | output: output}
 
   defp start_error(96, nil, output, data) do
     %StartError{
@@ -1042,7 +1052,9 @@ defmodule Typhon.Worker do
 
     # start_link returns the first failure; the later ones have no other way to be known.
     unless first,
-      do: Logger.error("a #{language(data)} worker cannot be replaced: " <> Exception.message(error))
+      do: log(:error, "a #{language(data)} worker cannot be replaced: " <> Exception.message(error), data)
+
+    Printer.settle(data.printer)
 
     data = %{
       data
@@ -1180,9 +1192,6 @@ defmodule Typhon.Worker do
     ArgumentError -> true
   end
 
-  defp read_output(%{port: embedded} = data),
-    do: %{data | output: embedded |> Embedded.read() |> Enum.reduce(data.output, &Output.data(&2, &1))}
-
   defp kill(%{port: %Embedded{} = embedded} = data, reason) do
     event(:kill, %{}, data, %{reason: reason})
     Embedded.abandon(embedded)
@@ -1197,20 +1206,18 @@ defmodule Typhon.Worker do
 
   # Tells the process to go; it is not waited for yet. One that was not ready has nothing to finish.
   defp let_go(%{port: %Embedded{} = embedded} = data, reason) do
-    output = Output.flush(read_output(data).output)
-    data = data |> lose(reason, output)
-    %{data | leaving: embedded}
+    %{lose(data, reason) | leaving: embedded}
   end
 
   defp let_go(data, reason) do
-    output = Output.flush(data.output)
     leaving = data.os_pid && {data.os_pid, data.greeting && data.channel}
     if data.os_pid && data.greeting == nil, do: Native.kill_pid(data.os_pid, @sigkill)
-    %{lose(data, reason, output) | leaving: leaving}
+    %{lose(data, reason) | leaving: leaving}
   end
 
-  defp lose(data, reason, output) do
-    error = worker_error(data, reason, Output.tail(output))
+  # What it has to say at the end is read as before.
+  defp lose(data, reason) do
+    error = worker_error(data, reason, Printer.tail(data.printer))
     data = data |> close(error) |> answer_reload({:error, error})
 
     checkout =
@@ -1218,7 +1225,7 @@ defmodule Typhon.Worker do
         do: Checkout.move(data.checkout),
         else: Checkout.refuse(data.checkout, stopped_pool(data))
 
-    %{data | output: Output.drain(output), checkout: checkout}
+    %{data | checkout: checkout}
   end
 
   # Waits for a process that was told to go, and helps when it does not. Erlang's own helper process collects its status, so
@@ -1254,6 +1261,9 @@ defmodule Typhon.Worker do
   rescue
     ArgumentError -> false
   end
+
+  # Logger may be slow: the worker is not.
+  defp log(level, text, %{printer: printer}), do: Printer.log(printer, fn -> Logger.log(level, text) end)
 
   defp event(name, measurements, data, metadata \\ %{}) do
     Telemetry.worker(

@@ -23,6 +23,7 @@ constexpr std::size_t kReadAtOnce = std::size_t{64} * 1024;
 
 struct Descriptor {
   int fd;
+  int writer = -1;  // the other end of a pipe for output
   ErlNifMonitor owner{};
   std::atomic<bool> closed{false};
 };
@@ -30,6 +31,7 @@ struct Descriptor {
 // The emulator may be polling the descriptor on another thread: only its stop callback may close it.
 void close_descriptor(ErlNifEnv* env, Descriptor* descriptor) noexcept {
   if (!descriptor->closed.exchange(true)) {
+    if (descriptor->writer >= 0) ::close(descriptor->writer);
     enif_select(env, descriptor->fd, ERL_NIF_SELECT_STOP, descriptor, nullptr,
                 enif_make_atom(env, "undefined"));
   }
@@ -44,7 +46,9 @@ void on_owner_down(ErlNifEnv* env, void* object, ErlNifPid*, ErlNifMonitor*) noe
 // Nobody names it any more, so nothing is selected.
 void destroy(ErlNifEnv*, void* object) noexcept {
   auto* descriptor = static_cast<Descriptor*>(object);
-  if (!descriptor->closed.exchange(true)) ::close(descriptor->fd);
+  if (descriptor->closed.exchange(true)) return;
+  if (descriptor->writer >= 0) ::close(descriptor->writer);
+  ::close(descriptor->fd);
 }
 
 Descriptor* get_descriptor(ErlNifEnv* env, ERL_NIF_TERM term) noexcept {
@@ -62,9 +66,9 @@ bool select_input(ErlNifEnv* env, Descriptor* descriptor) noexcept {
 }
 
 // Takes the descriptor over: it goes with the calling process.
-ERL_NIF_TERM make_descriptor(ErlNifEnv* env, UniqueFd fd) noexcept {
+ERL_NIF_TERM make_descriptor(ErlNifEnv* env, UniqueFd fd, UniqueFd writer = UniqueFd()) noexcept {
   auto* descriptor = new (enif_alloc_resource(state_of(env).descriptor_type, sizeof(Descriptor)))
-      Descriptor{.fd = fd.release()};
+      Descriptor{.fd = fd.release(), .writer = writer.release()};
   const ERL_NIF_TERM term = enif_make_resource(env, descriptor);
   enif_release_resource(descriptor);
   ErlNifPid self;
@@ -182,25 +186,33 @@ ERL_NIF_TERM interpreter_spawn(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   return enif_make_tuple2(env, state_of(env).atoms.ok, make_descriptor(env, std::move(ours)));
 }
 
+ERL_NIF_TERM output_open(ErlNifEnv* env, int, const ERL_NIF_TERM*) {
+  UniqueFd output;
+  UniqueFd writer;
+  if (!make_pipe(output, writer) || ::fcntl(output.get(), F_SETFL, O_NONBLOCK) != 0)
+    return system_failed(env, "the pipe for a worker's output", errno);
+  const ERL_NIF_TERM fd = enif_make_int(env, writer.get());
+  return enif_make_tuple3(env, state_of(env).atoms.ok,
+                          make_descriptor(env, std::move(output), std::move(writer)), fd);
+}
+
 ERL_NIF_TERM interpreter_job(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   Descriptor* socket = get_descriptor(env, argv[0]);
   ErlNifBinary job;
   int memory = 0;
-  if (!socket || !enif_inspect_binary(env, argv[1], &job) || !enif_get_int(env, argv[2], &memory))
+  Descriptor* output = get_descriptor(env, argv[3]);
+  if (!socket || !output || !enif_inspect_binary(env, argv[1], &job) ||
+      !enif_get_int(env, argv[2], &memory)) {
     return enif_make_badarg(env);
+  }
   UniqueFd control;
   UniqueFd their_control;
-  UniqueFd output;
-  UniqueFd their_output;
-  if (!make_pipe(their_control, control) || !make_pipe(output, their_output) ||
-      ::fcntl(control.get(), F_SETFL, O_NONBLOCK) != 0 || ::fcntl(output.get(), F_SETFL, O_NONBLOCK) != 0) {
-    return system_failed(env, "the pipes of a job", errno);
-  }
-  const int fds[kMaxDescriptors] = {memory, their_control.get(), their_output.get()};
-  if (socket->closed || !send_with(socket->fd, {job.data, job.size}, fds))
+  if (!make_pipe(their_control, control) || ::fcntl(control.get(), F_SETFL, O_NONBLOCK) != 0)
+    return system_failed(env, "the control pipe of a job", errno);
+  const int fds[kMaxDescriptors] = {memory, their_control.get(), output->writer};
+  if (socket->closed || output->closed || !send_with(socket->fd, {job.data, job.size}, fds))
     return system_failed(env, "a job", errno);
-  return enif_make_tuple3(env, state_of(env).atoms.ok, make_descriptor(env, std::move(control)),
-                          make_descriptor(env, std::move(output)));
+  return enif_make_tuple2(env, state_of(env).atoms.ok, make_descriptor(env, std::move(control)));
 }
 
 ERL_NIF_TERM descriptor_read(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {

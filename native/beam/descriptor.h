@@ -5,9 +5,8 @@
 // last term that names it. While it is selected the emulator may be polling it on another thread: only its
 // stop callback closes it. Any scheduler may call.
 //
-// Three sorts: a pidfd, which tells that a process has ended (a Port tells that only when nobody holds the
-// program's stdout open any more, and a child that user code started may do so for long); the ends of the
-// pipes of an interpreter in the BEAM; and the socket by which it gets its jobs.
+// Four sorts: a pidfd, which tells that a process has ended; the pipe by which the output of a worker comes;
+// the control pipe of an interpreter in the BEAM; and the socket by which it gets its jobs.
 #pragma once
 
 #include "beam/nif.h"
@@ -24,8 +23,13 @@ ERL_NIF_TERM process_watch(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]);
 ERL_NIF_TERM interpreter_start(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]);
 ERL_NIF_TERM interpreter_spawn(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]);
 
-// interpreter_job(Socket, Job, MemoryFd) -> {ok, Control, Output} | {error, Text}. Hands a job and the ends
-// of its pipes over; the memory of its channel stays open here.
+// output_open() -> {ok, Output, Fd} | {error, Text}. A pipe that is read here. Its other end has the number
+// Fd as long as the descriptor is open, so a worker can open that through /proc, and the pipe has no end
+// before.
+ERL_NIF_TERM output_open(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]);
+
+// interpreter_job(Socket, Job, MemoryFd, Output) -> {ok, Control} | {error, Text}. Hands a job over, with the
+// ends of its pipes; the memory of its channel stays open here.
 ERL_NIF_TERM interpreter_job(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]);
 
 // descriptor_read(Descriptor) -> {ok, Binary} | again | eof | {error, Text}. After `again` the caller gets

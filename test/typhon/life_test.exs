@@ -136,7 +136,7 @@ defmodule Typhon.LifeTest do
       {:ok, child} = Typhon.call(py, :sample, :fork_daemon, [600])
       [task] = calls_in_flight(py, 1)
       kill(worker(py).os_pid, "KILL")
-      assert {:error, %WorkerError{reason: :exit, exit_status: nil}} = await(task)
+      assert {:error, %WorkerError{reason: :signal, signal: "SIGKILL"}} = await(task)
       assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
       kill(child, "KILL")
     end

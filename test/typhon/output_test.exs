@@ -9,47 +9,57 @@ defmodule Typhon.Worker.OutputTest do
     {fn -> send(from, {:io_reply, ref, :ok}) end, ref, chars}
   end
 
-  defp lines(output, lines), do: Enum.reduce(lines, output, &Output.data(&2, {:eol, &1}))
+  defp lines(output, lines), do: Enum.reduce(lines, output, &Output.data(&2, &1 <> "\n"))
+
+  # What Logger was given, it has.
+  defp await_logged(output) do
+    if Output.logged?(output) do
+      output
+    else
+      assert_receive {:io_reply, _, :ok} = reply, 60_000
+      output |> Output.message(reply) |> await_logged()
+    end
+  end
 
   describe "data/2" do
     test "sends a line with its end" do
-      Output.new(self(), []) |> Output.data({:eol, "hällo"})
+      Output.new(self(), []) |> Output.data("hällo\n")
       assert {_, _, "hällo\n"} = request()
     end
 
     test "puts a long line together" do
       output = Output.new(self(), [])
-      output = Output.data(output, {:noeol, "one "})
+      output = Output.data(output, "one ")
       refute_received {:io_request, _, _, _}
-      Output.data(output, {:eol, "two"})
+      Output.data(output, "two\n")
       assert {_, _, "one two\n"} = request()
     end
 
     test "passes a line without an end on in marked pieces" do
       piece = String.duplicate("x", 524_288)
       output = Output.new(self(), [])
-      output = Output.data(output, {:noeol, piece})
+      output = Output.data(output, piece)
       refute_received {:io_request, _, _, _}
-      output = Output.data(output, {:noeol, piece})
+      output = Output.data(output, piece)
       assert {_, _, chars} = request()
       assert String.ends_with?(chars, " … (the line goes on)\n")
       assert byte_size(chars) > 1_048_576
-      Output.data(output, {:eol, "end"})
+      Output.data(output, "end\n")
       assert {_, _, "end\n"} = request()
     end
 
     test "escapes bytes that are no characters" do
-      Output.new(self(), []) |> Output.data({:eol, <<"a", 0xFF, "é">>})
+      Output.new(self(), []) |> Output.data(<<"a", 0xFF, "é\n">>)
       assert {_, _, "a\\xffé\n"} = request()
     end
 
     test "drops the carriage return of a terminal's line" do
-      Output.new(self(), []) |> Output.data({:eol, "a\r"})
-      assert {_, _, "a\n"} = request()
+      Output.new(self(), []) |> Output.data("a\r\nb\rc\r\r\nd\n")
+      assert {_, _, "a\nb\rc\nd\n"} = request()
     end
 
     test "an unfinished line is one when the process ends" do
-      Output.new(self(), []) |> Output.data({:noeol, "half"}) |> Output.flush() |> Output.flush()
+      Output.new(self(), []) |> Output.data("half") |> Output.flush() |> Output.flush()
       assert {_, _, "half\n"} = request()
       refute_received {:io_request, _, _, _}
     end
@@ -97,11 +107,52 @@ defmodule Typhon.Worker.OutputTest do
         ExUnit.CaptureLog.capture_log(fn ->
           output = Output.message(output, down)
           assert output.target == :logger
-          lines(output, ["later"])
+          output = lines(output, ["later"])
+          refute Output.logged?(output)
+          assert Output.logged?(await_logged(output))
         end)
 
       assert log =~ "waited"
       assert log =~ "later"
+    end
+  end
+
+  describe "Logger" do
+    test "is nobody's to wait for: what is too much for it is dropped and counted" do
+      test = self()
+      output = Output.log(Output.new(:discard, []), fn -> assert_receive :go_on, 60_000 end)
+
+      output =
+        Enum.reduce(1..1_500, output, fn number, output ->
+          Output.log(output, fn -> send(test, {:logged, number}) end)
+        end)
+
+      refute Output.logged?(output)
+      {writer, _} = output.writer
+
+      log =
+        ExUnit.CaptureLog.capture_log(fn ->
+          send(writer, :go_on)
+          output = await_logged(output)
+          assert_received {:logged, 999}
+          refute_received {:logged, 1_000}
+          await_logged(Output.log(output, fn -> send(test, {:logged, :again}) end))
+        end)
+
+      assert log =~ "501 records of Python's were dropped"
+      assert_received {:logged, :again}
+    end
+
+    test "may lose the process that stands for it" do
+      output = Output.new(:logger, []) |> Output.log(fn -> Process.sleep(:infinity) end) |> lines(["lost"])
+      {writer, _} = output.writer
+      Process.exit(writer, :kill)
+      assert_receive {:DOWN, _, :process, ^writer, _} = down
+      output = Output.message(output, down)
+      assert Output.logged?(output)
+
+      assert ExUnit.CaptureLog.capture_log(fn -> output |> lines(["another line"]) |> await_logged() end) =~
+               "another line"
     end
   end
 

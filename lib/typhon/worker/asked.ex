@@ -10,7 +10,7 @@ defmodule Typhon.Worker.Asked do
   require Logger
 
   alias Typhon.{Conversation, Native}
-  alias Typhon.Worker.{Mailbox, Output, Post}
+  alias Typhon.Worker.{Mailbox, Output, Post, Printer}
 
   # Kinds of Native.channel_heard/3.
   @statement 0
@@ -23,47 +23,47 @@ defmodule Typhon.Worker.Asked do
   # So many messages to names are passed on before it is looked whether they are taken; the native library's own number for pids.
   @sent_at_once 256
 
-  @doc "What the native library brought; the new state of the output when something was to be printed."
-  @spec handle(Native.channel(), {non_neg_integer, Conversation.ask()}, map, Output.t(), Native.pool()) ::
-          Output.t()
-  def handle(channel, {_id, {:ask, 0, {:ok, {:print, text}}}}, _config, output, _native)
-      when is_binary(text) do
-    output = Output.text(output, text)
-    Native.channel_heard(channel, @statement, 1)
-    output
-  end
+  @doc "What the native library brought. `printer`: of the worker; `metadata`: of what is logged in its name."
+  @spec handle(Native.channel(), {non_neg_integer, Conversation.ask()}, map, pid, keyword, Native.pool()) ::
+          :ok
+  def handle(channel, {_id, {:ask, 0, {:ok, {:print, text}}}}, _config, printer, _metadata, _native)
+      when is_binary(text),
+      do: Printer.print(printer, text, fn -> Native.channel_heard(channel, @statement, 1) end)
 
   # The caller has given up, so nobody wants to know.
-  def handle(channel, {id, {:ask, tag, _}}, config, output, native) when id != 0 and tag != 0 do
-    send(refuser(channel, context(channel, config, output, native, nil)), {:refuse, tag})
-    output
+  def handle(channel, {id, {:ask, tag, _}}, config, _printer, metadata, native) when id != 0 and tag != 0 do
+    send(refuser(channel, context(channel, config, metadata, native, nil)), {:refuse, tag})
+    :ok
   end
 
-  def handle(channel, {_id, {:ask, 0, {:ok, {:send, dest, _}}} = ask}, config, output, native) do
-    told(ask, context(channel, config, output, native, self()))
+  def handle(channel, {_id, {:ask, 0, {:ok, {:send, dest, _}}} = ask}, config, _printer, metadata, native) do
+    told(ask, context(channel, config, metadata, native, self()))
     count_sent(channel, dest, config)
-    output
   end
 
-  # A large one (a segment) takes its time.
-  def handle(channel, {_id, {:ask, 0, {kind, _}} = ask}, config, output, native) when kind in [:ok, :error] do
-    told(ask, context(channel, config, output, native, self()))
-    Native.channel_heard(channel, @statement, 1)
-    output
+  # Everything else is for Logger, which may be slow. A large one (a segment) takes its time.
+  def handle(channel, {_id, {:ask, 0, {kind, _}} = ask}, config, printer, metadata, native)
+      when kind in [:ok, :error] do
+    context = context(channel, config, metadata, native, self())
+
+    Printer.log(printer, fn ->
+      told(ask, context)
+      Native.channel_heard(channel, @statement, 1)
+    end)
   end
 
-  def handle(channel, {_id, {:ask, tag, _} = ask}, config, output, native) do
+  def handle(channel, {_id, {:ask, tag, _} = ask}, config, _printer, metadata, native) do
     owner = self()
 
     # Its end says that it is done; a crash in here does not end the owner, who traps exits.
     pid =
       spawn_link(fn ->
         collect(owner)
-        Conversation.handle(ask, context(channel, config, output, native, owner))
+        Conversation.handle(ask, context(channel, config, metadata, native, owner))
       end)
 
-    Process.put({__MODULE__, pid}, {channel, tag, context(channel, config, output, native, nil)})
-    output
+    Process.put({__MODULE__, pid}, {channel, tag, context(channel, config, metadata, native, nil)})
+    :ok
   end
 
   @doc "A process that answered has ended; `true` when it was one of these. Who waits for its answer is told when there is none."
@@ -207,7 +207,7 @@ defmodule Typhon.Worker.Asked do
   # An idle process keeps its garbage: here handles of Python's objects, and shared memory.
   defp collect(owner), do: :erlang.garbage_collect(owner, async: make_ref(), type: :minor)
 
-  defp context(channel, config, output, native, owner) do
+  defp context(channel, config, metadata, native, owner) do
     %{
       native: native,
       where: channel,
@@ -215,10 +215,10 @@ defmodule Typhon.Worker.Asked do
       args: [],
       kwargs: %{},
       deadline: :infinity,
-      stdio: output.target,
+      stdio: Output.target(config.stdio),
       allow: config.allow,
       max_mailbox: config.max_mailbox,
-      metadata: output.metadata
+      metadata: metadata
     }
   end
 end

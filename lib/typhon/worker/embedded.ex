@@ -1,23 +1,22 @@
 defmodule Typhon.Worker.Embedded do
   @moduledoc false
   # The interpreter in this VM that runs a worker's Python: what a Port is to an operating system process. Its end comes as
-  # {:interpreter, socket, {:exit_status, code}}, output after a {:select, output, _, _}.
+  # {:interpreter, socket, {:exit_status, code}}.
 
   alias Typhon.{Interpreters, Native, StartError}
 
-  @enforce_keys [:socket, :control, :output]
-  defstruct [:socket, :control, :output]
+  @enforce_keys [:socket, :control]
+  defstruct [:socket, :control]
 
   @type t :: %__MODULE__{
           socket: Native.descriptor(),
-          control: Native.descriptor(),
-          output: Native.descriptor()
+          control: Native.descriptor()
         }
-  @type line :: {:eol | :noeol, binary}
 
-  @doc "Gives an interpreter a channel to serve, that of `region`."
-  @spec open(map, %{fd: integer, os_pid: integer}, keyword) :: {:ok, t} | {:error, StartError.t()}
-  def open(config, region, settings) do
+  @doc "Gives an interpreter a channel to serve, that of `region`, and a pipe to print to."
+  @spec open(map, %{fd: integer, os_pid: integer}, keyword, Native.descriptor()) ::
+          {:ok, t} | {:error, StartError.t()}
+  def open(config, region, settings, output) do
     with {:ok, socket, signal} <- Interpreters.borrow(config.interpreter) do
       job =
         :erlang.term_to_binary(%{
@@ -28,10 +27,9 @@ defmodule Typhon.Worker.Embedded do
             Map.new([{:signal, signal} | settings], fn {name, value} -> {Atom.to_string(name), value} end)
         })
 
-      case Native.interpreter_job(socket, job, region.fd) do
-        {:ok, control, output} ->
-          :again = Native.descriptor_read(output)
-          {:ok, %__MODULE__{socket: socket, control: control, output: output}}
+      case Native.interpreter_job(socket, job, region.fd, output) do
+        {:ok, control} ->
+          {:ok, %__MODULE__{socket: socket, control: control}}
 
         {:error, text} ->
           Interpreters.give_back(socket)
@@ -46,31 +44,13 @@ defmodule Typhon.Worker.Embedded do
     end
   end
 
-  @doc "What was printed since, as a Port with {:line, n} delivers it. It is told of what comes next."
-  @spec read(t) :: [line]
-  def read(%{output: output} = embedded) do
-    case Native.descriptor_read(output) do
-      {:ok, bytes} -> lines(bytes) ++ read(embedded)
-      _ -> []
-    end
-  end
-
-  defp lines(bytes) do
-    {whole, [rest]} = bytes |> String.split("\n") |> Enum.split(-1)
-    lines = for line <- whole, do: {:eol, line}
-    if rest == "", do: lines, else: lines ++ [{:noeol, rest}]
-  end
-
   @spec command(t, iodata) :: boolean
   def command(embedded, text),
     do: Native.descriptor_write(embedded.control, IO.iodata_to_binary(text)) == :ok
 
   @doc "Tells it to end; Interpreters hears when it has."
   @spec close(t) :: :ok
-  def close(embedded) do
-    Native.descriptor_close(embedded.control)
-    Native.descriptor_close(embedded.output)
-  end
+  def close(embedded), do: Native.descriptor_close(embedded.control)
 
   @doc "It cannot be killed: it is set aside, for as long as what it runs does not end."
   @spec abandon(t) :: :ok

@@ -1,68 +1,76 @@
 defmodule Typhon.Worker.Output do
   @moduledoc false
-  # What a worker's Python prints: puts lines together, remembers the last ones for error reports, and passes them on.
+  # What a worker's Python prints: puts lines together, remembers the last ones for error reports, and passes them on. Part of
+  # the state of a Typhon.Worker.Printer.
   #
-  # An I/O device may be slow, hang or be dead, and the worker must not wait for it. So lines go out as requests of the Erlang
-  # I/O protocol that nobody waits for. A few may be unanswered; while they are, lines collect here and then go out together;
-  # beyond a bound they are dropped, and the next line that comes through says how many.
+  # An I/O device may be slow, hang or be dead, and so may Logger, and nobody must wait for them here. So lines go out as
+  # requests of the Erlang I/O protocol that nobody waits for; Logger has a process that takes such requests (LogWriter). A few
+  # may be unanswered; while they are, lines collect here and then go out together. When enough of them have, `full?/1` says so.
+  # Beyond a bound they are dropped, and the next line that comes through says how many.
 
-  require Logger
+  alias Typhon.Worker.LogWriter
 
   @kept_lines 20
   @kept_line_bytes 2_000
   # A line without an end is passed on in pieces of this size, marked as such.
   @max_line 1_048_576
   @max_requests 4
+  @enough_waiting_bytes 262_144
   @max_waiting_bytes 1_048_576
+  # What Python has logged in nobody's name and Logger has not taken.
+  @max_records 1_000
 
   defstruct target: :discard,
             metadata: [],
             monitor: nil,
+            # what stands for Logger, and its monitor, once something is to be logged
+            writer: nil,
             requests: MapSet.new(),
             waiting: [],
             waiting_bytes: 0,
             dropped: 0,
+            records: MapSet.new(),
+            dropped_records: 0,
             partial: [],
             partial_bytes: 0,
-            kept: :queue.new(),
-            kept_count: 0
+            # the newest first
+            kept: []
 
   @type t :: %__MODULE__{}
   @type target :: pid | :logger | :discard
 
-  @spec new(target | :caller, keyword) :: t
-  # What is printed in nobody's name.
-  def new(:caller, metadata), do: new(:logger, metadata)
+  @doc "The target of what is printed in nobody's name."
+  @spec target(target | :caller) :: target
+  def target(:caller), do: :logger
+  def target(target), do: target
 
-  def new(target, metadata) do
+  @spec new(target | :caller, keyword) :: t
+  def new(stdio, metadata) do
+    target = target(stdio)
     monitor = if is_pid(target), do: Process.monitor(target)
     %__MODULE__{target: target, metadata: metadata, monitor: monitor}
   end
 
-  @doc "What a Port opened with {:line, n} delivers."
-  @spec data(t, {:eol | :noeol, binary}) :: t
-  def data(output, {:eol, bytes}) do
-    line = IO.iodata_to_binary([output.partial, bytes])
-    line(%{output | partial: [], partial_bytes: 0}, String.trim_trailing(line, "\r"))
-  end
+  @doc "A piece of what came by the pipe."
+  @spec data(t, binary) :: t
+  def data(output, bytes) do
+    case last_end(bytes, byte_size(bytes)) do
+      0 ->
+        unfinished(output, bytes)
 
-  def data(output, {:noeol, bytes}) do
-    size = output.partial_bytes + byte_size(bytes)
-    output = %{output | partial: [output.partial, bytes], partial_bytes: size}
-
-    if size >= @max_line do
-      line = IO.iodata_to_binary([output.partial, " … (the line goes on)"])
-      line(%{output | partial: [], partial_bytes: 0}, line)
-    else
-      output
+      size ->
+        <<lines::binary-size(size), rest::binary>> = bytes
+        lines = IO.iodata_to_binary([output.partial, lines])
+        %{output | partial: [], partial_bytes: 0} |> lines(lines) |> unfinished(rest)
     end
   end
 
-  @doc "Text with line ends, which came by another way than the Port."
+  @doc "Text with line ends, which came by another way than the pipe."
   @spec text(t, String.t()) :: t
-  def text(output, text) do
-    text |> String.split("\n") |> drop_last_empty() |> Enum.reduce(output, &line(&2, &1))
-  end
+  def text(output, ""), do: output
+
+  def text(output, text),
+    do: lines(output, if(String.ends_with?(text, "\n"), do: text, else: text <> "\n"))
 
   @doc "The last lines of what was printed, after those that came before."
   @spec last_lines([String.t()], String.t()) :: [String.t()]
@@ -74,107 +82,165 @@ defmodule Typhon.Worker.Output do
   @doc "The process has ended: what is left is a line, too. Lines of the next process start afresh."
   @spec flush(t) :: t
   def flush(%{partial_bytes: 0} = output), do: output
-  def flush(output), do: data(output, {:eol, ""})
+  def flush(output), do: data(output, "\n")
 
   @doc "The last lines, oldest first."
   @spec tail(t) :: [String.t()]
-  def tail(output), do: :queue.to_list(output.kept)
+  def tail(output), do: Enum.reverse(output.kept)
+
+  @doc "Whether so much waits for the I/O device that no more should be taken in."
+  @spec full?(t) :: boolean
+  def full?(output), do: output.waiting_bytes >= @enough_waiting_bytes
+
+  @doc "Whether Logger has what it was given."
+  @spec logged?(t) :: boolean
+  def logged?(%{target: :logger} = output),
+    do: MapSet.size(output.records) == 0 and MapSet.size(output.requests) == 0 and output.waiting == []
+
+  def logged?(output), do: MapSet.size(output.records) == 0
 
   @doc "Sends what still waits, whether the I/O device keeps up or not: the worker ends."
   @spec drain(t) :: t
-  def drain(%{target: target} = output) when is_pid(target),
-    do: send_waiting(%{output | requests: MapSet.new()})
-
-  def drain(output), do: output
+  def drain(output), do: send_now(output)
 
   @doc "Forgets the last lines: a new process starts."
   @spec reset(t) :: t
-  def reset(output), do: %{output | kept: :queue.new(), kept_count: 0}
+  def reset(output), do: %{output | kept: []}
 
-  @doc "The answer to an I/O request, or the end of the I/O device. :unknown when the message is of another kind."
+  @doc "Something for Logger: the function logs it, in the process that stands for Logger. Dropped when that has too much to do."
+  @spec log(t, (() -> term)) :: t
+  def log(output, fun) do
+    if MapSet.size(output.records) >= @max_records do
+      %{output | dropped_records: output.dropped_records + 1}
+    else
+      output = with_writer(output)
+      ref = make_ref()
+      {writer, _} = output.writer
+      LogWriter.log(writer, ref, fun, output.dropped_records)
+      %{output | records: MapSet.put(output.records, ref), dropped_records: 0}
+    end
+  end
+
+  @doc "The answer to a request, or the end of the I/O device. :unknown when the message is of another kind."
   @spec message(t, term) :: t | :unknown
   def message(output, {:io_reply, ref, _result}) do
-    if MapSet.member?(output.requests, ref) do
-      send_waiting(%{output | requests: MapSet.delete(output.requests, ref)})
-    else
-      :unknown
+    cond do
+      MapSet.member?(output.requests, ref) ->
+        send_waiting(%{output | requests: MapSet.delete(output.requests, ref)})
+
+      MapSet.member?(output.records, ref) ->
+        %{output | records: MapSet.delete(output.records, ref)}
+
+      true ->
+        :unknown
     end
   end
 
   def message(%{monitor: monitor} = output, {:DOWN, monitor, :process, _pid, _reason})
-      when is_reference(monitor) do
-    waiting = Enum.reverse(output.waiting)
+      when is_reference(monitor),
+      do: send_waiting(%{output | target: :logger, monitor: nil, requests: MapSet.new()})
 
-    output = %{
-      output
-      | target: :logger,
-        monitor: nil,
-        requests: MapSet.new(),
-        waiting: [],
-        waiting_bytes: 0
-    }
-
-    Enum.reduce(waiting, output, &deliver(&2, &1))
+  # Somebody has killed it.
+  def message(%{writer: {_, monitor}} = output, {:DOWN, monitor, :process, _pid, _reason}) do
+    requests = if output.target == :logger, do: MapSet.new(), else: output.requests
+    send_waiting(%{output | writer: nil, records: MapSet.new(), requests: requests})
   end
 
   def message(_output, _message), do: :unknown
 
-  defp line(output, bytes) do
-    text = printable(bytes)
-    output |> keep(text) |> deliver(text)
-  end
+  # --- lines ---
 
-  defp keep(output, text) do
-    kept =
-      if byte_size(text) > @kept_line_bytes,
-        do: String.slice(text, 0, @kept_line_bytes) <> " …",
-        else: text
+  # Where the last line that has an end ends.
+  defp last_end(_bytes, 0), do: 0
 
-    queue = :queue.in(kept, output.kept)
+  defp last_end(bytes, at),
+    do: if(:binary.at(bytes, at - 1) == ?\n, do: at, else: last_end(bytes, at - 1))
 
-    if output.kept_count < @kept_lines,
-      do: %{output | kept: queue, kept_count: output.kept_count + 1},
-      else: %{output | kept: :queue.drop(queue)}
-  end
+  defp unfinished(output, ""), do: output
 
-  defp deliver(%{target: :discard} = output, _text), do: output
+  # A copy: what is left of a large piece does not keep the whole.
+  defp unfinished(output, bytes) do
+    size = output.partial_bytes + byte_size(bytes)
+    output = %{output | partial: [output.partial | :binary.copy(bytes)], partial_bytes: size}
 
-  defp deliver(%{target: :logger} = output, text) do
-    Logger.info(text, output.metadata)
-    output
-  end
-
-  defp deliver(%{waiting_bytes: size} = output, _text) when size > @max_waiting_bytes,
-    do: %{output | dropped: output.dropped + 1}
-
-  defp deliver(output, text) do
-    send_waiting(%{
-      output
-      | waiting: [text | output.waiting],
-        waiting_bytes: output.waiting_bytes + byte_size(text)
-    })
-  end
-
-  defp send_waiting(%{waiting: []} = output), do: output
-
-  defp send_waiting(output) do
-    if MapSet.size(output.requests) < @max_requests do
-      ref = make_ref()
-      lines = output.waiting |> Enum.reverse() |> Enum.map(&[&1, ?\n])
-      chars = IO.iodata_to_binary([lines, dropped(output.dropped)])
-      send(output.target, {:io_request, self(), ref, {:put_chars, :unicode, chars}})
-
-      %{
-        output
-        | requests: MapSet.put(output.requests, ref),
-          waiting: [],
-          waiting_bytes: 0,
-          dropped: 0
-      }
+    if size >= @max_line do
+      lines = IO.iodata_to_binary([output.partial, " … (the line goes on)\n"])
+      lines(%{output | partial: [], partial_bytes: 0}, lines)
     else
       output
     end
   end
+
+  # Whole lines. They are not looked at one by one: there may be very many.
+  defp lines(output, lines) do
+    lines = without_returns(lines)
+    output |> keep(lines) |> deliver(lines)
+  end
+
+  # Of a terminal's lines.
+  defp without_returns(lines) do
+    if :binary.match(lines, "\r\n") == :nomatch, do: lines, else: Regex.replace(~r/\r+\n/, lines, "\n")
+  end
+
+  defp keep(output, lines) do
+    start = start_of_last(lines, byte_size(lines) - 1, @kept_lines)
+    last = lines |> binary_part(start, byte_size(lines) - 1 - start) |> :binary.split("\n", [:global])
+    kept = Enum.reduce(last, output.kept, &[shortened(&1) | &2])
+    %{output | kept: Enum.take(kept, @kept_lines)}
+  end
+
+  # Where the last `count` lines of what ends at `at` start.
+  defp start_of_last(_lines, 0, _count), do: 0
+
+  defp start_of_last(lines, at, count) do
+    cond do
+      :binary.at(lines, at - 1) != ?\n -> start_of_last(lines, at - 1, count)
+      count == 1 -> at
+      true -> start_of_last(lines, at - 1, count - 1)
+    end
+  end
+
+  # A character has up to four bytes.
+  defp shortened(line) do
+    text = line |> binary_part(0, min(byte_size(line), 4 * @kept_line_bytes)) |> printable()
+
+    if byte_size(text) > @kept_line_bytes,
+      do: String.slice(text, 0, @kept_line_bytes) <> " …",
+      else: :binary.copy(text)
+  end
+
+  # --- passing on ---
+
+  defp deliver(%{target: :discard} = output, _lines), do: output
+
+  defp deliver(%{waiting_bytes: size} = output, lines) when size > @max_waiting_bytes,
+    do: %{output | dropped: output.dropped + length(:binary.matches(lines, "\n"))}
+
+  defp deliver(output, lines) do
+    text = printable(lines)
+    waiting = [text | output.waiting]
+    send_waiting(%{output | waiting: waiting, waiting_bytes: output.waiting_bytes + byte_size(text)})
+  end
+
+  defp send_waiting(output),
+    do: if(MapSet.size(output.requests) < @max_requests, do: send_now(output), else: output)
+
+  defp send_now(%{waiting: []} = output), do: output
+
+  defp send_now(output) do
+    ref = make_ref()
+    output = if output.target == :logger, do: with_writer(output), else: output
+    chars = IO.iodata_to_binary([Enum.reverse(output.waiting), dropped(output.dropped)])
+    send(device(output), {:io_request, self(), ref, {:put_chars, :unicode, chars}})
+    requests = MapSet.put(output.requests, ref)
+    %{output | requests: requests, waiting: [], waiting_bytes: 0, dropped: 0}
+  end
+
+  defp device(%{target: :logger, writer: {writer, _}}), do: writer
+  defp device(%{target: target}), do: target
+
+  defp with_writer(%{writer: nil} = output), do: %{output | writer: LogWriter.start(output.metadata)}
+  defp with_writer(output), do: output
 
   defp dropped(0), do: []
 
@@ -182,14 +248,12 @@ defmodule Typhon.Worker.Output do
     do: "… #{count} lines of output were dropped: the I/O device is too slow\n"
 
   # Python may print any bytes; an I/O device takes characters.
-  defp printable(bytes) do
-    if String.valid?(bytes), do: bytes, else: bytes |> escape([]) |> IO.iodata_to_binary()
-  end
+  defp printable(bytes), do: if(String.valid?(bytes), do: bytes, else: escape(bytes, ""))
 
-  defp escape(<<char::utf8, rest::binary>>, acc), do: escape(rest, [acc, <<char::utf8>>])
+  defp escape(<<char::utf8, rest::binary>>, acc), do: escape(rest, <<acc::binary, char::utf8>>)
 
   defp escape(<<byte, rest::binary>>, acc),
-    do: escape(rest, [acc, "\\x", Base.encode16(<<byte>>, case: :lower)])
+    do: escape(rest, <<acc::binary, "\\x", Base.encode16(<<byte>>, case: :lower)::binary>>)
 
   defp escape(<<>>, acc), do: acc
 end

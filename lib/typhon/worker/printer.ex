@@ -1,0 +1,188 @@
+defmodule Typhon.Worker.Printer do
+  @moduledoc false
+  # The process that reads what a worker prints. There is one for each Typhon.Worker, for all its Pythons one after the other.
+  #
+  # It reads a piece, deals with it, and reads the next one when it has answered whatever came meanwhile. When the I/O device has
+  # not taken enough yet it does not read: then the pipe is full, and whoever prints waits. So output without end takes no
+  # memory, and the worker's own process, which keeps deadlines, has nothing to do with it. A device that takes nothing for
+  # @patience milliseconds hangs: Python is not held up any longer, and lines are dropped until it answers.
+
+  use GenServer
+
+  alias Typhon.Native
+  alias Typhon.Worker.Output
+
+  @patience 5_000
+  # A pipe holds up to 1 MiB, when its user wants that. Whoever goes on writing writes in vain.
+  @last_bytes 1_048_576
+  # How long the end of a worker waits for Logger.
+  @settle 500
+
+  # pipe: read now; reads: what it waits for before the next piece; taken: who is to be told when there is room
+  defstruct [:output, :owner, :pipe, reads: :nothing, hangs: false, patience: nil, settling: [], taken: []]
+
+  @doc "Linked to the worker's process, which goes when this goes."
+  @spec start_link(Output.target() | :caller, keyword) :: {:ok, pid}
+  def start_link(stdio, metadata), do: GenServer.start_link(__MODULE__, {self(), stdio, metadata})
+
+  @doc "A new process is to be started: a pipe for what it prints. Earlier lines are forgotten."
+  @spec open(pid) :: {:ok, Native.descriptor(), fd :: integer} | {:error, String.t()}
+  def open(printer), do: GenServer.call(printer, :open)
+
+  @doc "The last lines that were printed up to now."
+  @spec tail(pid) :: [String.t()]
+  def tail(printer), do: ask(printer, :tail, [])
+
+  @doc "The process has ended: what is left in its pipe is read, within a bound. Returns its last lines."
+  @spec finish(pid) :: [String.t()]
+  def finish(printer), do: ask(printer, :finish, [])
+
+  @doc "Waits until Logger has what it was given; not for long, as it may be slow."
+  @spec settle(pid) :: :ok
+  def settle(printer), do: ask(printer, :settle, :ok, @settle)
+
+  @doc "What Python prints in nobody's name and not through the pipe. `taken` runs when more of it may come."
+  @spec print(pid, String.t(), (() -> term)) :: :ok
+  def print(printer, text, taken), do: GenServer.cast(printer, {:print, text, taken})
+
+  @doc "The function logs something: not in this process, which does not wait for Logger."
+  @spec log(pid, (() -> term)) :: :ok
+  def log(printer, fun), do: GenServer.cast(printer, {:log, fun})
+
+  # Nothing here waits for anybody else; but a worker ends in good order also when this has been killed.
+  defp ask(printer, what, otherwise, timeout \\ 5_000) do
+    GenServer.call(printer, what, timeout)
+  catch
+    :exit, _ -> otherwise
+  end
+
+  @impl true
+  def init({owner, stdio, metadata}) do
+    # A link does not tell of an end that is normal.
+    monitor = Process.monitor(owner)
+    {:ok, %__MODULE__{output: Output.new(stdio, metadata), owner: monitor}}
+  end
+
+  @impl true
+  def handle_call(:open, _from, state) do
+    state = close(state)
+
+    case Native.output_open() do
+      {:ok, pipe, fd} ->
+        {:reply, {:ok, pipe, fd},
+         read(%{state | pipe: pipe, output: state.output |> Output.flush() |> Output.reset()})}
+
+      error ->
+        {:reply, error, state}
+    end
+  end
+
+  def handle_call(:tail, _from, state) do
+    state = read_rest(state, @last_bytes)
+    {:reply, Output.tail(state.output), state}
+  end
+
+  def handle_call(:finish, _from, state) do
+    state = state |> read_rest(@last_bytes) |> close()
+    output = state.output |> Output.flush() |> Output.drain()
+    {:reply, Output.tail(output), %{state | output: output}}
+  end
+
+  def handle_call(:settle, from, state), do: {:noreply, settled(%{state | settling: [from | state.settling]})}
+
+  @impl true
+  def handle_cast({:print, text, taken}, state),
+    do: {:noreply, took(%{state | output: Output.text(state.output, text), taken: [taken | state.taken]})}
+
+  def handle_cast({:log, fun}, state), do: {:noreply, %{state | output: Output.log(state.output, fun)}}
+
+  # There is something to read.
+  @impl true
+  def handle_info({:select, pipe, _, _}, %{pipe: pipe, reads: :selected} = state), do: idle(read(state))
+  def handle_info({:read, pipe}, %{pipe: pipe, reads: :next} = state), do: idle(read(state))
+
+  def handle_info({:patience, ref}, %{patience: ref} = state),
+    do: {:noreply, took(%{state | hangs: true, patience: nil})}
+
+  def handle_info({:DOWN, owner, :process, _, _}, %{owner: owner} = state), do: {:stop, :normal, state}
+
+  def handle_info(message, state) do
+    case Output.message(state.output, message) do
+      :unknown -> {:noreply, state}
+      output -> {:noreply, settled(took(%{state | output: output, hangs: false, patience: nil}))}
+    end
+  end
+
+  # --- reading ---
+
+  # One piece. The next one comes after what is in the mailbox.
+  defp read(state) do
+    case Native.descriptor_read(state.pipe) do
+      {:ok, bytes} -> took(%{state | output: Output.data(state.output, bytes), reads: :room})
+      :again -> %{state | reads: :selected}
+      _ -> %{state | reads: :nothing}
+    end
+  end
+
+  # Collects garbage: the pieces that were read.
+  defp idle(%{reads: :selected} = state), do: {:noreply, state, :hibernate}
+  defp idle(state), do: {:noreply, state}
+
+  # Reads on, and lets Python print on, as soon as what came before has been taken.
+  defp took(%{reads: reads, taken: taken} = state) when reads == :room or taken != [] do
+    cond do
+      not Output.full?(state.output) or state.hangs ->
+        for tell <- Enum.reverse(taken), do: tell.()
+        read_on(%{state | patience: nil, taken: []})
+
+      state.patience == nil ->
+        ref = make_ref()
+        Process.send_after(self(), {:patience, ref}, @patience)
+        %{state | patience: ref}
+
+      true ->
+        state
+    end
+  end
+
+  defp took(state), do: state
+
+  defp read_on(%{reads: :room} = state) do
+    send(self(), {:read, state.pipe})
+    %{state | reads: :next}
+  end
+
+  defp read_on(state), do: state
+
+  # What is there by now, whether it is taken or not.
+  defp read_rest(%{pipe: nil} = state, _left), do: state
+  defp read_rest(state, left) when left <= 0, do: state
+
+  defp read_rest(state, left) do
+    case Native.descriptor_read(state.pipe) do
+      {:ok, bytes} ->
+        read_rest(%{state | output: Output.data(state.output, bytes)}, left - byte_size(bytes))
+
+      _ ->
+        state
+    end
+  end
+
+  defp close(%{pipe: nil} = state), do: state
+
+  defp close(state) do
+    Native.descriptor_close(state.pipe)
+    %{state | pipe: nil, reads: :nothing}
+  end
+
+  defp settled(%{settling: []} = state), do: state
+
+  defp settled(state) do
+    if Output.logged?(state.output) do
+      for from <- state.settling, do: GenServer.reply(from, :ok)
+      %{state | settling: []}
+    else
+      state
+    end
+  end
+end

@@ -1,0 +1,59 @@
+// typhon_launch <beam pid> <fd> <onto> <program> [argument …]: becomes the program of a worker, with its
+// output on a pipe that the BEAM reads as it likes.
+//
+// A Port reads its program's stdout as fast as that writes, into the mailbox of the process that owns it. So
+// the Port keeps stdin and the exit status, and what is printed, from the program's first byte on, goes to
+// the pipe with the number <fd> of the BEAM's. It is opened through /proc, like the memory of a channel.
+// <onto>: the descriptors that become the pipe, "1,2" for stdout and stderr.
+//
+// What goes wrong is a sentence on the Port's own stdout, which the program never has, and an exit status:
+// kNoOutput, or kNoProgram.
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+namespace {
+
+constexpr int kNoOutput = 98;
+constexpr int kNoProgram = 126;
+constexpr int kArguments = 5;
+
+// The program is not to have it, and it is to be in nobody's way.
+int keep_aside(int fd) noexcept { return ::fcntl(fd, F_DUPFD_CLOEXEC, 10); }
+
+int complain(int fd, int status, const char* what) noexcept {
+  static_cast<void>(::dprintf(fd, "%s%s\n", what, std::strerror(errno)));
+  return status;
+}
+
+bool redirect(int pipe, const char* onto) noexcept {
+  for (const char* next = onto; next; next = std::strchr(next, ',')) {
+    if (*next == ',') ++next;
+    if (::dup2(pipe, std::atoi(next)) < 0) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc < kArguments) return kNoProgram;
+  const char* const onto = argv[3];
+  char** const program = argv + kArguments - 1;
+  const int report = keep_aside(std::atoi(onto));
+  char path[64];
+  static_cast<void>(std::snprintf(path, sizeof path, "/proc/%s/fd/%s", argv[1], argv[2]));
+  const int opened = ::open(path, O_WRONLY | O_CLOEXEC);
+  // One of those that it is to become may have been closed, and is this one then.
+  const int pipe = opened < 0 ? -1 : keep_aside(opened);
+  if (opened >= 0) ::close(opened);
+  if (pipe < 0 || !redirect(pipe, onto))
+    return complain(report, kNoOutput, "the BEAM's pipe for its output cannot be opened: ");
+  ::execv(program[0], program);
+  return complain(report, kNoProgram, "");
+}
