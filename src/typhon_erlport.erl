@@ -47,6 +47,9 @@
 %% How long an exit status may lag behind the end of its process, in milliseconds: a child of the worker's may hold the pipe.
 -define(STATUS_GRACE, 100).
 -define(SIGKILL, 9).
+%% How long what has been printed at the end may take its device, in milliseconds, and how much of it there may be.
+-define(PRINT_GRACE, 1000).
+-define(LAST_BYTES, 1048576).
 
 %% What the instance is about, beside its worker.
 -record(work, {
@@ -65,8 +68,8 @@
     helpers = #{} :: #{pid() => proxy | {ask, non_neg_integer(), reference() | undefined}},
     %% tells of the worker's end, also when its port does not
     watch :: reference() | undefined,
-    %% bytes of a character that is not complete
-    output = <<>> :: binary()
+    %% the process that reads what the worker prints past its own streams
+    printer :: pid() | undefined
 }).
 
 %% Six elements, the fourth a port: there are programs that look it up here, and its os_pid (sys:get_state/1).
@@ -320,24 +323,43 @@ open_channel(Language, Options) ->
     Wanted = #{spin_us => Spin, worker_spin_us => Spin, atoms => create, raw => true},
     case ?NATIVE:channel_open(self(), Wanted) of
         {ok, Channel, Region} ->
-            try open_port(Language, Options, Region) of
-                Port -> started(#state{language = Language, options = Options, port = Port, channel = Channel})
-            catch
-                error:Reason ->
-                    ?NATIVE:channel_close(Channel, {ended, Reason}),
-                    {stop, {open_port_error, Reason}}
+            case start_printer() of
+                {ok, Printer, Fd} ->
+                    open_port(Language, Options, Region, Channel, Printer, Fd);
+                {error, Text} ->
+                    ?NATIVE:channel_close(Channel, {ended, Text}),
+                    {stop, {channel_error, Text}}
             end;
         {error, Text} ->
             {stop, {channel_error, Text}}
     end.
 
-open_port(Language, #{command := Command, port_options := Given} = Options, Region) ->
+open_port(Language, Options, Region, Channel, Printer, Fd) ->
+    try open_port(Language, Options, Region, Fd) of
+        Port ->
+            Work = #work{printer = Printer},
+            started(#state{language = Language, options = Options, port = Port, channel = Channel, work = Work})
+    catch
+        error:Reason ->
+            ?NATIVE:channel_close(Channel, {ended, Reason}),
+            finish_printer(Printer),
+            {stop, {open_port_error, Reason}}
+    end.
+
+%% The launcher becomes the program when what would be the port's output goes to the printer's pipe (native/launch).
+open_port(Language, #{command := Command, port_options := Given} = Options, #{os_pid := OsPid} = Region, Fd) ->
     {Program, OwnArgs} = typhon_erlport_options:command(Command),
-    %% What the port brings is what is printed past the worker's own streams; it has no packets.
+    %% It has no packets.
     Kept = [Option || Option <- Given, not is_tuple(Option) orelse element(1, Option) =/= packet],
+    Output =
+        case Options of
+            #{use_stdio := use_stdio} -> "1";
+            #{use_stdio := nouse_stdio} -> "4"
+        end,
+    Launcher = [integer_to_list(OsPid), integer_to_list(Fd), Output, Program],
     erlang:open_port(
-        {spawn_executable, Program},
-        [{args, OwnArgs ++ command_line(Language, Options, Region)} | Kept]
+        {spawn_executable, ?NATIVE:priv_path(<<"typhon_launch">>)},
+        [{args, Launcher ++ OwnArgs ++ command_line(Language, Options, Region)} | Kept]
     ).
 
 %% The options that ErlPort's own command line has, and where the channel is.
@@ -384,7 +406,8 @@ await(#state{port = Port, channel = Channel} = State, Parent) ->
         {typhon, Channel, {ready, Greeting}} ->
             adopt(Port, Channel, Greeting, State, Parent);
         {Port, {data, Data}} ->
-            await(printed(Data, State), Parent);
+            print(Data),
+            await(State, Parent);
         {Port, {exit_status, Status}} ->
             not_started({port_closed, {code, Status}}, State);
         {'EXIT', Port, Reason} ->
@@ -488,7 +511,9 @@ handle_info({timeout, Timer, {?MODULE, ask, Pid}}, #state{work = #work{helpers =
     end,
     {noreply, State};
 handle_info({Port, {data, Data}}, #state{port = Port} = State) ->
-    {noreply, printed(Data, State)};
+    %% The launcher's, when there is no program to become.
+    print(Data),
+    {noreply, State};
 handle_info({Port, {exit_status, Status}}, #state{port = Port} = State) ->
     {stop, {port_closed, {code, Status}}, State};
 handle_info({Port, closed}, #state{port = Port} = State) ->
@@ -497,6 +522,8 @@ handle_info({'EXIT', Port, Reason}, #state{port = Port} = State) ->
     {stop, {port_closed, Reason}, State};
 handle_info({'EXIT', Pid, Reason}, #state{work = #work{helpers = Helpers}} = State) when is_map_key(Pid, Helpers) ->
     helped(Pid, Reason, State);
+handle_info({'EXIT', Printer, Reason}, #state{work = #work{printer = Printer}} = State) ->
+    {stop, {printer, Reason}, State};
 %% The worker has ended. Its status comes by the port, unless something that it started holds its stdout.
 handle_info({select, Watch, _, _}, #state{work = #work{watch = Watch}} = State) when is_reference(Watch) ->
     erlang:start_timer(?STATUS_GRACE, self(), {?MODULE, status}),
@@ -521,8 +548,9 @@ terminate(Reason, State) ->
 
 %% Whoever waits gets the reason. The worker ends when its port does; Typhon.Registry, which watches this process, sees to it
 %% that one which cannot is killed.
-close(Reason, #state{port = Port, channel = Channel, work = #work{watch = Watch}}) ->
+close(Reason, #state{port = Port, channel = Channel, work = #work{watch = Watch, printer = Printer}}) ->
     forget(self()),
+    finish_printer(Printer),
     ?NATIVE:channel_close(Channel, {ended, Reason}),
     if
         is_reference(Watch) -> ?NATIVE:descriptor_close(Watch);
@@ -696,7 +724,8 @@ asked(self, Tag, State) ->
 asked(make_ref, Tag, State) ->
     push({answer, ?ANSWER, Tag, make_ref()}, State);
 asked({print, Text}, 0, State) when is_binary(Text) ->
-    {noreply, print(Text, State)};
+    print(Text),
+    {noreply, State};
 %% All that came before has been dealt with.
 asked(sync, Tag, State) ->
     push({answer, ?ANSWER, Tag, ok}, State);
@@ -761,26 +790,82 @@ helped(Pid, Reason, #state{work = #work{helpers = Helpers} = Work} = State) ->
 
 %% --- output ---
 
-%% What reaches the worker's stdout past its own streams: of C code, and of what it starts.
-printed(Data, #state{work = #work{output = Before} = Work} = State) ->
-    case unicode:characters_to_binary(<<Before/binary, Data/binary>>) of
-        Text when is_binary(Text) ->
-            print(Text, State#state{work = Work#work{output = <<>>}});
-        {incomplete, Text, Rest} ->
-            print(Text, State#state{work = Work#work{output = Rest}});
-        {error, Text, Rest} ->
-            print(<<Text/binary, (unicode:characters_to_binary(Rest, latin1))/binary>>,
-                State#state{work = Work#work{output = <<>>}})
+%% What reaches the worker's stdout past its own streams, of C code and of what it starts, comes by a pipe. A process of its own
+%% reads it, piece by piece as its device takes them: while that is slow whoever prints waits, and the instance does not.
+-spec start_printer() -> {ok, pid(), integer()} | {error, term()}.
+start_printer() ->
+    Instance = self(),
+    Printer = spawn_link(fun() ->
+        case ?NATIVE:output_open() of
+            {ok, Pipe, Fd} ->
+                Instance ! {self(), {ok, self(), Fd}},
+                read(Pipe, <<>>);
+            {error, _} = Error ->
+                Instance ! {self(), Error},
+                unlink(Instance)
+        end
+    end),
+    receive
+        {Printer, Result} -> Result;
+        {'EXIT', Printer, Reason} -> {error, Reason}
     end.
 
-%% To the group leader, in this process: so what is printed has been when the call that printed it returns.
-print(<<>>, State) ->
-    State;
-print(Text, State) ->
+read(Pipe, Before) ->
+    receive
+        {finish, Instance} -> finish(Pipe, Before, ?LAST_BYTES, Instance)
+    after 0 ->
+        case ?NATIVE:descriptor_read(Pipe) of
+            {ok, Data} ->
+                read(Pipe, printed(Data, Before));
+            _ ->
+                receive
+                    {select, Pipe, _, _} -> read(Pipe, Before);
+                    {finish, Instance} -> finish(Pipe, Before, ?LAST_BYTES, Instance)
+                end
+        end
+    end.
+
+%% What is there at the end. There may be somebody who prints on and on.
+finish(Pipe, Before, Left, Instance) ->
+    case Left > 0 andalso ?NATIVE:descriptor_read(Pipe) of
+        {ok, Data} ->
+            finish(Pipe, printed(Data, Before), Left - byte_size(Data), Instance);
+        _ ->
+            unlink(Instance),
+            ok
+    end.
+
+finish_printer(Printer) ->
+    Monitor = monitor(process, Printer),
+    Printer ! {finish, self()},
+    receive
+        {'DOWN', Monitor, process, _, _} -> ok
+    after ?PRINT_GRACE ->
+        unlink(Printer),
+        exit(Printer, kill)
+    end.
+
+%% Prints whole characters; returns the bytes of one that is not complete.
+printed(Data, Before) ->
+    case unicode:characters_to_binary(<<Before/binary, Data/binary>>) of
+        Text when is_binary(Text) ->
+            print(Text),
+            <<>>;
+        {incomplete, Text, Rest} ->
+            print(Text),
+            Rest;
+        {error, Text, Rest} ->
+            print(<<Text/binary, (unicode:characters_to_binary(Rest, latin1))/binary>>),
+            <<>>
+    end.
+
+%% To the group leader. What a call has printed by its own streams is printed by the instance: it has been when the call returns.
+print(<<>>) ->
+    ok;
+print(Text) ->
     try
         io:put_chars(Text)
     catch
         %% A device that is gone, or has no such characters, is no reason to end.
         error:_ -> ok
-    end,
-    State.
+    end.
