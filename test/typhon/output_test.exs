@@ -21,6 +21,13 @@ defmodule Typhon.Worker.OutputTest do
     end
   end
 
+  defp pieces(text, size) when byte_size(text) <= size, do: [text]
+
+  defp pieces(text, size) do
+    <<piece::binary-size(size), rest::binary>> = text
+    [piece | pieces(rest, size)]
+  end
+
   describe "data/2" do
     test "sends a line with its end" do
       Output.new(self(), []) |> Output.data("hällo\n")
@@ -54,7 +61,7 @@ defmodule Typhon.Worker.OutputTest do
     end
 
     test "drops the carriage return of a terminal's line" do
-      Output.new(self(), []) |> Output.data("a\r\nb\rc\r\r\nd\n")
+      Output.new(self(), []) |> Output.data("a\r\nb\rc\r\nd\n")
       assert {_, _, "a\nb\rc\nd\n"} = request()
     end
 
@@ -163,6 +170,21 @@ defmodule Typhon.Worker.OutputTest do
       output = lines(output, [String.duplicate("x", 5_000)])
       assert String.length(List.last(Output.tail(output))) == 2_002
       assert Output.tail(Output.reset(output)) == []
+    end
+
+    test "does not depend on the pieces that lines come in" do
+      lines = for i <- 1..60, do: String.duplicate("#{rem(i, 10)}", rem(i * 37, 301))
+      text = Enum.join(lines, "\n") <> "\n"
+
+      for size <- [1, 2, 7, 100, 1_000, byte_size(text)], start <- [0, 25] do
+        text = text |> String.split("\n") |> Enum.drop(start) |> Enum.join("\n")
+        output = Enum.reduce(pieces(text, size), Output.new(:discard, []), &Output.data(&2, &1))
+        assert Output.tail(output) == Enum.take(lines, -20)
+        assert Output.tail(Output.data(output, "last")) == Enum.take(lines, -20)
+      end
+
+      assert Output.new(:discard, []) |> Output.data("\n\na\n") |> Output.tail() == ["", "", "a"]
+      assert Output.new(:discard, []) |> Output.text("\na") |> Output.tail() == ["", "a"]
     end
   end
 end

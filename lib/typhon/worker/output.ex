@@ -11,7 +11,8 @@ defmodule Typhon.Worker.Output do
   alias Typhon.Worker.LogWriter
 
   @kept_lines 20
-  @kept_line_bytes 2_000
+  @kept_characters 2_000
+  @kept_bytes 4 * @kept_characters
   # A line without an end is passed on in pieces of this size, marked as such.
   @max_line 1_048_576
   @max_requests 4
@@ -19,6 +20,7 @@ defmodule Typhon.Worker.Output do
   @max_waiting_bytes 1_048_576
   # What Python has logged in nobody's name and Logger has not taken.
   @max_records 1_000
+  @digits List.to_tuple(~c"0123456789abcdef")
 
   defstruct target: :discard,
             metadata: [],
@@ -33,7 +35,7 @@ defmodule Typhon.Worker.Output do
             dropped_records: 0,
             partial: [],
             partial_bytes: 0,
-            # the newest first
+            # the newest first, as they came
             kept: []
 
   @type t :: %__MODULE__{}
@@ -54,11 +56,12 @@ defmodule Typhon.Worker.Output do
   @doc "A piece of what came by the pipe."
   @spec data(t, binary) :: t
   def data(output, bytes) do
-    case last_end(bytes, byte_size(bytes)) do
-      0 ->
+    case last_ends(bytes, 1) do
+      [] ->
         unfinished(output, bytes)
 
-      size ->
+      ends ->
+        size = List.last(ends) + 1
         <<lines::binary-size(size), rest::binary>> = bytes
         lines = IO.iodata_to_binary([output.partial, lines])
         %{output | partial: [], partial_bytes: 0} |> lines(lines) |> unfinished(rest)
@@ -86,7 +89,7 @@ defmodule Typhon.Worker.Output do
 
   @doc "The last lines, oldest first."
   @spec tail(t) :: [String.t()]
-  def tail(output), do: Enum.reverse(output.kept)
+  def tail(output), do: output.kept |> Enum.reverse() |> Enum.map(&shortened/1)
 
   @doc "Whether so much waits for the I/O device that no more should be taken in."
   @spec full?(t) :: boolean
@@ -150,11 +153,15 @@ defmodule Typhon.Worker.Output do
 
   # --- lines ---
 
-  # Where the last line that has an end ends.
-  defp last_end(_bytes, 0), do: 0
+  # Where lines end: at least the last `count` of them, if there are so many.
+  defp last_ends(bytes, count, window \\ 1_024) do
+    window = min(window, byte_size(bytes))
+    found = :binary.matches(bytes, "\n", scope: {byte_size(bytes), -window})
 
-  defp last_end(bytes, at),
-    do: if(:binary.at(bytes, at - 1) == ?\n, do: at, else: last_end(bytes, at - 1))
+    if length(found) >= count or window == byte_size(bytes),
+      do: Enum.map(found, &elem(&1, 0)),
+      else: last_ends(bytes, count, 4 * window)
+  end
 
   defp unfinished(output, ""), do: output
 
@@ -179,34 +186,33 @@ defmodule Typhon.Worker.Output do
 
   # Of a terminal's lines.
   defp without_returns(lines) do
-    if :binary.match(lines, "\r\n") == :nomatch, do: lines, else: Regex.replace(~r/\r+\n/, lines, "\n")
+    # One byte is found many times faster than two.
+    if :binary.match(lines, "\r") == :nomatch,
+      do: lines,
+      else: :binary.replace(lines, "\r\n", "\n", [:global])
   end
 
   defp keep(output, lines) do
-    start = start_of_last(lines, byte_size(lines) - 1, @kept_lines)
-    last = lines |> binary_part(start, byte_size(lines) - 1 - start) |> :binary.split("\n", [:global])
-    kept = Enum.reduce(last, output.kept, &[shortened(&1) | &2])
+    # The end of the line before the first one, and -1 when that is the very first.
+    ends = Enum.take([-1 | last_ends(lines, @kept_lines + 1)], -@kept_lines - 1)
+
+    kept =
+      ends
+      |> Enum.zip(tl(ends))
+      |> Enum.reduce(output.kept, fn {before, last}, kept ->
+        size = min(last - before - 1, @kept_bytes)
+        [lines |> binary_part(before + 1, size) |> :binary.copy() | kept]
+      end)
+
     %{output | kept: Enum.take(kept, @kept_lines)}
   end
 
-  # Where the last `count` lines of what ends at `at` start.
-  defp start_of_last(_lines, 0, _count), do: 0
-
-  defp start_of_last(lines, at, count) do
-    cond do
-      :binary.at(lines, at - 1) != ?\n -> start_of_last(lines, at - 1, count)
-      count == 1 -> at
-      true -> start_of_last(lines, at - 1, count - 1)
-    end
-  end
-
-  # A character has up to four bytes.
   defp shortened(line) do
-    text = line |> binary_part(0, min(byte_size(line), 4 * @kept_line_bytes)) |> printable()
+    text = printable(line)
 
-    if byte_size(text) > @kept_line_bytes,
-      do: String.slice(text, 0, @kept_line_bytes) <> " …",
-      else: :binary.copy(text)
+    if byte_size(text) > @kept_characters,
+      do: String.slice(text, 0, @kept_characters) <> " …",
+      else: text
   end
 
   # --- passing on ---
@@ -252,8 +258,8 @@ defmodule Typhon.Worker.Output do
 
   defp escape(<<char::utf8, rest::binary>>, acc), do: escape(rest, <<acc::binary, char::utf8>>)
 
-  defp escape(<<byte, rest::binary>>, acc),
-    do: escape(rest, <<acc::binary, "\\x", Base.encode16(<<byte>>, case: :lower)::binary>>)
+  defp escape(<<high::4, low::4, rest::binary>>, acc),
+    do: escape(rest, <<acc::binary, "\\x", elem(@digits, high), elem(@digits, low)>>)
 
   defp escape(<<>>, acc), do: acc
 end
