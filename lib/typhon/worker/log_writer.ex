@@ -1,14 +1,19 @@
 defmodule Typhon.Worker.LogWriter do
   @moduledoc false
   # An I/O device whose lines go to Logger. Logger makes whoever logs wait while its handlers are slow: that is this process, and
-  # nobody else. It ends with the process that has started it, after it has logged what it was given before.
+  # nobody else. It ends with the process that has started it; what it has not logged by then it does, but for a limit.
 
   require Logger
+
+  @last_lines 1_000
 
   @spec start(keyword) :: {pid, reference}
   def start(metadata) do
     owner = self()
-    spawn_monitor(fn -> loop(Process.monitor(owner), metadata) end)
+
+    spawn_monitor(fn ->
+      loop(%{owner: owner, monitor: Process.monitor(owner), metadata: metadata, left: @last_lines})
+    end)
   end
 
   @doc "Runs a function that logs. `dropped`: so many before it never came here."
@@ -18,28 +23,33 @@ defmodule Typhon.Worker.LogWriter do
     :ok
   end
 
-  defp loop(owner, metadata) do
+  defp loop(%{monitor: monitor, metadata: metadata} = state) do
     receive do
       {:io_request, from, ref, {:put_chars, :unicode, chars}} ->
-        for line <- lines(chars), do: Logger.info(line, metadata)
-        done(from, ref, owner, metadata)
+        state = write(lines(chars), state)
+        send(from, {:io_reply, ref, :ok})
+        loop(state)
 
       {:log, from, ref, fun, dropped} ->
         if dropped > 0,
           do: Logger.warning("#{dropped} records of Python's were dropped: Logger is too slow", metadata)
 
         fun.()
-        done(from, ref, owner, metadata)
+        send(from, {:io_reply, ref, :ok})
+        loop(state)
 
-      {:DOWN, ^owner, :process, _, _} ->
+      {:DOWN, ^monitor, :process, _, _} ->
         :ok
     end
   end
 
-  defp done(from, ref, owner, metadata) do
-    send(from, {:io_reply, ref, :ok})
-    loop(owner, metadata)
+  # A request may hold a hundred thousand lines.
+  defp write([line | rest], %{left: left} = state) when left > 0 do
+    Logger.info(line, state.metadata)
+    write(rest, if(Process.alive?(state.owner), do: state, else: %{state | left: left - 1}))
   end
+
+  defp write(_lines, state), do: state
 
   defp lines(chars), do: chars |> :binary.split("\n", [:global]) |> Enum.drop(-1)
 end

@@ -220,13 +220,17 @@ defmodule Typhon.Worker.Output do
   defp deliver(%{target: :discard} = output, _lines), do: output
 
   defp deliver(%{waiting_bytes: size} = output, lines) when size > @max_waiting_bytes,
-    do: %{output | dropped: output.dropped + length(:binary.matches(lines, "\n"))}
+    do: %{output | dropped: count_lines(lines, output.dropped)}
 
   defp deliver(output, lines) do
     text = printable(lines)
     waiting = [text | output.waiting]
     send_waiting(%{output | waiting: waiting, waiting_bytes: output.waiting_bytes + byte_size(text)})
   end
+
+  defp count_lines(<<?\n, rest::binary>>, count), do: count_lines(rest, count + 1)
+  defp count_lines(<<_, rest::binary>>, count), do: count_lines(rest, count)
+  defp count_lines(<<>>, count), do: count
 
   defp send_waiting(output),
     do: if(MapSet.size(output.requests) < @max_requests, do: send_now(output), else: output)
