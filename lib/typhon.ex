@@ -205,7 +205,8 @@ defmodule Typhon do
   * `:stdio` – where goes what Python prints, line by line. `:caller`: what a call prints goes to the group leader of its caller, what is
     printed outside of any call, or by C code and child processes, to Logger. Else all of it goes to the `:group_leader` of the process that
     calls `start_link/1`, to `:logger`, to the pid of an I/O device, or nowhere: `:discard`. Python's `logging` and `warnings` go to
-    Logger in any case. Default: `:caller`
+    Logger in any case. While an I/O device or Logger is slow, whoever prints waits; when it hangs, lines are dropped after five seconds.
+    Default: `:caller`
   * `:concurrency` – how many calls a worker runs at the same time, on threads that share its GIL: for functions that wait. A call in a thread
     other than the main one cannot be interrupted in a system call. Coroutine functions need no threads: their calls are awaited in
     the worker's event loop, as many as there are. Default: `1`
