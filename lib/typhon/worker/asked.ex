@@ -46,10 +46,8 @@ defmodule Typhon.Worker.Asked do
       when kind in [:ok, :error] do
     context = context(channel, config, metadata, native, self())
 
-    Printer.log(printer, fn ->
-      told(ask, context)
-      Native.channel_heard(channel, @statement, 1)
-    end)
+    heard = fn -> Native.channel_heard(channel, @statement, 1) end
+    Printer.log(printer, fn -> told(ask, context) end, heard)
   end
 
   def handle(channel, {_id, {:ask, tag, _} = ask}, config, _printer, metadata, native) do

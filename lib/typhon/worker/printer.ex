@@ -45,9 +45,9 @@ defmodule Typhon.Worker.Printer do
   @spec print(pid, String.t(), (() -> term)) :: :ok
   def print(printer, text, taken), do: GenServer.cast(printer, {:print, text, taken})
 
-  @doc "The function logs something: not in this process, which does not wait for Logger."
-  @spec log(pid, (() -> term)) :: :ok
-  def log(printer, fun), do: GenServer.cast(printer, {:log, fun})
+  @doc "The function logs something: not in this process, which does not wait for Logger. `taken` runs when it has, or was dropped."
+  @spec log(pid, (() -> term), (() -> term)) :: :ok
+  def log(printer, fun, taken), do: GenServer.cast(printer, {:log, fun, taken})
 
   # Nothing here waits for anybody else; but a worker ends in good order also when this has been killed.
   defp ask(printer, what, otherwise, timeout \\ 5_000) do
@@ -94,7 +94,18 @@ defmodule Typhon.Worker.Printer do
   def handle_cast({:print, text, taken}, state),
     do: {:noreply, took(%{state | output: Output.text(state.output, text), taken: [taken | state.taken]})}
 
-  def handle_cast({:log, fun}, state), do: {:noreply, %{state | output: Output.log(state.output, fun)}}
+  def handle_cast({:log, fun, taken}, state) do
+    dropped = state.output.dropped_records
+
+    output =
+      Output.log(state.output, fn ->
+        fun.()
+        taken.()
+      end)
+
+    if output.dropped_records > dropped, do: taken.()
+    {:noreply, %{state | output: output}}
+  end
 
   # There is something to read.
   @impl true
