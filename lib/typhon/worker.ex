@@ -513,9 +513,9 @@ defmodule Typhon.Worker do
   end
 
   def handle_event(:info, {:typhon, channel, {:flood, text}}, _state, %{channel: channel, killed: nil} = data) do
-    Logger.error("the #{language(data)} worker #{data.os_pid} is ended: #{text}")
+    log(:error, "the #{language(data)} worker #{data.os_pid} is ended: #{text}", data)
     # Its calls get this as their reason, and not how it went.
-    Native.channel_close(channel, worker_error(data, :flood, Output.tail(data.output)))
+    Native.channel_close(channel, worker_error(data, :flood, Printer.tail(data.printer)))
     Asked.abandon()
     {:keep_state, kill(data, :flood)}
   end
@@ -807,7 +807,7 @@ defmodule Typhon.Worker do
     %StartError{
       reason: :foreign_process,
       python: data.config.python,
-      output: Output.tail(data.output),
+      output: Printer.tail(data.printer),
       message:
         "process #{inspect(greeting["os_pid"])} greeted as a worker, and it is neither the one that #{data.config.python} was " <>
           "started as (#{data.os_pid}) nor a descendant of that. A script in place of an interpreter has to exec it, or to wait for it"
@@ -1263,7 +1263,8 @@ defmodule Typhon.Worker do
   end
 
   # Logger may be slow: the worker is not.
-  defp log(level, text, %{printer: printer}), do: Printer.log(printer, fn -> Logger.log(level, text) end)
+  defp log(level, text, %{printer: printer}),
+    do: Printer.log(printer, fn -> Logger.log(level, text) end, fn -> :ok end)
 
   defp event(name, measurements, data, metadata \\ %{}) do
     Telemetry.worker(
