@@ -175,7 +175,9 @@ def _cancel(token: int) -> None:
 def is_given_up(error: BaseException) -> bool:
     """Whether the call of the current task has to end with this: the BEAM gave it up. A CancelledError may be of its own making."""
     if isinstance(error, asyncio.CancelledError):
-        return _tokens.get(CALL.get()) in _cancelled
+        call = CALL.get()
+        token = _tokens.get(call) if call else None
+        return token is not None and token in _cancelled
     return isinstance(error, (Cancelled, GeneratorExit))
 
 

@@ -12,7 +12,7 @@ defmodule Typhon.IdleMemoryTest do
 
   # In MiB. Inside the VM of the VM.
   defp resident(py) do
-    [_, pages | _] = "/proc/#{worker(py).os_pid}/statm" |> File.read!() |> String.split()
+    [_, pages | _] = "/proc/#{worker(py).os_pid || "self"}/statm" |> File.read!() |> String.split()
     div(String.to_integer(pages) * 4_096, @mib)
   end
 
