@@ -1,6 +1,6 @@
 defmodule Typhon.IdleMemoryTest do
   # What an idle worker keeps of what its jobs have freed. Inside the VM the memory is that of all tests that run.
-  use ExUnit.Case, async: Application.get_env(:typhon, :isolation, :process) == :process
+  use ExUnit.Case, async: System.get_env("TYPHON_ISOLATION", "process") == "process"
 
   import Typhon.TestHelper
 
