@@ -520,6 +520,10 @@ defmodule Typhon.Worker do
     {:keep_state, kill(data, :flood)}
   end
 
+  # Nobody would read what Python prints.
+  def handle_event(:info, {:EXIT, printer, reason}, _state, %{printer: printer} = data),
+    do: {:stop, {:printer, reason}, data}
+
   def handle_event(:info, {:EXIT, pid, reason}, _state, _data) when is_pid(pid) do
     Asked.ended(pid, reason)
     :keep_state_and_data
@@ -672,10 +676,6 @@ defmodule Typhon.Worker do
 
     {:keep_state_and_data, [{:reply, from, info}]}
   end
-
-  # Nobody would read what Python prints.
-  def handle_event(:info, {:EXIT, printer, reason}, _state, %{printer: printer} = data),
-    do: {:stop, {:printer, reason}, data}
 
   # --- messages for Python, and what a former Port or channel still had to say ---
 
