@@ -80,6 +80,7 @@ defmodule Typhon.Worker.Post do
 
       # Its Python has ended, and what was meant for it goes with it.
       {:error, %{__struct__: struct}} when struct in [Typhon.WorkerError, Typhon.PoolError] ->
+        Process.delete(@wanted)
         :ok
 
       {:error, error} ->
