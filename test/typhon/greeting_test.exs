@@ -18,10 +18,12 @@ defmodule Typhon.GreetingTest do
   end
 
   defp script(lines) do
-    path = Path.join(System.tmp_dir!(), "typhon-greeting-#{System.unique_integer([:positive])}")
+    directory = Path.join(System.tmp_dir!(), "typhon-greeting-#{System.unique_integer([:positive])}")
+    File.mkdir_p!(directory)
+    on_exit(fn -> File.rm_rf(directory) end)
+    path = Path.join(directory, "python3")
     File.write!(path, "#!/bin/sh\n" <> lines)
     File.chmod!(path, 0o755)
-    on_exit(fn -> File.rm(path) end)
     path
   end
 
@@ -57,6 +59,24 @@ defmodule Typhon.GreetingTest do
              Typhon.start_link(workers: 1, python: python, stdio: :discard, start_timeout: limit())
 
     assert Exception.message(error) =~ "process #{victim} greeted"
+    assert runs?(victim)
+  end
+
+  test "nor does an instance of ErlPort's" do
+    Process.flag(:trap_exit, true)
+    victim = bystander()
+
+    # It is asked for its version first. After -u -m erlport.cli come its options.
+    python =
+      script("""
+      [ "$1" = -V ] && exec python3 -V
+      shift 3
+      exec python3 -u -c "import os, runpy
+      os.getpid = lambda: #{victim}
+      runpy.run_module('erlport.cli', run_name='__main__', alter_sys=True)" "$@"
+      """)
+
+    assert {:error, {:foreign_process, ^victim}} = :python.start(python: String.to_charlist(python))
     assert runs?(victim)
   end
 
