@@ -133,6 +133,9 @@ defmodule Typhon do
                nice: -20..19
              ]}
           | {:reload, boolean}
+          | {:results, :private | :shared}
+          | {:max_result, pos_integer | :infinity}
+          | {:max_held, :auto | pos_integer | :infinity}
           | {:python, Path.t()}
           | {:python_path, [Path.t()]}
           | {:env, Enumerable.t()}
@@ -186,7 +189,7 @@ defmodule Typhon do
     Python that keeps ending is started again at growing intervals in any case. Default: 10 for each worker in 60 seconds
   * `:limits` – what the operating system gives a worker at most, set before any user code runs. Default: none
     * `:memory` – bytes. Counted is the address space beyond what Python has mapped when it starts: an allocation beyond it is a
-      `MemoryError` in Python. Where a control group (cgroup v2) is delegated to the BEAM, the worker gets one of its own with
+      `MemoryError` in Python. What a result takes on its way counts, too. Where a control group (cgroup v2) is delegated to the BEAM, the worker gets one of its own with
       that limit, too. With `isolation: :interpreter` what Python's allocators hold is counted instead, see `docs/isolation.md`
     * `:cpu_time` – seconds of processor time for the whole life of the worker's process; then it is ended, the call it had gets a
       `Typhon.WorkerError` with the reason `{:limit, :cpu_time}`, and another one takes its place
@@ -227,6 +230,17 @@ defmodule Typhon do
     time and costs latency. Default: `:auto`
   * `:ring_size` – bytes of each worker's request and reply ring, a power of two from 65,536 to 67,108,864. What is
     larger than the ring travels beside it. Default: `1_048_576`
+  * `:max_result` – bytes that one result may take, on its way and as a term of Elixir, also when it comes compressed; or `:infinity`. The same
+    holds for a message and a question of Python's. What is larger is an error that names this option: a `Typhon.EncodeError` when Python sees
+    it, a `Typhon.DecodeError` when the VM does. Large binaries inside the VM do not count, as nothing is made of them. Default: one
+    GiB, or what `config :typhon, max_result: …` says
+  * `:max_held` – bytes that the large results of one worker may take at the same time, those whose binaries Elixir still refers to (`info/1`
+    counts them). One more is a `Typhon.DecodeError`. Whatever it says, those of all workers take half of the machine's memory at
+    most. `:auto`: a quarter of it. Default: `:auto`
+  * `:results` – `:private`: the VM copies what comes from a worker before it looks at it. `:shared`, **unsafe**: large binaries are not
+    copied and lie in memory that the worker can write to at any time. A bug in native code there, or an attacker, can then
+    change binaries that Elixir already has, and so crash the whole VM. For workers that run nothing but code you would also load as a
+    NIF. With `isolation: :process` alone. Default: `:private`
   * `:telemetry` – false: no events for calls of this pool, also when `:telemetry` is there, which saves a call about a
     microsecond. Default: `true`
   * `:max_queue` – how many calls may wait while every worker is busy. One more is refused at once with a
@@ -735,6 +749,10 @@ defmodule Typhon do
   `:reloading` while they are replaced or a module is reloaded), process id, Python version, path of the interpreter, `:calls`
   served by the present process, its `:in_flight`, `:memory` in bytes and `:uptime`, and how often they were replaced. `:loans` counts the bytes of large binaries
   that a worker inside the VM shares with it: the VM's that Python reads (`:to_python`), Python's that binaries lie in (`:to_elixir`).
+  `:results` counts those of the worker's large results that binaries of Elixir lie in: `:held` in private memory, and `:shared` with the
+  worker (inside the VM, and with `results: :shared`). A part of a large binary keeps the whole; `:binary.copy/1` makes it independent.
+  `:results` of the pool is the same for the VM as a whole: bytes `:held`, bytes `:cached` for results to come (they go
+  back to the system when they have not been used for five seconds), and the `:limit` of those that may be held.
 
       iex> {:ok, py} = Typhon.start_link(workers: 1)
       iex> {:ok, %{isolation: :process, workers: [worker]}} = Typhon.info(py)

@@ -230,6 +230,10 @@ defmodule Typhon.Native do
         }
   def loans, do: :erlang.nif_error(:not_loaded)
 
+  @doc "Bytes of private memory for results, of all pools: that binaries lie in, that are kept for the next results, and how many may be `held`."
+  @spec results :: %{held: non_neg_integer, cached: non_neg_integer, limit: non_neg_integer}
+  def results, do: :erlang.nif_error(:not_loaded)
+
   @spec call(
           pool,
           reference,

@@ -37,7 +37,10 @@ defmodule Typhon.Options do
           max_restarts: non_neg_integer | :infinity,
           max_seconds: pos_integer,
           limits: %{optional(atom) => integer},
-          reload: boolean
+          reload: boolean,
+          results: :private | :shared,
+          max_result: pos_integer | :infinity,
+          max_held: :auto | pos_integer | :infinity
         }
 
   @type call :: %{kwargs: %{optional(String.t()) => term}, timeout: timeout, routing: routing}
@@ -89,7 +92,10 @@ defmodule Typhon.Options do
     :max_restarts,
     :max_seconds,
     :limits,
-    :reload
+    :reload,
+    :results,
+    :max_result,
+    :max_held
   ]
   # Of a pool of Rubies alone, and what such a pool does not have.
   @ruby_options [:ruby, :ruby_path, :require]
@@ -98,6 +104,8 @@ defmodule Typhon.Options do
   # Fewer do not let Python start.
   @min_files 32
   @min_memory 1_048_576
+  # Error terms must get through in any case.
+  @min_result 65_536
   # Replacements in max_seconds, for each worker, that no crash loop gets along with.
   @restarts_each 10
   @call_options [:kwargs, :timeout, :worker, :retry, :stdio]
@@ -185,6 +193,11 @@ defmodule Typhon.Options do
       raise ArgumentError,
             "limits: [memory:] needs engine: :namespaces or :threads, or isolation: :process: sub-interpreters share the " <>
               "allocators of one Python"
+    end
+
+    if options.results == :shared do
+      raise ArgumentError,
+            "results: :shared is for isolation: :process. Inside the VM large binaries are shared in any case"
     end
 
     if options.max_memory do
@@ -413,6 +426,9 @@ defmodule Typhon.Options do
   defp default(:max_seconds), do: 60
   defp default(:limits), do: []
   defp default(:reload), do: false
+  defp default(:results), do: :private
+  defp default(:max_result), do: Application.get_env(:typhon, :max_result, 1_073_741_824)
+  defp default(:max_held), do: :auto
   defp default(:allow), do: :all
   defp default(:send_to), do: []
   defp default(:max_mailbox), do: 100_000
@@ -480,6 +496,22 @@ defmodule Typhon.Options do
 
   defp check!(:reload, flag) when is_boolean(flag), do: flag
   defp check!(:reload, other), do: wrong!(:reload, "true or false", other)
+
+  defp check!(:results, results) when results in [:private, :shared], do: results
+  defp check!(:results, other), do: wrong!(:results, ":private or :shared", other)
+
+  defp check!(name, :infinity) when name in [:max_result, :max_held], do: :infinity
+  defp check!(:max_held, :auto), do: :auto
+
+  defp check!(name, bytes)
+       when name in [:max_result, :max_held] and is_integer(bytes) and bytes >= @min_result,
+       do: bytes
+
+  defp check!(:max_result, other),
+    do: wrong!(:max_result, "an integer from #{@min_result} (bytes) or :infinity", other)
+
+  defp check!(:max_held, other),
+    do: wrong!(:max_held, ":auto, an integer from #{@min_result} (bytes) or :infinity", other)
 
   defp check!(:python, path),
     do: path!(path, :python, "the name of a command, or the path of an interpreter or a virtualenv")

@@ -123,7 +123,13 @@ defmodule Typhon.Pool do
   def info(pool) do
     # One that ends at this moment is none.
     workers = pool |> workers() |> Enum.flat_map(&worker_info/1)
-    info = %{pid: pool, isolation: Registry.options(pool)[:isolation] || :process, workers: workers}
+
+    info = %{
+      pid: pool,
+      isolation: Registry.options(pool)[:isolation] || :process,
+      workers: workers,
+      results: Typhon.Native.results()
+    }
 
     case keeper(pool) do
       {:ok, keeper} ->

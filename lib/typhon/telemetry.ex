@@ -23,6 +23,7 @@ defmodule Typhon.Telemetry do
       in_flight = for {_, _, in_flight, _} <- info.places, do: in_flight
       running = in_flight |> Enum.map(&min(&1, info.concurrency)) |> Enum.sum()
       calls = Enum.sum(in_flight)
+      results = Typhon.Native.results()
 
       if available?() do
         execute(
@@ -32,7 +33,9 @@ defmodule Typhon.Telemetry do
             queued: calls - running,
             waiting: info.waiting,
             workers: length(info.places),
-            reserved: Enum.count(info.places, &elem(&1, 1))
+            reserved: Enum.count(info.places, &elem(&1, 1)),
+            held: results.held,
+            cached: results.cached
           },
           %{pool: pool}
         )

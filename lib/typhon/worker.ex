@@ -648,7 +648,15 @@ defmodule Typhon.Worker do
     use =
       if data.channel,
         do: Native.channel_info(data.channel),
-        else: %{served: 0, in_flight: 0, busy: false, lent: {0, 0}, borrowed: {0, 0}}
+        else: %{
+          served: 0,
+          in_flight: 0,
+          busy: false,
+          lent: {0, 0},
+          borrowed: {0, 0},
+          results: {0, 0},
+          shared: {0, 0}
+        }
 
     info = %{
       index: data.index,
@@ -660,6 +668,7 @@ defmodule Typhon.Worker do
       in_flight: use.in_flight,
       busy: use.busy,
       loans: %{to_python: elem(use.lent, 1), to_elixir: elem(use.borrowed, 1)},
+      results: %{held: elem(use.results, 1), shared: elem(use.shared, 1)},
       reserved: Checkout.held?(data.checkout),
       memory: Memory.resident(data.os_pid),
       uptime:
@@ -841,6 +850,9 @@ defmodule Typhon.Worker do
       spin_us: spin,
       worker_spin_us: worker_spin,
       atoms: config.atoms,
+      results: config.results,
+      max_result: config.max_result,
+      max_held: if(config.max_held == :auto, do: 0, else: config.max_held),
       embedded: config.isolation == :interpreter,
       allow: config.allow,
       send_to: config.send_to,

@@ -298,16 +298,18 @@ void WorkerChannel::send_ask(ErlNifEnv* caller_env, const ErlNifPid& to, ERL_NIF
   enif_send(caller_env, &to, env, enif_make_tuple2(env, enif_make_copy(env, ref), ask.term));
 }
 
-ERL_NIF_TERM WorkerChannel::decode_segment(ErlNifEnv* env, SegmentHandle& segment) noexcept {
+// 0: it is for a scheduler to decode.
+ERL_NIF_TERM WorkerChannel::decode_segment(ErlNifEnv* caller_env, ErlNifEnv* env,
+                                           SegmentHandle& segment) noexcept {
+  if (const Refusal refusal = take_in(segment); refusal != Refusal::kNone)
+    return refuse_segment(caller_env, env, segment, refusal);
   TermDecoder decoder(env, *this);
   decoder.lend(&segment);
   decoder.borrow(segment.loans);
   const bool plain = segment.plain && on_scheduler() && !handed_;
-  const ERL_NIF_TERM reply = plain ? decoder.decode_plain_reply(segment.body, segment.is_error)
-                                   : decoder.decode_reply(segment.body, segment.is_error);
+  const ERL_NIF_TERM reply = plain ? decoder.decode_plain_reply(segment) : decoder.decode_reply(segment);
   if (decoder.needs_scheduler()) return 0;
-  segment.decoded.store(true, std::memory_order_release);
-  if (!segment.pinned.load(std::memory_order_relaxed)) release_segment(segment);
+  done_with(segment);
   return reply;
 }
 
@@ -348,7 +350,7 @@ void WorkerChannel::deliver_message(ErlNifEnv* caller_env, const FrameHeader& he
   void* object = nullptr;
   if (enif_get_tuple(env, term, &arity, &ok) && ok[0] == state_.atoms.segment &&
       enif_get_resource(env, ok[1], state_.segment_type, &object)) {
-    const ERL_NIF_TERM decoded = decode_segment(env, *static_cast<SegmentHandle*>(object));
+    const ERL_NIF_TERM decoded = decode_segment(caller_env, env, *static_cast<SegmentHandle*>(object));
     if (decoded != 0) term = decoded;  // else it is for the owner to decode
   }
   ErlNifPid to;
@@ -369,27 +371,13 @@ void WorkerChannel::deliver_message(ErlNifEnv* caller_env, const FrameHeader& he
 // A reply that nobody waits for is still looked at: it may hold a segment, or handles of objects.
 void WorkerChannel::drop_reply(ErlNifEnv* env, const FrameHeader& header,
                                std::span<const std::uint8_t> body) noexcept {
-  channel::FrameLoans loans = loans_of(header, body);
-  if ((header.flags & channel::kHasObjects) != 0) drop_objects(env, header, body, loans);
   if ((header.flags & channel::kInSegment) != 0) {
-    FrameHeader without_loans = header;
-    without_loans.flags &= static_cast<std::uint8_t>(~channel::kLends);
-    reply_term(env, without_loans, body);
+    reply_term(env, header, body);  // goes with the environment: forget_segment()
+  } else {
+    channel::FrameLoans loans = loans_of(header, body);
+    if ((header.flags & channel::kHasObjects) != 0) drop_objects(env, body, loans);
   }
   enif_clear_env(env);
-}
-
-void WorkerChannel::drop_objects(ErlNifEnv* env, const FrameHeader& header,
-                                 std::span<const std::uint8_t> body, channel::FrameLoans& loans) noexcept {
-  if ((header.flags & channel::kInSegment) != 0) {
-    SegmentRef ref{};
-    if (body.size() != sizeof ref) return;
-    std::memcpy(&ref, body.data(), sizeof ref);
-    const auto view = reply_arena_.view(ref);
-    if (!view) return;
-    body = *view;
-  }
-  drop_objects(env, body, loans);
 }
 
 // The handles become garbage of `env` at once; their destructors send the releases.
@@ -402,11 +390,14 @@ void WorkerChannel::drop_objects(ErlNifEnv* env, std::span<const std::uint8_t> b
 }
 
 void WorkerChannel::forget_segment(SegmentHandle& segment) noexcept {
-  if (segment.has_objects && !segment.decoded.load(std::memory_order_acquire)) {
+  const bool undecoded = !segment.decoded.load(std::memory_order_acquire);
+  if (segment.has_objects && undecoded && take_in(segment) == Refusal::kNone) {
     ErlNifEnv* const env = enif_alloc_env();
     drop_objects(env, segment.body, segment.loans);
     enif_free_env(env);
   }
+  if (segment.pinned.load(std::memory_order_relaxed)) pinned_.remove(segment.body.size());
+  if (segment.copy) enif_release_resource(std::exchange(segment.copy, nullptr));
   release_segment(segment);
 }
 
@@ -457,7 +448,10 @@ ERL_NIF_TERM WorkerChannel::make_segment(ErlNifEnv* env, const FrameHeader& head
                                             .released = false,
                                             .loans = std::move(loans),
                                             .own = std::move(own)};
-  if (!handle->own.empty()) handle->body = handle->own;
+  if (!handle->own.empty()) {
+    handle->body = handle->own;
+    handle->taken_in = true;
+  }
   std::copy(std::begin(header.times), std::end(header.times), std::begin(handle->times));
   enif_keep_resource(this);
   const ERL_NIF_TERM term = enif_make_resource(env, handle);

@@ -20,6 +20,7 @@
 #include "beam/lender.h"
 #include "beam/pool.h"
 #include "beam/registry.h"
+#include "beam/results.h"
 #include "beam/term_decoder.h"
 #include "beam/term_encoder.h"
 #include "beam/worker_channel.h"
@@ -331,12 +332,24 @@ bool get_allowed(ErlNifEnv* env, const Atoms& atoms, ERL_NIF_TERM map, std::shar
   return enif_is_empty_list(env, list);
 }
 
+// A number of bytes, or infinity.
+bool get_limit(ErlNifEnv* env, ERL_NIF_TERM map, ERL_NIF_TERM key, const Atoms& atoms,
+               std::size_t& value) noexcept {
+  ERL_NIF_TERM term = 0;
+  if (enif_get_map_value(env, map, key, &term) && term == atoms.infinity) {
+    value = SIZE_MAX;
+    return true;
+  }
+  return get_option(env, map, key, value);
+}
+
 ERL_NIF_TERM channel_open(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   State& state = state_of(env);
   const Atoms& atoms = state.atoms;
   ErlNifPid owner;
   if (!enif_get_local_pid(env, argv[0], &owner) || !enif_is_map(env, argv[1])) return enif_make_badarg(env);
   ChannelOptions options;
+  options.region.max_result = WorkerChannel::kMaxResult;
   std::size_t spin_us = options.spin_us;
   std::size_t worker_spin_us = options.region.worker_spin_us;
   if (!get_option(env, argv[1], atoms.ring_size, options.region.ring_size) ||
@@ -346,11 +359,16 @@ ERL_NIF_TERM channel_open(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
       worker_spin_us > 10'000) {
     return enif_make_badarg(env);
   }
+  if (!get_limit(env, argv[1], atoms.max_result, atoms, options.region.max_result) ||
+      !get_limit(env, argv[1], atoms.max_held, atoms, options.max_held)) {
+    return enif_make_badarg(env);
+  }
   options.spin_us = static_cast<std::uint32_t>(spin_us);
   options.region.worker_spin_us = static_cast<std::uint32_t>(worker_spin_us);
   ERL_NIF_TERM value = 0;
   if (enif_get_map_value(env, argv[1], atoms.atoms, &value)) options.create_atoms = value == atoms.create;
   if (enif_get_map_value(env, argv[1], atoms.embedded, &value)) options.embedded = value == atoms.true_;
+  if (enif_get_map_value(env, argv[1], atoms.results, &value)) options.shared = value == atoms.shared;
   if (enif_get_map_value(env, argv[1], atoms.raw, &value)) options.raw = value == atoms.true_;
   if (enif_get_map_value(env, argv[1], atoms.mapset_version, &value) && value == atoms.true_) {
     options.region.flags |= channel::kFlagMapsetVersion;
@@ -416,6 +434,18 @@ ERL_NIF_TERM loans(ErlNifEnv* env, int, const ERL_NIF_TERM[]) {
   const State& state = state_of(env);
   ERL_NIF_TERM keys[] = {state.atoms.lent, state.atoms.borrowed};
   ERL_NIF_TERM values[] = {tally_term(env, state.lender->box().out), tally_term(env, state.borrowed)};
+  ERL_NIF_TERM map = 0;
+  enif_make_map_from_arrays(env, keys, values, std::size(keys), &map);
+  return map;
+}
+
+// results() -> #{held, cached, limit}: bytes of private memory for results, of all channels there have been.
+ERL_NIF_TERM results(ErlNifEnv* env, int, const ERL_NIF_TERM[]) {
+  const State& state = state_of(env);
+  channel::ResultMemory& memory = state.results->memory();
+  ERL_NIF_TERM keys[] = {state.atoms.held, state.atoms.cached, state.atoms.limit};
+  ERL_NIF_TERM values[] = {enif_make_uint64(env, memory.in_use()), enif_make_uint64(env, memory.cached()),
+                           enif_make_uint64(env, memory.limit())};
   ERL_NIF_TERM map = 0;
   enif_make_map_from_arrays(env, keys, values, std::size(keys), &map);
   return map;
@@ -738,19 +768,24 @@ ERL_NIF_TERM decode(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   const auto go_dirty = [&] {
     return enif_schedule_nif(env, "decode", ERL_NIF_DIRTY_JOB_CPU_BOUND, guarded<decode<true>>, argc, argv);
   };
-  const bool plain = segment->plain && segment->body.size() >= kPlainAtLeast && !segment->channel->handed();
+  WorkerChannel& channel = *segment->channel;
+  const std::size_t size = segment->body.size();
+  const bool plain = segment->plain && size >= kPlainAtLeast && !channel.handed();
   // Handles are not to be made a second time when the first attempt has taken too long.
-  if (!kDirty && (plain || (segment->has_objects && segment->body.size() > kQuickTerms))) return go_dirty();
-  TermDecoder decoder(env, *segment->channel);
+  if (!kDirty &&
+      (plain || (segment->has_objects && size > kQuickTerms) || !channel.takes_in_quickly(*segment)))
+    return go_dirty();
+  if (const auto refusal = channel.take_in(*segment); refusal != WorkerChannel::Refusal::kNone) {
+    const ERL_NIF_TERM reply = channel.refuse_segment(env, env, *segment, refusal);
+    return segment->timed ? timed_term(env, state.atoms, reply, segment->times) : reply;
+  }
+  TermDecoder decoder(env, channel);
   decoder.lend(segment);
   decoder.borrow(segment->loans);
   if (!kDirty) decoder.limit(kQuickTerms, kQuickBytes);
-  const ERL_NIF_TERM reply = plain ? decoder.decode_plain_reply(segment->body, segment->is_error)
-                                   : decoder.decode_reply(segment->body, segment->is_error);
+  const ERL_NIF_TERM reply = plain ? decoder.decode_plain_reply(*segment) : decoder.decode_reply(*segment);
   if (!kDirty && decoder.over_budget()) return go_dirty();
-  segment->decoded.store(true, std::memory_order_release);
-  segment->loans.clear();
-  if (!segment->pinned.load(std::memory_order_relaxed)) segment->channel->release_segment(*segment);
+  channel.done_with(*segment);
   return segment->timed ? timed_term(env, state.atoms, reply, segment->times) : reply;
 }
 
@@ -863,6 +898,8 @@ void destroy_borrowed(ErlNifEnv*, void* object) noexcept {
   enif_release_resource(borrowed->channel);
 }
 
+void destroy_body(ErlNifEnv*, void* object) noexcept { static_cast<PrivateBody*>(object)->~PrivateBody(); }
+
 void destroy_object(ErlNifEnv*, void* object) noexcept {
   auto* handle = static_cast<ObjectHandle*>(object);
   if (handle->held.load(std::memory_order_relaxed)) handle->channel->let_go();
@@ -884,10 +921,12 @@ bool open_types(ErlNifEnv* env, State& state, ErlNifResourceFlags flags) noexcep
   state.channel_type = open_type(env, "typhon_channel", destroy_channel, channel_process_down, flags);
   state.segment_type = open_type(env, "typhon_segment", destroy_segment, nullptr, flags);
   state.borrowed_type = open_type(env, "typhon_borrowed", destroy_borrowed, nullptr, flags);
+  state.body_type = open_type(env, "typhon_body", destroy_body, nullptr, flags);
   state.object_type = open_type(env, "typhon_object", destroy_object, nullptr, flags);
   state.ticket_type = open_type(env, "typhon_ticket", destroy_ticket, nullptr, flags);
   return state.ticket_type && state.pool_type && state.channel_type && state.segment_type &&
-         state.object_type && state.borrowed_type && open_descriptor_type(env, state, flags);
+         state.object_type && state.borrowed_type && state.body_type &&
+         open_descriptor_type(env, state, flags);
 }
 
 int load(ErlNifEnv* env, void** priv_data, ERL_NIF_TERM) noexcept {
@@ -895,8 +934,10 @@ int load(ErlNifEnv* env, void** priv_data, ERL_NIF_TERM) noexcept {
   if (!state) return 1;
   state->registry = new (std::nothrow) Registry;
   state->lender = new (std::nothrow) Lender;
+  state->results = new (std::nothrow) Results;
   state->atoms.make(env);
-  if (!state->registry || !state->lender || !open_types(env, *state, ERL_NIF_RT_CREATE)) {
+  if (!state->registry || !state->lender || !state->results || !open_types(env, *state, ERL_NIF_RT_CREATE)) {
+    delete state->results;
     delete state->lender;
     delete state->registry;
     delete state;
@@ -915,6 +956,7 @@ int upgrade(ErlNifEnv* env, void** priv_data, void** old_priv_data, ERL_NIF_TERM
     return 2;
   state->registry->join_ended();
   if (state->lender->stop_thread() && !state->lender->ensure_thread()) return 3;
+  if (state->results->stop_thread() && !state->results->ensure_thread()) return 3;
   for (WorkerChannel* channel : state->registry->keep_all()) {
     if (channel->stop_reader()) channel->start_reader();
     enif_release_resource(channel);
@@ -935,6 +977,7 @@ void unload(ErlNifEnv* env, void* priv_data) noexcept {
   }
   state->registry->join_ended();
   state->lender->stop_thread();
+  state->results->stop_thread();
   // Terms may still hold resources, whose destructors reach the registry: it stays for as long as the VM.
 }
 
@@ -957,6 +1000,7 @@ ErlNifFunc functions[] = {
     {"channel_notify", 2, guarded<channel_notify>, 0},
     {"abandoned", 2, guarded<abandoned>, 0},
     {"loans", 0, guarded<loans>, 0},
+    {"results", 0, guarded<results>, 0},
     {"channel_info", 1, guarded<channel_info>, 0},
     {"call", 9, guarded<call<false>>, 0},
     {"tell", 6, guarded<tell<false>>, 0},

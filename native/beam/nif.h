@@ -27,6 +27,7 @@ namespace typhon::beam {
   X(no_process) X(not_permitted) X(invalid) X(owner_down) X(not_started) X(ask) X(send) X(running) \
   X(served) X(reached) X(again) X(eof) X(embedded) X(raw) X(lent) X(borrowed) \
   X(sent) X(heard) X(flood) X(not_allowed) X(foreign) X(allow) X(send_to) X(all) X(_) \
+  X(results) X(shared) X(cached) X(limit) X(max_result) X(max_held) \
   X(true_) X(false_)
 // clang-format on
 
@@ -45,6 +46,7 @@ struct Atoms {
 
 class Lender;
 class Registry;
+class Results;
 
 struct State {
   std::uint32_t layout = kLayout;  // an upgrade takes over State and resources only when this matches
@@ -56,8 +58,10 @@ struct State {
   ErlNifResourceType* descriptor_type = nullptr;
   ErlNifResourceType* ticket_type = nullptr;
   ErlNifResourceType* borrowed_type = nullptr;
+  ErlNifResourceType* body_type = nullptr;
   Registry* registry = nullptr;
   Lender* lender = nullptr;
+  Results* results = nullptr;
   std::atomic<std::uint32_t> instances{1};  // of the library that share this: more than one after an upgrade
 
   std::atomic<std::uint64_t> channels_opened{0};

@@ -1,5 +1,6 @@
 #include "beam/term_decoder.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <memory>
@@ -17,6 +18,13 @@ namespace {
 constexpr std::size_t kLendAtLeast = std::size_t{64} * 1024;
 // A binary is lent only when it is at least this part of its segment: a small one must not pin a large one.
 constexpr std::size_t kLendShare = 4;
+// Not what was inflated, which goes away.
+bool lies_in(etf::Bytes part, etf::Bytes whole) noexcept {
+  const auto begin = reinterpret_cast<std::uintptr_t>(whole.data());
+  const auto at = reinterpret_cast<std::uintptr_t>(part.data());
+  return at >= begin && at < begin + whole.size();
+}
+
 // Larger ones are made in another way by the emulator.
 constexpr std::size_t kSmallMap = 32;
 
@@ -44,6 +52,7 @@ bool to_latin1(std::string_view utf8, std::array<char, 256>& out, std::size_t& l
 bool TermDecoder::decode(std::span<const std::uint8_t> body) noexcept {
   etf::Limits limits;
   if (loans_) limits.loans = loans_->count();
+  limits.max_inflated = std::min<std::uint64_t>(limits.max_inflated, channel_.max_result());
   const bool decoded = etf::decode(body, *this, limits, term_).ok();
   if (needs_scheduler_) {
     for (ObjectHandle* handle : handles_) handle->disowned = true;
@@ -59,16 +68,26 @@ ERL_NIF_TERM TermDecoder::decode_reply(std::span<const std::uint8_t> body, bool 
   return enif_make_tuple2(env_, atoms.error, error);
 }
 
-ERL_NIF_TERM TermDecoder::decode_plain_reply(std::span<const std::uint8_t> body, bool is_error) noexcept {
+ERL_NIF_TERM TermDecoder::decode_reply(const SegmentHandle& segment) noexcept {
+  return decode_reply(segment.body, segment.is_error);
+}
+
+ERL_NIF_TERM TermDecoder::decode_plain_reply(const SegmentHandle& segment) noexcept {
+  const std::span<const std::uint8_t> body = segment.body;
+  const Atoms& atoms = channel_.atoms();
   const auto mode = channel_.create_atoms() ? ErlNifBinaryToTerm{} : ERL_NIF_BIN2TERM_SAFE;
-  const std::unique_ptr<std::uint8_t[]> copy(new (std::nothrow) std::uint8_t[body.size()]);
-  if (copy) {
-    std::memcpy(copy.get(), body.data(), body.size());
-    if (enif_binary_to_term(env_, copy.get(), body.size(), &term_, mode) == body.size()) {
-      return enif_make_tuple2(env_, is_error ? channel_.atoms().error : channel_.atoms().ok, term_);
-    }
+  std::unique_ptr<std::uint8_t[]> copy;
+  const std::uint8_t* bytes = body.data();
+  if (!segment.is_private()) {
+    copy.reset(new (std::nothrow) std::uint8_t[body.size()]);
+    if (copy) std::memcpy(copy.get(), body.data(), body.size());
+    bytes = copy.get();
   }
-  return decode_reply(body, is_error);  // it tells what is wrong, and where
+  // What expands is not for the emulator, which takes any size.
+  const bool compressed = bytes && body.size() > 1 && bytes[1] == etf::kCompressed;
+  if (bytes && !compressed && enif_binary_to_term(env_, bytes, body.size(), &term_, mode) == body.size())
+    return enif_make_tuple2(env_, segment.is_error ? atoms.error : atoms.ok, term_);
+  return decode_reply(segment);  // it tells what is wrong, and where
 }
 
 bool TermDecoder::spend(std::size_t terms) noexcept {
@@ -123,9 +142,12 @@ bool TermDecoder::atom(std::string_view utf8, Value& out) noexcept {
 }
 
 bool TermDecoder::binary(etf::Bytes bytes, Value& out) noexcept {
-  if (segment_ && bytes.size() >= kLendAtLeast && bytes.size() >= segment_->body.size() / kLendShare) {
-    segment_->pinned.store(true, std::memory_order_relaxed);
-    out = enif_make_resource_binary(env_, segment_, bytes.data(), bytes.size());
+  if (segment_ && bytes.size() >= kLendAtLeast && bytes.size() >= segment_->body.size() / kLendShare &&
+      lies_in(bytes, segment_->body)) {
+    if (!segment_->copy && !segment_->pinned.exchange(true, std::memory_order_relaxed))
+      channel_.pinned().add(segment_->body.size());
+    void* const owner = segment_->copy ? static_cast<void*>(segment_->copy) : segment_;
+    out = enif_make_resource_binary(env_, owner, bytes.data(), bytes.size());
     return true;
   }
   if (bytes.size() > bytes_left_) {

@@ -40,7 +40,7 @@ class TermDecoder {
 
   TermDecoder(ErlNifEnv* env, WorkerChannel& channel) noexcept : env_(env), channel_(channel) {}
 
-  // Binaries that make up most of the segment become terms that point into it.
+  // Binaries that make up most of the segment become terms that point into its copy, or into it.
   void lend(SegmentHandle* segment) noexcept { segment_ = segment; }
   // The loans of the frame, which outlive the decoder.
   void borrow(channel::FrameLoans& loans) noexcept { loans_ = &loans; }
@@ -62,11 +62,12 @@ class TermDecoder {
 
   // {:ok, Term}, {:error, Term}, or {:error, {:cannot_decode_result, Path, Message}}.
   ERL_NIF_TERM decode_reply(std::span<const std::uint8_t> body, bool is_error) noexcept;
+  ERL_NIF_TERM decode_reply(const SegmentHandle& segment) noexcept;
 
-  // The same for a body with many small terms and nothing to point into: by the emulator's decoder, from a
-  // private copy. It measures the term first and takes its memory at once, where building it leaf by leaf
+  // The same for a body with many small terms and nothing to point into: by the emulator's decoder, from
+  // private memory. It measures the term first and takes its memory at once, where building it leaf by leaf
   // takes hundreds of small heaps.
-  ERL_NIF_TERM decode_plain_reply(std::span<const std::uint8_t> body, bool is_error) noexcept;
+  ERL_NIF_TERM decode_plain_reply(const SegmentHandle& segment) noexcept;
 
   // --- etf::TermBuilder ---
   bool integer(std::int64_t value, Value& out) noexcept {

@@ -11,6 +11,7 @@
 
 #include "beam/lender.h"
 #include "beam/registry.h"
+#include "beam/results.h"
 #include "beam/term_decoder.h"
 
 namespace typhon::beam {
@@ -41,6 +42,8 @@ Result<WorkerChannel*> WorkerChannel::open(ErlNifEnv* env, State& state, const E
   state.registry->join_ended();
   if (options.embedded && !state.lender->ensure_thread())
     return Error{Code::kSystem, 0, "the thread that frees loans could not be started"};
+  if (!state.results->ensure_thread())
+    return Error{Code::kSystem, 0, "the thread that keeps results could not be started"};
   channel::RegionOptions wanted = options.region;
   if (options.embedded) wanted.flags |= channel::kFlagLoans;
   auto region = channel::Region::create(wanted);
@@ -72,6 +75,8 @@ WorkerChannel::WorkerChannel(State& state, const ErlNifPid& owner, const Channel
       raw_(options.raw),
       lends_(options.embedded),
       handed_(options.handed),
+      shared_results_(options.shared),
+      account_(std::make_shared<channel::ResultAccount>()),
       region_(std::move(region)),
       reply_arena_(region_->reply_arena(), region_->arena_size(), region_->header().reply_slots),
       mutex_("typhon.channel"),
@@ -80,7 +85,9 @@ WorkerChannel::WorkerChannel(State& state, const ErlNifPid& owner, const Channel
       request_arena_(region_->request_arena(), region_->arena_size(), region_->header().request_slots),
       role_(region_->header().reader_word.value),
       replies_(region_->reply_ring(), region_->ring_size(), region_->header().reply_tail.value,
-               region_->header().reply_head.value) {}
+               region_->header().reply_head.value) {
+  account_->limit = options.max_held != 0 ? options.max_held : state.results->memory().limit() / 2;
+}
 
 WorkerChannel::~WorkerChannel() {
   for (Slot& slot : slots_) {
@@ -555,7 +562,7 @@ ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
   const ERL_NIF_TERM keys[] = {atoms.running,   atoms.in_flight,  atoms.polling,       atoms.waiting,
                                atoms.ring_size, atoms.arena_size, atoms.request_arena, atoms.os_pid,
                                atoms.closed,    atoms.served,     atoms.busy,          atoms.lent,
-                               atoms.borrowed,  atoms.heard};
+                               atoms.borrowed,  atoms.heard,      atoms.results,       atoms.shared};
   const ERL_NIF_TERM values[] = {
       enif_make_int64(env, running),
       enif_make_uint(env, in_flight()),
@@ -571,6 +578,9 @@ ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
       tally_term(env, lent_),
       tally_term(env, borrowed_),
       enif_make_uint64(env, quota_.dealt_with()),
+      enif_make_tuple2(env, enif_make_uint64(env, account_->count.load()),
+                       enif_make_uint64(env, account_->bytes.load())),
+      tally_term(env, pinned_),
   };
   ERL_NIF_TERM map = 0;
   enif_make_map_from_arrays(env, const_cast<ERL_NIF_TERM*>(keys), const_cast<ERL_NIF_TERM*>(values),

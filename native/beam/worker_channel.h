@@ -34,7 +34,7 @@
 //
 // Where. worker_channel.cpp: opening, submitting, the owner, closing. slots.cpp: calls in flight, and those
 // that are given up. room.cpp: waiting for room. polling.cpp: callers that poll. delivery.cpp: what the
-// holder of the reader role does. reader.cpp: the reader thread.
+// holder of the reader role does. reader.cpp: the reader thread. results.cpp: what comes in segments.
 #pragma once
 
 #include <algorithm>
@@ -44,6 +44,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/result.h"
@@ -56,13 +57,17 @@
 #include "channel/loan.h"
 #include "channel/reader_role.h"
 #include "channel/region.h"
+#include "channel/result_memory.h"
 #include "channel/ring.h"
 
 namespace typhon::beam {
 
 class WorkerChannel;
+struct PrivateBody;
 
-// A reply body too large for the ring, held until decoded; big binaries in the decoded term keep it.
+// A reply body too large for the ring, held until decoded. It is copied first (take_in()): big binaries in
+// the decoded term keep the copy. Where nothing is copied, inside the VM and with `results: :shared`, they
+// keep the segment.
 struct SegmentHandle {
   WorkerChannel* channel;  // kept
   channel::SegmentRef ref;
@@ -78,6 +83,11 @@ struct SegmentHandle {
   channel::FrameLoans loans;  // until it has been decoded
   // A body that lay in the ring, and that this thread could not decode: `ref` means nothing then.
   std::vector<std::uint8_t> own;
+  PrivateBody* copy = nullptr;  // kept: `body` lies in it, and the segment has been released
+  bool taken_in = false;        // `body` may be read
+
+  // Nobody else can write to `body`.
+  [[nodiscard]] bool is_private() const noexcept { return copy != nullptr || !own.empty(); }
 };
 
 // A Python object's life on this side: its destructor tells the worker that the last handle is gone.
@@ -93,6 +103,8 @@ struct ChannelOptions {
   std::uint32_t spin_us = 20;
   bool create_atoms = false;
   bool embedded = false;           // the worker is a Python in this VM: large binaries go as loans
+  bool shared = false;             // results are not copied: the worker can write to binaries that Elixir has
+  std::size_t max_held = 0;        // bytes of results in use at most; 0: half of what all workers' may be
   std::shared_ptr<Handed> handed;  // nullptr: Python may call and reach what it likes
   bool raw = false;  // maps have no meaning, and no other worker can have a request in place of this one
 };
@@ -154,6 +166,8 @@ class WorkerChannel {
   static constexpr std::size_t kMaxInline = std::size_t{16} * 1024;
   // Bytes of segments of requests in flight beyond which further large requests wait.
   static constexpr std::size_t kSegmentBudget = std::size_t{1} << 30;
+  // Of a channel that was opened without: bytes that one result may take.
+  static constexpr std::uint64_t kMaxResult = std::uint64_t{1} << 30;
 
   // A new resource with its reader thread running. The caller owns one reference.
   static Result<WorkerChannel*> open(ErlNifEnv* env, State& state, const ErlNifPid& owner,
@@ -212,6 +226,19 @@ class WorkerChannel {
   bool wait_for_segments(const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept;
   void stop_waiting_for_room(ERL_NIF_TERM ref) noexcept;
 
+  // Why what came in a segment is not decoded.
+  enum class Refusal : std::uint8_t { kNone, kTooLarge, kNeverWritten, kHeld, kHeldByAll, kNoMemory };
+  // Copies it into memory of the VM's and lets go of the arena; before anything else is done with it. After a
+  // refusal refuse_segment() is next, or nothing at all.
+  Refusal take_in(SegmentHandle& segment) noexcept;
+  // Whether a normal scheduler may do it.
+  [[nodiscard]] bool takes_in_quickly(const SegmentHandle& segment) const noexcept;
+  ERL_NIF_TERM refuse_segment(ErlNifEnv* caller_env, ErlNifEnv* env, SegmentHandle& segment,
+                              Refusal refusal) noexcept;
+  void done_with(SegmentHandle& segment) noexcept;
+  [[nodiscard]] std::uint64_t max_result() const noexcept { return region_->max_result(); }
+  [[nodiscard]] bool copies_results() const noexcept { return !lends_ && !shared_results_; }
+
   void release_reply_segment(std::uint64_t slot) noexcept { reply_arena_.release(slot); }
   // Nobody will decode it.
   void forget_segment(SegmentHandle& segment) noexcept;
@@ -252,6 +279,8 @@ class WorkerChannel {
   // Binaries that Python may read in place; Python's memory that binaries lie in.
   [[nodiscard]] channel::Tally& lent() noexcept { return lent_; }
   [[nodiscard]] channel::Tally& borrowed() noexcept { return borrowed_; }
+  // Segments that binaries lie in.
+  [[nodiscard]] channel::Tally& pinned() noexcept { return pinned_; }
   [[nodiscard]] const Atoms& atoms() const noexcept { return state_.atoms; }
   [[nodiscard]] State& state() const noexcept { return state_; }
   // The worker's process, once the owner has adopted it.
@@ -386,8 +415,6 @@ class WorkerChannel {
                             const channel::SegmentRef& ref, std::span<const std::uint8_t> body,
                             channel::FrameLoans loans, std::vector<std::uint8_t> own) noexcept;
   void drop_objects(ErlNifEnv* env, std::span<const std::uint8_t> body, channel::FrameLoans& loans) noexcept;
-  void drop_objects(ErlNifEnv* env, const channel::FrameHeader& header, std::span<const std::uint8_t> body,
-                    channel::FrameLoans& loans) noexcept;
   // Takes the frame's loans off its body.
   channel::FrameLoans loans_of(const channel::FrameHeader& header,
                                std::span<const std::uint8_t>& body) const noexcept {
@@ -395,7 +422,9 @@ class WorkerChannel {
   }
   bool deliver_ask(ErlNifEnv* caller_env, const channel::FrameHeader& header,
                    std::span<const std::uint8_t> body, std::uint64_t mine, ERL_NIF_TERM ref) noexcept;
-  ERL_NIF_TERM decode_segment(ErlNifEnv* env, SegmentHandle& segment) noexcept;
+  ERL_NIF_TERM decode_segment(ErlNifEnv* caller_env, ErlNifEnv* env, SegmentHandle& segment) noexcept;
+  [[nodiscard]] bool fits(const SegmentHandle& segment) noexcept;
+  [[nodiscard]] std::string sentence(Refusal refusal, std::size_t size) const noexcept;
   void deliver_message(ErlNifEnv* caller_env, const channel::FrameHeader& header,
                        std::span<const std::uint8_t> body) noexcept;
   void count_sent(ErlNifEnv* caller_env, const ErlNifPid& to) noexcept;
@@ -454,8 +483,11 @@ class WorkerChannel {
   const bool raw_;
   const bool lends_;
   const std::shared_ptr<Handed> handed_;
+  const bool shared_results_;
+  const std::shared_ptr<channel::ResultAccount> account_;
   channel::Tally lent_;
   channel::Tally borrowed_;
+  channel::Tally pinned_;
   const std::unique_ptr<channel::Region> region_;
   channel::ArenaPeer reply_arena_;
   ErlNifMonitor owner_monitor_{};

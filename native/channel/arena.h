@@ -47,6 +47,10 @@ class ArenaOwner {
 
   [[nodiscard]] std::uint8_t* data(const Segment& segment) const noexcept { return memory_ + segment.offset; }
   [[nodiscard]] std::size_t bytes_in_use() const noexcept { return in_use_bytes_; }
+  // At least what memory lies behind it; in use or idle.
+  [[nodiscard]] std::size_t bytes_touched() const noexcept {
+    return idle_pages_ || trim_cursor_ > 0 ? touched_end_ : in_use_bytes_;
+  }
   // True when trim() would have something to do.
   [[nodiscard]] bool has_idle_pages() const noexcept { return idle_pages_ || trim_cursor_ > 0; }
 

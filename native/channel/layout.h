@@ -61,6 +61,7 @@ struct Header {
   std::uint32_t worker_spin_us;
   std::uint32_t flags;  // kFlagMapsetVersion …
   std::uint32_t reserved;
+  std::uint64_t max_result;  // bytes that the body of one of the worker's frames may have
 
   SharedCount request_tail;  // bytes ever published by the BEAM
   SharedCount request_head;  // bytes ever consumed by the worker

@@ -107,6 +107,7 @@ Result<std::unique_ptr<Region>> Region::create(const RegionOptions& options) noe
     header.beam_pid = static_cast<std::uint32_t>(::getpid());
     header.worker_spin_us = options.worker_spin_us;
     header.flags = options.flags;
+    header.max_result = region->max_result_ = options.max_result;
     header.reader_word.value.store(kAsleep, std::memory_order_relaxed);
     return region;
   }
@@ -137,6 +138,7 @@ Result<std::unique_ptr<Region>> Region::attach(UniqueFd fd) noexcept {
   }
   const std::size_t ring_size = copy_of_constants.ring_size;
   const std::size_t arena_size = copy_of_constants.arena_size;
+  region->max_result_ = copy_of_constants.max_result;
   if (!sizes_make_sense(ring_size, arena_size) ||
       total_size(ring_size, arena_size) != static_cast<std::uint64_t>(status.st_size)) {
     return invalid("the region's sizes contradict each other");
@@ -169,6 +171,13 @@ Status Region::map(std::size_t ring_size, std::size_t arena_size) noexcept {
 }
 
 void Region::drop_request_arena() noexcept { ::madvise(request_arena_, arena_size_, MADV_REMOVE); }
+
+bool Region::reply_written(std::uint64_t offset, std::uint64_t length) const noexcept {
+  if (length == 0) return true;
+  const std::uint64_t from = kHeaderSize + 2 * ring_size_ + arena_size_ + offset;
+  const off_t hole = ::lseek(fd_.get(), static_cast<off_t>(from), SEEK_HOLE);
+  return hole < 0 || static_cast<std::uint64_t>(hole) >= from + length;
+}
 
 void Region::unmap() noexcept {
   const int saved = errno;  // create() looks at errno after a failed map()

@@ -23,6 +23,7 @@ struct RegionOptions {
   std::size_t arena_size = std::size_t{64} << 30;
   std::uint32_t worker_spin_us = 20;
   std::uint32_t flags = 0;
+  std::uint64_t max_result = UINT64_MAX;
 };
 
 class Region {
@@ -42,10 +43,14 @@ class Region {
   // Returns the pages of the request arena to the system: what is read there afterwards is zeros.
   void drop_request_arena() noexcept;
   void close_fd() noexcept { fd_.reset(); }
+  // Whether memory lies behind each byte of that stretch of the reply arena: a page that was never written is
+  // a hole in the file, and reading it would make memory of it. Where the system does not tell, it does.
+  [[nodiscard]] bool reply_written(std::uint64_t offset, std::uint64_t length) const noexcept;
 
   // Sizes as checked when mapped: never read again from the shared header.
   [[nodiscard]] std::size_t ring_size() const noexcept { return ring_size_; }
   [[nodiscard]] std::size_t arena_size() const noexcept { return arena_size_; }
+  [[nodiscard]] std::uint64_t max_result() const noexcept { return max_result_; }
   [[nodiscard]] std::uint8_t* request_ring() const noexcept { return request_ring_; }
   [[nodiscard]] std::uint8_t* reply_ring() const noexcept { return reply_ring_; }
   [[nodiscard]] std::uint8_t* request_arena() const noexcept { return request_arena_; }
@@ -64,6 +69,7 @@ class Region {
   std::uint8_t* reply_arena_ = nullptr;
   std::size_t ring_size_ = 0;
   std::size_t arena_size_ = 0;
+  std::uint64_t max_result_ = 0;
 };
 
 }  // namespace typhon::channel

@@ -385,5 +385,34 @@ TEST(ChannelRegion, SizesAreNotReadAgainFromSharedMemory) {
   EXPECT_EQ(peer->arena_size(), kMiB);
 }
 
+TEST(Region, TellsWhetherASegmentWasWritten) {
+  auto region = small_region();
+  ASSERT_TRUE(region);
+  auto peer = attach_again(*region);
+  ASSERT_TRUE(peer);
+  EXPECT_FALSE(region->reply_written(0, 1));
+  EXPECT_TRUE(region->reply_written(0, 0));
+  std::memset(peer->reply_arena() + kPageSize, 1, 2 * kPageSize);
+  EXPECT_TRUE(region->reply_written(kPageSize, 2 * kPageSize));
+  EXPECT_TRUE(region->reply_written(kPageSize + 7, kPageSize));
+  EXPECT_FALSE(region->reply_written(kPageSize, 2 * kPageSize + 1));
+  EXPECT_FALSE(region->reply_written(0, kPageSize + 1));
+  ::madvise(peer->reply_arena() + kPageSize, 2 * kPageSize, MADV_REMOVE);
+  EXPECT_FALSE(region->reply_written(kPageSize, 1));
+}
+
+TEST(Region, TellsTheWorkerHowLargeAResultMayBe) {
+  RegionOptions options;
+  options.ring_size = kMinRing;
+  options.arena_size = kPageSize;
+  options.max_result = 123'456;
+  auto region = Region::create(options);
+  ASSERT_TRUE(region.ok());
+  auto peer = attach_again(*region.value());
+  ASSERT_TRUE(peer);
+  EXPECT_EQ(region.value()->max_result(), 123'456u);
+  EXPECT_EQ(peer->max_result(), 123'456u);
+}
+
 }  // namespace
 }  // namespace typhon::channel

@@ -28,6 +28,8 @@ struct Sink {
   virtual ~Sink() = default;
 
   virtual bool grow(std::size_t at_least) noexcept = 0;
+  // Why grow() was false, for whoever made it that large; nullptr when there is nothing to say but that.
+  [[nodiscard]] virtual const char* refusal() const noexcept { return nullptr; }
 };
 
 // Grows on the heap by doubling, up to `max_size`. Owns its bytes.

@@ -37,6 +37,11 @@ class Writer {
   }
   [[nodiscard]] std::size_t position() const noexcept { return sink_.size; }
   [[nodiscard]] Sink& sink() noexcept { return sink_; }
+  // What the destination says about it, or else what was expected; after a failure.
+  [[nodiscard]] std::string why() const {
+    const char* const refusal = sink_.refusal();
+    return refusal != nullptr ? refusal : "expected " + std::string(outcome().expected);
+  }
 
   // The version byte, first in every message.
   bool version() noexcept { return put_tag(kVersion); }

@@ -1,18 +1,15 @@
 #include "executor/limits.h"
 
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <memory>
 #include <optional>
 
 #include "executor/memory_limit.h"
+#include "worker/address_space.h"
 
 namespace typhon::executor {
 namespace {
@@ -40,14 +37,6 @@ bool set_limit(int resource, rlim_t soft, rlim_t hard) noexcept {
   return ::setrlimit(static_cast<__rlimit_resource_t>(resource), &limit) == 0;
 }
 
-// Bytes of address space in use: the channel's region alone is many times what a limit may be.
-rlim_t mapped_bytes() noexcept {
-  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen("/proc/self/statm", "re"), std::fclose);
-  char text[32] = {};
-  if (!file || !std::fgets(text, sizeof text, file.get())) return 0;
-  return static_cast<rlim_t>(std::strtoull(text, nullptr, 10)) * static_cast<rlim_t>(::sysconf(_SC_PAGESIZE));
-}
-
 std::string refused(const char* what) { return std::string(what) + " (" + std::strerror(errno) + ")"; }
 
 }  // namespace
@@ -65,11 +54,14 @@ std::string apply_limits(PyObject* settings) noexcept {
     if (!set_limit(RLIMIT_CPU, limit, limit + kLastSeconds)) return refused("cpu_time");
   }
   if (const auto bytes = setting(settings, "limit_memory")) {
-    const rlim_t limit = mapped_bytes() + static_cast<rlim_t>(*bytes);
+    // The channel's region alone is many times what a limit may be.
+    const rlim_t limit = worker::mapped_bytes() + static_cast<rlim_t>(*bytes);
     if (!set_limit(RLIMIT_AS, limit, limit)) return refused("memory");
   }
   return {};
 }
+
+bool limits_memory(PyObject* settings) noexcept { return setting(settings, "limit_memory").has_value(); }
 
 std::string apply_limits_inside(PyObject* settings) noexcept {
   const auto bytes = setting(settings, "limit_memory");

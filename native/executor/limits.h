@@ -15,4 +15,7 @@ std::string apply_limits(PyObject* settings) noexcept;
 // The same inside the BEAM, whose process is not to be limited: `limit_memory` alone (memory_limit.h).
 std::string apply_limits_inside(PyObject* settings) noexcept;
 
+// Whether there is a `limit_memory`.
+[[nodiscard]] bool limits_memory(PyObject* settings) noexcept;
+
 }  // namespace typhon::executor

@@ -175,6 +175,12 @@ bool allows(std::size_t bytes) noexcept {
   return look_up(bytes, limit);
 }
 
+bool has_room_for(std::size_t bytes) noexcept {
+  const std::size_t limit = state.limit.load(std::memory_order_relaxed);
+  if (limit == 0 || state.suspensions.load(std::memory_order_relaxed) != 0) return true;
+  return bytes <= limit && held() <= limit - bytes;
+}
+
 bool watch_numpy(PyObject* api) noexcept {
   auto* const table = static_cast<void**>(PyCapsule_GetPointer(api, nullptr));
   PyObject* const* const capsule = table ? static_cast<PyObject**>(table[kNumpyDefaultHandler]) : nullptr;

@@ -30,6 +30,9 @@ void lift() noexcept;
 // Whether so many bytes more may be taken. Any thread.
 [[nodiscard]] bool allows(std::size_t bytes) noexcept;
 
+// Whether so many bytes beside what is held now are within the limit. Takes nothing. Any thread.
+[[nodiscard]] bool has_room_for(std::size_t bytes) noexcept;
+
 // The capsule of numpy's C API: its arrays count from now on before they are made. False: they count
 // afterwards, as they are not those of a numpy that is known here. With the GIL.
 bool watch_numpy(PyObject* api) noexcept;

@@ -33,7 +33,10 @@ bool Outbox::send(python::ModuleState& codec, FrameHeader header, PyObject* valu
   options.parts = parts;
   bool has_objects = false;
   options.has_objects = &has_objects;
-  if (!python::encode(codec, value, sink, options)) return false;
+  if (!python::encode(codec, value, sink, options)) {
+    if (sink.lacks_memory()) PyErr_NoMemory();
+    return false;
+  }
 
   if (has_objects) header.flags |= channel::kHasObjects;
   if (times) {

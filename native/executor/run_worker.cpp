@@ -17,6 +17,7 @@
 #include "executor/limits.h"
 #include "executor/memory_limit.h"
 #include "executor/worker.h"
+#include "worker/address_space.h"
 
 namespace typhon::executor {
 namespace {
@@ -133,6 +134,9 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
     if (!refused.empty()) {
       PyErr_Format(PyExc_OSError, "the operating system refused the limit %s", refused.c_str());
       return nullptr;
+    }
+    if (limits_memory(settings)) {
+      worker->limit_arena(beam_pid != 0 ? worker::address_space_allows : memory_limit::has_room_for);
     }
     const int code = worker->run(module, greeting, coroutine_type);
     if (beam_pid != 0) refuse_cancel_signal(wanted.signal);

@@ -80,6 +80,9 @@ class Worker final : private worker::Interruptible, private FreeListener {
   void let_go() noexcept;
   [[nodiscard]] unsigned cancel_signal() const noexcept { return settings_.signal; }
 
+  // What its results lie in counts as memory. Before run().
+  void limit_arena(bool (*allows)(std::size_t bytes) noexcept) noexcept { outbox_.limit_memory(allows); }
+
   // The exit code, or -1 with a Python exception set (it could not start).
   int run(PyObject* module, PyObject* greeting, PyObject* coroutine_type) noexcept;
 

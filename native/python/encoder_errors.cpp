@@ -80,7 +80,7 @@ void Encoder::raise_with_path() {
   if (reason.empty()) {
     reason = PyErr_Occurred() != nullptr ? current_exception_text()
              : writer_.ok()              ? "cannot be encoded"
-                                         : "expected " + std::string(writer_.outcome().expected);
+                                         : writer_.why();
   }
   std::string name;
   if (at_fault_) {

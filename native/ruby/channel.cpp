@@ -28,6 +28,7 @@
 #include "channel/region.h"
 #include "channel/ring.h"
 #include "ruby/codec.h"
+#include "worker/address_space.h"
 #include "worker/forked.h"
 #include "worker/life_watch.h"
 #include "worker/outlet.h"
@@ -62,8 +63,11 @@ class Outbox final : public worker::Outlet {
     bool has_objects = false;
     options.has_objects = &has_objects;
     options.mapset_version = (header_.flags & channel::kFlagMapsetVersion) != 0;
-    const Encoded encoded = encode(value, sink, options);
-    if (!encoded.ok) return encoded;
+    Encoded encoded = encode(value, sink, options);
+    if (!encoded.ok) {
+      if (sink.lacks_memory()) encoded.error = no_memory(encoded.state);
+      return encoded;
+    }
     if (has_objects) header.flags |= channel::kHasObjects;
     if (times != nullptr) {
       header.flags |= channel::kTimings;
@@ -77,6 +81,12 @@ class Outbox final : public worker::Outlet {
   }
 
  private:
+  static VALUE no_memory(int& state) noexcept {
+    return protect(state, [] {
+      return rb_exc_new_cstr(rb_eNoMemError,
+                             "the result does not fit into what limits: [memory:] of the pool allows");
+    });
+  }
   void wait_for_room(std::atomic<std::uint32_t>& room, std::int64_t limit_ns) noexcept override {
     Sending sending{&room, limit_ns};
     // Without a look at interrupts: C++ objects are alive.
@@ -414,6 +424,11 @@ VALUE channel_ends(VALUE self) { return link_of(self).ends() ? Qtrue : Qfalse; }
 VALUE channel_broken(VALUE self) { return link_of(self).broken() ? Qtrue : Qfalse; }
 VALUE channel_new_tag(VALUE self) { return ULL2NUM(link_of(self).new_tag()); }
 VALUE channel_forked(VALUE) { return worker::in_forked_child() ? Qtrue : Qfalse; }
+// After Process.setrlimit: what results lie in counts, too.
+VALUE channel_limit_memory(VALUE self) {
+  link_of(self).outbox().limit_memory(worker::address_space_allows);
+  return Qnil;
+}
 VALUE channel_wake(VALUE self) {
   link_of(self).wake();
   return Qnil;
@@ -628,6 +643,7 @@ void define_channel(VALUE native) {
   method(channel, "broken?", channel_broken, 0);
   method(channel, "forked?", channel_forked, 0);
   method(channel, "new_tag", channel_new_tag, 0);
+  method(channel, "limit_memory", channel_limit_memory, 0);
   method(channel, "wake", channel_wake, 0);
   method(channel, "cast_done", channel_cast_done, 0);
   method(channel, "take", channel_take, 2);

@@ -268,11 +268,13 @@ class Encoder {
 VALUE make_error(const Encoder& encoder, const etf::Writer& writer, VALUE cause, int& state) noexcept {
   try {
     const std::string path = encoder.path();
-    const char* reason = encoder.reason();
-    if (reason == nullptr) reason = writer.ok() ? "it cannot be sent" : writer.outcome().expected;
+    const std::string reason = encoder.reason() != nullptr ? encoder.reason()
+                               : writer.ok()               ? "it cannot be sent"
+                                                           : writer.why();
     const VALUE culprit = encoder.culprit();
     return protect(state, [&] {
-      const VALUE text = NIL_P(cause) ? rb_utf8_str_new_cstr(reason) : rb_funcall(cause, names().message, 0);
+      const VALUE text =
+          NIL_P(cause) ? rb_utf8_str_new_cstr(reason.c_str()) : rb_funcall(cause, names().message, 0);
       const VALUE type = NIL_P(culprit) ? Qnil : rb_class_name(rb_obj_class(culprit));
       const VALUE where = rb_utf8_str_new(path.data(), static_cast<long>(path.size()));
       return rb_funcall(names().encode_error, names().make, 3, where, text, type);

@@ -158,12 +158,28 @@ bool Outlet::trim(std::size_t bytes) noexcept {
 std::optional<channel::Segment> Outlet::allocate(std::size_t bytes, std::size_t at_least) noexcept {
   std::lock_guard lock(mutex_);
   arena_.reap();
-  auto segment = arena_.allocate(bytes);
-  return segment ? segment : arena_.allocate(at_least);
+  if (has_memory_locked(bytes)) {
+    if (auto segment = arena_.allocate(bytes)) return segment;
+  }
+  return has_memory_locked(at_least) ? arena_.allocate(at_least) : std::nullopt;
+}
+
+bool Outlet::has_memory(std::size_t bytes) noexcept {
+  std::lock_guard lock(mutex_);
+  return has_memory_locked(bytes);
+}
+
+// Whether so many bytes more may lie in the arena. Idle pages are memory, too, until they are given back.
+bool Outlet::has_memory_locked(std::size_t bytes) noexcept {
+  if (!allows_ || allows_(arena_.bytes_touched() + bytes)) return true;
+  while (arena_.trim()) {
+  }
+  return allows_(arena_.bytes_in_use() + bytes);
 }
 
 bool Outlet::grow(channel::Segment& segment, std::size_t used, std::size_t bytes) noexcept {
   std::lock_guard lock(mutex_);
+  if (bytes > segment.capacity && !has_memory_locked(bytes - segment.capacity)) return false;
   return arena_.grow(segment, used, bytes);
 }
 

@@ -41,7 +41,13 @@ class Outlet {
   bool has_idle_pages() noexcept;
   bool trim(std::size_t bytes) noexcept;
 
+  // What lies in the arena counts as the worker's memory: `allows` says whether there may be so much of it.
+  // Before anything is sent.
+  void limit_memory(bool (*allows)(std::size_t bytes) noexcept) noexcept { allows_ = allows; }
+
   // For ReplySink.
+  [[nodiscard]] std::uint64_t max_result() const noexcept { return region_.max_result(); }
+  [[nodiscard]] bool has_memory(std::size_t bytes) noexcept;
   std::optional<channel::Segment> allocate(std::size_t bytes, std::size_t at_least) noexcept;
   bool grow(channel::Segment& segment, std::size_t used, std::size_t bytes) noexcept;
   void shrink(channel::Segment& segment, std::size_t used) noexcept;
@@ -65,8 +71,10 @@ class Outlet {
   void ring_reader_locked(bool more) noexcept;
   bool wait_until_heard() noexcept;
   bool may_speak_locked() const noexcept;
+  [[nodiscard]] bool has_memory_locked(std::size_t bytes) noexcept;
 
   const std::atomic<bool>& stop_;
+  bool (*allows_)(std::size_t bytes) noexcept = nullptr;
 
   std::mutex mutex_;
   // Guarded by mutex_:

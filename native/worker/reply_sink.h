@@ -5,6 +5,8 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
+#include <cstdio>
 #include <cstring>
 #include <optional>
 #include <utility>
@@ -34,13 +36,14 @@ class ReplySink final : public etf::Sink {
   }
 
   bool grow(std::size_t at_least) noexcept override {
+    if (at_least > arena_.max_result()) return refuse_size();
     const std::size_t wanted = std::max({at_least, capacity * 2, kFirstSegment});
     if (!segment_) {
       segment_ = arena_.allocate(wanted, at_least);
-      if (!segment_) return false;
+      if (!segment_) return refuse_memory(at_least);
       std::memcpy(arena_.data(*segment_), data, size);
     } else if (!arena_.grow(*segment_, size, wanted) && !arena_.grow(*segment_, size, at_least)) {
-      return false;
+      return refuse_memory(at_least - capacity);
     }
     data = arena_.data(*segment_);
     capacity = segment_->capacity;
@@ -48,6 +51,11 @@ class ReplySink final : public etf::Sink {
   }
 
   [[nodiscard]] bool in_segment() const noexcept { return segment_.has_value(); }
+  // The arena would be more than the worker may hold in memory: the error is the one that this gives.
+  [[nodiscard]] bool lacks_memory() const noexcept { return lacks_memory_; }
+  [[nodiscard]] const char* refusal() const noexcept override {
+    return refusal_[0] != '\0' ? refusal_.data() : nullptr;
+  }
 
   // Completes the frame and gives its size; `header` without size and the body's flags; `loans`: the first
   // one, or nullptr. The sink is done.
@@ -75,9 +83,24 @@ class ReplySink final : public etf::Sink {
  private:
   static constexpr std::size_t kFirstSegment = std::size_t{64} * 1024;
 
+  bool refuse_size() noexcept {
+    std::snprintf(
+        refusal_.data(), refusal_.size(),
+        "it takes more than %llu bytes, which is max_result: of the pool. Raise that option, or send "
+        "it in parts",
+        static_cast<unsigned long long>(arena_.max_result()));
+    return false;
+  }
+  bool refuse_memory(std::size_t bytes) noexcept {
+    lacks_memory_ = !arena_.has_memory(bytes);
+    return false;
+  }
+
   std::uint8_t* frame_;
   Outlet& arena_;
   std::optional<channel::Segment> segment_;
+  bool lacks_memory_ = false;
+  std::array<char, 160> refusal_{};
 };
 
 }  // namespace typhon::worker

@@ -45,6 +45,7 @@ end
 if settings.key?("limit_memory")
   mapped = File.read("/proc/self/statm").to_i * 4096
   Process.setrlimit(Process::RLIMIT_AS, mapped + settings["limit_memory"])
+  channel.limit_memory
 end
 
 Typhon::Output.install
