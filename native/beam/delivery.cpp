@@ -15,6 +15,7 @@
 
 #include "beam/handed.h"
 #include "beam/term_decoder.h"
+#include "etf/cost.h"
 
 namespace typhon::beam {
 
@@ -420,10 +421,12 @@ ERL_NIF_TERM WorkerChannel::reply_term(ErlNifEnv* env, const FrameHeader& header
         env, atoms.bad_frame, make_binary(env, "the worker named a segment outside of its arena"));
     return enif_make_tuple2(env, atoms.error, bad);
   }
+  // What it can become is bounded by whoever decodes the copy, and on a scheduler that has time for it.
+  const bool costly = etf::most_it_can_cost(body) > std::min(TermDecoder::kDirectly, max_result());
   TermDecoder decoder(env, *this);
   decoder.borrow(loans);
-  ERL_NIF_TERM reply = decoder.decode_reply(body, is_error);
-  if (decoder.needs_scheduler()) [[unlikely]] {
+  ERL_NIF_TERM reply = costly ? 0 : decoder.decode_reply(body, is_error);
+  if (costly || decoder.needs_scheduler()) [[unlikely]] {
     std::vector<std::uint8_t> own(body.begin(), body.end());
     return enif_make_tuple2(env, atoms.segment,
                             make_segment(env, header, {}, {}, std::move(loans), std::move(own)));
@@ -448,10 +451,7 @@ ERL_NIF_TERM WorkerChannel::make_segment(ErlNifEnv* env, const FrameHeader& head
                                             .released = false,
                                             .loans = std::move(loans),
                                             .own = std::move(own)};
-  if (!handle->own.empty()) {
-    handle->body = handle->own;
-    handle->taken_in = true;
-  }
+  if (!handle->own.empty()) handle->body = handle->own;
   std::copy(std::begin(header.times), std::end(header.times), std::begin(handle->times));
   enif_keep_resource(this);
   const ERL_NIF_TERM term = enif_make_resource(env, handle);

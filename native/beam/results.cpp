@@ -52,7 +52,7 @@ WorkerChannel::Refusal WorkerChannel::take_in(SegmentHandle& segment) noexcept {
   if (segment.taken_in) return Refusal::kNone;
   const std::size_t size = segment.body.size();
   if (size > max_result()) return Refusal::kTooLarge;
-  if (!copies_results()) {
+  if (!copies_results() || segment.is_private()) {
     segment.taken_in = true;
     return fits(segment) ? Refusal::kNone : Refusal::kTooLarge;
   }
@@ -82,7 +82,7 @@ WorkerChannel::Refusal WorkerChannel::take_in(SegmentHandle& segment) noexcept {
 // Copied a megabyte is in 50 microseconds, and in ten times as many when no memory is warm.
 bool WorkerChannel::takes_in_quickly(const SegmentHandle& segment) const noexcept {
   if (segment.taken_in) return true;
-  if (segment.body.size() > kLittle && copies_results()) return false;
+  if (segment.body.size() > kLittle && copies_results() && !segment.is_private()) return false;
   return etf::most_it_can_cost(segment.body) <= max_result();
 }
 

@@ -9,6 +9,7 @@
 #include "beam/handed.h"
 #include "beam/lender.h"
 #include "beam/worker_channel.h"
+#include "etf/cost.h"
 #include "etf/tags.h"
 
 namespace typhon::beam {
@@ -52,6 +53,7 @@ bool to_latin1(std::string_view utf8, std::array<char, 256>& out, std::size_t& l
 bool TermDecoder::decode(std::span<const std::uint8_t> body) noexcept {
   etf::Limits limits;
   if (loans_) limits.loans = loans_->count();
+  if (!segment_) limits.max_inflated = kDirectly / etf::kMostCostOfAByte;
   limits.max_inflated = std::min<std::uint64_t>(limits.max_inflated, channel_.max_result());
   const bool decoded = etf::decode(body, *this, limits, term_).ok();
   if (needs_scheduler_) {

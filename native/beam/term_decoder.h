@@ -38,6 +38,10 @@ class TermDecoder {
     bool is_struct = false;
   };
 
+  // What a body in the ring may cost that is decoded where it lies: its bytes may change meanwhile, so that
+  // nothing else can be said of them beforehand. A compressed one does not expand to more than this allows.
+  static constexpr std::uint64_t kDirectly = std::uint64_t{24} << 20;
+
   TermDecoder(ErlNifEnv* env, WorkerChannel& channel) noexcept : env_(env), channel_(channel) {}
 
   // Binaries that make up most of the segment become terms that point into its copy, or into it.

@@ -82,8 +82,7 @@ std::uint64_t expanded(Bytes input) noexcept { return load_big<std::uint32_t>(in
 }  // namespace
 
 std::uint64_t most_it_can_cost(Bytes input) noexcept {
-  // Leaves with few bytes that become many words: an empty binary takes five bytes, a float nine.
-  return (is_compressed(input) ? expanded(input) : input.size()) * (kMostForAByte + kWord);
+  return (is_compressed(input) ? expanded(input) : input.size()) * kMostCostOfAByte;
 }
 
 bool costs_at_most(Bytes input, const Limits& limits, std::uint64_t bytes) noexcept {

@@ -11,6 +11,10 @@
 
 namespace typhon::etf {
 
+// Leaves with few bytes that become many words: the empty list takes a byte, an empty binary five, a float
+// nine.
+inline constexpr std::uint64_t kMostCostOfAByte = 24;
+
 // What the term can come to at most, by its size alone: enough when that is little.
 std::uint64_t most_it_can_cost(Bytes input) noexcept;
 

@@ -39,7 +39,7 @@ TEST(EtfCost, CountsSmallBinariesAndNotTheBytesOfLargeOnes) {
   const std::string large(Sink::kLargeBinary, 'x');
   ASSERT_TRUE(writer.version() && writer.binary(large));
   EXPECT_TRUE(costs_at_most(sink.bytes(), Limits{}, 64));
-  EXPECT_FALSE(at_most("\x83m\x00\x00\x00\x28" + std::string(40, 'x'), 80));
+  EXPECT_FALSE(at_most("\x83m\x00\x00\x00\x28"s + std::string(40, 'x'), 80));
 }
 
 TEST(EtfCost, CountsWhatACompressedTermExpandsTo) {
