@@ -88,7 +88,7 @@ bool WorkerChannel::takes_in_quickly(const SegmentHandle& segment) const noexcep
 
 // Whether its term may take as much memory as it would. What the worker writes is small against what it can
 // stand for: a byte may be an element of a list.
-bool WorkerChannel::fits(const SegmentHandle& segment) noexcept {
+bool WorkerChannel::fits(const SegmentHandle& segment) const noexcept {
   if (etf::most_it_can_cost(segment.body) <= max_result()) return true;
   etf::Limits limits;
   limits.loans = segment.loans.count();

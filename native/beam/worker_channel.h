@@ -423,7 +423,7 @@ class WorkerChannel {
   bool deliver_ask(ErlNifEnv* caller_env, const channel::FrameHeader& header,
                    std::span<const std::uint8_t> body, std::uint64_t mine, ERL_NIF_TERM ref) noexcept;
   ERL_NIF_TERM decode_segment(ErlNifEnv* caller_env, ErlNifEnv* env, SegmentHandle& segment) noexcept;
-  [[nodiscard]] bool fits(const SegmentHandle& segment) noexcept;
+  [[nodiscard]] bool fits(const SegmentHandle& segment) const noexcept;
   [[nodiscard]] std::string sentence(Refusal refusal, std::size_t size) const noexcept;
   void deliver_message(ErlNifEnv* caller_env, const channel::FrameHeader& header,
                        std::span<const std::uint8_t> body) noexcept;

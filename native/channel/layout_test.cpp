@@ -61,6 +61,7 @@ TEST(ChannelLayout, HeaderIsAsTheProtocolPageSays) {
       TYPHON_PLAIN(Header, worker_spin_us),
       TYPHON_PLAIN(Header, flags),
       TYPHON_PLAIN(Header, reserved),
+      TYPHON_PLAIN(Header, max_result),
       TYPHON_SHARED(request_tail),
       TYPHON_SHARED(request_head),
       TYPHON_SHARED(worker_word),

@@ -170,8 +170,8 @@ void ResultMemory::give_back(std::uint8_t* data, std::size_t capacity) noexcept 
   if (waits_ || doomed_) work_.notify_one();
 }
 
-void ResultMemory::doom_locked(std::uint8_t* data, std::size_t capacity) noexcept {
-  doomed_ = new (data) Doomed{doomed_, capacity};
+void ResultMemory::doom_locked(void* block, std::size_t capacity) noexcept {
+  doomed_ = new (block) Doomed{doomed_, capacity};
 }
 
 void ResultMemory::forget_locked(std::size_t index) noexcept {

@@ -126,7 +126,7 @@ class ResultMemory {
   void unreserve(std::size_t size, ResultAccount* account) noexcept;
   std::uint8_t* take_cached(std::size_t size, std::size_t& capacity) noexcept;
   void give_back(std::uint8_t* data, std::size_t capacity) noexcept;
-  void doom_locked(std::uint8_t* data, std::size_t capacity) noexcept;
+  void doom_locked(void* block, std::size_t capacity) noexcept;
   void forget_locked(std::size_t index) noexcept;
 
   const std::size_t limit_;

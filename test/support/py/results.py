@@ -18,7 +18,8 @@ _FUTEX = 202 if platform.machine() == "x86_64" else 98
 _FUTEX_WAKE = 1
 _HEADER = 64 * 1024
 _REQUEST_HEAD, _REPLY_TAIL, _READER_WORD = 128, 256, 384
-_REPLY, _SEND, _IN_SEGMENT = 5, 8, 1
+_REPLY, _SEND = 5, 8
+_IN_SEGMENT, _PLAIN = 1, 8
 
 
 class Channel:
@@ -57,8 +58,8 @@ class Channel:
             _LIBC.syscall(_FUTEX, ctypes.c_void_p(self.header + _READER_WORD), _FUTEX_WAKE, 1, None, None, 0)
 
     def claim(self, kind, call, offset, length, slot=4000):
-        """A frame whose body is said to be `length` bytes of the arena."""
-        header = struct.pack("<IBBHQ5Q", 56 + 24, kind, _IN_SEGMENT, 0, call, 0, 0, 0, 0, 0)
+        """A frame whose body is said to be `length` bytes of the arena, for the emulator's own decoder."""
+        header = struct.pack("<IBBHQ5Q", 56 + 24, kind, _IN_SEGMENT | _PLAIN, 0, call, 0, 0, 0, 0, 0)
         self.write(header + struct.pack("<QQQ", slot, offset, length))
 
 
