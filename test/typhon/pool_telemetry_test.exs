@@ -43,6 +43,7 @@ defmodule Typhon.PoolTelemetryTest do
     assert Typhon.Telemetry.measure(py) == :ok
     assert_receive {:telemetry, [:typhon, :pool, :load], measured, %{pool: ^py}}
     assert %{in_flight: 2, queued: 1, waiting: 0, workers: 1, reserved: 0} = measured
+    assert is_integer(measured.held) and is_integer(measured.cached)
     Task.shutdown(task, :brutal_kill)
     Task.shutdown(other, :brutal_kill)
     assert {:error, %Typhon.PoolError{}} = Typhon.Telemetry.measure(:no_such_pool)

@@ -138,6 +138,15 @@ defmodule Typhon.ResultsTest do
       assert peak < 600 * @mib
     end
 
+    test "that expands is bounded in the ring, too" do
+      py = hostile_pool(max_result: @mib)
+      assert {:error, %DecodeError{reason: reason}} = call(py, :answer_compressed, [2_000_000])
+      assert reason =~ "max_result:"
+      py = hostile_pool()
+      assert {:ok, list} = call(py, :answer_compressed, [2_000_000])
+      assert length(list) == 2_000_000
+    end
+
     test "is taken for what its bytes say" do
       body = :erlang.term_to_binary(%{a: [1, 2, 3]})
       py = hostile_pool()

@@ -57,6 +57,10 @@ class Channel:
             word.value = 0
             _LIBC.syscall(_FUTEX, ctypes.c_void_p(self.header + _READER_WORD), _FUTEX_WAKE, 1, None, None, 0)
 
+    def answer(self, call, body):
+        """A frame with its body in it."""
+        self.write(struct.pack("<IBBHQ5Q", 56 + len(body), _REPLY, 0, 0, call, 0, 0, 0, 0, 0) + body)
+
     def claim(self, kind, call, offset, length, slot=4000):
         """A frame whose body is said to be `length` bytes of the arena, for the emulator's own decoder."""
         header = struct.pack("<IBBHQ5Q", 56 + 24, kind, _IN_SEGMENT | _PLAIN, 0, call, 0, 0, 0, 0, 0)
@@ -157,9 +161,21 @@ def claim_many(length, count):
     _stay()
 
 
-def claim_compressed(size):
+def _compressed(size):
     """A list that is small on its way."""
-    body = b"\x83P" + struct.pack(">I", size + 6) + zlib.compress(b"l" + struct.pack(">I", size) + b"j" * (size + 1), 1)
+    return b"\x83P" + struct.pack(">I", size + 6) + zlib.compress(b"l" + struct.pack(">I", size) + b"j" * (size + 1), 1)
+
+
+def answer_compressed(size):
+    """In the ring."""
+    channel = Channel()
+    channel.answer(channel.call_id(), _compressed(size))
+    channel.ring()
+    _stay()
+
+
+def claim_compressed(size):
+    body = _compressed(size)
     channel = Channel()
     ctypes.memmove(channel.arena, body, len(body))
     channel.claim(_REPLY, channel.call_id(), 0, len(body))
