@@ -430,7 +430,7 @@ defmodule Typhon.Worker do
 
   # --- ready ---
 
-  # A caller gave up on a request that Python may be running. First the polite way: typhon.Cancelled is raised in it.
+  # A caller gave up on a request that Python has begun. First the polite way: typhon.Cancelled is raised in it.
   def handle_event(:info, {:typhon, channel, {:overdue, id}}, state, %{channel: channel} = data)
       when state in @serving do
     command(data.port, "C#{id}\n")
@@ -447,15 +447,13 @@ defmodule Typhon.Worker do
       when state in @serving do
     case Native.abandoned(channel, id) do
       :running -> {:keep_state, kill(data, :overdue)}
-      # It was the next one to be taken, and has not been.
-      :waiting -> {:keep_state_and_data, [{{:timeout, {:untaken, channel}}, 0, id}]}
-      nil -> :keep_state_and_data
+      _ -> :keep_state_and_data
     end
   end
 
   def handle_event({:timeout, {:grace, _, _}}, _, _state, _data), do: :keep_state_and_data
 
-  # A caller gave up on a request that Python has not taken. It may be busy; or its process has been stopped (SIGSTOP), and then
+  # A caller gave up on a request that Python has not begun. It may be busy; or its process has been stopped (SIGSTOP), and then
   # it will never take anything.
   def handle_event(:info, {:typhon, channel, {:untaken, id}}, state, %{channel: channel} = data)
       when state in @serving,

@@ -155,6 +155,7 @@ bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, 
     }
     // Before anybody has his answer: his next call must find the worker as free as it is.
     in_flight_.fetch_sub(ended, std::memory_order_relaxed);
+    note_answers(ended);
     reached = count_served(ended);
   }
   bool found_mine = false;

@@ -18,6 +18,7 @@
 #include "beam/descriptor.h"
 #include "beam/handed.h"
 #include "beam/lender.h"
+#include "beam/moving.h"
 #include "beam/pool.h"
 #include "beam/registry.h"
 #include "beam/results.h"
@@ -144,6 +145,7 @@ ERL_NIF_TERM pool_new(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   auto pool = std::make_unique<Pool>(size, concurrency, max_queue);
   auto** holder = static_cast<Pool**>(enif_alloc_resource(state_of(env).pool_type, sizeof(void*)));
   *holder = pool.release();
+  if (size > 1) state_of(env).mover->add(**holder);
   const ERL_NIF_TERM term = enif_make_resource(env, holder);
   enif_release_resource(holder);
   return term;
@@ -543,8 +545,8 @@ bool get_flags(ErlNifEnv* env, ERL_NIF_TERM term, CallFlags& flags) noexcept {
 // with what `channel` is then, or what is wrong with that. `awaited`: somebody waits for what becomes of it.
 template <bool kDirty, class Encode, class Elsewhere, class GoDirty>
 std::optional<ERL_NIF_TERM> encode_body(ErlNifEnv* env, const Kept<WorkerChannel>& channel, ERL_NIF_TERM ref,
-                                        BodySink& sink, bool awaited, Encode encode, Elsewhere elsewhere,
-                                        GoDirty go_dirty) {
+                                        BodySink& sink, bool awaited, bool movable, Encode encode,
+                                        Elsewhere elsewhere, GoDirty go_dirty) {
   State& state = state_of(env);
   const Atoms& atoms = state.atoms;
   using Status = TermEncoder::Status;
@@ -565,7 +567,7 @@ std::optional<ERL_NIF_TERM> encode_body(ErlNifEnv* env, const Kept<WorkerChannel
     if (!sink.no_room()) return cannot_encode(env, atoms, encoder.message());
     ErlNifPid self;
     enif_self(env, &self);
-    if (channel->wait_for_segments(self, ref)) {
+    if (channel->wait_for_segments(self, ref, movable)) {
       return enif_make_tuple2(env, atoms.room, enif_make_resource(env, channel.get()));
     }
     // Nothing to wait for: room was made just now, or there will never be enough.
@@ -592,6 +594,11 @@ Submitted submit(ErlNifEnv* env, WorkerChannel& channel, Request& request, ERL_N
   // A call costs its caller reductions, or one that is always answered in the spin would never yield.
   enif_consume_timeslice(env, static_cast<int>(std::min<std::size_t>(1 + sink.size / 4096, 100)));
   return submitted;
+}
+
+// A call that waits behind others may have to go to another worker.
+void note_queue(const State& state, Pool& pool, const WorkerChannel& channel) noexcept {
+  if (channel.weight() > pool.concurrency() && pool.note_queue()) state.mover->wake();
 }
 
 template <bool kDirty>
@@ -630,9 +637,16 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   std::array<std::uint8_t, WorkerChannel::kMaxInline> stack;  // uninitialised on purpose
   BodySink sink(stack.data(), stack.size(), kDirty ? SIZE_MAX : kQuickBytes);
   int redirected = 0;
+  // Its caller, and no object in it, says where it is to run.
+  request.movable =
+      kind == 0 && flags.where == 0 && flags.bits >> 8 == 0 && !channel->raw() && pool->size() > 1;
   const std::optional<ERL_NIF_TERM> instead = encode_body<kDirty>(
-      env, channel, argv[1], sink, kind == 0,
-      [&](TermEncoder& encoder) { return encoder.call(argv[3], argv[4], argv[5], argv[6]); },
+      env, channel, argv[1], sink, kind == 0, request.movable,
+      [&](TermEncoder& encoder) {
+        const TermEncoder::Status status = encoder.call(argv[3], argv[4], argv[5], argv[6]);
+        if (encoder.has_objects()) request.movable = false;
+        return status;
+      },
       [&](TermEncoder& encoder) -> const char* {
         if (redirected++ > 0) return "objects that live on different workers";
         enif_keep_resource(encoder.other());
@@ -650,10 +664,12 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   request.timings = (flags.bits & kTimingsFlag) != 0;
   request.parent = flags.parent;
   request.captures = (flags.bits & kCaptureFlag) != 0;
+  request.admitted = (flags.bits & kAdmittedFlag) != 0;
   // An object of another pool: there is nobody here to wait for that worker with.
   request.named = (flags.where != 0 && redirected == 0) || place == Pool::kNoPlace;
   const Submitted submitted = submit(env, *channel.get(), request, argv[1], sink);
   using Outcome = Submitted::Outcome;
+  if (request.movable && submitted.outcome != Outcome::kReplied) note_queue(state, *pool, *channel.get());
   switch (submitted.outcome) {
     case Outcome::kReplied:
       return submitted.reply;
@@ -706,7 +722,8 @@ ERL_NIF_TERM tell(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   std::array<std::uint8_t, WorkerChannel::kMaxInline> stack;  // uninitialised on purpose
   BodySink sink(stack.data(), stack.size(), kDirty ? SIZE_MAX : kQuickBytes);
   const std::optional<ERL_NIF_TERM> instead = encode_body<kDirty>(
-      env, channel, argv[2], sink, kind != 2, [&](TermEncoder& encoder) { return encoder.value(argv[5]); },
+      env, channel, argv[2], sink, kind != 2, false,
+      [&](TermEncoder& encoder) { return encoder.value(argv[5]); },
       [](TermEncoder&) { return "an object that lives on another worker"; },
       [&] {
         return enif_schedule_nif(env, "tell", ERL_NIF_DIRTY_JOB_CPU_BOUND, guarded<tell<true>>, argc, argv);
@@ -870,7 +887,11 @@ ERL_NIF_TERM kill_pid(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
 
 // --- life of the library ---
 
-void destroy_pool(ErlNifEnv*, void* object) noexcept { delete *static_cast<Pool**>(object); }
+void destroy_pool(ErlNifEnv* env, void* object) noexcept {
+  Pool* pool = *static_cast<Pool**>(object);
+  state_of(env).mover->remove(*pool);
+  delete pool;
+}
 
 void destroy_ticket(ErlNifEnv*, void* object) noexcept { static_cast<Ticket*>(object)->~Ticket(); }
 
@@ -935,8 +956,11 @@ int load(ErlNifEnv* env, void** priv_data, ERL_NIF_TERM) noexcept {
   state->registry = new (std::nothrow) Registry;
   state->lender = new (std::nothrow) Lender;
   state->results = new (std::nothrow) Results;
+  state->mover = new (std::nothrow) Mover;
   state->atoms.make(env);
-  if (!state->registry || !state->lender || !state->results || !open_types(env, *state, ERL_NIF_RT_CREATE)) {
+  if (!state->registry || !state->lender || !state->results || !state->mover ||
+      !open_types(env, *state, ERL_NIF_RT_CREATE)) {
+    delete state->mover;
     delete state->results;
     delete state->lender;
     delete state->registry;
@@ -957,6 +981,7 @@ int upgrade(ErlNifEnv* env, void** priv_data, void** old_priv_data, ERL_NIF_TERM
   state->registry->join_ended();
   if (state->lender->stop_thread() && !state->lender->ensure_thread()) return 3;
   if (state->results->stop_thread() && !state->results->ensure_thread()) return 3;
+  if (state->mover->stop_thread()) state->mover->wake();
   for (WorkerChannel* channel : state->registry->keep_all()) {
     if (channel->stop_reader()) channel->start_reader();
     enif_release_resource(channel);
@@ -978,6 +1003,7 @@ void unload(ErlNifEnv* env, void* priv_data) noexcept {
   state->registry->join_ended();
   state->lender->stop_thread();
   state->results->stop_thread();
+  state->mover->stop_thread();
   // Terms may still hold resources, whose destructors reach the registry: it stays for as long as the VM.
 }
 

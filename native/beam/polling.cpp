@@ -89,7 +89,7 @@ Polled WorkerChannel::poll(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) n
   // It takes long: wait for a message.
   set_waiting(env, slot, slot.caller, ref);
   deadline = slot.deadline;
-  const ERL_NIF_TERM what = slot.state == Slot::State::kAbandoned ? abandon(slot) : 0;
+  const ERL_NIF_TERM what = slot.state == Slot::State::kAbandoned ? abandon(env, index) : 0;
   lock.unlock();
   tell_abandoned(env, what, id);
   stop_polling(false);
@@ -134,7 +134,7 @@ Polled WorkerChannel::take_parked(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM
     for (const Ask& ask : asks) send_ask(env, slot.caller, ref, ask);
     if (slot.state == Slot::State::kWaiting || slot.state == Slot::State::kAbandoned) {
       const std::uint64_t deadline = slot.deadline;
-      const ERL_NIF_TERM what = slot.state == Slot::State::kAbandoned ? abandon(slot) : 0;
+      const ERL_NIF_TERM what = slot.state == Slot::State::kAbandoned ? abandon(env, index) : 0;
       lock.unlock();
       tell_abandoned(env, what, id);
       stop_polling(true);
@@ -210,7 +210,8 @@ void WorkerChannel::reap_dead_callers(bool is_reader) noexcept {
       std::move(slot.asks.begin(), slot.asks.end(), std::back_inserter(asks));
       slot.asks.clear();
       if (slot.state == Slot::State::kPolling) {
-        abandoned.emplace_back(abandon(slot), make_id(slot.generation, index));
+        const std::uint64_t id = make_id(slot.generation, index);
+        abandoned.emplace_back(abandon(nullptr, index), id);
         continue;
       }
       if (slot.state == Slot::State::kParked) dropped.push_back({slot.parked, std::move(slot.parked_body)});

@@ -94,6 +94,16 @@ class Pool {
     leave();
   }
 
+  // --- moving (moving.h) ---
+  // A call waits behind others. True for the one who has to tell the Mover.
+  [[nodiscard]] bool note_queue() noexcept {
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    return !queued_.load(std::memory_order_relaxed) && !queued_.exchange(true, std::memory_order_seq_cst);
+  }
+  [[nodiscard]] bool queued() const noexcept { return queued_.load(std::memory_order_seq_cst); }
+  // The Mover's thread: gives calls that wait behind a long one to workers that are free.
+  void move_calls(std::uint64_t now) noexcept;
+
   // Whether place_for() gives it out. All are active at first.
   void activate(std::size_t index, bool active) noexcept { places_[index].inactive.store(!active); }
 
@@ -117,15 +127,15 @@ class Pool {
       for (std::size_t i = 0; i < size_; ++i) {
         WorkerChannel* channel = open_channel(i);
         if (!channel) continue;
-        const std::uint32_t load = channel->load();
-        if (load < least) {
-          least = load;
+        const std::uint32_t weight = channel->weight();
+        if (weight < least) {
+          least = weight;
           best = channel;
           place = i;
-          if (load == 0) break;
+          if (weight == 0) break;
         }
         ++workers;
-        calls += load;
+        calls += channel->load();
       }
       pressure.idle = least == 0 && size_ > 1;
       if (least >= concurrency_) pressure = {false, true, workers, calls};
@@ -225,6 +235,18 @@ class Pool {
   }
 
  private:
+  // What the Mover sees of a channel that has, or had, a place; a reference is kept.
+  struct Seen {
+    WorkerChannel* channel;
+    bool open;               // calls may come
+    bool still;              // some wait, and none has been answered for a while
+    std::size_t room;        // for so many
+    std::uint64_t patience;  // how long one has to wait there; 0: it is free
+  };
+  [[nodiscard]] std::vector<Seen> see_all() noexcept;
+  [[nodiscard]] std::size_t move_between(std::vector<Seen>& seen, std::uint64_t now) noexcept;
+  void measure_room(Seen& seen, std::uint64_t now) const noexcept;
+
   struct Place {
     std::atomic<WorkerChannel*> channel{nullptr};
     std::atomic<bool> reserved{false};
@@ -293,6 +315,8 @@ class Pool {
   std::atomic<std::uint64_t> waiting_{0};
   std::atomic<std::uint32_t> watch_{kWatchOff};
   ErlNifPid watcher_{};  // by whoever has locked watch_
+  std::atomic<bool> queued_{false};
+  std::size_t on_their_way_ = 0;  // of the Mover's thread: calls that it moved at its last look
 };
 
 // A caller that waits for a worker is counted by this resource, which its process holds: it goes with the

@@ -8,9 +8,9 @@
 
 namespace typhon::beam {
 
-void WorkerChannel::add_room_waiter(const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept {
+void WorkerChannel::add_room_waiter(const ErlNifPid& caller, ERL_NIF_TERM ref, bool movable) noexcept {
   ErlNifEnv* env = enif_alloc_env();
-  room_waiters_.push_back({caller, env, enif_make_copy(env, ref)});
+  room_waiters_.push_back({caller, env, enif_make_copy(env, ref), movable});
   room_wanted_.store(true, std::memory_order_relaxed);
 }
 
@@ -56,14 +56,14 @@ void WorkerChannel::settle_casts() noexcept {
   }
 }
 
-bool WorkerChannel::wait_for_segments(const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept {
+bool WorkerChannel::wait_for_segments(const ErlNifPid& caller, ERL_NIF_TERM ref, bool movable) noexcept {
   std::lock_guard lock(mutex_);
   // Casts are not answered: it is the worker's taking them that makes room, so ask it to say so.
   region_->header().request_room.value.store(1, std::memory_order_release);
   std::atomic_thread_fence(std::memory_order_seq_cst);
   settle_casts();
   if (segment_bytes_ == 0 && !closed_.load(std::memory_order_relaxed)) return false;
-  add_room_waiter(caller, ref);
+  add_room_waiter(caller, ref, movable);
   return true;
 }
 

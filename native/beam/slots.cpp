@@ -5,13 +5,11 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstddef>
 #include <mutex>
+#include <optional>
 #include <utility>
 
 namespace typhon::beam {
-
-using channel::FrameHeader;
 
 std::uint32_t WorkerChannel::take_slot() noexcept {
   if (first_free_slot_ != kNoSlot) {
@@ -35,8 +33,8 @@ void WorkerChannel::free_slot(ErlNifEnv* env, std::uint32_t index) noexcept {
   slot.parked_body.clear();
   slot.asks.clear();
   slot.unheard = 0;
-  segment_bytes_ -= slot.segment_bytes;
-  slot.segment_bytes = 0;
+  if (slot.segment) segment_bytes_ -= slot.segment->capacity;
+  slot.segment.reset();
   slot.state = Slot::State::kFree;
   slot.next_free = first_free_slot_;
   first_free_slot_ = index;
@@ -59,33 +57,36 @@ void WorkerChannel::set_waiting(ErlNifEnv* env, Slot& slot, const ErlNifPid& cal
   slot.state = slot.monitored ? Slot::State::kWaiting : Slot::State::kAbandoned;
 }
 
-// Nobody wants the answer any more. While the request lies in the ring its deadline can be put into the past:
-// the worker drops it then. False when it was taken, or may be being taken at this moment: the worker copies
-// the frame at the head first, and moves the head after that.
-bool WorkerChannel::withdraw(const Slot& slot) noexcept {
-  const channel::Header& header = region_->header();
-  if (slot.position < header.request_head.value.load(std::memory_order_acquire)) return false;
-  std::uint8_t* frame = region_->request_ring() + (slot.position & (region_->ring_size() - 1));
-  auto* deadline =
-      reinterpret_cast<std::uint64_t*>(frame + offsetof(FrameHeader, times) + sizeof(std::uint64_t));
-  std::atomic_ref<std::uint64_t>(*deadline).store(1, std::memory_order_seq_cst);
-  return slot.position > header.request_head.value.load(std::memory_order_seq_cst);
+// Of a call that the worker has not begun, which is over then: its frame is passed over, and may lie there
+// for long. False: it is the worker's.
+bool WorkerChannel::take_back(ErlNifEnv* env, std::uint32_t index) noexcept {
+  Slot& slot = slots_[index];
+  if (!claims_.withdraw(make_id(slot.generation, index))) return false;
+  const std::optional<channel::Segment> segment = slot.segment;
+  free_slot(env, index);
+  if (segment) request_arena_.discard(*segment);
+  in_flight_.fetch_sub(1, std::memory_order_relaxed);
+  return true;
 }
 
 // A worker that takes nothing may stand still. Its owner is told once for each request that it took.
-bool WorkerChannel::first_untaken() noexcept {
+bool WorkerChannel::first_untaken(std::uint64_t id) noexcept {
   const std::uint64_t taken = region_->header().request_head.value.load(std::memory_order_relaxed);
-  return std::exchange(untaken_at_, taken + 1) != taken + 1;
+  if (std::exchange(untaken_at_, taken + 1) == taken + 1) return false;
+  untaken_id_ = id;
+  return true;
 }
 
 // Nobody waits for this call any more. What the owner is to be told of it; 0: nothing.
-ERL_NIF_TERM WorkerChannel::abandon(Slot& slot) noexcept {
-  slot.state = Slot::State::kAbandoned;
-  if (!withdraw(slot)) return state_.atoms.overdue;
-  return first_untaken() ? state_.atoms.untaken : 0;
+ERL_NIF_TERM WorkerChannel::abandon(ErlNifEnv* env, std::uint32_t index) noexcept {
+  const std::uint64_t id = make_id(slots_[index].generation, index);
+  if (take_back(env, index)) return first_untaken(id) ? state_.atoms.untaken : 0;
+  slots_[index].state = Slot::State::kAbandoned;
+  return state_.atoms.overdue;
 }
 
 void WorkerChannel::tell_abandoned(ErlNifEnv* caller_env, ERL_NIF_TERM what, std::uint64_t id) noexcept {
+  service_room(caller_env);  // what was taken back may have made some
   if (what == 0) return;
   OwnedEnv message;
   ErlNifEnv* env = message.get();
@@ -99,7 +100,7 @@ WorkerChannel::Cancel WorkerChannel::cancel(ErlNifEnv* env, std::uint64_t id) no
       const std::uint32_t index = find_slot(id);
       if (index == kNoSlot || slots_[index].state == Slot::State::kAbandoned) return Cancel::kDelivered;
       if (slots_[index].state == Slot::State::kWaiting) {
-        const ERL_NIF_TERM what = abandon(slots_[index]);
+        const ERL_NIF_TERM what = abandon(env, index);
         lock.unlock();
         tell_abandoned(env, what, id);
         return Cancel::kCancelled;
@@ -124,8 +125,9 @@ void WorkerChannel::process_down(ErlNifEnv* env, const ErlNifMonitor& monitor) n
     if (slot == slots_.end()) return;
     slot->monitored = false;
     if (slot->state != Slot::State::kWaiting) return;
-    id = make_id(slot->generation, static_cast<std::uint32_t>(slot - slots_.begin()));
-    what = abandon(*slot);
+    const auto index = static_cast<std::uint32_t>(slot - slots_.begin());
+    id = make_id(slot->generation, index);
+    what = abandon(env, index);
   }
   tell_abandoned(env, what, id);
 }
@@ -133,9 +135,9 @@ void WorkerChannel::process_down(ErlNifEnv* env, const ErlNifMonitor& monitor) n
 WorkerChannel::Abandoned WorkerChannel::abandoned(std::uint64_t id) noexcept {
   std::lock_guard lock(mutex_);
   const std::uint32_t index = find_slot(id);
-  if (index == kNoSlot || slots_[index].state != Slot::State::kAbandoned) return Abandoned::kEnded;
+  if (index != kNoSlot && slots_[index].state == Slot::State::kAbandoned) return Abandoned::kRuns;
   const std::uint64_t taken = region_->header().request_head.value.load(std::memory_order_acquire);
-  return slots_[index].position < taken ? Abandoned::kRuns : Abandoned::kWaits;
+  return id == untaken_id_ && untaken_at_ == taken + 1 ? Abandoned::kWaits : Abandoned::kEnded;
 }
 
 }  // namespace typhon::beam

@@ -327,6 +327,7 @@ bool TermEncoder::object(ERL_NIF_TERM value) noexcept {
     other_ = handle->channel;
     return stop(Status::kOtherChannel);
   }
+  has_objects_ = true;
   return writer_.map_header(2) && atom(atoms.struct_key) && atom(atoms.object) && atom(atoms.id) &&
          writer_.unsigned_integer(handle->id);
 }

@@ -47,6 +47,8 @@ class TermEncoder {
 
   // Stop after so many terms.
   void limit(std::size_t terms) noexcept { terms_left_ = terms; }
+  // Handles of objects that live on the channel.
+  [[nodiscard]] bool has_objects() const noexcept { return has_objects_; }
   [[nodiscard]] WorkerChannel* other() const noexcept { return other_; }
   [[nodiscard]] const char* message() const noexcept {
     return message_       ? message_
@@ -100,6 +102,7 @@ class TermEncoder {
   std::size_t terms_left_ = SIZE_MAX;
   bool is_key_ = false;  // of a map: an atom there is no name of a process
   WorkerChannel* other_ = nullptr;
+  bool has_objects_ = false;
   const char* message_ = nullptr;
 };
 

@@ -78,6 +78,7 @@ WorkerChannel::WorkerChannel(State& state, const ErlNifPid& owner, const Channel
       shared_results_(options.shared),
       account_(std::make_shared<channel::ResultAccount>()),
       region_(std::move(region)),
+      claims_(region_->claims()),
       reply_arena_(region_->reply_arena(), region_->arena_size(), region_->header().reply_slots),
       mutex_("typhon.channel"),
       requests_(region_->request_ring(), region_->ring_size(), region_->header().request_tail.value,
@@ -121,8 +122,8 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
       return {Outcome::kDown, 0, reply};
     }
     // Two callers may pick an idle worker at the same moment, and there may be another one. What idle means
-    // is load(), as for whoever picked it: else the two would never agree.
-    if ((reserved_ && !request.named) || (request.was_idle && load() != 0)) [[unlikely]] {
+    // is weight(), as for whoever picked it: else the two would never agree.
+    if ((reserved_ && !request.named) || (request.was_idle && weight() != 0)) [[unlikely]] {
       if (request.segment) request_arena_.discard(*request.segment);
       return {Outcome::kElsewhere};
     }
@@ -131,10 +132,12 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
       index = take_slot();
       if (index == kNoSlot) {
         if (request.segment) request_arena_.discard(*request.segment);
-        add_room_waiter(request.caller, request.ref);
+        add_room_waiter(request.caller, request.ref, request.movable);
         return {Outcome::kNoRoom};
       }
       Slot& slot = slots_[index];
+      slot.movable = request.movable;
+      slot.admitted = request.admitted;
       id = make_id(slot.generation, index);
       const std::uint32_t misses = spin_misses_.load(std::memory_order_relaxed);
       const bool worth_it = misses < kSpinMisses || misses % kSpinRetryEvery == 0;
@@ -168,10 +171,13 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
     }
     if (!pushed) {
       if (polls) polling_.fetch_sub(1, std::memory_order_relaxed);
-      if (index != kNoSlot) free_slot(request.env, index);
+      if (index != kNoSlot) {
+        free_slot(request.env, index);
+        slots_[index].generation = static_cast<std::uint32_t>(id >> 32);  // nobody has seen it
+      }
       if (request.segment) request_arena_.discard(*request.segment);
       const bool broken = requests_.broken();
-      if (!broken) add_room_waiter(request.caller, request.ref);
+      if (!broken) add_room_waiter(request.caller, request.ref, request.movable);
       lock.unlock();
       if (has_role) leave_role(found);
       if (!broken) {
@@ -186,9 +192,8 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
     }
     if (is_call) {
       in_flight_.fetch_add(1, std::memory_order_relaxed);
-      if (slots_[index].state == Slot::State::kAbandoned) given_up = abandon(slots_[index]);
       if (request.segment) {
-        slots_[index].segment_bytes = request.segment->capacity;
+        slots_[index].segment = *request.segment;
         segment_bytes_ += request.segment->capacity;
       }
     } else if (const std::size_t held =
@@ -198,9 +203,10 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
       segment_bytes_ += held;
     }
     if (request.segment) ++segments_sent_;
+    if (is_call && slots_[index].state == Slot::State::kAbandoned) given_up = abandon(request.env, index);
     // An answer or a message is neither served nor waited for.
     if (request.kind == Kind::kCast) {
-      ++casts_sent_;
+      casts_sent_.fetch_add(1, std::memory_order_relaxed);
       reached = count_served(1);
     }
   }
@@ -273,7 +279,7 @@ Submitted WorkerChannel::spin(const Request& request, std::uint32_t slot_index, 
       std::lock_guard lock(mutex_);
       Slot& slot = slots_[slot_index];
       set_waiting(request.env, slot, request.caller, request.ref);
-      if (slot.state == Slot::State::kAbandoned) given_up = abandon(slot);
+      if (slot.state == Slot::State::kAbandoned) given_up = abandon(request.env, slot_index);
     }
     tell_abandoned(request.env, given_up, id);
   }
@@ -331,7 +337,6 @@ bool WorkerChannel::push_request(const Request& request, std::uint64_t id) noexc
                 channel::kLoansSize);
   if (request.kind == Kind::kCall) {
     Slot& slot = slots_[static_cast<std::uint32_t>(id)];
-    slot.position = requests_.published();
     slot.deadline = request.deadline;
     slot.submitted = request.now;
   }
@@ -398,7 +403,8 @@ void WorkerChannel::send_owner(ErlNifEnv* caller_env, ErlNifEnv* env, ERL_NIF_TE
 
 bool WorkerChannel::busy() const noexcept {
   return in_flight() != 0 || holds_.load(std::memory_order_relaxed) != 0 ||
-         region_->header().casts_done.value.load(std::memory_order_acquire) != casts_sent_;
+         region_->header().casts_done.value.load(std::memory_order_acquire) !=
+             casts_sent_.load(std::memory_order_relaxed);
 }
 
 // True when the owner is to be told.
@@ -454,6 +460,15 @@ ERL_NIF_TERM WorkerChannel::down_term(ErlNifEnv* env) const noexcept {
   return enif_make_tuple2(env, state_.atoms.down, enif_make_copy(env, close_reason_));
 }
 
+// {:not_started, left}: the call has not run, and its caller may make it again.
+ERL_NIF_TERM WorkerChannel::not_started_term(ErlNifEnv* env, std::uint64_t deadline,
+                                             std::uint64_t now) const noexcept {
+  const std::uint64_t left = deadline - std::min(deadline, now);
+  return enif_make_tuple2(
+      env, state_.atoms.not_started,
+      deadline == 0 ? state_.atoms.infinity : enif_make_uint64(env, (left + 999'999) / 1'000'000));
+}
+
 void WorkerChannel::close(ErlNifEnv* env, ERL_NIF_TERM reason) noexcept {
   {
     std::lock_guard lock(mutex_);
@@ -495,24 +510,19 @@ void WorkerChannel::fail_calls_in_flight() noexcept {
   std::vector<Failed> failed;
   {
     std::lock_guard lock(mutex_);
-    // A worker takes a request out of the ring before it runs it: what still lies there can safely go to
-    // another one.
-    // A worker that lives looks at `closing` after it has taken one (fence on both sides): then it does not
-    // run it.
-    region_->header().closing.value.store(1, std::memory_order_seq_cst);
-    std::atomic_thread_fence(std::memory_order_seq_cst);
-    const std::uint64_t taken = region_->header().request_head.value.load(std::memory_order_acquire);
+    // What the worker has not begun, nor can begin any more, can safely go to another one.
     for (std::uint32_t index = 0; index < slots_.size(); ++index) {
       Slot& slot = slots_[index];
       if (slot.state == Slot::State::kFree || slot.state == Slot::State::kParked) continue;
       if (slot.state == Slot::State::kPolling) {
         slot.state = Slot::State::kFailed;
-        slot.started = slot.position < taken;
+        slot.started = !claims_.withdraw(make_id(slot.generation, index));
         in_flight_.fetch_sub(1, std::memory_order_relaxed);
         continue;
       }
       if (slot.state == Slot::State::kWaiting) {
-        failed.push_back({slot.caller, slot.env, slot.ref, slot.position < taken, slot.deadline});
+        const bool started = !claims_.withdraw(make_id(slot.generation, index));
+        failed.push_back({slot.caller, slot.env, slot.ref, started, slot.deadline});
         slot.env = nullptr;  // goes away with the message
         slot.ref = 0;
       }
@@ -526,10 +536,7 @@ void WorkerChannel::fail_calls_in_flight() noexcept {
       std::lock_guard lock(mutex_);
       down = down_term(call.env);
     } else {
-      const std::uint64_t left = call.deadline - std::min(call.deadline, monotonic_ns());
-      down = enif_make_tuple2(
-          call.env, state_.atoms.not_started,
-          call.deadline == 0 ? state_.atoms.infinity : enif_make_uint64(call.env, left / 1'000'000));
+      down = not_started_term(call.env, call.deadline, monotonic_ns());
     }
     enif_send(nullptr, &call.caller, call.env, enif_make_tuple2(call.env, call.ref, down));
     enif_free_env(call.env);
@@ -555,16 +562,20 @@ channel::LeftBehind WorkerChannel::replies_left_behind() noexcept {
 ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
   const Atoms& atoms = state_.atoms;
   std::lock_guard lock(mutex_);
-  const std::uint64_t taken = region_->header().request_head.value.load(std::memory_order_acquire);
-  const auto running = std::count_if(slots_.begin(), slots_.end(), [taken](const Slot& slot) {
-    return slot.state != Slot::State::kFree && slot.position < taken;
-  });
-  const ERL_NIF_TERM keys[] = {atoms.running,   atoms.in_flight,  atoms.polling,       atoms.waiting,
-                               atoms.ring_size, atoms.arena_size, atoms.request_arena, atoms.os_pid,
-                               atoms.closed,    atoms.served,     atoms.busy,          atoms.lent,
-                               atoms.borrowed,  atoms.heard,      atoms.results,       atoms.shared};
+  std::uint64_t running = 0;
+  for (std::uint32_t index = 0; index < slots_.size(); ++index) {
+    const Slot& slot = slots_[index];
+    if (slot.state != Slot::State::kFree &&
+        claims_.state(make_id(slot.generation, index)) == channel::Claim::kTaken) {
+      ++running;
+    }
+  }
+  const ERL_NIF_TERM keys[] = {
+      atoms.running,       atoms.in_flight, atoms.polling, atoms.waiting, atoms.ring_size, atoms.arena_size,
+      atoms.request_arena, atoms.os_pid,    atoms.closed,  atoms.served,  atoms.busy,      atoms.lent,
+      atoms.borrowed,      atoms.heard,     atoms.results, atoms.shared,  atoms.moved};
   const ERL_NIF_TERM values[] = {
-      enif_make_int64(env, running),
+      enif_make_uint64(env, running),
       enif_make_uint(env, in_flight()),
       enif_make_uint(env, polling_.load(std::memory_order_relaxed)),
       enif_make_uint64(env, room_waiters_.size()),
@@ -581,6 +592,7 @@ ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
       enif_make_tuple2(env, enif_make_uint64(env, account_->count.load()),
                        enif_make_uint64(env, account_->bytes.load())),
       tally_term(env, pinned_),
+      enif_make_uint64(env, moved_in_all_.load(std::memory_order_relaxed)),
   };
   ERL_NIF_TERM map = 0;
   enif_make_map_from_arrays(env, const_cast<ERL_NIF_TERM*>(keys), const_cast<ERL_NIF_TERM*>(values),

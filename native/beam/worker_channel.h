@@ -33,8 +33,9 @@
 // Threads. Any scheduler, normal or dirty, and the reader. Fields say what guards them.
 //
 // Where. worker_channel.cpp: opening, submitting, the owner, closing. slots.cpp: calls in flight, and those
-// that are given up. room.cpp: waiting for room. polling.cpp: callers that poll. delivery.cpp: what the
-// holder of the reader role does. reader.cpp: the reader thread. results.cpp: what comes in segments.
+// that are given up. moving.cpp: calls that another worker is to have. room.cpp: waiting for room.
+// polling.cpp: callers that poll. delivery.cpp: what the holder of the reader role does. reader.cpp: the
+// reader thread. results.cpp: what comes in segments.
 #pragma once
 
 #include <algorithm>
@@ -53,6 +54,7 @@
 #include "beam/own_process.h"
 #include "beam/quota.h"
 #include "channel/arena.h"
+#include "channel/claim.h"
 #include "channel/doorbell.h"
 #include "channel/loan.h"
 #include "channel/reader_role.h"
@@ -146,7 +148,7 @@ struct Request {
   channel::Kind kind;
   bool timings;
   bool named;              // the caller named this very channel
-  bool was_idle;           // it was picked because it had no call in flight
+  bool was_idle;           // it was picked because it had nothing to do
   std::uint64_t parent;    // the worker's request that this one is made for, 0 for none
   std::uint64_t now;       // CLOCK_MONOTONIC ns
   std::uint64_t deadline;  // the same clock, 0 for none
@@ -159,6 +161,9 @@ struct Request {
   std::uint64_t tag = 0;  // of the ask that a kAnswer answers
   bool failed = false;    // kAnswer: the body says what went wrong
   bool waits = false;     // kAnswer: its sender waits for what comes next
+  bool movable =
+      false;  // kCall: any worker of the pool may have it, and its caller makes it again when told so
+  bool admitted = false;  // it was made before
 };
 
 class WorkerChannel {
@@ -223,7 +228,7 @@ class WorkerChannel {
   bool may_lend(std::size_t bytes) noexcept;
   // Registers for {ref, :room}; false when there is nothing to wait for (no request in flight holds a
   // segment).
-  bool wait_for_segments(const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept;
+  bool wait_for_segments(const ErlNifPid& caller, ERL_NIF_TERM ref, bool movable) noexcept;
   void stop_waiting_for_room(ERL_NIF_TERM ref) noexcept;
 
   // Why what came in a segment is not decoded.
@@ -238,6 +243,23 @@ class WorkerChannel {
   void done_with(SegmentHandle& segment) noexcept;
   [[nodiscard]] std::uint64_t max_result() const noexcept { return region_->max_result(); }
   [[nodiscard]] bool copies_results() const noexcept { return !lends_ && !shared_results_; }
+  // --- moving, by the Mover's thread (moving.h) ---
+  // A call that the worker has not begun, and whose caller waits for a message.
+  struct Movable {
+    WorkerChannel* channel;
+    std::uint64_t id;
+    std::uint64_t submitted;
+    bool admitted;
+  };
+  void add_movable(std::vector<Movable>& calls) noexcept;
+  // Takes the call back, and tells its caller to make it again. False: it is the worker's.
+  bool move_away(std::uint64_t id, std::uint64_t now) noexcept;
+  // The same for those that wait for room.
+  void move_waiters_away() noexcept;
+  // How long the oldest call in flight has been, 0 when there is none.
+  [[nodiscard]] std::uint64_t longest_wait(std::uint64_t now) noexcept;
+  // Nothing has been answered for a while. To be asked at every look.
+  [[nodiscard]] bool stands_still(std::uint64_t now) noexcept;
 
   void release_reply_segment(std::uint64_t slot) noexcept { reply_arena_.release(slot); }
   // Nobody will decode it.
@@ -262,12 +284,24 @@ class WorkerChannel {
     const std::uint64_t waiting = region_->header().suspended.value.load(std::memory_order_relaxed);
     return calls - static_cast<std::uint32_t>(std::min<std::uint64_t>(calls, waiting));
   }
+  // What is compared when a call is to be placed: calls and casts that occupy the worker; and as many again
+  // as have been moved away from it since it has answered the last one, for it would not begin this one soon.
+  [[nodiscard]] std::uint32_t weight() const noexcept {
+    const channel::Header& header = region_->header();
+    const std::uint64_t sent = casts_sent_.load(std::memory_order_relaxed);
+    const std::uint64_t done =
+        sent == 0 ? 0 : std::min(sent, header.casts_done.value.load(std::memory_order_relaxed));
+    const std::uint64_t all = in_flight() + (sent - done);
+    if (all == 0) return 0;
+    const std::uint64_t left = all - std::min(all, header.suspended.value.load(std::memory_order_relaxed));
+    return left == 0 ? 0 : static_cast<std::uint32_t>(left) + moved_away_.load(std::memory_order_relaxed);
+  }
   [[nodiscard]] std::uint32_t in_flight() const noexcept {
     return in_flight_.load(std::memory_order_relaxed);
   }
   [[nodiscard]] bool closed() const noexcept { return closed_.load(std::memory_order_relaxed); }
-  // What has become of a call whose caller gave up: the worker has not taken it out of the ring, has taken it
-  // and not answered, or it has been answered.
+  // What has become of a call whose caller gave up: the worker has taken nothing since, it runs it, or all is
+  // well.
   enum class Abandoned : std::uint8_t { kWaits, kRuns, kEnded };
   [[nodiscard]] Abandoned abandoned(std::uint64_t id) noexcept;
   // Its number among all channels of this VM.
@@ -321,12 +355,13 @@ class WorkerChannel {
     State state = State::kFree;
     std::uint32_t generation = 1;
     std::uint32_t next_free = 0;
-    std::size_t segment_bytes = 0;
-    std::uint64_t position = 0;  // of its frame in the request ring
+    std::optional<channel::Segment> segment;
     std::uint64_t deadline = 0;
     std::uint64_t submitted = 0;
     std::uint32_t polls = 0;
-    bool started = false;  // kFailed: the worker had taken it
+    bool started = false;  // kFailed: the worker had begun it
+    bool movable = false;
+    bool admitted = false;
     channel::FrameHeader parked{};
     std::vector<std::uint8_t> parked_body;
     std::vector<Ask> asks;      // kPolling, kParked: what came before the reply
@@ -347,6 +382,7 @@ class WorkerChannel {
     ErlNifPid caller;
     ErlNifEnv* env;
     ERL_NIF_TERM ref;
+    bool movable;
   };
   // A reply on its way from the ring to its caller.
   struct Delivery {
@@ -366,7 +402,7 @@ class WorkerChannel {
   };
 
   static constexpr std::uint32_t kNoSlot = ~std::uint32_t{0};
-  static constexpr std::uint32_t kMaxSlots = 1u << 20;
+  static constexpr std::uint32_t kMaxSlots = channel::kClaims;
   static constexpr int kDrainBatch = 256;
   // So many calls, or replies at once, are a crowd of callers: they do not spin but poll.
   static constexpr std::uint32_t kCrowd = 4;
@@ -389,18 +425,24 @@ class WorkerChannel {
   void free_slot(ErlNifEnv* env, std::uint32_t index) noexcept;
   std::uint32_t find_slot(std::uint64_t id) const noexcept;
   void set_waiting(ErlNifEnv* env, Slot& slot, const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept;
-  bool withdraw(const Slot& slot) noexcept;
-  ERL_NIF_TERM abandon(Slot& slot) noexcept;
-  [[nodiscard]] bool first_untaken() noexcept;
+  bool take_back(ErlNifEnv* env, std::uint32_t index) noexcept;
+  ERL_NIF_TERM abandon(ErlNifEnv* env, std::uint32_t index) noexcept;
+  [[nodiscard]] bool first_untaken(std::uint64_t id) noexcept;
   static void send_ask(ErlNifEnv* caller_env, const ErlNifPid& to, ERL_NIF_TERM ref, const Ask& ask) noexcept;
-  void add_room_waiter(const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept;
+  void add_room_waiter(const ErlNifPid& caller, ERL_NIF_TERM ref, bool movable) noexcept;
   bool push_request(const Request& request, std::uint64_t id) noexcept;
   bool push_releases() noexcept;
   bool push_all_releases() noexcept;
   void settle_casts() noexcept;
   ERL_NIF_TERM down_term(ErlNifEnv* env) const noexcept;
+  ERL_NIF_TERM not_started_term(ErlNifEnv* env, std::uint64_t deadline, std::uint64_t now) const noexcept;
   [[nodiscard]] bool busy() const noexcept;  // a call is in flight, or a cast has not ended
   bool count_served(std::uint64_t count) noexcept;
+  void note_answers(std::uint32_t count) noexcept {
+    if (count == 0) return;
+    answered_.store(answered_.load(std::memory_order_relaxed) + count, std::memory_order_relaxed);
+    if (moved_away_.load(std::memory_order_relaxed) != 0) moved_away_.store(0, std::memory_order_relaxed);
+  }
 
   // --- callers hold the reader role ---
   Drained drain(ErlNifEnv* caller_env, std::uint64_t mine, ERL_NIF_TERM ref, ERL_NIF_TERM* reply,
@@ -489,6 +531,7 @@ class WorkerChannel {
   channel::Tally borrowed_;
   channel::Tally pinned_;
   const std::unique_ptr<channel::Region> region_;
+  const channel::Claims claims_;
   channel::ArenaPeer reply_arena_;
   ErlNifMonitor owner_monitor_{};
 
@@ -504,7 +547,6 @@ class WorkerChannel {
   std::deque<CastSegment> cast_segments_;
   std::uint64_t segments_sent_ = 0;
   std::uint64_t served_ = 0;
-  std::uint64_t casts_sent_ = 0;
   std::uint64_t notify_at_ = 0;  // 0: nobody wants to know
   OwnedEnv close_env_;
   ERL_NIF_TERM close_reason_ = 0;
@@ -522,12 +564,17 @@ class WorkerChannel {
   ErlNifPid drawn_{};
 
   std::atomic<std::uint32_t> in_flight_{0};
+  std::atomic<std::uint64_t> casts_sent_{0};  // written under mutex_, as the next two
+  std::atomic<std::uint64_t> answered_{0};    // calls
+  std::atomic<std::uint32_t> moved_away_{0};  // calls, since the last one was answered
+  std::atomic<std::uint64_t> moved_in_all_{0};
   std::atomic<std::uint32_t> holds_{0};
   std::atomic<bool> closed_{false};
   std::atomic<bool> stopping_{false};  // the reader ends without closing (upgrade)
   std::atomic<bool> broken_{false};    // the reply ring holds garbage: it is not read any more
   std::atomic<bool> room_wanted_{false};
-  std::uint64_t untaken_at_ = 0;  // guarded by mutex_
+  std::uint64_t untaken_at_ = 0;  // guarded by mutex_, as the next: where the ring was, and which call it was
+  std::uint64_t untaken_id_ = 0;
   OwnProcess process_;
   Quota quota_;
   std::atomic<std::uint32_t> spin_misses_{0};
@@ -542,6 +589,9 @@ class WorkerChannel {
   std::uint64_t reap_at_ns_ = 0;             // of the reader thread
   std::optional<std::uint64_t> idle_pages_;  // of the reader thread: idle_pages_since(), and since when
   std::uint64_t idle_pages_ns_ = 0;
+  std::uint64_t still_since_ns_ = 0;  // of the Mover's thread, as the next two
+  std::uint64_t still_seen_ns_ = 0;
+  std::uint64_t still_answered_ = 0;
   ErlNifTid reader_{};
 };
 

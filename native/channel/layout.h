@@ -1,7 +1,8 @@
 // The shared region of one channel, byte by byte (docs/protocol.md is its prose twin).
 //
 //   0            Header: what never changes, then one cache line for each word that both sides touch
-//   64 KiB       request ring   (BEAM → Python)
+//   64 KiB       claims: one word for each call that can be in flight (claim.h)
+//   + 4 MiB      request ring   (BEAM → Python)
 //   + ring_size  reply ring     (Python → BEAM)
 //   + ring_size  request arena  (allocated by the BEAM; segments that requests point at)
 //   + arena_size reply arena    (allocated by the worker; segments that replies point at)
@@ -17,8 +18,10 @@
 namespace typhon::channel {
 
 inline constexpr std::uint64_t kMagic = 0x316e6f6870795401;  // "\x01Typhon1", little endian
-inline constexpr std::uint32_t kVersion = 1;
+inline constexpr std::uint32_t kVersion = 2;
 inline constexpr std::size_t kHeaderSize = std::size_t{64} * 1024;
+inline constexpr std::size_t kClaims = std::size_t{1} << 20;
+inline constexpr std::size_t kClaimsSize = kClaims * sizeof(std::uint32_t);
 inline constexpr std::size_t kPageSize = 4096;
 inline constexpr std::size_t kSegmentSlots = 4096;
 inline constexpr std::size_t kMinRing = std::size_t{64} * 1024;
@@ -132,7 +135,7 @@ struct FrameHeader {
   Kind kind;
   std::uint8_t flags;
   std::uint16_t reserved;
-  std::uint64_t id;
+  std::uint64_t id;  // of a call: the index of its claim in the low 32 bits, and its generation above
   // Request: [0] when it was published, [1] deadline (0: none), CLOCK_MONOTONIC nanoseconds; [2] the tag of
   // the kAsk in whose course it was made (0: none). Ask: [0] its tag, 0 when no answer is wanted. Reply:
   // nanoseconds it waited, was decoded, ran, was encoded; then when it was published.

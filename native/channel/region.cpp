@@ -27,7 +27,7 @@ Error system_error(const char* what) noexcept {
 Error invalid(const char* what) noexcept { return Error{Code::kInvalid, 0, what}; }
 
 std::size_t total_size(std::size_t ring_size, std::size_t arena_size) noexcept {
-  return kHeaderSize + 2 * ring_size + 2 * arena_size;
+  return kHeaderSize + kClaimsSize + 2 * ring_size + 2 * arena_size;
 }
 
 bool sizes_make_sense(std::size_t ring_size, std::size_t arena_size) noexcept {
@@ -152,9 +152,11 @@ Status Region::map(std::size_t ring_size, std::size_t arena_size) noexcept {
   arena_size_ = arena_size;
   const int fd = fd_.get();
   std::size_t offset = 0;
-  header_ = reinterpret_cast<Header*>(map_shared(fd, offset, kHeaderSize));
-  if (!header_) return system_error("mmap of the channel's header");
-  offset += kHeaderSize;
+  std::uint8_t* const first = map_shared(fd, offset, kHeaderSize + kClaimsSize);
+  if (!first) return system_error("mmap of the channel's header");
+  header_ = reinterpret_cast<Header*>(first);
+  claims_ = reinterpret_cast<std::atomic<std::uint32_t>*>(first + kHeaderSize);
+  offset += kHeaderSize + kClaimsSize;
   request_ring_ = map_twice(fd, offset, ring_size);
   offset += ring_size;
   if (request_ring_) reply_ring_ = map_twice(fd, offset, ring_size);
@@ -181,7 +183,7 @@ bool Region::reply_written(std::uint64_t offset, std::uint64_t length) const noe
 
 void Region::unmap() noexcept {
   const int saved = errno;  // create() looks at errno after a failed map()
-  unmap_if(header_, kHeaderSize);
+  unmap_if(header_, kHeaderSize + kClaimsSize);
   unmap_if(request_ring_, 2 * ring_size_);
   unmap_if(reply_ring_, 2 * ring_size_);
   unmap_if(request_arena_, arena_size_);

@@ -14,6 +14,7 @@
 
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "channel/claim.h"
 #include "channel/layout.h"
 
 namespace typhon::channel {
@@ -51,6 +52,7 @@ class Region {
   [[nodiscard]] std::size_t ring_size() const noexcept { return ring_size_; }
   [[nodiscard]] std::size_t arena_size() const noexcept { return arena_size_; }
   [[nodiscard]] std::uint64_t max_result() const noexcept { return max_result_; }
+  [[nodiscard]] Claims claims() const noexcept { return Claims(claims_); }
   [[nodiscard]] std::uint8_t* request_ring() const noexcept { return request_ring_; }
   [[nodiscard]] std::uint8_t* reply_ring() const noexcept { return reply_ring_; }
   [[nodiscard]] std::uint8_t* request_arena() const noexcept { return request_arena_; }
@@ -63,6 +65,7 @@ class Region {
 
   UniqueFd fd_;
   Header* header_ = nullptr;
+  std::atomic<std::uint32_t>* claims_ = nullptr;  // mapped with the header
   std::uint8_t* request_ring_ = nullptr;
   std::uint8_t* reply_ring_ = nullptr;
   std::uint8_t* request_arena_ = nullptr;

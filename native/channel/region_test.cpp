@@ -27,7 +27,7 @@ using testing::small_region;
 
 constexpr std::size_t kMiB = 1024 * 1024;
 constexpr std::size_t kGiB = 1024 * kMiB;
-constexpr std::size_t kWholeSmallRegion = kHeaderSize + 2 * kMinRing + 2 * kPageSize;
+constexpr std::size_t kWholeSmallRegion = kHeaderSize + kClaimsSize + 2 * kMinRing + 2 * kPageSize;
 
 // The constants at the start of the header, as an attacker would write them.
 struct Constants {
@@ -341,8 +341,9 @@ TEST(ChannelRegion, AttachRefusesWhatIsNoSealedMemory) {
 TEST(ChannelRegion, AttachRefusesTruncatedRegions) {
   for (const std::size_t size :
        {std::size_t{0}, std::size_t{1}, sizeof(Constants), kPageSize, kHeaderSize - 1, kHeaderSize,
-        kHeaderSize + 1, kHeaderSize + kMinRing, kWholeSmallRegion - kPageSize, kWholeSmallRegion - 1,
-        kWholeSmallRegion + 1, kWholeSmallRegion + kPageSize}) {
+        kHeaderSize + 1, kHeaderSize + kClaimsSize, kHeaderSize + kClaimsSize + kMinRing,
+        kWholeSmallRegion - kPageSize, kWholeSmallRegion - 1, kWholeSmallRegion + 1,
+        kWholeSmallRegion + kPageSize}) {
     EXPECT_NE(attach_error(forged({}, size)), "") << size << " bytes";
   }
 }

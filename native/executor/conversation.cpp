@@ -373,6 +373,7 @@ PyObject* Worker::loop_take() noexcept {
     auto frame = inbox_.take_loop_call();
     if (!frame) break;
     ++count;
+    if (!inbox_.claim(frame->header)) continue;
     if (is_given_up(frame->header)) {
       refuse(frame->header, frame->body);
       continue;

@@ -18,11 +18,12 @@ using channel::Kind;
 
 namespace {
 
-// Calls that were given up before they were taken. One that is never taken (its caller's end crossed its
-// reply) stays until so many others have come.
+// Calls that were given up between their claim and their beginning. One whose caller's end crossed its reply
+// stays until so many others have come.
 constexpr std::size_t kMaxCancelled = 65'536;
 constexpr std::int64_t kRouterWaitNs = 1'000'000'000;
 constexpr std::uint64_t kRouterSpinNs = 20'000;
+constexpr std::size_t kDropAtLeast = 256;
 
 // The module and the function of a call, as they stand in its body: {Module, Function, …} with binaries. 0
 // when the body begins in another way (the method of an object, a body in a segment).
@@ -56,7 +57,9 @@ Inbox::Inbox(channel::Region& region) noexcept
       header_(region.header()),
       lends_((header_.flags & channel::kFlagLoans) != 0),
       requests_(region.request_ring(), region.ring_size(), header_.request_tail.value,
-                header_.request_head.value) {}
+                header_.request_head.value),
+      claims_(region.claims()),
+      drop_at_(kDropAtLeast) {}
 
 Inbox::~Inbox() {
   if (loop_fd_ >= 0) ::close(loop_fd_);
@@ -162,9 +165,19 @@ void Inbox::route(const FrameHeader& header, std::span<const std::uint8_t> body)
 
 // Work for whichever thread has none.
 void Inbox::enqueue(Incoming frame) noexcept {
+  if (calls_.size() >= drop_at_) drop_withdrawn();
   calls_.push_back(std::move(frame));
   waiting_calls_.fetch_add(1, std::memory_order_relaxed);
   unpark_idle();
+}
+
+// Calls that the BEAM has taken back would lie here for as long as those before them take.
+void Inbox::drop_withdrawn() noexcept {
+  const std::size_t dropped = std::erase_if(calls_, [this](const Incoming& frame) {
+    return frame.header.kind == Kind::kCall && claims_.state(frame.header.id) == channel::Claim::kWithdrawn;
+  });
+  waiting_calls_.fetch_sub(dropped, std::memory_order_relaxed);
+  drop_at_ = std::max(kDropAtLeast, 2 * calls_.size());
 }
 
 void Inbox::unpark_idle() noexcept {
@@ -276,37 +289,20 @@ bool interrupt_innermost(Lane& lane) noexcept {
 
 }  // namespace
 
-Inbox::Cancelled Inbox::cancel(std::uint64_t id, Incoming& dropped) noexcept {
+bool Inbox::cancel(std::uint64_t id) noexcept {
   std::lock_guard lock(mutex_);
-  const auto drop_from = [&](std::deque<Incoming>& queue) {
-    const auto found = std::find_if(queue.begin(), queue.end(), [id](const Incoming& frame) {
-      return frame.header.kind == Kind::kCall && frame.header.id == id;
-    });
-    if (found == queue.end()) return false;
-    dropped = std::move(*found);
-    queue.erase(found);
-    return true;
-  };
-  if (drop_from(calls_)) {
-    waiting_calls_.fetch_sub(1, std::memory_order_relaxed);
-    return Cancelled::kDropped;
-  }
-  if (drop_from(loop_calls_)) return Cancelled::kDropped;
-  for (auto& [tag, waiter] : waiters_) {
-    if (drop_from(waiter->nested)) return Cancelled::kDropped;
-  }
   for (Lane* lane : lanes_) {
     auto call = std::find_if(lane->calls.begin(), lane->calls.end(),
                              [id](const Lane::Call& running) { return running.id == id; });
     if (call == lane->calls.end()) continue;
     for (; call != lane->calls.end(); ++call) mark_cancelled(*call);
     lane->parker.unpark();
-    return Cancelled::kRuns;
+    return true;
   }
   if (async_calls_.contains(id)) {
     loop_cancels_.push_back(id);
     signal_loop();
-    return Cancelled::kNoted;
+    return false;
   }
   if (cancelled_.insert(id).second) {
     cancelled_order_.push_back(id);
@@ -316,7 +312,7 @@ Inbox::Cancelled Inbox::cancel(std::uint64_t id, Incoming& dropped) noexcept {
     }
   }
   cancelled_count_.store(cancelled_.size(), std::memory_order_relaxed);
-  return Cancelled::kNoted;
+  return false;
 }
 
 void Inbox::cancel_all() noexcept {

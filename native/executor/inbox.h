@@ -30,6 +30,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "channel/claim.h"
 #include "channel/doorbell.h"
 #include "channel/loan.h"
 #include "channel/region.h"
@@ -98,6 +99,10 @@ class Inbox {
   [[nodiscard]] python::GilSubstitute& direct() noexcept { return direct_; }
   Peeked peek(channel::FrameHeader& header, std::span<const std::uint8_t>& body) noexcept;
   void pop() noexcept;
+  // Whether a call may begin. False: the BEAM has taken it back, and nobody waits for an answer.
+  [[nodiscard]] bool claim(const channel::FrameHeader& header) const noexcept {
+    return header.kind != channel::Kind::kCall || claims_.take(header.id);
+  }
   // Takes a frame's loans off its body.
   channel::FrameLoans loans_of(const channel::FrameHeader& header,
                                std::span<const std::uint8_t>& body) const noexcept {
@@ -132,11 +137,10 @@ class Inbox {
   std::optional<Incoming> take_answer(Waiter& waiter) noexcept;
 
   // --- cancelling ---
-  enum class Cancelled : std::uint8_t { kRuns, kNoted, kDropped };
-  // From the LifeWatch. kRuns: on a thread that has to be interrupted, by the main one if it is another;
-  // kNoted: nowhere (yet), or in the event loop, which has been told; kDropped: it has been taken out of the
-  // ring and waited here: its frame is in `dropped`.
-  Cancelled cancel(std::uint64_t id, Incoming& dropped) noexcept;
+  // From the LifeWatch, of a call that has been claimed. True: it runs on a thread that has to be
+  // interrupted, by the main one if it is another. Else nowhere (yet), or in the event loop, which has been
+  // told.
+  bool cancel(std::uint64_t id) noexcept;
   void cancel_all() noexcept;             // the worker ends: whatever runs is interrupted
   bool take_cancel(Lane& lane) noexcept;  // of the innermost call, once
   bool has_cancel(Lane& lane) noexcept;   // of the innermost call
@@ -188,6 +192,7 @@ class Inbox {
   void router_loop() noexcept;
   bool forget_cancelled(std::uint64_t id) noexcept;
   void enqueue(Incoming frame) noexcept;
+  void drop_withdrawn() noexcept;
   void unpark_idle() noexcept;
   void signal_loop() noexcept;
   [[nodiscard]] bool ring_has_frames() const noexcept;
@@ -199,10 +204,12 @@ class Inbox {
   const bool lends_;    // the BEAM is in this process
   std::mutex reading_;  // taken before mutex_
   channel::RingConsumer requests_;
+  const channel::Claims claims_;
 
   std::mutex mutex_;
   // Guarded by mutex_:
   std::deque<Incoming> calls_;
+  std::size_t drop_at_;  // so many of them: it is worth a look which ones nobody waits for any more
   std::deque<Incoming> messages_;
   std::vector<Lane*> lanes_;
   std::vector<Lane*> idle_;

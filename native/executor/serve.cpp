@@ -103,11 +103,13 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
                         channel::FrameLoans& loans) noexcept {
   const bool timed = (header.flags & channel::kTimings) != 0;
   const std::uint64_t picked = timed ? monotonic_ns() : 0;
+  // Its segment is the BEAM's again. A wake of the reader may have been put off for what this one would say.
+  if (!inbox_.claim(header)) return outbox_.ring_reader(false);
   if (is_given_up(header) || !inbox_.begin(lane, header.id)) return refuse(header, body);
   if (header.times[3] != 0 && header.id != 0) set_captured(header.id, true);
   Served call{header};
   PyRef request = decode_request(header, body, loans);
-  // A closing BEAM may have told the caller that this request was never taken: look after taking it.
+  // Nobody hears the answer: better not begin.
   if (header_.closing.value.load(std::memory_order_acquire) != 0) {
     finish_call(lane);
     PyErr_Clear();

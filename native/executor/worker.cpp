@@ -301,20 +301,7 @@ void Worker::serve_as_thread() noexcept {
 }
 
 // On the LifeWatch's thread, without the GIL.
-bool Worker::interrupt(std::uint64_t id) noexcept {
-  Incoming dropped{};
-  switch (inbox_.cancel(id, dropped)) {
-    case Inbox::Cancelled::kRuns:
-      return true;
-    case Inbox::Cancelled::kNoted:
-      return false;
-    case Inbox::Cancelled::kDropped:
-      if ((dropped.header.flags & channel::kInSegment) != 0) release_unread(dropped.body);
-      outbox_.send_cancelled(id);
-      return false;
-  }
-  return false;
-}
+bool Worker::interrupt(std::uint64_t id) noexcept { return inbox_.cancel(id); }
 
 void Worker::interrupt_lanes() noexcept {
 #ifdef Py_GIL_DISABLED

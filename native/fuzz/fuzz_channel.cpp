@@ -65,7 +65,7 @@ void attach_to(std::size_t file_size, std::span<const std::uint8_t> start, int s
   // Whatever was taken must really be there: the ends of each part, written and read.
   const Region& region = *attached.value();
   CHECK((seals & (F_SEAL_SHRINK | F_SEAL_GROW)) == (F_SEAL_SHRINK | F_SEAL_GROW));
-  CHECK(kHeaderSize + 2 * region.ring_size() + 2 * region.arena_size() == file_size);
+  CHECK(kHeaderSize + kClaimsSize + 2 * region.ring_size() + 2 * region.arena_size() == file_size);
   for (std::uint8_t* ring : {region.request_ring(), region.reply_ring()}) {
     ring[0] = 1;
     CHECK(ring[region.ring_size()] == 1);
@@ -75,10 +75,12 @@ void attach_to(std::size_t file_size, std::span<const std::uint8_t> start, int s
   for (std::uint8_t* arena : {region.request_arena(), region.reply_arena()})
     arena[region.arena_size() - 1] = 3;
   region.header().reply_slots[kSegmentSlots - 1].store(kReleased);
+  CHECK(region.claims().withdraw(kClaims - 1 + (std::uint64_t{1} << 32)));
 }
 
 void attach_raw(Input input) {
-  const std::size_t sizes[] = {input.rest().size(), kHeaderSize, kHeaderSize + 2 * kMinRing + 2 * kPageSize};
+  const std::size_t sizes[] = {input.rest().size(), kHeaderSize,
+                               kHeaderSize + kClaimsSize + 2 * kMinRing + 2 * kPageSize};
   const std::size_t size = sizes[input.take<std::uint8_t>() % 3];
   attach_to(size, input.rest(), F_SEAL_SHRINK | F_SEAL_GROW);
 }
@@ -102,7 +104,7 @@ void attach_changed(Input input) {
   if ((which & 16) != 0) constants.header_size = input.take<std::uint32_t>();
   const int seals = (which & 32) != 0 ? input.take<std::uint8_t>() & 0x1f : F_SEAL_SHRINK | F_SEAL_GROW;
   std::uint64_t size =
-      kHeaderSize + 2 * ring_size + 2 * arena_size;  // may overflow, as an attacker would like
+      kHeaderSize + kClaimsSize + 2 * ring_size + 2 * arena_size;  // may overflow, as an attacker would like
   if ((which & 64) != 0) size += input.take<std::uint64_t>();
   if (size > (std::uint64_t{1} << 42)) size &= (std::uint64_t{1} << 30) - 1;
   attach_to(size, {reinterpret_cast<const std::uint8_t*>(&constants), sizeof constants}, seals);

@@ -9,7 +9,7 @@ MAGIC = b"\x01Typhon1"
 RING, PAGE = 64 * 1024, 4096
 
 
-def constants(ring=RING, arena=PAGE, version=1, header=65536):
+def constants(ring=RING, arena=PAGE, version=2, header=65536):
     return MAGIC + struct.pack("<IIQQIIII", version, header, ring, arena, 1, 20, 0, 0)
 
 
@@ -41,7 +41,7 @@ SEEDS = {
     "attach_good": b"\0\x02" + constants(),
     "attach_short": b"\0\0" + constants(),
     "attach_header_only": b"\0\x01" + constants(),
-    "attach_other_version": b"\0\x02" + constants(version=2),
+    "attach_other_version": b"\0\x02" + constants(version=3),
     "attach_wrong_sizes": b"\0\x02" + constants(ring=1 << 20, arena=1 << 60),
     "changed_nothing": b"\x01\0",
     "changed_ring": b"\x01\x01" + struct.pack("<Q", 1 << 17),

@@ -24,6 +24,7 @@
 #include <string>
 
 #include "channel/arena.h"
+#include "channel/claim.h"
 #include "channel/doorbell.h"
 #include "channel/region.h"
 #include "channel/ring.h"
@@ -108,6 +109,7 @@ class Link final : public worker::Interruptible {
         arena_(region_.request_arena(), region_.arena_size(), header_.request_slots),
         requests_(region_.request_ring(), region_.ring_size(), header_.request_tail.value,
                   header_.request_head.value),
+        claims_(region_.claims()),
         life_(std::move(control), beam_pid, 0, header_, *this),
         outbox_(region_, life_.stop_flag()),
         spin_ns_(std::min<std::uint64_t>(header_.worker_spin_us, 10'000) * 1000) {}
@@ -140,6 +142,7 @@ class Link final : public worker::Interruptible {
     broken_ = true;
     return false;
   }
+  [[nodiscard]] bool claim(std::uint64_t id) const noexcept { return claims_.take(id); }
   void pop() noexcept {
     requests_.pop();
     channel::tell_of_room(header_, region_.ring_size());
@@ -238,6 +241,7 @@ class Link final : public worker::Interruptible {
   channel::Header& header_;
   channel::ArenaPeer arena_;
   channel::RingConsumer requests_;
+  const channel::Claims claims_;
   worker::LifeWatch life_;
   Outbox outbox_;
   const std::uint64_t spin_ns_;
@@ -307,6 +311,15 @@ VALUE frame_failed(VALUE self) {
 VALUE frame_expired(VALUE self) {
   const std::uint64_t deadline = frame_of(self).header.times[1];
   return deadline != 0 && channel::is_past(deadline) ? Qtrue : Qfalse;
+}
+
+// claim? -> whether it may begin; of a call that the BEAM has taken back nobody waits for an answer
+VALUE frame_claim(VALUE self) {
+  Frame& frame = frame_of(self);
+  if (frame.header.kind != Kind::kCall || frame.link->claim(frame.header.id)) return Qtrue;
+  frame.header.flags &= static_cast<std::uint8_t>(~channel::kInSegment);  // the BEAM's again
+  let_go(frame);
+  return Qfalse;
 }
 
 // ids() -> the objects that a release names
@@ -606,12 +619,6 @@ VALUE channel_send(VALUE self, VALUE kind, VALUE id, VALUE tag, VALUE value, VAL
   return Qnil;
 }
 
-// cancelled(id): answers a call that was given up before it ran
-VALUE channel_cancelled(VALUE self, VALUE id) {
-  if (!worker::in_forked_child()) link_of(self).outbox().send_cancelled(NUM2ULL(id));
-  return Qnil;
-}
-
 }  // namespace
 
 void define_channel(VALUE native) {
@@ -629,6 +636,7 @@ void define_channel(VALUE native) {
   method(frame, "captured?", frame_captured, 0);
   method(frame, "failed?", frame_failed, 0);
   method(frame, "expired?", frame_expired, 0);
+  method(frame, "claim?", frame_claim, 0);
   method(frame, "ids", frame_ids, 0);
   method(frame, "decode", frame_decode, 2);
 
@@ -650,7 +658,6 @@ void define_channel(VALUE native) {
   method(channel, "commands", channel_commands, 0);
   method(channel, "reply", channel_reply, 5);
   method(channel, "send_frame", channel_send, 6);
-  method(channel, "cancelled", channel_cancelled, 1);
 }
 
 }  // namespace typhon::ruby

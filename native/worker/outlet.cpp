@@ -1,7 +1,6 @@
 #include "worker/outlet.h"
 
 #include <cstring>
-#include <string_view>
 
 #include "channel/doorbell.h"
 
@@ -97,24 +96,6 @@ bool Outlet::publish(const std::uint8_t* frame, std::size_t size) noexcept {
     if (stop_.load(std::memory_order_acquire) || header_.closing.value.load(std::memory_order_acquire) != 0)
       return false;
   }
-}
-
-bool Outlet::send_cancelled(std::uint64_t id) noexcept {
-  constexpr std::string_view kBody =
-      "\x83w\x09"  // a small atom
-      "cancelled";
-  FrameHeader header{};
-  header.size = static_cast<std::uint32_t>(sizeof header + kBody.size());
-  header.kind = channel::Kind::kError;
-  header.id = id;
-  std::lock_guard lock(mutex_);
-  std::uint8_t* at = replies_.reserve(channel::align8(header.size));
-  if (!at) return false;
-  std::memcpy(at, &header, sizeof header);
-  std::memcpy(at + sizeof header, kBody.data(), kBody.size());
-  replies_.commit(header.size);
-  ring_reader_locked(false);
-  return true;
 }
 
 void Outlet::ring_reader(bool more) noexcept {

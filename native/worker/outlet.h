@@ -25,9 +25,6 @@ class Outlet {
   Outlet& operator=(const Outlet&) = delete;
   virtual ~Outlet() = default;
 
-  // Answers a call that was given up before it ran. Any thread, without the host's lock. False when there is
-  // no room.
-  bool send_cancelled(std::uint64_t id) noexcept;
   // Wakes the reader if it sleeps. `more`: further frames are about to follow, so it may be put off.
   void ring_reader(bool more) noexcept;
   void set_more_to_come(bool more) noexcept { more_.store(more, std::memory_order_relaxed); }

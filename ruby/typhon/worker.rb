@@ -212,6 +212,8 @@ module Typhon
     end
 
     def serve_call(frame)
+      return unless frame.claim?
+
       running = begin_call(frame)
       return refuse(frame) unless running
 
@@ -240,7 +242,7 @@ module Typhon
       return nil if frame.expired?
 
       @lock.synchronize do
-        # A closing BEAM may have told the caller that this request was never taken.
+        # Of a closing BEAM nobody hears the answer.
         next nil if @given_up.delete(frame.id) || @channel.ends?
 
         running = Running.new(frame.id, Thread.current, false, false)
@@ -299,24 +301,11 @@ module Typhon
           last.interrupted = true
           last.thread.raise(Cancelled, "the caller gave up on this call")
         else
-          withdraw(id)
+          # It has been claimed and not begun, or has ended.
+          @given_up[id] = true
+          @given_up.shift if @given_up.size > 65_536
         end
       end
-    end
-
-    # It waits in this process, or has not been taken out of the ring.
-    def withdraw(id)
-      @given_up[id] = true
-      @given_up.shift if @given_up.size > 65_536
-      queues = [@channel.calls, *@channel.waiters.values.map(&:nested)]
-      found = queues.any? do |queue|
-        frame = queue.find { |waiting| waiting.kind == CALL && waiting.id == id }
-        frame && queue.delete(frame)
-      end
-      return unless found
-
-      @given_up.delete(id)
-      @channel.cancelled(id)
     end
   end
 end
