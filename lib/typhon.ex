@@ -9,7 +9,7 @@ defmodule Typhon do
 
   A pool is a number of Pythons, each a process of the operating system that is started, watched and replaced by the pool. A
   call goes to the least loaded of them, from the calling process straight into shared memory: no Elixir process stands
-  between. In an application a pool is one child of a supervisor:
+  between. One that waits there behind a long call goes to another worker as soon as one is free. In an application a pool is one child of a supervisor:
 
       children = [
         {Typhon, name: MyApp.Python, workers: 4, python: ".venv", python_path: ["priv/py"]}

@@ -13,7 +13,7 @@ defmodule Bench.Pool do
   # Ahead of what is measured from a deadline.
   @deadline 100
 
-  def groups, do: ~w(callback stream multi dispatch asyncio replace cancel)
+  def groups, do: ~w(callback stream multi dispatch mixed asyncio replace cancel)
 
   def group("callback", bench) do
     heading("Python calls the BEAM, a round trip (floor: port, hot)")
@@ -122,7 +122,7 @@ defmodule Bench.Pool do
     end)
   end
 
-  def group(name, %{typhon: false}) when name in ~w(multi dispatch cancel), do: []
+  def group(name, %{typhon: false}) when name in ~w(multi dispatch mixed cancel), do: []
 
   def group("multi", bench) do
     heading("many small calls in one request (floor: one hot call)")
@@ -174,6 +174,39 @@ defmodule Bench.Pool do
           )
         ]
       end)
+    end)
+  end
+
+  # Four callers that pause between their small calls, on two workers. Beside them one makes long calls, so one worker is left,
+  # and is free most of the time: a small call must not wait behind a long one.
+  def group("mixed", bench) do
+    heading("small calls beside long ones, two workers (floor: the small ones alone)")
+    milliseconds = if bench.quick, do: 500, else: 3_000
+
+    with_pool(bench, 2, fn py ->
+      small = fn ->
+        Measure.throughput(
+          fn _ -> typhon_caller(py, @add, 3) end,
+          4,
+          milliseconds,
+          1
+        )
+      end
+
+      beside = fn ->
+        long = spawn_link(fn -> long_calls(py) end)
+        result = small.()
+        Process.unlink(long)
+        Process.exit(long, :kill)
+        # What it has left goes to nobody.
+        {:ok, 3} = Typhon.call(py, :operator, :add, [1, 2])
+        result
+      end
+
+      rows(small, beside, bench.runs, [
+        [name: "small calls, p50", metric: :p50, unit: :ns],
+        [name: "small calls, p99", metric: :p99, unit: :ns, goal: {:at_most, 2}]
+      ])
     end)
   end
 
@@ -356,4 +389,10 @@ defmodule Bench.Pool do
   defp nanoseconds(native), do: System.convert_time_unit(native, :native, :nanosecond)
 
   defp median(values), do: values |> Enum.sort() |> Enum.at(div(length(values), 2))
+
+  defp long_calls(py) do
+    {:ok, nil} = Typhon.call(py, :time, :sleep, [0.1], timeout: :infinity)
+    Process.sleep(5)
+    long_calls(py)
+  end
 end

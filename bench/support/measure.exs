@@ -74,9 +74,10 @@ defmodule Bench.Measure do
 
   @doc """
   `callers` processes call at once, for `milliseconds`: calls a second of all, p50 and p99 of their latencies.
-  `prepare.(index)` runs in each caller first and returns the function that it calls.
+  `prepare.(index)` runs in each caller first and returns the function that it calls. Between its calls a caller pauses for so
+  many milliseconds.
   """
-  def throughput(prepare, callers, milliseconds) do
+  def throughput(prepare, callers, milliseconds, pause \\ 0) do
     parent = self()
 
     pids =
@@ -86,7 +87,7 @@ defmodule Bench.Measure do
           send(parent, {:prepared, self()})
 
           receive do
-            {:go, until} -> send(parent, {:times, self(), until_then(function, until, [])})
+            {:go, until} -> send(parent, {:times, self(), until_then(function, until, pause, [])})
           end
         end)
       end
@@ -100,11 +101,12 @@ defmodule Bench.Measure do
   end
 
   # A call that ends after the end does not count.
-  defp until_then(function, until, times) do
+  defp until_then(function, until, pause, times) do
+    if pause > 0, do: Process.sleep(pause)
     start = System.monotonic_time()
     function.()
     stop = System.monotonic_time()
-    if stop < until, do: until_then(function, until, [stop - start | times]), else: times
+    if stop < until, do: until_then(function, until, pause, [stop - start | times]), else: times
   end
 
   defp percentiles(times) do

@@ -216,7 +216,7 @@ defmodule Typhon.Native do
   @spec channel_notify(channel, pos_integer) :: :ok | :reached
   def channel_notify(_channel, _count), do: :erlang.nif_error(:not_loaded)
 
-  @doc "What has become of a call that was given up: its worker has not taken it, runs it, or has answered (`nil`)."
+  @doc "What has become of a call that was given up: its worker has taken nothing since, runs it, or all is well (`nil`)."
   @spec abandoned(channel, id) :: :waiting | :running | nil
   def abandoned(_channel, _id), do: :erlang.nif_error(:not_loaded)
 

@@ -155,7 +155,6 @@ bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, 
     }
     // Before anybody has his answer: his next call must find the worker as free as it is.
     in_flight_.fetch_sub(ended, std::memory_order_relaxed);
-    note_answers(ended);
     reached = count_served(ended);
   }
   bool found_mine = false;
@@ -173,6 +172,7 @@ bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, 
     }
   }
   const std::uint64_t now = monotonic_ns();
+  if (ended != 0) note_answers(now);
   bool long_call = false;
   {
     std::lock_guard lock(mutex_);

@@ -17,12 +17,10 @@ namespace {
 
 // Between two looks at pools in which calls wait.
 constexpr std::uint64_t kLookEveryNs = 1'000'000;
-// A worker that has answered nothing for so long stands still.
-constexpr std::uint64_t kStillNs = 1'000'000;
-// What was seen so long ago says nothing of what has been since.
-constexpr std::uint64_t kForgetNs = 16 * kLookEveryNs;
 // A call goes to a worker that is busy when it has waited so many times as long as one waits there.
 constexpr std::uint64_t kTimesAsLong = 4;
+// Nor before it has waited so long.
+constexpr std::uint64_t kWaitedNs = 1'000'000;
 
 }  // namespace
 
@@ -127,8 +125,7 @@ void Pool::move_calls(std::uint64_t now) noexcept {
   bool any_still = false;
   for (Seen& one : seen) {
     const bool waits = one.channel->weight() > concurrency_;
-    const bool still = one.channel->stands_still(now);
-    one.still = waits && still;
+    one.still = waits && one.channel->stands_still(now);
     any_still |= one.still;
     if (waits) queued_.store(true, std::memory_order_seq_cst);
   }
@@ -175,7 +172,7 @@ std::size_t Pool::move_between(std::vector<Seen>& seen, std::uint64_t now) noexc
   for (Seen& one : seen) {
     for (; one.room != 0 && next != calls.end(); ++next) {
       const std::uint64_t waited = now - std::min(now, next->submitted);
-      if (one.patience != 0 && waited < std::max(kStillNs, kTimesAsLong * one.patience)) break;
+      if (one.patience != 0 && waited < std::max(kWaitedNs, kTimesAsLong * one.patience)) break;
       if (!next->channel->move_away(next->id, now)) continue;
       --one.room;
       ++moved;
@@ -185,16 +182,6 @@ std::size_t Pool::move_between(std::vector<Seen>& seen, std::uint64_t now) noexc
 }
 
 // --- a channel ---
-
-bool WorkerChannel::stands_still(std::uint64_t now) noexcept {
-  const std::uint64_t answered = answered_.load(std::memory_order_relaxed);
-  if (answered != still_answered_ || now - still_seen_ns_ > kForgetNs) {
-    still_answered_ = answered;
-    still_since_ns_ = now;
-  }
-  still_seen_ns_ = now;
-  return now - still_since_ns_ >= kStillNs;
-}
 
 std::uint64_t WorkerChannel::longest_wait(std::uint64_t now) noexcept {
   std::lock_guard lock(mutex_);

@@ -264,7 +264,7 @@ ERL_NIF_TERM pool_pick(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   if (!pool) return enif_make_badarg(env);
   std::size_t place = 0;
   Pool::Pressure pressure;
-  const Kept<WorkerChannel> channel(pool->pick(0, place, pressure));
+  const Kept<WorkerChannel> channel(pool->pick(0, channel::monotonic_ns(), place, pressure));
   if (!channel.get()) return state_of(env).atoms.none;
   return enif_make_tuple2(env, enif_make_uint64(env, place), where(env, channel.get(), place));
 }
@@ -618,7 +618,7 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   Kept<WorkerChannel> channel(nullptr);
   if (flags.where == 0) [[likely]] {
     Pool::Pressure pressure;
-    channel.reset(pool->pick(flags.bits >> 8, place, pressure));
+    channel.reset(pool->pick(flags.bits >> 8, request.now, place, pressure));
     if (!channel.get() && flags.bits >> 8 != 0)
       return enif_make_tuple2(env, atoms.held, enif_make_uint64(env, place));
     if (pressure.none_free) {

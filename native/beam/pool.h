@@ -12,6 +12,7 @@
 
 #include <sched.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <limits>
@@ -109,7 +110,8 @@ class Pool {
 
   // The least loaded open channel that nobody has reserved, the first of equals (a warm worker answers faster
   // than a cold one); or that of one place. A reference is kept for the caller. nullptr when there is none.
-  [[nodiscard]] WorkerChannel* pick(std::size_t pinned_plus_one, std::size_t& place,
+  // One that stands still comes behind those that do not: what it runs may take long.
+  [[nodiscard]] WorkerChannel* pick(std::size_t pinned_plus_one, std::uint64_t now, std::size_t& place,
                                     Pressure& pressure) noexcept {
     enter();
     WorkerChannel* best = nullptr;
@@ -122,14 +124,18 @@ class Pool {
       }
     } else {
       std::uint32_t least = std::numeric_limits<std::uint32_t>::max();
+      std::uint32_t lightest = least;
       std::uint64_t workers = 0;
       std::uint64_t calls = 0;
       for (std::size_t i = 0; i < size_; ++i) {
         WorkerChannel* channel = open_channel(i);
         if (!channel) continue;
         const std::uint32_t weight = channel->weight();
-        if (weight < least) {
-          least = weight;
+        least = std::min(least, weight);
+        const std::uint32_t counts =
+            weight < concurrency_ || !channel->stands_still(now) ? weight : weight + kStillWeighs;
+        if (counts < lightest) {
+          lightest = counts;
           best = channel;
           place = i;
           if (weight == 0) break;
@@ -235,6 +241,9 @@ class Pool {
   }
 
  private:
+  // As so many calls more.
+  static constexpr std::uint32_t kStillWeighs = 3;
+
   // What the Mover sees of a channel that has, or had, a place; a reference is kept.
   struct Seen {
     WorkerChannel* channel;

@@ -190,6 +190,7 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
       std::lock_guard relock(mutex_);
       return {Outcome::kDown, 0, down_term(request.env)};
     }
+    if (in_flight() == 0) busy_since_ns_.store(request.now, std::memory_order_relaxed);
     if (is_call) {
       in_flight_.fetch_add(1, std::memory_order_relaxed);
       if (request.segment) {

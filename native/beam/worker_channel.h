@@ -258,8 +258,11 @@ class WorkerChannel {
   void move_waiters_away() noexcept;
   // How long the oldest call in flight has been, 0 when there is none.
   [[nodiscard]] std::uint64_t longest_wait(std::uint64_t now) noexcept;
-  // Nothing has been answered for a while. To be asked at every look.
-  [[nodiscard]] bool stands_still(std::uint64_t now) noexcept;
+  // It has something to do, and has answered nothing for a while: what it runs is no short call.
+  [[nodiscard]] bool stands_still(std::uint64_t now) const noexcept {
+    const std::uint64_t since = busy_since_ns_.load(std::memory_order_relaxed);
+    return now > since && now - since > kStillNs;
+  }
 
   void release_reply_segment(std::uint64_t slot) noexcept { reply_arena_.release(slot); }
   // Nobody will decode it.
@@ -401,6 +404,8 @@ class WorkerChannel {
     kAsked,  // its caller was asked something: it waits for messages now
   };
 
+  // Longer than that a call, or the gap between two answers, is not short.
+  static constexpr std::uint64_t kStillNs = 1'000'000;
   static constexpr std::uint32_t kNoSlot = ~std::uint32_t{0};
   static constexpr std::uint32_t kMaxSlots = channel::kClaims;
   static constexpr int kDrainBatch = 256;
@@ -438,9 +443,8 @@ class WorkerChannel {
   ERL_NIF_TERM not_started_term(ErlNifEnv* env, std::uint64_t deadline, std::uint64_t now) const noexcept;
   [[nodiscard]] bool busy() const noexcept;  // a call is in flight, or a cast has not ended
   bool count_served(std::uint64_t count) noexcept;
-  void note_answers(std::uint32_t count) noexcept {
-    if (count == 0) return;
-    answered_.store(answered_.load(std::memory_order_relaxed) + count, std::memory_order_relaxed);
+  void note_answers(std::uint64_t now) noexcept {
+    busy_since_ns_.store(now, std::memory_order_relaxed);
     if (moved_away_.load(std::memory_order_relaxed) != 0) moved_away_.store(0, std::memory_order_relaxed);
   }
 
@@ -564,9 +568,9 @@ class WorkerChannel {
   ErlNifPid drawn_{};
 
   std::atomic<std::uint32_t> in_flight_{0};
-  std::atomic<std::uint64_t> casts_sent_{0};  // written under mutex_, as the next two
-  std::atomic<std::uint64_t> answered_{0};    // calls
-  std::atomic<std::uint32_t> moved_away_{0};  // calls, since the last one was answered
+  std::atomic<std::uint64_t> casts_sent_{0};     // written under mutex_, as the next two
+  std::atomic<std::uint64_t> busy_since_ns_{0};  // since it has something to do, or has answered last
+  std::atomic<std::uint32_t> moved_away_{0};     // calls, since the last one was answered
   std::atomic<std::uint64_t> moved_in_all_{0};
   std::atomic<std::uint32_t> holds_{0};
   std::atomic<bool> closed_{false};
@@ -589,9 +593,6 @@ class WorkerChannel {
   std::uint64_t reap_at_ns_ = 0;             // of the reader thread
   std::optional<std::uint64_t> idle_pages_;  // of the reader thread: idle_pages_since(), and since when
   std::uint64_t idle_pages_ns_ = 0;
-  std::uint64_t still_since_ns_ = 0;  // of the Mover's thread, as the next two
-  std::uint64_t still_seen_ns_ = 0;
-  std::uint64_t still_answered_ = 0;
   ErlNifTid reader_{};
 };
 
