@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test matrix valgrind bench fuzz soak check format clean
+.PHONY: help setup build demo test matrix valgrind bench fuzz soak hostile check format clean
 
 # Elixir wants UTF-8 file names; a bare machine has no locale set.
 ifeq ($(LC_ALL)$(LC_CTYPE)$(LANG),)
@@ -50,6 +50,10 @@ fuzz: ## run each fuzz target for SECONDS=60
 soak: ## everything at once with faults for MINUTES=10; wrong answers, hung calls and leaks must be 0
 	@scripts/setup build
 	@scripts/soak --minutes $(MINUTES)
+
+hostile: ## workers that store at random into the memory they share with the BEAM, for SECONDS=60
+	@scripts/setup build
+	@scripts/hostile $(SECONDS)
 
 check: ## formatters, warnings as errors, clang-tidy, layers, dialyzer, mypy, shellcheck
 	@scripts/setup check

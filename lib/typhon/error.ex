@@ -19,30 +19,44 @@ defmodule Typhon.Error do
           | Typhon.Test.UnexpectedCallError.t()
 
   @spec from_wire(Typhon.Native.wire_error() | term, call) :: t
-  def from_wire({:exception, _, _, _, _, _, _} = exception, _call), do: exception(exception)
+  def from_wire(error, call) do
+    known(error, call)
+  rescue
+    # A worker can send anything, and its caller is not to pay for that.
+    _ -> unknown(error)
+  end
 
-  def from_wire({:ruby_exception, _, _, _, _, _} = exception, _call), do: ruby_exception(exception)
+  defp known({:exception, _, _, _, _, _, _} = exception, _call), do: exception(exception)
+
+  defp known({:ruby_exception, _, _, _, _, _} = exception, _call), do: ruby_exception(exception)
 
   # It was Python that found out, but it is the argument that cannot be sent.
-  def from_wire({:cannot_decode, path, message}, _call),
+  defp known({:cannot_decode, path, message}, _call),
     do: %EncodeError{path: path, type: nil, reason: message}
 
   # The native library could not build the result: an atom that does not exist, a term beyond its limits.
-  def from_wire({:cannot_decode_result, path, message}, _call), do: %DecodeError{path: path, reason: message}
+  defp known({:cannot_decode_result, path, message}, _call), do: %DecodeError{path: path, reason: message}
 
-  def from_wire({:cannot_encode, path, type, message}, _call),
+  defp known({:cannot_encode, path, type, message}, _call),
     do: %EncodeError{path: path, type: type, reason: message}
 
-  def from_wire(:expired, call), do: timeout(call)
+  defp known(:expired, call), do: timeout(call)
 
   # A caller whose time is up does not wait for this: who gets it still had time, and the worker was told to go.
-  def from_wire(:cancelled, _call), do: %WorkerError{reason: :stopped}
+  defp known(:cancelled, _call), do: %WorkerError{reason: :stopped}
 
-  def from_wire({:bad_frame, message}, _call),
+  defp known({:bad_frame, message}, _call),
     do: %DecodeError{path: nil, reason: "the worker's answer breaks the protocol: #{message}"}
 
-  def from_wire(other, _call),
-    do: %DecodeError{path: nil, reason: "the worker sent an unknown error: #{inspect(other)}"}
+  defp known(other, _call), do: unknown(other)
+
+  defp unknown(error),
+    do: %DecodeError{path: nil, reason: "the worker sent an unknown error: #{inspect(error)}"}
+
+  @doc "For an answer to a call of the library's own that is none."
+  @spec nonsense(term) :: DecodeError.t()
+  def nonsense(answer),
+    do: %DecodeError{path: nil, reason: "the worker's answer breaks the protocol: #{inspect(answer)}"}
 
   @doc "The reason a channel was closed with."
   @spec from_down(term) :: WorkerError.t()

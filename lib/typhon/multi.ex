@@ -178,11 +178,14 @@ defmodule Typhon.Multi do
       {:ok, results} when is_list(results) ->
         wrap(results)
 
-      {:ok, {results, errors}} ->
+      {:ok, {results, errors}} when is_list(results) and is_list(errors) ->
         merge(results, errors, 0, batch, calls)
 
       {:ok, {error}} ->
         fail(batch, calls, {:error, Error.from_wire(error, described(batch, hd(calls)))})
+
+      {:ok, nonsense} ->
+        fail(batch, calls, {:error, Error.nonsense(nonsense)})
 
       {:error, %EncodeError{path: path} = error} ->
         refused(batch, calls, error, place(batch, columns, path))

@@ -3,7 +3,7 @@ defmodule Typhon.Stream do
   # A Python iterator as an Elixir stream. Python holds it behind a handle (python/typhon/_stream.py); each batch is a call of its
   # method `next`. One such call is on its way while the batch before it is used.
 
-  alias Typhon.{Call, Native}
+  alias Typhon.{Call, Error, Native}
 
   @spec stream(Typhon.pool(), Typhon.callee(), Typhon.name(), list, map) :: Enumerable.t()
   def stream(pool, module, function, args, options) do
@@ -19,10 +19,16 @@ defmodule Typhon.Stream do
       :through ->
         what = if is_struct(module), do: module, else: to_string(module)
         open = [what, to_string(function), args, options.kwargs]
-        stream = result!(Call.call(pool, "typhon._stream", "open", open, %{}, options.timeout))
-        # A worker that is to be replaced waits for the end of the stream.
-        Native.hold(stream.ref, true)
-        {stream, fetch(stream, pool, options)}
+
+        case Call.call(pool, "typhon._stream", "open", open, %{}, options.timeout) do
+          {:ok, %Typhon.Object{} = stream} ->
+            # A worker that is to be replaced waits for the end of the stream.
+            Native.hold(stream.ref, true)
+            {stream, fetch(stream, pool, options)}
+
+          other ->
+            fail(other)
+        end
 
       {:ok, enumerable} ->
         {:stub, enumerable}
@@ -37,10 +43,10 @@ defmodule Typhon.Stream do
 
   defp next({stream, pending}, pool, options) do
     case Call.finish(pending) do
-      {:ok, {batch, false}} -> {batch, {stream, fetch(stream, pool, options)}}
-      {:ok, {batch, true}} -> {batch, ended(stream)}
+      {:ok, {batch, false}} when is_list(batch) -> {batch, {stream, fetch(stream, pool, options)}}
+      {:ok, {batch, true}} when is_list(batch) -> {batch, ended(stream)}
       # Stream.resource/3 calls close/2 then, with the state before this batch.
-      {:error, error} -> raise error
+      other -> fail(other)
     end
   end
 
@@ -60,6 +66,6 @@ defmodule Typhon.Stream do
 
   defp close(_, _pool), do: :ok
 
-  defp result!({:ok, value}), do: value
-  defp result!({:error, error}), do: raise(error)
+  defp fail({:error, error}), do: raise(error)
+  defp fail({:ok, answer}), do: raise(Error.nonsense(answer))
 end

@@ -54,6 +54,9 @@ defmodule Typhon.Worker do
   @broken 2
   # How often a busy worker's memory is looked at, when it has a limit.
   @memory_every 1_000
+  # So often, with a millisecond between, a closed channel is asked whether its callers have been told. Else the next worker of
+  # the pool lets go of it.
+  @settle_looks 200
   # How often a worker is asked whether it has finished its calls, while something waits for that.
   @idle_pause_max 20
   # States in which Python serves, or finishes, calls.
@@ -1182,6 +1185,7 @@ defmodule Typhon.Worker do
     if data.channel do
       if data.placed, do: Native.pool_put(data.native, data.index, nil)
       Native.channel_close(data.channel, error)
+      await_settled(data.channel, @settle_looks)
       Native.pool_sweep(data.native)
     end
 
@@ -1191,6 +1195,14 @@ defmodule Typhon.Worker do
 
     checkout = Checkout.lost(data.checkout)
     %{data | channel: nil, port: nil, os_pid: nil, watch: nil, placed: false, checkout: checkout}
+  end
+
+  # Callers that give up find the channel by its place until all have been told of its end.
+  defp await_settled(channel, looks) do
+    unless looks == 0 or Native.channel_info(channel).settled do
+      Process.sleep(1)
+      await_settled(channel, looks - 1)
+    end
   end
 
   defp close_port(nil), do: :ok

@@ -76,7 +76,8 @@ class Pool {
     writer_.store(false, std::memory_order_seq_cst);
   }
 
-  // Lets go of channels that lost their place and are closed, and that no caller polls any more.
+  // Lets go of channels that lost their place and are closed, and that no caller polls any more, nor could
+  // give up a call on: that has been answered.
   void sweep() noexcept {
     while (writer_.exchange(true, std::memory_order_seq_cst)) ::sched_yield();
     while (readers_.load(std::memory_order_seq_cst) != 0) ::sched_yield();
@@ -296,7 +297,7 @@ class Pool {
   // `placed` has a place again.
   void drop_retired(const WorkerChannel* placed) noexcept {
     std::erase_if(retired_, [placed](WorkerChannel* retired) {
-      if (retired != placed && (retired->polling() != 0 || !retired->closed())) return false;
+      if (retired != placed && (retired->polling() != 0 || !retired->settled())) return false;
       enif_release_resource(retired);
       return true;
     });

@@ -502,6 +502,7 @@ void WorkerChannel::finish_close(ErlNifEnv* env) noexcept {
 
 void WorkerChannel::fail_calls_in_flight() noexcept {
   struct Failed {
+    std::uint32_t index;
     ErlNifPid caller;
     ErlNifEnv* env;
     ERL_NIF_TERM ref;
@@ -521,14 +522,16 @@ void WorkerChannel::fail_calls_in_flight() noexcept {
         in_flight_.fetch_sub(1, std::memory_order_relaxed);
         continue;
       }
-      if (slot.state == Slot::State::kWaiting) {
-        const bool started = !claims_.withdraw(make_id(slot.generation, index));
-        failed.push_back({slot.caller, slot.env, slot.ref, started, slot.deadline});
-        slot.env = nullptr;  // goes away with the message
-        slot.ref = 0;
-      }
-      free_slot(nullptr, index);
       in_flight_.fetch_sub(1, std::memory_order_relaxed);
+      if (slot.state != Slot::State::kWaiting) {
+        free_slot(nullptr, index);
+        continue;
+      }
+      const bool started = !claims_.withdraw(make_id(slot.generation, index));
+      failed.push_back({index, slot.caller, slot.env, slot.ref, started, slot.deadline});
+      slot.env = nullptr;  // goes away with the message
+      slot.ref = 0;
+      slot.state = Slot::State::kDelivering;  // who gives up now waits until it has been sent
     }
   }
   for (Failed& call : failed) {
@@ -541,7 +544,10 @@ void WorkerChannel::fail_calls_in_flight() noexcept {
     }
     enif_send(nullptr, &call.caller, call.env, enif_make_tuple2(call.env, call.ref, down));
     enif_free_env(call.env);
+    std::lock_guard lock(mutex_);
+    free_slot(nullptr, call.index);
   }
+  settled_.store(true, std::memory_order_release);
   service_room(nullptr);
   // Terms may keep the channel for long; the memory of requests that nobody will read need not stay. But a
   // view that an interpreter of this VM has kept outlives its worker.
@@ -574,7 +580,7 @@ ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
   const ERL_NIF_TERM keys[] = {
       atoms.running,       atoms.in_flight, atoms.polling, atoms.waiting, atoms.ring_size, atoms.arena_size,
       atoms.request_arena, atoms.os_pid,    atoms.closed,  atoms.served,  atoms.busy,      atoms.lent,
-      atoms.borrowed,      atoms.heard,     atoms.results, atoms.shared,  atoms.moved};
+      atoms.borrowed,      atoms.heard,     atoms.results, atoms.shared,  atoms.moved,     atoms.settled};
   const ERL_NIF_TERM values[] = {
       enif_make_uint64(env, running),
       enif_make_uint(env, in_flight()),
@@ -594,6 +600,7 @@ ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
                        enif_make_uint64(env, account_->bytes.load())),
       tally_term(env, pinned_),
       enif_make_uint64(env, moved_in_all_.load(std::memory_order_relaxed)),
+      settled() ? atoms.true_ : atoms.false_,
   };
   ERL_NIF_TERM map = 0;
   enif_make_map_from_arrays(env, const_cast<ERL_NIF_TERM*>(keys), const_cast<ERL_NIF_TERM*>(values),

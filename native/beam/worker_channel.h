@@ -303,6 +303,8 @@ class WorkerChannel {
     return in_flight_.load(std::memory_order_relaxed);
   }
   [[nodiscard]] bool closed() const noexcept { return closed_.load(std::memory_order_relaxed); }
+  // Closed, and every call that was in flight has been told: nobody needs to find it any more.
+  [[nodiscard]] bool settled() const noexcept { return settled_.load(std::memory_order_acquire); }
   // What has become of a call whose caller gave up: the worker has taken nothing since, it runs it, or all is
   // well.
   enum class Abandoned : std::uint8_t { kWaits, kRuns, kEnded };
@@ -574,6 +576,7 @@ class WorkerChannel {
   std::atomic<std::uint64_t> moved_in_all_{0};
   std::atomic<std::uint32_t> holds_{0};
   std::atomic<bool> closed_{false};
+  std::atomic<bool> settled_{false};
   std::atomic<bool> stopping_{false};  // the reader ends without closing (upgrade)
   std::atomic<bool> broken_{false};    // the reply ring holds garbage: it is not read any more
   std::atomic<bool> room_wanted_{false};

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "channel/arena.h"
+#include "channel/reader_role.h"
 #include "channel/region.h"
 #include "channel/ring.h"
 #include "fuzz/check.h"
@@ -141,7 +142,7 @@ class Victim {
 
   void run(Input input) {
     for (int step = 0; step < 400 && !input.empty(); ++step) {
-      switch (input.take<std::uint8_t>() % 14) {
+      switch (input.take<std::uint8_t>() % 15) {
         // The hostile side.
         case 0:
           header_.reply_tail.value.store(input.take<std::uint64_t>());
@@ -186,6 +187,9 @@ class Victim {
           break;
         case 12:
           change(input);
+          break;
+        case 14:
+          play_role(input);
           break;
         default:
           owner_.reap();
@@ -246,6 +250,44 @@ class Victim {
     producer_.commit(bytes);
   }
 
+  // Two threads of this side want to read, a caller and the reader, and the hostile side writes the word: at
+  // most one of the two has the role, and whoever has it is there.
+  void play_role(Input& input) {
+    std::uint32_t found = kAsleep;
+    switch (input.take<std::uint8_t>() % 5) {
+      case 0:
+        header_.reader_word.value.store(input.take<std::uint8_t>() % 8);
+        break;
+      case 1:
+        header_.reader_word.value.store(input.take<std::uint32_t>());
+        break;
+      case 2:
+        if (!role_.try_take(found)) break;
+        CHECK(!reads_);
+        CHECK(found == kAsleep || found == kTimed || found == kPolled);
+        reads_ = true;
+        found_ = found;
+        break;
+      case 3:
+        if (role_.reader_takes()) {
+          CHECK(!reads_);
+          reads_ = true;
+          found_ = input.take<std::uint8_t>() % 2 == 0 ? kAsleep : kTimed;
+        } else {
+          CHECK(reads_);
+        }
+        break;
+      default:
+        leave_role();
+    }
+    CHECK(!reads_ || !role_.abandoned(header_.reader_word.value.load()));
+  }
+
+  void leave_role() {
+    if (reads_) role_.leave(found_);
+    reads_ = false;
+  }
+
   void check(const Segment& segment) {
     CHECK(segment.slot < kSegmentSlots);
     CHECK(segment.capacity > 0 && segment.capacity <= region_.arena_size());
@@ -284,8 +326,12 @@ class Victim {
     }
   }
 
-  // After all that: once everything is released, all of the arena is there again, in one piece.
+  // After all that: the reader can read, whatever the word says, and once everything is released, all of the
+  // arena is there again, in one piece.
   void finish() {
+    leave_role();
+    CHECK(role_.reader_takes());
+    role_.rest(kAsleep);
     for (auto& slot : header_.request_slots) slot.store(kReleased, std::memory_order_relaxed);
     owner_.reap();
     CHECK(owner_.bytes_in_use() == 0);
@@ -306,6 +352,9 @@ class Victim {
                          header_.reply_head.value};
   ArenaOwner owner_{region_.request_arena(), region_.arena_size(), header_.request_slots};
   ArenaPeer peer_{region_.reply_arena(), region_.arena_size(), header_.reply_slots};
+  ReaderRole role_{header_.reader_word.value};
+  bool reads_ = false;
+  std::uint32_t found_ = kAsleep;
   std::vector<Segment> held_;
   volatile std::uint8_t seen_ = 0;
 };

@@ -62,6 +62,8 @@ SEEDS = {
     "wrap": b"\x02" + (b"\x01" + struct.pack("<H", 7) + CONSUME) * 20,
     "produce": b"\x02" + produce(0) + produce(1000) + produce(60000) + b"\x03" + struct.pack("<H", 56) + produce(65000),
     "head": b"\x02" + b"".join(produce(8) + b"\x02" + struct.pack("<Q", h) for h in (0, 56, 64, 65, RING, 1 << 63)),
+    # The word says all it can; who reads, and who leaves.
+    "role": b"\x02" + b"".join(b"\x0e\0" + bytes([word]) + b"\x0e\x02\x0e\x03\0\x0e\x04" for word in range(8)),
     "arena": b"\x02" + allocate(1) + allocate(5000) + change(0, 9000, 0) + change(1, 1, 1) + change(0, 0, 2) + TRIM,
     "arena_released": b"\x02" + allocate(100) + release(0) + REAP + allocate(8000) + change(0, 20000, 0)
     + change(1, 4096, 1) + change(0, 0, 2) + change(0, 0, 2) + TRIM,

@@ -5,7 +5,18 @@ defmodule Typhon.Footprint do
   # Processes are found by a variable in their environment, which children inherit: also those that have left their process
   # group, or whose parent is gone.
 
-  defstruct [:os_processes, :fds, :memfds, :maps, :atoms, :processes, :ports, :messages, :beam_memory]
+  defstruct [
+    :os_processes,
+    :fds,
+    :memfds,
+    :maps,
+    :readers,
+    :atoms,
+    :processes,
+    :ports,
+    :messages,
+    :beam_memory
+  ]
 
   @type t :: %__MODULE__{}
 
@@ -26,6 +37,7 @@ defmodule Typhon.Footprint do
       fds: length(File.ls!("/proc/self/fd")),
       memfds: Typhon.TestHelper.memfds(),
       maps: maps("self"),
+      readers: readers(),
       atoms: :erlang.system_info(:atom_count),
       processes: length(Process.list()),
       ports: length(Port.list()),
@@ -63,6 +75,14 @@ defmodule Typhon.Footprint do
       {:ok, text} -> ~r"(\d+) +/memfd:typhon" |> Regex.scan(text) |> Enum.uniq_by(&List.last/1) |> length()
       _ -> 0
     end
+  end
+
+  @doc "How many threads of this BEAM read the replies of a channel."
+  @spec readers :: non_neg_integer
+  def readers do
+    "/proc/self/task/*/comm"
+    |> Path.wildcard()
+    |> Enum.count(&(File.read(&1) == {:ok, "typhon_reader\n"}))
   end
 
   @doc "Resident memory of a process in bytes, without the pages it shares with others."

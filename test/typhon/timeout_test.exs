@@ -138,6 +138,34 @@ defmodule Typhon.TimeoutTest do
     assert Enum.all?(workers, &(&1.restarts == 0))
   end
 
+  # What a stream does that is not read to its end.
+  test "a call that is given up while its worker ends leaves nothing in the mailbox" do
+    for _ <- 1..8 do
+      py = start_pool()
+      parent = self()
+
+      tasks =
+        for i <- 1..300 do
+          async(fn ->
+            pending = Typhon.Call.begin(py, :sample, :sleep, [600], :infinity)
+            send(parent, :begun)
+            receive do: (:go -> :ok)
+            Process.sleep(div(i, 30))
+            Typhon.Call.abandon(pending)
+            # For what might still come.
+            Process.sleep(100)
+            assert_mailbox_empty()
+          end)
+        end
+
+      for _ <- tasks, do: assert_receive(:begun)
+      for task <- tasks, do: send(task.pid, :go)
+      Process.sleep(3)
+      Typhon.stop(py)
+      await_many(tasks)
+    end
+  end
+
   test "a caller that dies leaves the worker usable" do
     py = start_pool()
     caller = spawn(fn -> Typhon.call(py, :sample, :sleep, [600], timeout: :infinity) end)
