@@ -89,13 +89,9 @@ class Inbox {
   ~Inbox();
 
   // --- the ring; the thread that reads it directly ---
-#ifdef Py_GIL_DISABLED
-  [[nodiscard]] bool ring_empty() const noexcept {
-    return !ring_has_frames();
-  }  // another thread may read it by now
-#else
-  [[nodiscard]] bool ring_empty() const noexcept { return requests_.empty(); }
-#endif
+  // As the other side counts: the main thread looks without the GIL when it is about to sleep, and the router
+  // may read by then.
+  [[nodiscard]] bool ring_empty() const noexcept { return !ring_has_frames(); }
   [[nodiscard]] python::GilSubstitute& direct() noexcept { return direct_; }
   Peeked peek(channel::FrameHeader& header, std::span<const std::uint8_t>& body) noexcept;
   void pop() noexcept;

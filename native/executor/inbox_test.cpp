@@ -1,0 +1,606 @@
+// The inbox with real threads: the router, threads that serve, ask and receive, one that cancels, an event
+// loop, and a writer that plays the BEAM through a real region. The checks run it under ThreadSanitizer. No
+// Python takes part: a mutex stands for the GIL, and what is done with it here is what Worker does with it
+// (worker.cpp, conversation.cpp).
+#include "executor/inbox.h"
+
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "channel/test_support.h"
+
+namespace typhon::executor {
+namespace {
+
+using channel::FrameHeader;
+using channel::Kind;
+using channel::testing::Random;
+using channel::testing::small_region;
+
+constexpr std::int64_t kLookAroundNs = 1'000'000'000;
+constexpr std::uint64_t kSpinNs = 20'000;
+// Of a test that has failed; nothing here is timed.
+constexpr auto kLimit = std::chrono::minutes(4);
+
+template <class Condition>
+bool eventually(Condition condition) {
+  const auto limit = std::chrono::steady_clock::now() + kLimit;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > limit) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return true;
+}
+
+// Held by a thread that would run Python.
+using Gil = std::mutex;
+class WithoutGil {
+ public:
+  explicit WithoutGil(Gil& gil) : gil_(gil) { gil_.unlock(); }
+  ~WithoutGil() { gil_.lock(); }
+  WithoutGil(const WithoutGil&) = delete;
+  WithoutGil& operator=(const WithoutGil&) = delete;
+
+ private:
+  Gil& gil_;
+};
+
+// {Module, Function, …}, as far as the inbox looks
+std::string body_of(std::string_view function, std::uint64_t id) {
+  std::string body("\x83h\4m\0\0\0\4testm\0\0\0", 15);
+  body.push_back(static_cast<char>(function.size()));
+  body.append(function);
+  body.append(id % 97, static_cast<char>(id));
+  return body;
+}
+
+std::span<const std::uint8_t> bytes_of(std::string_view text) {
+  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
+}
+
+// The BEAM's end: it writes from several threads, one after another, and wakes the worker.
+class Beam {
+ public:
+  explicit Beam(channel::Region& region)
+      : header_(region.header()), requests_(channel::testing::request_producer(region)) {}
+
+  void send(Kind kind, std::uint64_t id, std::string_view body, std::uint64_t asked_by = 0) {
+    const std::size_t size = sizeof(FrameHeader) + body.size();
+    std::unique_lock lock(mutex_);
+    std::uint8_t* room = nullptr;
+    while ((room = requests_.reserve(channel::align8(size))) == nullptr) {
+      lock.unlock();
+      ring();
+      ::sched_yield();
+      lock.lock();
+    }
+    FrameHeader header{};
+    header.size = static_cast<std::uint32_t>(size);
+    header.kind = kind;
+    header.id = id;
+    header.times[2] = asked_by;
+    std::memcpy(room, &header, sizeof header);
+    std::memcpy(room + sizeof header, body.data(), body.size());
+    requests_.commit(size);
+    ring();
+  }
+
+ private:
+  void ring() {
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    auto& word = header_.worker_word.value;
+    if (word.load(std::memory_order_relaxed) == channel::kAsleep) channel::wake_from(word, channel::kAsleep);
+  }
+
+  channel::Header& header_;
+  std::mutex mutex_;
+  channel::RingProducer requests_;
+};
+
+// What has become of each call: exactly one end for each.
+class Ledger {
+ public:
+  explicit Ledger(std::uint64_t calls) : ends_(calls + 1) {}
+  void end(std::uint64_t id) {
+    if (id == 0 || id >= ends_.size() || ends_[id].fetch_add(1) != 0) wrong_.fetch_add(1);
+    ended_.fetch_add(1);
+  }
+  [[nodiscard]] std::uint64_t ended() const { return ended_.load(); }
+  [[nodiscard]] std::uint64_t wrong() const { return wrong_.load(); }
+
+ private:
+  std::vector<std::atomic<int>> ends_;
+  std::atomic<std::uint64_t> ended_{0};
+  std::atomic<std::uint64_t> wrong_{0};
+};
+
+// A worker without a Python.
+class FakeWorker {
+ public:
+  FakeWorker(channel::Region& region, Ledger& ledger)
+      : region_(region), inbox_(region), beam_(region), ledger_(ledger) {
+    main_.is_main = true;
+    inbox_.add_lane(main_);
+  }
+
+  Inbox& inbox() { return inbox_; }
+  Beam& beam() { return beam_; }
+  Gil& gil() { return gil_; }
+  // What Python asks for, on the lane that serves the call, with the GIL.
+  std::function<void(Lane&, const Incoming&)> program = [](Lane&, const Incoming&) {};
+
+  void serve(Lane& lane, const Incoming& frame) {
+    if (frame.header.kind == Kind::kMessage) {
+      take_message();
+      return;
+    }
+    if (frame.header.kind != Kind::kCall) return;
+    if (!well_formed(frame)) malformed_.fetch_add(1);
+    if (inbox_.was_cancelled(frame.header.id) || !inbox_.begin(lane, frame.header.id))
+      return ledger_.end(frame.header.id);
+    program(lane, frame);
+    inbox_.end(lane);
+    lane.interrupted = false;
+    ledger_.end(frame.header.id);
+  }
+
+  // The main thread, until it is told to stop: reads the ring itself as long as there is no router.
+  void run_main() {
+    std::unique_lock gil(gil_);
+    while (!stop_.load() && !inbox_.routed()) {
+      if (!serve_from_ring()) sleep_on_doorbell();
+    }
+    serve_as_lane(main_);
+    inbox_.remove_lane(main_);
+  }
+
+  void run_lane() {
+    Lane lane;
+    std::unique_lock gil(gil_);
+    if (inbox_.start_router(stop_) != 0) return;
+    inbox_.add_lane(lane);
+    serve_as_lane(lane);
+    inbox_.remove_lane(lane);
+  }
+
+  void start_router() {
+    const std::lock_guard gil(gil_);
+    EXPECT_EQ(inbox_.start_router(stop_), 0);
+  }
+
+  // The end of a wait for what another thread brings; false when the call was cancelled.
+  bool wait_for_news(Lane& lane) {
+    if (inbox_.take_cancel(lane) || lane.interrupted) return false;
+    if (stop_.load()) return false;
+    if (lane.is_main && !inbox_.routed()) {
+      if (inbox_.ring_empty()) sleep_on_doorbell();
+      if (!inbox_.routed()) inbox_.pump();
+      return true;
+    }
+    if (inbox_.spin(lane, false, kSpinNs, spin_guard_)) return true;
+    const WithoutGil without_gil(gil_);
+    lane.parker.park(kLookAroundNs);
+    return true;
+  }
+
+  // As Worker::ask: true when the answer has come, and is the right one.
+  bool ask(Lane& lane, std::uint64_t tag, const std::function<void()>& send_question) {
+    Waiter waiter{&lane, {}, {}};
+    inbox_.add_waiter(tag, waiter);
+    send_question();
+    std::optional<Incoming> answer;
+    for (bool waits = true; waits;) {
+      lane.parker.reset();
+      if (auto nested = inbox_.take_nested(waiter)) {
+        serve(lane, *nested);
+        continue;
+      }
+      answer = inbox_.take_answer(waiter);
+      if (answer) break;
+      waits = wait_for_news(lane);
+    }
+    inbox_.remove_waiter(tag);
+    return answer && answer->header.id == tag;
+  }
+
+  bool receive(Lane& lane) {
+    inbox_.set_receiving(lane, true);
+    bool came = false;
+    for (bool waits = true; waits;) {
+      lane.parker.reset();
+      came = take_message();
+      if (came) break;
+      waits = wait_for_news(lane);
+    }
+    inbox_.set_receiving(lane, false);
+    return came;
+  }
+
+  bool take_message() {
+    if (!inbox_.take_message()) return false;
+    messages_.fetch_add(1);
+    return true;
+  }
+
+  // As the LifeWatch does, on a thread of its own.
+  void cancel(std::uint64_t id) {
+    Incoming dropped{};
+    switch (inbox_.cancel(id, dropped)) {
+      case Inbox::Cancelled::kDropped:
+        if (dropped.header.id != id) malformed_.fetch_add(1);
+        return ledger_.end(id);
+      case Inbox::Cancelled::kNoted:
+        return;
+      case Inbox::Cancelled::kRuns:
+        break;
+    }
+    const std::lock_guard gil(gil_);
+    for (Lane* lane : inbox_.to_interrupt(true)) {
+      if (!inbox_.take_cancel(*lane)) continue;
+      lane->interrupted = true;
+      lane->parker.unpark();
+    }
+    channel::wake_from(region_.header().worker_word.value, channel::kAsleep);
+  }
+
+  // Everything has been served: the threads come back.
+  void stop() {
+    stop_.store(true);
+    region_.header().closing.value.store(1);
+    inbox_.wake_all();
+    EXPECT_TRUE(inbox_.finish_router(std::chrono::nanoseconds(kLimit).count()));
+    auto& word = region_.header().worker_word.value;
+    if (!channel::wake_from(word, channel::kAsleep)) channel::futex_wake(word, INT32_MAX);
+    inbox_.wake_all();
+  }
+
+  [[nodiscard]] bool stopped() const { return stop_.load(); }
+  [[nodiscard]] std::uint64_t messages() const { return messages_.load(); }
+  [[nodiscard]] std::uint64_t malformed() const { return malformed_.load(); }
+
+ private:
+  static bool well_formed(const Incoming& frame) {
+    const std::size_t filling = frame.header.id % 97;
+    return frame.body.size() >= filling &&
+           std::all_of(frame.body.end() - static_cast<std::ptrdiff_t>(filling), frame.body.end(),
+                       [&](std::uint8_t byte) { return byte == static_cast<std::uint8_t>(frame.header.id); });
+  }
+
+  bool serve_from_ring() {
+    if (auto call = inbox_.take_call()) {
+      serve(main_, *call);
+      return true;
+    }
+    FrameHeader header{};
+    std::span<const std::uint8_t> body;
+    if (inbox_.peek(header, body) != Inbox::Peeked::kFrame) return false;
+    if (header.kind != Kind::kCall) {
+      inbox_.route(header, body);
+      inbox_.pop();
+      return true;
+    }
+    Incoming frame{header, {body.begin(), body.end()}};
+    inbox_.pop();
+    serve(main_, frame);
+    return true;
+  }
+
+  void sleep_on_doorbell() {
+    auto& word = region_.header().worker_word.value;
+    word.store(channel::kAsleep, std::memory_order_relaxed);
+    {
+      const WithoutGil without_gil(gil_);
+      std::atomic_thread_fence(std::memory_order_seq_cst);
+      if (inbox_.ring_empty() && !inbox_.routed() && !stop_.load())
+        channel::futex_wait(word, channel::kAsleep, kLookAroundNs);
+    }
+    if (!inbox_.routed()) word.store(channel::kAwake, std::memory_order_relaxed);
+  }
+
+  void serve_as_lane(Lane& lane) {
+    while (!stop_.load() && !inbox_.broken()) {
+      if (auto call = inbox_.take_call()) {
+        serve(lane, *call);
+        continue;
+      }
+      lane.parker.reset();
+      if (inbox_.spin(lane, true, kSpinNs, spin_guard_)) continue;
+      inbox_.set_idle(lane, true);
+      if (!inbox_.has_calls() && !stop_.load()) {
+        const WithoutGil without_gil(gil_);
+        lane.parker.park(kLookAroundNs);
+      }
+      inbox_.set_idle(lane, false);
+    }
+  }
+
+  channel::Region& region_;
+  Inbox inbox_;
+  Beam beam_;
+  Ledger& ledger_;
+  Gil gil_;
+  Lane main_;
+  channel::SpinGuard spin_guard_;
+  std::atomic<bool> stop_{false};
+  std::atomic<std::uint64_t> messages_{0};
+  std::atomic<std::uint64_t> malformed_{0};
+};
+
+constexpr std::uint64_t kCalls = 60'000 / channel::testing::kStressDivisor;
+
+// A queue of what the BEAM is asked to do, and the thread that does it.
+class Errands {
+ public:
+  Errands() : thread_([this] { run(); }) {}
+  ~Errands() { finish(); }
+  Errands(const Errands&) = delete;
+  Errands& operator=(const Errands&) = delete;
+  void add(std::function<void()> errand) {
+    const std::lock_guard lock(mutex_);
+    queue_.push_back(std::move(errand));
+  }
+  void finish() {
+    ended_.store(true);
+    if (thread_.joinable()) thread_.join();
+  }
+
+ private:
+  void run() {
+    for (;;) {
+      const bool ended = ended_.load();
+      std::deque<std::function<void()>> taken;
+      {
+        const std::lock_guard lock(mutex_);
+        taken.swap(queue_);
+      }
+      for (const auto& errand : taken) errand();
+      if (taken.empty() && ended) return;
+      if (taken.empty()) ::sched_yield();
+    }
+  }
+
+  std::mutex mutex_;
+  std::deque<std::function<void()>> queue_;
+  std::atomic<bool> ended_{false};
+  std::thread thread_;
+};
+
+TEST(Inbox, ReadsTheRingDirectly) {
+  const auto region = small_region();
+  ASSERT_TRUE(region);
+  Ledger ledger(2'000);
+  FakeWorker worker(*region, ledger);
+  std::thread main([&] { worker.run_main(); });
+  for (std::uint64_t id = 1; id <= 2'000; ++id) worker.beam().send(Kind::kCall, id, body_of("plain", id));
+  EXPECT_TRUE(eventually([&] { return ledger.ended() == 2'000; }));
+  worker.stop();
+  main.join();
+  EXPECT_EQ(ledger.wrong() + worker.malformed(), 0U);
+}
+
+// Whoever reads the ring changes while requests come, and while the main thread is about to sleep on the
+// doorbell.
+TEST(Inbox, HandsTheRingToTheRouterAtAnyMoment) {
+  constexpr std::uint64_t kEach = 40;
+  Random random(7);
+  for (std::uint64_t round = 0; round < 2'000 / channel::testing::kStressDivisor; ++round) {
+    const auto region = small_region();
+    ASSERT_TRUE(region);
+    Ledger ledger(kEach);
+    FakeWorker worker(*region, ledger);
+    const std::uint64_t moment = random.below(kEach);
+    std::atomic<std::uint64_t> sent{0};
+    std::thread main([&] { worker.run_main(); });
+    std::thread starter([&] {
+      while (sent.load(std::memory_order_relaxed) < moment) ::sched_yield();
+      worker.start_router();
+    });
+    for (std::uint64_t id = 1; id <= kEach; ++id) {
+      worker.beam().send(Kind::kCall, id, body_of("plain", id));
+      sent.store(id, std::memory_order_relaxed);
+      if (random.below(4) == 0) ::sched_yield();
+    }
+    EXPECT_TRUE(eventually([&] { return ledger.ended() == kEach; })) << "of round " << round;
+    starter.join();
+    worker.stop();
+    main.join();
+    ASSERT_EQ(ledger.wrong() + worker.malformed(), 0U) << "in round " << round;
+  }
+}
+
+// All at once: lanes that serve, ask (with calls that come in the course of it), receive and are cancelled.
+TEST(Inbox, ServesAsksReceivesAndCancelsOnManyThreads) {
+  const auto region = small_region();
+  ASSERT_TRUE(region);
+  Ledger ledger(2 * kCalls);
+  FakeWorker worker(*region, ledger);
+  std::atomic<std::uint64_t> last_tag{0};
+  std::atomic<std::uint64_t> nested{kCalls};  // ids of nested calls follow those of the others
+  std::atomic<std::uint64_t> ordered{0};      // messages
+  std::atomic<std::uint64_t> answered{0};
+  std::atomic<std::uint64_t> cancellable{0};
+  Errands errands;
+
+  worker.program = [&](Lane& lane, const Incoming& frame) {
+    const std::uint64_t id = frame.header.id;
+    if (id > kCalls) return;  // nested
+    switch (id % 6) {
+      case 0: {
+        const std::uint64_t tag = last_tag.fetch_add(1) + 1;
+        const bool nests = id % 12 == 0;
+        const bool right = worker.ask(lane, tag, [&] {
+          errands.add([&worker, &nested, tag, nests] {
+            if (nests) {
+              const std::uint64_t inner = nested.fetch_add(1) + 1;
+              worker.beam().send(Kind::kCall, inner, body_of("nested", inner), tag);
+            }
+            worker.beam().send(Kind::kAnswer, tag, "answer");
+          });
+        });
+        if (right) answered.fetch_add(1);
+        break;
+      }
+      case 1:
+        ordered.fetch_add(1);
+        errands.add([&worker] { worker.beam().send(Kind::kMessage, 0, "message"); });
+        worker.receive(lane);
+        break;
+      case 2: {
+        const WithoutGil without_gil(worker.gil());
+        ::sched_yield();
+        break;
+      }
+      default:
+        break;
+    }
+  };
+
+  std::vector<std::thread> threads;
+  threads.emplace_back([&] { worker.run_main(); });
+  for (int i = 0; i < 3; ++i) threads.emplace_back([&] { worker.run_lane(); });
+  std::thread canceller([&] {
+    Random random(11);
+    while (ledger.ended() < kCalls && !worker.stopped()) {
+      const std::uint64_t newest = cancellable.load();
+      if (newest > 0) worker.cancel(newest - std::min<std::uint64_t>(newest - 1, random.below(8)));
+      for (std::uint64_t pause = random.below(20); pause > 0; --pause) ::sched_yield();
+    }
+  });
+  for (std::uint64_t id = 1; id <= kCalls; ++id) {
+    worker.beam().send(Kind::kCall, id, body_of("call", id));
+    cancellable.store(id);
+  }
+  EXPECT_TRUE(eventually([&] {
+    // A nested call may be made by a call that was cancelled since: it is served like any other.
+    return ledger.ended() == nested.load() && worker.inbox().ring_empty();
+  }));
+  canceller.join();
+  errands.finish();
+  EXPECT_TRUE(eventually([&] { return ledger.ended() == nested.load(); }));
+  worker.stop();
+  for (std::thread& thread : threads) thread.join();
+  // What those that were cancelled had ordered lies in the mailbox, or in the ring.
+  while (worker.take_message()) {
+  }
+  EXPECT_LE(worker.messages(), ordered.load());
+  EXPECT_GT(worker.messages(), 0U);
+  EXPECT_GT(answered.load(), 0U);
+  EXPECT_EQ(ledger.wrong(), 0U);
+  EXPECT_EQ(worker.malformed(), 0U);
+  EXPECT_FALSE(worker.inbox().broken());
+  worker.inbox().leave();
+}
+
+// Calls of coroutine functions, their answers and cancellations go to the thread of the event loop, messages
+// to a handler.
+TEST(Inbox, BringsCallsAnswersAndCancellationsToTheEventLoop) {
+  const auto region = small_region();
+  ASSERT_TRUE(region);
+  Ledger ledger(kCalls);
+  FakeWorker worker(*region, ledger);
+  Inbox& inbox = worker.inbox();
+  inbox.note_coroutine(bytes_of(body_of("coroutine", 1)), true);
+  inbox.set_handler(true);
+  Errands errands;
+  std::atomic<std::uint64_t> cancellable{0};
+
+  std::vector<std::thread> threads;
+  threads.emplace_back([&] { worker.run_main(); });
+  threads.emplace_back([&] { worker.run_lane(); });
+  std::thread loop([&] {
+    std::map<std::uint64_t, std::uint64_t> waiting;  // the tag of what it asked, and its call
+    std::uint64_t last_tag = 0;
+    pollfd signal{inbox.attach_loop(), POLLIN, 0};
+    const auto finish = [&](std::map<std::uint64_t, std::uint64_t>::iterator entry) {
+      inbox.loop_runs(entry->second, false);
+      ledger.end(entry->second);
+      waiting.erase(entry);
+    };
+    while (!worker.stopped()) {
+      ::poll(&signal, 1, 1'000);
+      const std::lock_guard gil(worker.gil());
+      inbox.clear_loop_signal();
+      while (auto call = inbox.take_loop_call()) {
+        inbox.loop_runs(call->header.id, true);
+        const std::uint64_t tag = ++last_tag;
+        waiting[tag] = call->header.id;
+        inbox.expect_async_answer(tag);
+        errands.add([&worker, tag] { worker.beam().send(Kind::kAnswer, tag, "answer"); });
+      }
+      while (auto answer = inbox.take_loop_answer()) {
+        if (const auto entry = waiting.find(answer->header.id); entry != waiting.end()) finish(entry);
+      }
+      while (const auto id = inbox.take_loop_cancel()) {
+        const auto entry =
+            std::find_if(waiting.begin(), waiting.end(), [&](const auto& one) { return one.second == *id; });
+        if (entry == waiting.end()) continue;
+        inbox.forget_async_answer(entry->first);
+        finish(entry);
+      }
+    }
+  });
+  std::thread canceller([&] {
+    Random random(13);
+    while (ledger.ended() < kCalls && !worker.stopped()) {
+      const std::uint64_t newest = cancellable.load();
+      if (newest > 0) worker.cancel(newest - std::min<std::uint64_t>(newest - 1, random.below(8)));
+      for (std::uint64_t pause = random.below(20); pause > 0; --pause) ::sched_yield();
+    }
+  });
+  std::uint64_t messages = 0;
+  for (std::uint64_t id = 1; id <= kCalls; ++id) {
+    worker.beam().send(Kind::kCall, id, body_of(id % 3 == 0 ? "plain" : "coroutine", id));
+    cancellable.store(id);
+    if (id % 5 != 0) continue;
+    worker.beam().send(Kind::kMessage, 0, "message");
+    ++messages;
+  }
+  EXPECT_TRUE(eventually([&] { return ledger.ended() == kCalls && worker.messages() == messages; }));
+  canceller.join();
+  errands.finish();
+  worker.stop();
+  loop.join();
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(worker.messages(), messages);
+  EXPECT_EQ(ledger.wrong(), 0U);
+  EXPECT_EQ(worker.malformed(), 0U);
+  EXPECT_FALSE(inbox.broken());
+}
+
+// A frame that no BEAM writes: whoever reads next finds the channel broken, and every thread comes back.
+TEST(Inbox, EndsItsThreadsWhenTheRingHoldsGarbage) {
+  const auto region = small_region();
+  ASSERT_TRUE(region);
+  Ledger ledger(1);
+  FakeWorker worker(*region, ledger);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 3; ++i) threads.emplace_back([&] { worker.run_lane(); });
+  EXPECT_TRUE(eventually([&] { return worker.inbox().routed(); }));
+  region->header().request_tail.value.store(12, std::memory_order_release);
+  EXPECT_TRUE(eventually([&] {
+    channel::wake_from(region->header().worker_word.value, channel::kAsleep);
+    return worker.inbox().broken();
+  }));
+  for (std::thread& thread : threads) thread.join();
+  worker.stop();
+}
+
+}  // namespace
+}  // namespace typhon::executor
