@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test matrix valgrind bench fuzz soak hostile check format clean
+.PHONY: help setup build demo test matrix valgrind bench fuzz soak hostile nightly check format clean
 
 # Elixir wants UTF-8 file names; a bare machine has no locale set.
 ifeq ($(LC_ALL)$(LC_CTYPE)$(LANG),)
@@ -54,6 +54,10 @@ soak: ## everything at once with faults for MINUTES=10; wrong answers, hung call
 hostile: ## workers that store at random into the memory they share with the BEAM, for SECONDS=60
 	@scripts/setup build
 	@scripts/hostile $(SECONDS)
+
+nightly: ## the long searches: each fuzz target, each stress test and the soak for MINUTES=10, all isolations with each Python
+	@scripts/setup all
+	@scripts/nightly $(MINUTES)
 
 check: ## formatters, warnings as errors, clang-tidy, layers, dialyzer, mypy, shellcheck
 	@scripts/setup check

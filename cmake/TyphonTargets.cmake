@@ -62,30 +62,52 @@ function(typhon_library name)
   add_library(typhon::${name} ALIAS typhon_${name})
 endfunction()
 
-# The target of all tests, for builds that want nothing else
+# The targets of all tests, and of those with threads of their own, for builds that want nothing else
 add_custom_target(typhon_tests)
+add_custom_target(typhon_concurrent_tests)
 
-# typhon_test(<name> SOURCES … DEPENDS … [SHARDS <n>]): a GoogleTest program, registered with ctest
+# typhon_test(<name> SOURCES … DEPENDS … [SHARDS <n>] [CONCURRENT] [MODEL]): a GoogleTest program, registered with ctest
 # SHARDS: its tests are dealt out to so many runs, for a program that would keep one core busy long after the others.
+# CONCURRENT: its threads share memory, which ThreadSanitizer is to see; ctest's label `concurrent`.
+# MODEL: it searches a model on one thread, where a sanitizer sees nothing in ten times the time; ctest's label `model`, and no
+# test of a build with sanitizers.
 function(typhon_test name)
   if(NOT TYPHON_TESTS)
     return()
   endif()
-  cmake_parse_arguments(ARG "" "SHARDS" "SOURCES;DEPENDS" ${ARGN})
+  cmake_parse_arguments(ARG "CONCURRENT;MODEL" "SHARDS" "SOURCES;DEPENDS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE typhon_options ${ARG_DEPENDS} GTest::gtest GTest::gtest_main Threads::Threads)
   target_compile_definitions(${name} PRIVATE TYPHON_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   add_dependencies(typhon_tests ${name})
-  if(NOT ARG_SHARDS)
-    add_test(NAME ${name} COMMAND ${name})
-    set_tests_properties(${name} PROPERTIES TIMEOUT 300)
+  if(ARG_CONCURRENT)
+    add_dependencies(typhon_concurrent_tests ${name})
+  endif()
+  if(ARG_MODEL AND TYPHON_SANITIZE)
     return()
   endif()
-  math(EXPR last "${ARG_SHARDS} - 1")
-  foreach(shard RANGE ${last})
-    add_test(NAME ${name}_${shard} COMMAND ${name})
-    set_tests_properties(${name}_${shard} PROPERTIES
-      ENVIRONMENT "GTEST_TOTAL_SHARDS=${ARG_SHARDS};GTEST_SHARD_INDEX=${shard}" TIMEOUT 300)
+  set(runs ${name})
+  if(ARG_SHARDS)
+    math(EXPR last "${ARG_SHARDS} - 1")
+    list(TRANSFORM runs APPEND _0)
+    foreach(shard RANGE 1 ${last})
+      list(APPEND runs ${name}_${shard})
+    endforeach()
+  endif()
+  foreach(run IN LISTS runs)
+    add_test(NAME ${run} COMMAND ${name})
+    # Bounds that only end a test that hangs: a machine may be busy.
+    set_tests_properties(${run} PROPERTIES TIMEOUT 1800)
+    if(ARG_CONCURRENT)
+      set_property(TEST ${run} APPEND PROPERTY LABELS concurrent)
+    endif()
+    if(ARG_MODEL)
+      set_property(TEST ${run} APPEND PROPERTY LABELS model)
+    endif()
+    if(ARG_SHARDS)
+      string(REGEX REPLACE ".*_" "" shard ${run})
+      set_tests_properties(${run} PROPERTIES ENVIRONMENT "GTEST_TOTAL_SHARDS=${ARG_SHARDS};GTEST_SHARD_INDEX=${shard}")
+    endif()
   endforeach()
 endfunction()
 

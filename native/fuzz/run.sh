@@ -2,7 +2,8 @@
 # Runs fuzzers: native/fuzz/run.sh SECONDS [target…]
 #
 # Each target that is built (or each that is named) runs for SECONDS, one after the other. Prints one line a target,
-# "target: N executions", and ends with status 1 when one of them crashed, leaked, ran out of memory or hung.
+# "target: N executions", and ends with status 1 when one of them crashed, leaked, ran out of memory or hung. With 0 SECONDS it runs
+# over the seeds once.
 #
 #   TYPHON_FUZZ_BUILD      the build tree          (default _build/native/fuzz)
 #   TYPHON_FUZZ_ARTIFACTS  inputs that crash, logs (default _build/fuzz/artifacts)
@@ -51,8 +52,12 @@ for target in "$@"; do
   set --
   [ -d "$here/corpus/$target" ] && set -- "$here/corpus/$target"
   case $target in fuzz_etf_*) set -- "$@" "-dict=$here/etf.dict" ;; esac
-  "$program" "$corpus/$target" "$@" -max_total_time="$seconds" -max_len=8192 -timeout=20 -rss_limit_mb=2048 \
-    -print_final_stats=1 -artifact_prefix="$artifacts/$target/" >"$log" 2>&1
+  if [ "$seconds" -eq 0 ]; then
+    set -- "$@" -runs=0
+  else
+    set -- "$corpus/$target" "$@" -max_total_time="$seconds"
+  fi
+  "$program" "$@" -max_len=8192 -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="$artifacts/$target/" >"$log" 2>&1
   status=$?
   executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log" | tail -n 1)
   echo "$target: ${executions:-0} executions"
