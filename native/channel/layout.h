@@ -71,7 +71,7 @@ struct Header {
   SharedWord worker_word;    // doorbell of the worker
   SharedCount reply_tail;    // bytes ever published by the worker
   SharedCount reply_head;    // bytes ever consumed by the BEAM
-  SharedWord reader_word;    // doorbell and ownership of the reply ring
+  SharedWord reader_word;    // doorbell of whoever reads replies (reader_role.h says who does)
   SharedWord request_room;   // 1: callers wait for room in the request ring; the worker must ring the reader
   SharedWord reply_room;     // futex: 1: the worker waits for room in the reply ring; the BEAM must wake it
   SharedCount suspended;     // calls that the worker has taken and that wait in its event loop

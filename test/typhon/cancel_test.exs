@@ -143,11 +143,12 @@ defmodule Typhon.CancelTest do
       py = start_pool(grace: 60_000)
       gate = Path.join(dir, "child")
 
+      # The mark comes late: one who is interrupted in Popen's constructor does not know his child yet.
       overrun(py, fn timeout, mark ->
         assert {:error, %Typhon.TimeoutError{}} =
                  python(
                    py,
-                   "subprocess.run(['sh', '-c', f'echo $$ > {f}; touch {x}; exec sleep 600'])",
+                   "subprocess.run(['sh', '-c', f'echo $$ > {f}; sleep 1; touch {x}; exec sleep 600'])",
                    [gate, mark],
                    timeout: timeout
                  )

@@ -7,6 +7,13 @@ defmodule Typhon.VanishTest do
 
   @crowd 20
 
+  setup do
+    dir = Path.join(System.tmp_dir!(), "typhon-vanish-#{System.pid()}-#{System.unique_integer([:positive])}")
+    File.mkdir_p!(dir)
+    on_exit(fn -> File.rm_rf!(dir) end)
+    {:ok, dir: dir}
+  end
+
   defp call_for_ever(py, i) do
     Typhon.call(py, :operator, :add, [i, 1])
     call_for_ever(py, i)
@@ -79,9 +86,8 @@ defmodule Typhon.VanishTest do
     assert_nothing_left(py)
   end
 
-  @tag :tmp_dir
   test "handles of a hundred thousand objects that go at once are all let go of, though nobody calls", %{
-    tmp_dir: dir
+    dir: dir
   } do
     py = start_pool()
     mark = Path.join(dir, "gone")
