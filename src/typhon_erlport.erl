@@ -245,7 +245,7 @@ reply({error, cancelled}, Native, _, _, _) ->
 reply({error, Reason}, _, _, _, _) ->
     {error, Reason};
 reply({segment, Handle}, Native, Module, Function, Args) ->
-    reply(?NATIVE:decode(Handle), Native, Module, Function, Args);
+    reply(?NATIVE:read(Handle), Native, Module, Function, Args);
 reply({down, _} = Down, _, _, _, _) ->
     Down;
 %% The worker ended before it took the request, and there is no other one: asked again, its channel says why.
@@ -660,7 +660,7 @@ answered(Ref, Reply, #state{work = #work{async = Async} = Work} = State) ->
 next_if_free(#state{work = #work{turn = undefined}} = State) -> next(State);
 next_if_free(State) -> {noreply, State}.
 
-outcome({segment, Handle}) -> outcome(?NATIVE:decode(Handle));
+outcome({segment, Handle}) -> outcome(?NATIVE:read(Handle));
 outcome({cannot_encode, Path, Text}) -> {error, {cannot_encode, Path, Text}};
 outcome(Reply) -> Reply.
 

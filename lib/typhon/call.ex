@@ -390,7 +390,7 @@ defmodule Typhon.Call do
   @spec result(term, tuple) :: {:ok, term} | {:error, Error.t()} | {:timed, term, tuple}
   def result({:ok, _} = ok, _call), do: ok
   def result({:error, error}, call), do: {:error, Error.from_wire(error, call)}
-  def result({:segment, handle}, call), do: handle |> Native.decode() |> result(call)
+  def result({:segment, handle}, call), do: handle |> Native.read() |> result(call)
   def result({:timed, reply, timings}, call), do: {:timed, result(reply, call), timings}
   def result({:down, reason}, _call), do: {:error, Error.from_down(reason)}
 

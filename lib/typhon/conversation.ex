@@ -55,7 +55,7 @@ defmodule Typhon.Conversation do
   end
 
   defp answer({:ask, tag, {:segment, handle}}, context),
-    do: answer({:ask, tag, Native.decode(handle)}, context)
+    do: answer({:ask, tag, Native.read(handle)}, context)
 
   defp answer({:ask, 0, {:ok, statement}}, context) do
     told(statement, context)

@@ -258,7 +258,17 @@ defmodule Typhon.Native do
   def call(_pool, _ref, _kind, _module, _function, _args, _kwargs, _timeout, _flags),
     do: :erlang.nif_error(:not_loaded)
 
-  @spec decode(handle) :: reply
+  @doc "A large reply. What is garbage of the calling process does not stand in its way."
+  @spec read(handle) :: reply
+  def read(handle) do
+    with :held <- decode(handle) do
+      :erlang.garbage_collect()
+      decode(handle)
+    end
+  end
+
+  # `:held`, once: so much is held already that there is no room for it.
+  @spec decode(handle) :: reply | :held
   def decode(_handle), do: :erlang.nif_error(:not_loaded)
 
   @spec tell(pool | nil, where, reference, kind :: 0..6, non_neg_integer, term) ::

@@ -789,10 +789,12 @@ ERL_NIF_TERM decode(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   const std::size_t size = segment->body.size();
   const bool plain = segment->plain && size >= kPlainAtLeast && !channel.handed();
   // Handles are not to be made a second time when the first attempt has taken too long.
-  if (!kDirty &&
-      (plain || (segment->has_objects && size > kQuickTerms) || !channel.takes_in_quickly(*segment)))
-    return go_dirty();
-  if (const auto refusal = channel.take_in(*segment); refusal != WorkerChannel::Refusal::kNone) {
+  if (!kDirty && (plain || (segment->has_objects && size > kQuickTerms))) return go_dirty();
+  using Refusal = WorkerChannel::Refusal;
+  if (const Refusal refusal = channel.take_in(*segment, kDirty); refusal != Refusal::kNone) {
+    if (refusal == Refusal::kTakesTime) return go_dirty();
+    const bool full = refusal == Refusal::kHeld || refusal == Refusal::kHeldByAll;
+    if (full && !std::exchange(segment->collected, true)) return state.atoms.held;
     const ERL_NIF_TERM reply = channel.refuse_segment(env, env, *segment, refusal);
     return segment->timed ? timed_term(env, state.atoms, reply, segment->times) : reply;
   }

@@ -16,8 +16,8 @@ namespace typhon::beam {
 
 namespace {
 
-// A claim of this size costs little even when nothing lies behind it.
-constexpr std::size_t kLittle = std::size_t{1} << 20;
+// Copied in 50 microseconds, and in ten times as many when no memory is warm.
+constexpr std::size_t kQuicklyCopied = std::size_t{1} << 20;
 
 }  // namespace
 
@@ -46,17 +46,26 @@ void* Results::thread_main(void* self) noexcept {
 
 // --- WorkerChannel ---
 
-// Once for each segment, before anything of it is read.
-WorkerChannel::Refusal WorkerChannel::take_in(SegmentHandle& segment) noexcept {
-  using Memory = channel::ResultMemory;
-  if (segment.taken_in) return Refusal::kNone;
-  const std::size_t size = segment.body.size();
-  if (size > max_result()) return Refusal::kTooLarge;
-  if (!copies_results() || segment.is_private()) {
-    segment.taken_in = true;
-    return fits(segment) ? Refusal::kNone : Refusal::kTooLarge;
+WorkerChannel::Refusal WorkerChannel::take_in(SegmentHandle& segment, bool has_time) noexcept {
+  if (segment.body.size() > max_result()) return Refusal::kTooLarge;
+  if (!segment.taken_in && copies_results() && !segment.is_private()) {
+    if (!has_time && segment.body.size() > kQuicklyCopied) return Refusal::kTakesTime;
+    if (const Refusal refusal = copy(segment); refusal != Refusal::kNone) return refusal;
   }
-  if (size > kLittle && !region_->reply_written(segment.ref.offset, size)) return Refusal::kNeverWritten;
+  segment.taken_in = true;
+  // What the worker writes is small against what it can stand for: a byte may be an element of a list.
+  if (etf::most_it_can_cost(segment.body) <= max_result()) return Refusal::kNone;
+  if (!has_time) return Refusal::kTakesTime;
+  etf::Limits limits;
+  limits.loans = segment.loans.count();
+  return etf::costs_at_most(segment.body, limits, max_result()) ? Refusal::kNone : Refusal::kTooLarge;
+}
+
+// Nothing of it is read before it is known to have been written: that would make memory of it.
+WorkerChannel::Refusal WorkerChannel::copy(SegmentHandle& segment) noexcept {
+  using Memory = channel::ResultMemory;
+  const std::size_t size = segment.body.size();
+  if (!region_->reply_written(segment.ref.offset, size)) return Refusal::kNeverWritten;
   Memory::Refusal refusal{};
   Memory::Block block = state_.results->memory().take(size, account_, refusal);
   switch (refusal) {
@@ -74,25 +83,8 @@ WorkerChannel::Refusal WorkerChannel::take_in(SegmentHandle& segment) noexcept {
   std::memcpy(block.data(), segment.body.data(), size);
   segment.body = {block.data(), size};
   segment.copy = new (memory) PrivateBody{std::move(block)};
-  segment.taken_in = true;
   release_segment(segment);
-  return fits(segment) ? Refusal::kNone : Refusal::kTooLarge;
-}
-
-// Copied a megabyte is in 50 microseconds, and in ten times as many when no memory is warm.
-bool WorkerChannel::takes_in_quickly(const SegmentHandle& segment) const noexcept {
-  if (segment.taken_in) return true;
-  if (segment.body.size() > kLittle && copies_results() && !segment.is_private()) return false;
-  return etf::most_it_can_cost(segment.body) <= max_result();
-}
-
-// Whether its term may take as much memory as it would. What the worker writes is small against what it can
-// stand for: a byte may be an element of a list.
-bool WorkerChannel::fits(const SegmentHandle& segment) const noexcept {
-  if (etf::most_it_can_cost(segment.body) <= max_result()) return true;
-  etf::Limits limits;
-  limits.loans = segment.loans.count();
-  return etf::costs_at_most(segment.body, limits, max_result());
+  return Refusal::kNone;
 }
 
 // It is not needed any more: it was decoded, or is not going to be.
@@ -125,8 +117,9 @@ std::string WorkerChannel::sentence(Refusal refusal, std::size_t size) const noe
   const auto bytes = [](std::size_t number) { return std::to_string(number) + " bytes"; };
   switch (refusal) {
     case Refusal::kTooLarge:
-      return "it came as " + bytes(size) + ", and as a term it takes more than " + bytes(max_result()) +
-             ", which is max_result: of the pool. Raise that option, or return it in parts";
+      return (size > max_result() ? "it has " + bytes(size) + ", more than the "
+                                  : "it came as " + bytes(size) + ", and as a term it takes more than the ") +
+             bytes(max_result()) + " of max_result: of the pool. Raise that option, or return it in parts";
     case Refusal::kHeld:
       return "of this worker's results Elixir holds " + bytes(account_->bytes.load()) + ", and with the " +
              bytes(size) + " of this one it would be more than the " + bytes(account_->limit) +

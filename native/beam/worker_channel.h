@@ -87,6 +87,7 @@ struct SegmentHandle {
   std::vector<std::uint8_t> own;
   PrivateBody* copy = nullptr;  // kept: `body` lies in it, and the segment has been released
   bool taken_in = false;        // `body` may be read
+  bool collected = false;       // its reader has collected garbage to make room for it
 
   // Nobody else can write to `body`.
   [[nodiscard]] bool is_private() const noexcept { return copy != nullptr || !own.empty(); }
@@ -232,12 +233,18 @@ class WorkerChannel {
   void stop_waiting_for_room(ERL_NIF_TERM ref) noexcept;
 
   // Why what came in a segment is not decoded.
-  enum class Refusal : std::uint8_t { kNone, kTooLarge, kNeverWritten, kHeld, kHeldByAll, kNoMemory };
-  // Copies it into memory of the VM's and lets go of the arena; before anything else is done with it. After a
-  // refusal refuse_segment() is next, or nothing at all.
-  Refusal take_in(SegmentHandle& segment) noexcept;
-  // Whether a normal scheduler may do it.
-  [[nodiscard]] bool takes_in_quickly(const SegmentHandle& segment) const noexcept;
+  enum class Refusal : std::uint8_t {
+    kNone,
+    kTakesTime,  // more than a normal scheduler has: try again where there is some
+    kTooLarge,
+    kNeverWritten,
+    kHeld,
+    kHeldByAll,
+    kNoMemory
+  };
+  // Copies it into memory of the VM's, lets go of the arena, and looks whether its term would take too much;
+  // before anything else is done with it. After a refusal refuse_segment() is next, or nothing at all.
+  Refusal take_in(SegmentHandle& segment, bool has_time = true) noexcept;
   ERL_NIF_TERM refuse_segment(ErlNifEnv* caller_env, ErlNifEnv* env, SegmentHandle& segment,
                               Refusal refusal) noexcept;
   void done_with(SegmentHandle& segment) noexcept;
@@ -471,7 +478,7 @@ class WorkerChannel {
   bool deliver_ask(ErlNifEnv* caller_env, const channel::FrameHeader& header,
                    std::span<const std::uint8_t> body, std::uint64_t mine, ERL_NIF_TERM ref) noexcept;
   ERL_NIF_TERM decode_segment(ErlNifEnv* caller_env, ErlNifEnv* env, SegmentHandle& segment) noexcept;
-  [[nodiscard]] bool fits(const SegmentHandle& segment) const noexcept;
+  Refusal copy(SegmentHandle& segment) noexcept;
   [[nodiscard]] std::string sentence(Refusal refusal, std::size_t size) const noexcept;
   void deliver_message(ErlNifEnv* caller_env, const channel::FrameHeader& header,
                        std::span<const std::uint8_t> body) noexcept;

@@ -59,16 +59,32 @@ class Outbox final : public worker::Outlet {
 
   Encoded send(FrameHeader header, VALUE value, Options options, std::uint64_t* times) noexcept {
     if (worker::in_forked_child()) return {true, Qnil, 0};
+    bool lacks_memory = false;
+    const Encoded first = encode_and_publish(header, value, options, times, lacks_memory);
+    if (!lacks_memory) return first;
+    // As when an allocation fails: garbage that Ruby has not collected yet counts, too.
+    int state = 0;
+    protect(state, [] {
+      rb_gc();
+      return Qnil;
+    });
+    lacks_memory = false;
+    Encoded second = encode_and_publish(header, value, options, times, lacks_memory);
+    if (lacks_memory) second.error = no_memory(second.state);
+    return second;
+  }
+
+ private:
+  Encoded encode_and_publish(FrameHeader header, VALUE value, Options options, std::uint64_t* times,
+                             bool& lacks_memory) noexcept {
     alignas(8) std::array<std::uint8_t, worker::ReplySink::kReserve> frame;  // uninitialised on purpose
     worker::ReplySink sink(frame.data(), *this);
     bool has_objects = false;
     options.has_objects = &has_objects;
     options.mapset_version = (header_.flags & channel::kFlagMapsetVersion) != 0;
-    Encoded encoded = encode(value, sink, options);
-    if (!encoded.ok) {
-      if (sink.lacks_memory()) encoded.error = no_memory(encoded.state);
-      return encoded;
-    }
+    const Encoded encoded = encode(value, sink, options);
+    lacks_memory = sink.lacks_memory();
+    if (!encoded.ok) return encoded;
     if (has_objects) header.flags |= channel::kHasObjects;
     if (times != nullptr) {
       header.flags |= channel::kTimings;
@@ -80,8 +96,6 @@ class Outbox final : public worker::Outlet {
     publish(frame.data(), sink.finish(header, nullptr));
     return encoded;
   }
-
- private:
   static VALUE no_memory(int& state) noexcept {
     return protect(state, [] {
       return rb_exc_new_cstr(rb_eNoMemError,

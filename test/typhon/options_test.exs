@@ -32,6 +32,19 @@ defmodule Typhon.OptionsTest do
       assert cd == File.cwd!()
     end
 
+    test "bounds of results" do
+      assert %{results: :private, max_result: 1_073_741_824, max_held: :auto} = Options.start!([])
+
+      assert %{max_result: :infinity, max_held: 65_536} =
+               Options.start!(max_result: :infinity, max_held: 65_536)
+
+      assert message(fn -> Options.start!(max_result: 65_535) end) ==
+               "max_result: must be an integer from 65536 (bytes) or :infinity, got 65535"
+
+      assert message(fn -> Options.start!(max_held: nil) end) ==
+               "max_held: must be :auto, an integer from 65536 (bytes) or :infinity, got nil"
+    end
+
     test "expands python_path relative to cd" do
       assert %{cd: "/usr", python_path: ["/usr/lib", "/opt"]} =
                Options.start!(cd: "/usr", python_path: ["lib", "/opt"])

@@ -8,7 +8,7 @@ defmodule Typhon.ResultsTest do
 
   import Typhon.TestHelper
 
-  alias Typhon.{DecodeError, EncodeError, Native, PythonError, WorkerError}
+  alias Typhon.{DecodeError, EncodeError, Native, PythonError, RubyError, WorkerError}
 
   @kib 1_024
   @mib 1_048_576
@@ -23,6 +23,19 @@ defmodule Typhon.ResultsTest do
   defp held(py), do: worker(py).results.held
 
   defp collect, do: for(pid <- Process.list(), do: :erlang.garbage_collect(pid))
+
+  defp start_ruby(options) do
+    defaults = [
+      language: :ruby,
+      workers: 1,
+      require: "sample",
+      ruby_path: [Path.expand("../support/rb", __DIR__)],
+      stdio: :discard,
+      start_timeout: limit()
+    ]
+
+    start_supervised!({Typhon, defaults ++ options})
+  end
 
   # What this VM takes at most from now on, in bytes beyond what it takes now.
   defp peak(fun) do
@@ -122,6 +135,16 @@ defmodule Typhon.ResultsTest do
       assert peak < 512 * @mib
     end
 
+    test "over a little memory that was never written is none, either" do
+      py = hostile_pool()
+      os_pid = worker(py).os_pid
+      assert {:error, _} = call(py, :claim_unwritten, [4 * @kib])
+
+      eventually(fn ->
+        worker(py).os_pid != os_pid and match?({:ok, 4.0}, Typhon.call(py, :math, :sqrt, [16]))
+      end)
+    end
+
     test "of a thousand frames takes no more memory than one" do
       py = hostile_pool(max_result: :infinity, max_held: :infinity)
       {result, peak} = peak(fn -> call(py, :claim_many, [3 * @gib, 1_000]) end)
@@ -197,17 +220,7 @@ defmodule Typhon.ResultsTest do
     end
 
     test "of a Ruby" do
-      options = [
-        language: :ruby,
-        workers: 1,
-        require: "sample",
-        ruby_path: [Path.expand("../support/rb", __DIR__)],
-        stdio: :discard,
-        start_timeout: limit(),
-        max_result: @mib
-      ]
-
-      rb = start_supervised!({Typhon, options})
+      rb = start_ruby(max_result: @mib)
       os_pid = Typhon.call!(rb, "Sample", "pid", [], timeout: limit())
       large = String.duplicate("x", 2 * @mib)
 
@@ -238,6 +251,11 @@ defmodule Typhon.ResultsTest do
 
       assert byte_size(call!(py, :blank, [3 * @mib])) == 3 * @mib
       assert call!(py, :pid) == os_pid
+    end
+
+    test "does not count garbage of the caller" do
+      py = start_pool(max_held: 10 * @mib)
+      for _ <- 1..40, do: assert(byte_size(call!(py, :blank, [6 * @mib])) == 6 * @mib)
     end
 
     test "bounds messages that nobody lets go of" do
@@ -356,6 +374,18 @@ defmodule Typhon.ResultsTest do
 
       for _ <- 1..10, do: assert(byte_size(call!(py, :blank, [60_000_000])) == 60_000_000)
       assert call!(py, :pid) == os_pid
+    end
+  end
+
+  describe "limits: [memory:] of a Ruby" do
+    test "what a result takes on its way counts" do
+      rb = start_ruby(limits: [memory: 200_000_000])
+      os_pid = Typhon.call!(rb, "Sample", "pid", [], timeout: limit())
+      blank = fn size -> Typhon.call(rb, "Sample", "blank", [size], timeout: limit()) end
+      assert {:error, %RubyError{type: "NoMemoryError", message: message}} = blank.(130_000_000)
+      assert message =~ "limits: [memory:]"
+      for _ <- 1..5, do: assert({:ok, <<"xxx", _::binary>>} = blank.(50_000_000))
+      assert Typhon.call!(rb, "Sample", "pid", [], timeout: limit()) == os_pid
     end
   end
 

@@ -105,7 +105,7 @@ defmodule Typhon.Worker.Asked do
 
   # A thread of the native library's could not make it.
   def deliver(channel, {:segment, handle}, config) do
-    deliver(channel, Native.decode(handle), config)
+    deliver(channel, Native.read(handle), config)
     owner = self()
     spawn(fn -> collect(owner) end)
     :ok

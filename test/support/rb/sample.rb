@@ -21,6 +21,7 @@ module Sample
 
   class << self
     def echo(value) = value
+    def blank(size) = "x" * size
     def type(value) = value.class.name
     def encoding(value) = value.encoding.to_s
     def greet(name, punctuation: "!") = "hello #{name}#{punctuation}"
