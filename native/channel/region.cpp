@@ -176,7 +176,7 @@ void Region::drop_request_arena() noexcept { ::madvise(request_arena_, arena_siz
 
 bool Region::reply_written(std::uint64_t offset, std::uint64_t length) const noexcept {
   if (length == 0) return true;
-  const std::uint64_t from = kHeaderSize + 2 * ring_size_ + arena_size_ + offset;
+  const std::uint64_t from = kHeaderSize + kClaimsSize + 2 * ring_size_ + arena_size_ + offset;
   const off_t hole = ::lseek(fd_.get(), static_cast<off_t>(from), SEEK_HOLE);
   return hole < 0 || static_cast<std::uint64_t>(hole) >= from + length;
 }

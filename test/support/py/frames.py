@@ -13,6 +13,8 @@ READY, ASK, SEND = 1, 7, 8
 REPLY_TAIL, REPLY_HEAD, READER_WORD = 256, 320, 384
 ASLEEP, TIMED = 1, 3
 FUTEX, FUTEX_WAKE = 202, 1
+# The header, and the claims.
+BEFORE_RINGS = 64 * 1024 + 4 * 1024 * 1024
 
 
 def _mapped_at(offset):
@@ -27,7 +29,7 @@ class Ring:
     def __init__(self):
         self.header = _mapped_at(0)
         self.size = ctypes.c_uint64.from_address(self.header + 16).value
-        self.memory = _mapped_at(65536 + self.size)
+        self.memory = _mapped_at(BEFORE_RINGS + self.size)
 
     def _count(self, offset):
         return ctypes.c_uint64.from_address(self.header + offset)

@@ -16,7 +16,8 @@ import typhon
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _FUTEX = 202 if platform.machine() == "x86_64" else 98
 _FUTEX_WAKE = 1
-_HEADER = 64 * 1024
+# The header, and the claims.
+_BEFORE_RINGS = 64 * 1024 + 4 * 1024 * 1024
 _REQUEST_HEAD, _REPLY_TAIL, _READER_WORD = 128, 256, 384
 _REPLY, _SEND = 5, 8
 _IN_SEGMENT, _PLAIN = 1, 8
@@ -28,9 +29,9 @@ class Channel:
     def __init__(self):
         self.header = _mapped(0)
         self.ring_size, self.arena_size = struct.unpack("<QQ", ctypes.string_at(self.header + 16, 16))
-        self.requests = _mapped(_HEADER)
-        self.replies = _mapped(_HEADER + self.ring_size)
-        self.arena = _mapped(_HEADER + 2 * self.ring_size + self.arena_size)
+        self.requests = _mapped(_BEFORE_RINGS)
+        self.replies = _mapped(_BEFORE_RINGS + self.ring_size)
+        self.arena = _mapped(_BEFORE_RINGS + 2 * self.ring_size + self.arena_size)
 
     def count(self, offset):
         return ctypes.c_uint64.from_address(self.header + offset)
