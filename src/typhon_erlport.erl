@@ -262,9 +262,10 @@ give_up(Native, Where, Id, Ref, Module, Function, Args) ->
         cancelled ->
             {error, timeout};
         delivered ->
-            receive
-                {Ref, {not_started, _}} -> {error, timeout};
-                {Ref, Reply} -> reply(Reply, Native, Module, Function, Args)
+            case 'Elixir.Typhon.Conversation':delivered(Ref) of
+                {ok, {not_started, _}} -> {error, timeout};
+                {ok, Reply} -> reply(Reply, Native, Module, Function, Args);
+                none -> {error, timeout}
             end
     end.
 

@@ -402,11 +402,10 @@ defmodule Typhon.Call do
         {:error, Error.timeout(call)}
 
       :delivered ->
-        Conversation.flush(ref)
-
-        receive do
-          {^ref, {:not_started, _left}} -> {:error, Error.timeout(call)}
-          {^ref, reply} -> result(reply, call)
+        case Conversation.delivered(ref) do
+          {:ok, {:not_started, _left}} -> {:error, Error.timeout(call)}
+          {:ok, reply} -> result(reply, call)
+          :none -> {:error, Error.timeout(call)}
         end
     end
   end

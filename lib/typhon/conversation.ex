@@ -92,6 +92,21 @@ defmodule Typhon.Conversation do
     end
   end
 
+  # What cancel/3 calls delivered lies in the mailbox already.
+  @delivered 5_000
+
+  @doc "The answer that came at the very moment its caller gave up. No wait is without an end, this one neither."
+  @spec delivered(reference) :: {:ok, term} | :none
+  def delivered(ref) do
+    flush(ref)
+
+    receive do
+      {^ref, answer} -> {:ok, answer}
+    after
+      @delivered -> :none
+    end
+  end
+
   # --- questions ---
 
   defp asked({:call, module, function, args}, tag, context)

@@ -30,9 +30,11 @@ class Claims {
   [[nodiscard]] bool take(std::uint64_t id) const noexcept {
     return decide(id, Claim::kTaken) == Claim::kTaken;
   }
-  // The BEAM. False: the worker has begun it.
+  // The BEAM, once for an id. False: the worker has begun it. So it has if the word says that the call is
+  // withdrawn already: only the worker can have written that, and it owes the answer.
   [[nodiscard]] bool withdraw(std::uint64_t id) const noexcept {
-    return in_range(id) && decide(id, Claim::kWithdrawn) == Claim::kWithdrawn;
+    bool first = false;
+    return in_range(id) && decide(id, Claim::kWithdrawn, &first) == Claim::kWithdrawn && first;
   }
   [[nodiscard]] Claim state(std::uint64_t id) const noexcept {
     if (!in_range(id)) return Claim::kTaken;
@@ -58,7 +60,7 @@ class Claims {
     return ahead <= kGenerationMask / 2 ? Claim::kWithdrawn : Claim::kOpen;
   }
   // What it is then. An id that the BEAM cannot have given is nobody else's.
-  Claim decide(std::uint64_t id, Claim wanted) const noexcept {
+  Claim decide(std::uint64_t id, Claim wanted, bool* first = nullptr) const noexcept {
     if (!in_range(id)) return wanted;
     std::atomic<std::uint32_t>& word = words_[index_of(id)];
     std::uint32_t seen = word.load(std::memory_order_acquire);
@@ -66,6 +68,7 @@ class Claims {
       if (const Claim state = state_in(seen, id); state != Claim::kOpen) return state;
       if (word.compare_exchange_weak(seen, word_for(id, wanted), std::memory_order_acq_rel,
                                      std::memory_order_acquire)) {
+        if (first) *first = true;
         return wanted;
       }
     }

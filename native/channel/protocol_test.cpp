@@ -930,7 +930,7 @@ class Checker {
     if (rules_.hostile) {
       for (const Word word : {kAwake, kAsleep, kSpin, kTimed, kPolled}) {
         State next = state;
-        next.memory[kReaderWord] = word;
+        next.memory[kReaderWord] = static_cast<Byte>(word);
         add(next, from);
       }
     }

@@ -241,16 +241,8 @@ class FakeWorker {
 
   // As the LifeWatch does, on a thread of its own.
   void cancel(std::uint64_t id) {
-    Incoming dropped{};
-    switch (inbox_.cancel(id, dropped)) {
-      case Inbox::Cancelled::kDropped:
-        if (dropped.header.id != id) malformed_.fetch_add(1);
-        return ledger_.end(id);
-      case Inbox::Cancelled::kNoted:
-        return;
-      case Inbox::Cancelled::kRuns:
-        break;
-    }
+    // Else it is dropped when its turn comes, or the loop has been told.
+    if (!inbox_.cancel(id)) return;
     const std::lock_guard gil(gil_);
     for (Lane* lane : inbox_.to_interrupt(true)) {
       if (!inbox_.take_cancel(*lane)) continue;

@@ -221,6 +221,11 @@ defmodule Typhon.HostileTest do
       withstand(context, attacks, fn py, {word, value} -> hold(py, word, value, 100) end)
     end
 
+    test "claims: open, taken, withdrawn, or of another generation", context do
+      attacks = [0, 1, 2, 0x100, 0x101, 0x102, -1]
+      withstand(context, attacks, fn py, value -> hold(py, "claims", value, 100) end)
+    end
+
     test "closing", context do
       withstand(context, [1, 5], &hold(&1, "closing", &2))
     end

@@ -35,6 +35,7 @@ WORDS = {
     "reply_swept": (33728, 8),
     "heard": (33792, 8),
     "heard_room": (33856, 4),
+    "claims": (65536, 4),
 }
 HEADER = 64 * 1024
 # What lies between the header and the rings, by the version of the protocol.
@@ -88,7 +89,8 @@ class Region:
     def parts(self):
         rings = [(self.request_ring, self.ring_size), (self.reply_ring, self.ring_size)]
         arenas = [(self.request_arena, ARENA), (self.reply_arena, ARENA)]
-        flat = [number for part in [(self.header, HEADER), *rings, *arenas] for number in part]
+        # With the claims of the first calls.
+        flat = [number for part in [(self.header, 2 * HEADER), *rings, *arenas] for number in part]
         return (ctypes.c_uint64 * len(flat))(*flat)
 
 
@@ -213,6 +215,9 @@ class Channel:
             region.put("request_slots", 2, slot)
         self.head += (size + 7) & ~7
         region.put("request_head", self.head)
+        # Begun, by the call's generation: nobody else is to have it.
+        if kind == CALL:
+            region.put("claims", (number >> 32) << 2 | 1, number & 0xFFFFFFFF)
         return kind, number, body
 
     def publish(self, kind, number, body, flags=0, size=None, taken=None, times=(0, 0, 0, 0, 0)):
