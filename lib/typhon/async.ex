@@ -9,13 +9,13 @@ defmodule Typhon.Async do
 
   @spec async(Typhon.pool(), Typhon.callee(), Typhon.name(), list, keyword) :: Task.t()
   def async(pool, module, function, args, options),
-    do: Task.async(__MODULE__, :run, [pool, module, function, args, options, Session.deadline()])
+    do: Task.async(__MODULE__, :run, [pool, module, function, args, options, Session.heritage()])
 
   @doc false
-  @spec run(Typhon.pool(), Typhon.callee(), Typhon.name(), list, keyword, Typhon.Deadline.t()) ::
+  @spec run(Typhon.pool(), Typhon.callee(), Typhon.name(), list, keyword, map | nil) ::
           {:ok, term} | {:error, Error.t()}
-  def run(pool, module, function, args, options, deadline) do
-    Session.inherit(deadline)
+  def run(pool, module, function, args, options, heritage) do
+    Session.inherit(heritage)
     Process.put(@call, {module, function, length(args)})
     Typhon.call(pool, module, function, args, options)
   end

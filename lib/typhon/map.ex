@@ -62,11 +62,11 @@ defmodule Typhon.Map do
   defp element(element, state) do
     {first, state} = if state.count == state.max, do: next(state, :infinity), else: {[], state}
     run = state.run
-    deadline = Session.deadline()
+    heritage = Session.heritage()
 
     task =
       Task.async(fn ->
-        Session.inherit(deadline)
+        Session.inherit(heritage)
         run.(element)
       end)
 

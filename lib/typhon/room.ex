@@ -3,16 +3,26 @@ defmodule Typhon.Room do
   # A request that does not fit into the memory of its worker yet: the native library answered {:room, channel}, and sends
   # {ref, :room} when it is worth another try, or when the channel has been closed.
 
-  alias Typhon.Native
+  alias Typhon.{Native, Worker}
+
+  # Who has waited for so many milliseconds has the worker looked at; and again after as many. One that has been stopped makes
+  # no room in all eternity.
+  @look_after 5_000
 
   @spec wait(Native.channel(), reference, timeout) :: :room | :timeout
   def wait(channel, ref, timeout) do
     receive do
       {^ref, :room} -> :room
     after
-      timeout ->
-        forget(channel, ref)
-        :timeout
+      min(timeout, @look_after) ->
+        Worker.look(Native.channel_info(channel).owner)
+
+        if timeout <= @look_after do
+          forget(channel, ref)
+          :timeout
+        else
+          wait(channel, ref, if(timeout == :infinity, do: :infinity, else: timeout - @look_after))
+        end
     end
   end
 

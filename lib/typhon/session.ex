@@ -118,12 +118,16 @@ defmodule Typhon.Session do
   end
 
   @doc false
-  # In a task that works for the process whose deadline() it was.
-  @spec inherit(Deadline.t()) :: :ok
-  def inherit(:infinity), do: :ok
+  # For a task that works for this process: where its calls have to go, and by when they end.
+  @spec heritage :: map | nil
+  def heritage, do: Process.get(@key)
 
-  def inherit(deadline) do
-    Process.put(@key, %{deadline: deadline})
+  @doc false
+  @spec inherit(map | nil) :: :ok
+  def inherit(nil), do: :ok
+
+  def inherit(heritage) do
+    Process.put(@key, heritage)
     :ok
   end
 

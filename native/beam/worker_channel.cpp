@@ -577,10 +577,11 @@ ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
       ++running;
     }
   }
-  const ERL_NIF_TERM keys[] = {
-      atoms.running,       atoms.in_flight, atoms.polling, atoms.waiting, atoms.ring_size, atoms.arena_size,
-      atoms.request_arena, atoms.os_pid,    atoms.closed,  atoms.served,  atoms.busy,      atoms.lent,
-      atoms.borrowed,      atoms.heard,     atoms.results, atoms.shared,  atoms.moved,     atoms.settled};
+  const ERL_NIF_TERM keys[] = {atoms.running,   atoms.in_flight,  atoms.polling,       atoms.waiting,
+                               atoms.ring_size, atoms.arena_size, atoms.request_arena, atoms.os_pid,
+                               atoms.closed,    atoms.served,     atoms.busy,          atoms.lent,
+                               atoms.borrowed,  atoms.heard,      atoms.results,       atoms.shared,
+                               atoms.moved,     atoms.settled,    atoms.owner};
   const ERL_NIF_TERM values[] = {
       enif_make_uint64(env, running),
       enif_make_uint(env, in_flight()),
@@ -601,6 +602,7 @@ ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
       tally_term(env, pinned_),
       enif_make_uint64(env, moved_in_all_.load(std::memory_order_relaxed)),
       settled() ? atoms.true_ : atoms.false_,
+      enif_make_pid(env, &owner_),
   };
   ERL_NIF_TERM map = 0;
   enif_make_map_from_arrays(env, const_cast<ERL_NIF_TERM*>(keys), const_cast<ERL_NIF_TERM*>(values),

@@ -269,6 +269,27 @@ defmodule Typhon.FaultsTest do
       assert worker(py).restarts == 2
     end
 
+    test "stopped while its ring is full: who waits for room, for ever or not, has it replaced", %{
+      marker: marker
+    } do
+      py = pool(marker, workers: 1)
+      text = String.duplicate("x", 15_000)
+
+      for wait <- [:infinity, 50] do
+        settled(py)
+        %{os_pid: os_pid, restarts: restarts} = worker(py)
+        kill(os_pid, "STOP")
+        for _ <- 1..200, do: Typhon.cast(py, :sample, :echo, [text], timeout: 1)
+        result = Typhon.call(py, :sample, :echo, [text], timeout: wait)
+
+        if wait == :infinity,
+          do: assert(result == {:ok, text}),
+          else: assert({:error, %TimeoutError{}} = result)
+
+        eventually(fn -> worker(py).restarts > restarts end)
+      end
+    end
+
     test "stopped, and continued before its grace is over: nothing happens", %{marker: marker} do
       py = pool(marker, workers: 1, grace: limit())
       %{os_pid: os_pid, pid: pid} = worker(py)

@@ -218,4 +218,39 @@ defmodule Typhon.MapTest do
       end
     end
   end
+
+  # A pool of one: its worker waits for the callback, or belongs to the session.
+  describe "the worker that waits for a callback, or belongs to a session, is that of" do
+    test "map/5, batches of it, and async/5 in a callback" do
+      py = start_pool()
+
+      for work <- [
+            fn _ -> py |> Typhon.map(:operator, :add, 1..20, args: [1]) |> Enum.to_list() end,
+            fn _ ->
+              py |> Typhon.map(:operator, :add, 1..20, args: [1], batch: 7) |> Enum.to_list()
+            end,
+            fn _ ->
+              1..20
+              |> Enum.map(&Typhon.async(py, :operator, :add, [&1, 1]))
+              |> Enum.map(&Typhon.await/1)
+              |> Enum.map(&elem(&1, 1))
+            end
+          ] do
+        test = self()
+
+        assert {:ok, _} =
+                 Typhon.call(py, :talk, :apply, [fn x -> send(test, work.(x)) && 0 end, 1], timeout: :infinity)
+
+        assert_received results when results != []
+        assert results == Enum.to_list(2..21)
+      end
+    end
+
+    test "map/5 in a run" do
+      py = start_pool()
+      work = fn _ -> py |> Typhon.map(:operator, :add, 1..20, args: [1]) |> Enum.to_list() end
+      assert {:ok, results} = Typhon.run(py, work)
+      assert results == Enum.to_list(2..21)
+    end
+  end
 end
