@@ -72,9 +72,13 @@ defmodule Typhon do
   | `typhon.receive(timeout=1.0)`, `typhon.on_message(f)`, `await typhon.mailbox.get()` | the mailbox, see `send/3` |
   | `typhon.Cancelled` | raised in a call that was given up; derived from `BaseException` |
 
-  Calls that a callback makes to the pool go to the worker that waits for it, and run on top of the call that asked: they nest to
-  any depth on one worker. None of them, nor of those to other pools, has more time than is left of the call whose callback it is.
-  Other Elixir code in a callback is not interrupted at the deadline: the call gets its `Typhon.TimeoutError` when it returns.
+  Calls that a callback makes to the pool go to the worker that waits for it, and run on top of the call that asked: they nest on one
+  worker, as deep as Python's recursion limit lets them. So do those of `async/5` and `map/5` in a callback. None of them, nor of those to other
+  pools, has more time than is left of the call whose callback it is.
+
+  What is no call of the callback's own process is not bounded: a `Task` that it starts makes calls like any other process, with their own
+  timeouts and for any worker, so a pool of one cannot serve one that its callback waits for. Other Elixir code in a callback is not
+  interrupted at the deadline either: the call gets its `Typhon.TimeoutError`, or an answer that came just then, when it returns.
 
   ## From Erlang
 
@@ -222,15 +226,17 @@ defmodule Typhon do
   * `:send_to` – with a list as `:allow`, where messages of Python (`typhon.send`) may go beside what its worker was handed: a list of
     registered names, pids and `{name, node}`. Handed is each pid, reference and function in arguments, messages and answers, and
     each atom there that is no key of a map. Others are a `typhon.BeamError`. Default: `[]`
-  * `:max_mailbox` – how many messages may wait in a process that Python sends to. Beyond them Python waits; when none is read for five
-    seconds, its worker is ended with a `Typhon.WorkerError`, reason `:flood`. Or `:infinity`. Default: `100_000`
-  * `:atoms` – whether results may bring atoms that do not exist yet: `:existing` (others are an error) or `:create`.
-    Default: `:existing`
+  * `:max_mailbox` – about how many messages may wait in a process that Python sends to; it is looked at after each 256 of them. Beyond them
+    Python waits; when none is read for five seconds, its worker is ended with a `Typhon.WorkerError`, reason `:flood`. With an `:allow`
+    list Python gets a `typhon.BeamError` instead. It counts messages, not bytes: a process that gets large ones and may stop reading
+    needs a bound of its own (`max_heap_size`). Or `:infinity`. Default: `100_000`
+  * `:atoms` – whether results may bring atoms that do not exist yet: `:existing` (others are an error) or `:create`, for Python that you trust:
+    atoms are never freed, and the VM ends when it has 1,048,576. Default: `:existing`
   * `:spin` – microseconds for which both sides watch the shared memory before they sleep, or `:auto`. `0` saves processor
     time and costs latency. Default: `:auto`
   * `:ring_size` – bytes of each worker's request and reply ring, a power of two from 65,536 to 67,108,864. What is
     larger than the ring travels beside it. Default: `1_048_576`
-  * `:max_result` – bytes that one result may take, on its way and as a term of Elixir, also when it comes compressed; or `:infinity`. The same
+  * `:max_result` – bytes that one result (of `multi/3` and of a batch: all of its results together) may take, on its way and as a term of Elixir, also when it comes compressed; or `:infinity`. The same
     holds for a message and a question of Python's. What is larger is an error that names this option: a `Typhon.EncodeError` when Python sees
     it, a `Typhon.DecodeError` when the VM does. Large binaries inside the VM do not count, as nothing is made of them. Default: one
     GiB, or what `config :typhon, max_result: …` says

@@ -5,6 +5,8 @@ defmodule Typhon.Application do
   @impl true
   def start(_type, _args) do
     Typhon.Telemetry.detect()
+    # It words the error of one who has no descriptors left, and then it could not be loaded.
+    Code.ensure_loaded(:erl_posix_msg)
     # This process lives as long as the application.
     Typhon.Registry.create_table()
     :typhon_erlport.create_table()

@@ -8,7 +8,7 @@ defmodule Typhon.Conversation do
   # which has each answered in a process of its own.
   #
   # While a question is being answered, calls to the same pool go to the worker that waits for the answer, which runs them on
-  # top of the call that asked (Typhon.Session): so calls nest to any depth on one worker. None of them, to whatever pool,
+  # top of the call that asked (Typhon.Session): so calls nest on one worker, as deep as its recursion limit lets them. None of them, to whatever pool,
   # outlives the call that asked.
 
   require Logger
