@@ -685,6 +685,9 @@ event({_Id, {ask, _Tag, _}}, #state{channel = Channel} = State) ->
 event({send, Reply}, #state{channel = Channel} = State) ->
     heard(Channel, ?STATEMENT, 1),
     send(Reply, State);
+%% To itself: whatever that looks like, it is for its message handler.
+event({post, Message}, State) ->
+    push({message, Message}, State);
 %% The receivers' mailboxes are their own, as with any process that sends.
 event({sent, _Pid, Count}, #state{channel = Channel} = State) ->
     heard(Channel, ?STATEMENT, Count),
@@ -741,6 +744,17 @@ asked(Question, Tag, State) ->
     push({answer, ?FAILURE, Tag, {erlang, error, {unknown_question, Question}, []}}, State).
 
 deliver(Destination, Message, State) ->
+    case is_self(Destination) of
+        true -> push({message, Message}, State);
+        false -> send(Destination, Message, State)
+    end.
+
+is_self(Pid) when is_pid(Pid) -> Pid =:= self();
+is_self(Name) when is_atom(Name) -> whereis(Name) =:= self();
+is_self({Name, Node}) when is_atom(Name), Node =:= node() -> whereis(Name) =:= self();
+is_self(_) -> false.
+
+send(Destination, Message, State) ->
     try
         Destination ! Message,
         {noreply, State}

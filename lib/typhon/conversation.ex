@@ -14,7 +14,7 @@ defmodule Typhon.Conversation do
   require Logger
 
   alias Typhon.{Deadline, Iter, Message, Native, Room, Session}
-  alias Typhon.Worker.Mailbox
+  alias Typhon.Worker.{Mailbox, Post}
 
   @answer 0
   @failure 1
@@ -142,8 +142,9 @@ defmodule Typhon.Conversation do
   defp asked({:send, dest, message}, tag, context) do
     run(tag, context, fn ->
       reachable!(dest, context)
+      sendable!(dest, message, context)
       room!(dest, context)
-      deliver(dest, message)
+      deliver(dest, message, context)
     end)
   end
 
@@ -167,10 +168,11 @@ defmodule Typhon.Conversation do
 
   defp told({:send, dest, message}, context) do
     reachable!(dest, context)
+    sendable!(dest, message, context)
 
     # What the owner gets is counted (Typhon.Worker.Asked); what says that it is a call's does not come from `typhon.send`.
     unless context[:owner], do: room!(dest, context)
-    deliver(dest, message)
+    deliver(dest, message, context)
   rescue
     error in ArgumentError ->
       Logger.warning("a message from a worker was dropped: " <> Exception.message(error), context.metadata)
@@ -181,13 +183,32 @@ defmodule Typhon.Conversation do
     :ok
   end
 
-  defp deliver(dest, message) do
-    send(dest, message)
+  defp deliver(dest, message, context) do
+    unless own?(dest, message, context), do: send(dest, message)
     :ok
   rescue
     # A name that is not registered.
     ArgumentError -> :ok
   end
+
+  # What Python sends to itself, by whatever name, is for its mailbox and for nothing else: the worker's process, which has that
+  # pid, is not to act upon it.
+  defp own?(dest, message, context) do
+    pid = local(dest)
+
+    cond do
+      pid == nil -> false
+      # Before what it was sent meanwhile.
+      pid == self() and context[:owner] == pid -> Post.forward(context.where, message) == :ok
+      # Of a worker that is gone: its mailbox has gone with it.
+      true -> Native.post(context.native, context.where, pid, message) != :none
+    end
+  end
+
+  defp local(pid) when is_pid(pid), do: pid
+  defp local(name) when is_atom(name), do: with(port when is_port(port) <- Process.whereis(name), do: nil)
+  defp local({name, node}) when is_atom(name) and node == node(), do: local(name)
+  defp local(_), do: nil
 
   @spec print(:caller | :logger | :discard | pid, String.t(), map) :: :ok
   defp print(:discard, _text, _context), do: :ok
@@ -328,6 +349,22 @@ defmodule Typhon.Conversation do
               "(arguments, messages, answers) and what the option send_to: lists"
     end
   end
+
+  # With an allow list it says nothing by which OTP, the emulator and this library control processes; to itself it may say anything.
+  defp sendable!(_dest, _message, %{allow: :all}), do: :ok
+
+  defp sendable!(dest, message, context) do
+    if Native.control?(context.native, context.where, local(dest), message) do
+      raise ArgumentError,
+            "Python may not send #{first(message)} to #{inspect(dest)}: with the option allow: of its pool it sends nothing by which " <>
+              "OTP, the emulator or Typhon control processes, and no references that it was not handed in front"
+    end
+  end
+
+  defp first(message) when is_tuple(message) and tuple_size(message) > 0,
+    do: "a tuple that begins with #{inspect(elem(message, 0))}"
+
+  defp first(_), do: "this message"
 
   # Nobody's mailbox is to grow without end by what Python sends.
   defp room!(dest, context) do

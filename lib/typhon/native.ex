@@ -304,6 +304,14 @@ defmodule Typhon.Native do
   @spec handed?(pool | nil, where, term) :: boolean
   def handed?(_pool, _where, _term), do: :erlang.nif_error(:not_loaded)
 
+  @doc "Whether a message is one that Python may not send to `dest`, unless that is itself; with an allow list some are."
+  @spec control?(pool | nil, where, dest :: pid | nil, term) :: boolean
+  def control?(_pool, _where, _dest, _message), do: :erlang.nif_error(:not_loaded)
+
+  @doc "What Python sends to its own pid: the owner gets `{:typhon, channel, {:post, message}}`. `:none`: it is another's pid."
+  @spec post(pool | nil, where, pid, term) :: :ok | :none | :gone
+  def post(_pool, _where, _pid, _message), do: :erlang.nif_error(:not_loaded)
+
   @spec kill(channel, pos_integer) :: :ok | {:error, atom}
   def kill(_channel, _signal), do: :erlang.nif_error(:not_loaded)
 

@@ -501,6 +501,12 @@ defmodule Typhon.Worker do
     :keep_state_and_data
   end
 
+  # To itself: whatever that looks like, it is for its mailbox.
+  def handle_event(:info, {:typhon, channel, {:post, message}}, _state, %{channel: channel}) do
+    Post.forward(channel, message)
+    :keep_state_and_data
+  end
+
   # It sends much: whether that is taken decides when it may go on.
   def handle_event(:info, {:typhon, channel, {:sent, pid, count}}, _state, %{channel: channel} = data) do
     Asked.sent(channel, pid, count, data.config)

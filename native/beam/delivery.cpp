@@ -320,6 +320,19 @@ bool WorkerChannel::may_reach(ErlNifEnv* env, ERL_NIF_TERM destination) noexcept
   return !handed_ || handed_->contains(handed_key(env, destination));
 }
 
+bool WorkerChannel::may_say(ErlNifEnv* env, ERL_NIF_TERM message) noexcept {
+  return !handed_ || handed_->may_say(env, message);
+}
+
+// What Python sends to its own pid is for its mailbox alone: the owner is to act upon none of it. False: it
+// is another's pid. Takes what `env` holds.
+bool WorkerChannel::post(ErlNifEnv* caller_env, ErlNifEnv* env, const ErlNifPid& to,
+                         ERL_NIF_TERM message) noexcept {
+  if (!is_owner(to)) return false;
+  send_owner(caller_env, env, enif_make_tuple2(env, state_.atoms.post, message));
+  return true;
+}
+
 // The owner looks after those to whom much is sent. Which one of some hundred messages it looks at is drawn.
 void WorkerChannel::count_sent(ErlNifEnv* caller_env, const ErlNifPid& to) noexcept {
   ++sent_;
@@ -361,9 +374,16 @@ void WorkerChannel::deliver_message(ErlNifEnv* caller_env, const FrameHeader& he
     if (!may_reach(env, pair[0])) {
       term = enif_make_tuple2(env, state_.atoms.error, state_.atoms.not_allowed);
     } else if (enif_get_local_pid(env, pair[0], &to)) {
-      enif_send(caller_env, &to, env, pair[1]);
-      count_sent(caller_env, to);
-      return;
+      if (post(caller_env, env, to, pair[1])) {
+        count_sent(caller_env, to);
+        return;
+      }
+      if (may_say(env, pair[1])) {
+        enif_send(caller_env, &to, env, pair[1]);
+        count_sent(caller_env, to);
+        return;
+      }
+      term = enif_make_tuple2(env, state_.atoms.error, state_.atoms.control);
     }
   }
   // One for another node, or one that cannot be decoded, or not here, or that may not be sent.

@@ -1,4 +1,4 @@
-// Handed: what a worker with an allow list may reach and call, because it was handed to it: pids, names,
+// Handed: what a worker with an allow list may reach, call and say, because it was handed to it: pids, names,
 // references and funs that went out to it in requests, answers and messages, and what its pool's options
 // name.
 //
@@ -37,6 +37,9 @@ class Handed {
   // By `allow:`. Names that are no atoms of this VM are in no list.
   [[nodiscard]] bool may_call(ErlNifEnv* env, std::string_view module, std::string_view function,
                               std::uint32_t arity) const;
+  // Whether it may be sent to a process: false for what the emulator, OTP and this library say to processes,
+  // and act upon.
+  [[nodiscard]] bool may_say(ErlNifEnv* env, ERL_NIF_TERM message);
 
  private:
   static constexpr std::size_t kMostEntries = 65'536;
@@ -44,6 +47,7 @@ class Handed {
   static constexpr std::size_t kLongest = std::size_t{1} << 20;
 
   void forget_oldest();
+  [[nodiscard]] bool made_up(ErlNifEnv* env, ERL_NIF_TERM term);
 
   const std::vector<AllowedFunction> functions_;
   const ERL_NIF_TERM any_;

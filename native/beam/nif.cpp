@@ -873,6 +873,30 @@ ERL_NIF_TERM handed(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   return channel.get() && channel->may_reach(env, argv[2]) ? atoms.true_ : atoms.false_;
 }
 
+// control(Pool | nil, Where, Pid | nil, Message): whether it is one of those that Python may not send to
+// others.
+ERL_NIF_TERM control(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  const Atoms& atoms = state_of(env).atoms;
+  const Kept<WorkerChannel> channel = find_channel(env, get_pool(env, argv[0]), argv[1]);
+  if (!channel.get()) return atoms.true_;
+  ErlNifPid to;
+  const bool itself = enif_get_local_pid(env, argv[2], &to) && channel->is_owner(to);
+  return itself || channel->may_say(env, argv[3]) ? atoms.false_ : atoms.true_;
+}
+
+// post(Pool | nil, Where, Pid, Message): ok when it is the owner's pid, none when it is not, gone with the
+// channel.
+ERL_NIF_TERM post(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  const Atoms& atoms = state_of(env).atoms;
+  const Kept<WorkerChannel> channel = find_channel(env, get_pool(env, argv[0]), argv[1]);
+  if (!channel.get()) return atoms.gone;
+  ErlNifPid to;
+  if (!enif_get_local_pid(env, argv[2], &to) || !channel->is_owner(to)) return atoms.none;
+  OwnedEnv message;
+  channel->post(env, message.get(), to, enif_make_copy(message.get(), argv[3]));
+  return atoms.ok;
+}
+
 ERL_NIF_TERM kill_worker(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   WorkerChannel* channel = get_channel(env, argv[0]);
   int signal = 0;
@@ -1040,6 +1064,8 @@ ErlNifFunc functions[] = {
     {"channel_heard", 3, guarded<channel_heard>, 0},
     {"ask_heard", 3, guarded<ask_heard>, 0},
     {"handed?", 3, guarded<handed>, 0},
+    {"control?", 4, guarded<control>, 0},
+    {"post", 4, guarded<post>, 0},
     {"kill", 2, guarded<kill_worker>, 0},
     {"kill_pid", 2, guarded<kill_pid>, 0},
     {"process_watch", 1, guarded<process_watch>, 0},

@@ -27,6 +27,7 @@ namespace typhon::beam {
   X(no_process) X(not_permitted) X(invalid) X(owner_down) X(not_started) X(ask) X(send) X(running) \
   X(served) X(reached) X(again) X(eof) X(embedded) X(raw) X(lent) X(borrowed) X(moved) X(settled) X(owner) \
   X(sent) X(heard) X(flood) X(not_allowed) X(foreign) X(allow) X(send_to) X(all) X(_) \
+  X(post) X(control) \
   X(results) X(shared) X(cached) X(limit) X(max_result) X(max_held) \
   X(true_) X(false_)
 // clang-format on
@@ -69,7 +70,7 @@ struct State {
   std::atomic<std::uint64_t> channels_opened{0};
   channel::Tally borrowed;  // memory of Pythons in this VM that binaries lie in
 
-  static constexpr std::uint32_t kLayout = 7;
+  static constexpr std::uint32_t kLayout = 8;
 };
 
 inline State& state_of(ErlNifEnv* env) noexcept { return *static_cast<State*>(enif_priv_data(env)); }

@@ -338,6 +338,11 @@ class WorkerChannel {
   // The caller of a call has dealt with something that it was asked or told.
   void ask_heard(std::uint64_t id) noexcept;
   [[nodiscard]] bool may_reach(ErlNifEnv* env, ERL_NIF_TERM destination) noexcept;
+  [[nodiscard]] bool may_say(ErlNifEnv* env, ERL_NIF_TERM message) noexcept;
+  [[nodiscard]] bool is_owner(const ErlNifPid& pid) const noexcept {
+    return enif_compare_pids(&pid, &owner_) == 0;
+  }
+  bool post(ErlNifEnv* caller_env, ErlNifEnv* env, const ErlNifPid& to, ERL_NIF_TERM message) noexcept;
 
   // Stops and restarts the reader thread; for code upgrades, when the old library's code is about to go.
   // stop_reader() is false when the thread has ended by itself (the channel was closed).

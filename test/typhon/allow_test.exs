@@ -125,6 +125,122 @@ defmodule Typhon.AllowTest do
     end
   end
 
+  # What a process of OTP's, the emulator or this library would act upon. `r` is a reference of Python's own making.
+  @control [
+    "(A('system'), (A('init'), A('stop')), A('suspend'))",
+    "(A('system'), (typhon.self(), r), A('get_state'))",
+    "(A('$gen_cast'), A('retire'))",
+    "(A('$gen_cast'), (A('leave'), None))",
+    "(A('$gen_call'), (typhon.self(), r), A('info'))",
+    "(A('$gen_event'), 1)",
+    "(A('$gen_all_state_event'), 1)",
+    "(A('EXIT'), typhon.self(), A('kill'))",
+    "(A('DOWN'), r, A('process'), typhon.self(), A('normal'))",
+    "(A('io_request'), typhon.self(), r, (A('put_chars'), A('unicode'), 'x'))",
+    "(A('io_reply'), r, A('ok'))",
+    "(A('code_call'), typhon.self(), A('get_path'))",
+    "(A('nodedown'), A('nonode@nohost'))",
+    "(A('typhon'), 1, A('served'))",
+    "(A('typhon'), 1, (A('flood'), 'x'))",
+    "(A('typhon_moment'), 1)",
+    "(A('timeout'), r, A('restart'))",
+    "(A('select'), r, r, A('ready_input'))",
+    "(1, 2, A('stop'))",
+    "(typhon.self(), (typhon.self(), r), (A('add_handler'), A('init'), []))",
+    "(r, A('room'))",
+    "(r, (A('ok'), 'forged'))",
+    "(typhon.ImproperList([A('alias')], r), (A('ok'), 'forged'))"
+  ]
+
+  # Python makes no atoms, and some of these may not be there yet.
+  @atoms [:"$gen_event", :"$gen_all_state_event", :code_call, :typhon_moment, :add_handler, :ready_input]
+
+  defp python_control(py, code) do
+    true = Enum.all?(@atoms, &is_atom/1)
+    code = "(lambda A, r: #{code})(typhon.Atom, forged_reference())"
+    python(py, code, [self()])
+  end
+
+  describe "messages by which processes are controlled" do
+    test "come to Python when it sends them to itself, and do nothing else" do
+      for allow <- [:all, []] do
+        py = start_pool(allow: allow)
+        owner = worker(py).pid
+        name = :"typhon_allow_test_#{System.unique_integer([:positive])}"
+        Process.register(owner, name)
+        # Handed, as names have to be.
+        {:ok, _} = python(py, "f", [[name, node()]])
+
+        for control <- @control do
+          # The pid, its name, its name on this node; and in the middle of others.
+          code =
+            "[typhon.send(to, m) for to in (typhon.self(), A('#{name}'), (A('#{name}'), A('#{node()}'))) " <>
+              "for m in (1, #{control}, 2)] and [typhon.receive(60) for _ in range(9)].count(#{control})"
+
+          assert {:ok, 3} = python_control(py, code)
+        end
+
+        assert worker(py).pid == owner
+        assert worker(py).state == :ready
+        assert worker(py).restarts == 0
+      end
+
+      refute_received _
+    end
+
+    test "go to no other process, with a list", %{py: py} do
+      name = register()
+
+      for control <- @control,
+          to <- ["f", "typhon.caller()", "A('#{name}')", "(A('#{name}'), A('#{node()}'))"] do
+        # The names are handed.
+        {:ok, _} = python(py, "f", [[name, node()]])
+
+        assert {:error, %PythonError{type: "typhon.BeamError", message: message}} =
+                 python_control(py, "typhon.send(#{to}, #{control})")
+
+        assert message =~ "allow:"
+        assert message =~ "begins with"
+      end
+
+      refute_received _
+      # What only looks like it.
+      for {code, message} <- [
+            {"('$gen_cast', 1)", {"$gen_cast", 1}},
+            {"[A('EXIT'), 1]", [:EXIT, 1]},
+            {"A('system')", :system},
+            {"(1, A('system'))", {1, :system}},
+            {"()", {}}
+          ] do
+        assert {:ok, nil} = python_control(py, "typhon.send(f, #{code})")
+        assert_receive ^message
+      end
+    end
+
+    test "go where they may without one" do
+      py = start_pool()
+      assert {:ok, nil} = python_control(py, "typhon.send(f, (A('$gen_cast'), 1))")
+      assert_receive {:"$gen_cast", 1}
+    end
+
+    test "answer a call that Python was handed", %{py: py} do
+      ref = make_ref()
+      assert {:ok, nil} = python(py, "typhon.send(f, (x, 'answer'))", [self(), ref])
+      assert_receive {^ref, "answer"}
+      task = Task.async(fn -> GenServer.call(hand_over(py), :ask, limit()) end)
+      assert "answered" = Task.await(task, limit())
+    end
+
+    # A process whose calls Python answers.
+    defp hand_over(py) do
+      spawn_link(fn ->
+        receive do
+          {:"$gen_call", {pid, tag}, :ask} -> python(py, "typhon.send(f, (x, 'answered'))", [pid, tag])
+        end
+      end)
+    end
+  end
+
   describe "frames that Python writes by itself" do
     @describetag :os_process
 
@@ -146,6 +262,34 @@ defmodule Typhon.AllowTest do
         refute_received _
         assert log =~ "send_to:"
       end
+    end
+
+    test "control no process" do
+      py = start_pool(allow: [])
+      owner = worker(py).pid
+      name = register()
+      {:ok, _} = python(py, "f", [name])
+
+      log =
+        capture_log(fn ->
+          :ok = Typhon.cast(py, :frames, :control, [[self(), name]])
+          eventually(fn -> heard(owner) >= 256 end)
+        end)
+
+      refute_received _
+      assert log =~ "allow:"
+      assert log =~ "control"
+      assert worker(py).pid == owner
+      assert worker(py).state == :ready
+    end
+
+    test "to itself control nothing" do
+      py = start_pool(allow: [])
+      owner = worker(py).pid
+      :ok = Typhon.cast(py, :frames, :control, [[]])
+      eventually(fn -> heard(owner) >= 256 end)
+      assert worker(py).pid == owner
+      assert worker(py).state == :ready
     end
 
     defp heard(owner) do

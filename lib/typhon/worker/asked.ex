@@ -96,11 +96,21 @@ defmodule Typhon.Worker.Asked do
   @doc "A message of Python to a process that the native library did not deliver: for another node."
   @spec deliver(Native.channel(), Native.reply(), map) :: :ok
   def deliver(channel, {:ok, {pid, message}}, config) when is_pid(pid) do
-    if config.allow == :all or Native.handed?(nil, channel, pid),
-      do: send(pid, message),
-      else: deliver(channel, {:error, :not_allowed}, config)
+    cond do
+      config.allow != :all and not Native.handed?(nil, channel, pid) ->
+        deliver(channel, {:error, :not_allowed}, config)
 
-    count_sent(channel, pid, config)
+      pid == self() ->
+        Post.forward(channel, message)
+        count_sent(channel, pid, config)
+
+      config.allow != :all and Native.control?(nil, channel, pid, message) ->
+        deliver(channel, {:error, :control}, config)
+
+      true ->
+        send(pid, message)
+        count_sent(channel, pid, config)
+    end
   end
 
   # A thread of the native library's could not make it.
@@ -114,6 +124,15 @@ defmodule Typhon.Worker.Asked do
   def deliver(channel, {:error, :not_allowed}, _config) do
     Logger.warning(
       "a message from a worker was dropped: it went to a process that its pool's allow: and send_to: do not let it reach"
+    )
+
+    Native.channel_heard(channel, @statement, 1)
+  end
+
+  def deliver(channel, {:error, :control}, _config) do
+    Logger.warning(
+      "a message from a worker was dropped: with the allow: of its pool it sends nothing by which OTP, the emulator or Typhon " <>
+        "control processes"
     )
 
     Native.channel_heard(channel, @statement, 1)

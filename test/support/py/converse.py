@@ -121,6 +121,13 @@ def forged_pid(text):
     return typhon.decode(own[:-12] + struct.pack(">II", number, serial) + own[-4:])
 
 
+def forged_reference():
+    """A reference that nobody has handed out, nor made."""
+    own = typhon.encode(typhon.self())
+    # NEWER_REFERENCE_EXT: how many words, the node's atom, creation, the words.
+    return typhon.decode(own[:1] + b"\x5a\x00\x03" + own[2:-12] + own[-4:] + struct.pack(">III", 1, 2, 3))
+
+
 def in_pool(function, count, threads):
     with concurrent.futures.ThreadPoolExecutor(threads) as executor:
         return list(executor.map(function, range(count)))

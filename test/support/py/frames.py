@@ -90,6 +90,26 @@ def greet_as(os_pid):
     write([(READY, {"version": "3", "executable": "", "os_pid": os_pid}, 0, 0)])
 
 
+def control(others):
+    """As often as it takes for the BEAM to say that it has heard: to itself, and to others."""
+    atom, own = typhon.Atom, typhon.self()
+    messages = [
+        (atom("system"), (atom("init"), atom("stop")), atom("suspend")),
+        (atom("$gen_cast"), atom("retire")),
+        (atom("EXIT"), own, atom("kill")),
+        (atom("typhon"), 1, atom("served")),
+        (converse.forged_reference(), (atom("ok"), 1)),
+    ]
+    # To pids they go as messages, to names as questions.
+    to_itself = [(SEND, (own, message), 0, 0) for message in messages]
+    to_others = [
+        (SEND, (to, message), 0, 0) if isinstance(to, typhon.Pid) else (ASK, (atom("send"), to, message), 0, 0)
+        for to in others
+        for message in messages
+    ]
+    write((to_others or to_itself) * 60)
+
+
 def send_to(dest, message):
     """dest: a pid as it is written, or a name. As often as it takes for the BEAM to say that it has heard."""
     if dest.startswith("<"):
