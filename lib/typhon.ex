@@ -221,8 +221,11 @@ defmodule Typhon do
     Functions that are arguments of the call may be called in any case. With `:all` Python may do whatever Elixir code may: run shell
     commands, stop the VM, send to any process. With a list it is confined to that: nothing else is called, loaded or made an atom,
     results and messages hold no functions but those of the list and those that it was handed, and `typhon.send` reaches what `:send_to`
-    says. A list does not confine what the worker's process does by itself (files, network, `kill` of processes of the same user).
-    Default: `:all`
+    says, with no message by which OTP, the emulator or Typhon control processes: tuples that begin with `:system`, `:EXIT`, `:DOWN`,
+    `:io_request`, `:typhon`, an atom with `$` in front and the like, requests to event managers (`{_, _, :stop}`), and tuples whose first or
+    second element is a reference that it was not handed. A reference that it was handed it may answer by. What it sends to
+    `typhon.self()` may be anything, and goes to its mailbox only, also with `:all`. A list does not confine what the worker's process does
+    by itself (files, network, `kill` of processes of the same user). Default: `:all`
   * `:send_to` – with a list as `:allow`, where messages of Python (`typhon.send`) may go beside what its worker was handed: a list of
     registered names, pids and `{name, node}`. Handed is each pid, reference and function in arguments, messages and answers, and
     each atom there that is no key of a map. Others are a `typhon.BeamError`. Default: `[]`

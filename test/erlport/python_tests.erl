@@ -607,6 +607,24 @@ message_test_() ->
             ok = call(P, collect, []),
             undefined = call(P, send_self, [again]),
             until(fun() -> call(P, collected, []) =:= [again] end),
+            %% What it sends to itself is for its handler, whatever it looks like, and by whatever name.
+            register(erlport_itself, P),
+            [
+                begin
+                    ok = call(P, collect, []),
+                    undefined = python:call(P, 'erlport.erlang', cast, [To, Message]),
+                    until(fun() -> call(P, collected, []) =:= [Message] end)
+                end
+             || To <- [P, erlport_itself],
+                Message <- [
+                    {system, {init, stop}, suspend},
+                    {'$gen_cast', stop},
+                    {'$gen_call', 1, sync},
+                    {'EXIT', 1, kill},
+                    {typhon, 1, {flood, text}},
+                    {timeout, 1, {typhon_erlport, stop}}
+                ]
+            ],
             Ref = python:call(P, 'erlport.erlang', make_ref, []),
             ?assert(is_reference(Ref)),
             ?assertNotEqual(Ref, python:call(P, 'erlport.erlang', make_ref, []))

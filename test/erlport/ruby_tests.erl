@@ -161,7 +161,15 @@ messages_test_() ->
         ok = ruby:cast(R, {yo, "Hi", #{k => "v"}}),
         ?assertEqual({yo, "Hi", #{k => "v"}}, got()),
         R ! raw,
-        ?assertEqual(raw, got())
+        ?assertEqual(raw, got()),
+        %% What it sends to itself is for its handler, whatever it looks like.
+        [
+            begin
+                undefined = ruby:call(R, 'erlport/erlang', 'ErlPort::Erlang::cast', [R, Message]),
+                ?assertEqual(Message, got())
+            end
+         || Message <- [{system, {init, stop}, suspend}, {'$gen_cast', stop}, {'EXIT', 1, kill}]
+        ]
     end).
 
 output_test_() ->

@@ -44,6 +44,20 @@ defmodule Typhon.MessageTest do
       assert received == [1, 3_000_000, 2]
     end
 
+    test "to itself: whatever it is, and in order with what others send", %{py: py} do
+      pid = address(py)
+      send(pid, 0)
+
+      code =
+        "[typhon.send(typhon.self(), m) for m in (1, (typhon.Atom('EXIT'), typhon.self(), 2), 'x' * 3_000_000, " <>
+          "{'f': f}, 4)] and f()"
+
+      assert {:ok, :sent} = python(py, code, [fn -> send(pid, 5) && :sent end])
+
+      assert {:ok, [0, 1, 2, 3_000_000, 1, 4, 5]} =
+               python(py, "[measured(typhon.receive(60)) for _ in range(7)]")
+    end
+
     test "to a registered name, as an atom or a text, and on a node", %{py: py} do
       name = :"typhon_message_test_#{System.unique_integer([:positive])}"
       Process.register(self(), name)

@@ -266,6 +266,29 @@ defmodule Typhon.RubyTest do
       assert_receive :all, limit()
     end
 
+    test "controls no process, itself neither" do
+      for allow <- [:all, []] do
+        rb = start_ruby(allow: allow)
+        owner = Typhon.call!(rb, "Typhon", "self_pid", [])
+
+        for control <- [{:system, {:init, :stop}, :suspend}, {:"$gen_cast", :retire}, {:EXIT, owner, :kill}] do
+          assert {:ok, _} = Typhon.call(rb, "Typhon", "send", [owner, control])
+          assert {:ok, ^control} = Typhon.call(rb, "Sample", "receive", [nil], timeout: limit())
+          sent = Typhon.call(rb, "Typhon", "send", [self(), control])
+
+          if allow == :all do
+            assert {:ok, _} = sent
+            assert_receive ^control, limit()
+          else
+            assert {:error, %RubyError{type: "Typhon::BeamError", message: message}} = sent
+            assert message =~ "allow:"
+          end
+        end
+      end
+
+      refute_received _
+    end
+
     test "goes to what it was handed, with an allow list" do
       rb = start_ruby(allow: [])
       assert {:ok, _} = Typhon.call(rb, "Sample", "send_all", [self(), 2])

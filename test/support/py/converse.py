@@ -128,6 +128,11 @@ def forged_reference():
     return typhon.decode(own[:1] + b"\x5a\x00\x03" + own[2:-12] + own[-4:] + struct.pack(">III", 1, 2, 3))
 
 
+def measured(message):
+    """A message in a number: itself, what an exit says, or how much there is of a text or a dict."""
+    return message[2] if isinstance(message, tuple) else message if isinstance(message, int) else len(message)
+
+
 def in_pool(function, count, threads):
     with concurrent.futures.ThreadPoolExecutor(threads) as executor:
         return list(executor.map(function, range(count)))
