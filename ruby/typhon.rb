@@ -139,7 +139,7 @@ module Typhon
     def self_pid = worker.question([:self], 0)
 
     # To a pid, a registered name, Tuple[name, node], or an alias. In a pool with `allow:` it is a BeamError unless this worker
-    # was handed it, or `send_to:` lists it.
+    # was handed it, or `send_to:` lists it, and when the message is one by which processes are controlled (Tuple[:EXIT, …]).
     def send(dest, message)
       case dest
       when Pid, Reference, Tuple, Symbol then worker.send_message(dest, message)

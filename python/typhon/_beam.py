@@ -116,8 +116,9 @@ def send(dest: "Pid | Reference | Atom | str | tuple[object, ...]", message: obj
     """Send a message to a process: its pid, a registered name, (name, node), or an alias. Like the BEAM's own send it does not
     fail when nobody is there.
 
-    In a pool with the option `allow:` a message goes to what this worker was handed, and to what `send_to:` lists; else BeamError
-    is raised. Waits while the BEAM has not yet taken what was sent before.
+    In a pool with the option `allow:` a message goes to what this worker was handed, and to what `send_to:` lists, and is none
+    by which processes are controlled, as `(Atom("EXIT"), …)` is; else BeamError is raised. `self()` takes any. Waits while the
+    BEAM has not yet taken what was sent before.
     """
     if isinstance(dest, str):
         dest = Atom(dest)
