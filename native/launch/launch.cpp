@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -22,6 +23,13 @@ namespace {
 constexpr int kNoOutput = 98;
 constexpr int kNoProgram = 126;
 constexpr int kArguments = 5;
+
+// A descriptor's number, of those that our own side has written; -1, which is none, for anything else.
+int number(const char* text) noexcept {
+  char* end = nullptr;
+  const long value = std::strtol(text, &end, 10);
+  return end != text && value >= 0 && value <= INT_MAX ? static_cast<int>(value) : -1;
+}
 
 // The program is not to have it, and it is to be in nobody's way.
 int keep_aside(int fd) noexcept { return ::fcntl(fd, F_DUPFD_CLOEXEC, 10); }
@@ -34,7 +42,7 @@ int complain(int fd, int status, const char* what) noexcept {
 bool redirect(int pipe, const char* onto) noexcept {
   for (const char* next = onto; next; next = std::strchr(next, ',')) {
     if (*next == ',') ++next;
-    if (::dup2(pipe, std::atoi(next)) < 0) return false;
+    if (::dup2(pipe, number(next)) < 0) return false;
   }
   return true;
 }
@@ -45,7 +53,7 @@ int main(int argc, char** argv) {
   if (argc < kArguments) return kNoProgram;
   const char* const onto = argv[3];
   char** const program = argv + kArguments - 1;
-  const int report = keep_aside(std::atoi(onto));
+  const int report = keep_aside(number(onto));
   char path[64];
   static_cast<void>(std::snprintf(path, sizeof path, "/proc/%s/fd/%s", argv[1], argv[2]));
   const int opened = ::open(path, O_WRONLY | O_CLOEXEC);
