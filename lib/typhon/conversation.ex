@@ -13,7 +13,7 @@ defmodule Typhon.Conversation do
 
   require Logger
 
-  alias Typhon.{Deadline, Iter, Message, Native, Room, Session}
+  alias Typhon.{Apart, Deadline, Iter, Message, Native, Room, Session}
   alias Typhon.Worker.{Mailbox, Post}
 
   @answer 0
@@ -22,6 +22,8 @@ defmodule Typhon.Conversation do
   @waits 4
   @max_text 65_536
   @device_timeout 5_000
+  # In the dictionary of who prints: the device that took nothing for so long.
+  @hangs {__MODULE__, :hangs}
   # Of an enumerable, in one go. Python asks for fewer.
   @most_pulled 65_536
 
@@ -220,31 +222,40 @@ defmodule Typhon.Conversation do
 
   defp print(:caller, text, context), do: print(Process.group_leader(), text, context)
 
-  # A device may be slow: then Python is, too. One that hangs is not waited for twice.
+  # A device may be slow: then Python is, too. One that hangs is not waited for twice. The writer has a patience of its own: when
+  # the call's time is up before, that says nothing of the device, which still gets the text.
   defp print(device, text, context) do
-    if Process.get({__MODULE__, :hangs}) == device do
+    if Process.get(@hangs) == device do
       print(:logger, text, context)
     else
-      {writer, monitor} = spawn_monitor(fn -> write(device, text) end)
+      metadata = context.metadata
+      {_writer, monitor} = spawn_monitor(Apart.like_caller([], fn -> write(device, text, metadata) end))
 
       receive do
-        {:DOWN, ^monitor, :process, _, :normal} -> :ok
-        {:DOWN, ^monitor, :process, _, _} -> print(:logger, text, context)
+        {:DOWN, ^monitor, :process, _, @hangs} -> Process.put(@hangs, device)
+        {:DOWN, ^monitor, :process, _, _} -> :ok
       after
-        min(Deadline.left(context.deadline), @device_timeout) ->
-          Process.exit(writer, :kill)
-          Process.demonitor(monitor, [:flush])
-          Process.put({__MODULE__, :hangs}, device)
-          print(:logger, text, context)
+        Deadline.left(context.deadline) -> Process.demonitor(monitor, [:flush])
       end
+
+      :ok
     end
   end
 
-  defp write(device, text) do
-    IO.write(device, text)
-  rescue
-    # The device is gone.
-    ErlangError -> exit(:terminated)
+  # What the device does not take is Logger's.
+  defp write(device, text, metadata) do
+    monitor = Process.monitor(device)
+    send(device, {:io_request, self(), monitor, {:put_chars, :unicode, text}})
+
+    receive do
+      {:io_reply, ^monitor, :ok} -> :ok
+      {:io_reply, ^monitor, _} -> print(:logger, text, %{metadata: metadata})
+      {:DOWN, ^monitor, :process, _, _} -> print(:logger, text, %{metadata: metadata})
+    after
+      @device_timeout ->
+        print(:logger, text, %{metadata: metadata})
+        exit(@hangs)
+    end
   end
 
   @doc "A record of Python's logging becomes one of Logger."

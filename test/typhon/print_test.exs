@@ -230,13 +230,54 @@ defmodule Typhon.PrintTest do
                      Typhon.call(py, :converse, :evaluate, [expression, mark], stdio: device, timeout: timeout)
           end)
 
-          # What comes when the caller has given up is the worker's to write.
+          # What comes when the caller has given up is the worker's to write; what came before waits for the device a while longer.
           worker(py)
+          eventually(fn -> Process.info(device, :monitored_by) == {:monitored_by, []} end)
         end)
 
       assert log =~ "x"
       assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
       assert_mailbox_empty()
+    end
+
+    test "a call's time that is up says nothing of the device" do
+      py = start_pool(stdio: :caller)
+      device = device()
+      before = Process.group_leader()
+      Process.group_leader(self(), device)
+
+      capture_log(fn ->
+        for _ <- 1..50 do
+          endless = "while True:\n  print('x' * 10)\n"
+
+          assert {:error, %Typhon.TimeoutError{}} =
+                   Typhon.call(py, :builtins, :exec, [endless, %{}], timeout: 20)
+
+          assert Process.get({Typhon.Conversation, :hangs}) == nil
+        end
+
+        Typhon.call!(py, :sample, :say, ["important"], timeout: limit())
+      end)
+
+      Process.group_leader(self(), before)
+      assert written(device) =~ "important\n"
+      assert_mailbox_empty()
+    end
+
+    test "that hangs is waited for once" do
+      py = start_pool(stdio: :caller)
+      device = spawn_link(fn -> Process.sleep(:infinity) end)
+
+      log =
+        capture_log(fn ->
+          for text <- ["first", "second"],
+              do: assert({:ok, nil} = Typhon.call(py, :sample, :say, [text], stdio: device, timeout: limit()))
+        end)
+
+      assert Process.get({Typhon.Conversation, :hangs}) == device
+      assert log =~ "first"
+      assert log =~ "second"
+      assert {:message_queue_len, 1} = Process.info(device, :message_queue_len)
     end
 
     test "that is dead: the text goes to Logger" do
