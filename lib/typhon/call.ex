@@ -206,10 +206,11 @@ defmodule Typhon.Call do
             result(reply, {module, function, args, timeout})
         after
           min(left, @look_after) ->
+            request = slow(key, native, pid, ref, @call, args, kwargs, less(left, @look_after), flags)
+
             if left <= @look_after do
-              give_up(native, where, id, ref, {module, function, args, timeout})
+              give_up(request, where, id, {module, function, args, timeout})
             else
-              request = slow(key, native, pid, ref, @call, args, kwargs, less(left, @look_after), flags)
               look(request)
               step({:wait, where, id, nil}, request, {module, function, args, timeout})
             end
@@ -260,7 +261,7 @@ defmodule Typhon.Call do
     after
       min(Deadline.left(request.deadline), @look_after) ->
         if Deadline.left(request.deadline) == 0 do
-          give_up(request.native, where, id, ref, call)
+          give_up(request, where, id, call)
         else
           look(request)
           step({:wait, where, id, nil}, request, call)
@@ -395,14 +396,13 @@ defmodule Typhon.Call do
   def result({:down, reason}, _call), do: {:error, Error.from_down(reason)}
 
   # The answer may have come at the very moment the time ran out: then it is there, so the caller gets it.
-  defp give_up(native, where, id, ref, call) do
-    case Native.cancel(native, where, id) do
+  defp give_up(request, where, id, call) do
+    case leave(request, where, id) do
       :cancelled ->
-        Conversation.flush(ref)
         {:error, Error.timeout(call)}
 
       :delivered ->
-        case Conversation.delivered(ref) do
+        case Conversation.delivered(request.ref) do
           {:ok, {:not_started, _left}} -> {:error, Error.timeout(call)}
           {:ok, reply} -> result(reply, call)
           :none -> {:error, Error.timeout(call)}
@@ -410,12 +410,18 @@ defmodule Typhon.Call do
     end
   end
 
+  defp leave(request, where, id) do
+    outcome = Native.cancel(request.native, where, id)
+    Conversation.leave(request.ref, fn -> context(request, where, id) end)
+    outcome
+  end
+
   # What Python makes of an answer that came too late for it is not the result.
   defp asked(request, ask, where, id, call) do
     request = converse(ask, where, id, request)
 
     if Deadline.left(request.deadline) == 0 do
-      case give_up(request.native, where, id, request.ref, call) do
+      case give_up(request, where, id, call) do
         {:ok, _} = ok -> ok
         {:timed, {:ok, _}, _} = ok -> ok
         _ -> {:error, Error.timeout(call)}
@@ -426,23 +432,25 @@ defmodule Typhon.Call do
   end
 
   defp converse(ask, where, id, request) do
+    printed = Conversation.handle(ask, context(request, where, id))
+    if printed == "", do: request, else: %{request | printed: Output.last_lines(request.printed, printed)}
+  end
+
+  defp context(request, where, id) do
     options = Registry.options(request.pid)
 
-    printed =
-      Conversation.handle(ask, %{
-        native: request.native,
-        where: where,
-        id: id,
-        args: request.args,
-        kwargs: request.kwargs,
-        deadline: request.deadline,
-        stdio: Process.get(@stdio) || options.stdio,
-        allow: options.allow,
-        max_mailbox: options.max_mailbox,
-        metadata: options.metadata
-      })
-
-    if printed == "", do: request, else: %{request | printed: Output.last_lines(request.printed, printed)}
+    %{
+      native: request.native,
+      where: where,
+      id: id,
+      args: request.args,
+      kwargs: request.kwargs,
+      deadline: request.deadline,
+      stdio: Process.get(@stdio) || options.stdio,
+      allow: options.allow,
+      max_mailbox: options.max_mailbox,
+      metadata: options.metadata
+    }
   end
 
   # --- a call that its process does not wait for at once (Typhon.Stream) ---
@@ -479,7 +487,7 @@ defmodule Typhon.Call do
 
   # One that is finished may be abandoned, too. What cancel/3 says was delivered lies in the mailbox already.
   def abandon({:waiting, where, id, request, _call}) do
-    Native.cancel(request.native, where, id)
+    leave(request, where, id)
     drop(request.ref)
   end
 

@@ -84,15 +84,37 @@ defmodule Typhon.Conversation do
   @spec refuse(tag :: pos_integer, String.t(), context) :: :ok
   def refuse(tag, why, context), do: reply(tag, {:failed, {"exit", "", why, "", nil}}, context)
 
-  @doc "Takes out of the mailbox what is left of a call that was given up."
-  @spec flush(reference) :: :ok
-  def flush(ref) do
+  @doc """
+  Takes out of the mailbox what is left of a call that was given up. What Python had said by then is dealt with all the same, in
+  order, by a process of its own, as the caller waits no longer; what it had asked is not.
+  """
+  @spec leave(reference, (() -> context)) :: :ok
+  def leave(ref, context) do
+    with [_ | _] = asks <- left(ref) do
+      context = %{context.() | args: [], kwargs: %{}, deadline: :infinity}
+      spawn(Apart.like_caller([@hangs], fn -> Enum.each(asks, &late(&1, context)) end))
+    end
+
+    :ok
+  end
+
+  defp left(ref) do
     receive do
-      {^ref, {:ask, _, _}} -> flush(ref)
+      {^ref, {:ask, _, _} = ask} -> [ask | left(ref)]
     after
-      0 -> :ok
+      0 -> []
     end
   end
+
+  defp late({:ask, tag, {:segment, handle}}, context), do: late({:ask, tag, Native.read(handle)}, context)
+  defp late({:ask, 0, _} = ask, context), do: handle(ask, context)
+
+  # Python only wanted to know when it was printed, or logged.
+  defp late({:ask, _, {:ok, statement}}, context)
+       when is_tuple(statement) and elem(statement, 0) in [:print, :log],
+       do: handle({:ask, 0, {:ok, statement}}, context)
+
+  defp late(_question, _context), do: :ok
 
   # What cancel/3 calls delivered lies in the mailbox already.
   @delivered 5_000
@@ -100,8 +122,6 @@ defmodule Typhon.Conversation do
   @doc "The answer that came at the very moment its caller gave up. No wait is without an end, this one neither."
   @spec delivered(reference) :: {:ok, term} | :none
   def delivered(ref) do
-    flush(ref)
-
     receive do
       {^ref, answer} -> {:ok, answer}
     after

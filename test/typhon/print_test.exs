@@ -7,7 +7,10 @@ defmodule Typhon.PrintTest do
   import Typhon.TestHelper
 
   defmodule Catcher do
-    def log(event, %{config: %{pid: pid}}), do: send(pid, {:logged, event})
+    def log(event, %{config: %{pid: pid} = config}) do
+      Process.sleep(Map.get(config, :pause, 0))
+      send(pid, {:logged, event})
+    end
   end
 
   setup do
@@ -22,6 +25,21 @@ defmodule Typhon.PrintTest do
   end
 
   defp written(device), do: device |> StringIO.contents() |> elem(1)
+
+  defp logged(name) do
+    assert_receive {:logged, %{meta: %{python_logger: ^name}} = event}, limit()
+    event
+  end
+
+  defp lines(device), do: device |> written() |> String.split("\n")
+
+  defp flush_logged do
+    receive do
+      {:logged, _} -> flush_logged()
+    after
+      0 -> :ok
+    end
+  end
 
   # Counts what it is told to write, and lets everybody wait for each answer.
   defp slow_device(pause) do
@@ -375,6 +393,43 @@ defmodule Typhon.PrintTest do
       me = self()
       assert_received {:logged, %{level: :warning, meta: %{python_extra: extra, pid: ^me}}}
       assert extra == %{"user" => "jane", "thing" => "[1]"}
+    end
+
+    test "comes whole, though Logger is slower than the call may last" do
+      py = start_pool(stdio: :caller)
+      :ok = :logger.add_handler(__MODULE__, Catcher, %{config: %{pid: self(), pause: 100}})
+      on_exit(fn -> :logger.remove_handler(__MODULE__) end)
+      device = device()
+      Logger.metadata(request: 7)
+
+      me = self()
+
+      # One that has returned, and one that has not: its time is up while the first record is dealt with, or later.
+      for last <- ["None", "time.sleep(600)"] do
+        said = "[(logging.getLogger(x).warning(str(i)), print(x, i)) for i in range(10)]"
+        expression = "(#{said}, pathlib.Path(f).touch(), #{last})"
+
+        {name, caught} =
+          overrun(py, fn timeout, mark ->
+            name = "late #{timeout} #{last}"
+            args = [expression, mark, name]
+            result = Typhon.call(py, :converse, :evaluate, args, stdio: device, timeout: timeout)
+            assert match?({:ok, _}, result) or match?({:error, %Typhon.TimeoutError{}}, result)
+            caught = if File.exists?(mark), do: for(_ <- 1..10, do: logged(name)), else: []
+            # What Python says after its time is up is the worker's to log.
+            if Enum.any?(caught, &is_map_key(&1.meta, :typhon_worker)), do: :again, else: {name, caught}
+          end)
+
+        assert for(%{msg: {:string, text}} <- caught, do: to_string(text)) == for(i <- 0..9, do: "#{i}")
+        assert Enum.all?(caught, &match?(%{meta: %{request: 7, pid: ^me}}, &1))
+
+        eventually(fn ->
+          for(line <- lines(device), line =~ name, do: line) == for(i <- 0..9, do: "#{name} #{i}")
+        end)
+      end
+
+      flush_logged()
+      assert_mailbox_empty()
     end
 
     test "of exceptions, in threads, coroutines and casts" do

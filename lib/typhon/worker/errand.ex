@@ -86,6 +86,7 @@ defmodule Typhon.Worker.Errand do
     after
       Deadline.left(context.deadline) ->
         Native.cancel(pool, where, id)
+        Conversation.leave(ref, fn -> context end)
         {{:error, Error.timeout(call)}, printed}
     end
   end
