@@ -241,7 +241,9 @@ defmodule Typhon do
     larger than the ring travels beside it. Default: `1_048_576`
   * `:max_result` – bytes that one result (of `multi/3` and of a batch: all of its results together) may take, on its way and as a term of Elixir, also when it comes compressed; or `:infinity`. The same
     holds for a message and a question of Python's. What is larger is an error that names this option: a `Typhon.EncodeError` when Python sees
-    it, a `Typhon.DecodeError` when the VM does. Large binaries inside the VM do not count, as nothing is made of them. Default: one
+    it, a `Typhon.DecodeError` when the VM does. An exception is cut to what fits, with a note. Calls of `multi` and `map` that travel together
+    count as one: of what Python sees, that which is too large or has no room beside those before it is an error by itself; what only the
+    VM sees is the error of all of them. Large binaries inside the VM do not count, as nothing is made of them. Default: one
     GiB, or what `config :typhon, max_result: …` says
   * `:max_held` – bytes that the large results of one worker may take at the same time, those whose binaries Elixir still refers to (`info/1`
     counts them). One more is a `Typhon.DecodeError`. Whatever it says, those of all workers take half of the machine's memory at

@@ -681,6 +681,11 @@ PyObject* nap(PyObject* module, PyObject* seconds) noexcept {
   return slept < 0 ? nullptr : PyBool_FromLong(slept);
 }
 
+PyObject* max_result(PyObject* module, PyObject*) noexcept {
+  const Worker* const worker = static_cast<ExecutorSlot*>(PyModule_GetState(module))->worker;
+  return PyLong_FromUnsignedLongLong(worker ? worker->max_result() : UINT64_MAX);
+}
+
 PyObject* forked(PyObject*, PyObject*) noexcept { return PyBool_FromLong(worker::in_forked_child()); }
 
 PyMethodDef functions[] = {
@@ -705,6 +710,7 @@ PyMethodDef functions[] = {
     {"loop_cancelled", loop_cancelled, METH_O, "loop_cancelled(token): it was given up"},
     {"trim_own", trim_own, METH_NOARGS, "trim_own(): this thread gives back the memory that it has freed"},
     {"nap", nap, METH_O, "nap(seconds) -> whether it has slept; False where time.sleep() can be interrupted"},
+    {"max_result", max_result, METH_NOARGS, "max_result() -> bytes that what is sent to the BEAM may take"},
     {"forked", forked, METH_NOARGS, "forked() -> whether this process was forked by a worker"},
     {"serve_thread", serve_thread, METH_NOARGS, "serve_thread(): serves calls until the worker ends"},
     {nullptr, nullptr, 0, nullptr},

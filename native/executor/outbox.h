@@ -40,6 +40,8 @@ class Outbox final : public worker::Outlet {
   // The type of views of the BEAM's memory, which may be lent back.
   void set_buffer_type(PyObject* type) noexcept { buffer_type_ = type; }
   [[nodiscard]] python::ObjectTable& objects() noexcept { return objects_; }
+  // Bytes that one reply may take; with a lender large ones among them do not count.
+  [[nodiscard]] std::uint64_t limit() const noexcept { return lender_ ? UINT64_MAX : max_result(); }
   // True once after a body went out in a segment.
   bool take_used_segment() noexcept { return used_segment_.exchange(false, std::memory_order_relaxed); }
 

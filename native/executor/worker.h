@@ -81,6 +81,9 @@ class Worker final : private worker::Interruptible, private FreeListener {
   [[nodiscard]] unsigned cancel_signal() const noexcept { return settings_.signal; }
 
   // What its results lie in counts as memory. Before run().
+  // The pool's max_result:, and what of it counts for a reply.
+  [[nodiscard]] std::uint64_t max_result() const noexcept { return outbox_.max_result(); }
+  [[nodiscard]] std::uint64_t reply_limit() const noexcept { return outbox_.limit(); }
   void limit_arena(bool (*allows)(std::size_t bytes) noexcept) noexcept { outbox_.limit_memory(allows); }
 
   // The exit code, or -1 with a Python exception set (it could not start).

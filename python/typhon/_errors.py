@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from types import FrameType, TracebackType
 
 from typhon import _worker
-from typhon._native import Atom
+from typhon._native import Atom, max_result
 
 _EXCEPTION = Atom("exception")
 _CAUSE = Atom("cause")
@@ -27,6 +27,10 @@ _Term = tuple[Atom, str, str, list[_Frame], list[str], "tuple[Atom, _Term] | Non
 _MAX_CHAIN = 32
 _MAX_FRAMES = 200
 _MAX_TEXT = 256 * 1024
+# Of a line of the source. Generated code may be one line of megabytes.
+_MAX_LINE = 1024
+# What a str takes of the BEAM's memory beside its text, and a bit more.
+_EACH = 256
 
 
 def describe(error: BaseException, module: object, function: str) -> _Term:
@@ -41,7 +45,58 @@ def describe(error: BaseException, module: object, function: str) -> _Term:
         frame = (_CALL, 1, _clean(name), "")
         text = f'Traceback (most recent call last):\n  File "{_CALL}", line 1, in {frame[2]}\n{term[6]}'
         term = (term[0], term[1], term[2], [frame], term[4], term[5], text)
-    return term
+    most = max_result()
+    return term if _size(term) <= most else _cut_to(term, most)
+
+
+def _size(term: _Term) -> int:
+    _, name, message, frames, notes, cause, text = term
+    texts = _sizes((name, message, text)) + _sizes(notes) + sum(map(_frame_size, frames))
+    return texts if cause is None else texts + _size(cause[1])
+
+
+def _sizes(texts: Iterable[str]) -> int:
+    return sum((len(text) if text.isascii() else 4 * len(text)) + _EACH for text in texts)
+
+
+def _frame_size(frame: _Frame) -> int:
+    return _sizes((frame[0], frame[2], frame[3]))
+
+
+def _cut_to(term: _Term, most: int) -> _Term:
+    """The error in so many bytes, with a note that says so."""
+    note = f"This exception takes more than {most} bytes, which is max_result: of the pool. It was cut to what fits."
+    atom, name, message, frames, notes, cause, text = _cut(term, most)
+    return (atom, name, message, frames, [*notes, note], cause, text)
+
+
+def _cut(term: _Term, room: int) -> _Term:
+    """Each part may take an eighth of the room, and the causes a quarter."""
+    atom, name, message, frames, notes, cause, text = term
+    part = room // 8
+    return (
+        atom,
+        _shortened(name, part),
+        _shortened(message, part),
+        _fewer([(_shortened(file, part), at, where, _shortened(line, _MAX_LINE)) for file, at, where, line in frames], part),
+        [note for note in notes if _sizes(notes) <= part],
+        (cause[0], _cut(cause[1], room // 4)) if cause and room >= 32 * _EACH else None,
+        _shortened(text, part),
+    )
+
+
+def _shortened(text: str, room: int) -> str:
+    size = _sizes((text,))
+    if size <= room:
+        return text
+    return text[: max(room - _EACH, 0) // (1 if text.isascii() else 4)] + " …"
+
+
+def _fewer(frames: list[_Frame], room: int) -> list[_Frame]:
+    """Without those in the middle."""
+    while frames and sum(map(_frame_size, frames)) > room:
+        del frames[len(frames) // 2]
+    return frames
 
 
 def _note_limit(error: BaseException) -> None:

@@ -269,6 +269,39 @@ defmodule Typhon.ResultsTest do
     end
   end
 
+  describe "an exception beyond max_result:" do
+    test "keeps its type, its traceback and what fits of its message" do
+      py = start_pool(max_result: @mib)
+
+      for function <- [:fail_with, :fail_with_later] do
+        assert {:error, %PythonError{type: "KeyError"} = error} = call(py, function, [2 * @mib])
+        assert String.starts_with?(error.message, "('k', 'xxx")
+        assert byte_size(error.message) in 100_000..@mib
+        assert %{function: "fail_with", line: line} = List.last(error.traceback)
+        assert is_integer(line)
+
+        assert ["This exception takes more than 1048576 bytes, which is max_result: of the pool." <> _] =
+                 error.notes
+
+        assert {:error, %PythonError{notes: [], message: short}} = call(py, function, [1_000])
+        assert byte_size(short) == 1_000 + byte_size("('k', '')")
+      end
+    end
+
+    test "whatever is large in it" do
+      for most <- [65_536, @mib] do
+        py = start_pool(max_result: most)
+        assert {:error, %PythonError{} = error} = call(py, :fail_with_all, [2 * @mib])
+        assert error.type =~ ~r/EEE/
+        assert error.message =~ "ééé"
+        assert [note] = error.notes
+        assert note =~ "max_result:"
+        assert %PythonError{type: "KeyError"} = error.cause
+        assert Enum.any?(error.traceback, &(&1.function == "fail_with_all"))
+      end
+    end
+  end
+
   describe "what is held" do
     test "is the whole while a part of it is, and shows" do
       py = start_pool()

@@ -89,6 +89,45 @@ def blank(size):
     return bytes(size)
 
 
+def fail_with(size):
+    raise KeyError("k", "x" * size)
+
+
+async def fail_with_later(size):
+    fail_with(size)
+
+
+def fail_with_all(size):
+    """Everything that an exception can have is large."""
+    error = type("E" * size, (ValueError,), {})("é" * size)
+    error.add_note("n" * size)
+    try:
+        fail_with(size)
+    except KeyError:
+        exec(compile("raise error  #" + "y" * size, "f" * size, "exec"))
+
+
+def sized(size):
+    """A result of so many bytes, or an exception."""
+    if size < 0:
+        fail_with(-size)
+    return ["x" * size] if size % 2 else bytes(size)
+
+
+async def sized_later(size):
+    return sized(size)
+
+
+def blobs(count, size):
+    for i in range(count):
+        yield b"%d" % i + bytes(size - 1)
+
+
+async def blobs_later(count, size):
+    for blob in blobs(count, size):
+        yield blob
+
+
 def text(size):
     return "x" * size
 
