@@ -302,6 +302,37 @@ defmodule Typhon.ResultsTest do
     end
   end
 
+  describe "a batch beyond max_result:" do
+    setup do
+      %{py: start_pool(max_result: @mib)}
+    end
+
+    test "loses what is too large, and nothing else", %{py: py} do
+      for function <- [:sized, :sized_later], large <- [2 * @mib, 2 * @mib + 1] do
+        assert [{:ok, <<0::80>>}, {:error, %EncodeError{} = error}, {:ok, ["xxx"]}] =
+                 multi(py, function, [10, large, 3])
+
+        assert Exception.message(error) =~ "max_result:"
+        assert [{:ok, _}, {:error, ^error}] = multi(py, function, [1, large])
+        assert [{:error, ^error}, {:ok, _}] = multi(py, function, [large, 10])
+        assert [{:ok, _}, {:error, %PythonError{type: "KeyError"}}] = multi(py, function, [1, -2 * @mib])
+      end
+    end
+
+    test "says so when it is all of them together", %{py: py} do
+      for size <- [400_000, 400_001] do
+        assert [{:ok, _}, {:ok, _}, {:error, %EncodeError{} = error}, {:ok, <<0::80>>}] =
+                 multi(py, :sized, [size, size, size, 10])
+
+        assert Exception.message(error) =~ "batch"
+        assert Exception.message(error) =~ "max_result:"
+      end
+    end
+
+    defp multi(py, function, sizes),
+      do: Typhon.multi(py, :results, function, Enum.map(sizes, &[&1]), timeout: limit())
+  end
+
   describe "what is held" do
     test "is the whole while a part of it is, and shows" do
       py = start_pool()
