@@ -3,7 +3,7 @@ defmodule Typhon.Stream do
   # A Python iterator as an Elixir stream. Python holds it behind a handle (python/typhon/_stream.py); each batch is a call of its
   # method `next`. One such call is on its way while the batch before it is used.
 
-  alias Typhon.{Call, Error, Native}
+  alias Typhon.{Call, DecodeError, EncodeError, Error, Native}
 
   @spec stream(Typhon.pool(), Typhon.callee(), Typhon.name(), list, map) :: Enumerable.t()
   def stream(pool, module, function, args, options) do
@@ -43,10 +43,28 @@ defmodule Typhon.Stream do
 
   defp next({stream, pending}, pool, options) do
     case Call.finish(pending) do
-      {:ok, {batch, false}} when is_list(batch) -> {batch, {stream, fetch(stream, pool, options)}}
-      {:ok, {batch, true}} when is_list(batch) -> {batch, ended(stream)}
+      {:ok, {batch, false}} when is_list(batch) ->
+        {batch, {stream, fetch(stream, pool, options)}}
+
+      {:ok, {batch, true}} when is_list(batch) ->
+        {batch, ended(stream)}
+
       # Stream.resource/3 calls close/2 then, with the state before this batch.
-      other -> fail(other)
+      {:error, %kind{} = error} when kind in [EncodeError, DecodeError] ->
+        raise(of_batch(error, options.batch))
+
+      other ->
+        fail(other)
+    end
+  end
+
+  # Python closes a batch when it is large; but it only estimates.
+  defp of_batch(%{reason: reason} = error, batch) do
+    if batch > 1 and to_string(reason) =~ "max_result:" do
+      why = "This is a batch of the stream: with batch: 1 each element travels by itself"
+      %{error | reason: "#{reason}. #{why}"}
+    else
+      error
     end
   end
 

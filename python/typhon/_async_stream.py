@@ -7,6 +7,8 @@ import inspect
 from collections.abc import AsyncIterator
 from time import perf_counter
 
+from typhon._weight import enough, weigh
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -21,6 +23,9 @@ class AsyncStream:
     def __init__(self, iterator: AsyncIterator[Any]) -> None:
         self._iterator = iterator
         self._error: BaseException | None = None
+        # As in _stream.
+        self._held: list[Any] = []
+        self._enough = enough()
         self._open = True
         # close() may come while a next() that was given up is still on its way out.
         self._lock = asyncio.Lock()
@@ -33,13 +38,15 @@ class AsyncStream:
         if self._error is not None:
             error, self._error = self._error, None
             raise error
-        batch: list[Any] = []
+        batch, self._held = self._held, []
+        weight = sum(map(weigh, batch))
         until = perf_counter() + _SECONDS
         try:
-            while self._open and len(batch) < count:
+            while self._open and len(batch) < count and weight < self._enough and (not batch or perf_counter() <= until):
                 batch.append(await anext(self._iterator))
-                if perf_counter() > until:
-                    break
+                weight += weigh(batch[-1])
+            if weight >= self._enough and len(batch) > 1:
+                self._held = [batch.pop()]
         except StopAsyncIteration:
             return batch, True
         except BaseException as error:

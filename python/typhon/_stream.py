@@ -10,6 +10,7 @@ from time import perf_counter
 
 from typhon import _bulk
 from typhon._native import Cancelled
+from typhon._weight import LIGHT, SIZED, enough, weigh
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ class Stream:
     def __init__(self, iterator: Iterator[Any]) -> None:
         self._iterator = iterator
         self._error: BaseException | None = None
+        # An element that was too large for the batch that it came in; it begins the next one.
+        self._held: list[Any] = []
+        self._enough = enough()
         # In a worker with several threads close() may come while next() runs.
         self._lock = allocate_lock()
 
@@ -37,18 +41,26 @@ class Stream:
         if self._error is not None:
             error, self._error = self._error, None
             raise error
-        batch: list[Any] = []
+        batch, self._held = self._held, []
         chunk = 1
+        weight = sum(map(weigh, batch))
         until = perf_counter() + _SECONDS
         try:
-            while True:
+            while weight < self._enough and len(batch) < count and (not batch or perf_counter() <= until):
+                chunk = min(chunk, count - len(batch))
                 before = len(batch)
-                batch.extend(islice(self._iterator, chunk))
+                for element in islice(self._iterator, chunk):
+                    batch.append(element)
+                    kind = type(element)
+                    if kind in LIGHT:
+                        continue
+                    weight += len(element) if kind in SIZED else weigh(element)
+                    if weight >= self._enough:
+                        return self._full(batch)
                 if len(batch) - before < chunk:
                     return batch, True
-                if len(batch) == count or perf_counter() > until:
-                    return batch, False
-                chunk = min(chunk * 2, count - len(batch))
+                chunk *= 2
+            return batch, False
         except Cancelled:
             raise
         except BaseException as error:
@@ -57,8 +69,14 @@ class Stream:
             self._error = error
             return batch, False
 
+    def _full(self, batch: list[Any]) -> tuple[list[Any], bool]:
+        if len(batch) > 1:
+            self._held = [batch.pop()]
+        return batch, False
+
     def close(self) -> None:
         with self._lock:
+            self._held = []
             if inspect.isgenerator(self._iterator):
                 self._iterator.close()
             self._iterator = iter(())

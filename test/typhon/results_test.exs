@@ -333,6 +333,45 @@ defmodule Typhon.ResultsTest do
       do: Typhon.multi(py, :results, function, Enum.map(sizes, &[&1]), timeout: limit())
   end
 
+  describe "a stream" do
+    test "has large elements travel by themselves" do
+      py = start_pool(max_result: @mib)
+
+      for function <- [:blobs, :blobs_later], size <- [100_000, 600_000, 1_000_000] do
+        blobs = py |> Typhon.stream(:results, function, [6, size], timeout: limit()) |> Enum.to_list()
+        assert Enum.map(blobs, &binary_part(&1, 0, 1)) == for(i <- 0..5, do: "#{i}")
+        assert Enum.all?(blobs, &(byte_size(&1) == size))
+      end
+    end
+
+    test "also when they come behind many small ones, or lie in others" do
+      py = start_pool(max_result: @mib)
+
+      for function <- [:growing, :growing_later] do
+        sizes =
+          py
+          |> Typhon.stream(:results, function, [500], timeout: limit(), batch: 10_000)
+          |> Enum.map(&weight/1)
+
+        assert sizes == List.duplicate(1, 500) ++ List.duplicate(1_040_000, 12)
+      end
+    end
+
+    test "says that it is a batch when that is too large all the same" do
+      py = start_pool(max_result: @mib)
+      stream = &Typhon.stream(py, :results, :hidden, [200, 400_000], timeout: limit(), batch: &1)
+
+      assert_raise EncodeError, ~r/max_result: .*batch: 1/s, fn -> Enum.to_list(stream.(20)) end
+      assert length(Enum.to_list(stream.(1))) == 200
+    end
+
+    defp weight(element) when is_integer(element), do: 1
+    defp weight(element) when is_binary(element), do: byte_size(element)
+    defp weight([element]), do: weight(element)
+    defp weight(%{"in" => element}), do: weight(element)
+    defp weight(%Typhon.Array{data: data}), do: byte_size(data)
+  end
+
   describe "what is held" do
     test "is the whole while a part of it is, and shows" do
       py = start_pool()

@@ -128,6 +128,26 @@ async def blobs_later(count, size):
         yield blob
 
 
+def growing(count):
+    yield from range(count)
+    for _ in range(3):
+        yield "x" * 1_040_000
+        yield [bytes(1_040_000)]
+        yield {"in": bytearray(1_040_000)}
+        yield memoryview(bytes(1_040_000))
+
+
+async def growing_later(count):
+    for element in growing(count):
+        yield element
+
+
+def hidden(count, size):
+    """Deeper than it is looked for when a batch is weighed."""
+    for _ in range(count):
+        yield [[[[["x" * size]]]]]
+
+
 def text(size):
     return "x" * size
 
