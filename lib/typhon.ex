@@ -824,7 +824,7 @@ defmodule Typhon do
 
   * `:kwargs` – keyword arguments, a map or a keyword list. Default: none
   * `:timeout` – milliseconds for the call of the function and for each batch, or `:infinity`. Default: `5_000`
-  * `:batch` – elements in a batch at most. Default: `1_024`
+  * `:batch` – elements in a batch at most. It is sent sooner when it is large (about 1 MiB) or took long. Default: `1_024`
 
   ## Examples
 
