@@ -212,7 +212,7 @@ def describe(error: BaseException, module: object = b"", function: object = b"")
     """
     import traceback
 
-    from typhon import DecodeError, EncodeError
+    from typhon import DecodeError, EncodeError, _native
 
     kind = type(error)
     # The codec's own are what ErlPort raises for the same.
@@ -230,6 +230,12 @@ def describe(error: BaseException, module: object = b"", function: object = b"")
         frames = []
     if not frames:
         frames = [f'  File "<call>", line 1, in {_text(module)}.{_text(function)}\n']
+    # A character is an element of a list there, of 16 bytes: each of the two may take a bit less than half.
+    most = _native.max_result() // 40
+    if len(message) > most:
+        message = message[:most] + " … (the rest is more than max_result: of the pool)"
+    while frames and sum(map(len, frames)) > most:
+        del frames[len(frames) // 2]
     return (Atom(b"python"), Atom(name[:255]), message, frames)
 
 

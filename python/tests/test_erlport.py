@@ -612,3 +612,15 @@ def test_redirected_streams():
     for unsupported in (stdin.read, stdin.readline, lambda: stdin.write("x"), lambda: next(iter(stdin))):
         with pytest.raises(io.UnsupportedOperation):
             unsupported()
+
+
+def test_an_exception_beyond_max_result_is_cut(monkeypatch):
+    monkeypatch.setattr("typhon._native.max_result", lambda: 65_536)
+    try:
+        raise KeyError("k", "x" * 1_000_000)
+    except KeyError as error:
+        _, kind, message, frames = erlang.describe(error)
+    assert kind == Atom(b"builtins.KeyError")
+    assert message.startswith("('k', 'xxx") and "max_result:" in message
+    assert len(frames) == 1 and "test_erlport.py" in frames[0]
+    assert 16 * (len(message) + len(frames[0])) < 65_536
