@@ -103,11 +103,11 @@ defmodule Typhon.QuotaTest do
     test "not for its own mailbox" do
       py = start_pool()
 
-      assert {:ok, 50_000} =
+      assert {:ok, 20_000} =
                python(
                  py,
-                 "len([typhon.send(typhon.self(), i) for i in range(50_000)]) and " <>
-                   "sum(1 for i in range(50_000) if typhon.receive(60) == i)",
+                 "len([typhon.send(typhon.self(), i) for i in range(20_000)]) and " <>
+                   "sum(1 for i in range(20_000) if typhon.receive(60) == i)",
                  [],
                  timeout: limit()
                )
