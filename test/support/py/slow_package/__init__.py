@@ -4,7 +4,7 @@ import time
 
 from .base import *  # noqa: F403
 
-time.sleep(0.3)
+time.sleep(1.5)
 names = base.names  # noqa: F405
 
 
