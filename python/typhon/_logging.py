@@ -43,5 +43,9 @@ class Handler(logging.Handler):
 
 def install(level: int) -> None:
     root = logging.getLogger()
+    # An interpreter inside the VM serves one pool after the other, and Python's logging lives as long as it.
+    for handler in list(root.handlers):
+        if type(handler).__module__ == __name__:
+            root.removeHandler(handler)
     root.addHandler(Handler())
     root.setLevel(level)
