@@ -94,7 +94,7 @@ defmodule Typhon.Worker.Asked do
   end
 
   @doc "A message of Python to a process that the native library did not deliver: for another node."
-  @spec deliver(Native.channel(), Native.reply(), map) :: :ok
+  @spec deliver(Native.channel(), Native.reply() | {:error, :not_allowed | :control}, map) :: :ok
   def deliver(channel, {:ok, {pid, message}}, config) when is_pid(pid) do
     cond do
       config.allow != :all and not Native.handed?(nil, channel, pid) ->

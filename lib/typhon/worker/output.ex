@@ -168,7 +168,7 @@ defmodule Typhon.Worker.Output do
   # A copy: what is left of a large piece does not keep the whole.
   defp unfinished(output, bytes) do
     size = output.partial_bytes + byte_size(bytes)
-    output = %{output | partial: [output.partial | :binary.copy(bytes)], partial_bytes: size}
+    output = %{output | partial: [output.partial, :binary.copy(bytes)], partial_bytes: size}
 
     if size >= @max_line do
       lines = IO.iodata_to_binary([output.partial, " … (the line goes on)\n"])
