@@ -1,8 +1,10 @@
 defmodule Typhon.IdleMemoryTest do
-  # What an idle worker keeps of what its jobs have freed. Inside the VM the memory is that of all tests that run.
-  use ExUnit.Case, async: System.get_env("TYPHON_ISOLATION", "process") == "process"
+  # What an idle worker keeps of what its jobs have freed. Not inside the VM: its memory is that of all tests that run and have run.
+  use ExUnit.Case, async: true
 
   import Typhon.TestHelper
+
+  @moduletag :os_process
 
   @mib 1024 * 1024
   # Of 4 KiB: too large for Python's own allocator.
@@ -10,9 +12,9 @@ defmodule Typhon.IdleMemoryTest do
   @size 4_096
   @job div(@count * @size, @mib)
 
-  # In MiB. Inside the VM of the VM.
+  # In MiB.
   defp resident(py) do
-    [_, pages | _] = "/proc/#{worker(py).os_pid || "self"}/statm" |> File.read!() |> String.split()
+    [_, pages | _] = "/proc/#{worker(py).os_pid}/statm" |> File.read!() |> String.split()
     div(String.to_integer(pages) * 4_096, @mib)
   end
 
