@@ -80,6 +80,7 @@ defmodule Typhon.FaultsTest do
 
     # An atom for each fault would show; what modules bring that are loaded late must not, where faults are few.
     atoms = if times >= 20, do: times - 1, else: 100
+
     # A worker's first record for Logger makes the process that writes it; which of them have had one is chance.
     {:ok, %{workers: workers}} = Typhon.info(py)
 
