@@ -91,6 +91,8 @@ defmodule Typhon.Worker do
     refused: nil,
     # why it was killed, when it was this side that did it
     killed: nil,
+    # its channel, from when it was seen stopped until its grace is over
+    stopped: nil,
     # what init: came to, when it has failed and the process has not ended yet
     init_error: nil,
     # what runs before it takes calls, or between them: a Typhon.Worker.Errand
@@ -474,17 +476,24 @@ defmodule Typhon.Worker do
   def handle_event({:timeout, {:untaken, _}}, _, _state, _data), do: :keep_state_and_data
 
   # The same for a call that it has taken, and whose time is long. Somebody may have stopped it for a moment only.
-  def handle_event(:cast, :look, state, %{channel: channel} = data) when state in @serving do
+  def handle_event(:cast, :look, state, %{channel: channel, stopped: seen} = data)
+      when state in @serving and seen != channel do
+    # Once until the grace is over: others who wait ask for it again and again.
     if OsProcess.stopped?(data.os_pid),
-      do: {:keep_state_and_data, [{{:timeout, {:stopped, channel}}, data.config.grace, nil}]},
+      do:
+        {:keep_state, %{data | stopped: channel}, [{{:timeout, {:stopped, channel}}, data.config.grace, nil}]},
       else: :keep_state_and_data
   end
 
   def handle_event({:timeout, {:stopped, channel}}, _, state, %{channel: channel, killed: nil} = data)
       when state in @serving do
-    if OsProcess.stopped?(data.os_pid) and Native.channel_info(channel).in_flight > 0,
-      do: {:keep_state, kill(data, :hung)},
-      else: :keep_state_and_data
+    data = %{data | stopped: nil}
+
+    # Casts are waited for too, and room for what is not in the ring yet.
+    with true <- OsProcess.stopped?(data.os_pid),
+         %{busy: busy, waiting: waiting} when busy or waiting > 0 <- Native.channel_info(channel),
+         do: {:keep_state, kill(data, :hung)},
+         else: (_ -> {:keep_state, data})
   end
 
   def handle_event({:timeout, {:stopped, _}}, _, _state, _data), do: :keep_state_and_data

@@ -282,14 +282,15 @@ defmodule Typhon.FaultsTest do
     test "stopped while its ring is full: who waits for room, for ever or not, has it replaced", %{
       marker: marker
     } do
-      py = pool(marker, workers: 1)
+      # From the first that finds no room on its grace runs: long enough for the one that is to wait in vain.
+      py = pool(marker, workers: 1, grace: 3_000)
       text = String.duplicate("x", 15_000)
 
       for wait <- [:infinity, 50] do
         settled(py)
         %{os_pid: os_pid, restarts: restarts} = worker(py)
         kill(os_pid, "STOP")
-        for _ <- 1..200, do: Typhon.cast(py, :sample, :echo, [text], timeout: 1)
+        eventually(fn -> Typhon.cast(py, :sample, :echo, [text], timeout: 1) != :ok end)
         result = Typhon.call(py, :sample, :echo, [text], timeout: wait)
 
         if wait == :infinity,
@@ -298,6 +299,20 @@ defmodule Typhon.FaultsTest do
 
         eventually(fn -> worker(py).restarts > restarts end)
       end
+    end
+
+    test "stopped, and looked at again and again: its grace ends all the same", %{marker: marker} do
+      py = pool(marker, workers: 1, grace: 500)
+      settled(py)
+      %{os_pid: os_pid, pid: pid} = worker(py)
+      kill(os_pid, "STOP")
+      eventually(fn -> OsProcess.stopped?(os_pid) end)
+      assert :ok = Typhon.cast(py, :sample, :echo, [1])
+
+      eventually(fn ->
+        :ok = Typhon.Worker.look(pid)
+        worker(py).restarts == 1
+      end)
     end
 
     test "stopped, and continued before its grace is over: nothing happens", %{marker: marker} do

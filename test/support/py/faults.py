@@ -310,6 +310,10 @@ def process_that_prints():
     process = multiprocessing.get_context("fork").Process(target=print, args=("from a process",))
     process.start()
     process.join()
+    # The start of another one, in another thread, looks after this child too: then join() may return before its code is noted.
+    until = time.monotonic() + 60
+    while process.exitcode is None and time.monotonic() < until:
+        time.sleep(0.001)
     return process.exitcode
 
 
