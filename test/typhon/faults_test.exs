@@ -527,6 +527,8 @@ defmodule Typhon.FaultsTest do
       busy.(busy)
       # The coroutine leaves its worker free, so that some of these are answered.
       for _ <- 1..20, do: spawn(fn -> Typhon.call(P, :sample, :echo, [1], timeout: :infinity) end)
+      {:ok, %{workers: [%{os_pid: stopped}]}} = Typhon.info(Idle)
+      System.cmd("kill", ["-STOP", "\#{stopped}"])
       Process.sleep(500)
       IO.puts("beam \#{System.pid()} children \#{length(children)}")
       #{ending}
