@@ -4,10 +4,12 @@ defmodule Typhon.Interpreters do
   # back when its job has ended and it has been cleaned.
   #
   #   starting ──► idle ◄──ended, clean── busy ──its worker gave it up──► quarantined
-  #                  └──borrowed───────────▲ └──ended, not clean──► worn ◄──┘
+  #                  ├──borrowed───────────▲ └──ended, not clean──► worn ◄──┘
+  #                  ▲                                              │
+  #                  └──────────────its threads have ended──────────┘
   #
   # A quarantined one still runs something that could not be interrupted; when that ends it is as good as any. A worn one cannot
-  # have another worker (threads of user code go on in it).
+  # have another worker while threads of user code go on in it, or ever, when something else of the old one is in use.
   #
   # Sub-interpreters live in a host: a namespace whose own interpreter runs nothing (native/embed/bridge.cpp). There is one host
   # for each Python, and it stays, too.
@@ -134,6 +136,7 @@ defmodule Typhon.Interpreters do
           case :erlang.binary_to_term(bytes, [:safe]) do
             {"ready", _info} -> state
             {"ended", code, clean?} -> ended(state, socket, code, if(clean?, do: :idle, else: :worn))
+            {"clean"} -> if(state[socket].state == :worn, do: leave(state, socket, :idle), else: state)
             {"failed", text} -> failed(state, text)
           end
 
@@ -181,7 +184,7 @@ defmodule Typhon.Interpreters do
     case {before, now} do
       {same, same} -> :ok
       {_, :quarantined} -> event(:quarantine, interpreter, state)
-      {:quarantined, :idle} -> event(:back, interpreter, state)
+      {from, :idle} when from in [:quarantined, :worn] -> event(:back, interpreter, state)
       {_, :worn} -> event(:worn, interpreter, state)
       _ -> :ok
     end

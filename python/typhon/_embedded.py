@@ -7,7 +7,8 @@ It is a whole Python, or a sub-interpreter of one (`_is_sub`): then the C librar
 environment variables that C code sees.
 
 The socket brings a message for each job, with three descriptors: the memory of the worker's channel, its control pipe, its
-output. It takes back {"ready", …} once, and {"ended", code, clean} for each job.
+output. It takes back {"ready", …} once, {"ended", code, clean} for each job, and {"clean"} when that was false and the
+threads of user code that went on have ended since.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ _is_sub = bool(sys._typhon_sub)  # type: ignore[attr-defined]
 _signal: Any = __import__("_signal")
 
 _LONGEST_JOB = 1_048_576
+# So often, in seconds, threads that go on after their worker are looked for.
+_LOOK = 0.5
 _EXTENSIONS = tuple(_imp.extension_suffixes())
 # Stateless, and the native module knows classes of theirs.
 _KEPT = {"typhon._native", "typhon._embedded", "typhon._beam", "typhon._context"}
@@ -56,12 +59,22 @@ def serve(fd: int) -> None:
             )
         )
     )
+    waits_for_threads = False
     while True:
-        data, control, _, _ = sock.recvmsg(_LONGEST_JOB, _socket.CMSG_SPACE(12))
+        sock.settimeout(_LOOK if waits_for_threads else None)
+        try:
+            data, control, _, _ = sock.recvmsg(_LONGEST_JOB, _socket.CMSG_SPACE(12))
+        except TimeoutError:
+            if _end_threads(0.0):
+                _tidy(before)
+                sock.send(_native.encode(("clean",)))
+                waits_for_threads = False
+            continue
         if not data:
             return
-        code, clean = _run(_native.decode(data), _descriptors(control), before)
-        sock.send(_native.encode(("ended", code, clean)))
+        code, done = _run(_native.decode(data), _descriptors(control), before)
+        waits_for_threads = done == _THREADS_GO_ON
+        sock.send(_native.encode(("ended", code, done == _CLEAN)))
 
 
 def _descriptors(control: "list[tuple[int, int, bytes]]") -> list[int]:
@@ -73,7 +86,7 @@ def _descriptors(control: "list[tuple[int, int, bytes]]") -> list[int]:
     ]
 
 
-def _run(job: dict[str, Any], fds: list[int], before: "_Snapshot") -> tuple[int, bool]:
+def _run(job: dict[str, Any], fds: list[int], before: "_Snapshot") -> tuple[int, int]:
     memory, control, output = fds
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -97,12 +110,12 @@ def _run(job: dict[str, Any], fds: list[int], before: "_Snapshot") -> tuple[int,
         code = error.code if isinstance(error.code, int) else 1
     except BaseException as error:
         print(f"typhon: the interpreter could not serve: {error!r}")
-    clean = _clean(before)
+    done = _clean(before)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 1)
     os.dup2(null, 2)
     os.close(null)
-    return code, clean
+    return code, done
 
 
 class _Snapshot:
@@ -120,18 +133,23 @@ class _Snapshot:
         self.main = dict(vars(sys.modules["__main__"]))
 
 
-def _clean(before: _Snapshot) -> bool:
-    """Make the interpreter like new, as far as that goes. False when it cannot have another worker: its threads go on, or
-    something of the old one is in use still."""
-    wound_up = clean = True
+# Something of the old worker is in use still: it cannot have another one. Or it can when user code's threads have ended.
+_IN_USE, _THREADS_GO_ON, _CLEAN = range(3)
+
+
+def _clean(before: _Snapshot) -> int:
+    """Make the interpreter like new, as far as that goes."""
+    wound_up = ended = True
     for step in (_end_loop, _native.wind_up, _end_threads):
         try:
             done = step()
         except BaseException as error:
             print(f"typhon: {step.__name__}: {error!r}")
             done = False
-        clean = clean and done
-        wound_up = wound_up and (done or step is _end_threads)
+        if step is _end_threads:
+            ended = done
+        else:
+            wound_up = wound_up and done
     try:
         atexit._run_exitfuncs()
     except BaseException as error:
@@ -141,6 +159,13 @@ def _clean(before: _Snapshot) -> bool:
             stream.flush()
         except BaseException:
             pass
+    _tidy(before)
+    if wound_up:
+        _native.let_go()
+    return _IN_USE if not wound_up else _CLEAN if ended else _THREADS_GO_ON
+
+
+def _tidy(before: _Snapshot) -> None:
     sys.stdout, sys.stderr, sys.stdin = before.streams
     sys.excepthook, sys.displayhook, threading.excepthook = before.hooks
     sys.settrace(None)
@@ -156,9 +181,6 @@ def _clean(before: _Snapshot) -> bool:
     names.update(before.main)
     _forget_modules(before.modules)
     gc.collect()
-    if wound_up:
-        _native.let_go()
-    return clean
 
 
 def _end_loop() -> bool:
@@ -166,7 +188,7 @@ def _end_loop() -> bool:
     return aio.stop() if aio is not None else True
 
 
-def _end_threads() -> bool:
+def _end_threads(patience: float = 0.2) -> bool:
     """Those of the worker's own end with it, and those of executors when they have no work; whoever has started others is
     asked to have ended them."""
     executors: Any = sys.modules.get("concurrent.futures.thread")
@@ -176,12 +198,12 @@ def _end_threads() -> bool:
             executors._shutdown = True
         for thread, queue in list(executors._threads_queues.items()):
             queue.put(None)
-            thread.join(0.2)
+            thread.join(patience)
         executors._shutdown = False
     # From Python 3.13 on threading takes the first thread of the process for the main one of each sub-interpreter.
     own = {threading.get_ident(), threading.main_thread().ident}
     for thread in _others(own):
-        thread.join(0.2)
+        thread.join(patience)
     return not _others(own)
 
 

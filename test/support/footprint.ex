@@ -15,7 +15,9 @@ defmodule Typhon.Footprint do
     :processes,
     :ports,
     :messages,
-    :beam_memory
+    :beam_memory,
+    # what runs, to name those that are more than before
+    running: []
   ]
 
   @type t :: %__MODULE__{}
@@ -39,7 +41,8 @@ defmodule Typhon.Footprint do
       maps: maps("self"),
       readers: readers(),
       atoms: :erlang.system_info(:atom_count),
-      processes: length(Process.list()),
+      processes: processes(),
+      running: Process.list(),
       ports: length(Port.list()),
       messages: messages(),
       beam_memory: resident("self")
@@ -47,16 +50,37 @@ defmodule Typhon.Footprint do
   end
 
   @doc """
-  What has grown by more than `slack` allows: `[{what, before, after}]`. Without a slack nothing may grow, except
-  memory and atoms, which are compared only when a slack is given.
+  What has grown by more than `slack` allows: `[{what, before, after}]`, of processes with those that are new. Without a slack
+  nothing may grow, except memory and atoms, which are compared only when a slack is given.
   """
-  @spec grown(t, t, keyword) :: [{atom, integer, integer}]
+  @spec grown(t, t, keyword) :: [tuple]
   def grown(before, now, slack \\ []) do
-    for {name, was} <- Map.from_struct(before),
+    for {name, was} <- before |> Map.from_struct() |> Map.delete(:running),
         name not in [:beam_memory, :atoms] or slack[name] != nil,
         is = Map.fetch!(now, name),
         is > was + Keyword.get(slack, name, 0),
-        do: {name, was, is}
+        do:
+          if(name == :processes,
+            do: {name, was, is, described(now.running -- before.running)},
+            else: {name, was, is}
+          )
+  end
+
+  # What a worker has of its own from when it first needs it, one of each, is there or not by chance; a second one is too many.
+  @helpers [{Typhon.Worker.Asked, :refuse, 2}, {Typhon.Worker.LogWriter, :loop, 1}]
+
+  defp processes do
+    all = for pid <- Process.list(), do: Process.info(pid, [:dictionary, :current_function]) || []
+    workers = Enum.count(all, &(&1[:dictionary][:"$initial_call"] == {Typhon.Worker, :init, 1}))
+    helpers = for helper <- @helpers, do: Enum.count(all, &(&1[:current_function] == helper))
+    length(all) - Enum.sum(for count <- helpers, do: min(count, workers))
+  end
+
+  defp described(pids) do
+    for pid <- pids do
+      info = Process.info(pid, [:dictionary, :current_stacktrace]) || []
+      {pid, info[:dictionary][:"$initial_call"], Enum.take(info[:current_stacktrace] || [], 3)}
+    end
   end
 
   @doc "Processes of the operating system that carry the marker, as strings. A zombie carries nothing."

@@ -9,7 +9,7 @@ defmodule Typhon.FaultsTest do
   import Typhon.TestHelper
 
   alias Typhon.{Footprint, PythonError, TimeoutError, WorkerError}
-  alias Typhon.Worker.{OsProcess, Printer}
+  alias Typhon.Worker.OsProcess
 
   # Growth that is none: what memory allocators keep, and what modules bring that are loaded when they are first used.
   @memory 96 * 1024 * 1024
@@ -70,14 +70,6 @@ defmodule Typhon.FaultsTest do
     fault.(0)
     stop_callers(tasks)
     settled(py)
-
-    # A worker's first record for Logger makes the process that writes it; which of them have had one is chance.
-    {:ok, %{workers: workers}} = Typhon.info(py)
-
-    for %{pid: pid} <- workers, {_, %{printer: printer}} = :sys.get_state(pid) do
-      :ok = Printer.log(printer, fn -> :ok end, fn -> :ok end)
-      :ok = Printer.settle(printer)
-    end
 
     before = Footprint.take(marker)
 

@@ -292,13 +292,40 @@ defmodule Typhon.InterpretersTest do
     assert interpreters().used <= before.used + 1
   end
 
-  test "one that threads go on in has no other worker" do
+  test "one that threads go on in has no other worker until they have ended" do
+    path = Path.join(System.tmp_dir!(), "typhon-#{System.pid()}-#{System.unique_integer([:positive])}")
+    on_exit(fn -> File.rm(path) end)
     before = interpreters()
     py = inside()
-    code = "import threading, time\nthreading.Thread(target=time.sleep, args=(5,), daemon=True).start()"
+
+    code = """
+    import json, sys, threading
+    sys.modules["left_behind"] = json
+    def wait():
+        import json, os, sys, time
+        while not os.path.exists(#{inspect(path)}):
+            time.sleep(0.01)
+        sys.modules["left_behind_later"] = json
+    threading.Thread(target=wait, daemon=True).start()
+    """
+
     assert Typhon.call(py, :builtins, :exec, [code]) == {:ok, nil}
     assert Typhon.stop(py) == :ok
     eventually(fn -> interpreters().worn == before.worn + 1 end)
+    File.write!(path, "")
+    eventually(fn -> interpreters().worn == before.worn end)
+    %{used: used} = interpreters()
+    # All that are idle have a worker now, that one too.
+    pools = for _ <- 1..interpreters().idle, do: inside()
+
+    for py <- pools,
+        do:
+          assert(
+            python(py, "[name for name in __import__('sys').modules if 'left_behind' in name]") == {:ok, []}
+          )
+
+    assert interpreters().used == used
+    for py <- pools, do: assert(Typhon.stop(py) == :ok)
   end
 
   test "pools come and go: nothing is left, and no more interpreters than were needed at a time" do

@@ -24,7 +24,8 @@ defmodule Typhon.PoolTelemetryTest do
 
     assert_receive {:telemetry, [:typhon, :pool, :scale], %{from: 2, size: 1}, %{pool: ^py, direction: :down}}
 
-    assert_receive {:telemetry, [:typhon, :worker, :stop], _, %{worker: 1}}
+    # Either may have been idle for long enough.
+    assert_receive {:telemetry, [:typhon, :worker, :stop], _, %{worker: worker}} when worker in [0, 1]
   end
 
   test "calls that are given up, and the load of a pool" do

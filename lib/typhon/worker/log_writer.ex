@@ -26,7 +26,7 @@ defmodule Typhon.Worker.LogWriter do
   defp loop(%{monitor: monitor, metadata: metadata} = state) do
     receive do
       {:io_request, from, ref, {:put_chars, :unicode, chars}} ->
-        state = write(lines(chars), state)
+        state = write(chars, state)
         send(from, {:io_reply, ref, :ok})
         loop(state)
 
@@ -43,13 +43,17 @@ defmodule Typhon.Worker.LogWriter do
     end
   end
 
-  # A request may hold a hundred thousand lines.
-  defp write([line | rest], %{left: left} = state) when left > 0 do
-    Logger.info(line, state.metadata)
-    write(rest, if(Process.alive?(state.owner), do: state, else: %{state | left: left - 1}))
+  # A request may hold half a million lines: cut off one by one, they take no memory.
+  defp write(chars, %{left: left} = state) when left > 0 do
+    case :binary.split(chars, "\n") do
+      [line, rest] ->
+        Logger.info(line, state.metadata)
+        write(rest, if(Process.alive?(state.owner), do: state, else: %{state | left: left - 1}))
+
+      [_after_the_last] ->
+        state
+    end
   end
 
-  defp write(_lines, state), do: state
-
-  defp lines(chars), do: chars |> :binary.split("\n", [:global]) |> Enum.drop(-1)
+  defp write(_chars, state), do: state
 end
