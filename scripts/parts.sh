@@ -178,6 +178,12 @@ parts_failures() {
     }' "$1"
 }
 
+# The names alone, for whoever sees no more than the last lines.
+parts_names() {
+  grep -hoE '^( +[0-9]+\) (test|doctest|property) .*|(FAILED|ERROR) .*|\[  FAILED  \] .*|.*\*\*\*(Failed|Timeout|Exception).*)' "$1" |
+    sed -E 's/^ +[0-9]+\) //' | sort -u | head -n 20 || true
+}
+
 parts_end() {
   local log
   if ((parts_failed > 0)); then
@@ -190,6 +196,10 @@ parts_end() {
   fi
   printf '\n'
   printf '%s\n' "${parts_table[@]}"
+  if ((parts_failed > 0)); then
+    printf '\n'
+    for log in "${parts_failed_logs[@]}"; do parts_names "$log"; done
+  fi
   if ((${#parts_took[@]} > 5)); then
     printf '\nThe slowest:\n'
     printf '%s\n' "${parts_took[@]}" | sort -k1,1nr -s | head -n 5
