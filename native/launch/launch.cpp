@@ -64,8 +64,8 @@ int main(int argc, char** argv) {
   if (opened >= 0) ::close(opened);
   if (pipe < 0 || !redirect(pipe, onto))
     return complain(report, kNoOutput, "the BEAM's pipe for its output cannot be opened: ");
-  // A worker that has been stopped (SIGSTOP) when the BEAM ends goes on, and so sees that it has ended. This is
-  // kept by the program, and means nothing to one that runs.
+  // A worker that has been stopped (SIGSTOP) when the BEAM ends goes on, and so sees that it has ended. This
+  // is kept by the program, and means nothing to one that runs.
   static_cast<void>(::prctl(PR_SET_PDEATHSIG, SIGCONT));
   ::execv(program[0], program);
   return complain(report, kNoProgram, "");
