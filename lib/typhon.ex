@@ -231,10 +231,11 @@ defmodule Typhon do
     each atom there that is no key of a map. Others are a `typhon.BeamError`. Default: `[]`
   * `:max_mailbox` – about how many messages may wait in a process that Python sends to; it is looked at after each 256 of them. Beyond them
     Python waits; when none is read for five seconds, its worker is ended with a `Typhon.WorkerError`, reason `:flood`. With an `:allow`
-    list Python gets a `typhon.BeamError` instead. It counts messages, not bytes: a process that gets large ones and may stop reading
-    needs a bound of its own (`max_heap_size`). Or `:infinity`. Default: `100_000`
+    list Python gets a `typhon.BeamError` instead. Of messages of 256 KiB and more about 256 MiB may wait there, if that is less. Or
+    `:infinity`. Default: `100_000`
   * `:atoms` – whether results may bring atoms that do not exist yet: `:existing` (others are an error) or `:create`, for Python that you trust:
-    atoms are never freed, and the VM ends when it has 1,048,576. Default: `:existing`
+    atoms are never freed, and the VM ends when it has 1,048,576. When Python has brought half as many as there was room for when the
+    first pool started, new ones are an error here, too. Default: `:existing`
   * `:spin` – microseconds for which both sides watch the shared memory before they sleep, or `:auto`. `0` saves processor
     time and costs latency. Default: `:auto`
   * `:ring_size` – bytes of each worker's request and reply ring, a power of two from 65,536 to 67,108,864. What is

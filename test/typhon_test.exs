@@ -364,6 +364,30 @@ defmodule TyphonTest do
       assert Atom.to_string(atom) == name
     end
 
+    test "atoms that Python brings do not fill the VM's table" do
+      script = """
+      {:ok, _} = Application.ensure_all_started(:typhon)
+      {:ok, py} = Typhon.start_link(atoms: :create, workers: 2, python_path: [#{inspect(py_dir())}], stdio: :discard)
+      bring = fn letter, i -> Typhon.call(py, :sample, :atoms, [letter, i * 1_000, 1_000]) end
+      results = for letter <- ["a", "名"], i <- 1..60, do: bring.(letter, i)
+      {:error, error} = Enum.find(results, &match?({:error, _}, &1))
+      brought = Enum.count(results, &match?({:ok, _}, &1))
+      {:ok, known} = bring.("a", 1)
+      IO.puts("brought \#{brought} known \#{length(known)} \#{Exception.message(error)}")
+      IO.puts(inspect(Typhon.call(py, :operator, :add, [1, 2])))
+      """
+
+      paths = Enum.flat_map(:code.get_path(), &["-pa", List.to_string(&1)])
+
+      {text, 0} =
+        System.cmd("elixir", ["--erl", "+t 65536"] ++ paths ++ ["-e", script], stderr_to_stdout: true)
+
+      assert [_, brought, message] = Regex.run(~r/brought (\d+) known 1000 (.*)/, text)
+      assert String.to_integer(brought) in 10..40
+      assert message =~ "half of the room in the atom table"
+      assert text =~ "{:ok, 3}"
+    end
+
     test "spin and ring_size" do
       py = start_pool(spin: 0, ring_size: 65_536)
       assert Typhon.call(py, :sample, :echo, [1]) == {:ok, 1}

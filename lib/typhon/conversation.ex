@@ -165,7 +165,7 @@ defmodule Typhon.Conversation do
     run(tag, context, fn ->
       reachable!(dest, context)
       sendable!(dest, message, context)
-      room!(dest, context)
+      room!(dest, message, context)
       deliver(dest, message, context)
     end)
   end
@@ -192,9 +192,25 @@ defmodule Typhon.Conversation do
     reachable!(dest, context)
     sendable!(dest, message, context)
 
-    # What the owner gets is counted (Typhon.Worker.Asked); what says that it is a call's does not come from `typhon.send`.
-    unless context[:owner], do: room!(dest, context)
-    deliver(dest, message, context)
+    cond do
+      # The owner waits for nobody: it counts what it passes on, and has it looked at (Typhon.Worker.Asked).
+      context[:owner] == self() ->
+        deliver(dest, message, context)
+
+      # In its name, but in a process for this message alone: it was too large for the owner.
+      context[:owner] != nil and Mailbox.await(dest, context.max_mailbox, Mailbox.load(message)) == :full ->
+        send(context.owner, {:typhon, context.where, {:flood, Mailbox.flooded(dest, context.max_mailbox)}})
+
+      context[:owner] != nil ->
+        deliver(dest, message, context)
+
+      # What says that it is a call's does not come from `typhon.send`.
+      true ->
+        room!(dest, message, context)
+        deliver(dest, message, context)
+    end
+
+    :ok
   rescue
     error in ArgumentError ->
       Logger.warning("a message from a worker was dropped: " <> Exception.message(error), context.metadata)
@@ -398,10 +414,11 @@ defmodule Typhon.Conversation do
   defp first(_), do: "this message"
 
   # Nobody's mailbox is to grow without end by what Python sends.
-  defp room!(dest, context) do
-    if Mailbox.await(dest, context.max_mailbox) == :full do
-      raise ArgumentError,
-            "the process #{inspect(dest)} has not read its messages, and max_mailbox: #{context.max_mailbox} of them wait"
+  defp room!(_dest, _message, %{max_mailbox: :infinity}), do: :ok
+
+  defp room!(dest, message, %{max_mailbox: most}) do
+    if Mailbox.await(dest, most, Mailbox.load(message)) == :full do
+      raise ArgumentError, "the process #{inspect(dest)} #{Mailbox.too_much(most)} and reads none"
     end
   end
 

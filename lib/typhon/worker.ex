@@ -501,12 +501,17 @@ defmodule Typhon.Worker do
   # Python asks or says something in nobody's name.
   def handle_event(:info, {:typhon, channel, {id, {:ask, _, _}} = asked}, _state, %{channel: channel} = data)
       when is_integer(id) do
-    Asked.handle(channel, asked, data.config, data.printer, data.metadata, data.native)
+    Asked.handle(channel, asked, 1, data.config, data.printer, data.metadata, data.native)
     :keep_state_and_data
   end
 
-  def handle_event(:info, {:typhon, channel, {:send, message}}, _state, data) do
-    Asked.deliver(channel, message, data.config)
+  def handle_event(:info, {:typhon, channel, {:heavy, weight, asked}}, _state, %{channel: channel} = data) do
+    Asked.handle(channel, asked, weight, data.config, data.printer, data.metadata, data.native)
+    :keep_state_and_data
+  end
+
+  def handle_event(:info, {:typhon, channel, {:send, message, weight}}, _state, data) do
+    Asked.deliver(channel, message, weight, data.config)
     :keep_state_and_data
   end
 
@@ -517,8 +522,8 @@ defmodule Typhon.Worker do
   end
 
   # It sends much: whether that is taken decides when it may go on.
-  def handle_event(:info, {:typhon, channel, {:sent, pid, count}}, _state, %{channel: channel} = data) do
-    Asked.sent(channel, pid, count, data.config)
+  def handle_event(:info, {:typhon, channel, {:sent, pid, count, weight}}, _state, %{channel: channel} = data) do
+    Asked.sent(channel, pid, count, weight, data.config)
     :keep_state_and_data
   end
 
@@ -866,6 +871,7 @@ defmodule Typhon.Worker do
       spin_us: spin,
       worker_spin_us: worker_spin,
       atoms: config.atoms,
+      atom_room: div(:erlang.system_info(:atom_limit) - :erlang.system_info(:atom_count), 2),
       results: config.results,
       max_result: config.max_result,
       max_held: if(config.max_held == :auto, do: 0, else: config.max_held),

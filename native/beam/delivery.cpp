@@ -27,7 +27,7 @@ using channel::SegmentRef;
 
 namespace {
 
-// So many messages are delivered before the owner is asked to look whether they are taken.
+// So much weight of messages is delivered before the owner is asked to look whether they are taken.
 constexpr std::uint32_t kSendsAtOnce = 256;
 // What Python may have asked or told one caller that it has not looked at.
 constexpr std::uint32_t kMostUnheard = 16'384;
@@ -214,6 +214,7 @@ bool WorkerChannel::deliver_ask(ErlNifEnv* caller_env, const FrameHeader& header
   ErlNifEnv* env = ask.env->get();
   ask.term = ask_term(env, header, body);
   const bool statement = header.times[0] == 0;
+  const std::uint32_t weight = statement ? channel::statement_weight(header, body) : 1;
   bool too_much = false;
   {
     // Sent under the mutex: one who gives up finds in its mailbox all that it will ever be asked.
@@ -228,7 +229,7 @@ bool WorkerChannel::deliver_ask(ErlNifEnv* caller_env, const FrameHeader& header
         ++slot.unheard;
         set_waiting(caller_env, slot, slot.caller, ref);
         send_ask(caller_env, slot.caller, ref, ask);
-        if (statement) tell_heard(1);
+        if (statement) tell_heard(weight);
         return true;
       }
       if (!too_much && (slot.state == Slot::State::kWaiting || slot.state == Slot::State::kPolling)) {
@@ -238,16 +239,18 @@ bool WorkerChannel::deliver_ask(ErlNifEnv* caller_env, const FrameHeader& header
         } else {
           slot.asks.push_back(std::move(ask));
         }
-        if (statement) tell_heard(1);
+        if (statement) tell_heard(weight);
         return false;
       }
     }
   }
   if (too_much) {
     flooded(caller_env);
-  } else if (owes(caller_env, statement        ? Quota::Of::kStatement
-                              : header.id == 0 ? Quota::Of::kQuestion
-                                               : Quota::Of::kRefusal)) {
+  } else if (owes(caller_env,
+                  statement        ? Quota::Of::kStatement
+                  : header.id == 0 ? Quota::Of::kQuestion
+                                   : Quota::Of::kRefusal,
+                  weight)) {
     // Nobody waits for it: a cast, a thread of Python's own, a caller that has given up. Who asks in the name
     // of that one is only told so.
     OwnedEnv refusal;
@@ -257,14 +260,16 @@ bool WorkerChannel::deliver_ask(ErlNifEnv* caller_env, const FrameHeader& header
       ask.term =
           enif_make_tuple3(env, state_.atoms.ask, enif_make_uint64(env, header.times[0]), state_.atoms.nil);
     }
-    send_owner(caller_env, env, enif_make_tuple2(env, enif_make_uint64(env, header.id), ask.term));
+    const ERL_NIF_TERM asked = enif_make_tuple2(env, enif_make_uint64(env, header.id), ask.term);
+    const ERL_NIF_TERM heavy = enif_make_tuple3(env, state_.atoms.heavy, enif_make_uint(env, weight), asked);
+    send_owner(caller_env, env, weight == 1 ? asked : heavy);
   }
   return false;
 }
 
 // False: it is one too many, and the channel is closed.
-bool WorkerChannel::owes(ErlNifEnv* caller_env, Quota::Of of) noexcept {
-  if (quota_.add(of)) return true;
+bool WorkerChannel::owes(ErlNifEnv* caller_env, Quota::Of of, std::uint32_t weight) noexcept {
+  if (quota_.add(of, weight)) return true;
   flooded(caller_env);
   return false;
 }
@@ -334,25 +339,27 @@ bool WorkerChannel::post(ErlNifEnv* caller_env, ErlNifEnv* env, const ErlNifPid&
 }
 
 // The owner looks after those to whom much is sent. Which one of some hundred messages it looks at is drawn.
-void WorkerChannel::count_sent(ErlNifEnv* caller_env, const ErlNifPid& to) noexcept {
+void WorkerChannel::count_sent(ErlNifEnv* caller_env, const ErlNifPid& to, std::uint32_t weight) noexcept {
   ++sent_;
+  sent_weight_ += weight;
   draw_ ^= draw_ << 13;
   draw_ ^= draw_ >> 7;
   draw_ ^= draw_ << 17;
   if (draw_ % sent_ == 0) drawn_ = to;
-  if (sent_ < kSendsAtOnce) return;
+  if (sent_weight_ < kSendsAtOnce) return;
   OwnedEnv message;
   ErlNifEnv* env = message.get();
-  send_owner(
-      caller_env, env,
-      enif_make_tuple3(env, state_.atoms.sent, enif_make_pid(env, &drawn_), enif_make_uint(env, sent_)));
-  sent_ = 0;
+  send_owner(caller_env, env,
+             enif_make_tuple4(env, state_.atoms.sent, enif_make_pid(env, &drawn_), enif_make_uint(env, sent_),
+                              enif_make_uint(env, sent_weight_)));
+  sent_ = sent_weight_ = 0;
 }
 
 // {Pid, Message}. A process that is gone gets nothing, as ever.
 void WorkerChannel::deliver_message(ErlNifEnv* caller_env, const FrameHeader& header,
                                     std::span<const std::uint8_t> body) noexcept {
-  if (broken_.load(std::memory_order_relaxed) || !owes(caller_env, Quota::Of::kStatement)) {
+  const std::uint32_t weight = channel::statement_weight(header, body);
+  if (broken_.load(std::memory_order_relaxed) || !owes(caller_env, Quota::Of::kStatement, weight)) {
     drop_reply(message_env_.get(), header, body);
     return;
   }
@@ -375,19 +382,19 @@ void WorkerChannel::deliver_message(ErlNifEnv* caller_env, const FrameHeader& he
       term = enif_make_tuple2(env, state_.atoms.error, state_.atoms.not_allowed);
     } else if (enif_get_local_pid(env, pair[0], &to)) {
       if (post(caller_env, env, to, pair[1])) {
-        count_sent(caller_env, to);
+        count_sent(caller_env, to, weight);
         return;
       }
       if (may_say(env, pair[1])) {
         enif_send(caller_env, &to, env, pair[1]);
-        count_sent(caller_env, to);
+        count_sent(caller_env, to, weight);
         return;
       }
       term = enif_make_tuple2(env, state_.atoms.error, state_.atoms.control);
     }
   }
   // One for another node, or one that cannot be decoded, or not here, or that may not be sent.
-  send_owner(caller_env, env, enif_make_tuple2(env, state_.atoms.send, term));
+  send_owner(caller_env, env, enif_make_tuple3(env, state_.atoms.send, term, enif_make_uint(env, weight)));
 }
 
 // A reply that nobody waits for is still looked at: it may hold a segment, or handles of objects.

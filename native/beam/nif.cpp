@@ -369,6 +369,9 @@ ERL_NIF_TERM channel_open(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   options.region.worker_spin_us = static_cast<std::uint32_t>(worker_spin_us);
   ERL_NIF_TERM value = 0;
   if (enif_get_map_value(env, argv[1], atoms.atoms, &value)) options.create_atoms = value == atoms.create;
+  std::size_t atom_room = 0;
+  if (!get_option(env, argv[1], atoms.atom_room, atom_room)) return enif_make_badarg(env);
+  state.atom_room.open(static_cast<std::int64_t>(atom_room));
   if (enif_get_map_value(env, argv[1], atoms.embedded, &value)) options.embedded = value == atoms.true_;
   if (enif_get_map_value(env, argv[1], atoms.results, &value)) options.shared = value == atoms.shared;
   if (enif_get_map_value(env, argv[1], atoms.raw, &value)) options.raw = value == atoms.true_;
@@ -844,7 +847,7 @@ ERL_NIF_TERM adopt(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   return enif_make_tuple2(env, atoms.error, atoms.foreign);
 }
 
-// channel_heard(Channel, Kind, Count). Kind: 0 statements, 1 questions, 2 what only had to be refused.
+// channel_heard(Channel, Kind, Weight). Kind: 0 statements, 1 questions, 2 what only had to be refused.
 ERL_NIF_TERM channel_heard(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   WorkerChannel* channel = get_channel(env, argv[0]);
   unsigned kind = 0;

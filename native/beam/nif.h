@@ -11,6 +11,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "beam/atom_room.h"
 #include "channel/loan.h"
 
 namespace typhon::beam {
@@ -20,13 +21,13 @@ namespace typhon::beam {
 #define TYPHON_ATOMS(X) \
   X(ok) X(error) X(wait) X(room) X(segment) X(down) X(timed) X(encoder) X(cannot_encode) \
   X(no_worker) X(cancelled) X(delivered) X(typhon) X(ready) X(overdue) X(untaken) X(nil) X(infinity) \
-  X(bad_frame) X(cannot_decode_result) X(closed) X(create) X(atoms) X(ring_size) \
+  X(bad_frame) X(cannot_decode_result) X(closed) X(create) X(atoms) X(atom_room) X(ring_size) \
   X(arena_size) X(spin_us) X(worker_spin_us) X(mapset_version) X(fd) X(os_pid) X(in_flight) X(polling) \
   X(waiting) X(request_arena) X(id) X(ref) X(data) \
   X(gone) X(overload) X(held) X(none) X(busy) X(places) X(size) X(max_queue) X(concurrency) \
   X(no_process) X(not_permitted) X(invalid) X(owner_down) X(not_started) X(ask) X(send) X(running) \
   X(served) X(reached) X(again) X(eof) X(embedded) X(raw) X(lent) X(borrowed) X(moved) X(settled) X(owner) \
-  X(sent) X(heard) X(flood) X(not_allowed) X(foreign) X(allow) X(send_to) X(all) X(_) \
+  X(sent) X(heavy) X(heard) X(flood) X(not_allowed) X(foreign) X(allow) X(send_to) X(all) X(_) \
   X(post) X(control) \
   X(results) X(shared) X(cached) X(limit) X(max_result) X(max_held) \
   X(true_) X(false_)
@@ -68,9 +69,10 @@ struct State {
   std::atomic<std::uint32_t> instances{1};  // of the library that share this: more than one after an upgrade
 
   std::atomic<std::uint64_t> channels_opened{0};
+  AtomRoom atom_room;
   channel::Tally borrowed;  // memory of Pythons in this VM that binaries lie in
 
-  static constexpr std::uint32_t kLayout = 8;
+  static constexpr std::uint32_t kLayout = 9;
 };
 
 inline State& state_of(ErlNifEnv* env) noexcept { return *static_cast<State*>(enif_priv_data(env)); }

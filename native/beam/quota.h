@@ -21,9 +21,10 @@ class Quota {
   };
   static constexpr std::size_t kKinds = 3;
 
-  // False: it is one too many.
-  [[nodiscard]] bool add(Of of) noexcept {
-    return owed_[index(of)].fetch_add(1, std::memory_order_relaxed) < kMost[index(of)];
+  // False: it is one too many. Only statements weigh more than one (channel::statement_weight()).
+  [[nodiscard]] bool add(Of of, std::uint32_t weight = 1) noexcept {
+    const std::uint64_t owed = owed_[index(of)].fetch_add(weight, std::memory_order_relaxed);
+    return owed + weight <= kMost[index(of)];
   }
   void dealt_with(Of of, std::uint32_t count) noexcept {
     owed_[index(of)].fetch_sub(count, std::memory_order_relaxed);

@@ -77,7 +77,6 @@ ERL_NIF_TERM TermDecoder::decode_reply(const SegmentHandle& segment) noexcept {
 ERL_NIF_TERM TermDecoder::decode_plain_reply(const SegmentHandle& segment) noexcept {
   const std::span<const std::uint8_t> body = segment.body;
   const Atoms& atoms = channel_.atoms();
-  const auto mode = channel_.create_atoms() ? ErlNifBinaryToTerm{} : ERL_NIF_BIN2TERM_SAFE;
   std::unique_ptr<std::uint8_t[]> copy;
   const std::uint8_t* bytes = body.data();
   if (!segment.is_private()) {
@@ -87,9 +86,10 @@ ERL_NIF_TERM TermDecoder::decode_plain_reply(const SegmentHandle& segment) noexc
   }
   // What expands is not for the emulator, which takes any size.
   const bool compressed = bytes && body.size() > 1 && bytes[1] == etf::kCompressed;
-  if (bytes && !compressed && enif_binary_to_term(env_, bytes, body.size(), &term_, mode) == body.size())
+  if (bytes && !compressed &&
+      enif_binary_to_term(env_, bytes, body.size(), &term_, ERL_NIF_BIN2TERM_SAFE) == body.size())
     return enif_make_tuple2(env_, segment.is_error ? atoms.error : atoms.ok, term_);
-  return decode_reply(segment);  // it tells what is wrong, and where
+  return decode_reply(segment);  // it makes new atoms if it may, or tells what is wrong, and where
 }
 
 bool TermDecoder::spend(std::size_t terms) noexcept {
@@ -120,12 +120,24 @@ bool TermDecoder::big(bool negative, etf::Bytes magnitude, Value& out) noexcept 
   return refuse("the integer is larger than the BEAM can hold");
 }
 
+bool TermDecoder::may_make_atoms(std::int64_t most) noexcept {
+  return channel_.create_atoms() && channel_.atom_room().take(most);
+}
+
+// By the emulator's own decoder. It makes `most_atoms` at most.
+bool TermDecoder::external(etf::Bytes bytes, std::int64_t most_atoms, Value& out) noexcept {
+  const auto decode = [&](ErlNifBinaryToTerm mode) {
+    return enif_binary_to_term(env_, bytes.data(), bytes.size(), &out, mode) == bytes.size();
+  };
+  return decode(ERL_NIF_BIN2TERM_SAFE) || (may_make_atoms(most_atoms) && decode(ErlNifBinaryToTerm{}));
+}
+
 bool TermDecoder::atom(std::string_view utf8, Value& out) noexcept {
   std::array<char, 256> latin1;
   std::size_t length = 0;
   if (to_latin1(utf8, latin1, length)) {
     if (enif_make_existing_atom_len(env_, latin1.data(), length, &out, ERL_NIF_LATIN1)) return true;
-    if (channel_.create_atoms()) {
+    if (may_make_atoms(1)) {
       out = enif_make_atom_len(env_, latin1.data(), length);
       return true;
     }
@@ -134,11 +146,13 @@ bool TermDecoder::atom(std::string_view utf8, Value& out) noexcept {
     etf::Writer writer(sink);
     writer.version();
     writer.atom(utf8);
-    if (writer.ok() && enif_binary_to_term(env_, sink.data, sink.size, &out,
-                                           channel_.create_atoms() ? 0 : ERL_NIF_BIN2TERM_SAFE) != 0) {
-      return true;
-    }
+    if (writer.ok() && external({sink.data, sink.size}, 1, out)) return true;
   }
+  if (channel_.create_atoms())
+    return refuse(
+        "the atom :" + std::string(utf8) +
+        " would be new, and Python has brought so many that half of the room in the atom table of this "
+        "VM is taken; return a string");
   return refuse("the atom :" + std::string(utf8) +
                 " does not exist in this VM; return a string, or start the pool with atoms: :create");
 }
@@ -229,8 +243,8 @@ bool TermDecoder::foreign(etf::Bytes raw, Value& out) noexcept {
   writer.version();
   writer.raw(raw);
   if (!writer.ok()) return refuse("out of memory");
-  const auto mode = channel_.create_atoms() ? ErlNifBinaryToTerm{} : ERL_NIF_BIN2TERM_SAFE;
-  if (enif_binary_to_term(env_, sink.data, sink.size, &out, mode) == sink.size) return true;
+  // An atom takes three bytes or more.
+  if (external({sink.data, sink.size}, 1 + static_cast<std::int64_t>(sink.size / 3), out)) return true;
   return refuse("an identifier or fun that this VM refuses (it may name an atom that does not exist here)");
 }
 

@@ -133,6 +133,8 @@ class TermDecoder {
     return false;
   }
   bool foreign(etf::Bytes raw, Value& out) noexcept;
+  bool external(etf::Bytes bytes, std::int64_t most_atoms, Value& out) noexcept;
+  bool may_make_atoms(std::int64_t most) noexcept;
   bool may_hold_fun(etf::Bytes raw) noexcept;
   bool foreign_container(etf::Bytes raw, Value& out) noexcept;
   bool close_large_map(const Container& container, Value& out) noexcept;

@@ -320,6 +320,7 @@ class WorkerChannel {
   [[nodiscard]] std::uint64_t serial() const noexcept { return serial_; }
   [[nodiscard]] channel::Region& region() const noexcept { return *region_; }
   [[nodiscard]] bool create_atoms() const noexcept { return create_atoms_; }
+  [[nodiscard]] AtomRoom& atom_room() noexcept { return state_.atom_room; }
   [[nodiscard]] bool raw() const noexcept { return raw_; }
   [[nodiscard]] bool lends() const noexcept { return lends_; }
   // Binaries that Python may read in place; Python's memory that binaries lie in.
@@ -487,8 +488,8 @@ class WorkerChannel {
   [[nodiscard]] std::string sentence(Refusal refusal, std::size_t size) const noexcept;
   void deliver_message(ErlNifEnv* caller_env, const channel::FrameHeader& header,
                        std::span<const std::uint8_t> body) noexcept;
-  void count_sent(ErlNifEnv* caller_env, const ErlNifPid& to) noexcept;
-  bool owes(ErlNifEnv* caller_env, Quota::Of of) noexcept;
+  void count_sent(ErlNifEnv* caller_env, const ErlNifPid& to, std::uint32_t weight) noexcept;
+  bool owes(ErlNifEnv* caller_env, Quota::Of of, std::uint32_t weight) noexcept;
   void flooded(ErlNifEnv* caller_env) noexcept;
   ERL_NIF_TERM ask_term(ErlNifEnv* env, const channel::FrameHeader& header,
                         std::span<const std::uint8_t> body) noexcept;
@@ -577,7 +578,8 @@ class WorkerChannel {
   channel::RingConsumer replies_;
   OwnedEnv message_env_;
   bool greeted_ = false;
-  std::uint32_t sent_ = 0;  // messages since the owner was last told of some
+  std::uint32_t sent_ = 0;         // messages since the owner was last told of some
+  std::uint32_t sent_weight_ = 0;  // and what they weigh
   std::uint64_t draw_ = channel::monotonic_ns() | 1;
   ErlNifPid drawn_{};
 

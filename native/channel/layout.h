@@ -11,9 +11,12 @@
 // validates the copy. All integers are in the machine's byte order: both sides run on the same machine.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <span>
 
 namespace typhon::channel {
 
@@ -30,6 +33,8 @@ inline constexpr std::size_t kCacheLine = 64;
 
 // What a worker may have said, and not been heard: frames that want no answer (kAsk without a tag, kSend).
 inline constexpr std::uint32_t kMostStatements = 1024;
+// A statement in a segment counts for one more for each of so many bytes (statement_weight()).
+inline constexpr std::uint64_t kStatementBytes = std::uint64_t{256} * 1024;
 // What it may have asked in nobody's name (id 0) and got no answer to.
 inline constexpr std::uint32_t kMostQuestions = 1024;
 
@@ -148,6 +153,17 @@ struct SegmentRef {
   std::uint64_t offset;  // in the arena
   std::uint64_t length;
 };
+
+// What a statement counts for: a large one takes memory of the BEAM's until its receiver has taken it. One
+// may always be made when nothing is owed, so none counts for more than all.
+inline std::uint32_t statement_weight(const FrameHeader& header,
+                                      std::span<const std::uint8_t> body) noexcept {
+  SegmentRef ref;
+  if ((header.flags & kInSegment) == 0 || body.size() < sizeof ref) return 1;
+  std::memcpy(&ref, body.data(), sizeof ref);
+  return 1 + static_cast<std::uint32_t>(
+                 std::min<std::uint64_t>(ref.length / kStatementBytes, kMostStatements - 1));
+}
 
 inline constexpr std::size_t align8(std::size_t size) noexcept { return (size + 7) & ~std::size_t{7}; }
 

@@ -14,11 +14,13 @@ namespace {
 constexpr std::uint32_t kMaxDeferredWakes = 512;
 constexpr std::int64_t kRoomWaitNs = 10'000'000;
 
-// A frame that wants no answer, and that is none.
-bool is_statement(const std::uint8_t* frame) noexcept {
+// Of a frame that wants no answer, and that is none; 0 for any other.
+std::uint32_t weight_as_statement(std::span<const std::uint8_t> frame) noexcept {
   FrameHeader header;
-  std::memcpy(&header, frame, sizeof header);
-  return header.kind == channel::Kind::kSend || (header.kind == channel::Kind::kAsk && header.times[0] == 0);
+  std::memcpy(&header, frame.data(), sizeof header);
+  const bool is_one =
+      header.kind == channel::Kind::kSend || (header.kind == channel::Kind::kAsk && header.times[0] == 0);
+  return is_one ? channel::statement_weight(header, frame.subspan(sizeof header)) : 0;
 }
 
 }  // namespace
@@ -30,29 +32,29 @@ Outlet::Outlet(channel::Region& region, const std::atomic<bool>& stop) noexcept
       replies_(region.reply_ring(), region.ring_size(), header_.reply_tail.value, header_.reply_head.value),
       arena_(region.reply_arena(), region.arena_size(), header_.reply_slots) {}
 
-bool Outlet::may_speak_locked() const noexcept {
-  return spoken_ - header_.heard.value.load(std::memory_order_acquire) < channel::kMostStatements;
+bool Outlet::may_speak_locked(std::uint32_t weight) const noexcept {
+  return spoken_ - header_.heard.value.load(std::memory_order_acquire) + weight <= channel::kMostStatements;
 }
 
 bool Outlet::must_wait_to_speak() noexcept {
   std::lock_guard lock(mutex_);
-  return !may_speak_locked();
+  return !may_speak_locked(1);
 }
 
 // What is said in nobody's name lies in a mailbox of the BEAM's until it has been dealt with: only so much of
 // it may. False: nobody reads any more.
-bool Outlet::wait_until_heard() noexcept {
+bool Outlet::wait_until_heard(std::uint32_t weight) noexcept {
   auto& room = header_.heard_room.value;
   for (;;) {
     {
       std::lock_guard lock(mutex_);
-      if (!may_speak_locked()) {
+      if (!may_speak_locked(weight)) {
         ring_reader_locked(false);
         room.store(1, std::memory_order_relaxed);
         std::atomic_thread_fence(std::memory_order_seq_cst);
       }
-      if (may_speak_locked()) {
-        ++spoken_;
+      if (may_speak_locked(weight)) {
+        spoken_ += weight;
         return true;
       }
     }
@@ -64,7 +66,8 @@ bool Outlet::wait_until_heard() noexcept {
 
 // False: nobody reads any more.
 bool Outlet::publish(const std::uint8_t* frame, std::size_t size) noexcept {
-  if (is_statement(frame) && !wait_until_heard()) return false;
+  const std::uint32_t weight = weight_as_statement({frame, size});
+  if (weight != 0 && !wait_until_heard(weight)) return false;
   const std::size_t bytes = channel::align8(size);
   const auto put = [&] {
     std::uint8_t* at = replies_.reserve(bytes);

@@ -28,7 +28,7 @@ class Outlet {
   // Wakes the reader if it sleeps. `more`: further frames are about to follow, so it may be put off.
   void ring_reader(bool more) noexcept;
   void set_more_to_come(bool more) noexcept { more_.store(more, std::memory_order_relaxed); }
-  // Whether the next statement has to wait until others have been heard.
+  // Whether the next statement, if it is a small one, has to wait until others have been heard.
   [[nodiscard]] bool must_wait_to_speak() noexcept;
   // The BEAM overwrote the ring's counters.
   [[nodiscard]] bool broken() const noexcept { return broken_.load(std::memory_order_relaxed); }
@@ -66,8 +66,8 @@ class Outlet {
 
  private:
   void ring_reader_locked(bool more) noexcept;
-  bool wait_until_heard() noexcept;
-  bool may_speak_locked() const noexcept;
+  bool wait_until_heard(std::uint32_t weight) noexcept;
+  bool may_speak_locked(std::uint32_t weight) const noexcept;
   [[nodiscard]] bool has_memory_locked(std::size_t bytes) noexcept;
 
   const std::atomic<bool>& stop_;
@@ -78,7 +78,7 @@ class Outlet {
   channel::RingProducer replies_;
   channel::ArenaOwner arena_;
   std::uint32_t deferred_wakes_ = 0;
-  std::uint64_t spoken_ = 0;  // statements, ever
+  std::uint64_t spoken_ = 0;  // the weight of all statements, ever
 
   std::atomic<bool> more_{false};
   std::atomic<bool> broken_{false};

@@ -16,8 +16,9 @@ defmodule Typhon.Footprint do
     :ports,
     :messages,
     :beam_memory,
-    # what runs, to name those that are more than before
-    running: []
+    # what runs and what is open, to name what is more than before
+    running: [],
+    open: []
   ]
 
   @type t :: %__MODULE__{}
@@ -33,16 +34,18 @@ defmodule Typhon.Footprint do
   @spec take(String.t()) :: t
   def take(marker) do
     for pid <- Process.list(), do: :erlang.garbage_collect(pid)
+    open = open()
 
     %__MODULE__{
       os_processes: length(os_processes(marker)),
-      fds: length(File.ls!("/proc/self/fd")),
+      fds: length(open),
       memfds: Typhon.TestHelper.memfds(),
       maps: maps("self"),
       readers: readers(),
       atoms: :erlang.system_info(:atom_count),
       processes: processes(),
       running: Process.list(),
+      open: open,
       ports: length(Port.list()),
       messages: messages(),
       beam_memory: resident("self")
@@ -50,20 +53,28 @@ defmodule Typhon.Footprint do
   end
 
   @doc """
-  What has grown by more than `slack` allows: `[{what, before, after}]`, of processes with those that are new. Without a slack
+  What has grown by more than `slack` allows: `[{what, before, after}]`, of processes and descriptors with those that are new. Without a slack
   nothing may grow, except memory and atoms, which are compared only when a slack is given.
   """
   @spec grown(t, t, keyword) :: [tuple]
   def grown(before, now, slack \\ []) do
-    for {name, was} <- before |> Map.from_struct() |> Map.delete(:running),
+    for {name, was} <- before |> Map.from_struct() |> Map.drop([:running, :open]),
         name not in [:beam_memory, :atoms] or slack[name] != nil,
         is = Map.fetch!(now, name),
-        is > was + Keyword.get(slack, name, 0),
-        do:
-          if(name == :processes,
-            do: {name, was, is, described(now.running -- before.running)},
-            else: {name, was, is}
-          )
+        is > was + Keyword.get(slack, name, 0) do
+      case name do
+        :processes -> {name, was, is, described(now.running -- before.running)}
+        :fds -> {name, was, is, now.open -- before.open}
+        _ -> {name, was, is}
+      end
+    end
+  end
+
+  # Of each kind of descriptor, how many there are: pipe, anon_inode, /memfd:… without what tells one from another.
+  defp open do
+    for fd <- File.ls!("/proc/self/fd"),
+        {:ok, target} <- [File.read_link("/proc/self/fd/#{fd}")],
+        do: String.replace(target, ~r/\d+/, "")
   end
 
   # What a worker has of its own from when it first needs it, one of each, is there or not by chance; a second one is too many.

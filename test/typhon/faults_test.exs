@@ -106,9 +106,12 @@ defmodule Typhon.FaultsTest do
   defp settled(py) do
     eventually(fn ->
       {:ok, %{workers: workers}} = Typhon.info(py)
-      Enum.all?(workers, &(&1.state == :ready)) and in_flight(py) == 0
+      # The calls of one that is killed end before its process in charge hears of it.
+      Enum.all?(workers, &(&1.state == :ready and lives?(&1.os_pid))) and in_flight(py) == 0
     end)
   end
+
+  defp lives?(os_pid), do: os_process?(os_pid) and not OsProcess.zombie?(os_pid)
 
   defp ends_by_signal(py, signal, function, args \\ []) do
     assert {:error, %WorkerError{reason: :signal, signal: ^signal} = error} =

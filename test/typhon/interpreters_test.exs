@@ -300,6 +300,7 @@ defmodule Typhon.InterpretersTest do
 
     code = """
     import json, sys, threading
+    json.had_a_thread = True
     sys.modules["left_behind"] = json
     def wait():
         import json, os, sys, time
@@ -310,23 +311,25 @@ defmodule Typhon.InterpretersTest do
     """
 
     assert Typhon.call(py, :builtins, :exec, [code]) == {:ok, nil}
+    %{key: key} = Enum.find(all(), &(&1.worker == worker(py).pid))
     assert Typhon.stop(py) == :ok
     eventually(fn -> interpreters().worn == before.worn + 1 end)
     File.write!(path, "")
     eventually(fn -> interpreters().worn == before.worn end)
     %{used: used} = interpreters()
-    # All that are idle have a worker now, that one too.
-    pools = for _ <- 1..interpreters().idle, do: inside()
+    # All that are idle have a worker now, that one too; and it is like new.
+    pools = for %{state: :idle, key: ^key} <- all(), do: inside()
 
-    for py <- pools,
-        do:
-          assert(
-            python(py, "[name for name in __import__('sys').modules if 'left_behind' in name]") == {:ok, []}
-          )
+    state =
+      "[hasattr(__import__('json'), 'had_a_thread'), 'left_behind' in sys.modules, 'left_behind_later' in sys.modules]"
 
+    states = for py <- pools, do: python(py, state)
+    assert Enum.uniq(Enum.sort(states)) -- [{:ok, [false, false, false]}] == [{:ok, [true, false, false]}]
     assert interpreters().used == used
     for py <- pools, do: assert(Typhon.stop(py) == :ok)
   end
+
+  defp all, do: Map.values(:sys.get_state(Typhon.Interpreters))
 
   test "pools come and go: nothing is left, and no more interpreters than were needed at a time" do
     for _ <- 1..3, do: 2 |> inside_many() |> Enum.each(&Typhon.stop/1)

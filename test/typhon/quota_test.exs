@@ -114,6 +114,59 @@ defmodule Typhon.QuotaTest do
     end
   end
 
+  describe "large messages" do
+    # Of 16 MB each: what may wait, what the worker may have said, and what is looked at together.
+    @some_large 48
+
+    for {what, dest} <- [{"to a pid", "f"}, {"to a name", "x"}] do
+      test "#{what} that reads nothing: some of them are enough, and the worker is ended" do
+        py = start_pool()
+        deaf = receiver()
+        Process.register(deaf, :typhon_quota_deaf)
+        send_on = "[typhon.send(#{unquote(dest)}, b'x' * 16_000_000) for i in itertools.count()]"
+        options = [timeout: 2 * limit()]
+
+        assert {:error, %WorkerError{reason: :flood} = error} =
+                 python(py, send_on, [deaf, :typhon_quota_deaf], options)
+
+        assert Exception.message(error) =~ "more than is taken"
+        assert queue(deaf) in 2..@some_large
+        Process.unlink(deaf)
+        Process.exit(deaf, :kill)
+      end
+    end
+
+    test "with an allow list Python is told" do
+      deaf = receiver()
+      py = start_pool(allow: [{Enum, :_, :_}], send_to: [deaf])
+      send_on = "[typhon.send(f, b'x' * 16_000_000) for i in itertools.count()]"
+
+      assert {:error, %Typhon.PythonError{type: "typhon.BeamError", message: message}} =
+               python(py, send_on, [deaf], timeout: 2 * limit())
+
+      assert message =~ "reads none"
+      assert queue(deaf) in 2..@some_large
+      Process.unlink(deaf)
+      Process.exit(deaf, :kill)
+    end
+
+    test "all arrive where they are read" do
+      py = start_pool()
+      reader = receiver()
+
+      cast(
+        py,
+        "[typhon.send(f, b'x' * 4_000_000) for i in range(200)] and typhon.send(f, typhon.Atom('last'))",
+        [reader]
+      )
+
+      eventually(fn -> queue(reader) > 10 end)
+      assert settled(fn -> queue(reader) end) <= 4 * @some_large
+      send(reader, :read)
+      assert_receive {:read, 200}, limit()
+    end
+  end
+
   describe "a worker is ended" do
     test "that sends on to a process which reads nothing" do
       py = start_pool(max_mailbox: 1_000)

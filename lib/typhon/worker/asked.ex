@@ -20,37 +20,57 @@ defmodule Typhon.Worker.Asked do
   # In the dictionary of the worker's process.
   @refuser {__MODULE__, :refuser}
   @sent {__MODULE__, :sent}
-  # So many messages to names are passed on before it is looked whether they are taken; the native library's own number for pids.
+  # So much weight of messages to names is passed on before it is looked whether they are taken; the native library's own number
+  # for pids.
   @sent_at_once 256
 
-  @doc "What the native library brought. `printer`: of the worker; `metadata`: of what is logged in its name."
-  @spec handle(Native.channel(), {non_neg_integer, Conversation.ask()}, map, pid, keyword, Native.pool()) ::
-          :ok
-  def handle(channel, {_id, {:ask, 0, {:ok, {:print, text}}}}, _config, printer, _metadata, _native)
+  @doc """
+  What the native library brought. `weight`: what it counts for, if it is a statement; `printer`: of the worker; `metadata`: of
+  what is logged in its name.
+  """
+  @spec handle(
+          Native.channel(),
+          {non_neg_integer, Conversation.ask()},
+          pos_integer,
+          map,
+          pid,
+          keyword,
+          Native.pool()
+        ) :: :ok
+  def handle(channel, {_id, {:ask, 0, {:ok, {:print, text}}}}, weight, _config, printer, _metadata, _native)
       when is_binary(text),
-      do: Printer.print(printer, text, fn -> Native.channel_heard(channel, @statement, 1) end)
+      do: Printer.print(printer, text, fn -> Native.channel_heard(channel, @statement, weight) end)
 
   # The caller has given up, so nobody wants to know.
-  def handle(channel, {id, {:ask, tag, _}}, config, _printer, metadata, native) when id != 0 and tag != 0 do
+  def handle(channel, {id, {:ask, tag, _}}, _weight, config, _printer, metadata, native)
+      when id != 0 and tag != 0 do
     send(refuser(channel, context(channel, config, metadata, native, nil)), {:refuse, tag})
     :ok
   end
 
-  def handle(channel, {_id, {:ask, 0, {:ok, {:send, dest, _}}} = ask}, config, _printer, metadata, native) do
+  def handle(
+        channel,
+        {_id, {:ask, 0, {:ok, {:send, dest, _}}} = ask},
+        weight,
+        config,
+        _printer,
+        metadata,
+        native
+      ) do
     told(ask, context(channel, config, metadata, native, self()))
-    count_sent(channel, dest, config)
+    count_sent(channel, dest, weight, config)
   end
 
   # Everything else is for Logger, which may be slow. A large one (a segment) takes its time.
-  def handle(channel, {_id, {:ask, 0, {kind, _}} = ask}, config, printer, metadata, native)
+  def handle(channel, {_id, {:ask, 0, {kind, _}} = ask}, weight, config, printer, metadata, native)
       when kind in [:ok, :error] do
     context = context(channel, config, metadata, native, self())
 
-    heard = fn -> Native.channel_heard(channel, @statement, 1) end
+    heard = fn -> Native.channel_heard(channel, @statement, weight) end
     Printer.log(printer, fn -> told(ask, context) end, heard)
   end
 
-  def handle(channel, {_id, {:ask, tag, _} = ask}, config, _printer, metadata, native) do
+  def handle(channel, {_id, {:ask, tag, _} = ask}, weight, config, _printer, metadata, native) do
     owner = self()
 
     # Its end says that it is done; a crash in here does not end the owner, who traps exits.
@@ -60,7 +80,7 @@ defmodule Typhon.Worker.Asked do
         Conversation.handle(ask, context(channel, config, metadata, native, owner))
       end)
 
-    Process.put({__MODULE__, pid}, {channel, tag, context(channel, config, metadata, native, nil)})
+    Process.put({__MODULE__, pid}, {channel, tag, weight, context(channel, config, metadata, native, nil)})
     :ok
   end
 
@@ -71,11 +91,11 @@ defmodule Typhon.Worker.Asked do
       nil ->
         false
 
-      {channel, 0, _context} ->
-        Native.channel_heard(channel, @statement, 1)
+      {channel, 0, weight, _context} ->
+        Native.channel_heard(channel, @statement, weight)
         true
 
-      {channel, tag, context} ->
+      {channel, tag, _weight, context} ->
         Native.channel_heard(channel, @question, 1)
         if reason != :normal, do: send(refuser(channel, context), {:lost, tag, reason})
         true
@@ -94,93 +114,94 @@ defmodule Typhon.Worker.Asked do
   end
 
   @doc "A message of Python to a process that the native library did not deliver: for another node."
-  @spec deliver(Native.channel(), Native.reply() | {:error, :not_allowed | :control}, map) :: :ok
-  def deliver(channel, {:ok, {pid, message}}, config) when is_pid(pid) do
+  @spec deliver(Native.channel(), Native.reply() | {:error, :not_allowed | :control}, pos_integer, map) :: :ok
+  def deliver(channel, {:ok, {pid, message}}, weight, config) when is_pid(pid) do
     cond do
       config.allow != :all and not Native.handed?(nil, channel, pid) ->
-        deliver(channel, {:error, :not_allowed}, config)
+        deliver(channel, {:error, :not_allowed}, weight, config)
 
       pid == self() ->
         Post.forward(channel, message)
-        count_sent(channel, pid, config)
+        count_sent(channel, pid, weight, config)
 
       config.allow != :all and Native.control?(nil, channel, pid, message) ->
-        deliver(channel, {:error, :control}, config)
+        deliver(channel, {:error, :control}, weight, config)
 
       true ->
         send(pid, message)
-        count_sent(channel, pid, config)
+        count_sent(channel, pid, weight, config)
     end
   end
 
   # A thread of the native library's could not make it.
-  def deliver(channel, {:segment, handle}, config) do
-    deliver(channel, Native.read(handle), config)
+  def deliver(channel, {:segment, handle}, weight, config) do
+    deliver(channel, Native.read(handle), weight, config)
     owner = self()
     spawn(fn -> collect(owner) end)
     :ok
   end
 
-  def deliver(channel, {:error, :not_allowed}, _config) do
+  def deliver(channel, {:error, :not_allowed}, weight, _config) do
     Logger.warning(
       "a message from a worker was dropped: it went to a process that its pool's allow: and send_to: do not let it reach"
     )
 
-    Native.channel_heard(channel, @statement, 1)
+    Native.channel_heard(channel, @statement, weight)
   end
 
-  def deliver(channel, {:error, :control}, _config) do
+  def deliver(channel, {:error, :control}, weight, _config) do
     Logger.warning(
       "a message from a worker was dropped: with the allow: of its pool it sends nothing by which OTP, the emulator or Typhon " <>
         "control processes"
     )
 
-    Native.channel_heard(channel, @statement, 1)
+    Native.channel_heard(channel, @statement, weight)
   end
 
-  def deliver(channel, other, _config) do
+  def deliver(channel, other, weight, _config) do
     Logger.warning("a message from a worker could not be delivered: #{inspect(other)}")
-    Native.channel_heard(channel, @statement, 1)
+    Native.channel_heard(channel, @statement, weight)
   end
 
-  @doc "So many messages have been sent to that process, or to it among others: more may be when it takes them."
-  @spec sent(Native.channel(), pid, pos_integer, map) :: :ok
+  @doc """
+  So many messages of that weight together have been sent to that process, or to it among others: more may be when it takes
+  them.
+  """
+  @spec sent(Native.channel(), pid, pos_integer, pos_integer, map) :: :ok
   # They go on to Python itself.
-  def sent(channel, pid, count, _config) when pid == self(),
-    do: Post.when_short(fn -> Native.channel_heard(channel, @statement, count) end)
+  def sent(channel, pid, _count, weight, _config) when pid == self(),
+    do: Post.when_short(fn -> Native.channel_heard(channel, @statement, weight) end)
 
-  def sent(channel, _dest, count, %{max_mailbox: :infinity}),
-    do: Native.channel_heard(channel, @statement, count)
+  def sent(channel, _dest, _count, weight, %{max_mailbox: :infinity}),
+    do: Native.channel_heard(channel, @statement, weight)
 
   # It may not answer at once how many messages it has.
-  def sent(channel, dest, count, %{max_mailbox: most}) do
+  def sent(channel, dest, count, weight, %{max_mailbox: most}) do
     owner = self()
 
     spawn_link(fn ->
-      case Mailbox.await(dest, most) do
+      case Mailbox.await(dest, most, {count, weight - count}) do
         :ok ->
-          Native.channel_heard(channel, @statement, count)
+          Native.channel_heard(channel, @statement, weight)
 
         :full ->
-          text =
-            "it went on sending to #{inspect(dest)}, which has more than max_mailbox: #{most} messages and reads none"
-
-          send(owner, {:typhon, channel, {:flood, text}})
+          send(owner, {:typhon, channel, {:flood, Mailbox.flooded(dest, most)}})
       end
     end)
 
     :ok
   end
 
-  defp count_sent(channel, dest, config) do
-    case Process.get(@sent, 0) + 1 do
-      count when count >= @sent_at_once ->
-        Process.put(@sent, 0)
-        sent(channel, dest, count, config)
+  defp count_sent(channel, dest, weight, config) do
+    {count, sum} = Process.get(@sent, {0, 0})
+    {count, sum} = {count + 1, sum + weight}
 
-      count ->
-        Process.put(@sent, count)
-        :ok
+    if sum >= @sent_at_once do
+      Process.put(@sent, {0, 0})
+      sent(channel, dest, count, sum, config)
+    else
+      Process.put(@sent, {count, sum})
+      :ok
     end
   end
 

@@ -2,21 +2,48 @@ defmodule Typhon.Worker.Mailbox do
   @moduledoc false
   # Python may send faster than a process reads. No sender of the BEAM's waits for that; but code that floods is not to take the
   # VM's memory, so a worker is heard on (docs/protocol.md, "What is said and not heard") when the mailbox it fills is not too long.
+  # What a mailbox holds in bytes nobody can ask for; of large messages it may hold so many as that weight allows.
 
   # For how long nothing may be read of a mailbox that is too long, in milliseconds, and how often it is looked at.
   @patience 5_000
   @pause_max 50
+  # What a message counts for beyond one: as channel::statement_weight() of the native library.
+  @unit_bytes 262_144
+  @most_bytes 268_435_456
 
-  @doc "`:full` when the process' mailbox holds more messages than that, and none is read for some seconds."
-  @spec await(term, pos_integer | :infinity) :: :ok | :full
-  def await(_dest, :infinity), do: :ok
+  @typedoc "So many messages, and what they weigh beyond one each."
+  @type load :: {pos_integer, non_neg_integer}
 
-  def await(dest, most) do
+  @doc "`:full` when the process' mailbox holds more messages like those than it may, and none is read for some seconds."
+  @spec await(term, pos_integer | :infinity, load) :: :ok | :full
+  def await(_dest, :infinity, _load), do: :ok
+
+  def await(dest, most, load) do
     case local(dest) do
-      pid when is_pid(pid) -> await(pid, most, :infinity, 0, 1)
+      pid when is_pid(pid) -> await(pid, most(most, load), :infinity, 0, 1)
       _ -> :ok
     end
   end
+
+  defp most(most, {_count, 0}), do: most
+
+  defp most(most, {count, weight}),
+    do: most |> min(div(div(@most_bytes, @unit_bytes) * count, weight)) |> max(1)
+
+  @doc "What a message is for await/3 that has not come by the native library."
+  @spec load(term) :: load
+  def load(message), do: {1, div(:erlang.external_size(message), @unit_bytes)}
+
+  @doc "What a worker is ended for that goes on sending to a mailbox that is `:full`."
+  @spec flooded(term, pos_integer) :: String.t()
+  def flooded(dest, most),
+    do: "it went on sending to #{inspect(dest)}, which #{too_much(most)} and reads none"
+
+  @doc "What is the matter with a mailbox that is `:full`."
+  @spec too_much(pos_integer) :: String.t()
+  def too_much(most),
+    do:
+      "has more than max_mailbox: #{most} messages, or large ones of more than #{div(@most_bytes, 1_048_576)} MiB,"
 
   # `seen`: its length when it last got shorter, after which it has until `until`.
   defp await(pid, most, seen, until, pause) do

@@ -235,7 +235,8 @@ def print_string(text):
 
 
 def print_all():
-    print("one")
+    # At once, as in print_in_child.
+    sys.stdout.write("one\n")
     os.system("echo two")
     os.write(1, "three \u20ac\n".encode())
     print("four", end="")
@@ -243,11 +244,12 @@ def print_all():
 
 def print_in_child():
     child = os.fork()
+    # At once, as print() does not write them: the child's line takes another way, by its descriptor, and either could come
+    # before the end of the other.
     if child == 0:
-        print("child")
+        os.write(1, b"child\n")
         os._exit(0)
     os.waitpid(child, 0)
-    # At once: the child's line takes another way, by its descriptor, and could come before the end of this one.
     sys.stdout.write("parent\n")
 
 

@@ -326,6 +326,13 @@ def nested(depth):
     return value
 
 
+def atoms(letter, first, count):
+    """New ones."""
+    import typhon
+
+    return [typhon.Atom(f"typhon_{letter}_{i}") for i in range(first, first + count)]
+
+
 def atom(name):
     import typhon
 
