@@ -1211,6 +1211,7 @@ defmodule Typhon.Worker do
     end
 
     if data.watch, do: Native.descriptor_close(data.watch)
+    Asked.forget()
 
     close_port(data.port)
 

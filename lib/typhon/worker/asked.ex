@@ -102,6 +102,17 @@ defmodule Typhon.Worker.Asked do
     end
   end
 
+  @doc "The channel has been closed: nobody is to be told anything there."
+  @spec forget() :: :ok
+  def forget do
+    with {_channel, pid} <- Process.delete(@refuser) do
+      Process.unlink(pid)
+      Process.exit(pid, :kill)
+    end
+
+    :ok
+  end
+
   @doc "The worker is ended for what it did: nothing more is done for it."
   @spec abandon() :: :ok
   def abandon do
