@@ -33,7 +33,7 @@ inline constexpr std::size_t kCacheLine = 64;
 
 // What a worker may have said, and not been heard: frames that want no answer (kAsk without a tag, kSend).
 inline constexpr std::uint32_t kMostStatements = 1024;
-// A statement in a segment counts for one more for each of so many bytes (statement_weight()).
+// A statement counts for one more for each of so many bytes in its segment, or lent (statement_weight()).
 inline constexpr std::uint64_t kStatementBytes = std::uint64_t{256} * 1024;
 // What it may have asked in nobody's name (id 0) and got no answer to.
 inline constexpr std::uint32_t kMostQuestions = 1024;
@@ -139,8 +139,8 @@ struct FrameHeader {
   std::uint32_t size;  // header and body, without the padding to 8
   Kind kind;
   std::uint8_t flags;
-  std::uint16_t reserved;
-  std::uint64_t id;  // of a call: the index of its claim in the low 32 bits, and its generation above
+  std::uint16_t lent;  // of what lends: the weight of its loans (statement_weight())
+  std::uint64_t id;    // of a call: the index of its claim in the low 32 bits, and its generation above
   // Request: [0] when it was published, [1] deadline (0: none), CLOCK_MONOTONIC nanoseconds; [2] the tag of
   // the kAsk in whose course it was made (0: none). Ask: [0] its tag, 0 when no answer is wanted. Reply:
   // nanoseconds it waited, was decoded, ran, was encoded; then when it was published.
@@ -158,11 +158,13 @@ struct SegmentRef {
 // may always be made when nothing is owed, so none counts for more than all.
 inline std::uint32_t statement_weight(const FrameHeader& header,
                                       std::span<const std::uint8_t> body) noexcept {
+  std::uint64_t weight = (header.flags & kLends) != 0 ? header.lent : 0;
   SegmentRef ref;
-  if ((header.flags & kInSegment) == 0 || body.size() < sizeof ref) return 1;
-  std::memcpy(&ref, body.data(), sizeof ref);
-  return 1 + static_cast<std::uint32_t>(
-                 std::min<std::uint64_t>(ref.length / kStatementBytes, kMostStatements - 1));
+  if ((header.flags & kInSegment) != 0 && body.size() >= sizeof ref) {
+    std::memcpy(&ref, body.data(), sizeof ref);
+    weight += ref.length / kStatementBytes;
+  }
+  return 1 + static_cast<std::uint32_t>(std::min<std::uint64_t>(weight, kMostStatements - 1));
 }
 
 inline constexpr std::size_t align8(std::size_t size) noexcept { return (size + 7) & ~std::size_t{7}; }

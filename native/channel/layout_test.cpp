@@ -90,8 +90,8 @@ TEST(ChannelLayout, HeaderIsAsTheProtocolPageSays) {
 
 TEST(ChannelLayout, FrameHeaderIsAsTheProtocolPageSays) {
   const Fields frame{
-      TYPHON_PLAIN(FrameHeader, size),     TYPHON_PLAIN(FrameHeader, kind), TYPHON_PLAIN(FrameHeader, flags),
-      TYPHON_PLAIN(FrameHeader, reserved), TYPHON_PLAIN(FrameHeader, id),   TYPHON_PLAIN(FrameHeader, times),
+      TYPHON_PLAIN(FrameHeader, size), TYPHON_PLAIN(FrameHeader, kind), TYPHON_PLAIN(FrameHeader, flags),
+      TYPHON_PLAIN(FrameHeader, lent), TYPHON_PLAIN(FrameHeader, id),   TYPHON_PLAIN(FrameHeader, times),
   };
   EXPECT_EQ(table_under("## Frames"), frame);
   EXPECT_EQ(sizeof(FrameHeader), 56U);

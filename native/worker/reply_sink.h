@@ -74,6 +74,7 @@ class ReplySink final : public etf::Sink {
       std::memcpy(frame_ + sizeof header + body, static_cast<const void*>(&loans), channel::kLoansSize);
       body += channel::kLoansSize;
       header.flags |= channel::kLends;
+      header.lent = weight_of(*loans);
     }
     header.size = static_cast<std::uint32_t>(sizeof header + body);
     std::memcpy(frame_, &header, sizeof header);
@@ -82,6 +83,13 @@ class ReplySink final : public etf::Sink {
 
  private:
   static constexpr std::size_t kFirstSegment = std::size_t{64} * 1024;
+
+  static std::uint16_t weight_of(const channel::Loan& first) noexcept {
+    std::uint64_t bytes = 0;
+    for (const channel::Loan* loan = &first; loan; loan = loan->next) bytes += loan->size;
+    return static_cast<std::uint16_t>(
+        std::min<std::uint64_t>(bytes / channel::kStatementBytes, channel::kMostStatements));
+  }
 
   bool refuse_size() noexcept {
     std::snprintf(

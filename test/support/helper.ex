@@ -209,6 +209,8 @@ defmodule Typhon.TestHelper do
   @doc "Keeps so many workers of a pool busy with a call each. The function that it gives lets them go."
   def keep_busy(py, count \\ 1) do
     path = gate()
+    # What an earlier test left may still run, and would be taken for one of these.
+    eventually(fn -> running(py) == 0 end)
 
     tasks =
       for i <- 1..count do
