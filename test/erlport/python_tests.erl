@@ -673,7 +673,8 @@ datatype_test_() ->
             ?assertEqual(<<"tuple (1, Atom(b'a'))">>, Described({1, a})),
             ?assertEqual(<<"Map Map({Atom(b'k'): List([118])})">>, Described(#{k => "v"})),
             ?assertEqual(<<"ImproperList ImproperList([1, 2], 3)">>, Described([1, 2 | 3])),
-            ?assertMatch(<<"OpaqueObject OpaqueObject(b'", _/binary>>, Described(self())),
+            %% In the other quotes when its number has such a byte.
+            ?assertMatch(<<"OpaqueObject OpaqueObject(b", _, _/binary>>, Described(self())),
             ?assertEqual(<<"OpaqueObject OpaqueObject(b'd', Atom(b'ruby'))">>, Described({'$erlport.opaque', ruby, <<"d">>}))
         end),
         with(fun(P) ->
