@@ -366,7 +366,6 @@ defmodule TyphonTest do
 
     test "atoms that Python brings do not fill the VM's table" do
       script = """
-      {:ok, _} = Application.ensure_all_started(:typhon)
       {:ok, py} = Typhon.start_link(atoms: :create, workers: 2, python_path: [#{inspect(py_dir())}], stdio: :discard)
       bring = fn letter, i -> Typhon.call(py, :sample, :atoms, [letter, i * 1_000, 1_000]) end
       results = for letter <- ["a", "名"], i <- 1..60, do: bring.(letter, i)
@@ -377,11 +376,7 @@ defmodule TyphonTest do
       IO.puts(inspect(Typhon.call(py, :operator, :add, [1, 2])))
       """
 
-      paths = Enum.flat_map(:code.get_path(), &["-pa", List.to_string(&1)])
-
-      {text, 0} =
-        System.cmd("elixir", ["--erl", "+t 65536"] ++ paths ++ ["-e", script], stderr_to_stdout: true)
-
+      {text, 0} = vm(script, [{"ERL_FLAGS", "+t 65536"}])
       assert [_, brought, message] = Regex.run(~r/brought (\d+) known 1000 (.*)/, text)
       assert String.to_integer(brought) in 10..40
       assert message =~ "half of the room in the atom table"

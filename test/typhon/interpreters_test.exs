@@ -293,8 +293,7 @@ defmodule Typhon.InterpretersTest do
   end
 
   test "one that threads go on in has no other worker until they have ended" do
-    path = Path.join(System.tmp_dir!(), "typhon-#{System.pid()}-#{System.unique_integer([:positive])}")
-    on_exit(fn -> File.rm(path) end)
+    path = gate()
     before = interpreters()
     py = inside()
 

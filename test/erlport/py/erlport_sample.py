@@ -247,7 +247,7 @@ def print_in_child():
     # At once, as print() does not write them: the child's line takes another way, by its descriptor, and either could come
     # before the end of the other.
     if child == 0:
-        os.write(1, b"child\n")
+        sys.stdout.write("child\n")
         os._exit(0)
     os.waitpid(child, 0)
     sys.stdout.write("parent\n")
