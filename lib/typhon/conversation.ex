@@ -192,24 +192,7 @@ defmodule Typhon.Conversation do
     reachable!(dest, context)
     sendable!(dest, message, context)
 
-    cond do
-      # The owner waits for nobody: it counts what it passes on, and has it looked at (Typhon.Worker.Asked).
-      context[:owner] == self() ->
-        deliver(dest, message, context)
-
-      # In its name, but in a process for this message alone: it was too large for the owner.
-      context[:owner] != nil and Mailbox.await(dest, context.max_mailbox, Mailbox.load(message)) == :full ->
-        send(context.owner, {:typhon, context.where, {:flood, Mailbox.flooded(dest, context.max_mailbox)}})
-
-      context[:owner] != nil ->
-        deliver(dest, message, context)
-
-      # What says that it is a call's does not come from `typhon.send`.
-      true ->
-        room!(dest, message, context)
-        deliver(dest, message, context)
-    end
-
+    if told_room!(dest, message, context) == :ok, do: deliver(dest, message, context)
     :ok
   rescue
     error in ArgumentError ->
@@ -414,13 +397,24 @@ defmodule Typhon.Conversation do
   defp first(_), do: "this message"
 
   # Nobody's mailbox is to grow without end by what Python sends.
-  defp room!(_dest, _message, %{max_mailbox: :infinity}), do: :ok
-
   defp room!(dest, message, %{max_mailbox: most}) do
-    if Mailbox.await(dest, most, Mailbox.load(message)) == :full do
-      raise ArgumentError, "the process #{inspect(dest)} #{Mailbox.too_much(most)} and reads none"
-    end
+    if Mailbox.await_for(dest, most, message) == :full,
+      do: raise(ArgumentError, "the process #{inspect(dest)} #{Mailbox.too_much(most)} and reads none"),
+      else: :ok
   end
+
+  # The owner waits for nobody: it counts what it passes on, and has it looked at (Typhon.Worker.Asked).
+  defp told_room!(_dest, _message, %{owner: owner}) when owner == self(), do: :ok
+
+  # In its name, but in a process for this message alone: it was too large for the owner.
+  defp told_room!(dest, message, %{owner: owner, max_mailbox: most} = context) when owner != nil do
+    room = Mailbox.await_for(dest, most, message)
+    if room == :full, do: send(owner, {:typhon, context.where, {:flood, Mailbox.flooded(dest, most)}})
+    room
+  end
+
+  # What says that it is a call's does not come from `typhon.send`.
+  defp told_room!(dest, message, context), do: room!(dest, message, context)
 
   # A function that was an argument of this call may be called. Python can make up others: a name, or bytes of its own.
   defp allowed_function!(_fun, %{allow: :all}), do: :ok

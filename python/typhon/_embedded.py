@@ -65,7 +65,7 @@ def serve(fd: int) -> None:
         try:
             data, control, _, _ = sock.recvmsg(_LONGEST_JOB, _socket.CMSG_SPACE(12))
         except TimeoutError:
-            if _end_threads(0.0):
+            if _end_threads():
                 _tidy(before)
                 sock.send(_native.encode(("clean",)))
                 waits_for_threads = False
@@ -188,7 +188,7 @@ def _end_loop() -> bool:
     return aio.stop() if aio is not None else True
 
 
-def _end_threads(patience: float = 0.2) -> bool:
+def _end_threads() -> bool:
     """Those of the worker's own end with it, and those of executors when they have no work; whoever has started others is
     asked to have ended them."""
     executors: Any = sys.modules.get("concurrent.futures.thread")
@@ -198,12 +198,12 @@ def _end_threads(patience: float = 0.2) -> bool:
             executors._shutdown = True
         for thread, queue in list(executors._threads_queues.items()):
             queue.put(None)
-            thread.join(patience)
+            thread.join(0.2)
         executors._shutdown = False
     # From Python 3.13 on threading takes the first thread of the process for the main one of each sub-interpreter.
     own = {threading.get_ident(), threading.main_thread().ident}
     for thread in _others(own):
-        thread.join(patience)
+        thread.join(0.2)
     return not _others(own)
 
 

@@ -9,7 +9,7 @@ defmodule Typhon.Worker.Mailbox do
   @pause_max 50
   # What a message counts for beyond one: as channel::statement_weight() of the native library.
   @unit_bytes 262_144
-  @most_bytes 268_435_456
+  @most_weight 1_024
 
   @typedoc "So many messages, and what they weigh beyond one each."
   @type load :: {pos_integer, non_neg_integer}
@@ -28,11 +28,14 @@ defmodule Typhon.Worker.Mailbox do
   defp most(most, {_count, 0}), do: most
 
   defp most(most, {count, weight}),
-    do: most |> min(div(div(@most_bytes, @unit_bytes) * count, weight)) |> max(1)
+    do: most |> min(div(@most_weight * count, weight)) |> max(1)
 
-  @doc "What a message is for await/3 that has not come by the native library."
-  @spec load(term) :: load
-  def load(message), do: {1, div(:erlang.external_size(message), @unit_bytes)}
+  @doc "The same for one message, which is about to be sent."
+  @spec await_for(term, pos_integer | :infinity, term) :: :ok | :full
+  def await_for(_dest, :infinity, _message), do: :ok
+
+  def await_for(dest, most, message),
+    do: await(dest, most, {1, div(:erlang.external_size(message), @unit_bytes)})
 
   @doc "What a worker is ended for that goes on sending to a mailbox that is `:full`."
   @spec flooded(term, pos_integer) :: String.t()
@@ -43,7 +46,7 @@ defmodule Typhon.Worker.Mailbox do
   @spec too_much(pos_integer) :: String.t()
   def too_much(most),
     do:
-      "has more than max_mailbox: #{most} messages, or large ones of more than #{div(@most_bytes, 1_048_576)} MiB,"
+      "has more than max_mailbox: #{most} messages, or large ones of more than #{div(@most_weight * @unit_bytes, 1_048_576)} MiB,"
 
   # `seen`: its length when it last got shorter, after which it has until `until`.
   defp await(pid, most, seen, until, pause) do
