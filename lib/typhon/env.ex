@@ -96,7 +96,7 @@ defmodule Typhon.Env do
 
   `:namespaces` are whole Pythons, which run jobs or are hosts of sub-interpreters (`:hosts`); of `:subinterpreters` there may be
   as many as memory allows. `:idle` ones wait for a worker, `:busy` ones have one, `:quarantined` ones run something that their
-  worker has given up, `:worn` ones cannot have another worker. `docs/isolation.md` says more.
+  worker has given up or left behind, `:worn` ones never have another worker. `docs/isolation.md` says more.
   """
   @spec capacity :: %{namespaces: map, subinterpreters: map}
   def capacity, do: Interpreters.figures()

@@ -3,13 +3,12 @@ defmodule Typhon.Interpreters do
   # The Pythons inside this VM. Each is loaded once and never goes (native/embed/namespace.h): workers borrow one, and it comes
   # back when its job has ended and it has been cleaned.
   #
-  #   starting ──► idle ◄──ended, clean── busy ──its worker gave it up──► quarantined
-  #                  ├──borrowed───────────▲ └──ended, not clean──► worn ◄──┘
-  #                  ▲                                              │
-  #                  └──────────────its threads have ended──────────┘
+  #   starting ──► idle ◄──ended, clean── busy ──its worker gave it up, or ended before all of its threads──► quarantined
+  #                  ├──borrowed───────────▲                                                                 │
+  #                  └───◄───────────────────────────what went on has ended───────────────────────────────────┘
   #
-  # A quarantined one still runs something that could not be interrupted; when that ends it is as good as any. A worn one cannot
-  # have another worker while threads of user code go on in it, or ever, when something else of the old one is in use.
+  # A quarantined one still runs something that could not be interrupted; when that ends it is as good as any. A worn one, whose
+  # main thread has ended or that this VM does not know any more, never has another worker.
   #
   # Sub-interpreters live in a host: a namespace whose own interpreter runs nothing (native/embed/bridge.cpp). There is one host
   # for each Python, and it stays, too.
@@ -135,8 +134,8 @@ defmodule Typhon.Interpreters do
         state =
           case :erlang.binary_to_term(bytes, [:safe]) do
             {"ready", _info} -> state
-            {"ended", code, clean?} -> ended(state, socket, code, if(clean?, do: :idle, else: :worn))
-            {"clean"} -> if(state[socket].state == :worn, do: leave(state, socket, :idle), else: state)
+            {"ended", code, clean?} -> ended(state, socket, code, if(clean?, do: :idle, else: :quarantined))
+            {"clean"} -> leave(state, socket, :idle)
             {"failed", text} -> failed(state, text)
           end
 
@@ -184,7 +183,7 @@ defmodule Typhon.Interpreters do
     case {before, now} do
       {same, same} -> :ok
       {_, :quarantined} -> event(:quarantine, interpreter, state)
-      {from, :idle} when from in [:quarantined, :worn] -> event(:back, interpreter, state)
+      {:quarantined, :idle} -> event(:back, interpreter, state)
       {_, :worn} -> event(:worn, interpreter, state)
       _ -> :ok
     end

@@ -7,8 +7,8 @@ It is a whole Python, or a sub-interpreter of one (`_is_sub`): then the C librar
 environment variables that C code sees.
 
 The socket brings a message for each job, with three descriptors: the memory of the worker's channel, its control pipe, its
-output. It takes back {"ready", …} once, {"ended", code, clean} for each job, and {"clean"} when that was false and the
-threads of user code that went on have ended since.
+output. It takes back {"ready", …} once, {"ended", code, clean} for each job, and {"clean"} when that was false and what went
+on has ended since.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _is_sub = bool(sys._typhon_sub)  # type: ignore[attr-defined]
 _signal: Any = __import__("_signal")
 
 _LONGEST_JOB = 1_048_576
-# So often, in seconds, threads that go on after their worker are looked for.
+# So often, in seconds, what goes on after its worker is looked for.
 _LOOK = 0.5
 _EXTENSIONS = tuple(_imp.extension_suffixes())
 # Stateless, and the native module knows classes of theirs.
@@ -59,22 +59,21 @@ def serve(fd: int) -> None:
             )
         )
     )
-    waits_for_threads = False
+    clean = True
     while True:
-        sock.settimeout(_LOOK if waits_for_threads else None)
+        sock.settimeout(None if clean else _LOOK)
         try:
             data, control, _, _ = sock.recvmsg(_LONGEST_JOB, _socket.CMSG_SPACE(12))
         except TimeoutError:
-            if _end_threads():
+            clean = _wind_up()
+            if clean:
                 _tidy(before)
                 sock.send(_native.encode(("clean",)))
-                waits_for_threads = False
             continue
         if not data:
             return
-        code, done = _run(_native.decode(data), _descriptors(control), before)
-        waits_for_threads = done == _THREADS_GO_ON
-        sock.send(_native.encode(("ended", code, done == _CLEAN)))
+        code, clean = _run(_native.decode(data), _descriptors(control), before)
+        sock.send(_native.encode(("ended", code, clean)))
 
 
 def _descriptors(control: "list[tuple[int, int, bytes]]") -> list[int]:
@@ -86,7 +85,7 @@ def _descriptors(control: "list[tuple[int, int, bytes]]") -> list[int]:
     ]
 
 
-def _run(job: dict[str, Any], fds: list[int], before: "_Snapshot") -> tuple[int, int]:
+def _run(job: dict[str, Any], fds: list[int], before: "_Snapshot") -> tuple[int, bool]:
     memory, control, output = fds
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -110,12 +109,13 @@ def _run(job: dict[str, Any], fds: list[int], before: "_Snapshot") -> tuple[int,
         code = error.code if isinstance(error.code, int) else 1
     except BaseException as error:
         print(f"typhon: the interpreter could not serve: {error!r}")
-    done = _clean(before)
+    clean = _wind_up()
+    _tidy(before)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 1)
     os.dup2(null, 2)
     os.close(null)
-    return code, done
+    return code, clean
 
 
 class _Snapshot:
@@ -133,23 +133,15 @@ class _Snapshot:
         self.main = dict(vars(sys.modules["__main__"]))
 
 
-# Something of the old worker is in use still: it cannot have another one. Or it can when user code's threads have ended.
-_IN_USE, _THREADS_GO_ON, _CLEAN = range(3)
-
-
-def _clean(before: _Snapshot) -> int:
-    """Make the interpreter like new, as far as that goes."""
-    wound_up = ended = True
+def _wind_up() -> bool:
+    """End what the worker has started. False: some of it goes on, and this is to be called again."""
+    ended = True
     for step in (_end_loop, _native.wind_up, _end_threads):
         try:
-            done = step()
+            ended = step() and ended
         except BaseException as error:
             print(f"typhon: {step.__name__}: {error!r}")
-            done = False
-        if step is _end_threads:
-            ended = done
-        else:
-            wound_up = wound_up and done
+            ended = False
     try:
         atexit._run_exitfuncs()
     except BaseException as error:
@@ -159,13 +151,13 @@ def _clean(before: _Snapshot) -> int:
             stream.flush()
         except BaseException:
             pass
-    _tidy(before)
-    if wound_up:
+    if ended:
         _native.let_go()
-    return _IN_USE if not wound_up else _CLEAN if ended else _THREADS_GO_ON
+    return ended
 
 
 def _tidy(before: _Snapshot) -> None:
+    """Make the interpreter like new, as far as that goes."""
     sys.stdout, sys.stderr, sys.stdin = before.streams
     sys.excepthook, sys.displayhook, threading.excepthook = before.hooks
     sys.settrace(None)
