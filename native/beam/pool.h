@@ -99,8 +99,7 @@ class Pool {
   // --- moving (moving.h) ---
   // A call waits behind others. True for the one who has to tell the Mover.
   [[nodiscard]] bool note_queue() noexcept {
-    std::atomic_thread_fence(std::memory_order_seq_cst);
-    return !queued_.load(std::memory_order_relaxed) && !queued_.exchange(true, std::memory_order_seq_cst);
+    return !queued_.load(std::memory_order_seq_cst) && !queued_.exchange(true, std::memory_order_seq_cst);
   }
   [[nodiscard]] bool queued() const noexcept { return queued_.load(std::memory_order_seq_cst); }
   // The Mover's thread: gives calls that wait behind a long one to workers that are free.
@@ -131,7 +130,7 @@ class Pool {
       for (std::size_t i = 0; i < size_; ++i) {
         WorkerChannel* channel = open_channel(i);
         if (!channel) continue;
-        const std::uint32_t weight = channel->weight();
+        const auto [load, weight] = channel->occupied();
         least = std::min(least, weight);
         const std::uint32_t counts =
             weight < concurrency_ || !channel->stands_still(now) ? weight : weight + kStillWeighs;
@@ -142,7 +141,7 @@ class Pool {
           if (weight == 0) break;
         }
         ++workers;
-        calls += channel->load();
+        calls += load;
       }
       pressure.idle = least == 0 && size_ > 1;
       if (least >= concurrency_) pressure = {false, true, workers, calls};

@@ -192,7 +192,8 @@ Submitted WorkerChannel::submit(const Request& request) noexcept {
     }
     if (in_flight() == 0) busy_since_ns_.store(request.now, std::memory_order_relaxed);
     if (is_call) {
-      in_flight_.fetch_add(1, std::memory_order_relaxed);
+      // Before the pool is asked whether calls wait (note_queue()): its Mover looks for them in that order.
+      in_flight_.fetch_add(1, std::memory_order_seq_cst);
       if (request.segment) {
         slots_[index].segment = *request.segment;
         segment_bytes_ += request.segment->capacity;

@@ -289,22 +289,29 @@ class WorkerChannel {
   void let_go() noexcept { holds_.fetch_sub(1, std::memory_order_relaxed); }
 
   // Calls in flight that occupy the worker, without those that wait in its event loop.
-  [[nodiscard]] std::uint32_t load() const noexcept {
-    const std::uint32_t calls = in_flight();
-    const std::uint64_t waiting = region_->header().suspended.value.load(std::memory_order_relaxed);
-    return calls - static_cast<std::uint32_t>(std::min<std::uint64_t>(calls, waiting));
-  }
+  [[nodiscard]] std::uint32_t load() const noexcept { return occupied().calls; }
   // What is compared when a call is to be placed: calls and casts that occupy the worker; and as many again
   // as have been moved away from it since it has answered the last one, for it would not begin this one soon.
-  [[nodiscard]] std::uint32_t weight() const noexcept {
+  [[nodiscard]] std::uint32_t weight() const noexcept { return occupied().weight; }
+  // Both, with one look at each counter: other cores write them all the time.
+  struct Occupied {
+    std::uint32_t calls = 0;
+    std::uint32_t weight = 0;
+  };
+  [[nodiscard]] Occupied occupied() const noexcept {
     const channel::Header& header = region_->header();
+    const std::uint64_t calls = in_flight();
     const std::uint64_t sent = casts_sent_.load(std::memory_order_relaxed);
     const std::uint64_t done =
         sent == 0 ? 0 : std::min(sent, header.casts_done.value.load(std::memory_order_relaxed));
-    const std::uint64_t all = in_flight() + (sent - done);
-    if (all == 0) return 0;
-    const std::uint64_t left = all - std::min(all, header.suspended.value.load(std::memory_order_relaxed));
-    return left == 0 ? 0 : static_cast<std::uint32_t>(left) + moved_away_.load(std::memory_order_relaxed);
+    const std::uint64_t all = calls + (sent - done);
+    if (all == 0) return {};
+    const std::uint64_t suspended = header.suspended.value.load(std::memory_order_relaxed);
+    Occupied by;
+    by.calls = static_cast<std::uint32_t>(calls - std::min(calls, suspended));
+    by.weight = static_cast<std::uint32_t>(all - std::min(all, suspended));
+    if (by.weight != 0) by.weight += moved_away_.load(std::memory_order_relaxed);
+    return by;
   }
   [[nodiscard]] std::uint32_t in_flight() const noexcept {
     return in_flight_.load(std::memory_order_relaxed);
@@ -607,6 +614,8 @@ class WorkerChannel {
   std::atomic<bool> reader_looks_{false};  // the reader waits with a limit, and looks after those who poll
   std::uint64_t head_seen_ = 0;            // of the reader thread: reply_head, and since when
   std::uint64_t head_seen_ns_ = 0;
+  std::uint64_t taken_seen_ = 0;  // of the reader thread: request_head, and for how many rounds
+  int untaken_rounds_ = 0;
   std::uint64_t reap_at_ns_ = 0;             // of the reader thread
   std::optional<std::uint64_t> idle_pages_;  // of the reader thread: idle_pages_since(), and since when
   std::uint64_t idle_pages_ns_ = 0;
