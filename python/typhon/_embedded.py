@@ -241,11 +241,7 @@ def _guard() -> None:
         **dict.fromkeys(("setresuid", "setresgid", "setgroups", "initgroups", "chroot", "unshare", "setns"), _PROCESS),
     }.items():
         _refuse((posix, os), name, f"os.{name}", instead)
-    _signal._typhon_signal = _signal.signal
-    for name in ("signal", "siginterrupt", "set_wakeup_fd", "setitimer", "alarm", "raise_signal", "pause"):
-        _refuse((_signal,), name, f"signal.{name}", "signals are the BEAM's")
-    _refuse((_signal,), "pthread_kill", "signal.pthread_kill", "signals are the BEAM's")
-    _refuse((_signal,), "pthread_sigmask", "signal.pthread_sigmask", "signals are the BEAM's")
+    _guard_signals()
     modules: "tuple[Any, ...]" = (posix, os)
     for module in modules:
         module.kill = _checked(module.kill, lambda pid: pid in (0, -1, os.getpid(), -os.getpgrp()))
@@ -282,9 +278,11 @@ def _limit_numpy(numpy: Any) -> None:
 _PROCESS = "the process is the BEAM's"
 
 
-def _refuse(modules: "tuple[ModuleType, ...]", name: str, title: str, instead: str) -> None:
+def _refuse(
+    modules: "tuple[ModuleType, ...]", name: str, title: str, instead: str, error: type[Exception] = RuntimeError
+) -> None:
     def refused(*_: Any, **__: Any) -> NoReturn:
-        raise RuntimeError(
+        raise error(
             f"{title}() is not for an interpreter inside the BEAM, which it would end or confuse: {instead}, or run this pool "
             "with isolation: :process"
         )
@@ -293,6 +291,39 @@ def _refuse(modules: "tuple[ModuleType, ...]", name: str, title: str, instead: s
     for module in modules:
         if hasattr(module, name):
             setattr(module, name, refused)
+
+
+def _guard_signals() -> None:
+    """Their handlers and timers are the BEAM's. What CPython refuses off the main thread raises what it raises there, a
+    ValueError: asyncio, trio and test runners expect that, and do without."""
+    import _thread
+
+    _signal._typhon_signal = _signal.signal
+    for name in ("signal", "set_wakeup_fd"):
+        _refuse((_signal,), name, f"signal.{name}", _SIGNALS, ValueError)
+    for name in ("siginterrupt", "setitimer", "alarm", "raise_signal", "pause", "pthread_kill"):
+        _refuse((_signal,), name, f"signal.{name}", _SIGNALS)
+    # It would be lost: nothing handles it.
+    _refuse((_thread,), "interrupt_main", "_thread.interrupt_main", "a call is interrupted at its deadline")
+    _signal.pthread_sigmask = _own_mask(_signal.pthread_sigmask)
+
+
+_SIGNALS = "signals are the BEAM's"
+
+
+def _own_mask(true: Any) -> Any:
+    """A thread's mask is its own; but what is blocked on Python's threads, so that the BEAM gets it, stays blocked."""
+    beams = true(_signal.SIG_BLOCK, ())
+
+    def pthread_sigmask(how: int, mask: Any, /) -> Any:
+        mask = set(mask)
+        if how == _signal.SIG_UNBLOCK:
+            mask -= beams
+        elif how == _signal.SIG_SETMASK:
+            mask |= beams
+        return true(how, mask)
+
+    return pthread_sigmask
 
 
 def _checked(function: Any, hits_the_beam: Any) -> Any:
@@ -394,8 +425,22 @@ _signal_mask = _signal.pthread_sigmask
 
 
 def _tame_faulthandler(module: Any) -> None:
-    for name in ("enable", "register", "dump_traceback_later"):
-        _refuse((module,), name, f"faulthandler.{name}", "signals are the BEAM's")
+    """What crashes here ends the BEAM, whose handlers say what there is to say: to ask for Python's does nothing."""
+    later = module.dump_traceback_later
+
+    def enable(*_: Any, **__: Any) -> None:
+        pass
+
+    def dump_traceback_later(timeout: Any, repeat: bool = False, file: Any = sys.stderr, exit: bool = False) -> None:
+        if exit:
+            raise RuntimeError(
+                "faulthandler.dump_traceback_later(exit=True) would end the BEAM, in which this interpreter lives: leave out "
+                "exit=True, or run this pool with isolation: :process"
+            )
+        later(timeout, repeat, file)
+
+    module.enable, module.dump_traceback_later = enable, dump_traceback_later
+    _refuse((module,), "register", "faulthandler.register", _SIGNALS)
 
 
 def _tame_resource(module: Any) -> None:

@@ -69,12 +69,13 @@ defmodule Typhon.InterpretersTest do
             "os.killpg(os.getpgrp(), 9)",
             "os.setsid()",
             "os.setuid(1)",
-            "signal.signal(2, 1)",
             "signal.alarm(1)",
             "signal.setitimer(0, 1)",
             "signal.raise_signal(11)",
             "signal.pthread_kill(threading.main_thread().ident, 11)",
-            "faulthandler.enable()",
+            "signal.siginterrupt(2, True)",
+            "_thread.interrupt_main()",
+            "faulthandler.register(10)",
             "faulthandler.dump_traceback_later(1, exit=True)",
             "resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))"
           ],
@@ -91,6 +92,82 @@ defmodule Typhon.InterpretersTest do
       # One process may be asked whether it is there.
       assert python(py, "__import__('os').kill(#{pid}, 0)") == {:ok, nil}
       assert {:error, %PythonError{type: "SystemExit"}} = python(py, "__import__('sys').exit(3)")
+    end
+
+    # asyncio, trio and test runners expect that, and do without.
+    test "what CPython refuses off the main thread raises a ValueError", %{py: py} do
+      for code <- ["signal.signal(15, print)", "signal.set_wakeup_fd(1)"] do
+        assert {:error, %PythonError{type: "ValueError"} = error} =
+                 python(py, "eval(#{inspect(code)}, {'signal': __import__('signal')})")
+
+        assert error.message =~ "isolation: :process"
+      end
+
+      add = """
+      import asyncio, signal
+      async def add():
+          try:
+              asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, print)
+          except RuntimeError as error:
+              return str(error)
+      answer = asyncio.run(add())
+      """
+
+      assert run(py, add) =~ "signals are the BEAM's"
+    end
+
+    test "a thread blocks signals for itself; those of the BEAM stay blocked", %{py: py} do
+      code = """
+      from signal import SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, pthread_sigmask
+      before = pthread_sigmask(SIG_BLOCK, {SIGUSR2})
+      blocked = SIGUSR2 in pthread_sigmask(SIG_BLOCK, ())
+      pthread_sigmask(SIG_UNBLOCK, range(1, 32))
+      beams = {SIGTERM, SIGUSR1} <= pthread_sigmask(SIG_SETMASK, ())
+      beams = beams and {SIGTERM, SIGUSR1} <= pthread_sigmask(SIG_SETMASK, before)
+      answer = [blocked, beams, pthread_sigmask(SIG_BLOCK, ()) == before]
+      """
+
+      assert run(py, code) == [true, true, true]
+    end
+
+    test "processes that multiprocessing starts, and what they share", %{py: py} do
+      code = """
+      import math, multiprocessing
+      from concurrent.futures import ProcessPoolExecutor
+      from multiprocessing import shared_memory
+      memory = shared_memory.SharedMemory(create=True, size=8)
+      memory.buf[0] = 7
+      with ProcessPoolExecutor(2) as pool, multiprocessing.RLock():
+          answer = [list(pool.map(math.sqrt, [4, 9])), memory.buf[0]]
+      memory.close()
+      memory.unlink()
+      """
+
+      assert run(py, code) == [[2.0, 3.0], 7]
+    end
+
+    test "crash handlers are asked for in vain, and tracebacks later are written", %{py: py} do
+      unless engine() == :subinterpreters do
+        code = """
+        import faulthandler, tempfile, time
+        faulthandler.enable()
+        with tempfile.NamedTemporaryFile() as file:
+            faulthandler.dump_traceback_later(0.01, file=file)
+            while b"most recent call first" not in open(file.name, "rb").read():
+                time.sleep(0.01)
+        answer = faulthandler.is_enabled()
+        faulthandler.cancel_dump_traceback_later()
+        """
+
+        assert run(py, code) == false
+      end
+    end
+
+    # What a piece of code leaves in `answer`.
+    defp run(py, code) do
+      eval = "(lambda names: (exec(#{inspect(code)}, names), names['answer'])[1])({})"
+      assert {:ok, answer} = python(py, eval, timeout: 60_000)
+      answer
     end
 
     test "deep recursion, and ten thousand exceptions", %{py: py} do
