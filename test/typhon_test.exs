@@ -293,6 +293,59 @@ defmodule TyphonTest do
     end
   end
 
+  describe "builtins that look into the namespace of their caller" do
+    test "exec and eval have one of their own, like a program's", %{py: py} do
+      code = """
+      from math import sqrt
+      import __main__
+      def roots(numbers):
+          return [sqrt(number) for number in numbers]
+      __main__.found = list(sqrt(number) for number in roots([16, 81])), __name__
+      global leaked
+      leaked = 1
+      """
+
+      assert Typhon.call(py, :builtins, :exec, [code]) == {:ok, nil}
+
+      assert Typhon.call(py, :builtins, :eval, ["__import__('__main__').found"]) ==
+               {:ok, {[2.0, 3.0], "__main__"}}
+
+      names = ~w(__annotations__ __builtins__ __doc__ __loader__ __name__ __package__ __spec__)
+      assert Typhon.call(py, :builtins, :eval, ["sorted(globals())"]) == {:ok, names}
+      assert Typhon.call(py, :builtins, :dir, []) == {:ok, names}
+
+      assert {:ok, %{"__name__" => "__main__"}} =
+               Typhon.call(py, :builtins, :eval, ["{'__name__': __name__}"])
+
+      # None is none; one that is given is used.
+      assert Typhon.call(py, :builtins, :eval, ["a + len(dir())", %{"a" => 40}, %{"b" => 1}]) == {:ok, 41}
+      assert Typhon.call(py, :builtins, :eval, ["b", nil, %{"b" => 2}]) == {:ok, 2}
+      assert {:ok, attributes} = Typhon.call(py, :builtins, :dir, [1])
+      assert "bit_length" in attributes
+    end
+
+    test "and so have those of a batch, a stream, a thread", %{py: py} do
+      calls = [["globals().setdefault('x', 1)"], ["globals().get('x')"]]
+      assert Typhon.multi(py, :builtins, :eval, calls) == [ok: 1, ok: nil]
+      each = for [code] <- calls, do: {:builtins, :eval, [code]}
+      assert Typhon.multi(py, each) == [ok: 1, ok: nil]
+
+      assert py |> Typhon.stream(:builtins, :eval, ["(a for a in [__name__])"]) |> Enum.to_list() == [
+               "__main__"
+             ]
+
+      threads = start_pool(concurrency: 2)
+      assert Typhon.call(threads, :builtins, :eval, ["__name__"]) == {:ok, "__main__"}
+    end
+
+    test "what they raise is told without a frame of Typhon's", %{py: py} do
+      assert {:error, %PythonError{} = error} = Typhon.call(py, :builtins, :exec, ["\n1 / 0"])
+      assert [%{file: "<string>", line: 2, function: "<module>"}] = error.traceback
+      refute error.text =~ "_namespace"
+      assert {:error, %PythonError{type: "TypeError"}} = Typhon.call(py, :builtins, :exec, [])
+    end
+  end
+
   describe "info/1" do
     @tag :several_workers
     test "lists the workers", %{py: py} do

@@ -1,4 +1,5 @@
 // Serving one frame: decode, call, answer; and what a failure becomes.
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <string_view>
@@ -36,6 +37,13 @@ bool is_ascii(PyObject* text) noexcept {
   if (PyUnicode_AsUTF8AndSize(text, &bytes)) return bytes == PyUnicode_GetLength(text);
   PyErr_Clear();
   return true;
+}
+
+// Whether a builtin of this name looks into the namespace of whoever calls it.
+bool looks_at_its_caller(PyObject* name) noexcept {
+  constexpr std::array<const char*, 6> kNames{"exec", "eval", "globals", "locals", "vars", "dir"};
+  return std::ranges::any_of(
+      kNames, [name](const char* one) { return PyUnicode_CompareWithASCIIString(name, one) == 0; });
 }
 
 // A name beyond ASCII was not found, and an exception is set. Python may have it in the form that its parser
@@ -273,7 +281,11 @@ PyRef Worker::resolve(PyObject* target, PyObject* path) noexcept {
     return {};
   }
   PyRef found = look_up(target, path);
-  return found ? std::move(found) : find_normal(target, path);
+  if (!found) return find_normal(target, path);
+  if (!PyCFunction_Check(found.get()) || !looks_at_its_caller(path)) [[likely]]
+    return found;
+  const PyRef instead = remembered(instead_function_, "typhon._namespace", "instead");
+  return instead ? PyRef::steal(PyObject_CallFunctionObjArgs(instead.get(), found.get(), nullptr)) : PyRef();
 }
 
 // By these very names.

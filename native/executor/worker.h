@@ -270,9 +270,10 @@ class Worker final : private worker::Interruptible, private FreeListener {
   python::GilSubstitute shared_;
   // Guarded by shared_:
   python::PyRef describe_function_;
-  python::PyRef submit_;   // typhon._aio.submit
-  python::PyRef handler_;  // of messages
-  python::PyRef invoke_;   // of ErlPort's dialect: makes the calls in this one's stead; or empty
+  python::PyRef instead_function_;  // typhon._namespace.instead
+  python::PyRef submit_;            // typhon._aio.submit
+  python::PyRef handler_;           // of messages
+  python::PyRef invoke_;            // of ErlPort's dialect: makes the calls in this one's stead; or empty
   std::unordered_map<std::uint64_t, AsyncCall> async_calls_;
   std::unordered_map<unsigned long, Lane*> threads_;  // by Python's name of the thread, beside the main one
   std::unordered_set<std::uint64_t> captured_;        // calls that say so

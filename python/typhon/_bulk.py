@@ -16,6 +16,7 @@ from types import CoroutineType
 from typing import Any
 
 from typhon._errors import describe
+from typhon._namespace import instead
 from typhon._native import Atom, Cancelled, unencodable
 
 _CANNOT_ENCODE = Atom("cannot_encode")
@@ -103,6 +104,12 @@ def run_each(calls: Sequence[tuple[Any, str, list[Any], dict[str, Any]]], stop: 
 
 
 def find(module: Any, function: str) -> Any:
+    found = _look_up(module, function)
+    # As the worker does for a call that comes alone.
+    return instead(found) if module == "builtins" else found
+
+
+def _look_up(module: Any, function: str) -> Any:
     found = module
     try:
         if type(module) is str:

@@ -39,6 +39,7 @@ def describe(error: BaseException, module: object, function: str) -> _Term:
     A function in C leaves no frame; the call itself stands in, so that a traceback always says where.
     """
     _note_limit(error)
+    _leave_out_own(error)
     name = f"{module if isinstance(module, str) else _type_name(type(module))}.{function}"
     term = _term(error, 0)
     if not term[3]:
@@ -99,6 +100,13 @@ def _fewer(frames: list[_Frame], room: int) -> list[_Frame]:
     return frames
 
 
+def _leave_out_own(error: BaseException) -> None:
+    """The frame of Typhon's that stands between the call and its function, where there is one."""
+    tb = error.__traceback__
+    if tb is not None and tb.tb_frame.f_globals.get("__name__") == "typhon._namespace":
+        error.__traceback__ = tb.tb_next
+
+
 def _note_limit(error: BaseException) -> None:
     """An error that comes of the pool's `limits:` says so."""
     try:
@@ -130,6 +138,7 @@ def _term(error: BaseException, depth: int) -> _Term:
 
 def report(error: BaseException) -> None:
     """Write what a cast raised to stderr, as Python does for a thread."""
+    _leave_out_own(error)
     sys.stderr.write("Exception in a cast:\n" + _text(error))
     sys.stderr.flush()
 

@@ -395,9 +395,8 @@ defmodule Typhon.InterpretersTest do
     # All that are idle have a worker now, that one too; and it is like new.
     pools = for %{state: :idle, key: ^key} <- all(), do: inside()
 
-    state =
-      "[hasattr(__import__('json'), 'had_a_thread'), 'left_behind' in sys.modules, 'left_behind_later' in sys.modules]"
-
+    modules = "[name in __import__('sys').modules for name in ('left_behind', 'left_behind_later')]"
+    state = "[hasattr(__import__('json'), 'had_a_thread'), *#{modules}]"
     states = for py <- pools, do: python(py, state)
     assert Enum.uniq(Enum.sort(states)) -- [{:ok, [false, false, false]}] == [{:ok, [true, false, false]}]
     assert interpreters().used == used
