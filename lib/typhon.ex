@@ -147,6 +147,7 @@ defmodule Typhon do
           | {:start_timeout, timeout}
           | {:grace, non_neg_integer}
           | {:stdio, :caller | :group_leader | :logger | :discard | pid}
+          | {:log_level, :debug | :info | :warning | :error | :critical}
           | {:concurrency, pos_integer}
           | {:allow, :all | [{module, atom, arity | :_}]}
           | {:send_to, [pid | atom | {atom, node}]}
@@ -211,9 +212,13 @@ defmodule Typhon do
     before its worker is killed and replaced. Default: `1_000`
   * `:stdio` – where goes what Python prints, line by line. `:caller`: what a call prints goes to the group leader of its caller, what is
     printed outside of any call, or by C code and child processes, to Logger. Else all of it goes to the `:group_leader` of the process that
-    calls `start_link/1`, to `:logger`, to the pid of an I/O device, or nowhere: `:discard`. Python's `logging` and `warnings` go to
-    Logger in any case. While an I/O device or Logger is slow, whoever prints waits; when it hangs, lines are dropped after five seconds.
+    calls `start_link/1`, to `:logger`, to the pid of an I/O device, or nowhere: `:discard`. Python's `warnings` go to Logger in any
+    case, and so does its `logging` where it would write to stderr. While an I/O device or Logger is slow, whoever prints waits; when
+    it hangs, lines are dropped after five seconds.
     Default: `:caller`
+  * `:log_level` – from which level on records of Python's `logging` go to Logger: `:debug`, `:info`, `:warning`, `:error` or
+    `:critical`. Python code that configures logging itself (`logging.basicConfig(…)`, handlers) has its way. Default: `:warning`, as in
+    Python
   * `:concurrency` – how many calls a worker runs at the same time, on threads that share its GIL: for functions that wait. A call in a thread
     other than the main one cannot be interrupted in a system call. Coroutine functions need no threads: their calls are awaited in
     the worker's event loop, as many as there are. Default: `1`

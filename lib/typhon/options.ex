@@ -20,6 +20,7 @@ defmodule Typhon.Options do
           start_timeout: pos_integer | :infinity,
           grace: non_neg_integer,
           stdio: :caller | :group_leader | :logger | :discard | pid,
+          log_level: :debug | :info | :warning | :error | :critical,
           atoms: :existing | :create,
           spin: :auto | non_neg_integer,
           ring_size: pos_integer,
@@ -76,6 +77,7 @@ defmodule Typhon.Options do
     :start_timeout,
     :grace,
     :stdio,
+    :log_level,
     :atoms,
     :spin,
     :ring_size,
@@ -99,7 +101,7 @@ defmodule Typhon.Options do
   ]
   # Of a pool of Rubies alone, and what such a pool does not have.
   @ruby_options [:ruby, :ruby_path, :require]
-  @python_options [:python, :python_path, :engine, :concurrency, :reload]
+  @python_options [:python, :python_path, :engine, :concurrency, :reload, :log_level]
   @limits [:memory, :cpu_time, :open_files, :nice]
   # Fewer do not let Python start.
   @min_files 32
@@ -413,6 +415,7 @@ defmodule Typhon.Options do
   defp default(:start_timeout), do: 30_000
   defp default(:grace), do: 1_000
   defp default(:stdio), do: :caller
+  defp default(:log_level), do: :warning
   defp default(:atoms), do: :existing
   defp default(:spin), do: :auto
   defp default(:ring_size), do: 1_048_576
@@ -529,6 +532,11 @@ defmodule Typhon.Options do
 
   defp check!(:grace, grace) when is_integer(grace) and grace >= 0, do: grace
   defp check!(:grace, other), do: wrong!(:grace, "a non-negative integer (milliseconds)", other)
+
+  defp check!(:log_level, level) when level in [:debug, :info, :warning, :error, :critical], do: level
+
+  defp check!(:log_level, other),
+    do: wrong!(:log_level, ":debug, :info, :warning, :error or :critical", other)
 
   defp check!(:stdio, stdio) when stdio in [:caller, :group_leader, :logger, :discard], do: stdio
   defp check!(:stdio, pid) when is_pid(pid), do: pid

@@ -920,25 +920,19 @@ defmodule Typhon.Worker do
   defp language(%{config: %{language: :ruby}}), do: "Ruby"
   defp language(_data), do: "Python"
 
+  # As Python counts them.
+  @log_levels [debug: 10, info: 20, warning: 30, error: 40, critical: 50]
+
   # What the native worker has to know before it takes the first call.
   defp settings(config) do
     capture = if config.stdio == :caller, do: 1, else: 0
 
     restricted = if config.allow == :all, do: 0, else: 1
 
-    [concurrency: config.concurrency, log_level: log_level(), capture: capture, restricted: restricted] ++
-      Enum.map(config.limits, &limit/1)
-  end
+    level = Keyword.fetch!(@log_levels, config.log_level)
 
-  # As Python counts it: what Logger would drop is not sent.
-  defp log_level do
-    case Logger.level() do
-      level when level in [:debug, :all] -> 10
-      :info -> 20
-      level when level in [:notice, :warning, :warn] -> 30
-      :error -> 40
-      _ -> 50
-    end
+    [concurrency: config.concurrency, log_level: level, capture: capture, restricted: restricted] ++
+      Enum.map(config.limits, &limit/1)
   end
 
   defp limit({:memory, bytes}), do: {:limit_memory, bytes}

@@ -88,7 +88,7 @@ def _prepare(settings: dict[str, int]) -> None:
     """Called when the channel is there, before the first request is taken."""
     from typhon import _io
 
-    _io.install(settings.get("log_level", 20))
+    _io.install(settings.get("log_level", 30))
     if settings.get("restricted") or "typhon._beam" in sys.modules:
         from typhon import _beam
 

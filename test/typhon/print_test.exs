@@ -370,8 +370,7 @@ defmodule Typhon.PrintTest do
       level = Logger.level()
       Logger.configure(level: :debug)
       on_exit(fn -> Logger.configure(level: level) end)
-      # What Logger would drop is not even sent: the pool is told the level as it starts.
-      py = start_pool()
+      py = start_pool(log_level: :debug)
       metadata = [:python_logger, :python_module, :python_function, :python_extra, :file, :line]
 
       log =
@@ -393,6 +392,66 @@ defmodule Typhon.PrintTest do
       me = self()
       assert_received {:logged, %{level: :warning, meta: %{python_extra: extra, pid: ^me}}}
       assert extra == %{"user" => "jane", "thing" => "[1]"}
+    end
+
+    # In a new process each: logging is one for all workers of an interpreter.
+    @tag :os_process
+    test "begins at a warning, or at the level that the pool says, also of libraries with a handler that does nothing" do
+      level = Logger.level()
+      Logger.configure(level: :debug)
+      on_exit(fn -> Logger.configure(level: level) end)
+
+      code = """
+      import logging
+      logging.getLogger("library").addHandler(logging.NullHandler())
+      silent = logging.getLogger("silent")
+      silent.addHandler(logging.NullHandler())
+      silent.propagate = False
+      for name in ("library", "mine", "silent"):
+          logging.getLogger(name).info("info of %s", name)
+          logging.getLogger(name).warning("warning of %s", name)
+      """
+
+      all = ["info of library", "info of mine"]
+
+      for {options, configure, infos} <- [
+            {[], "", []},
+            {[log_level: :info], "", all},
+            {[], "logging.basicConfig(level=logging.INFO)", all},
+            {[log_level: :info], "logging.warning('this configures logging, too')", all}
+          ] do
+        py = start_pool(options)
+        code = String.replace(code, "import logging", "import logging\n" <> configure)
+        log = capture_log(fn -> assert Typhon.call(py, :builtins, :exec, [code]) == {:ok, nil} end)
+
+        assert Regex.scan(~r/(?:info|warning) of \w+/, log) |> List.flatten() |> Enum.sort() ==
+                 infos ++ ["warning of library", "warning of mine"]
+      end
+    end
+
+    @tag :os_process
+    test "is as user code configures it, where it does" do
+      file = gate()
+
+      for {configure, read} <- [
+            {"logging.basicConfig(filename=#{inspect(file)}, level='INFO')", "open(#{inspect(file)}).read()"},
+            {"err = sys.stderr = io.StringIO()", "err.getvalue()"},
+            {"logging.lastResort = logging.StreamHandler(err := io.StringIO())", "err.getvalue()"}
+          ] do
+        py = start_pool()
+
+        code = """
+        import io, logging, sys, __main__
+        #{configure}
+        logging.getLogger("mine").warning("to %s", "where they say")
+        __main__.said = #{read}
+        """
+
+        log = capture_log(fn -> assert Typhon.call(py, :builtins, :exec, [code]) == {:ok, nil} end)
+        refute log =~ "where they say"
+        assert {:ok, said} = Typhon.call(py, :builtins, :eval, ["__import__('__main__').said"])
+        assert said =~ "to where they say\n"
+      end
     end
 
     test "comes whole, though Logger is slower than the call may last" do
