@@ -13,7 +13,7 @@ defmodule Typhon.Conversation do
 
   require Logger
 
-  alias Typhon.{Apart, Deadline, Iter, Message, Native, Room, Session}
+  alias Typhon.{Apart, Deadline, Error, Iter, Message, Native, Room, Session, Telemetry}
   alias Typhon.Worker.{Mailbox, Post}
 
   @answer 0
@@ -187,6 +187,19 @@ defmodule Typhon.Conversation do
 
   defp told({:log, level, text, metadata}, context) when is_binary(text) and is_map(metadata),
     do: log(level, text, metadata, context)
+
+  defp told({:cast_failed, target, function, term}, context)
+       when is_binary(target) and (is_binary(function) or function == nil) do
+    error = Error.from_wire(term, nil)
+
+    what =
+      if function,
+        do: "a cast of #{target}.#{function} failed",
+        else: "the handler of messages #{target} failed"
+
+    Logger.error("#{what}:\n#{Exception.message(error)}", [crash_reason: {error, []}] ++ context.metadata)
+    Telemetry.cast_failed(error, target, function, context.metadata)
+  end
 
   defp told({:send, dest, message}, context) do
     reachable!(dest, context)

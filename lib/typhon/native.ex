@@ -64,6 +64,7 @@ defmodule Typhon.Native do
     :pull,
     :print,
     :log,
+    :cast_failed,
     :caller,
     :self,
     :send,

@@ -114,6 +114,25 @@ defmodule Typhon.Telemetry do
   defp native(nanoseconds), do: System.convert_time_unit(nanoseconds, :nanosecond, :native)
 
   @doc false
+  # A cast, or a handler of messages (`function` is nil), has raised.
+  @spec cast_failed(Exception.t(), String.t(), String.t() | nil, keyword) :: :ok
+  def cast_failed(error, target, function, metadata) do
+    if available?() do
+      execute([:typhon, :cast, :exception], %{system_time: System.system_time()}, %{
+        pool: metadata[:typhon_pool],
+        worker: metadata[:typhon_worker],
+        module: target,
+        function: function,
+        kind: :error,
+        reason: error,
+        stacktrace: []
+      })
+    end
+
+    :ok
+  end
+
+  @doc false
   # An event in the life of a worker: :start, :ready, :down, :restart, :recycle, :memory, :kill or :stop.
   @spec worker(atom, map, map) :: :ok
   def worker(event, measurements, metadata) do

@@ -322,15 +322,15 @@ PyRef Worker::look_up(PyObject* target, PyObject* path) noexcept {
 
 void Worker::handle_message() noexcept {
   const PyRef message = PyRef::steal(message_now());
+  PyRef handler;
   if (message) {
-    PyRef handler;
     {
       const python::SubstituteLock lock(shared_);
       handler = PyRef::borrow(handler_);
     }
     if (!handler || PyRef::steal(PyObject_CallFunctionObjArgs(handler.get(), message.get(), nullptr))) return;
   }
-  if (PyErr_Occurred()) report_cast(current_exception());
+  if (PyErr_Occurred()) report_cast(current_exception(), PyRef::borrow(handler.get()), {});
 }
 
 // --- answering ---
@@ -355,7 +355,7 @@ void Worker::cast_done() noexcept { header_.casts_done.value.fetch_add(1, std::m
 // `exception`: raised by user code, or by the codec for an argument or a result that cannot cross.
 void Worker::fail(Served& call, PyRef exception, bool given_up) noexcept {
   if (call.header.kind != Kind::kCall) {
-    report_cast(std::move(exception));
+    report_cast(std::move(exception), std::move(call.module), std::move(call.function));
     return cast_done();
   }
   const memory_limit::Suspension unlimited;
@@ -428,13 +428,18 @@ void Worker::send_atom_error(const FrameHeader& request, const char* name) noexc
   }
 }
 
-// Nobody waits for it: its exception goes to stderr, and so to the pool's output.
-void Worker::report_cast(PyRef exception) noexcept {
-  const PyRef module = PyRef::steal(PyImport_ImportModule("typhon._errors"));
-  const PyRef done = module && exception
-                         ? PyRef::steal(PyObject_CallMethod(module.get(), "report", "O", exception.get()))
-                         : PyRef();
-  if (!done) PyErr_Clear();
+// Nobody waits for it: the worker's process on the other side logs what it raised. `function` is empty for a
+// handler of messages, which `target` is.
+void Worker::report_cast(PyRef exception, PyRef target, PyRef function) noexcept {
+  const memory_limit::Suspension unlimited;
+  PyObject* const of = target ? target.get() : Py_None;
+  PyObject* const name = function ? function.get() : Py_None;
+  const PyRef errors = PyRef::steal(PyImport_ImportModule("typhon._errors"));
+  const PyRef described = errors && exception ? describe(exception.get(), of, name) : PyRef();
+  const PyRef told = described ? PyRef::steal(PyObject_CallMethod(errors.get(), "report", "OOOO",
+                                                                  exception.get(), of, name, described.get()))
+                               : PyRef();
+  if (!told) PyErr_Clear();
 }
 
 // --- coroutines ---

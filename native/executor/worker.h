@@ -201,7 +201,7 @@ class Worker final : private worker::Interruptible, private FreeListener {
   // `given_up`: the BEAM wants no result; a typhon.Cancelled says just that then.
   void fail(Served& call, python::PyRef exception, bool given_up = false) noexcept;
   void send_atom_error(const channel::FrameHeader& request, const char* name) noexcept;
-  void report_cast(python::PyRef exception) noexcept;
+  void report_cast(python::PyRef exception, python::PyRef target, python::PyRef function) noexcept;
   void cast_done() noexcept;
   python::PyRef describe(PyObject* exception, PyObject* module, PyObject* function) noexcept;
   void start_coroutine(Served& call, std::span<const std::uint8_t> body, python::PyRef coroutine) noexcept;

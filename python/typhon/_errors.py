@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from types import FrameType, TracebackType
 
 from typhon import _worker
-from typhon._native import Atom, max_result
+from typhon._native import Atom, max_result, tell
 
 _EXCEPTION = Atom("exception")
+_CAST_FAILED = Atom("cast_failed")
 _CAUSE = Atom("cause")
 _CONTEXT = Atom("context")
 
@@ -136,11 +137,23 @@ def _term(error: BaseException, depth: int) -> _Term:
     )
 
 
-def report(error: BaseException) -> None:
-    """Write what a cast raised to stderr, as Python does for a thread."""
-    _leave_out_own(error)
-    sys.stderr.write("Exception in a cast:\n" + _text(error))
+def report(error: BaseException, target: object, function: "str | None", term: tuple[object, ...]) -> None:
+    """Tell the worker's process on the other side what a cast raised, of which `term` is the wire form; or a handler of messages,
+    which is `target` then. What cannot be told, and what ErlPort's dialect has no word for, is written to stderr."""
+    name = _type_name(type(target)) if function is not None and not isinstance(target, str) else _name_of(target)
+    if "erlport._worker" not in sys.modules:
+        try:
+            tell((_CAST_FAILED, name, function, term), 0)
+            return
+        except Exception:
+            pass
+    sys.stderr.write(f"Exception in a cast of {name}{'.' + function if function else ''}:\n{_text(error)}")
     sys.stderr.flush()
+
+
+def _name_of(target: object) -> str:
+    name = target if isinstance(target, str) else getattr(target, "__qualname__", None)
+    return _clean(name) if isinstance(name, str) else _type_name(type(target))
 
 
 def _type_name(kind: type) -> str:

@@ -362,6 +362,44 @@ defmodule Typhon.PrintTest do
       assert log =~ "ValueError: by a cast"
       assert log =~ "CancelledError: by itself"
     end
+
+    @tag :os_process
+    test "is one record of the level error, with the struct for whoever collects crashes" do
+      py = start_pool(stdio: :caller)
+      :ok = :logger.add_handler(__MODULE__, Catcher, %{config: %{pid: self()}})
+      on_exit(fn -> :logger.remove_handler(__MODULE__) end)
+
+      capture_log(fn ->
+        assert {:ok, thing} = Typhon.call(py, :bulk, :Thing, [1])
+
+        for {target, function, args, name} <- [
+              {:talk, :fail, ["by a cast"], "talk.fail"},
+              {:no_such_module, :fail, [], "no_such_module.fail"},
+              {thing, :no_such_method, [], "bulk.Thing.no_such_method"},
+              {"math", "sqrt", ["four"], "math.sqrt"}
+            ] do
+          assert Typhon.cast(py, target, function, args) == :ok
+          assert_crash("a cast of #{name} failed:\nTraceback")
+        end
+
+        code = "def fail(message): raise ValueError(message)\nimport typhon; typhon.on_message(fail)"
+        assert {:ok, nil} = Typhon.call(py, :builtins, :exec, [code])
+        {:ok, pid} = Typhon.call(py, :typhon, :self, [])
+        send(pid, "hello")
+        assert_crash("the handler of messages fail failed:\nTraceback")
+        refute_received {:logged, _}
+      end)
+    end
+
+    defp assert_crash(beginning) do
+      assert_receive {:logged, %{level: :error, meta: %{crash_reason: {error, []}} = meta} = event}, limit()
+      assert %Typhon.PythonError{text: text} = error
+      assert meta.typhon_worker == 0
+      assert logged_text(event) =~ beginning
+      assert logged_text(event) =~ String.trim(text)
+    end
+
+    defp logged_text(%{msg: {:string, text}}), do: IO.chardata_to_string(text)
   end
 
   describe "logging" do

@@ -65,6 +65,19 @@ defmodule Typhon.TelemetryTest do
     assert measurements |> Map.keys() |> Enum.sort() == [:duration, :monotonic_time]
   end
 
+  @tag :capture_log
+  test "a cast that fails" do
+    py = start_pool(name: Typhon.TelemetryPool)
+    :ok = Typhon.cast(py, :operator, :truediv, [1, 0])
+
+    assert_receive {:telemetry, [:typhon, :cast, :exception], %{system_time: _}, metadata}, limit()
+
+    assert %{pool: Typhon.TelemetryPool, worker: 0, module: "operator", function: "truediv", kind: :error} =
+             metadata
+
+    assert %Typhon.PythonError{type: "ZeroDivisionError"} = metadata.reason
+  end
+
   test "the pool is named as the caller named it" do
     start_pool(name: Typhon.TelemetryPool)
     flush()
