@@ -14,7 +14,7 @@ defmodule Typhon.Conversation do
   require Logger
 
   alias Typhon.{Apart, Deadline, Error, Iter, Message, Native, Room, Session, Telemetry}
-  alias Typhon.Worker.{Mailbox, Post}
+  alias Typhon.Worker.{Mailbox, Post, Printer}
 
   @answer 0
   @failure 1
@@ -71,7 +71,7 @@ defmodule Typhon.Conversation do
 
   defp answer({:ask, tag, {:error, reason}}, context) do
     if tag == 0,
-      do: Logger.warning("a message from a worker was dropped: #{unreadable(reason)}", context.metadata),
+      do: Printer.warning("a message from a worker was dropped: #{unreadable(reason)}", context.metadata),
       else: reply(tag, {:failed, failure(:error, ArgumentError.exception(unreadable(reason)), [])}, context)
 
     ""
@@ -209,12 +209,11 @@ defmodule Typhon.Conversation do
     :ok
   rescue
     error in ArgumentError ->
-      Logger.warning("a message from a worker was dropped: " <> Exception.message(error), context.metadata)
+      Printer.warning("a message from a worker was dropped: " <> Exception.message(error), context.metadata)
   end
 
   defp told(other, context) do
-    Logger.warning("Python said what nobody understands: #{inspect(other)}", context.metadata)
-    :ok
+    Printer.warning("Python said what nobody understands: #{inspect(other)}", context.metadata)
   end
 
   defp deliver(dest, message, context) do

@@ -217,8 +217,11 @@ defmodule Typhon.Native do
   @spec channel_notify(channel, pos_integer) :: :ok | :reached
   def channel_notify(_channel, _count), do: :erlang.nif_error(:not_loaded)
 
-  @doc "What has become of a call that was given up: its worker has taken nothing since, runs it, or all is well (`nil`)."
-  @spec abandoned(channel, id) :: :waiting | :running | nil
+  @doc """
+  What has become of a call that was given up: its worker has taken nothing since (`:waiting`), though it runs no call nor cast
+  (`:ignored`), it runs it, or all is well (`nil`).
+  """
+  @spec abandoned(channel, id) :: :waiting | :ignored | :running | nil
   def abandoned(_channel, _id), do: :erlang.nif_error(:not_loaded)
 
   @spec channel_info(channel) :: map

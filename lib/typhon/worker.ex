@@ -42,6 +42,8 @@ defmodule Typhon.Worker do
   @sigkill 9
   # A worker that takes no requests is looked at so often, in milliseconds.
   @look_again 1_000
+  # So often in a row a worker may have nothing to do and take nothing.
+  @ignored_looks 5
   # How long a worker has to go after the end of its stdin.
   @stop_grace 500
   # How long an exit status may lag behind the end of its process before something else must be holding the process' stdout,
@@ -194,8 +196,8 @@ defmodule Typhon.Worker do
   @doc false
   @spec between_calls(pid, Errand.step(), timeout) :: {:ok, term} | {:error, Exception.t()}
   def between_calls(worker, step, timeout) do
-    deadline = Deadline.from(timeout)
-    :gen_statem.call(worker, {:between_calls, step, deadline}, :infinity)
+    # What comes later goes nowhere: the alias of this call ends with it.
+    :gen_statem.call(worker, {:between_calls, step, Deadline.from(timeout)}, timeout)
   end
 
   @doc "The session `ref` does not need the worker any more."
@@ -222,6 +224,7 @@ defmodule Typhon.Worker do
     Keeper.tell(config.board, {:worker, self(), place})
     metadata = [typhon_pool: config.name, typhon_worker: index]
     {:ok, printer} = Printer.start_link(config.stdio, metadata)
+    Printer.serve(printer)
 
     data = %__MODULE__{
       config: config,
@@ -327,7 +330,9 @@ defmodule Typhon.Worker do
   def handle_event(type, event, :ready, %{checkout: %{holder: holder}} = data)
       when holder != nil and
              (event == :retire or (is_tuple(event) and elem(event, 0) in [:yield_to, :between_calls])),
-      do: {:keep_state, %{data | pending: data.pending ++ [{:next_event, type, event}]}}
+      do:
+        {:keep_state,
+         %{data | pending: Enum.reject(data.pending, &late?(elem(&1, 2))) ++ [{:next_event, type, event}]}}
 
   def handle_event(:cast, {:yield_to, successor}, :ready, data) do
     # The channel stays in the pool until the successor's takes its place.
@@ -369,10 +374,14 @@ defmodule Typhon.Worker do
 
   # --- between calls ---
 
-  def handle_event({:call, from}, {:between_calls, step, deadline}, :ready, data) do
-    Native.pool_put(data.native, data.index, nil)
-    data = %{data | placed: false, reload: %{from: from, step: step, deadline: deadline}}
-    {:next_state, :reloading, data, [{:state_timeout, 0, {:idle, 1}}]}
+  def handle_event({:call, from}, {:between_calls, step, deadline} = errand, :ready, data) do
+    if late?(errand) do
+      :keep_state_and_data
+    else
+      Native.pool_put(data.native, data.index, nil)
+      data = %{data | placed: false, reload: %{from: from, step: step, deadline: deadline}}
+      {:next_state, :reloading, data, [{:state_timeout, 0, {:idle, 1}}]}
+    end
   end
 
   def handle_event({:call, _from}, {:between_calls, _, _}, state, _data)
@@ -459,17 +468,33 @@ defmodule Typhon.Worker do
   def handle_event({:timeout, {:grace, _, _}}, _, _state, _data), do: :keep_state_and_data
 
   # A caller gave up on a request that Python has not begun. It may be busy; or its process has been stopped (SIGSTOP), and then
-  # it will never take anything.
+  # it will never take anything; or something stands in its way that is no call: a `__del__`, a handler of messages, a thread
+  # that keeps the GIL.
   def handle_event(:info, {:typhon, channel, {:untaken, id}}, state, %{channel: channel} = data)
       when state in @serving,
-      do: {:keep_state_and_data, [{{:timeout, {:untaken, channel}}, data.config.grace, id}]}
+      do: {:keep_state_and_data, [{{:timeout, {:untaken, channel}}, data.config.grace, {id, 0}}]}
 
-  def handle_event({:timeout, {:untaken, channel}}, id, state, %{channel: channel, killed: nil} = data)
+  def handle_event(
+        {:timeout, {:untaken, channel}},
+        {id, ignored},
+        state,
+        %{channel: channel, killed: nil} = data
+      )
       when state in @serving do
-    cond do
-      Native.abandoned(channel, id) != :waiting -> :keep_state_and_data
-      OsProcess.stopped?(data.os_pid) -> {:keep_state, kill(data, :hung)}
-      true -> {:keep_state_and_data, [{{:timeout, {:untaken, channel}}, @look_again, id}]}
+    again = &{:keep_state_and_data, [{{:timeout, {:untaken, channel}}, @look_again, {id, &1}}]}
+
+    case Native.abandoned(channel, id) do
+      untaken when untaken in [:waiting, :ignored] ->
+        cond do
+          OsProcess.stopped?(data.os_pid) -> {:keep_state, kill(data, :hung)}
+          untaken == :waiting -> again.(0)
+          # A machine may be busy for a while.
+          ignored < @ignored_looks -> again.(ignored + 1)
+          true -> {:keep_state, kill(data, :hung)}
+        end
+
+      _ ->
+        :keep_state_and_data
     end
   end
 
@@ -772,6 +797,10 @@ defmodule Typhon.Worker do
     if state == :ready and not stale?, do: Post.forward(data.channel, message)
     :keep_state_and_data
   end
+
+  # Whoever asked for it has given up.
+  defp late?({:between_calls, _step, deadline}), do: Deadline.left(deadline) == 0
+  defp late?(_event), do: false
 
   # Whether a session may have it.
   defp free?(state, data), do: state == :ready and data.killed == nil and data.pending == []

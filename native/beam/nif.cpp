@@ -421,6 +421,8 @@ ERL_NIF_TERM abandoned(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   switch (channel->abandoned(id)) {
     case WorkerChannel::Abandoned::kWaits:
       return atoms.waiting;
+    case WorkerChannel::Abandoned::kIgnored:
+      return atoms.ignored;
     case WorkerChannel::Abandoned::kRuns:
       return atoms.running;
     case WorkerChannel::Abandoned::kEnded:

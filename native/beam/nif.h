@@ -25,7 +25,7 @@ namespace typhon::beam {
   X(arena_size) X(spin_us) X(worker_spin_us) X(mapset_version) X(fd) X(os_pid) X(in_flight) X(polling) \
   X(waiting) X(request_arena) X(id) X(ref) X(data) \
   X(gone) X(overload) X(held) X(none) X(busy) X(places) X(size) X(max_queue) X(concurrency) \
-  X(no_process) X(not_permitted) X(invalid) X(owner_down) X(not_started) X(ask) X(send) X(running) \
+  X(no_process) X(not_permitted) X(invalid) X(owner_down) X(not_started) X(ask) X(send) X(running) X(ignored) \
   X(served) X(reached) X(again) X(eof) X(embedded) X(raw) X(lent) X(borrowed) X(moved) X(settled) X(owner) \
   X(sent) X(heavy) X(heard) X(flood) X(not_allowed) X(foreign) X(allow) X(send_to) X(all) X(_) \
   X(post) X(control) \

@@ -137,7 +137,20 @@ WorkerChannel::Abandoned WorkerChannel::abandoned(std::uint64_t id) noexcept {
   const std::uint32_t index = find_slot(id);
   if (index != kNoSlot && slots_[index].state == Slot::State::kAbandoned) return Abandoned::kRuns;
   const std::uint64_t taken = region_->header().request_head.value.load(std::memory_order_acquire);
-  return id == untaken_id_ && untaken_at_ == taken + 1 ? Abandoned::kWaits : Abandoned::kEnded;
+  if (id != untaken_id_ || untaken_at_ != taken + 1) return Abandoned::kEnded;
+  return runs_something() ? Abandoned::kWaits : Abandoned::kIgnored;
+}
+
+bool WorkerChannel::runs_something() const noexcept {
+  if (region_->header().casts_done.value.load(std::memory_order_acquire) != casts_sent_) return true;
+  for (std::uint32_t index = 0; index < slots_.size(); ++index) {
+    const Slot& slot = slots_[index];
+    if (slot.state != Slot::State::kFree &&
+        claims_.state(make_id(slot.generation, index)) == channel::Claim::kTaken) {
+      return true;
+    }
+  }
+  return false;
 }
 
 }  // namespace typhon::beam

@@ -319,9 +319,9 @@ class WorkerChannel {
   [[nodiscard]] bool closed() const noexcept { return closed_.load(std::memory_order_relaxed); }
   // Closed, and every call that was in flight has been told: nobody needs to find it any more.
   [[nodiscard]] bool settled() const noexcept { return settled_.load(std::memory_order_acquire); }
-  // What has become of a call whose caller gave up: the worker has taken nothing since, it runs it, or all is
-  // well.
-  enum class Abandoned : std::uint8_t { kWaits, kRuns, kEnded };
+  // What has become of a call whose caller gave up: the worker has taken nothing since, as it runs something
+  // else, or though it runs no call nor cast at all; it runs it; or all is well.
+  enum class Abandoned : std::uint8_t { kWaits, kIgnored, kRuns, kEnded };
   [[nodiscard]] Abandoned abandoned(std::uint64_t id) noexcept;
   // Its number among all channels of this VM.
   [[nodiscard]] std::uint64_t serial() const noexcept { return serial_; }
@@ -455,6 +455,7 @@ class WorkerChannel {
   bool take_back(ErlNifEnv* env, std::uint32_t index) noexcept;
   ERL_NIF_TERM abandon(ErlNifEnv* env, std::uint32_t index) noexcept;
   [[nodiscard]] bool first_untaken(std::uint64_t id) noexcept;
+  [[nodiscard]] bool runs_something() const noexcept;
   static void send_ask(ErlNifEnv* caller_env, const ErlNifPid& to, ERL_NIF_TERM ref, const Ask& ask) noexcept;
   void add_room_waiter(const ErlNifPid& caller, ERL_NIF_TERM ref, bool movable) noexcept;
   bool push_request(const Request& request, std::uint64_t id) noexcept;

@@ -146,7 +146,8 @@ def receive(timeout: "float | None" = None) -> Any:
 def on_message(handler: "Callable[[Any], object] | None") -> "Callable[[Any], object] | None":
     """Call `handler` with each message from now on, between calls; None: messages are kept for receive() again.
 
-    What it raises is printed. Returns the handler, so it can be used as a decorator.
+    What it raises is logged. While it runs, its thread takes no calls: one that keeps a worker from taking any for more than five
+    seconds after the time of a call was up is ended with it. Returns the handler, so it can be used as a decorator.
     """
     if handler is not None and not callable(handler):
         raise TypeError("the handler must be callable")

@@ -206,6 +206,29 @@ defmodule Typhon.LifeTest do
     end
   end
 
+  describe "a worker that takes nothing though it runs no call" do
+    @tag :os_process
+    test "is replaced: a finalizer, a handler of messages or a thread holds it up, or it is another program now" do
+      [:Stays, :handler, :gil, :another_program]
+      |> Enum.map(fn function ->
+        py = start_pool(grace: 100)
+        os_pid = worker(py).os_pid
+
+        Task.async(fn ->
+          # In a process of its own: the handle of the object goes with it.
+          await(Task.async(fn -> Typhon.call(py, :wedge, function, [], timeout: 5_000) end))
+
+          eventually(fn ->
+            match?({:ok, pid} when pid != os_pid, Typhon.call(py, :os, :getpid, [], timeout: 200))
+          end)
+
+          refute os_process?(os_pid)
+        end)
+      end)
+      |> await_many()
+    end
+  end
+
   describe "the Elixir process of a worker" do
     @tag :os_process
     test "when killed, takes its Python along; calls are told, and a new one follows" do

@@ -125,33 +125,53 @@ defmodule Typhon.Worker.OutputTest do
   end
 
   describe "Logger" do
+    defp log(output, fun) do
+      test = self()
+      Output.log(output, fun, fn -> send(test, :taken) end, false)
+    end
+
     test "is nobody's to wait for: what is too much for it is dropped and counted" do
       test = self()
-      output = Output.log(Output.new(:discard, []), fn -> assert_receive :go_on, 60_000 end)
+      output = log(Output.new(:discard, []), fn -> assert_receive :go_on, 60_000 end)
 
       output =
-        Enum.reduce(1..1_500, output, fn number, output ->
-          Output.log(output, fn -> send(test, {:logged, number}) end)
+        Enum.reduce(1..2_500, output, fn number, output ->
+          log(output, fn -> send(test, {:logged, number}) end)
         end)
 
       refute Output.logged?(output)
+      # Of those that were dropped: nobody waits for them.
+      for _ <- 1..453, do: assert_received(:taken)
+      refute_received :taken
       {writer, _} = output.writer
 
       log =
         ExUnit.CaptureLog.capture_log(fn ->
           send(writer, :go_on)
-          output = await_logged(output)
-          assert_received {:logged, 999}
-          refute_received {:logged, 1_000}
-          await_logged(Output.log(output, fn -> send(test, {:logged, :again}) end))
+          await_logged(output)
+          assert_received {:logged, 2_047}
+          refute_received {:logged, 2_048}
         end)
 
-      assert log =~ "501 records of Python's were dropped"
-      assert_received {:logged, :again}
+      # Also when nothing comes after them.
+      assert log =~ "records of Python's that were dropped: 453"
+      for _ <- 1..2_048, do: assert_received(:taken)
+      refute_received :taken
+    end
+
+    test "that hangs holds nobody up" do
+      output = Output.new(:discard, []) |> log(fn -> assert_receive :go_on, 60_000 end) |> Output.let_go()
+      assert_received :taken
+      output = Output.log(output, fn -> flunk("it hangs") end, fn -> send(self(), :dropped) end, true)
+      assert_received :dropped
+      {writer, _} = output.writer
+      log = ExUnit.CaptureLog.capture_log(fn -> send(writer, :go_on) && await_logged(output) end)
+      assert log =~ "records of Python's that were dropped: 1"
+      refute_received :taken
     end
 
     test "may lose the process that stands for it" do
-      output = Output.new(:logger, []) |> Output.log(fn -> Process.sleep(:infinity) end) |> lines(["lost"])
+      output = Output.new(:logger, []) |> log(fn -> Process.sleep(:infinity) end) |> lines(["lost"])
       {writer, _} = output.writer
       Process.exit(writer, :kill)
       assert_receive {:DOWN, _, :process, ^writer, _} = down

@@ -108,6 +108,30 @@ defmodule Typhon.ReloadTest do
     assert await(reload) == {:ok, ["rates"]}
   end
 
+  test "waits no longer than it may for a worker that a session holds, or that starts", %{dir: dir} do
+    py = start_pool(python_path: [dir])
+    assert Typhon.call(py, :rates, :rate, []) == {:ok, 1}
+    late = {:error, %Typhon.TimeoutError{operation: :reload}}
+    pid = worker(py).pid
+
+    assert {:ok, :held} =
+             Typhon.run(py, fn _session ->
+               reloads = for _ <- 1..20, do: Task.async(fn -> Typhon.reload(py, :rates, timeout: 20) end)
+               assert Enum.uniq(await_many(reloads)) == [late]
+               # Those that have given up are forgotten when the next one comes.
+               assert Typhon.reload(py, :rates, timeout: 20) == late
+               {:ready, data} = :sys.get_state(pid)
+               assert length(data.pending) == 1
+               :held
+             end)
+
+    # It takes its time for whatever else.
+    :sys.suspend(pid)
+    assert Typhon.reload(py, :rates, timeout: 20) == late
+    :sys.resume(pid)
+    assert Typhon.reload(py, :rates) == {:ok, ["rates"]}
+  end
+
   @tag :capture_log
   @tag :os_process
   test "a worker that dies of it is replaced", %{dir: dir} do

@@ -31,7 +31,9 @@ defmodule Typhon.TimeoutError do
     do: "the pool was not restarted in time: workers that are left: #{left}. All of them go on taking calls"
 
   def message(%{operation: :reload}),
-    do: "a worker still ran calls when the time for Typhon.reload/3 was over. It keeps the module that it has"
+    do:
+      "a worker still ran calls, was held by Typhon.run/3 or was starting when the time for Typhon.reload/3 was over. It keeps the " <>
+        "module that it has"
 
   def message(%{arity: nil} = error) do
     "Typhon.run/3 found no worker free within #{error.timeout} ms, so its function was not run. " <>

@@ -2,7 +2,7 @@ defmodule Typhon.Pool.Reload do
   @moduledoc false
   # Hot reload of Python modules: one worker after the other, each between two of its calls.
 
-  alias Typhon.{Deadline, Pool, PoolError, Telemetry, Worker}
+  alias Typhon.{Deadline, Pool, PoolError, Telemetry, TimeoutError, Worker}
 
   @spec module(pid, atom | String.t(), timeout) :: {:ok, [String.t()]} | {:error, Exception.t()}
   def module(pool, name, timeout),
@@ -33,9 +33,12 @@ defmodule Typhon.Pool.Reload do
   end
 
   defp between_calls(worker, step, deadline) do
-    Worker.between_calls(worker, step, Deadline.left(deadline))
+    with {:error, %TimeoutError{}} <- Worker.between_calls(worker, step, Deadline.left(deadline)), do: late()
   catch
+    :exit, {:timeout, _} -> late()
     # It gave up its place and ended: its successor has imported the module anew.
     :exit, {reason, _} when reason in [:noproc, :normal] or elem(reason, 0) == :shutdown -> {:ok, []}
   end
+
+  defp late, do: {:error, %TimeoutError{operation: :reload}}
 end

@@ -7,8 +7,6 @@ defmodule Typhon.Worker.Asked do
   # All of it is counted: the native library bounds what it has brought here and what has not been dealt with. A statement has
   # been when it was passed on, a question when its process has ended, a message when its receiver takes what it gets.
 
-  require Logger
-
   alias Typhon.{Conversation, Native}
   alias Typhon.Worker.{Mailbox, Output, Post, Printer}
 
@@ -152,27 +150,19 @@ defmodule Typhon.Worker.Asked do
     :ok
   end
 
-  def deliver(channel, {:error, :not_allowed}, weight, _config) do
-    Logger.warning(
-      "a message from a worker was dropped: it went to a process that its pool's allow: and send_to: do not let it reach"
-    )
+  def deliver(channel, undelivered, weight, _config),
+    do: Printer.warning(why(undelivered), [], fn -> Native.channel_heard(channel, @statement, weight) end)
 
-    Native.channel_heard(channel, @statement, weight)
+  defp why({:error, :not_allowed}) do
+    "a message from a worker was dropped: it went to a process that its pool's allow: and send_to: do not let it reach"
   end
 
-  def deliver(channel, {:error, :control}, weight, _config) do
-    Logger.warning(
-      "a message from a worker was dropped: with the allow: of its pool it sends nothing by which OTP, the emulator or Typhon " <>
-        "control processes"
-    )
-
-    Native.channel_heard(channel, @statement, weight)
+  defp why({:error, :control}) do
+    "a message from a worker was dropped: with the allow: of its pool it sends nothing by which OTP, the emulator or Typhon " <>
+      "control processes"
   end
 
-  def deliver(channel, other, weight, _config) do
-    Logger.warning("a message from a worker could not be delivered: #{inspect(other)}")
-    Native.channel_heard(channel, @statement, weight)
-  end
+  defp why(other), do: "a message from a worker could not be delivered: #{inspect(other)}"
 
   @doc """
   So many messages of that weight together have been sent to that process, or to it among others: more may be when it takes
@@ -221,7 +211,7 @@ defmodule Typhon.Worker.Asked do
     Conversation.handle(ask, context)
   catch
     kind, reason ->
-      Logger.warning(
+      Printer.warning(
         "what a worker said could not be dealt with: " <>
           Exception.format_banner(kind, reason, __STACKTRACE__)
       )

@@ -32,7 +32,8 @@ defmodule Typhon.Worker.LogWriter do
 
       {:log, from, ref, fun, dropped} ->
         if dropped > 0,
-          do: Logger.warning("#{dropped} records of Python's were dropped: Logger is too slow", metadata)
+          do:
+            Logger.warning("records of Python's that were dropped: #{dropped}. Logger is too slow", metadata)
 
         fun.()
         send(from, {:io_reply, ref, :ok})

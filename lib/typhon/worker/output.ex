@@ -18,8 +18,9 @@ defmodule Typhon.Worker.Output do
   @max_requests 4
   @enough_waiting_bytes 262_144
   @max_waiting_bytes 1_048_576
-  # What Python has logged in nobody's name and Logger has not taken.
-  @max_records 1_000
+  # What is for Logger, and it has not taken. Python waits with fewer (kMostStatements, native/channel/layout.h); what others
+  # bring, and what comes while Logger hangs, is bounded by this.
+  @max_records 2_048
   @digits List.to_tuple(~c"0123456789abcdef")
 
   defstruct target: :discard,
@@ -31,7 +32,8 @@ defmodule Typhon.Worker.Output do
             waiting: [],
             waiting_bytes: 0,
             dropped: 0,
-            records: MapSet.new(),
+            # who is to be told when it was logged, by its request
+            records: %{},
             dropped_records: 0,
             partial: [],
             partial_bytes: 0,
@@ -98,9 +100,13 @@ defmodule Typhon.Worker.Output do
   @doc "Whether Logger has what it was given."
   @spec logged?(t) :: boolean
   def logged?(%{target: :logger} = output),
-    do: MapSet.size(output.records) == 0 and MapSet.size(output.requests) == 0 and output.waiting == []
+    do: output.records == %{} and MapSet.size(output.requests) == 0 and output.waiting == []
 
-  def logged?(output), do: MapSet.size(output.records) == 0
+  def logged?(output), do: output.records == %{}
+
+  @doc "Whether Logger was given records that it has not taken."
+  @spec records?(t) :: boolean
+  def records?(output), do: output.records != %{}
 
   @doc "Sends what still waits, whether the I/O device keeps up or not: the worker ends."
   @spec drain(t) :: t
@@ -110,19 +116,36 @@ defmodule Typhon.Worker.Output do
   @spec reset(t) :: t
   def reset(output), do: %{output | kept: []}
 
-  @doc "Something for Logger: the function logs it, in the process that stands for Logger. Dropped when that has too much to do."
-  @spec log(t, (() -> term)) :: t
-  def log(output, fun) do
-    if MapSet.size(output.records) >= @max_records do
+  @doc """
+  Something for Logger: the function logs it, in the process that stands for Logger. `taken` runs when it has. Dropped when that
+  has too much to do, or hangs.
+  """
+  @spec log(t, (() -> term), (() -> term), boolean) :: t
+  def log(output, fun, taken, hangs) do
+    if hangs or map_size(output.records) >= @max_records do
+      taken.()
       %{output | dropped_records: output.dropped_records + 1}
     else
-      output = with_writer(output)
-      ref = make_ref()
-      {writer, _} = output.writer
-      LogWriter.log(writer, ref, fun, output.dropped_records)
-      %{output | records: MapSet.put(output.records, ref), dropped_records: 0}
+      to_logger(output, fun, taken)
     end
   end
+
+  defp to_logger(output, fun, taken) do
+    output = with_writer(output)
+    ref = make_ref()
+    {writer, _} = output.writer
+    LogWriter.log(writer, ref, fun, output.dropped_records)
+    %{output | records: Map.put(output.records, ref, taken), dropped_records: 0}
+  end
+
+  @doc "Logger hangs: nobody waits for what it has not taken."
+  @spec let_go(t) :: t
+  def let_go(output) do
+    for {_ref, taken} <- output.records, do: taken.()
+    %{output | records: Map.new(output.records, fn {ref, _taken} -> {ref, &nothing/0} end)}
+  end
+
+  defp nothing, do: :ok
 
   @doc "The answer to a request, or the end of the I/O device. :unknown when the message is of another kind."
   @spec message(t, term) :: t | :unknown
@@ -131,8 +154,10 @@ defmodule Typhon.Worker.Output do
       MapSet.member?(output.requests, ref) ->
         send_waiting(%{output | requests: MapSet.delete(output.requests, ref)})
 
-      MapSet.member?(output.records, ref) ->
-        %{output | records: MapSet.delete(output.records, ref)}
+      is_map_key(output.records, ref) ->
+        {taken, records} = Map.pop!(output.records, ref)
+        taken.()
+        count_dropped(%{output | records: records})
 
       true ->
         :unknown
@@ -146,10 +171,14 @@ defmodule Typhon.Worker.Output do
   # Somebody has killed it.
   def message(%{writer: {_, monitor}} = output, {:DOWN, monitor, :process, _pid, _reason}) do
     requests = if output.target == :logger, do: MapSet.new(), else: output.requests
-    send_waiting(%{output | writer: nil, records: MapSet.new(), requests: requests})
+    count_dropped(send_waiting(%{let_go(output) | writer: nil, records: %{}, requests: requests}))
   end
 
   def message(_output, _message), do: :unknown
+
+  # Also when nothing comes after them.
+  defp count_dropped(%{dropped_records: 0} = output), do: output
+  defp count_dropped(output), do: to_logger(output, &nothing/0, &nothing/0)
 
   # --- lines ---
 
@@ -235,7 +264,7 @@ defmodule Typhon.Worker.Output do
   defp send_waiting(output),
     do: if(MapSet.size(output.requests) < @max_requests, do: send_now(output), else: output)
 
-  defp send_now(%{waiting: []} = output), do: output
+  defp send_now(%{waiting: [], dropped: 0} = output), do: output
 
   defp send_now(output) do
     ref = make_ref()

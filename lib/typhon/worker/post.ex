@@ -4,9 +4,8 @@ defmodule Typhon.Worker.Post do
   # in the ring wait here, in order, as they would in any process' mailbox. They belong to one Python: the next one does not get
   # them.
 
-  require Logger
-
   alias Typhon.{Message, Native}
+  alias Typhon.Worker.Printer
 
   # In the dictionary of the worker's process: {channel, the reference of its turn, what waits}.
   @waiting {__MODULE__, :waiting}
@@ -84,7 +83,7 @@ defmodule Typhon.Worker.Post do
         :ok
 
       {:error, error} ->
-        Logger.warning("a message to a worker was dropped: " <> Exception.message(error))
+        Printer.warning("a message to a worker was dropped: " <> Exception.message(error))
         next(channel, behind)
     end
   end

@@ -4,10 +4,12 @@ defmodule Typhon.Worker.Printer do
   #
   # It reads a piece, deals with it, and reads the next one when it has answered whatever came meanwhile. When the I/O device has
   # not taken enough yet it does not read: then the pipe is full, and whoever prints waits. So output without end takes no
-  # memory, and the worker's own process, which keeps deadlines, has nothing to do with it. A device that takes nothing for
-  # @patience milliseconds hangs: Python is not held up any longer, and lines are dropped until it answers.
+  # memory, and the worker's own process, which keeps deadlines, has nothing to do with it. A device, or Logger, that takes nothing
+  # for @patience milliseconds hangs: Python is not held up any longer, and lines and records are dropped until it answers.
 
   use GenServer
+
+  require Logger
 
   alias Typhon.Native
   alias Typhon.Worker.Output
@@ -19,7 +21,18 @@ defmodule Typhon.Worker.Printer do
   @settle 500
 
   # pipe: read now; reads: what it waits for before the next piece; taken: who is to be told when there is room
-  defstruct [:output, :owner, :pipe, reads: :nothing, hangs: false, patience: nil, settling: [], taken: []]
+  # moved: whether anything was taken since patience began
+  defstruct [
+    :output,
+    :owner,
+    :pipe,
+    reads: :nothing,
+    hangs: false,
+    patience: nil,
+    moved: false,
+    settling: [],
+    taken: []
+  ]
 
   @doc "Linked to the worker's process, which goes when this goes."
   @spec start_link(Output.target() | :caller, keyword) :: {:ok, pid}
@@ -48,6 +61,28 @@ defmodule Typhon.Worker.Printer do
   @doc "The function logs something: not in this process, which does not wait for Logger. `taken` runs when it has, or was dropped."
   @spec log(pid, (() -> term), (() -> term)) :: :ok
   def log(printer, fun, taken), do: GenServer.cast(printer, {:log, fun, taken})
+
+  @doc "This process is the worker's: what it logs goes through its printer (`warning/3`)."
+  @spec serve(pid) :: :ok
+  def serve(printer) do
+    Process.put(__MODULE__, printer)
+    :ok
+  end
+
+  @doc "A warning, for which a worker's process does not wait. `taken` runs when it was logged, or dropped."
+  @spec warning(String.t(), keyword, (() -> term)) :: :ok
+  def warning(text, metadata \\ [], taken \\ fn -> :ok end) do
+    case Process.get(__MODULE__) do
+      nil ->
+        Logger.warning(text, metadata)
+        taken.()
+
+      printer ->
+        log(printer, fn -> Logger.warning(text, metadata) end, taken)
+    end
+
+    :ok
+  end
 
   # Nothing here waits for anybody else; but a worker ends in good order also when this has been killed.
   defp ask(printer, what, otherwise, timeout \\ 5_000) do
@@ -94,33 +129,26 @@ defmodule Typhon.Worker.Printer do
   def handle_cast({:print, text, taken}, state),
     do: {:noreply, took(%{state | output: Output.text(state.output, text), taken: [taken | state.taken]})}
 
-  def handle_cast({:log, fun, taken}, state) do
-    dropped = state.output.dropped_records
-
-    output =
-      Output.log(state.output, fn ->
-        fun.()
-        taken.()
-      end)
-
-    if output.dropped_records > dropped, do: taken.()
-    {:noreply, %{state | output: output}}
-  end
+  def handle_cast({:log, fun, taken}, state),
+    do: {:noreply, took(%{state | output: Output.log(state.output, fun, taken, state.hangs)})}
 
   # There is something to read.
   @impl true
   def handle_info({:select, pipe, _, _}, %{pipe: pipe, reads: :selected} = state), do: idle(read(state))
   def handle_info({:read, pipe}, %{pipe: pipe, reads: :next} = state), do: idle(read(state))
 
+  def handle_info({:patience, ref}, %{patience: ref, moved: true} = state),
+    do: {:noreply, took(%{state | patience: nil})}
+
   def handle_info({:patience, ref}, %{patience: ref} = state),
-    do: {:noreply, took(%{state | hangs: true, patience: nil})}
+    do: {:noreply, took(%{state | hangs: true, patience: nil, output: Output.let_go(state.output)})}
 
   def handle_info({:DOWN, owner, :process, _, _}, %{owner: owner} = state), do: {:stop, :normal, state}
 
   def handle_info(message, state) do
     case Output.message(state.output, message) do
       :unknown -> {:noreply, state}
-      output -> {:noreply, settled(took(%{state | output: output, hangs: false, patience: nil}))}
+      output -> {:noreply, settled(took(%{state | output: output, hangs: false, moved: true}))}
     end
   end
 
@@ -140,23 +168,22 @@ defmodule Typhon.Worker.Printer do
   defp idle(state), do: {:noreply, state}
 
   # Reads on, and lets Python print on, as soon as what came before has been taken.
-  defp took(%{reads: reads, taken: taken} = state) when reads == :room or taken != [] do
-    cond do
-      not Output.full?(state.output) or state.hangs ->
-        for tell <- Enum.reverse(taken), do: tell.()
-        read_on(%{state | patience: nil, taken: []})
-
-      state.patience == nil ->
-        ref = make_ref()
-        Process.send_after(self(), {:patience, ref}, @patience)
-        %{state | patience: ref}
-
-      true ->
-        state
-    end
+  defp took(state) do
+    state = if Output.full?(state.output) and not state.hangs, do: state, else: go_on(state)
+    waits = state.reads == :room or state.taken != [] or Output.records?(state.output)
+    if waits and not state.hangs and state.patience == nil, do: be_patient(state), else: state
   end
 
-  defp took(state), do: state
+  defp go_on(%{taken: taken} = state) do
+    for tell <- Enum.reverse(taken), do: tell.()
+    read_on(%{state | taken: []})
+  end
+
+  defp be_patient(state) do
+    ref = make_ref()
+    Process.send_after(self(), {:patience, ref}, @patience)
+    %{state | patience: ref, moved: false}
+  end
 
   defp read_on(%{reads: :room} = state) do
     send(self(), {:read, state.pipe})
