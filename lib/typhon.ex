@@ -35,6 +35,20 @@ defmodule Typhon do
   | other structs | see `Typhon.Encoder` | |
   | `Typhon.Object` | the object itself | any object without a counterpart |
 
+  What numpy and pandas give comes as follows; Typhon itself imports neither.
+
+  | Python | Elixir |
+  |---|---|
+  | `numpy.int64`, `float32`, `bool_`, `str_`, `bytes_` … | integer, float, boolean, string, binary |
+  | `numpy.datetime64` | `Date` (years to days) or `NaiveDateTime` (hours and finer) |
+  | `pandas.Timestamp` | `NaiveDateTime`, with a time zone `DateTime` |
+  | `pandas.NaT`, `pandas.NA`, `numpy.ma.masked`, `NaT` of numpy | `nil` |
+  | array of numbers, booleans, dates, strings of a fixed length | `Typhon.Array`; `Typhon.Array.to_list/1` |
+  | array of objects, array with a mask | list, nested as the array is; `nil` for what is masked |
+  | array whose elements have fields | refused: send its columns, or `array.tolist()` |
+  | `DataFrame`, `Series`, `Index`, `Categorical` | `Typhon.Object`; their elements by `frame.to_dict("records")` or `("list")`, `series.tolist()` |
+  | `timedelta`, `pandas.Timedelta`, `Period`, `Interval`, `complex` | `Typhon.Object`; `str(…)`, `delta.total_seconds()` |
+
   The floats `nan`, `inf` and `-inf` of Python arrive as `:nan`, `:infinity` and `:neg_infinity`. A binary that is not UTF-8 is
   refused, with its place in the arguments: say `bytes/1`.
 

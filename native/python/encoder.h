@@ -129,6 +129,7 @@ class Encoder {
   // --- other classes (encoder_classes.cpp, encoder_numpy.cpp) ---
   EncodeKind classify(PyBorrowed object) noexcept;
   EncodeKind numpy_kind(PyBorrowed object) noexcept;
+  bool is_missing(PyTypeObject* type) noexcept;
   Did put_bytes(PyBorrowed object) noexcept;
   bool try_lend(PyBorrowed owner, etf::Bytes bytes, Did& did) noexcept;
   bool try_lend_buffer(PyBorrowed object, const Py_buffer& buffer, Did& did) noexcept;
@@ -136,14 +137,19 @@ class Encoder {
   [[nodiscard]] bool may_lend(std::size_t size) const noexcept;
   Did put_buffer(PyBorrowed object) noexcept;
   Did put_bit_string(PyBorrowed object) noexcept;
-  Did put_enum(PyRef object) noexcept;
+  Did put_enum(PyBorrowed object) noexcept;
+  Did put_instead(PyBorrowed object, PyBorrowed value, const char* what) noexcept;
   Did put_range(PyBorrowed object) noexcept;
   Did put_date(PyBorrowed object) noexcept;
   Did put_time(PyBorrowed object) noexcept;
   Did put_datetime(PyRef object) noexcept;
   Did put_decimal(PyBorrowed object) noexcept;
   Did put_numpy_scalar(PyBorrowed object, EncodeKind kind) noexcept;
+  Did put_numpy_time(PyBorrowed object) noexcept;
   Did put_numpy_array(PyRef array) noexcept;
+  Did put_array_as_list(PyBorrowed array, PyRef elements) noexcept;
+  Did put_masked_array(PyBorrowed array, char kind) noexcept;
+  Did refuse_structured(PyBorrowed array, PyBorrowed dtype) noexcept;
   bool put_array_data(PyBorrowed array) noexcept;
   Did put_object(PyBorrowed object) noexcept;
 

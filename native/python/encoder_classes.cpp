@@ -20,6 +20,16 @@ bool is_subtype(PyTypeObject* type, PyBorrowed base) noexcept {
 
 }  // namespace
 
+// NaT, NA and masked have classes of their own. NaT's derives from datetime and that of masked from ndarray:
+// these are asked for first.
+bool Encoder::is_missing(PyTypeObject* type) noexcept {
+  for (const Lazy which : {Lazy::kPandasNaT, Lazy::kPandasNA, Lazy::kNumpyMasked}) {
+    const PyBorrowed missing = state_.imports.if_loaded(which);
+    if (missing && Py_TYPE(missing.get()) == type) return true;
+  }
+  return false;
+}
+
 // kUnknown with an exception set when that fails. A class is asked by what it derives from, without its own
 // hooks.
 EncodeKind Encoder::classify(PyBorrowed object) noexcept {
@@ -33,6 +43,7 @@ EncodeKind Encoder::classify(PyBorrowed object) noexcept {
   if ((flags & Py_TPFLAGS_LIST_SUBCLASS) != 0) return EncodeKind::kList;
   if ((flags & Py_TPFLAGS_TUPLE_SUBCLASS) != 0) return EncodeKind::kTuple;
   if ((flags & Py_TPFLAGS_DICT_SUBCLASS) != 0) return EncodeKind::kDict;
+  if (is_missing(type)) return EncodeKind::kMissing;
   const struct {
     PyBorrowed base;
     EncodeKind kind;
@@ -187,12 +198,16 @@ Encoder::Did Encoder::put_range(PyBorrowed object) noexcept {
 
 // --- values that stand for others ---
 
-Encoder::Did Encoder::put_enum(PyRef object) noexcept {
-  constexpr std::uint32_t kMaxRedirects = 16;
+Encoder::Did Encoder::put_enum(PyBorrowed object) noexcept {
   const PyRef value = PyRef::steal(PyObject_GetAttrString(object.get(), "_value_"));
-  if (!value) return refuse_exception(object, "the value of an Enum");
-  if (redirects_ == kMaxRedirects)
-    return refuse(object, "an Enum whose value is an Enum, and so on without end");
+  return value ? put_instead(object, value, "an Enum whose value is an Enum")
+               : refuse_exception(object, "the value of an Enum");
+}
+
+// `what` says how one may lead to another one of its kind.
+Encoder::Did Encoder::put_instead(PyBorrowed object, PyBorrowed value, const char* what) noexcept {
+  constexpr std::uint32_t kMaxRedirects = 16;
+  if (redirects_ == kMaxRedirects) return refuse(object, "%s, and so on without end", what);
   ++redirects_;
   const Did did = put(value.get());
   --redirects_;
