@@ -166,6 +166,7 @@ defmodule Typhon do
           | {:send_to, [pid | atom | {atom, node}]}
           | {:max_mailbox, pos_integer | :infinity}
           | {:atoms, :existing | :create}
+          | {:surrogates, :error | :bytes | :replace}
           | {:spin, :auto | non_neg_integer}
           | {:ring_size, pos_integer}
           | {:telemetry, boolean}
@@ -250,6 +251,9 @@ defmodule Typhon do
   * `:atoms` – whether results may bring atoms that do not exist yet: `:existing` (others are an error) or `:create`, for Python that you trust:
     atoms are never freed, and the VM ends when it has 1,048,576. When Python has brought half as many as there was room for when the
     first pool started, new ones are an error here, too. Default: `:existing`
+  * `:surrogates` – what becomes of a `str` with lone surrogates, which no string of Elixir can hold. Python makes them of file names, arguments
+    and environment variables that are not UTF-8 (`os.listdir`). `:error`: a `Typhon.EncodeError`; `:bytes`: it arrives as the bytes that the
+    name consists of, which `bytes/1` takes back to Python as `bytes`; `:replace`: with U+FFFD for each of them. Default: `:error`
   * `:spin` – microseconds for which both sides watch the shared memory before they sleep, or `:auto`. `0` saves processor
     time and costs latency. Default: `:auto`
   * `:ring_size` – bytes of each worker's request and reply ring, a power of two from 65,536 to 67,108,864. What is

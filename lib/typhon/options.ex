@@ -21,6 +21,7 @@ defmodule Typhon.Options do
           grace: non_neg_integer,
           stdio: :caller | :group_leader | :logger | :discard | pid,
           atoms: :existing | :create,
+          surrogates: :error | :bytes | :replace,
           spin: :auto | non_neg_integer,
           ring_size: pos_integer,
           telemetry: boolean,
@@ -77,6 +78,7 @@ defmodule Typhon.Options do
     :grace,
     :stdio,
     :atoms,
+    :surrogates,
     :spin,
     :ring_size,
     :telemetry,
@@ -99,7 +101,7 @@ defmodule Typhon.Options do
   ]
   # Of a pool of Rubies alone, and what such a pool does not have.
   @ruby_options [:ruby, :ruby_path, :require]
-  @python_options [:python, :python_path, :engine, :concurrency, :reload]
+  @python_options [:python, :python_path, :engine, :concurrency, :reload, :surrogates]
   @limits [:memory, :cpu_time, :open_files, :nice]
   # Fewer do not let Python start.
   @min_files 32
@@ -414,6 +416,7 @@ defmodule Typhon.Options do
   defp default(:grace), do: 1_000
   defp default(:stdio), do: :caller
   defp default(:atoms), do: :existing
+  defp default(:surrogates), do: :error
   defp default(:spin), do: :auto
   defp default(:ring_size), do: 1_048_576
   defp default(:telemetry), do: true
@@ -538,6 +541,9 @@ defmodule Typhon.Options do
 
   defp check!(:atoms, atoms) when atoms in [:existing, :create], do: atoms
   defp check!(:atoms, other), do: wrong!(:atoms, ":existing or :create", other)
+
+  defp check!(:surrogates, what) when what in [:error, :bytes, :replace], do: what
+  defp check!(:surrogates, other), do: wrong!(:surrogates, ":error, :bytes or :replace", other)
 
   defp check!(:spin, :auto), do: :auto
   defp check!(:spin, spin) when is_integer(spin) and spin >= 0, do: spin

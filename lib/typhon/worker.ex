@@ -926,9 +926,19 @@ defmodule Typhon.Worker do
 
     restricted = if config.allow == :all, do: 0, else: 1
 
-    [concurrency: config.concurrency, log_level: log_level(), capture: capture, restricted: restricted] ++
-      Enum.map(config.limits, &limit/1)
+    [
+      concurrency: config.concurrency,
+      log_level: log_level(),
+      capture: capture,
+      restricted: restricted,
+      surrogates: surrogates(config.surrogates)
+    ] ++ Enum.map(config.limits, &limit/1)
   end
+
+  # The numbers of python::Surrogates (native/python/codec.h).
+  defp surrogates(:error), do: 0
+  defp surrogates(:bytes), do: 1
+  defp surrogates(:replace), do: 2
 
   # As Python counts it: what Logger would drop is not sent.
   defp log_level do

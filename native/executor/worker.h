@@ -55,8 +55,9 @@ struct ExecutorSlot : python::ModuleSlot {
 
 struct WorkerSettings {
   unsigned concurrency = 1;
-  unsigned erlport = 0;  // its terms are in the dialect of ErlPort
-  unsigned capture = 1;  // what a call prints goes to its caller, also when the call does not say so
+  unsigned erlport = 0;     // its terms are in the dialect of ErlPort
+  unsigned capture = 1;     // what a call prints goes to its caller, also when the call does not say so
+  unsigned surrogates = 0;  // python::Surrogates
   // Of the interrupts of the main thread. 0: a sub-interpreter's, whose main thread is interrupted as others
   // are.
   unsigned signal = static_cast<unsigned>(worker::default_cancel_signal());
@@ -78,6 +79,9 @@ class Worker final : private worker::Interruptible, private FreeListener {
   // with it: it frees the channel's memory, unless a view of that is held.
   bool wind_up() noexcept;
   void let_go() noexcept;
+  [[nodiscard]] python::Surrogates surrogates() const noexcept {
+    return static_cast<python::Surrogates>(settings_.surrogates);
+  }
   [[nodiscard]] unsigned cancel_signal() const noexcept { return settings_.signal; }
 
   // What its results lie in counts as memory. Before run().

@@ -80,6 +80,7 @@ class Encoder {
   // `kKey`: of a map, or an element of a set: these are compared as they are written.
   template <bool kKey = false>
   Did put_text(PyObject* text) noexcept;
+  [[gnu::cold]] Did put_surrogates(PyBorrowed text, bool is_key) noexcept;
   Did put_rest(PyObject* object) noexcept;
   Did put(PyObject* object) noexcept {
     const Did did = put_leaf(object);
@@ -233,7 +234,7 @@ inline Encoder::Did Encoder::put_text(PyObject* text) noexcept {
     if (!ascii) return Did::kFailed;
     if (ascii.get() != Py_True) {
       const PyRef bytes = PyRef::steal(PyUnicode_AsUTF8String(text));
-      if (!bytes) return refuse_text(text);
+      if (!bytes) return put_surrogates(text, kKey);
       if constexpr (!kKey) return put_bytes(bytes);
       return done(writer_.binary(std::string_view(PyBytes_AsString(bytes.get()),
                                                   static_cast<std::size_t>(PyBytes_Size(bytes.get())))));
@@ -242,7 +243,7 @@ inline Encoder::Did Encoder::put_text(PyObject* text) noexcept {
   Py_ssize_t size = 0;
   const char* const utf8 = PyUnicode_AsUTF8AndSize(text, &size);
   if (utf8 == nullptr) [[unlikely]]
-    return refuse_text(text);
+    return put_surrogates(text, kKey);
   if constexpr (!kKey) {
     Did did{};
     // Of ASCII text these are the very bytes that the object consists of.

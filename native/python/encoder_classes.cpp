@@ -7,6 +7,7 @@
 #include "python/object_table.h"
 #include "python/values.h"
 
+#include <bit>
 #include <functional>
 #include <new>
 #include <utility>
@@ -76,6 +77,45 @@ EncodeKind Encoder::classify(PyBorrowed object) noexcept {
   if (!fields && must_propagate()) return EncodeKind::kUnknown;
   PyErr_Clear();
   return EncodeKind::kObject;
+}
+
+// --- text that is no UTF-8 ---
+
+namespace {
+
+// As UTF-8, with U+FFFD for each lone surrogate. New reference, or null with an exception set.
+PyObject* replace_surrogates(PyBorrowed text) noexcept {
+  constexpr Py_UCS4 kReplacement = 0xFFFD;
+  const Py_ssize_t size = PyUnicode_GetLength(text.get());
+  Py_UCS4* const characters = PyUnicode_AsUCS4Copy(text.get());
+  if (characters == nullptr) return nullptr;
+  for (Py_ssize_t i = 0; i < size; ++i) {
+    if (characters[i] >= 0xD800 && characters[i] <= 0xDFFF) characters[i] = kReplacement;
+  }
+  int order = std::endian::native == std::endian::little ? -1 : 1;
+  const PyRef replaced = PyRef::steal(PyUnicode_DecodeUTF32(
+      reinterpret_cast<const char*>(characters), size * Py_ssize_t{sizeof(Py_UCS4)}, nullptr, &order));
+  PyMem_Free(characters);
+  return replaced ? PyUnicode_AsUTF8String(replaced.get()) : nullptr;
+}
+
+}  // namespace
+
+// UTF-8 cannot hold `text`, and an exception says so. What goes out may be that of another key.
+Encoder::Did Encoder::put_surrogates(PyBorrowed text, bool is_key) noexcept {
+  const bool replaces = options_.surrogates == Surrogates::kReplace;
+  if ((!replaces && options_.surrogates != Surrogates::kBytes) ||
+      PyErr_ExceptionMatches(PyExc_UnicodeEncodeError) == 0) {
+    return refuse_text(text);
+  }
+  PyErr_Clear();
+  const PyRef bytes =
+      PyRef::steal(replaces ? replace_surrogates(text)
+                            : PyUnicode_AsEncodedString(text.get(), "utf-8", "surrogateescape"));
+  if (!bytes) return refuse_text(text);
+  const std::size_t begin = writer_.position();
+  const Did did = put_bytes(bytes);
+  return is_key && did == Did::kWritten ? done(note_check(text, begin)) : did;
 }
 
 // --- binaries ---
