@@ -871,6 +871,8 @@ defmodule Typhon.Worker do
       spin_us: spin,
       worker_spin_us: worker_spin,
       atoms: config.atoms,
+      keys: config.keys,
+      values: config.values,
       atom_room: div(:erlang.system_info(:atom_limit) - :erlang.system_info(:atom_count), 2),
       results: config.results,
       max_result: config.max_result,
