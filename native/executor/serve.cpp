@@ -156,6 +156,7 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
   if (request) {
     call.module = PyRef::borrow(PyTuple_GetItem(request.get(), 0));
     call.function = PyRef::borrow(PyTuple_GetItem(request.get(), 1));
+    call.request = std::move(request);
   }
   fail(call, current_exception(), state != Lane::Call::State::kRuns || ends());
 }
@@ -356,7 +357,8 @@ void Worker::fail(Served& call, PyRef exception, bool given_up) noexcept {
   std::uint64_t* times = (call.header.flags & channel::kTimings) != 0 ? call.times : nullptr;
   PyObject* const module = call.module ? call.module.get() : Py_None;
   PyObject* const function = call.function ? call.function.get() : Py_None;
-  const PyRef description = describe(exception.get(), module, function);
+  const PyRef description =
+      describe(exception.get(), module, function, call.request ? call.request.get() : Py_None);
   if (description && outbox_.send(codec_, header, description.get(), "error", times)) return;
 
   // Not even the description can be sent (a subclass of str that misbehaves, no memory): say at least that
@@ -373,7 +375,8 @@ void Worker::fail(Served& call, PyRef exception, bool given_up) noexcept {
   send_atom_error(call.header, "cancelled");
 }
 
-PyRef Worker::describe(PyObject* exception, PyObject* module, PyObject* function) noexcept {
+// `given`: what the arguments are in, or None.
+PyRef Worker::describe(PyObject* exception, PyObject* module, PyObject* function, PyObject* given) noexcept {
   if (!exception) return {};
   if (settings_.erlport != 0) {
     const PyRef describe_function = remembered(describe_function_, "erlport._worker", "describe");
@@ -400,7 +403,7 @@ PyRef Worker::describe(PyObject* exception, PyObject* module, PyObject* function
   const PyRef describe_function = remembered(describe_function_, "typhon._errors", "describe");
   if (!describe_function) return {};
   return PyRef::steal(
-      PyObject_CallFunctionObjArgs(describe_function.get(), exception, module, function, nullptr));
+      PyObject_CallFunctionObjArgs(describe_function.get(), exception, module, function, given, nullptr));
 }
 
 void Worker::send_atom_error(const FrameHeader& request, const char* name) noexcept {

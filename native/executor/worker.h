@@ -161,6 +161,7 @@ class Worker final : private worker::Interruptible, private FreeListener {
     std::uint64_t times[5] = {};
     python::PyRef module = {};  // for an error's text
     python::PyRef function = {};
+    python::PyRef request = {};
   };
 
   bool interrupt(std::uint64_t id) noexcept override;
@@ -207,7 +208,7 @@ class Worker final : private worker::Interruptible, private FreeListener {
   void send_atom_error(const channel::FrameHeader& request, const char* name) noexcept;
   void report_cast(python::PyRef exception) noexcept;
   void cast_done() noexcept;
-  python::PyRef describe(PyObject* exception, PyObject* module, PyObject* function) noexcept;
+  python::PyRef describe(PyObject* exception, PyObject* module, PyObject* function, PyObject* given) noexcept;
   void start_coroutine(Served& call, std::span<const std::uint8_t> body, python::PyRef coroutine) noexcept;
   bool is_coroutine_of(const Served& call, PyObject* coroutine) noexcept;
   std::uint64_t enter_loop(Served& call) noexcept;

@@ -4,7 +4,7 @@ defmodule Typhon.AtomsTest do
 
   import Typhon.TestHelper
 
-  alias Typhon.{DecodeError, EncodeError}
+  alias Typhon.{DecodeError, EncodeError, PythonError}
 
   @mixed %{name: "x", list: [%{a: :b}], tuple: {%{c: 1}}, nil: nil, true: true}
 
@@ -160,6 +160,59 @@ defmodule Typhon.AtomsTest do
         assert_raise ArgumentError, text, fn -> Typhon.cast(self(), :math, :sqrt, [1], [{name, :atom}]) end
         assert_raise ArgumentError, text, fn -> Typhon.stream(self(), :math, :sqrt, [1], [{name, :atom}]) end
       end
+    end
+  end
+
+  describe "a note explains" do
+    defp note(result) do
+      assert {:error, %PythonError{notes: notes} = error} = result
+      for note <- notes, do: assert(Exception.message(error) =~ note)
+      notes
+    end
+
+    @key_note "There is a key :name here, an atom: in Python that is typhon.Atom('name'), and not the str 'name'. Send a " <>
+                "string as the key, or use the option keys: :strings of the call or of its pool."
+    @keys_note "Atoms that are keys of a map in Elixir are of the class typhon.Atom in Python, and not str. Send strings as " <>
+                 "the keys, or use the option keys: :strings of the call or of its pool."
+    @value_note "Atoms of Elixir are of the class typhon.Atom in Python, and not str; name is their text. Send a string, or " <>
+                  "use the option values: :strings of the call or of its pool."
+
+    test "a KeyError of a str where the atom is a key", %{plain: py} do
+      assert note(Typhon.call(py, :operator, :getitem, [%{name: 1}, "name"])) == [@key_note]
+      assert note(Typhon.call(py, :atoms, :deep_key, [[%{users: [{%{name: 1}}]}]])) == [@key_note]
+      assert note(Typhon.call(py, :atoms, :async_key, [%{name: 1}])) == [@key_note]
+
+      assert [{:ok, 1}, {:error, %PythonError{notes: [@key_note]}}] =
+               Typhon.multi(py, :operator, :getitem, [[%{"name" => 1}, "name"], [%{name: 1}, "name"]])
+
+      assert [{:error, %PythonError{notes: [@key_note]}}] =
+               Typhon.multi(py, [{:operator, :getitem, [%{name: 1}, "name"]}])
+    end
+
+    test "also in a cause", %{plain: py} do
+      assert {:error, %PythonError{type: "ValueError", notes: [], cause_kind: :cause, cause: cause}} =
+               Typhon.call(py, :atoms, :wrapped_key, [%{name: 1}])
+
+      assert cause.notes == [@key_note]
+    end
+
+    test "no other KeyError", %{plain: py} do
+      assert note(Typhon.call(py, :operator, :getitem, [%{other: 1}, "name"])) == []
+      assert note(Typhon.call(py, :operator, :getitem, [%{name: 1}, 1])) == []
+      assert note(Typhon.call(py, :operator, :getitem, [%{name: 1}, "name"], keys: :strings) |> swap()) == []
+    end
+
+    defp swap({:ok, 1}), do: {:error, %PythonError{type: "", message: "", notes: []}}
+
+    test "what takes no atoms", %{plain: py} do
+      assert note(Typhon.call(py, :json, :dumps, [%{name: 1}])) == [@keys_note]
+      assert note(Typhon.call(py, :json, :dumps, [:active])) == [@value_note]
+      assert note(Typhon.call(py, :operator, :add, ["a", :b])) == [@value_note]
+      assert note(Typhon.call(py, :operator, :lt, [:a, "b"])) == [@value_note]
+      assert note(Typhon.call(py, "builtins", "str.join", [",", [:a]])) == [@value_note]
+      assert note(Typhon.call(py, :atoms, :upper, [:a])) == [@value_note]
+      assert note(Typhon.call(py, :atoms, :keywords, [%{a: 1}])) == [@keys_note]
+      assert note(Typhon.call(py, :operator, :add, ["a", 1])) == []
     end
   end
 end
