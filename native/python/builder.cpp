@@ -233,8 +233,9 @@ bool Builder::refuse_equal_keys(std::span<PyObject* const> keys, std::size_t str
       continue;
     }
     try {
-      // The BEAM has no string twice: the sender has made one of an atom.
-      const bool texts = PyUnicode_CheckExact(known) != 0 && PyUnicode_CheckExact(keys[i]) != 0;
+      // In a worker: the BEAM has no string twice, and has made one of an atom.
+      const bool texts = context_.options.objects != nullptr && PyUnicode_CheckExact(known) != 0 &&
+                         PyUnicode_CheckExact(keys[i]) != 0;
       context_.refuse_text(std::string(of) + ' ' + describe(known) + " and " + describe(keys[i]) +
                            ", which are equal in Python" +
                            (texts ? ": one was an atom (the options keys: and values:)" : ""));
