@@ -196,6 +196,16 @@ defmodule Typhon.AtomsTest do
       assert cause.notes == [@key_note]
     end
 
+    test "also what a cast raised, where it is printed" do
+      {:ok, device} = StringIO.open("")
+      py = start_pool(workers: 1, stdio: device)
+      :ok = Typhon.cast(py, :atoms, :async_key, [%{name: 1}])
+      :ok = Typhon.cast(py, :atoms, :deep_key, [[%{users: [{%{name: 1}}]}]])
+
+      printed = fn -> device |> StringIO.contents() |> elem(1) end
+      eventually(fn -> length(String.split(printed.(), @key_note)) == 3 end)
+    end
+
     test "no other KeyError", %{plain: py} do
       assert note(Typhon.call(py, :operator, :getitem, [%{other: 1}, "name"])) == []
       assert note(Typhon.call(py, :operator, :getitem, [%{name: 1}, 1])) == []
