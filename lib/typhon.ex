@@ -35,8 +35,31 @@ defmodule Typhon do
   | other structs | see `Typhon.Encoder` | |
   | `Typhon.Object` | the object itself | any object without a counterpart |
 
+  What numpy and pandas give comes as follows; Typhon itself imports neither.
+
+  | Python | Elixir |
+  |---|---|
+  | `numpy.int64`, `float32`, `bool_`, `str_`, `bytes_` … | integer, float, boolean, string, binary |
+  | `numpy.datetime64` | `Date` (years to days) or `NaiveDateTime` (hours and finer) |
+  | `pandas.Timestamp` | `NaiveDateTime`, with a time zone `DateTime` |
+  | `pandas.NaT`, `pandas.NA`, `numpy.ma.masked`, `NaT` of numpy | `nil` |
+  | array of numbers, booleans, dates, strings of a fixed length | `Typhon.Array`; `Typhon.Array.to_list/1` |
+  | array of objects, array with a mask | list, nested as the array is; `nil` for what is masked |
+  | array whose elements have fields | refused: send its columns, or `array.tolist()` |
+  | `DataFrame`, `Series`, `Index`, `Categorical` | `Typhon.Object`; their elements by `frame.to_dict("records")` or `("list")`, `series.tolist()` |
+  | `timedelta`, `pandas.Timedelta`, `Period`, `Interval`, `complex` | `Typhon.Object`; `str(…)`, `delta.total_seconds()` |
+
   The floats `nan`, `inf` and `-inf` of Python arrive as `:nan`, `:infinity` and `:neg_infinity`. A binary that is not UTF-8 is
   refused, with its place in the arguments: say `bytes/1`.
+
+  An atom of Elixir is no string in Python: `user["name"]` finds nothing in `%{name: "Ann"}`, `json.dumps` takes no atoms, and `:active` is
+  not `"active"`. With the options `keys: :strings` and `values: :strings`, of a pool or of a call, Python gets strings in their place:
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1, keys: :strings)
+      iex> Typhon.call(py, :json, :dumps, [%{name: "Ann"}])
+      {:ok, ~s|{"name": "Ann"}|}
+      iex> Typhon.call(py, :json, :dumps, [[%{name: "Ann"}, :active, nil]], values: :strings)
+      {:ok, ~s|[{"name": "Ann"}, "active", null]|}
 
   ## Errors
 
@@ -153,6 +176,9 @@ defmodule Typhon do
           | {:send_to, [pid | atom | {atom, node}]}
           | {:max_mailbox, pos_integer | :infinity}
           | {:atoms, :existing | :create}
+          | {:surrogates, :error | :bytes | :replace}
+          | {:keys, :atoms | :strings}
+          | {:values, :atoms | :strings}
           | {:spin, :auto | non_neg_integer}
           | {:ring_size, pos_integer}
           | {:telemetry, boolean}
@@ -164,6 +190,8 @@ defmodule Typhon do
           | {:worker, term}
           | {:retry, non_neg_integer}
           | {:stdio, :group_leader | :logger | :discard | pid}
+          | {:keys, :atoms | :strings}
+          | {:values, :atoms | :strings}
 
   @doc """
   Starts a pool of Pythons, linked to the caller, and returns when all of them are ready.
@@ -241,6 +269,15 @@ defmodule Typhon do
   * `:atoms` – whether results may bring atoms that do not exist yet: `:existing` (others are an error) or `:create`, for Python that you trust:
     atoms are never freed, and the VM ends when it has 1,048,576. When Python has brought half as many as there was room for when the
     first pool started, new ones are an error here, too. Default: `:existing`
+  * `:surrogates` – what becomes of a `str` with lone surrogates, which no string of Elixir can hold. Python makes them of file names, arguments
+    and environment variables that are not UTF-8 (`os.listdir`). `:error`: a `Typhon.EncodeError`; `:bytes`: it arrives as the bytes that the
+    name consists of, which `bytes/1` takes back to Python as `bytes`; `:replace`: with U+FFFD for each of them. Default: `:error`
+  * `:keys` – what the atoms become in Python that are keys of maps, at any depth of arguments, answers to what Python asks, and messages:
+    `:atoms` (`typhon.Atom`) or `:strings` (`str`). `nil`, `true` and `false` are `None`, `True` and `False` in any case. A map that has an atom
+    and the string of its name as keys is refused then. The structs of the table above are not touched. What Python sends back are
+    strings. A call may say otherwise, see `call/5`. Default: `:atoms`
+  * `:values` – the same for all other atoms: elements of lists, tuples and sets, values of maps, and atoms in a key that is a tuple.
+    Default: `:atoms`
   * `:spin` – microseconds for which both sides watch the shared memory before they sleep, or `:auto`. `0` saves processor
     time and costs latency. Default: `:auto`
   * `:ring_size` – bytes of each worker's request and reply ring, a power of two from 65,536 to 67,108,864. What is
@@ -341,10 +378,14 @@ defmodule Typhon do
     what may run twice. Python exceptions and timeouts are not tried again, nor is a call in a `run/3`. Default: `0`
   * `:stdio` – where goes what the call prints: the `:group_leader` of the calling process, `:logger`, `:discard`, or the pid of an I/O device.
     Default: as the pool's `:stdio` says
+  * `:keys`, `:values` – `:strings`: atoms that are keys of maps, and all others, are `str` in Python, see `start_link/1`; in the arguments, and in
+    what Python is told while the call runs. `:atoms`: they are `typhon.Atom`. Default: as the pool's options say
 
   ## Examples
 
       iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.call(py, :operator, :getitem, [%{name: "Ann"}, "name"], keys: :strings)
+      {:ok, "Ann"}
       iex> Typhon.call(py, :statistics, :fmean, [[1, 2]], kwargs: %{weights: [1, 3]})
       {:ok, 1.75}
       iex> {:error, %Typhon.TimeoutError{}} = Typhon.call(py, :time, :sleep, [5], timeout: 20)
@@ -397,7 +438,7 @@ defmodule Typhon do
   * `:kwargs` – keyword arguments, a map or a keyword list. Default: none
   * `:timeout` – milliseconds in which the request must be taken by a worker, when all have more waiting than they can hold,
     and in which Python must have begun with it. Default: `5_000`
-  * `:worker` – as of `call/5`
+  * `:worker`, `:keys`, `:values` – as of `call/5`
 
   ## Examples
 
@@ -550,6 +591,7 @@ defmodule Typhon do
 
   * `:timeout` – milliseconds for all calls together, or `:infinity`. Default: `5_000`
   * `:stop_on_error` – true: no call is made after one that failed, whose error is then the last of the results. Default: `false`
+  * `:keys`, `:values` – as of `call/5`
 
   ## Examples
 
@@ -586,6 +628,7 @@ defmodule Typhon do
   * `:kwargs` – keyword arguments of every call, a map or a keyword list. Default: none
   * `:timeout` – milliseconds for all calls together, or `:infinity`. Default: `5_000`
   * `:stop_on_error` – true: no call is made after one that failed, whose error is then the last of the results. Default: `false`
+  * `:keys`, `:values` – as of `call/5`
 
   ## Examples
 
@@ -615,6 +658,7 @@ defmodule Typhon do
   * `:ordered` – false: results come as they are there, not in the order of the elements. Default: `true`
   * `:batch` – elements in a request (see `multi/5`), for small calls: a batch is filled before it goes. Default: `1`
   * `:timeout` – milliseconds for each request, or `:infinity`. Default: `5_000`
+  * `:keys`, `:values` – as of `call/5`
   * `:on_error` – `:raise` the exception; `:return` `{:ok, value}` and `{:error, exception}` in the place of values; or `:skip`
     what failed. Default: `:raise`
 
@@ -831,6 +875,7 @@ defmodule Typhon do
   * `:kwargs` – keyword arguments, a map or a keyword list. Default: none
   * `:timeout` – milliseconds for the call of the function and for each batch, or `:infinity`. Default: `5_000`
   * `:batch` – elements in a batch at most. It is sent sooner when it is large (about 1 MiB) or took long. Default: `1_024`
+  * `:keys`, `:values` – as of `call/5`
 
   ## Examples
 

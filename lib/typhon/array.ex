@@ -19,6 +19,12 @@ defmodule Typhon.Array do
   | `"\|u1"`, `"<u2"`, `"<u4"`, `"<u8"` | `:u8`, `:u16`, `:u32`, `:u64` | unsigned integer |
   | `"\|b1"` | `:bool` | boolean |
   | `"<c16"`, `"<c8"` | `:c128`, `:c64` | complex number, in Elixir `{real, imaginary}` |
+  | `"<M8[D]"`, `"<M8[ns]"` … | | date or time: a `Date` (years to days) or a `NaiveDateTime` (hours and finer), `nil` for `NaT`; `to_list/1` alone |
+  | `"<m8[s]"` … | | duration: an integer, in the unit of the dtype, `nil` for `NaT`; `to_list/1` alone |
+  | `"<U5"`, `"\|S5"` … | | string, binary; `to_list/1` alone |
+
+  An array of objects, of strings of any length, or with a mask (`numpy.ma`) comes as a list instead, nested as its shape says, with `nil`
+  for what is masked. One whose elements have fields is refused; its columns can go.
   """
 
   @enforce_keys [:shape, :dtype, :data]
@@ -46,6 +52,25 @@ defmodule Typhon.Array do
     {"<c8", :c64, {:c, 64}, :complex, 8},
     {"<c16", :c128, {:c, 128}, :complex, 16}
   ]
+
+  # What a date of the unit counts, how many of them, and in how many parts one is divided. numpy counts from 1970 on.
+  @units %{
+    "Y" => {:months, 12, 1},
+    "M" => {:months, 1, 1},
+    "W" => {:days, 7, 1},
+    "D" => {:days, 1, 1},
+    "h" => {:microseconds, 3_600_000_000, 1},
+    "m" => {:microseconds, 60_000_000, 1},
+    "s" => {:microseconds, 1_000_000, 1},
+    "ms" => {:microseconds, 1_000, 1},
+    "us" => {:microseconds, 1, 1},
+    "ns" => {:microseconds, 1, 1_000},
+    "ps" => {:microseconds, 1, 1_000_000},
+    "fs" => {:microseconds, 1, 1_000_000_000},
+    "as" => {:microseconds, 1, 1_000_000_000_000}
+  }
+  # NaT
+  @no_time -0x8000_0000_0000_0000
 
   @doc """
   Makes an array from the elements, as a (nested) list or as a binary in the layout of the dtype.
@@ -88,18 +113,24 @@ defmodule Typhon.Array do
       iex> Typhon.Array.to_list(Typhon.Array.new(<<1, 2, 3, 4>>, {2, 2}, :u8))
       [[1, 2], [3, 4]]
 
-  A float that is not a number comes as `:nan`, `:infinity` or `:neg_infinity`.
+  A float that is not a number comes as `:nan`, `:infinity` or `:neg_infinity`. What is finer than a microsecond is cut off.
+
+      iex> Typhon.Array.to_list(%Typhon.Array{shape: {2}, dtype: "<M8[D]", data: <<1::little-64, 0::56, 0x80>>})
+      [~D[1970-01-02], nil]
   """
-  @spec to_list(t) :: [term] | number_like
+  @spec to_list(t) :: [term] | term
   def to_list(%__MODULE__{shape: shape, dtype: dtype, data: data}) do
-    {name, _, _, kind, bytes} = type!(dtype)
-    size!(data, shape, name, count!(shape) * bytes)
+    {kind, bytes} = element!(dtype)
+    size!(data, shape, dtype, count!(shape) * bytes)
 
     case Tuple.to_list(shape) do
       [] -> unpack(kind, bytes, data)
       dimensions -> nest(dimensions, data, kind, bytes)
     end
   end
+
+  # Strings of no length at all take no bytes.
+  defp nest([size], _data, kind, 0), do: List.duplicate(unpack(kind, 0, ""), size)
 
   defp nest([_size], data, kind, bytes),
     do: for(at <- 0..(byte_size(data) - 1)//bytes, do: unpack(kind, bytes, binary_part(data, at, bytes)))
@@ -162,6 +193,27 @@ defmodule Typhon.Array do
 
       type ->
         type
+    end
+  end
+
+  # What an element is, and its bytes.
+  defp element!(dtype) do
+    case is_binary(dtype) && Regex.run(~r/\A(?:<(M|m)8\[(\d*)([a-zA-Z]+)\]|<(U)(\d+)|\|(S)(\d+))\z/, dtype) do
+      [_, kind, count, unit] -> {time!(kind, count, unit, dtype), 8}
+      [_, "", "", "", "U", length] -> {:text, 4 * String.to_integer(length)}
+      [_, "", "", "", "", "", "S", length] -> {:binary, String.to_integer(length)}
+      _ -> {elem(type!(dtype), 3), elem(type!(dtype), 4)}
+    end
+  end
+
+  defp time!("m", _count, _unit, _dtype), do: :duration
+
+  defp time!("M", count, unit, dtype) do
+    count = if count == "", do: 1, else: String.to_integer(count)
+
+    case @units do
+      %{^unit => {what, many, parts}} -> {what, many * count, parts}
+      _ -> type!(dtype)
     end
   end
 
@@ -234,6 +286,36 @@ defmodule Typhon.Array do
     half = div(bytes, 2)
 
     {unpack(:float, half, binary_part(data, 0, half)), unpack(:float, half, binary_part(data, half, half))}
+  end
+
+  defp unpack(:binary, _bytes, data), do: String.trim_trailing(data, <<0>>)
+
+  defp unpack(:text, _bytes, data) do
+    case :unicode.characters_to_binary(data, {:utf32, :little}) do
+      text when is_binary(text) -> String.trim_trailing(text, <<0>>)
+      _ -> raise ArgumentError, "the array holds a string with a lone surrogate, which no UTF-8 can hold"
+    end
+  end
+
+  defp unpack(_time, 8, <<@no_time::signed-little-64>>), do: nil
+  defp unpack(:duration, 8, <<count::signed-little-64>>), do: count
+
+  defp unpack({what, many, parts}, 8, <<count::signed-little-64>>) do
+    date(what, Integer.floor_div(count * many, parts))
+  rescue
+    # Beyond the years of Elixir's calendar.
+    _ in [FunctionClauseError, ArgumentError] ->
+      raise ArgumentError, "the array holds a date that is not in the years -9999 to 9999"
+  end
+
+  defp date(:months, count),
+    do: Date.from_erl!({1970 + Integer.floor_div(count, 12), Integer.mod(count, 12) + 1, 1})
+
+  defp date(:days, count), do: Date.add(~D[1970-01-01], count)
+
+  defp date(:microseconds, count) do
+    time = NaiveDateTime.add(~N[1970-01-01 00:00:00.000000], count, :microsecond)
+    if elem(time.microsecond, 0) == 0, do: NaiveDateTime.truncate(time, :second), else: time
   end
 
   # The exponent is all ones: an infinity when the fraction is zero.

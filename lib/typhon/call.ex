@@ -34,6 +34,11 @@ defmodule Typhon.Call do
   @timings 1
   # What Python prints goes to the caller, whatever the pool does with its output.
   @capture 2
+  # Which atoms are strings in Python, in place of what the pool says: whether this call says so itself, and what.
+  @own_text 16
+  @text_keys 4
+  @text_values 8
+  @text_bits @own_text + @text_keys + @text_values
   @stdio :"$typhon_stdio"
   # The call was accepted before: it is not refused for being one too many.
   @admitted 128
@@ -93,7 +98,7 @@ defmodule Typhon.Call do
     do: call(key, module, function, args, kwargs, timeout)
 
   # One worker, and no other one that could have the call in its place.
-  def call(%Session{} = session, module, function, args, kwargs, timeout, %{stdio: nil}),
+  def call(%Session{} = session, module, function, args, kwargs, timeout, %{stdio: nil, text: nil}),
     do: call(session, module, function, args, kwargs, timeout)
 
   def call(%Session{} = session, module, function, args, kwargs, timeout, routing) do
@@ -130,6 +135,7 @@ defmodule Typhon.Call do
   defp routed(key, native, pid, module, function, args, kwargs, timeout, flags, routing) do
     call = {key, native, pid, module, function, args, kwargs}
     flags = if routing.stdio, do: mark(flags, @capture), else: flags
+    flags = mark_text(flags, pid, routing)
 
     with_stdio(routing.stdio, fn ->
       attempt(call, timeout, flags, routing, {timeout, Deadline.from(timeout)})
@@ -247,6 +253,19 @@ defmodule Typhon.Call do
   defp less(left, time), do: left - time
 
   defp admit(flags), do: mark(flags, @admitted)
+
+  defp mark_text(flags, pid, %{text: {keys, values}}) do
+    pool = Registry.options(pid)
+    keys = if (keys || pool[:keys]) == :strings, do: @text_keys, else: 0
+    values = if (values || pool[:values]) == :strings, do: @text_values, else: 0
+    mark(flags, @own_text + keys + values)
+  end
+
+  defp mark_text(flags, _pid, _routing), do: flags
+
+  # What Python is told in the course of the call is as its arguments are, in the bits of `Typhon.Native.tell/6`.
+  defp text({bits, _where, _parent}), do: text(bits)
+  defp text(bits), do: bits |> Bitwise.band(@text_bits) |> Bitwise.bsl(1)
 
   defp mark({bits, where, parent}, bit), do: {Bitwise.bor(bits, bit), where, parent}
   defp mark(flags, bit), do: Bitwise.bor(flags, bit)
@@ -446,6 +465,7 @@ defmodule Typhon.Call do
       args: request.args,
       kwargs: request.kwargs,
       deadline: request.deadline,
+      text: text(request.flags),
       stdio: Process.get(@stdio) || options.stdio,
       allow: options.allow,
       max_mailbox: options.max_mailbox,
@@ -460,13 +480,14 @@ defmodule Typhon.Call do
            | {:waiting, Native.where(), Native.id(), request :: map, call :: tuple}
 
   @doc "Makes a call; finish/1 waits for its result, or abandon/1 gives it up, in the same process."
-  @spec begin(term, term, term, list, timeout) :: pending
-  def begin(key, module, function, args, timeout) do
+  @spec begin(term, term, term, list, timeout, Typhon.Options.routing()) :: pending
+  def begin(key, module, function, args, timeout, routing) do
     with {pid, native, bits, flags} <- target(key) do
       ref = make_ref()
       timeout = Session.bound(timeout)
       flags = if Bitwise.band(bits, @timings) == 0, do: flags, else: without_timings(flags)
-      request = slow(key, native, pid, ref, @call, args, %{}, timeout, unmark(flags))
+      flags = flags |> unmark() |> mark_text(pid, routing)
+      request = slow(key, native, pid, ref, @call, args, %{}, timeout, flags)
       call = {module, function, args, timeout}
 
       case Native.call(native, ref, @call, module, function, args, %{}, timeout, request.flags) do
@@ -581,12 +602,13 @@ defmodule Typhon.Call do
   @spec cast(term, term, term, list, map, timeout, Typhon.Options.routing()) :: :ok | {:error, Error.t()}
   def cast(key, module, function, args, kwargs, timeout, routing \\ nil)
 
-  def cast(%Session{} = session, module, function, args, kwargs, timeout, _routing) do
+  def cast(%Session{} = session, module, function, args, kwargs, timeout, routing) do
     with {pid, native, bits, {_, where, parent}} <- Session.target(session),
          :through <- Double.cast({pid, native, bits}, session.pool, module, function, args, kwargs) do
       timeout = Session.bound(timeout)
       call = {module, function, args, timeout}
-      cast(session.pool, native, pid, call, kwargs, Deadline.from(timeout), {0, where, parent}, nil)
+      flags = mark_text({0, where, parent}, pid, routing)
+      cast(session.pool, native, pid, call, kwargs, Deadline.from(timeout), flags, nil)
     end
   end
 
@@ -595,7 +617,8 @@ defmodule Typhon.Call do
          :through <- Double.cast(row, key, module, function, args, kwargs) do
       timeout = Session.bound(timeout)
       call = {module, function, args, timeout}
-      cast(key, native, pid, call, kwargs, Deadline.from(timeout), Session.aim(native, 0), routing)
+      flags = native |> Session.aim(0) |> mark_text(pid, routing)
+      cast(key, native, pid, call, kwargs, Deadline.from(timeout), flags, routing)
     end
   end
 

@@ -29,7 +29,7 @@ defmodule Typhon.Conversation do
 
   @typedoc """
   `native` and `where` name the channel, `id` the call when the process that made it answers. `args`: of the call, to tell the
-  functions that were passed from made-up ones. `deadline`: milliseconds of monotonic time. `stdio`, `allow` and `max_mailbox` as
+  functions that were passed from made-up ones. `deadline`: milliseconds of monotonic time. `text`: what becomes of atoms. `stdio`, `allow` and `max_mailbox` as
   in the options.
   """
   @type context :: %{
@@ -40,6 +40,7 @@ defmodule Typhon.Conversation do
           required(:args) => list,
           required(:kwargs) => map,
           required(:deadline) => integer | :infinity,
+          optional(:text) => non_neg_integer,
           required(:stdio) => :caller | :logger | :discard | pid,
           required(:allow) => :all | [{module, atom, arity | :_}],
           required(:max_mailbox) => pos_integer | :infinity,
@@ -480,7 +481,9 @@ defmodule Typhon.Conversation do
   defp send_answer(kind, tag, term, context) do
     ref = make_ref()
 
-    case Message.offer(context.native, context.where, ref, kind + waits(context), tag, term) do
+    kind_and_more = kind + waits(context) + Map.get(context, :text, 0)
+
+    case Message.offer(context.native, context.where, ref, kind_and_more, tag, term) do
       {:room, channel} ->
         with :room <- Room.wait(channel, ref, Deadline.left(context.deadline)),
              do: send_answer(kind, tag, term, context)

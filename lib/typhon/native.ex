@@ -275,7 +275,7 @@ defmodule Typhon.Native do
   @spec decode(handle) :: reply | :held
   def decode(_handle), do: :erlang.nif_error(:not_loaded)
 
-  @spec tell(pool | nil, where, reference, kind :: 0..6, non_neg_integer, term) ::
+  @spec tell(pool | nil, where, reference, kind :: 0..62, non_neg_integer, term) ::
           :ok | {:room, channel} | {:encoder} | {:cannot_encode, binary, binary} | {:down, term}
   def tell(_pool, _where, _ref, _kind, _tag, _term), do: :erlang.nif_error(:not_loaded)
 

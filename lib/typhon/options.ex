@@ -22,6 +22,9 @@ defmodule Typhon.Options do
           stdio: :caller | :group_leader | :logger | :discard | pid,
           log_level: :debug | :info | :warning | :error | :critical,
           atoms: :existing | :create,
+          surrogates: :error | :bytes | :replace,
+          keys: :atoms | :strings,
+          values: :atoms | :strings,
           spin: :auto | non_neg_integer,
           ring_size: pos_integer,
           telemetry: boolean,
@@ -47,16 +50,20 @@ defmodule Typhon.Options do
   @type call :: %{kwargs: %{optional(String.t()) => term}, timeout: timeout, routing: routing}
 
   @typedoc """
-  Where a call goes and how often, and where it prints; nil: to the least loaded worker, once, to the caller. `worker` is the hash of
-  the key.
+  Where a call goes and how often, where it prints, and what becomes of its atoms; nil: to the least loaded worker, once, to the caller,
+  and what the pool says. `worker` is the hash of the key.
   """
   @type routing ::
           nil
           | %{
               worker: nil | non_neg_integer,
               retry: non_neg_integer,
-              stdio: nil | :group_leader | :logger | :discard | pid
+              stdio: nil | :group_leader | :logger | :discard | pid,
+              text: text
             }
+
+  @typedoc "What a call says of `keys:` and `values:`; nil: what its pool says."
+  @type text :: nil | {nil | :atoms | :strings, nil | :atoms | :strings}
 
   @default_timeout Application.compile_env(:typhon, :timeout, 5_000)
   @min_ring 65_536
@@ -79,6 +86,9 @@ defmodule Typhon.Options do
     :stdio,
     :log_level,
     :atoms,
+    :surrogates,
+    :keys,
+    :values,
     :spin,
     :ring_size,
     :telemetry,
@@ -101,7 +111,7 @@ defmodule Typhon.Options do
   ]
   # Of a pool of Rubies alone, and what such a pool does not have.
   @ruby_options [:ruby, :ruby_path, :require]
-  @python_options [:python, :python_path, :engine, :concurrency, :reload, :log_level]
+  @python_options [:python, :python_path, :engine, :concurrency, :reload, :log_level, :surrogates]
   @limits [:memory, :cpu_time, :open_files, :nice]
   # Fewer do not let Python start.
   @min_files 32
@@ -110,8 +120,8 @@ defmodule Typhon.Options do
   @min_result 65_536
   # Replacements in max_seconds, for each worker, that no crash loop gets along with.
   @restarts_each 10
-  @call_options [:kwargs, :timeout, :worker, :retry, :stdio]
-  @cast_options [:kwargs, :timeout, :worker]
+  @call_options [:kwargs, :timeout, :worker, :retry, :stdio, :keys, :values]
+  @cast_options [:kwargs, :timeout, :worker, :keys, :values]
   @run_options [:timeout]
   @multi_options [:stop_on_error]
   @map_options [:args, :max_concurrency, :ordered, :batch, :on_error]
@@ -262,7 +272,8 @@ defmodule Typhon.Options do
         routing(
           Keyword.get(options, :worker),
           check!(:retry, Keyword.get(options, :retry, default(:retry))),
-          options |> Keyword.get(:stdio) |> call_stdio!()
+          options |> Keyword.get(:stdio) |> call_stdio!(),
+          text!(options)
         )
     }
   end
@@ -284,11 +295,23 @@ defmodule Typhon.Options do
   defp call_stdio!(other),
     do: wrong!(:stdio, ":group_leader, :logger, :discard or the pid of an I/O device", other)
 
-  defp routing(nil, 0, nil), do: nil
-  defp routing(nil, retry, stdio), do: %{worker: nil, retry: retry, stdio: stdio}
+  # What the call itself says.
+  defp text!(options) do
+    case Keyword.take(options, [:keys, :values]) do
+      [] ->
+        nil
+
+      own ->
+        for {name, what} <- own, what != nil, do: check!(name, what)
+        {own[:keys], own[:values]}
+    end
+  end
+
+  defp routing(nil, 0, nil, nil), do: nil
+  defp routing(nil, retry, stdio, text), do: %{worker: nil, retry: retry, stdio: stdio, text: text}
   # The whole range of the hash: the native library spreads it over the workers.
-  defp routing(key, retry, stdio),
-    do: %{worker: :erlang.phash2(key, 4_294_967_296), retry: retry, stdio: stdio}
+  defp routing(key, retry, stdio, text),
+    do: %{worker: :erlang.phash2(key, 4_294_967_296), retry: retry, stdio: stdio, text: text}
 
   @doc "`call`: what is left for the call that carries the batch, without kwargs and timeout."
   @spec multi!(keyword, String.t()) :: %{
@@ -314,14 +337,15 @@ defmodule Typhon.Options do
     }
   end
 
-  @spec stream!(keyword) :: %{kwargs: map, timeout: timeout, batch: pos_integer}
+  @spec stream!(keyword) :: %{kwargs: map, timeout: timeout, batch: pos_integer, routing: routing}
   def stream!(options) do
-    known!(options, [:kwargs, :timeout, :batch], "Typhon.stream/5")
+    known!(options, [:kwargs, :timeout, :batch, :keys, :values], "Typhon.stream/5")
 
     %{
       kwargs: check!(:kwargs, Keyword.get(options, :kwargs, %{})),
       timeout: check!(:timeout, Keyword.get(options, :timeout, @default_timeout)),
-      batch: check!(:batch, Keyword.get(options, :batch, 1_024))
+      batch: check!(:batch, Keyword.get(options, :batch, 1_024)),
+      routing: routing(nil, 0, nil, text!(options))
     }
   end
 
@@ -417,6 +441,8 @@ defmodule Typhon.Options do
   defp default(:stdio), do: :caller
   defp default(:log_level), do: :warning
   defp default(:atoms), do: :existing
+  defp default(:surrogates), do: :error
+  defp default(name) when name in [:keys, :values], do: :atoms
   defp default(:spin), do: :auto
   defp default(:ring_size), do: 1_048_576
   defp default(:telemetry), do: true
@@ -546,6 +572,12 @@ defmodule Typhon.Options do
 
   defp check!(:atoms, atoms) when atoms in [:existing, :create], do: atoms
   defp check!(:atoms, other), do: wrong!(:atoms, ":existing or :create", other)
+
+  defp check!(name, what) when name in [:keys, :values] and what in [:atoms, :strings], do: what
+  defp check!(name, other) when name in [:keys, :values], do: wrong!(name, ":atoms or :strings", other)
+
+  defp check!(:surrogates, what) when what in [:error, :bytes, :replace], do: what
+  defp check!(:surrogates, other), do: wrong!(:surrogates, ":error, :bytes or :replace", other)
 
   defp check!(:spin, :auto), do: :auto
   defp check!(:spin, spin) when is_integer(spin) and spin >= 0, do: spin

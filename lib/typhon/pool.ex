@@ -29,6 +29,8 @@ defmodule Typhon.Pool do
             Registry.put_options(pool, %{
               stdio: config.stdio,
               allow: config.allow,
+              keys: config.keys,
+              values: config.values,
               max_mailbox: config.max_mailbox,
               isolation: config.isolation,
               board: of_keeper(pool, &Keeper.board/1),

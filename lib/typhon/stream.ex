@@ -20,7 +20,7 @@ defmodule Typhon.Stream do
         what = if is_struct(module), do: module, else: to_string(module)
         open = [what, to_string(function), args, options.kwargs]
 
-        case Call.call(pool, "typhon._stream", "open", open, %{}, options.timeout) do
+        case Call.call(pool, "typhon._stream", "open", open, %{}, options.timeout, options.routing) do
           {:ok, %Typhon.Object{} = stream} ->
             # A worker that is to be replaced waits for the end of the stream.
             Native.hold(stream.ref, true)
@@ -73,7 +73,8 @@ defmodule Typhon.Stream do
     :done
   end
 
-  defp fetch(stream, pool, options), do: Call.begin(pool, stream, "next", [options.batch], options.timeout)
+  defp fetch(stream, pool, options),
+    do: Call.begin(pool, stream, "next", [options.batch], options.timeout, options.routing)
 
   defp close({%Typhon.Object{} = stream, pending}, pool) do
     Call.abandon(pending)

@@ -900,6 +900,8 @@ defmodule Typhon.Worker do
       spin_us: spin,
       worker_spin_us: worker_spin,
       atoms: config.atoms,
+      keys: config.keys,
+      values: config.values,
       atom_room: div(:erlang.system_info(:atom_limit) - :erlang.system_info(:atom_count), 2),
       results: config.results,
       max_result: config.max_result,
@@ -958,11 +960,19 @@ defmodule Typhon.Worker do
 
     restricted = if config.allow == :all, do: 0, else: 1
 
-    level = Keyword.fetch!(@log_levels, config.log_level)
-
-    [concurrency: config.concurrency, log_level: level, capture: capture, restricted: restricted] ++
-      Enum.map(config.limits, &limit/1)
+    [
+      concurrency: config.concurrency,
+      log_level: Keyword.fetch!(@log_levels, config.log_level),
+      capture: capture,
+      restricted: restricted,
+      surrogates: surrogates(config.surrogates)
+    ] ++ Enum.map(config.limits, &limit/1)
   end
+
+  # The numbers of python::Surrogates (native/python/codec.h).
+  defp surrogates(:error), do: 0
+  defp surrogates(:bytes), do: 1
+  defp surrogates(:replace), do: 2
 
   defp limit({:memory, bytes}), do: {:limit_memory, bytes}
   defp limit({:cpu_time, seconds}), do: {:limit_cpu, seconds}

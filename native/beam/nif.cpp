@@ -36,6 +36,7 @@ void Atoms::make(ErlNifEnv* env) noexcept {
   false_ = enif_make_atom(env, "false");
   struct_key = enif_make_atom(env, "__struct__");
   object = enif_make_atom(env, "Elixir.Typhon.Object");
+  map_set = enif_make_atom(env, "Elixir.MapSet");
   const char* const known[] = {
       "Elixir.Date",          "Elixir.Time",         "Elixir.NaiveDateTime",    "Elixir.DateTime",
       "Elixir.MapSet",        "Elixir.Range",        "Elixir.Decimal",          "Elixir.Typhon.Bytes",
@@ -62,6 +63,11 @@ constexpr std::size_t kPlainAtLeast = std::size_t{64} * 1024;
 
 constexpr unsigned kTimingsFlag = 1;
 constexpr unsigned kCaptureFlag = 2;
+// The call says itself which atoms are written as text: the two bits below this one, in place of the
+// channel's.
+constexpr unsigned kOwnTextFlag = 16;
+constexpr unsigned kTextShift = 2;
+constexpr unsigned kTextMask = TermEncoder::kKeysAsText | TermEncoder::kValuesAsText;
 // The call was accepted before: it is not to be refused for being one too many.
 constexpr unsigned kAdmittedFlag = 128;
 
@@ -375,6 +381,10 @@ ERL_NIF_TERM channel_open(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   if (enif_get_map_value(env, argv[1], atoms.embedded, &value)) options.embedded = value == atoms.true_;
   if (enif_get_map_value(env, argv[1], atoms.results, &value)) options.shared = value == atoms.shared;
   if (enif_get_map_value(env, argv[1], atoms.raw, &value)) options.raw = value == atoms.true_;
+  if (enif_get_map_value(env, argv[1], atoms.keys, &value) && value == atoms.strings)
+    options.text |= TermEncoder::kKeysAsText;
+  if (enif_get_map_value(env, argv[1], atoms.values, &value) && value == atoms.strings)
+    options.text |= TermEncoder::kValuesAsText;
   if (enif_get_map_value(env, argv[1], atoms.mapset_version, &value) && value == atoms.true_) {
     options.region.flags |= channel::kFlagMapsetVersion;
   }
@@ -525,8 +535,8 @@ ERL_NIF_TERM poll(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   return enif_make_badarg(env);
 }
 
-// The last argument of call(): Bits, or {Bits, Where, Parent}. Bits: 0 timings, 7 admitted, from 8 the place
-// and 1, or 0 for the least loaded worker.
+// The last argument of call(): Bits, or {Bits, Where, Parent}. Bits: 0 timings, 1 capture, 2 to 4 which atoms
+// are written as text, 7 admitted, from 8 the place and 1, or 0 for the least loaded worker.
 struct CallFlags {
   unsigned bits = 0;
   ERL_NIF_TERM where = 0;  // 0: not named
@@ -648,6 +658,7 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   const std::optional<ERL_NIF_TERM> instead = encode_body<kDirty>(
       env, channel, argv[1], sink, kind == 0, request.movable,
       [&](TermEncoder& encoder) {
+        if ((flags.bits & kOwnTextFlag) != 0) encoder.text((flags.bits >> kTextShift) & kTextMask);
         const TermEncoder::Status status = encoder.call(argv[3], argv[4], argv[5], argv[6]);
         if (encoder.has_objects()) request.movable = false;
         return status;
@@ -707,7 +718,8 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
 }
 
 // tell(Pool | nil, Where, Ref, Kind, Tag, Term): an answer to what Python asked, or a message for it. Kind:
-// 0 answer, 1 failure, 2 message; 4 more when the caller waits for what Python says next.
+// 0 answer, 1 failure, 2 message; 4 more when the caller waits for what Python says next; the bits 3 to 5 are
+// 2 to 4 of call()'s.
 template <bool kDirty>
 ERL_NIF_TERM tell(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   State& state = state_of(env);
@@ -716,19 +728,25 @@ ERL_NIF_TERM tell(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   unsigned kind = 0;
   ErlNifUInt64 tag = 0;
   constexpr unsigned kWaits = 4;
-  if (!enif_is_ref(env, argv[2]) || !enif_get_uint(env, argv[3], &kind) || (kind & ~kWaits) > 2 ||
-      !enif_get_uint64(env, argv[4], &tag)) {
+  constexpr unsigned kKinds = 3;
+  constexpr unsigned kMost = 63;
+  if (!enif_is_ref(env, argv[2]) || !enif_get_uint(env, argv[3], &kind) || kind > kMost ||
+      (kind & kKinds) == kKinds || !enif_get_uint64(env, argv[4], &tag)) {
     return enif_make_badarg(env);
   }
   const bool waits = (kind & kWaits) != 0;
-  kind &= ~kWaits;
+  const unsigned text = kind >> 1;
+  kind &= kKinds;
   const Kept<WorkerChannel> channel = find_channel(env, pool, argv[1]);
   if (!channel.get()) return enif_make_tuple2(env, atoms.down, atoms.closed);
   std::array<std::uint8_t, WorkerChannel::kMaxInline> stack;  // uninitialised on purpose
   BodySink sink(stack.data(), stack.size(), kDirty ? SIZE_MAX : kQuickBytes);
   const std::optional<ERL_NIF_TERM> instead = encode_body<kDirty>(
       env, channel, argv[2], sink, kind != 2, false,
-      [&](TermEncoder& encoder) { return encoder.value(argv[5]); },
+      [&](TermEncoder& encoder) {
+        if ((text & kOwnTextFlag) != 0) encoder.text((text >> kTextShift) & kTextMask);
+        return encoder.value(argv[5]);
+      },
       [](TermEncoder&) { return "an object that lives on another worker"; },
       [&] {
         return enif_schedule_nif(env, "tell", ERL_NIF_DIRTY_JOB_CPU_BOUND, guarded<tell<true>>, argc, argv);

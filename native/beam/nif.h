@@ -27,6 +27,7 @@ namespace typhon::beam {
   X(gone) X(overload) X(held) X(none) X(busy) X(places) X(size) X(max_queue) X(concurrency) \
   X(no_process) X(not_permitted) X(invalid) X(owner_down) X(not_started) X(ask) X(send) X(running) X(ignored) \
   X(served) X(reached) X(again) X(eof) X(embedded) X(raw) X(lent) X(borrowed) X(moved) X(settled) X(owner) \
+  X(keys) X(values) X(strings) \
   X(sent) X(heavy) X(heard) X(flood) X(not_allowed) X(foreign) X(allow) X(send_to) X(all) X(_) \
   X(post) X(control) \
   X(results) X(shared) X(cached) X(limit) X(max_result) X(max_held) \
@@ -40,7 +41,8 @@ struct Atoms {
   ERL_NIF_TERM struct_key;  // :__struct__
   // Structs whose wire form Python knows, and those that the NIF itself looks into.
   ERL_NIF_TERM known_structs[11];
-  ERL_NIF_TERM object;  // Typhon.Object
+  ERL_NIF_TERM object;   // Typhon.Object
+  ERL_NIF_TERM map_set;  // MapSet
 
   void make(ErlNifEnv* env) noexcept;
   [[nodiscard]] bool knows_struct(ERL_NIF_TERM module) const noexcept;
@@ -72,7 +74,7 @@ struct State {
   AtomRoom atom_room;
   channel::Tally borrowed;  // memory of Pythons in this VM that binaries lie in
 
-  static constexpr std::uint32_t kLayout = 9;
+  static constexpr std::uint32_t kLayout = 10;
 };
 
 inline State& state_of(ErlNifEnv* env) noexcept { return *static_cast<State*>(enif_priv_data(env)); }

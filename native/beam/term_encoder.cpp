@@ -26,7 +26,7 @@ bool is_ascii(const char* text, std::size_t length) noexcept {
 
 TermEncoder::TermEncoder(ErlNifEnv* env, const State& state, const WorkerChannel* channel,
                          BodySink& sink) noexcept
-    : env_(env), state_(state), channel_(channel), sink_(sink), writer_(sink) {}
+    : env_(env), state_(state), channel_(channel), sink_(sink), writer_(sink), text_(channel->text()) {}
 
 TermEncoder::~TermEncoder() {
   for (Frame& frame : stack_) {
@@ -176,20 +176,32 @@ bool TermEncoder::pairs(Frame& frame) noexcept {
         continue;
       }
       frame.at_value = true;
-      is_key_ = true;
-      const bool written = frame.names && enif_is_atom(env_, key) ? name(key) : term(key);
-      is_key_ = false;
-      if (!written) return false;
+      if (!this->key(frame, key)) return false;
       if (stack_.size() != depth) return true;
     }
     frame.at_value = false;
     enif_map_iterator_next(env_, &frame.iterator);
-    if (!term(value)) return false;
+    if (!(frame.skip_struct_key ? field(value) : term(value))) return false;
     if (stack_.size() != depth) return true;
   }
   enif_map_iterator_destroy(env_, &frame.iterator);
   stack_.pop_back();
   return true;
+}
+
+bool TermEncoder::key(const Frame& frame, ERL_NIF_TERM key) noexcept {
+  if ((frame.names || frame.text) && enif_is_atom(env_, key)) return frame.names ? name(key) : text_atom(key);
+  is_key_ = true;
+  const bool written = term(key);
+  is_key_ = false;
+  return written;
+}
+
+// Of a struct of the wire. An atom there is what the reader looks for.
+bool TermEncoder::field(ERL_NIF_TERM value) noexcept {
+  if (!enif_is_atom(env_, value)) return term(value);
+  hand(value);
+  return atom(value);
 }
 
 bool TermEncoder::term(ERL_NIF_TERM value) noexcept {
@@ -206,8 +218,9 @@ bool TermEncoder::term(ERL_NIF_TERM value) noexcept {
       return writer_.floating(number);
     }
     case ERL_NIF_TERM_TYPE_ATOM:
-      if (!is_key_) hand(value);  // as a name
-      return atom(value);
+      if (is_key_) return atom(value);
+      hand(value);  // as a name
+      return (text_ & kValuesAsText) != 0 ? text_atom(value) : atom(value);
     case ERL_NIF_TERM_TYPE_BITSTRING: {
       ErlNifBinary binary;
       if (enif_inspect_binary(env_, value, &binary))
@@ -262,6 +275,12 @@ bool TermEncoder::atom(ERL_NIF_TERM value) noexcept {
   return foreign(value);
 }
 
+bool TermEncoder::text_atom(ERL_NIF_TERM value) noexcept {
+  const Atoms& atoms = state_.atoms;
+  const bool stays = value == atoms.nil || value == atoms.true_ || value == atoms.false_;
+  return stays ? atom(value) : name(value);
+}
+
 bool TermEncoder::binary(ERL_NIF_TERM value, etf::Bytes bytes) noexcept {
   if (!sink_.lends(bytes.size())) [[likely]]
     return writer_.binary(bytes);
@@ -289,6 +308,10 @@ bool TermEncoder::map(ERL_NIF_TERM value) noexcept {
   }
   ERL_NIF_TERM module = 0;
   if (channel_->raw() || !is_struct(value, size, frame, module)) {
+    if (text_ != 0) [[unlikely]] {
+      const bool elements = !stack_.empty() && stack_.back().set;
+      frame.text = (text_ & (elements ? kValuesAsText : kKeysAsText)) != 0;
+    }
     stack_.push_back(frame);
     return writer_.map_header(size);
   }
@@ -299,6 +322,7 @@ bool TermEncoder::map(ERL_NIF_TERM value) noexcept {
   }
   // The struct's name goes first, so that a reader knows what it is about to read.
   frame.skip_struct_key = true;
+  frame.set = module == atoms.map_set;
   stack_.push_back(frame);
   return writer_.map_header(size) && atom(atoms.struct_key) && atom(module);
 }

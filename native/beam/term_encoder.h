@@ -45,6 +45,12 @@ class TermEncoder {
   // Any term.
   Status value(ERL_NIF_TERM term) noexcept;
 
+  // Which atoms are written as binaries, which Python reads as str, in place of what the channel says. Never
+  // nil, true and false, nor what a struct of the wire has in its fields.
+  static constexpr unsigned kKeysAsText = 1;    // of maps
+  static constexpr unsigned kValuesAsText = 2;  // all others
+  void text(unsigned which) noexcept { text_ = which; }
+
   // Stop after so many terms.
   void limit(std::size_t terms) noexcept { terms_left_ = terms; }
   // Handles of objects that live on the channel.
@@ -61,7 +67,9 @@ class TermEncoder {
     enum class Kind : std::uint8_t { kTuple, kList, kMap } kind;
     bool skip_struct_key = false;
     bool numbers = true;                     // of a list: only integers so far
-    bool names = false;                      // of a map: atoms as keys are written as strings
+    bool names = false;                      // of keyword arguments: atoms as keys are written as text
+    bool text = false;                       // of another map: the same, but for nil, true and false
+    bool set = false;                        // of a MapSet: the keys of the map in it are its elements
     std::uint32_t count = 0;                 // of a list: elements written
     std::uint32_t remaining = 0;             // of a tuple
     std::size_t header = 0;                  // of a list: where its count belongs
@@ -78,6 +86,9 @@ class TermEncoder {
   bool drain(std::size_t base) noexcept;
   bool term(ERL_NIF_TERM value) noexcept;
   bool atom(ERL_NIF_TERM value) noexcept;
+  bool text_atom(ERL_NIF_TERM value) noexcept;
+  bool key(const Frame& frame, ERL_NIF_TERM key) noexcept;
+  bool field(ERL_NIF_TERM value) noexcept;
   void hand(ERL_NIF_TERM value) noexcept;
   bool binary(ERL_NIF_TERM value, etf::Bytes bytes) noexcept;
   bool foreign(ERL_NIF_TERM value) noexcept;
@@ -100,6 +111,7 @@ class TermEncoder {
   std::vector<Frame> stack_;
   Status status_ = Status::kDone;
   std::size_t terms_left_ = SIZE_MAX;
+  unsigned text_;
   bool is_key_ = false;  // of a map: an atom there is no name of a process
   WorkerChannel* other_ = nullptr;
   bool has_objects_ = false;

@@ -73,6 +73,7 @@ WorkerChannel::WorkerChannel(State& state, const ErlNifPid& owner, const Channel
       spin_ns_(std::thread::hardware_concurrency() > 1 ? std::uint64_t{options.spin_us} * 1000 : 0),
       create_atoms_(options.create_atoms),
       raw_(options.raw),
+      text_(options.text),
       lends_(options.embedded),
       handed_(options.handed),
       shared_results_(options.shared),

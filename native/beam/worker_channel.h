@@ -109,6 +109,7 @@ struct ChannelOptions {
   bool shared = false;             // results are not copied: the worker can write to binaries that Elixir has
   std::size_t max_held = 0;        // bytes of results in use at most; 0: half of what all workers' may be
   std::shared_ptr<Handed> handed;  // nullptr: Python may call and reach what it likes
+  unsigned text = 0;               // which atoms are written as text, of TermEncoder's bits
   bool raw = false;  // maps have no meaning, and no other worker can have a request in place of this one
 };
 
@@ -329,6 +330,7 @@ class WorkerChannel {
   [[nodiscard]] bool create_atoms() const noexcept { return create_atoms_; }
   [[nodiscard]] AtomRoom& atom_room() noexcept { return state_.atom_room; }
   [[nodiscard]] bool raw() const noexcept { return raw_; }
+  [[nodiscard]] unsigned text() const noexcept { return text_; }
   [[nodiscard]] bool lends() const noexcept { return lends_; }
   // Binaries that Python may read in place; Python's memory that binaries lie in.
   [[nodiscard]] channel::Tally& lent() noexcept { return lent_; }
@@ -550,6 +552,7 @@ class WorkerChannel {
   const std::uint64_t spin_ns_;
   const bool create_atoms_;
   const bool raw_;
+  const unsigned text_;
   const bool lends_;
   const std::shared_ptr<Handed> handed_;
   const bool shared_results_;

@@ -34,14 +34,16 @@ std::uint64_t limit_of(PyObject* module) noexcept {
 
 // True and its size, or false with an exception set. The objects that would become handles are let go of
 // again.
-bool try_encode(ModuleState& codec, PyObject* object, std::uint64_t& size) noexcept {
+bool try_encode(PyObject* module, PyObject* object, std::uint64_t& size) noexcept {
+  const Worker* const worker = static_cast<ExecutorSlot*>(PyModule_GetState(module))->worker;
   python::BytesSink sink;
   python::ObjectTable objects;
   python::EncodeOptions options;
   options.objects = &objects;
   options.root = "result";
+  if (worker) options.surrogates = worker->surrogates();
   options.max_depth -= 2;  // of the list and the tuple that it will lie in
-  if (!python::encode(codec, object, sink, options)) return false;
+  if (!python::encode(ModuleState::of(module), object, sink, options)) return false;
   size = sink.size;
   return true;
 }
@@ -80,7 +82,7 @@ PyRef explain_size(Py_ssize_t index, PyObject* item, bool alone) noexcept {
 }
 
 // Of a list whose elements take more than `limit` together, or of which some cannot cross: which.
-PyRef one_by_one(ModuleState& codec, PyObject* results, std::uint64_t limit) noexcept {
+PyRef one_by_one(PyObject* module, PyObject* results, std::uint64_t limit) noexcept {
   constexpr std::uint64_t kError = 512;  // what one takes itself
   PyRef found = PyRef::steal(PyList_New(0));
   std::uint64_t total = 0;
@@ -89,8 +91,8 @@ PyRef one_by_one(ModuleState& codec, PyObject* results, std::uint64_t limit) noe
     const PyRef item = PyRef::borrow(PyList_GetItem(results, i));
     PyRef entry;
     std::uint64_t size = plain_size(item.get());
-    if (!is_plain(item.get()) && !try_encode(codec, item.get(), size)) {
-      entry = explain(codec, i);
+    if (!is_plain(item.get()) && !try_encode(module, item.get(), size)) {
+      entry = explain(ModuleState::of(module), i);
     } else if (size <= limit && total <= limit - size) {
       total += size;
       continue;
@@ -119,13 +121,12 @@ PyObject* unencodable(PyObject* module, PyObject* args) noexcept {
     if (reinterpret_cast<PyObject*>(Py_TYPE(PyList_GetItem(results, i))) == awaited) Py_RETURN_NONE;
   }
 
-  ModuleState& codec = ModuleState::of(module);
-  if (size <= limit && try_encode(codec, results, size) && size <= limit) return PyList_New(0);
+  if (size <= limit && try_encode(module, results, size) && size <= limit) return PyList_New(0);
   if (PyErr_Occurred() != nullptr) {
-    if (PyErr_ExceptionMatches(codec.encode_error.get()) == 0) return nullptr;
+    if (PyErr_ExceptionMatches(ModuleState::of(module).encode_error.get()) == 0) return nullptr;
     PyErr_Clear();
   }
-  return one_by_one(codec, results, limit).release();
+  return one_by_one(module, results, limit).release();
 }
 
 PyMethodDef unencodable_method = {

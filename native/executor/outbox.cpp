@@ -27,6 +27,7 @@ bool Outbox::send(python::ModuleState& codec, FrameHeader header, PyObject* valu
   options.mapset_version = (header_.flags & channel::kFlagMapsetVersion) != 0;
   options.objects = &objects_;
   options.erlport = erlport_;
+  options.surrogates = surrogates_;
   Lending lending(lender_, buffer_type_);
   if (lender_) options.lender = &lending;
   options.root = root;

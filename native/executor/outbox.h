@@ -37,6 +37,7 @@ class Outbox final : public worker::Outlet {
 
   // Of what is sent from now on. nullptr: the native one.
   void set_dialect(const python::Erlport* erlport) noexcept { erlport_ = erlport; }
+  void set_surrogates(python::Surrogates surrogates) noexcept { surrogates_ = surrogates; }
   // The type of views of the BEAM's memory, which may be lent back.
   void set_buffer_type(PyObject* type) noexcept { buffer_type_ = type; }
   [[nodiscard]] python::ObjectTable& objects() noexcept { return objects_; }
@@ -51,6 +52,7 @@ class Outbox final : public worker::Outlet {
   Lender* const lender_;
   PyObject* buffer_type_ = nullptr;  // borrowed
   const python::Erlport* erlport_ = nullptr;
+  python::Surrogates surrogates_ = python::Surrogates::kRefuse;
   python::ObjectTable objects_;  // with the GIL
   std::atomic<bool> used_segment_{false};
 };

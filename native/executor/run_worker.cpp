@@ -104,7 +104,8 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
   WorkerSettings wanted;
   if (!get_setting(settings, "concurrency", wanted.concurrency) ||
       !get_setting(settings, "erlport", wanted.erlport) ||
-      !get_setting(settings, "capture", wanted.capture) || !get_setting(settings, "signal", wanted.signal)) {
+      !get_setting(settings, "capture", wanted.capture) || !get_setting(settings, "signal", wanted.signal) ||
+      !get_setting(settings, "surrogates", wanted.surrogates)) {
     return nullptr;
   }
   try {

@@ -164,6 +164,7 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
   if (request) {
     call.module = PyRef::borrow(PyTuple_GetItem(request.get(), 0));
     call.function = PyRef::borrow(PyTuple_GetItem(request.get(), 1));
+    call.request = std::move(request);
   }
   fail(call, current_exception(), state != Lane::Call::State::kRuns || ends());
 }
@@ -330,7 +331,7 @@ void Worker::handle_message() noexcept {
     }
     if (!handler || PyRef::steal(PyObject_CallFunctionObjArgs(handler.get(), message.get(), nullptr))) return;
   }
-  if (PyErr_Occurred()) report_cast(current_exception(), PyRef::borrow(handler.get()), {});
+  if (PyErr_Occurred()) report_cast(current_exception(), PyRef::borrow(handler.get()));
 }
 
 // --- answering ---
@@ -355,7 +356,8 @@ void Worker::cast_done() noexcept { header_.casts_done.value.fetch_add(1, std::m
 // `exception`: raised by user code, or by the codec for an argument or a result that cannot cross.
 void Worker::fail(Served& call, PyRef exception, bool given_up) noexcept {
   if (call.header.kind != Kind::kCall) {
-    report_cast(std::move(exception), std::move(call.module), std::move(call.function));
+    report_cast(std::move(exception), std::move(call.module), std::move(call.function),
+                std::move(call.request));
     return cast_done();
   }
   const memory_limit::Suspension unlimited;
@@ -368,7 +370,8 @@ void Worker::fail(Served& call, PyRef exception, bool given_up) noexcept {
   std::uint64_t* times = (call.header.flags & channel::kTimings) != 0 ? call.times : nullptr;
   PyObject* const module = call.module ? call.module.get() : Py_None;
   PyObject* const function = call.function ? call.function.get() : Py_None;
-  const PyRef description = describe(exception.get(), module, function);
+  const PyRef description =
+      describe(exception.get(), module, function, call.request ? call.request.get() : Py_None);
   if (description && outbox_.send(codec_, header, description.get(), "error", times)) return;
 
   // Not even the description can be sent (a subclass of str that misbehaves, no memory): say at least that
@@ -385,7 +388,8 @@ void Worker::fail(Served& call, PyRef exception, bool given_up) noexcept {
   send_atom_error(call.header, "cancelled");
 }
 
-PyRef Worker::describe(PyObject* exception, PyObject* module, PyObject* function) noexcept {
+// `given`: what the arguments are in, or None.
+PyRef Worker::describe(PyObject* exception, PyObject* module, PyObject* function, PyObject* given) noexcept {
   if (!exception) return {};
   if (settings_.erlport != 0) {
     const PyRef describe_function = remembered(describe_function_, "erlport._worker", "describe");
@@ -412,7 +416,7 @@ PyRef Worker::describe(PyObject* exception, PyObject* module, PyObject* function
   const PyRef describe_function = remembered(describe_function_, "typhon._errors", "describe");
   if (!describe_function) return {};
   return PyRef::steal(
-      PyObject_CallFunctionObjArgs(describe_function.get(), exception, module, function, nullptr));
+      PyObject_CallFunctionObjArgs(describe_function.get(), exception, module, function, given, nullptr));
 }
 
 void Worker::send_atom_error(const FrameHeader& request, const char* name) noexcept {
@@ -430,12 +434,13 @@ void Worker::send_atom_error(const FrameHeader& request, const char* name) noexc
 
 // Nobody waits for it: the worker's process on the other side logs what it raised. `function` is empty for a
 // handler of messages, which `target` is.
-void Worker::report_cast(PyRef exception, PyRef target, PyRef function) noexcept {
+void Worker::report_cast(PyRef exception, PyRef target, PyRef function, PyRef given) noexcept {
   const memory_limit::Suspension unlimited;
   PyObject* const of = target ? target.get() : Py_None;
   PyObject* const name = function ? function.get() : Py_None;
   const PyRef errors = PyRef::steal(PyImport_ImportModule("typhon._errors"));
-  const PyRef described = errors && exception ? describe(exception.get(), of, name) : PyRef();
+  const PyRef described =
+      errors && exception ? describe(exception.get(), of, name, given ? given.get() : Py_None) : PyRef();
   const PyRef told = described ? PyRef::steal(PyObject_CallMethod(errors.get(), "report", "OOOO",
                                                                   exception.get(), of, name, described.get()))
                                : PyRef();

@@ -91,6 +91,7 @@ int Worker::run(PyObject* module, PyObject* greeting, PyObject* coroutine_type) 
   if (!outbox_.send(codec_, header, greeting, "greeting")) return -1;
   outbox_.ring_reader(false);
   outbox_.set_dialect(dialect());
+  outbox_.set_surrogates(surrogates());
 
   while (!inbox_.broken() && !outbox_.broken()) {
     switch (wait_for_request()) {

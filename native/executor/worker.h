@@ -55,8 +55,9 @@ struct ExecutorSlot : python::ModuleSlot {
 
 struct WorkerSettings {
   unsigned concurrency = 1;
-  unsigned erlport = 0;  // its terms are in the dialect of ErlPort
-  unsigned capture = 1;  // what a call prints goes to its caller, also when the call does not say so
+  unsigned erlport = 0;     // its terms are in the dialect of ErlPort
+  unsigned capture = 1;     // what a call prints goes to its caller, also when the call does not say so
+  unsigned surrogates = 0;  // python::Surrogates
   // Of the interrupts of the main thread. 0: a sub-interpreter's, whose main thread is interrupted as others
   // are.
   unsigned signal = static_cast<unsigned>(worker::default_cancel_signal());
@@ -78,6 +79,9 @@ class Worker final : private worker::Interruptible, private FreeListener {
   // with it: it frees the channel's memory, unless a view of that is held.
   bool wind_up() noexcept;
   void let_go() noexcept;
+  [[nodiscard]] python::Surrogates surrogates() const noexcept {
+    return static_cast<python::Surrogates>(settings_.surrogates);
+  }
   [[nodiscard]] unsigned cancel_signal() const noexcept { return settings_.signal; }
 
   // What its results lie in counts as memory. Before run().
@@ -157,6 +161,7 @@ class Worker final : private worker::Interruptible, private FreeListener {
     std::uint64_t times[5] = {};
     python::PyRef module = {};  // for an error's text
     python::PyRef function = {};
+    python::PyRef request = {};
   };
 
   bool interrupt(std::uint64_t id) noexcept override;
@@ -201,9 +206,10 @@ class Worker final : private worker::Interruptible, private FreeListener {
   // `given_up`: the BEAM wants no result; a typhon.Cancelled says just that then.
   void fail(Served& call, python::PyRef exception, bool given_up = false) noexcept;
   void send_atom_error(const channel::FrameHeader& request, const char* name) noexcept;
-  void report_cast(python::PyRef exception, python::PyRef target, python::PyRef function) noexcept;
+  void report_cast(python::PyRef exception, python::PyRef target, python::PyRef function = {},
+                   python::PyRef given = {}) noexcept;
   void cast_done() noexcept;
-  python::PyRef describe(PyObject* exception, PyObject* module, PyObject* function) noexcept;
+  python::PyRef describe(PyObject* exception, PyObject* module, PyObject* function, PyObject* given) noexcept;
   void start_coroutine(Served& call, std::span<const std::uint8_t> body, python::PyRef coroutine) noexcept;
   bool is_coroutine_of(const Served& call, PyObject* coroutine) noexcept;
   std::uint64_t enter_loop(Served& call) noexcept;

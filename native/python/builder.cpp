@@ -233,8 +233,12 @@ bool Builder::refuse_equal_keys(std::span<PyObject* const> keys, std::size_t str
       continue;
     }
     try {
+      // In a worker: the BEAM has no string twice, and has made one of an atom.
+      const bool texts = context_.options.objects != nullptr && PyUnicode_CheckExact(known) != 0 &&
+                         PyUnicode_CheckExact(keys[i]) != 0;
       context_.refuse_text(std::string(of) + ' ' + describe(known) + " and " + describe(keys[i]) +
-                           ", which are equal in Python");
+                           ", which are equal in Python" +
+                           (texts ? ": one was an atom (the options keys: and values:)" : ""));
     } catch (const std::bad_alloc&) {
       PyErr_NoMemory();
     }

@@ -82,6 +82,15 @@ struct DecodeOptions {
 [[nodiscard]] PyObject* decode(ModuleState&, std::span<const std::uint8_t> input,
                                const DecodeOptions&) noexcept;
 
+// What becomes of a str with lone surrogates, as Python makes them of file names and arguments that are not
+// UTF-8.
+enum class Surrogates : unsigned {
+  kRefuse,       // an error that names the pool's option
+  kBytes,        // the bytes that such a name was
+  kReplace,      // U+FFFD in their place
+  kRefuseAlone,  // outside of any pool
+};
+
 struct EncodeOptions {
   std::uint32_t max_depth = kMaxDepth;
   bool mapset_version = false;  // write `version: 2` into a MapSet, for Elixir versions that expect it
@@ -99,6 +108,8 @@ struct EncodeOptions {
   const Erlport* erlport = nullptr;
   // In that dialect: ASCII atoms in the form that every reader knows, ErlPort's own included.
   bool old_atoms = false;
+
+  Surrogates surrogates = Surrogates::kRefuseAlone;
 
   std::string_view root = "value";
   std::span<const std::string_view> parts = {};

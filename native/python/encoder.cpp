@@ -88,7 +88,7 @@ Encoder::Did Encoder::put_kind(PyRef object, EncodeKind kind) noexcept {
     case EncodeKind::kImproperList:
       return open_improper(std::move(object));
     case EncodeKind::kEnum:
-      return put_enum(std::move(object));
+      return put_enum(object);
     case EncodeKind::kDataclass:
       return open_dataclass(std::move(object));
     case EncodeKind::kDate:
@@ -103,6 +103,10 @@ Encoder::Did Encoder::put_kind(PyRef object, EncodeKind kind) noexcept {
     case EncodeKind::kNumpyInteger:
     case EncodeKind::kNumpyFloat:
       return put_numpy_scalar(object, kind);
+    case EncodeKind::kNumpyTime:
+      return put_numpy_time(object);
+    case EncodeKind::kMissing:
+      return done(writer_.known_atom("nil"));
     case EncodeKind::kNumpyArray:
       return put_numpy_array(std::move(object));
     case EncodeKind::kObject:

@@ -80,6 +80,7 @@ class Encoder {
   // `kKey`: of a map, or an element of a set: these are compared as they are written.
   template <bool kKey = false>
   Did put_text(PyObject* text) noexcept;
+  [[gnu::cold]] Did put_surrogates(PyBorrowed text, bool is_key) noexcept;
   Did put_rest(PyObject* object) noexcept;
   Did put(PyObject* object) noexcept {
     const Did did = put_leaf(object);
@@ -129,6 +130,7 @@ class Encoder {
   // --- other classes (encoder_classes.cpp, encoder_numpy.cpp) ---
   EncodeKind classify(PyBorrowed object) noexcept;
   EncodeKind numpy_kind(PyBorrowed object) noexcept;
+  bool is_missing(PyTypeObject* type) noexcept;
   Did put_bytes(PyBorrowed object) noexcept;
   bool try_lend(PyBorrowed owner, etf::Bytes bytes, Did& did) noexcept;
   bool try_lend_buffer(PyBorrowed object, const Py_buffer& buffer, Did& did) noexcept;
@@ -136,14 +138,19 @@ class Encoder {
   [[nodiscard]] bool may_lend(std::size_t size) const noexcept;
   Did put_buffer(PyBorrowed object) noexcept;
   Did put_bit_string(PyBorrowed object) noexcept;
-  Did put_enum(PyRef object) noexcept;
+  Did put_enum(PyBorrowed object) noexcept;
+  Did put_instead(PyBorrowed object, PyBorrowed value, const char* what) noexcept;
   Did put_range(PyBorrowed object) noexcept;
   Did put_date(PyBorrowed object) noexcept;
   Did put_time(PyBorrowed object) noexcept;
   Did put_datetime(PyRef object) noexcept;
   Did put_decimal(PyBorrowed object) noexcept;
   Did put_numpy_scalar(PyBorrowed object, EncodeKind kind) noexcept;
+  Did put_numpy_time(PyBorrowed object) noexcept;
   Did put_numpy_array(PyRef array) noexcept;
+  Did put_array_as_list(PyBorrowed array, PyRef elements) noexcept;
+  Did put_masked_array(PyBorrowed array, char kind) noexcept;
+  Did refuse_structured(PyBorrowed array, PyBorrowed dtype) noexcept;
   bool put_array_data(PyBorrowed array) noexcept;
   Did put_object(PyBorrowed object) noexcept;
 
@@ -227,7 +234,7 @@ inline Encoder::Did Encoder::put_text(PyObject* text) noexcept {
     if (!ascii) return Did::kFailed;
     if (ascii.get() != Py_True) {
       const PyRef bytes = PyRef::steal(PyUnicode_AsUTF8String(text));
-      if (!bytes) return refuse_text(text);
+      if (!bytes) return put_surrogates(text, kKey);
       if constexpr (!kKey) return put_bytes(bytes);
       return done(writer_.binary(std::string_view(PyBytes_AsString(bytes.get()),
                                                   static_cast<std::size_t>(PyBytes_Size(bytes.get())))));
@@ -236,7 +243,7 @@ inline Encoder::Did Encoder::put_text(PyObject* text) noexcept {
   Py_ssize_t size = 0;
   const char* const utf8 = PyUnicode_AsUTF8AndSize(text, &size);
   if (utf8 == nullptr) [[unlikely]]
-    return refuse_text(text);
+    return put_surrogates(text, kKey);
   if constexpr (!kKey) {
     Did did{};
     // Of ASCII text these are the very bytes that the object consists of.

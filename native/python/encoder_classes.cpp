@@ -7,6 +7,7 @@
 #include "python/object_table.h"
 #include "python/values.h"
 
+#include <bit>
 #include <functional>
 #include <new>
 #include <utility>
@@ -19,6 +20,16 @@ bool is_subtype(PyTypeObject* type, PyBorrowed base) noexcept {
 }
 
 }  // namespace
+
+// NaT, NA and masked have classes of their own. NaT's derives from datetime and that of masked from ndarray:
+// these are asked for first.
+bool Encoder::is_missing(PyTypeObject* type) noexcept {
+  for (const Lazy which : {Lazy::kPandasNaT, Lazy::kPandasNA, Lazy::kNumpyMasked}) {
+    const PyBorrowed missing = state_.imports.if_loaded(which);
+    if (missing && Py_TYPE(missing.get()) == type) return true;
+  }
+  return false;
+}
 
 // kUnknown with an exception set when that fails. A class is asked by what it derives from, without its own
 // hooks.
@@ -33,6 +44,7 @@ EncodeKind Encoder::classify(PyBorrowed object) noexcept {
   if ((flags & Py_TPFLAGS_LIST_SUBCLASS) != 0) return EncodeKind::kList;
   if ((flags & Py_TPFLAGS_TUPLE_SUBCLASS) != 0) return EncodeKind::kTuple;
   if ((flags & Py_TPFLAGS_DICT_SUBCLASS) != 0) return EncodeKind::kDict;
+  if (is_missing(type)) return EncodeKind::kMissing;
   const struct {
     PyBorrowed base;
     EncodeKind kind;
@@ -65,6 +77,45 @@ EncodeKind Encoder::classify(PyBorrowed object) noexcept {
   if (!fields && must_propagate()) return EncodeKind::kUnknown;
   PyErr_Clear();
   return EncodeKind::kObject;
+}
+
+// --- text that is no UTF-8 ---
+
+namespace {
+
+// As UTF-8, with U+FFFD for each lone surrogate. New reference, or null with an exception set.
+PyObject* replace_surrogates(PyBorrowed text) noexcept {
+  constexpr Py_UCS4 kReplacement = 0xFFFD;
+  const Py_ssize_t size = PyUnicode_GetLength(text.get());
+  Py_UCS4* const characters = PyUnicode_AsUCS4Copy(text.get());
+  if (characters == nullptr) return nullptr;
+  for (Py_ssize_t i = 0; i < size; ++i) {
+    if (characters[i] >= 0xD800 && characters[i] <= 0xDFFF) characters[i] = kReplacement;
+  }
+  int order = std::endian::native == std::endian::little ? -1 : 1;
+  const PyRef replaced = PyRef::steal(PyUnicode_DecodeUTF32(
+      reinterpret_cast<const char*>(characters), size * Py_ssize_t{sizeof(Py_UCS4)}, nullptr, &order));
+  PyMem_Free(characters);
+  return replaced ? PyUnicode_AsUTF8String(replaced.get()) : nullptr;
+}
+
+}  // namespace
+
+// UTF-8 cannot hold `text`, and an exception says so. What goes out may be that of another key.
+Encoder::Did Encoder::put_surrogates(PyBorrowed text, bool is_key) noexcept {
+  const bool replaces = options_.surrogates == Surrogates::kReplace;
+  if ((!replaces && options_.surrogates != Surrogates::kBytes) ||
+      PyErr_ExceptionMatches(PyExc_UnicodeEncodeError) == 0) {
+    return refuse_text(text);
+  }
+  PyErr_Clear();
+  const PyRef bytes =
+      PyRef::steal(replaces ? replace_surrogates(text)
+                            : PyUnicode_AsEncodedString(text.get(), "utf-8", "surrogateescape"));
+  if (!bytes) return refuse_text(text);
+  const std::size_t begin = writer_.position();
+  const Did did = put_bytes(bytes);
+  return is_key && did == Did::kWritten ? done(note_check(text, begin)) : did;
 }
 
 // --- binaries ---
@@ -187,12 +238,16 @@ Encoder::Did Encoder::put_range(PyBorrowed object) noexcept {
 
 // --- values that stand for others ---
 
-Encoder::Did Encoder::put_enum(PyRef object) noexcept {
-  constexpr std::uint32_t kMaxRedirects = 16;
+Encoder::Did Encoder::put_enum(PyBorrowed object) noexcept {
   const PyRef value = PyRef::steal(PyObject_GetAttrString(object.get(), "_value_"));
-  if (!value) return refuse_exception(object, "the value of an Enum");
-  if (redirects_ == kMaxRedirects)
-    return refuse(object, "an Enum whose value is an Enum, and so on without end");
+  return value ? put_instead(object, value, "an Enum whose value is an Enum")
+               : refuse_exception(object, "the value of an Enum");
+}
+
+// `what` says how one may lead to another one of its kind.
+Encoder::Did Encoder::put_instead(PyBorrowed object, PyBorrowed value, const char* what) noexcept {
+  constexpr std::uint32_t kMaxRedirects = 16;
+  if (redirects_ == kMaxRedirects) return refuse(object, "%s, and so on without end", what);
   ++redirects_;
   const Did did = put(value.get());
   --redirects_;

@@ -42,8 +42,24 @@ Encoder::Did Encoder::refuse_text(PyBorrowed text) noexcept {
   for (Py_ssize_t i = 0; i < size; ++i) {
     const Py_UCS4 character = PyUnicode_ReadChar(text.get(), i);
     if (character < 0xD800 || character > 0xDFFF) continue;
-    return refuse(text, "a str with a lone surrogate (character %zd is U+%04X), which no UTF-8 can hold", i,
-                  static_cast<unsigned>(character));
+    const auto code = static_cast<unsigned>(character);
+    switch (options_.surrogates) {
+      case Surrogates::kRefuse:
+        return refuse(text,
+                      "a str with a lone surrogate (character %zd is U+%04X), which no UTF-8 can hold. "
+                      "Python makes such a "
+                      "str of a file name that is not UTF-8: the option surrogates: of the pool lets it go "
+                      "as :bytes, or "
+                      "with :replace",
+                      i, code);
+      case Surrogates::kBytes:
+        if (code >= 0xDC80 && code <= 0xDCFF) continue;
+        return refuse(text, "a str with a lone surrogate (character %zd is U+%04X) that stands for no byte",
+                      i, code);
+      default:
+        return refuse(text, "a str with a lone surrogate (character %zd is U+%04X), which no UTF-8 can hold",
+                      i, code);
+    }
   }
   return refuse(text, "a str that UTF-8 cannot hold");
 }

@@ -16,9 +16,18 @@ char kind_letter(PyBorrowed dtype) noexcept {
   return letter < 128 ? static_cast<char>(letter) : '\0';
 }
 
+// A unit below the microsecond: <M8[ns], <M8[25ps] and so on.
+bool is_finer_than_python(PyBorrowed dtype) noexcept {
+  const PyRef name = PyRef::steal(PyObject_GetAttrString(dtype.get(), "str"));
+  const Py_ssize_t size = name && PyUnicode_Check(name.get()) != 0 ? PyUnicode_GetLength(name.get()) : 0;
+  const Py_UCS4 prefix = size > 3 ? PyUnicode_ReadChar(name.get(), size - 3) : 0;
+  PyErr_Clear();
+  return prefix == 'n' || prefix == 'p' || prefix == 'f' || prefix == 'a';
+}
+
 }  // namespace
 
-// numpy's complex numbers, dates and structured scalars have no counterpart: objects.
+// numpy's complex numbers and structured scalars have no counterpart: objects.
 EncodeKind Encoder::numpy_kind(PyBorrowed object) noexcept {
   const PyRef dtype = PyRef::steal(PyObject_GetAttrString(object.get(), "dtype"));
   switch (dtype ? kind_letter(dtype) : '\0') {
@@ -29,6 +38,9 @@ EncodeKind Encoder::numpy_kind(PyBorrowed object) noexcept {
       return EncodeKind::kNumpyInteger;
     case 'f':
       return EncodeKind::kNumpyFloat;
+    case 'M':
+    case 'm':
+      return EncodeKind::kNumpyTime;
     default:
       if (must_propagate()) return EncodeKind::kUnknown;
       PyErr_Clear();
@@ -51,6 +63,60 @@ Encoder::Did Encoder::put_numpy_scalar(PyBorrowed object, EncodeKind kind) noexc
   return refuse_exception(object, "a numpy scalar");
 }
 
+// A datetime64 is a date or a datetime, by its unit; a timedelta64 is an object, as a timedelta is. Python
+// has nothing finer than a microsecond, and says what it cannot hold as an integer.
+Encoder::Did Encoder::put_numpy_time(PyBorrowed object) noexcept {
+  PyRef plain = PyRef::steal(PyObject_CallMethod(object.get(), "item", nullptr));
+  if (!plain) return refuse_exception(object, "a numpy scalar");
+  if (plain.get() == Py_None) return done(writer_.known_atom("nil"));
+  const PyRef dtype = PyRef::steal(PyObject_GetAttrString(object.get(), "dtype"));
+  const char kind = dtype ? kind_letter(dtype) : '\0';
+  if (kind == '\0') return refuse_exception(object, "a numpy scalar");
+  if (kind == 'm') return put_object(object);
+  if (PyLong_Check(plain.get()) != 0) {
+    if (!is_finer_than_python(dtype)) {
+      return refuse(object, "a datetime64 that is not in the years 1 to 9999: send str(...) or its integer");
+    }
+    const PyRef coarser = PyRef::steal(PyObject_CallMethod(object.get(), "astype", "s", "M8[us]"));
+    plain = PyRef::steal(coarser ? PyObject_CallMethod(coarser.get(), "item", nullptr) : nullptr);
+    if (!plain) return refuse_exception(object, "a numpy scalar");
+  }
+  return put_instead(object, plain, "a datetime64 that is a datetime64");
+}
+
+// `elements`: a list, nested as the array is; of an array without dimensions the element itself. Null: an
+// exception is set.
+Encoder::Did Encoder::put_array_as_list(PyBorrowed array, PyRef elements) noexcept {
+  if (!elements) return refuse_exception(array, "an array");
+  return PyList_CheckExact(elements.get()) != 0
+             ? open_list(std::move(elements))
+             : put_instead(array, elements, "an array whose element is an array");
+}
+
+// A list with nil in the place of what is masked. tolist() makes integers of some dates; one by one they are
+// numpy's.
+Encoder::Did Encoder::put_masked_array(PyBorrowed array, char kind) noexcept {
+  const PyRef dimensions = PyRef::steal(PyObject_GetAttrString(array.get(), "ndim"));
+  const long count = dimensions ? PyLong_AsLong(dimensions.get()) : -1;
+  if (count < 0) return refuse_exception(array, "an array");
+  const bool dates = kind == 'M' || kind == 'm';
+  if (dates && count > 0) return put_array_as_list(array, PyRef::steal(PySequence_List(array.get())));
+  if (!dates)
+    return put_array_as_list(array, PyRef::steal(PyObject_CallMethod(array.get(), "tolist", nullptr)));
+  const PyRef empty = PyRef::steal(PyTuple_New(0));
+  return put_array_as_list(array, PyRef::steal(empty ? PyObject_GetItem(array.get(), empty.get()) : nullptr));
+}
+
+Encoder::Did Encoder::refuse_structured(PyBorrowed array, PyBorrowed dtype) noexcept {
+  const PyRef name = PyRef::steal(PyObject_Str(dtype.get()));
+  const PyRef text = PyRef::steal(name ? PyUnicode_AsUTF8String(name.get()) : nullptr);
+  if (!text) return refuse_exception(array, "an array");
+  return refuse(array,
+                "an array of dtype %.200s, whose elements have fields: send array.tolist(), or its columns, "
+                "{name: array[name] for name in array.dtype.names}",
+                PyBytes_AsString(text.get()));
+}
+
 Encoder::Did Encoder::put_numpy_array(PyRef array) noexcept {
   const auto failed = [&]() noexcept {
     return PyErr_Occurred() != nullptr ? refuse_exception(array, "an array") : Did::kFailed;
@@ -59,18 +125,15 @@ Encoder::Did Encoder::put_numpy_array(PyRef array) noexcept {
   if (!dtype) return failed();
   const char kind = kind_letter(dtype);
   if (kind == '\0') return failed();
-  if (std::string_view("biufcMmSU").find(kind) == std::string_view::npos) {
-    const PyRef name = PyRef::steal(PyObject_Str(dtype.get()));
-    const PyRef text = PyRef::steal(name ? PyUnicode_AsUTF8String(name.get()) : nullptr);
-    return text ? refuse(array,
-                         "an array of dtype %s: only numbers, booleans, dates and fixed-size strings can go",
-                         PyBytes_AsString(text.get()))
-                : failed();
-  }
   const PyRef mask = PyRef::steal(PyObject_GetAttrString(array.get(), "mask"));
-  if (mask)
-    return refuse(array, "a masked array: its mask would be lost; send array.filled(...) or both parts");
+  if (!mask && must_propagate()) return Did::kFailed;
   PyErr_Clear();
+  if (kind == 'V') return refuse_structured(array, dtype);
+  if (mask) return put_masked_array(array, kind);
+  // Objects, and strings of any length.
+  if (std::string_view("biufcMmSU").find(kind) == std::string_view::npos) {
+    return put_array_as_list(array, PyRef::steal(PyObject_CallMethod(array.get(), "tolist", nullptr)));
+  }
 
   const PyRef order = PyRef::steal(PyObject_GetAttrString(dtype.get(), "byteorder"));
   if (!order) return failed();

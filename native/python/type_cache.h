@@ -41,8 +41,10 @@ enum class EncodeKind : std::uint8_t {
   kNumpyBool,
   kNumpyInteger,
   kNumpyFloat,
+  kNumpyTime,  // datetime64, timedelta64
   kNumpyArray,
-  kObject,  // anything else: a handle, or an EncodeError
+  kMissing,  // what numpy and pandas have in the place of a value that is not there
+  kObject,   // anything else: a handle, or an EncodeError
 };
 
 class TypeCache {

@@ -30,18 +30,23 @@ _Name = Callable[[int], tuple[Any, str]]
 
 def run(module: Any, function: str, calls: Sequence[list[Any]], stop: bool, kwargs: dict[str, Any]) -> _Reply:
     """Call one function with each list of arguments. `stop`: not further than to the first exception."""
-    return _run(module, function, lambda target: starmap(target, calls), len(calls), stop, kwargs)
+    return _run(module, function, lambda target: starmap(target, calls), calls.__getitem__, len(calls), stop, kwargs)
 
 
 def run_columns(module: Any, function: str, columns: list[list[Any]], stop: bool, kwargs: dict[str, Any]) -> _Reply:
     """As `run`, with the first argument of every call in columns[0], the second in columns[1]: no list for each call."""
-    return _run(module, function, lambda target: map(target, *columns), len(columns[0]), stop, kwargs)
+
+    def given(index: int) -> object:
+        return [column[index] for column in columns]
+
+    return _run(module, function, lambda target: map(target, *columns), given, len(columns[0]), stop, kwargs)
 
 
 def _run(
     module: Any,
     function: str,
     start: Callable[[Callable[..., Any]], Iterator[Any]],
+    given: Callable[[int], object],
     count: int,
     stop: bool,
     kwargs: dict[str, Any],
@@ -71,7 +76,7 @@ def _run(
         except Cancelled:
             raise
         except BaseException as error:
-            term = _describe(error, module, function)
+            term = _describe(error, module, function, (given(len(results)), kwargs))
         errors.append((len(results), term))
         results.append(None)
         if stop:
@@ -96,7 +101,7 @@ def run_each(calls: Sequence[tuple[Any, str, list[Any], dict[str, Any]]], stop: 
         except Cancelled:
             raise
         except BaseException as error:
-            errors.append((len(results), _describe(error, module, function)))
+            errors.append((len(results), _describe(error, module, function, (args, kwargs))))
             results.append(None)
             if stop:
                 break
@@ -129,11 +134,11 @@ def _look_up(module: Any, function: str) -> Any:
         return normal[0]
 
 
-def _describe(error: BaseException, module: Any, function: str) -> tuple[Any, ...]:
+def _describe(error: BaseException, module: Any, function: str, given: object = None) -> tuple[Any, ...]:
     """The error without this file's frames, as if the call had come alone."""
     while (tb := error.__traceback__) is not None and tb.tb_frame.f_globals is globals():
         error.__traceback__ = tb.tb_next
-    return describe(error, module, function)
+    return describe(error, module, function, given)
 
 
 def _reply(results: list[Any], errors: _Errors, stop: bool, name: _Name) -> _Reply:

@@ -7,7 +7,9 @@ The term is specified in docs/internals.md (`wire_error`):
 import errno
 import sys
 import traceback
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from types import FrameType, TracebackType
 
 from typhon import _worker
@@ -30,17 +32,24 @@ _MAX_FRAMES = 200
 _MAX_TEXT = 256 * 1024
 # Of a line of the source. Generated code may be one line of megabytes.
 _MAX_LINE = 1024
+# Of what the arguments and the variables hold, how much is looked at for an atom that explains an error.
+_MAX_LOOKED_AT = 10_000
+_VALUE_NOTE = (
+    "Atoms of Elixir are of the class typhon.Atom in Python, and not str; name is their text. Send a string, or use the option "
+    "values: :strings of the call or of its pool."
+)
 # What a str takes of the BEAM's memory beside its text, and a bit more.
 _EACH = 256
 
 
-def describe(error: BaseException, module: object, function: str) -> _Term:
+def describe(error: BaseException, module: object, function: str, given: object = None) -> _Term:
     """The wire form of `error`, which the call of `function` in `module` (or of an object's method) raised. Never raises.
 
-    A function in C leaves no frame; the call itself stands in, so that a traceback always says where.
+    A function in C leaves no frame; the call itself stands in, so that a traceback always says where. `given`: its arguments.
     """
     _note_limit(error)
     _leave_out_own(error)
+    _note_atoms(error, given)
     name = f"{module if isinstance(module, str) else _type_name(type(module))}.{function}"
     term = _term(error, 0)
     if not term[3]:
@@ -125,6 +134,74 @@ def _note_limit(error: BaseException) -> None:
         pass
 
 
+def _note_atoms(error: BaseException, given: object) -> None:
+    """An error that comes of an atom where a str was expected says so, and what to do; its causes, too."""
+    try:
+        at: BaseException | None = error
+        for _ in range(_MAX_CHAIN):
+            if at is None:
+                break
+            note = _about_atoms(at, given)
+            if note is not None and note not in getattr(at, "__notes__", ()):
+                at.add_note(note)
+            at = at.__cause__ or (None if at.__suppress_context__ else at.__context__)
+    except BaseException:
+        pass
+
+
+def _about_atoms(error: BaseException, given: object) -> str | None:
+    if isinstance(error, KeyError):
+        key = error.args[0] if len(error.args) == 1 else None
+        if type(key) is str and _has_atom_key(key, error, given):
+            return (
+                f"There is a key :{key} here, an atom: in Python that is typhon.Atom({key!r}), and not the str {key!r}. Send a string "
+                "as the key, or use the option keys: :strings of the call or of its pool."
+            )
+    elif isinstance(error, TypeError):
+        text = str(error)
+        # Of json; C and Python name a class in different ways.
+        refused = text.startswith("keys must be ") and text.endswith(("not typhon.Atom", "not Atom"))
+        if refused or (text == "keywords must be strings" and _has_atom_key(None, error, given)):
+            return (
+                "Atoms that are keys of a map in Elixir are of the class typhon.Atom in Python, and not str. Send strings as the "
+                "keys, or use the option keys: :strings of the call or of its pool."
+            )
+        if "typhon.Atom" in text or "Object of type Atom is not" in text:
+            return _VALUE_NOTE
+    elif isinstance(error, AttributeError) and type(error.obj) is Atom:
+        return _VALUE_NOTE
+    return None
+
+
+def _has_atom_key(name: str | None, error: BaseException, given: object) -> bool:
+    """Whether a dict in the arguments of the call, or in a variable of a function that the error came through, has this atom
+    as a key (None: any atom)."""
+    atom = None if name is None else Atom(name)
+    left = deque[object]([given])
+
+    def look_at(more: Iterable[object]) -> None:
+        left.extend(islice(more, max(_MAX_LOOKED_AT - len(left), 0)))
+
+    look_at(_variables(error.__traceback__))
+    for _ in range(_MAX_LOOKED_AT):
+        if not left:
+            break
+        at = left.popleft()
+        if type(at) is dict:
+            if atom in at if atom is not None else any(type(key) is Atom for key in islice(at, _MAX_LOOKED_AT)):
+                return True
+            look_at(at.values())
+        elif type(at) is list or type(at) is tuple:
+            look_at(at)
+    return False
+
+
+def _variables(tb: TracebackType | None) -> Iterator[object]:
+    """Of the functions that an error came through, the innermost first."""
+    for frame, _ in reversed(_walk(tb)):
+        yield from frame.f_locals.values()
+
+
 def _term(error: BaseException, depth: int) -> _Term:
     return (
         _EXCEPTION,
@@ -184,7 +261,7 @@ def _frames(tb: TracebackType | None) -> list[_Frame]:
     return frames
 
 
-def _walk(tb: TracebackType | None) -> Iterable[tuple[FrameType, int]]:
+def _walk(tb: TracebackType | None) -> list[tuple[FrameType, int]]:
     """(frame, line) of the last `_MAX_FRAMES` and the first ones, without keeping a recursion's thousands."""
     entries = list(traceback.walk_tb(tb))
     if len(entries) > 2 * _MAX_FRAMES:

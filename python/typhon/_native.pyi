@@ -7,7 +7,8 @@ from typing_extensions import Buffer
 
 @final
 class Atom:
-    """An atom of the BEAM. Atoms of one name are one object, so `is` and `==` agree; an atom never equals a str.
+    """An atom of the BEAM. Atoms of one name are one object, so `is` and `==` agree; an atom never equals a str. Elixir's options
+    keys: :strings and values: :strings send strings in place of atoms.
 
     None, True and False stand for the atoms nil, true and false: decoding never gives an Atom of those names.
     """

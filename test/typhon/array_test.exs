@@ -36,6 +36,48 @@ defmodule Typhon.ArrayTest do
       assert Array.to_list(Array.new(nested, {2, 2, 2}, "<i4")) == nested
     end
 
+    test "read dates, durations and strings, which come from numpy alone" do
+      for {dtype, count, element} <- [
+            {"<M8[Y]", 54, ~D[2024-01-01]},
+            {"<M8[M]", -1, ~D[1969-12-01]},
+            {"<M8[W]", 1, ~D[1970-01-08]},
+            {"<M8[D]", -1, ~D[1969-12-31]},
+            {"<M8[h]", 1, ~N[1970-01-01 01:00:00]},
+            {"<M8[25s]", 2, ~N[1970-01-01 00:00:50]},
+            {"<M8[ms]", 1, ~N[1970-01-01 00:00:00.001000]},
+            {"<M8[us]", 1, ~N[1970-01-01 00:00:00.000001]},
+            {"<M8[ns]", 1_700_000_000_123_456_789, ~N[2023-11-14 22:13:20.123456]},
+            {"<M8[as]", -1, ~N[1969-12-31 23:59:59.999999]},
+            {"<M8[D]", -0x8000_0000_0000_0000, nil},
+            {"<m8[s]", -5, -5},
+            {"<m8[s]", -0x8000_0000_0000_0000, nil}
+          ] do
+        array = %Array{shape: {1}, dtype: dtype, data: <<count::signed-little-64>>}
+        assert {dtype, Array.to_list(array)} == {dtype, [element]}
+      end
+
+      text = <<?é::little-32, 0::32, ?a::little-32, ?b::little-32>>
+      assert Array.to_list(%Array{shape: {2, 1}, dtype: "<U2", data: text}) == [["é"], ["ab"]]
+      assert Array.to_list(%Array{shape: {2}, dtype: "|S2", data: <<"a", 0, 1, 255>>}) == ["a", <<1, 255>>]
+      assert Array.to_list(%Array{shape: {2}, dtype: "<U0", data: ""}) == ["", ""]
+
+      for {dtype, count} <- [{"<M8[D]", 10_000_000_000}, {"<M8[Y]", 20_000}, {"<M8[s]", 2 ** 62}] do
+        array = %Array{shape: {1}, dtype: dtype, data: <<count::signed-little-64>>}
+
+        assert_raise ArgumentError, "the array holds a date that is not in the years -9999 to 9999", fn ->
+          Array.to_list(array)
+        end
+      end
+
+      assert_raise ArgumentError, ~r/lone surrogate/, fn ->
+        Array.to_list(%Array{shape: {1}, dtype: "<U1", data: <<0xD800::little-32>>})
+      end
+
+      assert_raise ArgumentError, ~r/unknown dtype "<M8\[parsec\]"/, fn ->
+        Array.to_list(%Array{shape: {1}, dtype: "<M8[parsec]", data: <<0::64>>})
+      end
+    end
+
     test "refuse what does not fit" do
       for {fun, text} <- [
             {fn -> Array.new(<<1, 2, 3>>, {1}, :f32) end,

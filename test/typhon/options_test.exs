@@ -178,7 +178,8 @@ defmodule Typhon.OptionsTest do
             {[kwargs: Date.utc_today()],
              "kwargs: must be a map or a keyword list, got #{inspect(Date.utc_today())}"},
             {[timout: 1],
-             "Typhon.call/5 has no option :timout, did you mean :timeout? It takes :kwargs, :timeout, :worker, :retry, :stdio"}
+             "Typhon.call/5 has no option :timout, did you mean :timeout? It takes :kwargs, :timeout, :worker, :retry, " <>
+               ":stdio, :keys, :values"}
           ] do
         assert message(fn -> Options.call!(options) end) == expected
       end

@@ -108,6 +108,13 @@ defmodule Typhon.RubyTest do
   end
 
   describe "values" do
+    test "have strings in place of symbols, where the options say so" do
+      rb = start_ruby(keys: :strings)
+      {:ok, seen} = Typhon.call(rb, "main", "eval", ["->(x) { x.inspect }"])
+      assert Typhon.call!(rb, seen, :call, [[%{a: :b}]]) =~ ~r/\A\[\{"a" ?=> ?:b\}\]\z/
+      assert Typhon.call!(rb, seen, :call, [[%{a: :b}]], values: :strings) =~ ~r/\A\[\{"a" ?=> ?"b"\}\]\z/
+    end
+
     test "come back as they went" do
       rb = start_ruby()
 

@@ -221,6 +221,47 @@ defmodule Typhon.TypesTest do
         assert Typhon.call!(py, :numpy, :sum, [array]) == 10.0
       end
     end
+
+    test "with objects or a mask are lists, and what is missing is nil", %{py: py} = context do
+      unless context[:without_numpy] do
+        result = fn code ->
+          Typhon.call(py, :builtins, :eval, ["(lambda numpy: #{code})(__import__('numpy'))"])
+        end
+
+        assert result.("numpy.array([[1, 'a'], [None, numpy.datetime64('NaT')]], dtype=object)") ==
+                 {:ok, [[1, "a"], [nil, nil]]}
+
+        assert result.("numpy.ma.array([[1, 2], [3, 4]], mask=[[0, 1], [0, 0]])") == {:ok, [[1, nil], [3, 4]]}
+        assert result.("[numpy.ma.masked, {'t': numpy.timedelta64('NaT')}]") == {:ok, [nil, %{"t" => nil}]}
+        assert result.("numpy.datetime64('2024-02-03')") == {:ok, ~D[2024-02-03]}
+
+        assert result.("numpy.datetime64('2024-02-03T04:05:06.789', 'ns')") ==
+                 {:ok, ~N[2024-02-03 04:05:06.789000]}
+
+        assert {:ok, dates} = result.("numpy.array(['2024-02-03', 'NaT'], 'M8[ns]')")
+        assert Typhon.Array.to_list(dates) == [~N[2024-02-03 00:00:00], nil]
+
+        assert {:error, %EncodeError{path: "result", reason: reason}} = result.("numpy.zeros(1, 'i4,f8')")
+        assert reason =~ "send array.tolist(), or its columns"
+      end
+    end
+
+    test "of pandas have nil for what is missing", %{py: py} do
+      case Typhon.call(py, :importlib, :import_module, ["pandas"]) do
+        {:error, _} ->
+          :ok
+
+        {:ok, _} ->
+          code = """
+          (lambda pandas: pandas.DataFrame({
+              "n": pandas.array([1, None], dtype="Int64"), "at": pandas.to_datetime(["2024-02-03", None]),
+          }).to_dict("records"))(__import__("pandas"))
+          """
+
+          assert Typhon.call(py, :builtins, :eval, [code]) ==
+                   {:ok, [%{"n" => 1, "at" => ~N[2024-02-03 00:00:00]}, %{"n" => nil, "at" => nil}]}
+      end
+    end
   end
 
   describe "large results" do
