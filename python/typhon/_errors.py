@@ -5,6 +5,7 @@ The term is specified in docs/internals.md (`wire_error`):
 """
 
 import errno
+import importlib
 import sys
 import traceback
 from collections.abc import Iterable
@@ -19,6 +20,8 @@ _CONTEXT = Atom("context")
 
 # The "file" of a frame that stands for the call itself.
 _CALL = "<call>"
+
+_IMPORTLIB = importlib.__file__
 
 _Frame = tuple[str, int, str, str]
 _Term = tuple[Atom, str, str, list[_Frame], list[str], "tuple[Atom, _Term] | None", str]
@@ -39,6 +42,8 @@ def describe(error: BaseException, module: object, function: str) -> _Term:
     A function in C leaves no frame; the call itself stands in, so that a traceback always says where.
     """
     _note_limit(error)
+    note_hints(error, module, function)
+    _drop_import_frames(error)
     name = f"{module if isinstance(module, str) else _type_name(type(module))}.{function}"
     term = _term(error, 0)
     if not term[3]:
@@ -116,6 +121,56 @@ def _note_limit(error: BaseException) -> None:
         pass
 
 
+def note_hints(error: BaseException, module: object, function: str) -> None:
+    """What to do about it, as notes, once. Never raises."""
+    if not isinstance(error, (ImportError, AttributeError)):
+        return
+    try:
+        from typhon import _hints
+
+        if _hints.NOTED not in error.__dict__:
+            setattr(error, _hints.NOTED, True)
+            for hint in _hints.of(error, module, function):
+                error.add_note(hint)
+    except BaseException:
+        pass
+
+
+def _drop_import_frames(error: BaseException) -> None:
+    """An import takes its own frames out of a traceback, but not when it was asked for by another way than `import`."""
+    seen: set[int] = set()
+    chain: list[BaseException | None] = [error]
+    while chain and len(seen) < _MAX_CHAIN:
+        each = chain.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        chain += [each.__cause__, each.__context__]
+        try:
+            each.__traceback__ = _without_import(each.__traceback__)
+        except BaseException:
+            pass
+
+
+def _without_import(tb: TracebackType | None) -> TracebackType | None:
+    while tb is not None and _imports(tb):
+        tb = tb.tb_next
+    first = tb
+    while tb is not None:
+        after = tb.tb_next
+        while after is not None and _imports(after):
+            after = after.tb_next
+        if after is not tb.tb_next:
+            tb.tb_next = after
+        tb = after
+    return first
+
+
+def _imports(tb: TracebackType) -> bool:
+    file = tb.tb_frame.f_code.co_filename
+    return file.startswith("<frozen importlib.") or file == _IMPORTLIB
+
+
 def _term(error: BaseException, depth: int) -> _Term:
     return (
         _EXCEPTION,
@@ -130,6 +185,8 @@ def _term(error: BaseException, depth: int) -> _Term:
 
 def report(error: BaseException) -> None:
     """Write what a cast raised to stderr, as Python does for a thread."""
+    note_hints(error, None, "")
+    _drop_import_frames(error)
     sys.stderr.write("Exception in a cast:\n" + _text(error))
     sys.stderr.flush()
 
@@ -191,7 +248,7 @@ def _text(error: BaseException) -> str:
     try:
         text = "".join(traceback.format_exception(error))
     except BaseException:
-        text = f"{_type_name(type(error))}: {_message(error)}\n"
+        text = "".join(line + "\n" for line in (f"{_type_name(type(error))}: {_message(error)}", *_notes(error)))
     return _clean(text[:_MAX_TEXT])
 
 
