@@ -65,6 +65,7 @@ defmodule Typhon.Env do
     cd = options |> Keyword.get(:cd, ".") |> Path.expand()
 
     with {:ok, path} <- Interpreter.find(python, cd),
+         :ok <- Program.check(path, :python),
          {:ok, fields} <- ask(path) do
       libpython = if fields["libpython"] == "", do: nil, else: fields["libpython"]
 

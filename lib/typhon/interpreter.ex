@@ -2,7 +2,7 @@ defmodule Typhon.Interpreter do
   @moduledoc false
   # Finds the Python that a pool asked for, and says how to start a worker with it.
 
-  alias Typhon.{Program, StartError}
+  alias Typhon.StartError
 
   @minimum "3.11"
 
@@ -36,7 +36,7 @@ defmodule Typhon.Interpreter do
          }}
 
       path ->
-        with :ok <- Program.check(path, "Python"), do: {:ok, path}
+        {:ok, path}
     end
   end
 
@@ -53,10 +53,13 @@ defmodule Typhon.Interpreter do
       # "env" is a usual name of a virtualenv, and a command: the directory that is a virtualenv is meant.
       File.dir?(path) -> inside ++ [{:command, python}]
       String.contains?(python, "/") -> [{:file, path}]
-      command?(python) -> [{:command, python}]
-      true -> [{:folder, path}, {:command, python}]
+      folder?(python) -> [{:folder, path}, {:command, python}]
+      true -> [{:command, python}]
     end
   end
+
+  # A name alone is that of a command, unless it looks like that of a virtualenv.
+  defp folder?(name), do: name =~ ~r/^\.|env/i
 
   defp command?(name), do: name =~ ~r/^(python|pypy|graalpy)/
 
@@ -102,8 +105,7 @@ defmodule Typhon.Interpreter do
       Path.basename(bin) == "bin" -> if(not File.exists?(above) or in_virtualenv?(above), do: above)
       command?(Path.basename(path)) -> nil
       File.exists?(path) -> nil
-      # A name alone is a command, unless it looks like the usual folder.
-      String.contains?(python, "/") or python =~ ~r/env/i -> path
+      String.contains?(python, "/") or folder?(python) -> path
       true -> nil
     end
   end

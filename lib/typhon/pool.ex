@@ -5,7 +5,7 @@ defmodule Typhon.Pool do
 
   use Supervisor
 
-  alias Typhon.{Call, Deadline, Interpreter, Native, Registry, StartError, Worker}
+  alias Typhon.{Call, Deadline, Interpreter, Native, Program, Registry, StartError, Worker}
   alias Typhon.Pool.{Keeper, Watcher}
   alias Typhon.Worker.OsProcess
 
@@ -18,6 +18,7 @@ defmodule Typhon.Pool do
          :ok <- directory(config.cd),
          :ok <- paths(config),
          {:ok, python} <- find(config),
+         :ok <- Program.check(python, config.language),
          {:ok, interpreter} <- interpreter(config) do
       config = engine(config, interpreter)
       native = Native.pool_new(config.workers, Map.take(config, [:max_queue, :concurrency]))

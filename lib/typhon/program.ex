@@ -8,15 +8,14 @@ defmodule Typhon.Program do
   @timeout 10_000
 
   # What its file is called, and what it says of itself.
-  @known %{
-    "Python" => {~r/py|thon/i, ~r/python|pypy|graalpy/i, :not_python, "python"},
-    "Ruby" => {~r/ruby/i, ~r/ruby/i, :not_ruby, "ruby"}
-  }
+  @known [
+    python: {~r/py|thon/i, ~r/python|pypy|graalpy/i, :not_python, "Python"},
+    ruby: {~r/ruby/i, ~r/ruby/i, :not_ruby, "Ruby"}
+  ]
 
-  @doc "`language`: as people write it."
-  @spec check(String.t(), String.t()) :: :ok | {:error, StartError.t()}
+  @spec check(String.t(), :python | :ruby) :: :ok | {:error, StartError.t()}
   def check(path, language) do
-    {name, answer, reason, option} = Map.fetch!(@known, language)
+    {name, answer, reason, title} = @known[language]
 
     if Path.basename(path) =~ name do
       :ok
@@ -27,7 +26,7 @@ defmodule Typhon.Program do
 
           if status == 0 and line =~ answer,
             do: :ok,
-            else: {:error, refused(path, language, reason, option, line, status)}
+            else: {:error, refused(path, language, reason, title, line, status)}
 
         # It may be a script that does something before it becomes an interpreter: its start has a time limit of its own. What
         # cannot be executed at all is told there, too.
@@ -53,15 +52,15 @@ defmodule Typhon.Program do
     end
   end
 
-  defp refused(path, language, reason, option, line, status) do
+  defp refused(path, language, reason, title, line, status) do
     %StartError{
       reason: reason,
       python: path,
       message:
-        "#{option}: #{path} is not a #{language}. Asked for its --version it " <>
+        "#{language}: #{path} is not a #{title}. Asked for its --version it " <>
           said(line, status) <>
-          ". #{option}: takes a command on the PATH, or the path of an interpreter" <>
-          if(language == "Python", do: " or a virtualenv", else: "")
+          ". #{language}: takes a command on the PATH, or the path of an interpreter" <>
+          if(language == :python, do: " or a virtualenv", else: "")
     }
   end
 

@@ -2,7 +2,7 @@ defmodule Typhon.Ruby do
   @moduledoc false
   # Finds the Ruby that a pool asked for, and says how to start a worker with it. As Typhon.Interpreter for Python.
 
-  alias Typhon.{Native, Program, StartError}
+  alias Typhon.{Native, StartError}
 
   @spec find(String.t(), String.t()) :: {:ok, String.t()} | {:error, StartError.t()}
   def find(ruby, cd) do
@@ -15,7 +15,7 @@ defmodule Typhon.Ruby do
         else: System.find_executable(ruby)
 
     if found,
-      do: with(:ok <- Program.check(found, "Ruby"), do: {:ok, found}),
+      do: {:ok, found},
       else:
         {:error,
          %StartError{
