@@ -17,54 +17,54 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install everything the other targets need (Debian 12 or newer, as root), or say what is missing
-	@scripts/setup all
+	@scripts/setup $@
 
 build: ## compile the native parts into priv/ and the Elixir code
-	@scripts/setup build
+	@scripts/setup $@
 	@mix compile
 
 demo: ## a tour on real data: train and query a scikit-learn model from Elixir
-	@scripts/setup demo
+	@scripts/setup $@
 	@scripts/demo
 
 test: ## every test: C++, Python (each version found), Elixir
-	@scripts/setup test
+	@scripts/setup $@
 	@scripts/test
 
 matrix: ## the tests in a bare Debian of ROOTS="trixie" (with newer Erlang, Elixir, Python, g++), made by mmdebstrap; as root
-	@scripts/setup matrix
+	@scripts/setup $@
 	@scripts/matrix $(ROOTS)
 
 valgrind: ## the interpreters in namespaces under memcheck
-	@scripts/setup valgrind
+	@scripts/setup $@
 	@scripts/valgrind
 
 bench: ## measure against the floors; tables here, JSON in bench/results/
-	@scripts/setup bench
+	@scripts/setup $@
 	@scripts/bench
 
 fuzz: ## run each fuzz target for SECONDS=60
-	@scripts/setup fuzz
+	@scripts/setup $@
 	@scripts/fuzz $(SECONDS)
 
 soak: ## everything at once with faults for MINUTES=10; wrong answers, hung calls and leaks must be 0
-	@scripts/setup build
+	@scripts/setup $@
 	@scripts/soak --minutes $(MINUTES)
 
 hostile: ## workers that store at random into the memory they share with the BEAM, for SECONDS=60
-	@scripts/setup build
+	@scripts/setup $@
 	@scripts/hostile $(SECONDS)
 
 nightly: ## the long searches: each fuzz target, each stress test and the soak for MINUTES=10, all isolations with each Python
-	@scripts/setup all
+	@scripts/setup $@
 	@scripts/nightly $(MINUTES)
 
 check: ## formatters, warnings as errors, clang-tidy, layers, dialyzer, mypy, shellcheck
-	@scripts/setup check
+	@scripts/setup $@
 	@scripts/check
 
 format: ## rewrite the sources as the formatters want them
-	@scripts/setup check
+	@scripts/setup $@
 	@mix format
 	@git ls-files --cached --others --exclude-standard '*.h' '*.cpp' '*.c' | xargs clang-format -i
 

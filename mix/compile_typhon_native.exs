@@ -3,8 +3,8 @@ defmodule Mix.Tasks.Compile.TyphonNative do
   # Builds the native parts with CMake and installs them into priv/.
   #
   # CMake configures `_build/native/<preset>` once, and again when a stamp beside it says that what it was given has
-  # changed (another OTP, another generator). Each compile then costs one build without work and one install that
-  # copies nothing.
+  # changed (another OTP, another generator), when there is another Ruby or its headers have come, when Python's have gone, and
+  # with --force. Each compile then costs one build without work and one install that copies nothing.
   #
   #   TYPHON_PRESET  the CMake preset, "release" unless set (see CMakePresets.json); "asan-ubsan" needs the
   #                  sanitizer's run-time library preloaded into the BEAM, see CONTRIBUTING.md
@@ -22,12 +22,12 @@ defmodule Mix.Tasks.Compile.TyphonNative do
               "In Typhon's own tree `make setup` does it."
 
   @impl true
-  def run(_args) do
+  def run(args) do
     # Two compiles of one tree at once (an editor's and a terminal's) would run two builds in one folder.
     File.mkdir_p!("_build/native")
 
     with :ok <- requirements(),
-         :ok <- configure(),
+         :ok <- configure("--force" in args),
          {:ok, warnings} <- build(),
          {:ok, changed?} <- install() do
       precompile(changed?)
@@ -64,7 +64,7 @@ defmodule Mix.Tasks.Compile.TyphonNative do
     end
   end
 
-  defp configure do
+  defp configure(force?) do
     ninja = System.find_executable("ninja")
 
     args =
@@ -73,25 +73,65 @@ defmodule Mix.Tasks.Compile.TyphonNative do
         for(python <- [Enum.join(free_threaded(), ";")], python != "", do: "-DTYPHON_FREE_THREADED=#{python}") ++
         String.split(System.get_env("TYPHON_CMAKE", ""))
 
-    stamp_file = Path.join(build_dir(), "typhon-configured")
     stamp = Enum.join([System.find_executable("cmake"), ninja || "make", File.cwd!() | args], "\n")
 
-    if File.read(stamp_file) == {:ok, stamp} do
-      :ok
+    cond do
+      File.read(stamp_file()) != {:ok, stamp} ->
+        # A cache made by another generator or for another place cannot be used again.
+        File.rm_rf!(build_dir())
+        Mix.shell().info("Compiling the native parts of Typhon (the first time takes a minute)")
+        configure(args, stamp)
+
+      # What was compiled stays; what CMake has found, or has not found, is looked for again.
+      force? or File.read(found_file()) != {:ok, found(build_dir())} ->
+        configure(["--fresh" | args], stamp)
+
+      true ->
+        :ok
+    end
+  end
+
+  defp configure(args, stamp) do
+    # Not part of the stamp: a build that was made with one Python serves the others.
+    case cmake(args ++ python_with_gil()) do
+      {_, 0} ->
+        File.write!(stamp_file(), stamp)
+        File.write!(found_file(), found(build_dir()))
+        :ok
+
+      {output, _} ->
+        # The next compile begins again.
+        File.rm(stamp_file())
+        failure("CMake could not configure Typhon's native parts.", output)
+    end
+  end
+
+  defp stamp_file, do: Path.join(build_dir(), "typhon-configured")
+  defp found_file, do: Path.join(build_dir(), "typhon-found")
+
+  @doc false
+  # What a build leaves out when it is not there, and what may go after it. Each may change without anybody telling the build.
+  @spec found(Path.t()) :: String.t()
+  def found(build_dir), do: "#{ruby()}\n#{python_headers(build_dir)}"
+
+  @ruby_facts "print RbConfig::CONFIG['ruby_version'], ' ', File.exist?(File.join(RbConfig::CONFIG['rubyhdrdir'].to_s, 'ruby.h'))"
+
+  defp ruby do
+    with ruby when ruby != nil <- System.find_executable("ruby"),
+         {facts, 0} <-
+           System.cmd(Path.expand(ruby), ["-rrbconfig", "-e", @ruby_facts], stderr_to_stdout: true) do
+      "#{Path.expand(ruby)} #{facts}"
     else
-      # A cache made by another generator or for another place cannot be used again.
-      File.rm_rf!(build_dir())
-      Mix.shell().info("Compiling the native parts of Typhon (the first time takes a minute)")
+      _ -> "no ruby"
+    end
+  end
 
-      # Not part of the stamp: a build that was made with one Python serves the others.
-      case cmake(args ++ python_with_gil()) do
-        {_, 0} ->
-          File.write!(stamp_file, stamp)
-          :ok
-
-        {output, _} ->
-          failure("CMake could not configure Typhon's native parts.", output)
-      end
+  defp python_headers(build_dir) do
+    with {:ok, cache} <- File.read(Path.join(build_dir, "CMakeCache.txt")),
+         [_, folder] <- Regex.run(~r/^_Python3_INCLUDE_DIR:[A-Z]+=(.+)$/m, cache) do
+      "#{folder} #{File.exists?(Path.join(folder, "Python.h"))}"
+    else
+      _ -> "no headers of Python"
     end
   end
 

@@ -163,6 +163,10 @@ require_relative "typhon/structs"
 begin
   require_relative "native/#{RbConfig::CONFIG['ruby_version']}/typhon_native"
 rescue LoadError => e
-  raise LoadError, "Typhon has no native extension for Ruby #{RUBY_VERSION} (#{e.message}). It is built for the Ruby that " \
-                   "`mix compile` finds on the PATH, whose headers must be installed (Debian: ruby-dev)"
+  # What the build has written down when it found no Ruby to build for.
+  left_out = File.join(__dir__, "left_out")
+  why = File.exist?(left_out) ? "when it was built, #{File.read(left_out)}" : e.message
+  raise LoadError, "Typhon has no native extension for Ruby #{RUBY_VERSION}: #{why}. It is built for the first ruby on the PATH, " \
+                   "whose headers must be installed (Debian: ruby-dev). With this one there, build Typhon again: " \
+                   "mix deps.compile typhon --force (in Typhon's own tree: mix compile)"
 end

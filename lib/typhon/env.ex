@@ -7,7 +7,7 @@ defmodule Typhon.Env do
       true
   """
 
-  alias Typhon.{Interpreter, Interpreters, Native, StartError}
+  alias Typhon.{Interpreter, Interpreters, Native, Program, StartError}
 
   @timeout 30_000
 
@@ -65,6 +65,7 @@ defmodule Typhon.Env do
     cd = options |> Keyword.get(:cd, ".") |> Path.expand()
 
     with {:ok, path} <- Interpreter.find(python, cd),
+         :ok <- Program.check(path, :python),
          {:ok, fields} <- ask(path) do
       libpython = if fields["libpython"] == "", do: nil, else: fields["libpython"]
 
@@ -191,21 +192,26 @@ defmodule Typhon.Env do
   end
 
   defp run(path) do
-    task = Task.async(fn -> System.cmd(path, ["-c", @script], stderr_to_stdout: true) end)
+    case Program.run(path, ["-c", @script], @timeout) do
+      {text, 0} ->
+        fields =
+          for "typhon:" <> line <- String.split(text, "\n"), into: %{} do
+            [name, value] = String.split(line, "=", parts: 2)
+            {name, value}
+          end
 
-    case Task.yield(task, @timeout) || Task.shutdown(task, :brutal_kill) do
-      {:ok, {text, 0}} ->
-        {:ok,
-         for "typhon:" <> line <- String.split(text, "\n"), into: %{} do
-           [name, value] = String.split(line, "=", parts: 2)
-           {name, value}
-         end}
+        if fields == %{},
+          do: failed(path, "#{path} did not say what it is, and so is no Python:\n#{text}"),
+          else: {:ok, fields}
 
-      {:ok, {text, status}} ->
+      {text, status} when is_integer(status) ->
         failed(path, "#{path} exited with status #{status} when it was asked what it is:\n#{text}")
 
-      nil ->
+      :timeout ->
         failed(path, "#{path} did not say what it is within #{@timeout} ms")
+
+      {:error, reason} ->
+        failed(path, "#{path} could not be asked what it is: #{Exception.format_exit(reason)}")
     end
   end
 

@@ -31,6 +31,7 @@ defmodule Typhon.Interpreter do
            python: python,
            message:
              "there is no Python #{inspect(python)}. Looked for #{Enum.map_join(tried, ", ", &describe/1)}. " <>
+               advice(python, cd) <>
                "python: takes a command on the PATH, or the path of an interpreter or a virtualenv"
          }}
 
@@ -52,25 +53,68 @@ defmodule Typhon.Interpreter do
       # "env" is a usual name of a virtualenv, and a command: the directory that is a virtualenv is meant.
       File.dir?(path) -> inside ++ [{:command, python}]
       String.contains?(python, "/") -> [{:file, path}]
+      folder?(python) -> [{:folder, path}, {:command, python}]
       true -> [{:command, python}]
     end
   end
 
+  # A name alone is that of a command, unless it looks like that of a virtualenv.
+  defp folder?(name), do: name =~ ~r/^\.|env/i
+
+  defp command?(name), do: name =~ ~r/^(python|pypy|graalpy)/
+
   # A virtualenv knows itself by the path of its interpreter: links are not followed.
+  defp usable({:folder, _path}), do: nil
+
   defp usable({:file, path}) do
     if File.regular?(path), do: System.find_executable(path)
   end
 
   defp usable({:command, name}), do: System.find_executable(name)
 
+  defp describe({:folder, path}), do: "a virtualenv in #{path} (there is no such folder)"
+
   defp describe({:file, path}) do
-    cond do
-      File.regular?(path) -> "#{path} (not executable)"
-      true -> path
+    case File.read_link(path) do
+      {:ok, target} ->
+        if File.exists?(path), do: not_executable(path), else: "#{path} (a link to #{target}, which is gone)"
+
+      {:error, _} ->
+        not_executable(path)
     end
   end
 
   defp describe({:command, name}), do: "#{name} on the PATH (#{System.get_env("PATH", "")})"
+
+  defp not_executable(path), do: if(File.regular?(path), do: "#{path} (not executable)", else: path)
+
+  # How the virtualenv is made that was probably meant.
+  defp advice(python, cd) do
+    case virtualenv(python, Path.expand(python, cd)) do
+      nil -> ""
+      folder -> "A virtualenv is made there by: #{venv(folder)}. "
+    end
+  end
+
+  defp virtualenv(python, path) do
+    bin = Path.dirname(path)
+    above = Path.dirname(bin)
+
+    cond do
+      File.dir?(path) -> path
+      Path.basename(bin) == "bin" -> if(not File.exists?(above) or in_virtualenv?(above), do: above)
+      command?(Path.basename(path)) -> nil
+      File.exists?(path) -> nil
+      String.contains?(python, "/") or folder?(python) -> path
+      true -> nil
+    end
+  end
+
+  defp in_virtualenv?(folder), do: File.exists?(Path.join(folder, "pyvenv.cfg"))
+
+  # In a folder whose interpreter is gone, links of the old one are in the way.
+  defp venv(folder),
+    do: "python3 -m venv " <> if(in_virtualenv?(folder), do: "--clear ", else: "") <> folder
 
   @doc "The arguments of a worker's command line. `settings`: whole numbers for the native worker, by name."
   @spec args([String.t()], %{fd: integer, os_pid: integer}, [{atom, integer}]) :: [String.t()]

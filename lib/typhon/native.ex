@@ -148,6 +148,18 @@ defmodule Typhon.Native do
   @spec priv_path(String.t()) :: String.t()
   def priv_path(name), do: priv_dir() |> List.to_string() |> Path.expand() |> Path.join(name)
 
+  @doc "The file that priv/ would have to be in, when the application lies in an archive such as an escript; or nil."
+  @spec archive :: nil | String.t()
+  def archive, do: "" |> priv_path() |> file_above()
+
+  defp file_above(path) do
+    cond do
+      File.regular?(path) -> path
+      File.dir?(path) or Path.dirname(path) == path -> nil
+      true -> path |> Path.dirname() |> file_above()
+    end
+  end
+
   @doc "Why the library could not be loaded, or nil."
   @spec load_error :: nil | String.t()
   def load_error, do: :persistent_term.get({__MODULE__, :load_error}, nil)

@@ -5,16 +5,20 @@ defmodule Typhon.Pool do
 
   use Supervisor
 
-  alias Typhon.{Call, Deadline, Interpreter, Native, Registry, StartError, Worker}
+  alias Typhon.{Call, Deadline, Interpreter, Native, Program, Registry, StartError, Worker}
   alias Typhon.Pool.{Keeper, Watcher}
+  alias Typhon.Worker.OsProcess
 
   @spec start_link(Typhon.Options.start()) ::
           {:ok, pid} | {:error, StartError.t() | {:already_started, pid}}
   def start_link(config) do
     with :ok <- application(),
          :ok <- native(),
+         :ok <- proc(config),
          :ok <- directory(config.cd),
+         :ok <- paths(config),
          {:ok, python} <- find(config),
+         :ok <- Program.check(python, config.language),
          {:ok, interpreter} <- interpreter(config) do
       config = engine(config, interpreter)
       native = Native.pool_new(config.workers, Map.take(config, [:max_queue, :concurrency]))
@@ -450,19 +454,67 @@ defmodule Typhon.Pool do
         :ok
 
       text ->
-        {:error,
-         %StartError{
-           reason: :nif_not_loaded,
-           message:
-             "Typhon's native library could not be loaded: #{text}. " <>
-               "It is built by mix compile; `mix compile --force` builds it again"
-         }}
+        {:error, %StartError{reason: :nif_not_loaded, message: not_loaded(Native.archive(), text)}}
     end
+  end
+
+  defp not_loaded(nil, text) do
+    "Typhon's native library could not be loaded: #{text}. " <>
+      "It is built by mix compile; `mix compile --force` builds it again"
+  end
+
+  defp not_loaded(archive, _text) do
+    "Typhon cannot run from #{archive}, which is an escript or another archive: its native library and its Python files lie in priv/, " <>
+      "and must be files of their own. Make a release (mix release), or run it with mix run"
+  end
+
+  defp proc(%{isolation: :interpreter}), do: :ok
+
+  defp proc(config) do
+    with {:error, message} <- OsProcess.shares_memory(),
+         do: {:error, %StartError{reason: :no_proc, python: config.python, message: message}}
   end
 
   defp directory(cd) do
     if File.dir?(cd),
       do: :ok,
       else: {:error, %StartError{reason: :bad_cd, message: "cd: the directory #{cd} does not exist"}}
+  end
+
+  # Python and Ruby pass over what is not there, and then miss the modules that were to come from it.
+  defp paths(config) do
+    Enum.find_value(config.python_path, :ok, fn path ->
+      with why when why != nil <- path_error(path, config) do
+        option = if config.language == :ruby, do: :ruby_path, else: :python_path
+        {:error, %StartError{reason: :bad_path, python: config.python, message: "#{option}: #{why}"}}
+      end
+    end)
+  end
+
+  defp path_error(path, config) do
+    cond do
+      File.dir?(path) ->
+        nil
+
+      # Python also searches archives.
+      File.exists?(path) and Path.extname(path) not in [".py", ".rb"] ->
+        nil
+
+      File.exists?(path) ->
+        "#{path} is a file. Name the directory that it is in: #{Path.dirname(path)}"
+
+      true ->
+        "the directory #{path} does not exist. " <>
+          elsewhere(path, config.cd) <>
+          "In a release, Application.app_dir(:my_app, \"priv/py\") is the directory priv/py of the application :my_app"
+    end
+  end
+
+  defp elsewhere(path, cd) do
+    here = path |> Path.relative_to(cd) |> Path.expand()
+
+    if here != path and File.dir?(here),
+      do: "Relative ones are relative to cd:, and there is #{here}. ",
+      else: ""
   end
 end

@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <new>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -9,6 +11,7 @@
 #include "executor/memory_limit.h"
 #include "executor/segment_buffer.h"
 #include "executor/worker.h"
+#include "python/errors.h"
 #include "worker/forked.h"
 
 namespace typhon::executor {
@@ -62,6 +65,24 @@ PyRef find_normal(PyObject* target, PyObject* path) noexcept {
   }
   PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.get())), error.get());
   return {};
+}
+
+constexpr const char* kUndescribed = "the exception could not be described";
+constexpr std::size_t kLongestWhy = 4096;
+
+// Python cannot say what an exception is, and why that is is set: a file of the user's may have the name of a
+// module that it needs.
+PyRef undescribed() noexcept {
+  PyRef sentence;
+  try {
+    std::string text = kUndescribed;
+    if (PyErr_Occurred() != nullptr) text += ": " + python::current_exception_text();
+    const auto size = static_cast<Py_ssize_t>(std::min(text.size(), kLongestWhy));
+    sentence = PyRef::steal(PyUnicode_DecodeUTF8(text.c_str(), size, "replace"));
+  } catch (const std::bad_alloc&) {
+  }
+  PyErr_Clear();
+  return sentence ? std::move(sentence) : PyRef::steal(PyUnicode_FromString(kUndescribed));
 }
 
 }  // namespace
@@ -376,13 +397,13 @@ void Worker::fail(Served& call, PyRef exception, bool given_up) noexcept {
 
   // Not even the description can be sent (a subclass of str that misbehaves, no memory): say at least that
   // much.
-  PyErr_Clear();
+  const PyRef why = undescribed();
+  const PyRef text = why ? PyRef::steal(PyUnicode_FromFormat("RuntimeError: %U\n", why.get())) : PyRef();
   const PyRef atom = PyRef::steal(codec_.atoms.get("exception"));
-  const PyRef plain =
-      atom ? PyRef::steal(Py_BuildValue("(OssNNOs)", atom.get(), "RuntimeError",
-                                        "the exception could not be described", PyList_New(0), PyList_New(0),
-                                        Py_None, "RuntimeError: the exception could not be described\n"))
-           : PyRef();
+  const PyRef plain = atom && text
+                          ? PyRef::steal(Py_BuildValue("(OsONNOO)", atom.get(), "RuntimeError", why.get(),
+                                                       PyList_New(0), PyList_New(0), Py_None, text.get()))
+                          : PyRef();
   if (plain && outbox_.send(codec_, header, plain.get(), "error", times)) return;
   PyErr_Clear();
   send_atom_error(call.header, "cancelled");

@@ -33,9 +33,15 @@ PyObject* DecodeContext::refuse_text(const std::string& reason) noexcept {
 }
 
 PyObject* DecodeContext::refuse_exception(const char* what) noexcept {
+  return refuse_because("cannot make a ", what);
+}
+
+PyObject* DecodeContext::refuse_import(const char* sentence) noexcept { return refuse_because("", sentence); }
+
+PyObject* DecodeContext::refuse_because(const char* verb, const char* what) noexcept {
   if (must_propagate()) return nullptr;
   try {
-    reason_ = std::string("cannot make a ") + what + ": " + current_exception_text();
+    reason_ = std::string(verb) + what + ": " + current_exception_text();
   } catch (const std::bad_alloc&) {
     PyErr_NoMemory();
   }

@@ -25,6 +25,8 @@ class DecodeContext {
 
   // For a Python API that failed while making a `what`: refuses with the exception's own words.
   [[gnu::cold]] PyObject* refuse_exception(const char* what) noexcept;
+  // For an import that failed: the sentence, and the exception's words.
+  [[gnu::cold]] PyObject* refuse_import(const char* sentence) noexcept;
 
   // "" when nothing was refused: then the exception that is set says why.
   [[nodiscard]] const std::string& reason() const noexcept { return reason_; }
@@ -38,6 +40,7 @@ class DecodeContext {
 
  private:
   bool open_owner() noexcept;
+  PyObject* refuse_because(const char* verb, const char* what) noexcept;
 
   std::string reason_;
   PyRef owner_view_;  // a read-only memoryview of all of options.buffer_owner

@@ -110,14 +110,31 @@ bool must_propagate() noexcept {
          (PyErr_ExceptionMatches(PyExc_Exception) == 0 || PyErr_ExceptionMatches(PyExc_MemoryError) != 0);
 }
 
+namespace {
+
+// Empty when it is no text, or one that UTF-8 cannot hold.
+std::string utf8_of(const PyRef& text) {
+  Py_ssize_t size = 0;
+  const char* const utf8 = text ? PyUnicode_AsUTF8AndSize(text.get(), &size) : nullptr;
+  return utf8 != nullptr ? std::string(utf8, static_cast<std::size_t>(size)) : std::string();
+}
+
+}  // namespace
+
 std::string current_exception_text() {
   PyRef exception = take_exception();
   if (!exception) return "unknown error";
-  std::string text = type_name(exception);
-  if (const PyRef message = PyRef::steal(PyObject_Str(exception.get())); message) {
-    Py_ssize_t size = 0;
-    const char* const utf8 = PyUnicode_AsUTF8AndSize(message.get(), &size);
-    if (utf8 != nullptr && size > 0) text += ": " + std::string(utf8, static_cast<std::size_t>(size));
+  std::string text;
+  if (PyErr_GivenExceptionMatches(exception.get(), PyExc_ImportError) != 0 ||
+      PyErr_GivenExceptionMatches(exception.get(), PyExc_AttributeError) != 0) {
+    const PyRef hints = PyRef::steal(PyImport_ImportModule("typhon._hints"));
+    if (hints) text = utf8_of(PyRef::steal(PyObject_CallMethod(hints.get(), "text", "O", exception.get())));
+    PyErr_Clear();
+  }
+  if (text.empty()) {
+    text = type_name(exception);
+    const std::string message = utf8_of(PyRef::steal(PyObject_Str(exception.get())));
+    if (!message.empty()) text += ": " + message;
   }
   PyErr_Clear();
   put_exception(std::move(exception));

@@ -38,7 +38,8 @@ class ExceptionAside {
 // memory.
 [[nodiscard]] bool must_propagate() noexcept;
 
-// The text of the exception that is set, which stays set: "ValueError: month must be in 1..12".
+// The text of the exception that is set, which stays set: "ValueError: month must be in 1..12". For an import
+// that fails also what to do about it (typhon._hints).
 std::string current_exception_text();
 
 }  // namespace typhon::python

@@ -239,8 +239,7 @@ PyObject* make_array(DecodeContext& context, Fields fields) noexcept {
   }
   const PyBorrowed array_type = context.state.imports.get(Lazy::kNumpyArray);
   if (!array_type) {
-    if (must_propagate()) return nullptr;
-    return context.refuse("this Python needs numpy to receive a Typhon.Array, and cannot import it");
+    return context.refuse_import("this Python needs numpy to receive a Typhon.Array, and cannot import it");
   }
   PyRef array =
       PyRef::steal(PyObject_CallFunctionObjArgs(array_type.get(), shape, dtype, view.get(), nullptr));

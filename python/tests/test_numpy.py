@@ -305,7 +305,8 @@ class TestArraysIn:
         )
         assert (
             run_python(code)
-            == "term[0]: this Python needs numpy to receive a Typhon.Array, and cannot import it"
+            == "term[0]: this Python needs numpy to receive a Typhon.Array, and cannot import it: "
+            "ModuleNotFoundError: import of numpy halted; None in sys.modules"
         )
 
     def test_encoding_does_not_import_numpy(self):

@@ -15,7 +15,7 @@ from itertools import starmap
 from types import CoroutineType
 from typing import Any
 
-from typhon._errors import describe
+from typhon._errors import describe, note_hints
 from typhon._namespace import instead
 from typhon._native import Atom, Cancelled, unencodable
 
@@ -124,7 +124,9 @@ def _look_up(module: Any, function: str) -> Any:
         for name in function.split("."):
             found = getattr(found, name)
         return found
-    except (AttributeError, ModuleNotFoundError):
+    except (AttributeError, ModuleNotFoundError) as error:
+        # Whoever describes it may know of another call alone, that of a stream.
+        note_hints(error, module, function)
         if function.isascii() and (type(module) is not str or module.isascii()):
             raise
         from typhon import _names

@@ -108,7 +108,7 @@ def _run(job: dict[str, Any], fds: list[int], before: "_Snapshot") -> tuple[int,
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException as error:
-        print(f"typhon: the interpreter could not serve: {error!r}")
+        print(f"typhon: the interpreter could not serve: {error!r}", *getattr(error, "__notes__", ()), sep="\n")
     clean = _wind_up()
     _tidy(before)
     null = os.open(os.devnull, os.O_RDWR)

@@ -5,6 +5,7 @@ The term is specified in docs/internals.md (`wire_error`):
 """
 
 import errno
+import importlib
 import sys
 import traceback
 from collections import deque
@@ -22,6 +23,8 @@ _CONTEXT = Atom("context")
 
 # The "file" of a frame that stands for the call itself.
 _CALL = "<call>"
+
+_IMPORTLIB = importlib.__file__
 
 _Frame = tuple[str, int, str, str]
 _Term = tuple[Atom, str, str, list[_Frame], list[str], "tuple[Atom, _Term] | None", str]
@@ -48,8 +51,9 @@ def describe(error: BaseException, module: object, function: str, given: object 
     A function in C leaves no frame; the call itself stands in, so that a traceback always says where. `given`: its arguments.
     """
     _note_limit(error)
-    _leave_out_own(error)
     _note_atoms(error, given)
+    note_hints(error, module, function)
+    _drop_frames_between(error)
     name = f"{module if isinstance(module, str) else _type_name(type(module))}.{function}"
     term = _term(error, 0)
     if not term[3]:
@@ -110,13 +114,6 @@ def _fewer(frames: list[_Frame], room: int) -> list[_Frame]:
     return frames
 
 
-def _leave_out_own(error: BaseException) -> None:
-    """The frame of Typhon's that stands between the call and its function, where there is one."""
-    tb = error.__traceback__
-    if tb is not None and tb.tb_frame.f_globals.get("__name__") == "typhon._namespace":
-        error.__traceback__ = tb.tb_next
-
-
 def _note_limit(error: BaseException) -> None:
     """An error that comes of the pool's `limits:` says so."""
     try:
@@ -145,6 +142,21 @@ def _note_atoms(error: BaseException, given: object) -> None:
             if note is not None and note not in getattr(at, "__notes__", ()):
                 at.add_note(note)
             at = at.__cause__ or (None if at.__suppress_context__ else at.__context__)
+    except BaseException:
+        pass
+
+
+def note_hints(error: BaseException, module: object, function: str) -> None:
+    """What to do about it, as notes, once. Never raises."""
+    if not isinstance(error, (ImportError, AttributeError)):
+        return
+    try:
+        from typhon import _hints
+
+        if _hints.NOTED not in error.__dict__:
+            setattr(error, _hints.NOTED, True)
+            for hint in _hints.of(error, module, function):
+                error.add_note(hint)
     except BaseException:
         pass
 
@@ -200,6 +212,46 @@ def _variables(tb: TracebackType | None) -> Iterator[object]:
     """Of the functions that an error came through, the innermost first."""
     for frame, _ in reversed(_walk(tb)):
         yield from frame.f_locals.values()
+
+
+def _drop_frames_between(error: BaseException) -> None:
+    """An import takes its own frames out of a traceback, but not when it was asked for by another way than `import`. Typhon's own
+    stand between a call and exec or eval."""
+    seen: set[int] = set()
+    chain: list[BaseException | None] = [error]
+    while chain and len(seen) < _MAX_CHAIN:
+        each = chain.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        chain += [each.__cause__, each.__context__]
+        try:
+            each.__traceback__ = _without_those_between(each.__traceback__)
+        except BaseException:
+            pass
+
+
+def _without_those_between(tb: TracebackType | None) -> TracebackType | None:
+    while tb is not None and _stands_between(tb):
+        tb = tb.tb_next
+    first = tb
+    while tb is not None:
+        after = tb.tb_next
+        while after is not None and _stands_between(after):
+            after = after.tb_next
+        if after is not tb.tb_next:
+            tb.tb_next = after
+        tb = after
+    return first
+
+
+def _stands_between(tb: TracebackType) -> bool:
+    file = tb.tb_frame.f_code.co_filename
+    return (
+        file.startswith("<frozen importlib.")
+        or file == _IMPORTLIB
+        or tb.tb_frame.f_globals.get("__name__") == "typhon._namespace"
+    )
 
 
 def _term(error: BaseException, depth: int) -> _Term:
@@ -290,7 +342,7 @@ def _text(error: BaseException) -> str:
     try:
         text = "".join(traceback.format_exception(error))
     except BaseException:
-        text = f"{_type_name(type(error))}: {_message(error)}\n"
+        text = "".join(line + "\n" for line in (f"{_type_name(type(error))}: {_message(error)}", *_notes(error)))
     return _clean(text[:_MAX_TEXT])
 
 

@@ -16,6 +16,7 @@ import os
 import sys
 
 import _imp
+from typhon._hints import REFUSED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing costs a worker's start several milliseconds
@@ -91,11 +92,13 @@ def guard() -> None:
 
 
 def _refusal(name: str, reason: str, path: "str | None") -> ImportError:
-    return ImportError(
+    error = ImportError(
         f"{name} cannot be imported in a sub-interpreter ({reason}). engine: :namespaces has whole Pythons, in which it can",
         name=name,
         path=path,
     )
+    setattr(error, REFUSED, True)
+    return error
 
 
 def _probe(name: str, path: str) -> dict[str, str]:

@@ -188,7 +188,11 @@ class _Loader:
 
     def exec_module(self, module: Any) -> None:
         self._loader.exec_module(module)
-        self._then(module)
+        from typhon import _hints
+
+        # A user's module may have the name of one of Python's.
+        if _hints.shadowing(module.__name__) is None:
+            self._then(module)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)

@@ -82,6 +82,12 @@ def serve(
         return ATTACH_FAILED
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        from typhon import _hints
+
+        for hint in _hints.of(error):
+            error.add_note(hint)
+        raise
 
 
 def _prepare(settings: dict[str, int]) -> None:

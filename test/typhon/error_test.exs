@@ -139,4 +139,55 @@ defmodule Typhon.ErrorTest do
       assert Exception.message(%PoolError{pool: :x, reason: {:remote, :n@h}}) =~ ":erpc.call(:n@h"
     end
   end
+
+  describe "where an error is inspected, the sentence stands" do
+    test "in what a supervisor says of a pool that does not start" do
+      Process.flag(:trap_exit, true)
+      child = {Typhon, name: Typhon.NeverStarted, workers: 1, python: "python9"}
+
+      assert {:error,
+              {:shutdown, {:failed_to_start_child, Typhon.NeverStarted, %Typhon.StartError{} = error}} =
+                reason} = Supervisor.start_link([child], strategy: :one_for_one)
+
+      sentence = Exception.message(error)
+      assert Exception.format_exit(reason) =~ "#Typhon.StartError<:python_not_found - #{sentence}>"
+    end
+
+    test "in a match that fails" do
+      start_supervised!({Typhon.Test, name: :inspected_errors})
+      error = assert_raise MatchError, fn -> {:ok, _} = Typhon.call(:inspected_errors, :foo, :bar, [1]) end
+      message = Exception.message(error)
+
+      assert message =~
+               "#Typhon.Test.UnexpectedCallError<:not_stubbed - foo.bar with 1 argument was called on :inspected_errors"
+
+      assert message =~ ~s|\n    Typhon.Test.stub(:inspected_errors, "foo", "bar", fn arg1 -> … end)\n|
+    end
+
+    test "and not more of it than of any string" do
+      error = %Typhon.PythonError{type: "E", text: String.duplicate("long ", 10_000)}
+      assert String.length(inspect(error)) < 5_000
+
+      assert inspect(error, printable_limit: :infinity) ==
+               "#Typhon.PythonError<#{String.trim_trailing(error.text)}>"
+
+      assert inspect(error, structs: false) =~ "type: \"E\""
+    end
+
+    test "for every error that there is" do
+      {:ok, modules} = :application.get_key(:typhon, :modules)
+
+      errors =
+        for module <- modules,
+            Code.ensure_loaded?(module),
+            function_exported?(module, :exception, 1),
+            do: module
+
+      assert length(errors) >= 11
+
+      for module <- errors, do: refute(Inspect.impl_for(struct(module)) == Inspect.Any)
+      # One that cannot be put into words has its fields.
+      assert inspect(%Typhon.PoolError{reason: {:strange}}) =~ "reason: {:strange}"
+    end
+  end
 end

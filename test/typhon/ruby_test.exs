@@ -517,6 +517,18 @@ defmodule Typhon.RubyTest do
       assert {:error, %StartError{reason: :ruby_not_found}} =
                Typhon.start_link(language: :ruby, ruby: "no-such-ruby")
     end
+
+    test "a program that is no Ruby, and a directory that is not there" do
+      assert {:error, %StartError{reason: :not_ruby} = error} =
+               Typhon.start_link(language: :ruby, ruby: "/bin/ls")
+
+      assert Exception.message(error) =~ "ruby: /bin/ls is not a Ruby. Asked for its --version it said: ls"
+
+      assert {:error, %StartError{reason: :bad_path} = error} =
+               Typhon.start_link(language: :ruby, ruby_path: ["/no/such/lib"])
+
+      assert Exception.message(error) =~ "ruby_path: the directory /no/such/lib does not exist."
+    end
   end
 
   defp 1 <<< bits, do: Bitwise.bsl(1, bits)

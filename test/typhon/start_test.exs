@@ -57,6 +57,92 @@ defmodule Typhon.StartTest do
       assert message =~ ~s|there is no Python "python9". Looked for python9 on the PATH|
     end
 
+    test "when there is no such virtualenv, with the folder and the command that makes it", %{dir: dir} do
+      venv = Path.join(dir, ".venv")
+      advice = "A virtualenv is made there by: python3 -m venv #{venv}. "
+
+      assert {:error, %StartError{reason: :python_not_found, message: message}} =
+               start(python: ".venv", cd: dir)
+
+      assert message =~ "Looked for a virtualenv in #{venv} (there is no such folder), .venv on the PATH ("
+      assert message =~ advice
+
+      # By its path, by its interpreter's, and a folder that has none.
+      for {python, looked} <- [{"./.venv", venv}, {".venv/bin/python3", Path.join(venv, "bin/python3")}] do
+        assert {:error, %StartError{message: message}} = start(python: python, cd: dir)
+        assert message =~ "Looked for #{looked}. #{advice}"
+      end
+
+      File.mkdir_p!(Path.join(venv, "bin"))
+      assert {:error, %StartError{message: message}} = start(python: ".venv", cd: dir)
+      assert message =~ advice
+
+      # The Python that it was made with is gone.
+      File.touch!(Path.join(venv, "pyvenv.cfg"))
+      File.ln_s!("/no/python3.9", Path.join(venv, "bin/python"))
+      assert {:error, %StartError{message: message}} = start(python: venv)
+      assert message =~ "#{venv}/bin/python (a link to /no/python3.9, which is gone)"
+      assert message =~ "python3 -m venv --clear #{venv}. "
+
+      # No advice where a command is meant, or a folder that is none.
+      for python <- ["python9", "/usr/bin/python9", "snake"] do
+        assert {:error, %StartError{message: message}} = start(python: python)
+        refute message =~ "-m venv"
+      end
+    end
+
+    test "when the program is no Python, before it is shown what a Python gets" do
+      for path <- ["/bin/ls", "/bin/cat", "/bin/sh"], options <- [[], [isolation: :interpreter]] do
+        assert {:error, %StartError{reason: :not_python, python: ^path, output: []} = error} =
+                 start([python: path] ++ options)
+
+        message = Exception.message(error)
+
+        assert message =~
+                 ~r/^python: #{path} is not a Python. Asked for its --version it (said|exited with status 2)/
+
+        refute message =~ "import"
+      end
+    end
+
+    test "when a directory of python_path does not exist, or is a file", %{dir: dir} do
+      missing = Path.join(dir, "py")
+
+      assert {:error, %StartError{reason: :bad_path} = error} = start(python_path: ["py"], cd: dir)
+
+      assert Exception.message(error) =~
+               "python_path: the directory #{missing} does not exist. In a release, "
+
+      # Relative to the VM's directory it would be there.
+      assert {:error, %StartError{} = error} = start(python_path: ["test/support/py"], cd: dir)
+      assert Exception.message(error) =~ "relative to cd:, and there is #{py_dir()}. "
+
+      file = Path.join(dir, "mod.py")
+      File.touch!(file)
+      assert {:error, %StartError{reason: :bad_path} = error} = start(python_path: [file])
+
+      assert Exception.message(error) ==
+               "python_path: #{file} is a file. Name the directory that it is in: #{dir}"
+    end
+
+    test "python_path may hold archives", %{dir: dir} do
+      {:ok, _} = :zip.create(~c"#{dir}/lib.zip", [{~c"zipped.py", "def answer(): return 42\n"}])
+      py = start_pool(python_path: [Path.join(dir, "lib.zip")])
+      assert Typhon.call(py, :zipped, :answer, []) == {:ok, 42}
+    end
+
+    test "when there is no /proc", %{dir: dir} do
+      assert Typhon.Worker.OsProcess.shares_memory() == :ok
+      assert {:error, message} = Typhon.Worker.OsProcess.shares_memory(dir)
+
+      assert message =~
+               "through #{dir}/#{System.pid()}/fd, which is not there. Mount it: mount -t proc proc #{dir}."
+
+      File.mkdir_p!(Path.join(dir, "1"))
+      assert {:error, message} = Typhon.Worker.OsProcess.shares_memory(dir)
+      assert message =~ "#{dir} belongs to other processes than this VM's"
+    end
+
     test "when cd does not exist" do
       assert {:error, %StartError{reason: :bad_cd} = error} = start(cd: "/no/such/dir")
       assert Exception.message(error) == "cd: the directory /no/such/dir does not exist"
@@ -185,6 +271,39 @@ defmodule Typhon.StartTest do
                ":nif_not_loaded\nTyphon's native library could not be loaded: Failed to load NIF library"
 
       assert output =~ "mix compile"
+    end
+
+    test "that an escript cannot hold what it needs", %{dir: dir} do
+      script = Path.join(dir, "typhon-escript")
+
+      main = """
+      -module(typhon_escript).
+      -export([main/1]).
+      main(_) ->
+        {ok, _} = application:ensure_all_started(typhon),
+        {error, Error} = 'Elixir.Typhon':start_link([]),
+        io:put_chars('Elixir.Exception':message(Error)).
+      """
+
+      File.write!(Path.join(dir, "typhon_escript.erl"), main)
+      {:ok, :typhon_escript, beam} = :compile.file(~c"#{dir}/typhon_escript.erl", [:binary])
+
+      files =
+        for path <- Path.wildcard(Path.join(:code.lib_dir(:typhon), "ebin/*")),
+            do: {~c"typhon/ebin/#{Path.basename(path)}", File.read!(path)}
+
+      paths = for app <- [:elixir, :logger], do: " -pa #{:code.lib_dir(app)}/ebin"
+
+      :ok =
+        :escript.create(~c"#{script}", [
+          :shebang,
+          {:emu_args, ~c"-escript main typhon_escript#{paths}"},
+          {:archive, [{~c"typhon_escript.beam", beam} | files], []}
+        ])
+
+      {output, 0} = System.cmd("escript", [script], stderr_to_stdout: true)
+      assert output =~ "Typhon cannot run from #{script}, which is an escript or another archive"
+      assert output =~ "mix release"
     end
   end
 

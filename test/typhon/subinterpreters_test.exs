@@ -99,6 +99,32 @@ defmodule Typhon.SubinterpretersTest do
         assert worker(py).restarts == 0
       end
 
+      test "an array says why numpy does not run there, however it words that", %{python: path} do
+        dir = Path.join(System.tmp_dir!(), "typhon-numpy-#{System.unique_integer([:positive])}")
+        File.mkdir_p!(dir)
+        on_exit(fn -> File.rm_rf!(dir) end)
+        File.write!(Path.join(dir, "typhon_core.so"), "nothing")
+
+        File.write!(Path.join(dir, "numpy.py"), """
+        try:
+            import typhon_core
+        except ImportError as error:
+            raise ImportError("PLEASE READ THIS FOR ADVICE") from error
+        """)
+
+        py = sub(python: path, python_path: [dir])
+        array = %Typhon.Array{shape: {1}, dtype: "|u1", data: <<1>>}
+
+        assert {:error, %Typhon.EncodeError{path: "args[0]", reason: reason}} =
+                 Typhon.call(py, :builtins, :len, [array])
+
+        assert reason =~
+                 "this Python needs numpy to receive a Typhon.Array, and cannot import it: ImportError: " <>
+                   "typhon_core cannot be imported in a sub-interpreter ("
+
+        assert reason =~ "engine: :namespaces has whole Pythons, in which it can"
+      end
+
       test "extension modules that support it are imported", %{python: path} do
         dir = Path.join(System.tmp_dir!(), "typhon-extension-#{System.unique_integer([:positive])}")
         File.mkdir_p!(dir)

@@ -4,9 +4,9 @@ defmodule Typhon.PythonError do
 
   * `type` – the name of its class: `"ZeroDivisionError"`, `"mymod.MyError"` (with the module, unless it is a builtin)
   * `message` – `str(exception)`
-  * `traceback` – where it happened, outermost call first, as Python prints it. Each entry is a map with `:file`, `:line`,
-    `:function` and `:source` (the line of source code, or nil where Python cannot find it)
-  * `notes` – what `add_note` attached, a list of strings
+  * `traceback` – where it happened, outermost call first, as Python prints it, without the frames of an import. Each entry is a
+    map with `:file`, `:line`, `:function` and `:source` (the line of source code, or nil where Python cannot find it)
+  * `notes` – what `add_note` attached, a list of strings; of mistakes that many make Typhon adds what to do about it
   * `cause` – the exception that led to this one, or nil
   * `cause_kind` – `:cause` for `raise … from …`, `:context` for an exception raised while another was handled, nil without one
   * `text` – the traceback as Python itself formats it

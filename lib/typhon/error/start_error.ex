@@ -5,9 +5,12 @@ defmodule Typhon.StartError do
   * `reason`
     * `:not_running` – the application `:typhon` is not started
     * `:nif_not_loaded` – Typhon's native library could not be loaded into the BEAM
+    * `:no_proc` – there is no /proc, through which workers open the memory that they share with the BEAM
     * `:python_not_found` – there is no such interpreter; the message lists where it was looked for
     * `:ruby_not_found` – with `language: :ruby`, there is no such Ruby
     * `:bad_cd` – the directory of `:cd` does not exist
+    * `:bad_path` – what `:python_path` or `:ruby_path` names does not exist, or is a file with source
+    * `:not_python`, `:not_ruby` – the program is no such interpreter; the message says what it says of itself
     * `:cannot_execute` – the operating system refused to start it
     * `:python_too_old`, `:ruby_too_old` – Typhon needs Python 3.11, or Ruby 3.1, or newer
     * `:native_load_failed` – Python (or Ruby) could not load Typhon's native module
@@ -28,9 +31,13 @@ defmodule Typhon.StartError do
   @type reason ::
           :not_running
           | :nif_not_loaded
+          | :no_proc
           | :python_not_found
           | :ruby_not_found
           | :bad_cd
+          | :bad_path
+          | :not_python
+          | :not_ruby
           | :cannot_execute
           | :python_too_old
           | :ruby_too_old

@@ -13,6 +13,23 @@ defmodule Typhon.Worker.OsProcess do
   @spec zombie?(pos_integer | nil) :: boolean
   def zombie?(os_pid), do: state(os_pid) == "Z"
 
+  @doc "Whether workers can open what this process shares with them, which they do through /proc."
+  @spec shares_memory(String.t()) :: :ok | {:error, String.t()}
+  def shares_memory(proc \\ "/proc") do
+    descriptors = Path.join([proc, System.pid(), "fd"])
+
+    if File.dir?(descriptors),
+      do: :ok,
+      else:
+        {:error,
+         "a worker opens the memory that it shares with the BEAM through #{descriptors}, which is not there. " <>
+           if(File.dir?(Path.join(proc, "1")),
+             do:
+               "#{proc} belongs to other processes than this VM's: mount it again in here (mount -t proc proc #{proc})",
+             else: "Mount it: mount -t proc proc #{proc}. A chroot or a container needs it, too"
+           )}
+  end
+
   defp state(nil), do: nil
 
   defp state(os_pid) do

@@ -1,0 +1,77 @@
+defmodule Typhon.Program do
+  @moduledoc false
+  # Whether what `python:` or `ruby:` names is one. Any program can be named there, and most print what they make of a command
+  # line that is not for them. So one whose name does not say what it is has to answer `--version` before it is started.
+
+  alias Typhon.StartError
+
+  @timeout 10_000
+
+  # What its file is called, and what it says of itself.
+  @known [
+    python: {~r/py|thon/i, ~r/python|pypy|graalpy/i, :not_python, "Python"},
+    ruby: {~r/ruby/i, ~r/ruby/i, :not_ruby, "Ruby"}
+  ]
+
+  @spec check(String.t(), :python | :ruby) :: :ok | {:error, StartError.t()}
+  def check(path, language) do
+    {name, answer, reason, title} = @known[language]
+
+    if Path.basename(path) =~ name do
+      :ok
+    else
+      case run(path, ["--version"], @timeout) do
+        {text, status} when is_integer(status) ->
+          line = first_line(text)
+
+          if status == 0 and line =~ answer,
+            do: :ok,
+            else: {:error, refused(path, language, reason, title, line, status)}
+
+        # It may be a script that does something before it becomes an interpreter: its start has a time limit of its own. What
+        # cannot be executed at all is told there, too.
+        _ ->
+          :ok
+      end
+    end
+  end
+
+  @doc "What a program prints and its exit status. A caller that traps exits gets no signal of it."
+  @spec run(String.t(), [String.t()], timeout) :: {String.t(), non_neg_integer} | :timeout | {:error, term}
+  def run(path, args, timeout) do
+    {pid, monitor} = spawn_monitor(fn -> exit({:answer, System.cmd(path, args, stderr_to_stdout: true)}) end)
+
+    receive do
+      {:DOWN, ^monitor, _, _, {:answer, answer}} -> answer
+      {:DOWN, ^monitor, _, _, reason} -> {:error, reason}
+    after
+      timeout ->
+        Process.demonitor(monitor, [:flush])
+        Process.exit(pid, :kill)
+        :timeout
+    end
+  end
+
+  defp refused(path, language, reason, title, line, status) do
+    %StartError{
+      reason: reason,
+      python: path,
+      message:
+        "#{language}: #{path} is not a #{title}. Asked for its --version it " <>
+          said(line, status) <>
+          ". #{language}: takes a command on the PATH, or the path of an interpreter" <>
+          if(language == :python, do: " or a virtualenv", else: "")
+    }
+  end
+
+  defp said("", status), do: "exited with status #{status} and said nothing"
+  defp said(line, 0), do: "said: #{line}"
+  defp said(line, status), do: "exited with status #{status} and said: #{line}"
+
+  # A program may answer anything, of any length.
+  defp first_line(text) do
+    if String.valid?(text),
+      do: text |> String.trim() |> String.split("\n") |> hd() |> String.slice(0, 200),
+      else: "something that is no text"
+  end
+end
