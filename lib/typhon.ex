@@ -233,7 +233,7 @@ defmodule Typhon do
   * `:python` – the interpreter, 3.11 or newer: a command on the `PATH`, the path of an interpreter, or the directory of a
     virtualenv. Default: `"python3"`
   * `:python_path` – directories that are searched for modules before Python's own, a list; each must be there. Archives (zip) may be among them.
-    Default: `[]`
+    The current directory is one only if it is in the list. Default: `[]`
   * `:env` – environment variables for the workers, a map or a list of `{name, value}`; nil unsets. Default: `[]`
   * `:cd` – the directory the workers run in, to which relative paths in the other options refer. Default: the current one
   * `:start_timeout` – milliseconds in which a worker must be ready. Default: `30_000`

@@ -387,9 +387,27 @@ defmodule TyphonTest do
       assert Typhon.call(py, :sample, :environment, ["TYPHON_TEST_UNSET"]) == {:ok, nil}
 
       {:ok, path} = Typhon.call(py, :sample, :sys_path, [])
-      assert [_package, lib, tests | _] = path
+      assert [_package, lib, tests | others] = path
+      assert "" not in others
       assert lib == Path.join(dir, "lib")
       assert tests == py_dir()
+    end
+
+    test "a file in the current directory stands in for no module" do
+      dir = Path.join(System.tmp_dir!(), "typhon-cd-#{System.unique_integer([:positive])}")
+      File.mkdir_p!(dir)
+      on_exit(fn -> File.rm_rf!(dir) end)
+
+      for name <- ~w(random logging queue typing local_module),
+          do: File.write!(Path.join(dir, "#{name}.py"), "1 / 0\n")
+
+      py = start_pool(cd: dir)
+      assert Typhon.call(py, :random, "Random.__name__.upper", []) == {:ok, "RANDOM"}
+      assert Typhon.call(py, :logging, :getLevelName, [30]) == {:ok, "WARNING"}
+      assert {:error, %PythonError{type: "ModuleNotFoundError"}} = Typhon.call(py, :local_module, :f, [])
+      # Unless that is what is asked for.
+      py = start_pool(cd: dir, python_path: ["."])
+      assert {:error, %PythonError{type: "ZeroDivisionError"}} = Typhon.call(py, :local_module, :f, [])
     end
 
     test "user code does not see the control pipe", %{py: py} do

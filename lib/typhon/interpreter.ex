@@ -7,13 +7,16 @@ defmodule Typhon.Interpreter do
   @minimum "3.11"
 
   # Runs on any Python, 2.7 included: it must be able to say that it is too old. What is after the minus sign is the contract of
-  # docs/internals.md ("The worker process").
+  # docs/internals.md ("The worker process"). The current directory is no place to import from: what lies there by chance would
+  # stand in for modules of the standard library.
   @bootstrap """
   import sys
   if sys.version_info < (3, 11):
       sys.stdout.write("Typhon needs Python 3.11 or newer, and %s is Python %s\\n" % (sys.executable, sys.version.split()[0]))
       sys.stdout.flush()
       sys.exit(96)
+  if sys.path[0] == "":
+      del sys.path[0]
   sys.path.insert(0, sys.argv[1])
   import typhon._worker
   sys.exit(typhon._worker.main())
