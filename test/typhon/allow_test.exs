@@ -37,6 +37,35 @@ defmodule Typhon.AllowTest do
   # An atom that there is.
   @elsewhere :nonode@nowhere
 
+  # A handler of Logger's that hangs at what is said of messages that were dropped.
+  defmodule Hangs do
+    def log(%{msg: {:string, text}}, _config) do
+      if IO.chardata_to_string(text) =~ "a message from a worker was dropped", do: Process.sleep(:infinity)
+    end
+
+    def log(_event, _config), do: :ok
+  end
+
+  test "what is dropped is logged, and no Logger that hangs holds the worker's process up", %{py: py} do
+    :ok = :logger.add_handler(Hangs, Hangs, %{})
+    on_exit(fn -> :logger.remove_handler(Hangs) end)
+    {pid, _} = stranger()
+    # Not by typhon.send, which asks first.
+    code = """
+    from typhon import _native
+    pid = _native.decode(bytes.fromhex("#{pid |> :erlang.term_to_binary() |> Base.encode16()}"))
+    for _ in range(5):
+        _native.send(pid, 1)
+    """
+
+    assert Typhon.call(py, :builtins, :exec, [code]) == {:ok, nil}
+    assert {:error, %Typhon.TimeoutError{}} = Typhon.call(py, :time, :sleep, [600], timeout: 20)
+    assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
+    assert {:ok, %{workers: [_]}} = Typhon.info(py)
+    assert Typhon.drain(py, limit()) == :ok
+    refute_received {:got, _}
+  end
+
   describe "typhon.send" do
     test "reaches no process of the VM's", %{py: py} do
       for name <- ["rex", "init", "kernel_sup", "code_server"] do
