@@ -169,6 +169,7 @@ defmodule Typhon do
           | {:cd, Path.t()}
           | {:start_timeout, timeout}
           | {:grace, non_neg_integer}
+          | {:shutdown, non_neg_integer}
           | {:stdio, :caller | :group_leader | :logger | :discard | pid}
           | {:log_level, :debug | :info | :warning | :error | :critical}
           | {:concurrency, pos_integer}
@@ -239,6 +240,9 @@ defmodule Typhon do
   * `:start_timeout` – milliseconds in which a worker must be ready. Default: `30_000`
   * `:grace` – milliseconds that a call may go on after its deadline, when the `typhon.Cancelled` raised in it does not end it,
     before its worker is killed and replaced. Default: `1_000`
+  * `:shutdown` – milliseconds that calls and casts may go on when the pool's supervisor ends it, as on SIGTERM (`System.stop/0`). New ones
+    are refused then, as by `drain/2`; those that are left get their errors. `stop/2` does not wait for them. Default: `5_000`, or what
+    `config :typhon, shutdown: …` says
   * `:stdio` – where goes what Python prints, line by line. `:caller`: what a call prints goes to the group leader of its caller, what is
     printed outside of any call, or by C code and child processes, to Logger. Else all of it goes to the `:group_leader` of the process that
     calls `start_link/1`, to `:logger`, to the pid of an I/O device, or nowhere: `:discard`. Python's `warnings` go to Logger in any

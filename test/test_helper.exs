@@ -2,6 +2,8 @@
 # TYPHON_ENGINE=subinterpreters, …=threads: with another engine there, but for what that cannot have.
 isolation = String.to_atom(System.get_env("TYPHON_ISOLATION", "process"))
 Application.put_env(:typhon, :isolation, isolation)
+# What a test leaves running is not waited for.
+Application.put_env(:typhon, :shutdown, 0)
 engine = String.to_atom(System.get_env("TYPHON_ENGINE", "auto"))
 Application.put_env(:typhon, :engine, engine)
 

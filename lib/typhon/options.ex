@@ -19,6 +19,7 @@ defmodule Typhon.Options do
           cd: String.t(),
           start_timeout: pos_integer | :infinity,
           grace: non_neg_integer,
+          shutdown: non_neg_integer,
           stdio: :caller | :group_leader | :logger | :discard | pid,
           log_level: :debug | :info | :warning | :error | :critical,
           atoms: :existing | :create,
@@ -83,6 +84,7 @@ defmodule Typhon.Options do
     :cd,
     :start_timeout,
     :grace,
+    :shutdown,
     :stdio,
     :log_level,
     :atoms,
@@ -438,6 +440,7 @@ defmodule Typhon.Options do
   defp default(:env), do: []
   defp default(:start_timeout), do: 30_000
   defp default(:grace), do: 1_000
+  defp default(:shutdown), do: Application.get_env(:typhon, :shutdown, 5_000)
   defp default(:stdio), do: :caller
   defp default(:log_level), do: :warning
   defp default(:atoms), do: :existing
@@ -556,8 +559,10 @@ defmodule Typhon.Options do
   defp check!(:start_timeout, other),
     do: wrong!(:start_timeout, "a positive integer (milliseconds) or :infinity", other)
 
-  defp check!(:grace, grace) when is_integer(grace) and grace >= 0, do: grace
-  defp check!(:grace, other), do: wrong!(:grace, "a non-negative integer (milliseconds)", other)
+  defp check!(name, time) when name in [:grace, :shutdown] and is_integer(time) and time >= 0, do: time
+
+  defp check!(name, other) when name in [:grace, :shutdown],
+    do: wrong!(name, "a non-negative integer (milliseconds)", other)
 
   defp check!(:log_level, level) when level in [:debug, :info, :warning, :error, :critical], do: level
 

@@ -130,14 +130,14 @@ defmodule Typhon.Worker do
 
   @doc false
   @spec child_spec({config, Native.pool(), place}) :: Supervisor.child_spec()
-  def child_spec({_config, _native, place} = arg) do
+  def child_spec({config, _native, place} = arg) do
     %{
       id: {__MODULE__, place.index, place.serial},
       start: {__MODULE__, :start_link, [arg]},
       # One that gave up its place ends by itself.
       restart: :transient,
       # More than @stop_grace: terminate/3 sees to it that the process is gone.
-      shutdown: 5_000
+      shutdown: config.shutdown + 5_000
     }
   end
 
@@ -740,6 +740,7 @@ defmodule Typhon.Worker do
 
   @impl true
   def terminate(reason, state, data) do
+    if reason == :shutdown and state in @serving and data.leaving == nil, do: finish_calls(state, data)
     data = if state == :leaving or data.leaving != nil, do: data, else: let_go(data, stopped(reason))
 
     case data.leaving do
@@ -766,6 +767,47 @@ defmodule Typhon.Worker do
   catch
     # The application is going down, the registry before this worker.
     :exit, _ -> :ok
+  end
+
+  # The supervisor of the pool ends it: there are no new calls, and those that there are may finish. Workers go one after the
+  # other, and have the same deadline.
+  defp finish_calls(state, %{config: config} = data) do
+    if config.shutdown > 0 and Native.channel_info(data.channel).busy do
+      Registry.drain(config.pool)
+      :ets.insert_new(config.board, {:shutdown, Deadline.from(config.shutdown)})
+      [{:shutdown, deadline}] = :ets.lookup(config.board, :shutdown)
+      wait_for_calls(state, data, deadline, 1)
+    end
+  catch
+    # What knows of pools goes down, too.
+    :exit, _ -> :ok
+  end
+
+  # What comes meanwhile is dealt with as ever, but for its timers.
+  defp wait_for_calls(state, %{channel: channel, port: port} = data, deadline, pause) do
+    receive do
+      {:typhon, ^channel, _} = event ->
+        data =
+          case handle_event(:info, event, state, data) do
+            {:keep_state, data} -> data
+            {:keep_state, data, _actions} -> data
+            _ -> data
+          end
+
+        wait_for_calls(state, data, deadline, pause)
+
+      # Its Python has ended.
+      {^port, {:exit_status, _}} ->
+        :ok
+
+      {:interpreter, _socket, {:exit_status, _}} ->
+        :ok
+    after
+      min(pause, Deadline.left(deadline)) ->
+        if Native.channel_info(channel).busy and Deadline.left(deadline) > 0,
+          do: wait_for_calls(state, data, deadline, longer(pause)),
+          else: :ok
+    end
   end
 
   defp stopped(reason) when reason in [:normal, :shutdown], do: :stopped

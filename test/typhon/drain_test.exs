@@ -3,7 +3,7 @@ defmodule Typhon.DrainTest do
 
   import Typhon.TestHelper
 
-  alias Typhon.{PoolError, TimeoutError}
+  alias Typhon.{PoolError, TimeoutError, WorkerError}
 
   test "waits for the calls in flight and refuses new ones; then the pool can be stopped" do
     py = start_pool(workers: 2, name: Typhon.DrainPool)
@@ -64,5 +64,81 @@ defmodule Typhon.DrainTest do
     assert Typhon.stop(py) == :ok
     start_pool(name: Typhon.DrainedName)
     assert Typhon.call(Typhon.DrainedName, :math, :sqrt, [16]) == {:ok, 4.0}
+  end
+
+  describe "the end of a pool's supervisor" do
+    defp supervised(options) do
+      {:ok, supervisor} = Supervisor.start_link([], strategy: :one_for_one)
+      options = Keyword.merge([workers: 1, python_path: [py_dir()], stdio: :discard], options)
+
+      {:ok, py} =
+        Supervisor.start_child(supervisor, Supervisor.child_spec({Typhon, options}, restart: :temporary))
+
+      {supervisor, py}
+    end
+
+    # Each of them on a worker of its own, as far as there are workers.
+    defp busy(py, count, workers) do
+      gate = gate()
+
+      calls =
+        for _ <- 1..count,
+            do: Task.async(fn -> Typhon.call(py, :dispatch, :wait_for, [gate], timeout: :infinity) end)
+
+      eventually(fn -> running(py) == workers and in_flight(py) == count end)
+      {calls, gate}
+    end
+
+    defp stop_supervisor(supervisor, py) do
+      stopped = Task.async(fn -> Supervisor.stop(supervisor) end)
+
+      eventually(fn ->
+        match?({:error, %PoolError{reason: :draining}}, Typhon.call(py, :math, :sqrt, [4], timeout: 50))
+      end)
+
+      stopped
+    end
+
+    test "waits for the calls that run and that wait, also in workers that were started later" do
+      {supervisor, py} = supervised(workers: 2, shutdown: limit())
+      assert Typhon.restart(py) == :ok
+      {calls, gate} = busy(py, 6, 2)
+      assert Typhon.cast(py, :sample, :echo, [1]) == :ok
+      stopped = stop_supervisor(supervisor, py)
+      File.touch!(gate)
+      for result <- await_many(calls), do: assert({:ok, _} = result)
+      assert await(stopped) == :ok
+      refute Process.alive?(py)
+    end
+
+    test "waits no longer than shutdown:, and for a while only once; Typhon.stop/1 does not wait" do
+      for {shutdown, stop} <- [{50, &Supervisor.stop(elem(&1, 0))}, {3_600_000, &Typhon.stop(elem(&1, 1))}] do
+        {_, py} = both = supervised(workers: 2, shutdown: shutdown)
+        {calls, _gate} = busy(py, 2, 2)
+        assert stop.(both) == :ok
+        for result <- await_many(calls), do: assert({:error, %WorkerError{}} = result)
+      end
+    end
+
+    test "does not wait for callers that have gone, nor for a call beyond its time" do
+      {supervisor, py} = supervised(workers: 2, shutdown: 3_600_000)
+      {[call, other], _gate} = busy(py, 2, 2)
+      Process.unlink(call.pid)
+      stopped = stop_supervisor(supervisor, py)
+      Process.exit(call.pid, :kill)
+      Task.shutdown(other, :brutal_kill)
+      assert await(stopped) == :ok
+    end
+
+    @tag :os_process
+    test "does not wait for a Python that has ended" do
+      {supervisor, py} = supervised(shutdown: 3_600_000)
+      os_pid = worker(py).os_pid
+      {[call], _gate} = busy(py, 1, 1)
+      stopped = stop_supervisor(supervisor, py)
+      kill(os_pid, "KILL")
+      assert {:error, %WorkerError{}} = await(call)
+      assert await(stopped) == :ok
+    end
   end
 end
