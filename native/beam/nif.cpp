@@ -675,6 +675,11 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
         return enif_schedule_nif(env, "call", ERL_NIF_DIRTY_JOB_CPU_BOUND, guarded<call<true>>, argc, argv);
       });
   if (instead) return *instead;
+  // Only now it is known where it goes.
+  if (redirected != 0 && place != Pool::kNoPlace && (flags.bits & kAdmittedFlag) == 0) {
+    const Pool::Pressure pressure = pool->pressure_at(*channel.get());
+    if (pressure.none_free && pool->refuses(pressure)) return overload(env, *pool, pressure);
+  }
 
   request.kind = kind == 0 ? channel::Kind::kCall : channel::Kind::kCast;
   request.timings = (flags.bits & kTimingsFlag) != 0;

@@ -151,6 +151,16 @@ class Pool {
     return best;
   }
 
+  // As a call sees it that has to go to this channel.
+  [[nodiscard]] Pressure pressure_at(const WorkerChannel& channel) noexcept {
+    if (channel.load() < concurrency_) return {};
+    enter();
+    Pressure pressure = measure();
+    leave();
+    pressure.none_free = true;
+    return pressure;
+  }
+
   // For a call that found none free and is about to queue.
   [[nodiscard]] bool refuses(const Pressure& pressure) const noexcept {
     return max_queue_ != kUnlimited &&

@@ -69,6 +69,22 @@ defmodule Typhon.OverloadTest do
       assert_mailbox_empty()
     end
 
+    @tag :several_workers
+    test "bounds the calls on an object, which wait for its worker though another one is free" do
+      py = start_pool(workers: 2, max_queue: 1)
+      {:ok, wait_for} = Typhon.call(py, :builtins, :eval, ["__import__('dispatch').wait_for"])
+      gate = gate()
+      call = fn -> Typhon.call(py, wait_for, :__call__, [gate], timeout: :infinity) end
+      accepted = for n <- 1..3, do: {Task.async(call), eventually(fn -> in_flight(py) == n end)}
+      for _ <- 1..5, do: assert({:error, %OverloadError{max_queue: 1}} = call.())
+      assert {:error, %OverloadError{}} = Typhon.cast(py, wait_for, :__call__, [gate])
+      # What may go to the other one does.
+      assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
+      File.touch!(gate)
+      for {task, _} <- accepted, do: assert({:ok, _} = await(task))
+      assert call.() |> elem(0) == :ok
+    end
+
     test "holds while no worker is there, and for callers that are killed while they wait" do
       py = start_pool(max_queue: 10)
       Native.pool_reserve(native(py), 0, true)
