@@ -6,6 +6,8 @@ defmodule Typhon.Program do
   alias Typhon.StartError
 
   @timeout 10_000
+  # A program may print without end.
+  @most_bytes 1_048_576
 
   # What its file is called, and what it says of itself.
   @known [
@@ -36,10 +38,10 @@ defmodule Typhon.Program do
     end
   end
 
-  @doc "What a program prints and its exit status. A caller that traps exits gets no signal of it."
+  @doc "What a program prints, if that is no more than a mebibyte, and its exit status. A caller that traps exits gets no signal of it."
   @spec run(String.t(), [String.t()], timeout) :: {String.t(), non_neg_integer} | :timeout | {:error, term}
   def run(path, args, timeout) do
-    {pid, monitor} = spawn_monitor(fn -> exit({:answer, System.cmd(path, args, stderr_to_stdout: true)}) end)
+    {pid, monitor} = spawn_monitor(fn -> exit({:answer, answer(path, args)}) end)
 
     receive do
       {:DOWN, ^monitor, _, _, {:answer, answer}} -> answer
@@ -49,6 +51,25 @@ defmodule Typhon.Program do
         Process.demonitor(monitor, [:flush])
         Process.exit(pid, :kill)
         :timeout
+    end
+  end
+
+  defp answer(path, args) do
+    options = [:binary, :exit_status, :stderr_to_stdout, :hide, args: args]
+    collect(Port.open({:spawn_executable, String.to_charlist(path)}, options), [], 0)
+  end
+
+  defp collect(port, text, size) do
+    receive do
+      {^port, {:data, bytes}} when size + byte_size(bytes) <= @most_bytes ->
+        collect(port, [text, bytes], size + byte_size(bytes))
+
+      # With its pipe its port ends, and so it will.
+      {^port, {:data, _}} ->
+        {:error, :too_much}
+
+      {^port, {:exit_status, status}} ->
+        {IO.iodata_to_binary(text), status}
     end
   end
 
