@@ -191,7 +191,7 @@ defmodule Typhon.Conversation do
 
   defp told({:cast_failed, target, function, term}, context)
        when is_binary(target) and (is_binary(function) or function == nil) do
-    error = Error.from_wire(term, nil)
+    error = Error.from_wire(term, {target, function, [], :infinity})
 
     what =
       if function,
