@@ -135,13 +135,13 @@ class _Snapshot:
 
 def _wind_up() -> bool:
     """End what the worker has started. False: some of it goes on, and this is to be called again."""
-    ended = True
-    for step in (_end_loop, _native.wind_up, _end_threads):
+    steps = (_end_loop, _native.wind_up, _end_threads)
+    ended = dict.fromkeys(steps, False)
+    for step in steps:
         try:
-            ended = step() and ended
+            ended[step] = step()
         except BaseException as error:
             print(f"typhon: {step.__name__}: {error!r}")
-            ended = False
     try:
         atexit._run_exitfuncs()
     except BaseException as error:
@@ -151,9 +151,9 @@ def _wind_up() -> bool:
             stream.flush()
         except BaseException:
             pass
-    if ended:
+    if ended[_end_loop] and ended[_native.wind_up]:
         _native.let_go()
-    return ended
+    return all(ended.values())
 
 
 def _tidy(before: _Snapshot) -> None:
