@@ -492,6 +492,20 @@ defmodule Typhon.PrintTest do
       end
     end
 
+    @tag :os_process
+    test "of nobody's comes whole, though Logger is slower than Python" do
+      py = start_pool()
+      :ok = :logger.add_handler(__MODULE__, Catcher, %{config: %{pid: self(), pause: 1}})
+      on_exit(fn -> :logger.remove_handler(__MODULE__) end)
+      code = "import logging\nfor i in range(2_500): logging.getLogger('many').warning('record %s', i)"
+      assert Typhon.cast(py, :builtins, :exec, [code]) == :ok
+
+      for i <- 0..2_499 do
+        assert_receive {:logged, %{meta: %{python_logger: "many"}} = event}, limit()
+        assert logged_text(event) == "record #{i}"
+      end
+    end
+
     test "comes whole, though Logger is slower than the call may last" do
       py = start_pool(stdio: :caller)
       :ok = :logger.add_handler(__MODULE__, Catcher, %{config: %{pid: self(), pause: 100}})

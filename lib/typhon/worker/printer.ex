@@ -21,15 +21,16 @@ defmodule Typhon.Worker.Printer do
   @settle 500
 
   # pipe: read now; reads: what it waits for before the next piece; taken: who is to be told when there is room
-  # moved: whether anything was taken since patience began
+  # Of :lines, for the device, and :records, for Logger: patience: which clock runs; moved: whether something was taken since it
+  # does; hangs: whether nothing was for so long
   defstruct [
     :output,
     :owner,
     :pipe,
     reads: :nothing,
-    hangs: false,
-    patience: nil,
-    moved: false,
+    hangs: [],
+    patience: [],
+    moved: [],
     settling: [],
     taken: []
   ]
@@ -130,25 +131,24 @@ defmodule Typhon.Worker.Printer do
     do: {:noreply, took(%{state | output: Output.text(state.output, text), taken: [taken | state.taken]})}
 
   def handle_cast({:log, fun, taken}, state),
-    do: {:noreply, took(%{state | output: Output.log(state.output, fun, taken, state.hangs)})}
+    do: {:noreply, took(%{state | output: Output.log(state.output, fun, taken, :records in state.hangs)})}
 
   # There is something to read.
   @impl true
   def handle_info({:select, pipe, _, _}, %{pipe: pipe, reads: :selected} = state), do: idle(read(state))
   def handle_info({:read, pipe}, %{pipe: pipe, reads: :next} = state), do: idle(read(state))
 
-  def handle_info({:patience, ref}, %{patience: ref, moved: true} = state),
-    do: {:noreply, took(%{state | patience: nil})}
-
-  def handle_info({:patience, ref}, %{patience: ref} = state),
-    do: {:noreply, took(%{state | hangs: true, patience: nil, output: Output.let_go(state.output)})}
+  def handle_info({:patience, what}, state) do
+    state = %{state | patience: List.delete(state.patience, what)}
+    {:noreply, took(if(what in state.moved, do: state, else: hangs(what, state)))}
+  end
 
   def handle_info({:DOWN, owner, :process, _, _}, %{owner: owner} = state), do: {:stop, :normal, state}
 
   def handle_info(message, state) do
     case Output.message(state.output, message) do
       :unknown -> {:noreply, state}
-      output -> {:noreply, settled(took(%{state | output: output, hangs: false, moved: true}))}
+      output -> {:noreply, state |> moved(output) |> took() |> settled()}
     end
   end
 
@@ -169,9 +169,11 @@ defmodule Typhon.Worker.Printer do
 
   # Reads on, and lets Python print on, as soon as what came before has been taken.
   defp took(state) do
-    state = if Output.full?(state.output) and not state.hangs, do: state, else: go_on(state)
-    waits = state.reads == :room or state.taken != [] or Output.records?(state.output)
-    if waits and not state.hangs and state.patience == nil, do: be_patient(state), else: state
+    state = if Output.full?(state.output) and :lines not in state.hangs, do: state, else: go_on(state)
+
+    state
+    |> be_patient(:lines, state.reads == :room or state.taken != [])
+    |> be_patient(:records, Output.records?(state.output))
   end
 
   defp go_on(%{taken: taken} = state) do
@@ -179,11 +181,25 @@ defmodule Typhon.Worker.Printer do
     read_on(%{state | taken: []})
   end
 
-  defp be_patient(state) do
-    ref = make_ref()
-    Process.send_after(self(), {:patience, ref}, @patience)
-    %{state | patience: ref, moved: false}
+  defp be_patient(state, what, waits) do
+    if waits and what not in state.hangs and what not in state.patience do
+      Process.send_after(self(), {:patience, what}, @patience)
+      %{state | patience: [what | state.patience], moved: List.delete(state.moved, what)}
+    else
+      state
+    end
   end
+
+  defp moved(state, output) do
+    what = if output.records == state.output.records, do: :lines, else: :records
+    moved = if what in state.moved, do: state.moved, else: [what | state.moved]
+    %{state | output: output, moved: moved, hangs: List.delete(state.hangs, what)}
+  end
+
+  defp hangs(:lines, state), do: %{state | hangs: [:lines | state.hangs]}
+
+  defp hangs(:records, state),
+    do: %{state | hangs: [:records | state.hangs], output: Output.let_go(state.output)}
 
   defp read_on(%{reads: :room} = state) do
     send(self(), {:read, state.pipe})
