@@ -197,7 +197,7 @@ defmodule TyphonTest do
           py = start_pool()
           assert Typhon.cast(py, :operator, :truediv, [1, 0]) == :ok
           assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
-          Typhon.stop(py)
+          await_logged(py)
         end)
 
       assert log =~ "ZeroDivisionError: division by zero"

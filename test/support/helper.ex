@@ -199,6 +199,12 @@ defmodule Typhon.TestHelper do
     end
   end
 
+  @doc "Waits until Logger has what the worker's process has given it."
+  def await_logged(py) do
+    {_state, %{printer: printer}} = :sys.get_state(worker(py).pid)
+    eventually(fn -> :sys.get_state(printer).output.records == %{} end)
+  end
+
   @doc "A path that Python can wait for (dispatch.wait_for): until the test makes a file there."
   def gate do
     path = Path.join(System.tmp_dir!(), "typhon-#{System.pid()}-#{System.unique_integer([:positive])}")

@@ -286,6 +286,7 @@ defmodule Typhon.AllowTest do
             owner = worker(py).pid
             # More than the one question for its own pid.
             eventually(fn -> heard(owner) >= 256 end)
+            await_logged(py)
           end)
 
         refute_received _
@@ -303,6 +304,7 @@ defmodule Typhon.AllowTest do
         capture_log(fn ->
           :ok = Typhon.cast(py, :frames, :control, [[self(), name]])
           eventually(fn -> heard(owner) >= 256 end)
+          await_logged(py)
         end)
 
       refute_received _

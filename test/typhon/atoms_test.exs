@@ -203,7 +203,7 @@ defmodule Typhon.AtomsTest do
           :ok = Typhon.cast(py, :atoms, :async_key, [%{name: 1}])
           :ok = Typhon.cast(py, :atoms, :deep_key, [[%{users: [{%{name: 1}}]}]])
           assert Typhon.drain(py) == :ok
-          Typhon.stop(py)
+          await_logged(py)
         end)
 
       assert length(String.split(log, @key_note)) == 3

@@ -356,7 +356,7 @@ defmodule Typhon.PrintTest do
           :ok = Typhon.cast(py, :talk, :fail, ["by a cast"])
           :ok = Typhon.cast(py, :cancelling, :raises, ["by itself"])
           assert Typhon.drain(py, limit()) == :ok
-          Typhon.stop(py)
+          await_logged(py)
         end)
 
       assert log =~ "ValueError: by a cast"
