@@ -34,8 +34,7 @@ defmodule Typhon.Footprint do
   @spec take(String.t()) :: t
   def take(marker) do
     for pid <- Process.list(), do: :erlang.garbage_collect(pid)
-    # A descriptor that the emulator watched is closed when it looks at its descriptors next.
-    {_, 0} = System.cmd("true", [])
+    look_at_descriptors()
     open = open()
 
     %__MODULE__{
@@ -70,6 +69,13 @@ defmodule Typhon.Footprint do
         _ -> {name, was, is}
       end
     end
+  end
+
+  # A descriptor that the emulator watched is closed when it looks at its descriptors next, as it does for a port. In a process of
+  # its own: a port that ends leaves a message to a caller that traps exits, and messages are counted.
+  defp look_at_descriptors do
+    {pid, monitor} = spawn_monitor(fn -> {_, 0} = System.cmd("true", []) end)
+    receive do: ({:DOWN, ^monitor, :process, ^pid, :normal} -> :ok)
   end
 
   # Of each kind of descriptor, how many there are: pipe, anon_inode, /memfd:… without what tells one from another.
