@@ -286,6 +286,7 @@ defmodule Typhon.Interpreters do
     Native.interpreter_start(%{
       libpython: env.libpython,
       bridge: Native.priv_path("typhon_bridge.so"),
+      guard: Native.priv_path("typhon_guard.so"),
       program: env.executable,
       package: Native.priv_path("python"),
       environment: for({name, value} <- environment(), do: name <> "=" <> value),

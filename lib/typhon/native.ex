@@ -341,6 +341,7 @@ defmodule Typhon.Native do
   @spec interpreter_start(%{
           libpython: String.t(),
           bridge: String.t(),
+          guard: String.t(),
           program: String.t(),
           package: String.t(),
           environment: [String.t()],

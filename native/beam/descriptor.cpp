@@ -151,7 +151,8 @@ ERL_NIF_TERM interpreter_start(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   embed::NamespaceSpec spec;
   ERL_NIF_TERM environment = 0;
   if (!get_field(env, argv[0], "libpython", spec.libpython) ||
-      !get_field(env, argv[0], "bridge", spec.bridge) || !get_field(env, argv[0], "program", spec.program) ||
+      !get_field(env, argv[0], "bridge", spec.bridge) || !get_field(env, argv[0], "guard", spec.guard) ||
+      !get_field(env, argv[0], "program", spec.program) ||
       !get_field(env, argv[0], "package", spec.package) ||
       !enif_get_map_value(env, argv[0], enif_make_atom(env, "environment"), &environment)) {
     return enif_make_badarg(env);

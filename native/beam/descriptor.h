@@ -17,9 +17,9 @@ namespace typhon::beam {
 // ready_input} once.
 ERL_NIF_TERM process_watch(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]);
 
-// interpreter_start(#{libpython, program, package, bridge, environment, host}) -> {ok, Socket} | {error,
-// Text}. With `host => true` it runs no jobs: interpreter_spawn(Socket) -> {ok, Socket} | {error, Text} makes
-// sub-interpreters of it. What has failed comes by the new socket, or it is closed.
+// interpreter_start(#{libpython, program, package, bridge, guard, environment, host}) -> {ok, Socket} |
+// {error, Text}. With `host => true` it runs no jobs: interpreter_spawn(Socket) -> {ok, Socket} | {error,
+// Text} makes sub-interpreters of it. What has failed comes by the new socket, or it is closed.
 ERL_NIF_TERM interpreter_start(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]);
 ERL_NIF_TERM interpreter_spawn(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]);
 

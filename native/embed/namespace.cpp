@@ -1,13 +1,19 @@
 #include "embed/namespace.h"
 
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <cstring>
 #include <memory>
+#include <string_view>
 
+#include "base/unique_fd.h"
 #include "embed/bridge.h"
 
 namespace typhon::embed {
@@ -51,14 +57,54 @@ class ThreadValues {
   std::array<void*, PTHREAD_KEYS_MAX> values_{};
 };
 
+Error system_error(const std::string& what) noexcept {
+  return Error{Code::kSystem, 0, what + ": " + std::strerror(errno)};
+}
+
+bool read_file(const std::string& path, std::string& bytes) noexcept {
+  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  char piece[16 * 1024];
+  ssize_t count = file.valid() ? 1 : -1;
+  while (count > 0) {
+    count = ::read(file.get(), piece, sizeof piece);
+    if (count > 0) bytes.append(piece, static_cast<std::size_t>(count));
+  }
+  return count == 0;
+}
+
+// The guard (guard.cpp) of a namespace: a copy of the library that needs this libpython.
+Result<UniqueFd> guard_of(const NamespaceSpec& spec) noexcept {
+  // What CMakeLists.txt has put in place of the path.
+  constexpr std::string_view kUnit = "typhon-libpython/";
+  std::string bytes;
+  if (!read_file(spec.guard, bytes)) return system_error("typhon_guard: " + spec.guard);
+  const std::size_t place = bytes.find(kUnit);
+  std::size_t end = place;
+  while (bytes.compare(end, kUnit.size(), kUnit) == 0) end += kUnit.size();
+  if (place == std::string::npos)
+    return Error{Code::kSystem, 0, "typhon_guard: there is no place for libpython's path"};
+  // The loader would put something else in the place of a dollar.
+  if (spec.libpython.size() >= end - place || spec.libpython.find('$') != std::string::npos)
+    return Error{Code::kSystem, 0, "libpython's path is too long, or has a $ in it: " + spec.libpython};
+  bytes.replace(place, spec.libpython.size() + 1, spec.libpython.c_str(), spec.libpython.size() + 1);
+
+  UniqueFd made(::memfd_create("typhon_guard", MFD_CLOEXEC));
+  if (!made.valid() || ::write(made.get(), bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size()))
+    return system_error("the memory of typhon_guard");
+  return made;
+}
+
 }  // namespace
 
 Status start_namespace(const NamespaceSpec& spec, int socket) noexcept {
 #if defined(__GLIBC__)
-  // libpython first: what it exports is then the global scope of the namespace, in which extension modules
-  // find it that are not linked to it.
+  const Result<UniqueFd> guard = guard_of(spec);
+  if (!guard.ok()) return guard.error();
+  const std::string copy = "/proc/self/fd/" + std::to_string(guard.value().get());
+  // It brings libpython along, and comes before it: the two and what they need are the global scope of the
+  // namespace.
   const ThreadValues before;
-  Library python(::dlmopen(LM_ID_NEWLM, spec.libpython.c_str(), RTLD_NOW | RTLD_LOCAL));
+  Library python(::dlmopen(LM_ID_NEWLM, copy.c_str(), RTLD_NOW | RTLD_LOCAL));
   if (!python) return loader_error("a namespace for Python");
   before.restore(python.get());
   Lmid_t id{};

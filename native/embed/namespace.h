@@ -15,6 +15,7 @@ namespace typhon::embed {
 struct NamespaceSpec {
   std::string libpython;  // the shared library
   std::string bridge;     // typhon_bridge.so
+  std::string guard;      // typhon_guard.so
   std::string program;
   std::string package;
   std::vector<std::string> environment;

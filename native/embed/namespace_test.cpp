@@ -52,6 +52,7 @@ NamespaceSpec spec() {
   NamespaceSpec made;
   made.libpython = TYPHON_LIBPYTHON;
   made.bridge = inside("/native/embed/typhon_bridge.so");
+  made.guard = inside("/native/embed/typhon_guard.so");
   made.program = TYPHON_PYTHON;
   made.package = inside("/python");
   for (char** variable = environ; *variable != nullptr; ++variable) made.environment.emplace_back(*variable);

@@ -246,7 +246,7 @@ def _guard() -> None:
     for module in modules:
         module.kill = _checked(module.kill, lambda pid: pid in (0, -1, os.getpid(), -os.getpgrp()))
         module.killpg = _checked(module.killpg, lambda group: group in (0, os.getpgrp()))
-    _guard_children(_posixsubprocess, posix)
+    _guard_children(posix)
     _guard_stacks()
     finder = _finder
     sys.meta_path.insert(0, finder)
@@ -258,6 +258,8 @@ def _guard() -> None:
         from typhon import _extensions
 
         _extensions.guard()
+    finder.when_imported("asyncio.unix_events", _tame_asyncio)
+    finder.when_imported("uvloop", _tame_uvloop)
     finder.when_imported("ctypes", _tame_ctypes)
     finder.when_imported("faulthandler", _tame_faulthandler)
     finder.when_imported("multiprocessing", _tame_multiprocessing)
@@ -299,31 +301,39 @@ def _guard_signals() -> None:
     import _thread
 
     _signal._typhon_signal = _signal.signal
-    for name in ("signal", "set_wakeup_fd"):
-        _refuse((_signal,), name, f"signal.{name}", _SIGNALS, ValueError)
+    _refuse((_signal,), "signal", "signal.signal", _SIGNALS, ValueError)
+    _signal.set_wakeup_fd = _WakeupFd()
     for name in ("siginterrupt", "setitimer", "alarm", "raise_signal", "pause", "pthread_kill"):
+        _refuse((_signal,), name, f"signal.{name}", _SIGNALS)
+    # They would take what is the BEAM's.
+    for name in ("sigwait", "sigwaitinfo", "sigtimedwait"):
         _refuse((_signal,), name, f"signal.{name}", _SIGNALS)
     # It would be lost: nothing handles it.
     _refuse((_thread,), "interrupt_main", "_thread.interrupt_main", "a call is interrupted at its deadline")
-    _signal.pthread_sigmask = _own_mask(_signal.pthread_sigmask)
 
 
 _SIGNALS = "signals are the BEAM's"
 
 
-def _own_mask(true: Any) -> Any:
-    """A thread's mask is its own; but what is blocked on Python's threads, so that the BEAM gets it, stays blocked."""
-    beams = true(_signal.SIG_BLOCK, ())
+class _WakeupFd:
+    """signal.set_wakeup_fd: no signal comes, so nothing is ever written there. An event loop sets it and does not ask why."""
 
-    def pthread_sigmask(how: int, mask: Any, /) -> Any:
-        mask = set(mask)
-        if how == _signal.SIG_UNBLOCK:
-            mask -= beams
-        elif how == _signal.SIG_SETMASK:
-            mask |= beams
-        return true(how, mask)
+    def __init__(self) -> None:
+        self._fd = -1
 
-    return pthread_sigmask
+    def __call__(self, fd: int, /, *, warn_on_full_buffer: bool = True) -> int:
+        before, self._fd = self._fd, fd
+        return before
+
+
+def _tame_asyncio(module: Any) -> None:
+    _refuse((module._UnixSelectorEventLoop,), "add_signal_handler", "loop.add_signal_handler", _SIGNALS)
+
+
+def _tame_uvloop(module: Any) -> None:
+    _refuse((module.Loop,), "add_signal_handler", "loop.add_signal_handler", _SIGNALS)
+    for name in ("subprocess_exec", "subprocess_shell"):
+        _refuse((module.Loop,), name, f"uvloop's {name}", "it learns by a signal that its child has ended; use asyncio's own loop")
 
 
 def _checked(function: Any, hits_the_beam: Any) -> Any:
@@ -339,17 +349,9 @@ def _checked(function: Any, hits_the_beam: Any) -> Any:
     return checked
 
 
-def _guard_children(subprocess: Any, posix: Any) -> None:
-    """A child must not inherit that the BEAM's signals are blocked on Python's threads."""
-    fork_exec, spawn, spawnp = subprocess.fork_exec, posix.posix_spawn, posix.posix_spawnp
-    mask = _signal_mask
-
-    def unmasked(*args: Any) -> Any:
-        before = mask(_signal.SIG_SETMASK, ())
-        try:
-            return fork_exec(*args)
-        finally:
-            mask(_signal.SIG_SETMASK, before)
+def _guard_children(posix: Any) -> None:
+    """A child must not inherit that the BEAM's signals are blocked on Python's threads. Where a program is executed by fork and
+    exec the namespace sees to that (native/embed/guard.cpp)."""
 
     def with_mask(function: Any) -> Any:
         def spawned(*args: Any, **options: Any) -> Any:
@@ -358,7 +360,7 @@ def _guard_children(subprocess: Any, posix: Any) -> None:
 
         return spawned
 
-    subprocess.fork_exec = unmasked
+    spawn, spawnp = posix.posix_spawn, posix.posix_spawnp
     modules: "tuple[Any, ...]" = (posix, os)
     for module in modules:
         module.posix_spawn = with_mask(spawn)
@@ -418,10 +420,6 @@ def _guard_stacks() -> None:
         true(limit)
 
     sys.setrecursionlimit = setrecursionlimit
-
-
-# The true one: the guarded module has none.
-_signal_mask = _signal.pthread_sigmask
 
 
 def _tame_faulthandler(module: Any) -> None:

@@ -16,6 +16,25 @@ defmodule Typhon.TestHelper do
   @doc "The Python modules of the tests."
   def py_dir, do: Path.expand("py", __DIR__)
 
+  @doc "A library of a file in C, compiled when it is first used."
+  def c_library(source, flags \\ []) do
+    hash = :erlang.phash2({File.read!(source), flags})
+    path = Path.join(Mix.Project.build_path(), "typhon-#{Path.basename(source, ".c")}-#{hash}.so")
+
+    unless File.exists?(path) do
+      made = "#{path}.#{System.pid()}-#{System.unique_integer([:positive])}"
+      always = ~w(-std=gnu11 -O2 -Wall -Wextra -Werror -shared -fPIC)
+
+      {output, status} =
+        System.cmd(System.get_env("CC", "cc"), always ++ ["-o", made, source | flags], stderr_to_stdout: true)
+
+      if status != 0, do: raise("#{source} cannot be compiled:\n" <> output)
+      File.rename!(made, path)
+    end
+
+    path
+  end
+
   @doc "A pool with one worker that finds the test modules, keeps quiet and is patient, unless the options say otherwise."
   def start_pool(options \\ []) do
     defaults = [workers: 1, python_path: [py_dir()], stdio: :discard, grace: @grace, start_timeout: @limit]

@@ -11,22 +11,7 @@ defmodule Typhon.Hostile do
 
   @doc "The threads of C, compiled when they are first used."
   @spec library :: String.t()
-  def library do
-    source = Path.join(__DIR__, "hostile.c")
-    name = "typhon-hostile-#{:erlang.phash2(File.read!(source))}.so"
-    path = Path.join(Mix.Project.build_path(), name)
-
-    unless File.exists?(path) do
-      made = "#{path}.#{System.pid()}-#{System.unique_integer([:positive])}"
-      compiler = System.get_env("CC", "cc")
-      flags = ~w(-std=gnu11 -O2 -Wall -Wextra -Werror -shared -fPIC -pthread)
-      {output, status} = System.cmd(compiler, flags ++ ["-o", made, source], stderr_to_stdout: true)
-      if status != 0, do: raise("hostile.c cannot be compiled:\n" <> output)
-      File.rename!(made, path)
-    end
-
-    path
-  end
+  def library, do: Typhon.TestHelper.c_library(Path.join(__DIR__, "hostile.c"), ["-pthread"])
 
   @doc "Options of a pool of which each worker may be hostile."
   @spec pool_options(String.t(), keyword) :: keyword
