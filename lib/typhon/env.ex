@@ -66,7 +66,7 @@ defmodule Typhon.Env do
 
     with {:ok, path} <- Interpreter.find(python, cd),
          :ok <- Program.check(path, :python),
-         {:ok, fields} <- ask(path) do
+         {:ok, fields} <- ask(path, Keyword.get(options, :env, [])) do
       libpython = if fields["libpython"] == "", do: nil, else: fields["libpython"]
 
       env = %{
@@ -175,13 +175,15 @@ defmodule Typhon.Env do
       :erlang.system_info(:system_architecture) |> List.to_string() |> String.contains?("gnu")
   end
 
-  # An interpreter that is replaced has another time stamp.
-  defp ask(path) do
-    key = {__MODULE__, path, File.stat!(path).mtime}
+  # An interpreter that is replaced has another time stamp. The environment is that of its pool: a Python that does not start in
+  # it says so here, and would end the VM there.
+  defp ask(path, variables) do
+    read = variables |> Interpreters.environment() |> Interpreters.read_at_start()
+    key = {__MODULE__, path, File.stat!(path).mtime, read}
 
     case :persistent_term.get(key, nil) do
       nil ->
-        with {:ok, fields} = ok <- run(path) do
+        with {:ok, fields} = ok <- run(path, variables) do
           :persistent_term.put(key, fields)
           ok
         end
@@ -191,8 +193,10 @@ defmodule Typhon.Env do
     end
   end
 
-  defp run(path) do
-    case Program.run(path, ["-c", @script], @timeout) do
+  defp run(path, variables) do
+    variables = variables ++ Enum.map(Interpreters.unwanted(), &{&1, nil})
+
+    case Program.run(path, ["-c", @script], @timeout, variables) do
       {text, 0} ->
         fields =
           for "typhon:" <> line <- String.split(text, "\n"), into: %{} do

@@ -2,7 +2,7 @@ defmodule Typhon.Interpreter do
   @moduledoc false
   # Finds the Python that a pool asked for, and says how to start a worker with it.
 
-  alias Typhon.StartError
+  alias Typhon.{Program, StartError, Variables}
 
   @minimum "3.11"
 
@@ -69,11 +69,8 @@ defmodule Typhon.Interpreter do
   # A virtualenv knows itself by the path of its interpreter: links are not followed.
   defp usable({:folder, _path}), do: nil
 
-  defp usable({:file, path}) do
-    if File.regular?(path), do: System.find_executable(path)
-  end
-
-  defp usable({:command, name}), do: System.find_executable(name)
+  defp usable({:file, path}), do: Program.find(path)
+  defp usable({:command, name}), do: Program.find(name)
 
   defp describe({:folder, path}), do: "a virtualenv in #{path} (there is no such folder)"
 
@@ -87,7 +84,7 @@ defmodule Typhon.Interpreter do
     end
   end
 
-  defp describe({:command, name}), do: "#{name} on the PATH (#{System.get_env("PATH", "")})"
+  defp describe({:command, name}), do: "#{name} on the PATH (#{Variables.all()["PATH"]})"
 
   defp not_executable(path), do: if(File.regular?(path), do: "#{path} (not executable)", else: path)
 

@@ -20,7 +20,7 @@ defmodule Typhon.Interpreters do
 
   require Logger
 
-  alias Typhon.{Env, Native, StartError, Telemetry}
+  alias Typhon.{Env, Native, StartError, Telemetry, Variables}
 
   # What glibc gives a process, the one it starts with left out.
   @namespaces 15
@@ -47,8 +47,10 @@ defmodule Typhon.Interpreters do
   An interpreter of this Python for the calling process, which gets {:interpreter, socket, {:exit_status, code}} when its job
   has ended. The socket is its name.
   """
-  @spec borrow(Env.t()) :: {:ok, Native.descriptor(), signal :: integer} | {:error, StartError.t()}
-  def borrow(env), do: GenServer.call(__MODULE__, {:borrow, env}, :infinity)
+  @spec borrow(Env.t(), %{String.t() => String.t()}) ::
+          {:ok, Native.descriptor(), signal :: integer} | {:error, StartError.t()}
+  def borrow(env, environment),
+    do: GenServer.call(__MODULE__, {:borrow, Map.put(env, :environment, environment)}, :infinity)
 
   @doc "Its job was never handed over."
   @spec give_back(Native.descriptor()) :: :ok
@@ -61,13 +63,30 @@ defmodule Typhon.Interpreters do
   @spec figures :: %{namespaces: map, subinterpreters: map}
   def figures, do: GenServer.call(__MODULE__, :figures)
 
-  @doc "The VM's environment, without what would make Python take over signals, wait for a terminal, or be another Python."
-  @spec environment :: %{String.t() => String.t()}
-  def environment do
-    Map.drop(
-      System.get_env(),
-      ~w(PYTHONFAULTHANDLER PYTHONDEVMODE PYTHONINSPECT PYTHONSTARTUP PYTHONEXECUTABLE)
-    )
+  # What would make Python take over signals, wait for a terminal, or be another Python.
+  @unwanted ~w(PYTHONFAULTHANDLER PYTHONDEVMODE PYTHONINSPECT PYTHONSTARTUP PYTHONEXECUTABLE)
+
+  @doc "Variables that a Python inside the VM does not have."
+  @spec unwanted :: [String.t()]
+  def unwanted, do: @unwanted
+
+  @doc "The VM's environment as a pool's `env:` changes it, without what is unwanted."
+  @spec environment([Variables.t()]) :: %{String.t() => String.t()}
+  def environment(variables) do
+    variables
+    |> Enum.reduce(Variables.all(), fn
+      {name, nil}, environment -> Map.delete(environment, name)
+      {name, value}, environment -> Map.put(environment, name, value)
+    end)
+    |> Map.drop(@unwanted)
+  end
+
+  @doc "What Python reads when it starts and never again: one that was started with other values is another Python."
+  @spec read_at_start(%{String.t() => String.t()}) :: %{String.t() => String.t()}
+  def read_at_start(environment) do
+    Map.filter(environment, fn {name, _} ->
+      name in ~w(LANG LC_ALL LC_CTYPE) or String.starts_with?(name, "PYTHON")
+    end)
   end
 
   @doc "What GLIBC_TUNABLES should be for as many interpreters with large libraries as there can be."
@@ -191,7 +210,7 @@ defmodule Typhon.Interpreters do
     state
   end
 
-  defp event(name, %{kind: kind, key: {_, executable, _}}, state) do
+  defp event(name, %{kind: kind, key: {_, executable, _, _}}, state) do
     %{namespaces: namespaces, subinterpreters: subs} = figures_of(state)
     {limit, figures} = Map.pop(if(kind == :sub, do: subs, else: namespaces), :limit)
     Telemetry.interpreter(name, figures, %{python: executable, kind: kind, limit: limit})
@@ -213,7 +232,7 @@ defmodule Typhon.Interpreters do
     Map.new(states, &{&1, Map.get(counts, &1, 0)})
   end
 
-  defp key(kind, env), do: {kind, env.executable, env.libpython}
+  defp key(kind, env), do: {kind, env.executable, env.libpython, read_at_start(env.environment)}
 
   defp find(state, key, what) do
     Enum.find_value(state, fn {socket, interpreter} ->
@@ -289,7 +308,7 @@ defmodule Typhon.Interpreters do
       guard: Native.priv_path("typhon_guard.so"),
       program: env.executable,
       package: Native.priv_path("python"),
-      environment: for({name, value} <- environment(), do: name <> "=" <> value),
+      environment: for({name, value} <- env.environment, do: name <> "=" <> value),
       host: host?
     })
   end

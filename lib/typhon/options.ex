@@ -220,6 +220,12 @@ defmodule Typhon.Options do
               "max_calls: works with isolation: :interpreter"
     end
 
+    for {name, value} <- options.env, value != nil, name in Typhon.Interpreters.unwanted() do
+      raise ArgumentError,
+            "env: #{name} needs isolation: :process: inside the VM it would make Python take over signals, wait for a " <>
+              "terminal or be another Python"
+    end
+
     threads(options)
   end
 

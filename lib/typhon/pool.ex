@@ -67,7 +67,7 @@ defmodule Typhon.Pool do
   defp interpreter(%{isolation: :process}), do: {:ok, nil}
 
   defp interpreter(config) do
-    with {:ok, env} <- Typhon.Env.describe(config.python, cd: config.cd) do
+    with {:ok, env} <- Typhon.Env.describe(config.python, cd: config.cd, env: config.env) do
       engine = if config.engine == :auto, do: env.engine, else: config.engine
 
       case env.engines[engine] do

@@ -3,7 +3,7 @@ defmodule Typhon.Program do
   # Whether what `python:` or `ruby:` names is one. Any program can be named there, and most print what they make of a command
   # line that is not for them. So one whose name does not say what it is has to answer `--version` before it is started.
 
-  alias Typhon.StartError
+  alias Typhon.{StartError, Variables}
 
   @timeout 10_000
   # A program may print without end.
@@ -39,9 +39,10 @@ defmodule Typhon.Program do
   end
 
   @doc "What a program prints, if that is no more than a mebibyte, and its exit status. A caller that traps exits gets no signal of it."
-  @spec run(String.t(), [String.t()], timeout) :: {String.t(), non_neg_integer} | :timeout | {:error, term}
-  def run(path, args, timeout) do
-    {pid, monitor} = spawn_monitor(fn -> exit({:answer, answer(path, args)}) end)
+  @spec run(String.t(), [String.t()], timeout, [Variables.t()]) ::
+          {String.t(), non_neg_integer} | :timeout | {:error, term}
+  def run(path, args, timeout, variables \\ []) do
+    {pid, monitor} = spawn_monitor(fn -> exit({:answer, answer(path, args, variables)}) end)
 
     receive do
       {:DOWN, ^monitor, _, _, {:answer, answer}} -> answer
@@ -54,9 +55,35 @@ defmodule Typhon.Program do
     end
   end
 
-  defp answer(path, args) do
-    options = [:binary, :exit_status, :stderr_to_stdout, :hide, args: args]
-    collect(Port.open({:spawn_executable, String.to_charlist(path)}, options), [], 0)
+  @doc "The file of an executable: of this path, or of this name on the PATH. As bytes, which a VM without a locale takes for others."
+  @spec find(String.t()) :: String.t() | nil
+  def find(name) do
+    if String.contains?(name, "/") do
+      if executable?(name), do: name
+    else
+      Variables.all()
+      |> Map.get("PATH", "")
+      |> String.split(":", trim: true)
+      |> Enum.map(&Path.expand(Path.join(&1, name)))
+      |> Enum.find(&executable?/1)
+    end
+  end
+
+  defp executable?(path) do
+    match?({:ok, %{type: :regular, mode: mode}} when Bitwise.band(mode, 0o111) != 0, File.stat(path))
+  end
+
+  defp answer(path, args, variables) do
+    options = [
+      :binary,
+      :exit_status,
+      :stderr_to_stdout,
+      :hide,
+      args: args,
+      env: Variables.for_port(variables)
+    ]
+
+    collect(Port.open({:spawn_executable, path}, options), [], 0)
   end
 
   defp collect(port, text, size) do

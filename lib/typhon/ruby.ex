@@ -2,7 +2,7 @@ defmodule Typhon.Ruby do
   @moduledoc false
   # Finds the Ruby that a pool asked for, and says how to start a worker with it. As Typhon.Interpreter for Python.
 
-  alias Typhon.{Native, StartError}
+  alias Typhon.{Native, Program, StartError, Variables}
 
   @spec find(String.t(), String.t()) :: {:ok, String.t()} | {:error, StartError.t()}
   def find(ruby, cd) do
@@ -11,8 +11,8 @@ defmodule Typhon.Ruby do
 
     found =
       if String.contains?(ruby, "/"),
-        do: ruby |> Path.expand(cd) |> System.find_executable(),
-        else: System.find_executable(ruby)
+        do: ruby |> Path.expand(cd) |> Program.find(),
+        else: Program.find(ruby)
 
     if found,
       do: {:ok, found},
@@ -25,7 +25,7 @@ defmodule Typhon.Ruby do
              "there is no Ruby #{inspect(ruby)}" <>
                if(String.contains?(ruby, "/"),
                  do: " that can be executed.",
-                 else: " on the PATH (#{System.get_env("PATH", "")})."
+                 else: " on the PATH (#{Variables.all()["PATH"]})."
                ) <> " ruby: takes a command on the PATH, or the path of an interpreter"
          }}
   end

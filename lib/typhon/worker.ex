@@ -35,7 +35,7 @@ defmodule Typhon.Worker do
 
   require Logger
 
-  alias Typhon.{Deadline, Interpreter, Native, Registry, StartError, Telemetry, WorkerError}
+  alias Typhon.{Deadline, Interpreter, Native, Registry, StartError, Telemetry, Variables, WorkerError}
   alias Typhon.Pool.Keeper
   alias Typhon.Worker.{Asked, Backoff, Cgroup, Checkout, Embedded, Errand, Memory, OsProcess, Post, Printer}
 
@@ -978,7 +978,7 @@ defmodule Typhon.Worker do
        :hide,
        {:args, ["#{beam}", "#{fd}", "1,2", config.python | args(config, region)]},
        {:cd, config.cd},
-       {:env, Enum.map(config.env, &variable/1)}
+       {:env, Variables.for_port(config.env)}
      ])}
   rescue
     error in ErlangError -> {:error, refused(config, :file.format_error(error.original))}
@@ -1020,9 +1020,6 @@ defmodule Typhon.Worker do
   defp limit({:cpu_time, seconds}), do: {:limit_cpu, seconds}
   defp limit({:open_files, count}), do: {:limit_files, count}
   defp limit({:nice, nice}), do: {:nice, nice}
-
-  defp variable({name, nil}), do: {String.to_charlist(name), false}
-  defp variable({name, value}), do: {String.to_charlist(name), String.to_charlist(value)}
 
   defp refused(config, reason) do
     %StartError{

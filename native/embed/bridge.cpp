@@ -15,6 +15,7 @@
 
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <locale.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
@@ -45,6 +46,7 @@
 extern "C" {
 struct PyObjectTag;
 void Py_SetProgramName(const wchar_t* name) __attribute__((weak));
+extern int Py_UTF8Mode __attribute__((weak));
 wchar_t* Py_DecodeLocale(const char* text, std::size_t* size);
 void Py_InitializeEx(int initsigs);
 PyObjectTag* PyUnicode_DecodeFSDefault(const char* text);
@@ -98,10 +100,16 @@ struct Start {
   bool host;
 };
 
-// What all sub-interpreters of a namespace are made of. There for the rest of the process.
-struct Host {
+// What Python code is told of its namespace.
+struct Found {
   std::string libpython;
   std::string package;
+  const char* locale;  // what LC_CTYPE was set to, as the environment had none; or ""
+};
+
+// What all sub-interpreters of a namespace are made of. There for the rest of the process.
+struct Host {
+  Found found;
   std::mutex creating;  // Python makes one interpreter at a time
 };
 
@@ -180,6 +188,49 @@ void set_environment(const std::vector<std::string>& variables) noexcept {
   }
 }
 
+// The names that a locale with UTF-8 and no language has.
+constexpr const char* kUtf8Locales[] = {"C.UTF-8", "C.utf8", "UTF-8"};
+
+bool is_legacy_locale() noexcept {
+  const char* now = ::setlocale(LC_CTYPE, nullptr);
+  return now == nullptr || std::strcmp(now, "C") == 0 || std::strcmp(now, "POSIX") == 0;
+}
+
+const char* variable(const char* name) noexcept {
+  const char* value = std::getenv(name);
+  return value != nullptr && *value != '\0' ? value : nullptr;
+}
+
+bool is(const char* value, const char* other) noexcept { return value && std::strcmp(value, other) == 0; }
+
+// The locale and the UTF-8 mode that `python` would have in this environment (PEP 538, PEP 540): what
+// libpython does by itself when it is embedded knows neither. Returns the LC_CTYPE that was put in place of
+// none.
+const char* set_locale() noexcept {
+  ::setlocale(LC_CTYPE, "");
+  const bool legacy = is_legacy_locale();
+  const char* mode = variable("PYTHONUTF8");
+  if (&Py_UTF8Mode) Py_UTF8Mode = is(mode, "1") || (legacy && !is(mode, "0")) ? 1 : 0;
+  if (!legacy || variable("LC_ALL") || is(variable("PYTHONCOERCECLOCALE"), "0")) return nullptr;
+  for (const char* name : kUtf8Locales) {
+    if (!::setlocale(LC_CTYPE, name)) continue;
+    ::setenv("LC_CTYPE", name, 1);
+    return name;
+  }
+  return nullptr;
+}
+
+// Python keeps the pointer.
+const wchar_t* decoded(const std::string& path) noexcept {
+  const std::string before = ::setlocale(LC_CTYPE, nullptr);
+  for (const char* name : kUtf8Locales) {
+    if (!is_legacy_locale() || !&Py_UTF8Mode || Py_UTF8Mode == 0 || ::setlocale(LC_CTYPE, name)) break;
+  }
+  const wchar_t* text = Py_DecodeLocale(path.c_str(), nullptr);
+  ::setlocale(LC_CTYPE, before.c_str());
+  return text;
+}
+
 // False: the thread must not go on. The departure is gone in any case.
 bool depart(Departure& departure, int socket, bool& own_directory) noexcept {
   const int failed = leave_the_others(socket, own_directory);
@@ -196,9 +247,10 @@ void set_name(const char* name, const char* text) noexcept {
 
 // Runs jobs until the other end of the socket is closed. Python cannot be taken down and set up again in one
 // process: it stays as it is then, and nothing runs in it.
-void serve_jobs(const char* libpython, const char* package, bool own_directory, bool is_sub) noexcept {
-  set_name("_typhon_libpython", libpython);
-  set_name("_typhon_package", package);
+void serve_jobs(const Found& found, bool own_directory, bool is_sub) noexcept {
+  set_name("_typhon_libpython", found.libpython.c_str());
+  set_name("_typhon_package", found.package.c_str());
+  set_name("_typhon_locale", found.locale);
   set_name("_typhon_own_directory", own_directory ? "1" : "");
   set_name("_typhon_sub", is_sub ? "1" : "");
   PyRun_SimpleString(kBootstrap);
@@ -247,7 +299,7 @@ void* sub_interpreter_main(void* raw) noexcept {
     ::close(kSocket);
     return nullptr;
   }
-  serve_jobs(spawn.host->libpython.c_str(), spawn.host->package.c_str(), own_directory, true);
+  serve_jobs(spawn.host->found, own_directory, true);
   return nullptr;
 }
 
@@ -292,22 +344,23 @@ void* interpreter_main(void* raw) noexcept {
     pthread_key_t key{};
     ::pthread_key_create(&key, nullptr);
   }
+  const char* const locale = set_locale();
   if (Py_SetProgramName) {
-    // Python keeps the pointer.
-    if (const wchar_t* program = Py_DecodeLocale(start.program.c_str(), nullptr)) Py_SetProgramName(program);
+    if (const wchar_t* program = decoded(start.program)) Py_SetProgramName(program);
   }
   Py_InitializeEx(0);
   // The library of this very namespace: others may have been loaded from elsewhere.
   Dl_info library{};
   ::dladdr(reinterpret_cast<void*>(&Py_InitializeEx), &library);
+  const Found found{library.dli_fname, start.package, locale ? locale : ""};
   if (!start.host) {
-    serve_jobs(library.dli_fname, start.package.c_str(), own_directory, false);
+    serve_jobs(found, own_directory, false);
     return nullptr;
   }
   PyEval_SaveThread();
   if (!Py_NewInterpreterFromConfig) {
     tell_failure("this Python is older than 3.12, and has no interpreters with a GIL of their own");
-  } else if (auto* const host = new (std::nothrow) Host{library.dli_fname, start.package, {}}) {
+  } else if (auto* const host = new (std::nothrow) Host{found, {}}) {
     serve_spawns(*host);
   }
   ::close(kSocket);

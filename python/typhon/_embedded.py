@@ -93,10 +93,12 @@ def _run(job: dict[str, Any], fds: list[int], before: "_Snapshot") -> tuple[int,
     code = 1
     try:
         os.environ.clear()
-        os.environ.update(job["environment"])
+        os.environb.update({_bytes(name): _bytes(value) for name, value in job["environment"].items()})
+        if sys._typhon_locale:  # type: ignore[attr-defined]
+            os.environ["LC_CTYPE"] = sys._typhon_locale  # type: ignore[attr-defined]
         if sys._typhon_own_directory:  # type: ignore[attr-defined]
-            os.chdir(job["cd"])
-        sys.path[1:1] = job["python_path"]
+            os.chdir(_bytes(job["cd"]))
+        sys.path[1:1] = [os.fsdecode(_bytes(path)) for path in job["python_path"]]
         # Python has made up its mind about the old ones: /dev/null has positions, a pipe has none.
         sys.stdout = open(1, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
         sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
@@ -116,6 +118,11 @@ def _run(job: dict[str, Any], fds: list[int], before: "_Snapshot") -> tuple[int,
     os.dup2(null, 2)
     os.close(null)
     return code, clean
+
+
+def _bytes(text: "str | bytes") -> bytes:
+    """What the BEAM calls a path or a variable, whatever the locale makes of it."""
+    return text.encode() if isinstance(text, str) else text
 
 
 class _Snapshot:
@@ -351,12 +358,12 @@ def _checked(function: Any, hits_the_beam: Any) -> Any:
 
 def _guard_children(posix: Any) -> None:
     """A child must not inherit that the BEAM's signals are blocked on Python's threads. Where a program is executed by fork and
-    exec the namespace sees to that (native/embed/guard.cpp)."""
+    exec the namespace sees to that (native/embed/guard.cpp). From Python 3.13 on None is the environment of the C library."""
 
     def with_mask(function: Any) -> Any:
-        def spawned(*args: Any, **options: Any) -> Any:
+        def spawned(path: Any, argv: Any, env: Any, /, **options: Any) -> Any:
             options.setdefault("setsigmask", ())
-            return function(*args, **options)
+            return function(path, argv, os.environ if env is None else env, **options)
 
         return spawned
 

@@ -141,6 +141,9 @@ defmodule Typhon.OptionsTest do
             {[isolation: :interpreter, limits: [nice: 5]],
              "limits: of nice need isolation: :process, as the operating system sets them for whole processes or for good, " <>
                "and this process is the VM's. memory: works with isolation: :interpreter"},
+            {[isolation: :interpreter, env: [PYTHONDEVMODE: "1"]],
+             "env: PYTHONDEVMODE needs isolation: :process: inside the VM it would make Python take over signals, wait for a " <>
+               "terminal or be another Python"},
             {[isolation: :interpreter, max_memory: 2_000_000],
              "max_memory: needs isolation: :process: what one interpreter holds of the VM's memory cannot be told. " <>
                "max_calls: works with isolation: :interpreter"},

@@ -17,10 +17,12 @@ defmodule Typhon.Worker.Embedded do
   @spec open(map, %{fd: integer, os_pid: integer}, keyword, Native.descriptor()) ::
           {:ok, t} | {:error, StartError.t()}
   def open(config, region, settings, output) do
-    with {:ok, socket, signal} <- Interpreters.borrow(config.interpreter) do
+    environment = Interpreters.environment(config.env)
+
+    with {:ok, socket, signal} <- Interpreters.borrow(config.interpreter, environment) do
       job =
         :erlang.term_to_binary(%{
-          "environment" => environment(config.env),
+          "environment" => environment,
           "cd" => config.cd,
           "python_path" => config.python_path,
           "settings" =>
@@ -68,12 +70,5 @@ defmodule Typhon.Worker.Embedded do
     after
       timeout -> Interpreters.quarantine(socket)
     end
-  end
-
-  defp environment(variables) do
-    Enum.reduce(variables, Interpreters.environment(), fn
-      {name, nil}, env -> Map.delete(env, name)
-      {name, value}, env -> Map.put(env, name, value)
-    end)
   end
 end
