@@ -1,4 +1,4 @@
 [
-  inputs: ["{mix,.formatter}.exs", "{mix,lib,test,bench,examples}/**/*.{ex,exs}"],
+  inputs: ["{mix,.formatter}.exs", "{mix,lib,test,bench,examples,scripts}/**/*.{ex,exs}"],
   line_length: 110
 ]

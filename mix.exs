@@ -39,7 +39,7 @@ defmodule Typhon.MixProject do
       licenses: ["Apache-2.0"],
       links: %{},
       files: ~w(lib src include mix mix.exs native python ruby cmake CMakeLists.txt CMakePresets.json
-                README.md CHANGELOG.md LICENSE .formatter.exs)
+                README.md CHANGELOG.md CONTRIBUTING.md LICENSE .formatter.exs docs examples)
     ]
   end
 end

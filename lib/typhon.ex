@@ -15,7 +15,10 @@ defmodule Typhon do
         {Typhon, name: MyApp.Python, workers: 4, python: ".venv", python_path: ["priv/py"]}
       ]
 
-      Typhon.call(MyApp.Python, :math, :sqrt, [16])
+      {:ok, _} = Supervisor.start_link(children, strategy: :one_for_one)
+      {:ok, 4.0} = Typhon.call(MyApp.Python, :math, :sqrt, [16])
+
+  `docs/getting-started.md` goes from `mix new` to there, with packages from PyPI; `docs/testing.md` and `docs/deploying.md` go on.
 
   ## Values
 
@@ -107,12 +110,14 @@ defmodule Typhon do
 
   The functions are those of the module `'Elixir.Typhon'`; options are property lists, strings are binaries:
 
-      {ok, Py} = 'Elixir.Typhon':start_link([{workers, 2}]),
-      {ok, 4.0} = 'Elixir.Typhon':call(Py, math, sqrt, [16]),
-      {ok, 1.75} = 'Elixir.Typhon':call(Py, statistics, fmean, [[1, 2]],
-                                        [{kwargs, \#{weights => [1, 3]}}, {timeout, 5000}]),
-      {error, \#{'__struct__' := 'Elixir.Typhon.PythonError', type := <<"ZeroDivisionError">>}} =
-          'Elixir.Typhon':call(Py, operator, truediv, [1, 0]).
+  ```erlang
+  {ok, Py} = 'Elixir.Typhon':start_link([{workers, 2}]),
+  {ok, 4.0} = 'Elixir.Typhon':call(Py, math, sqrt, [16]),
+  {ok, 1.75} = 'Elixir.Typhon':call(Py, statistics, fmean, [[1, 2]],
+                                    [{kwargs, \#{weights => [1, 3]}}, {timeout, 5000}]),
+  {error, \#{'__struct__' := 'Elixir.Typhon.PythonError', type := <<"ZeroDivisionError">>}} =
+      'Elixir.Typhon':call(Py, operator, truediv, [1, 0]).
+  ```
 
   `'Elixir.Exception':message(Error)` is the sentence for any of the errors.
   """

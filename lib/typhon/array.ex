@@ -9,6 +9,7 @@ defmodule Typhon.Array do
   A numpy array in a result comes as a `Typhon.Array`. One among the arguments becomes a read-only `numpy.ndarray` over the
   same bytes; numpy has to be installed for the Python in use.
 
+      {:ok, py} = Typhon.start_link(workers: 1, python: ".venv")
       array = Typhon.Array.new([[1.0, 2.0], [3.0, 4.0]], {2, 2}, :f64)
       {:ok, 10.0} = Typhon.call(py, :numpy, :sum, [array])
 
@@ -143,10 +144,8 @@ defmodule Typhon.Array do
   end
 
   @doc """
-  The array as an `Nx.Tensor`. Raises `ArgumentError` when Nx is not among the application's dependencies, or when Nx has no
+  The array as an `Nx.Tensor`: `tensor = Typhon.Array.to_nx(array)`. Raises `ArgumentError` when Nx is not among the application's dependencies, or when Nx has no
   such type.
-
-      tensor = Typhon.Array.to_nx(array)
   """
   @spec to_nx(t) :: struct
   def to_nx(%__MODULE__{} = array) do

@@ -6,15 +6,21 @@ defprotocol Typhon.Encoder do
   they have a counterpart in Python. `Nx.Tensor` is sent as a `Typhon.Array`. For any other struct, either derive one that
   sends the fields as a `dict` with the fields' names as `str` keys:
 
-      defmodule User do
+      defmodule Point do
         @derive Typhon.Encoder                          # all fields
+        defstruct [:x, :y]
+      end
+
+      defmodule User do
+        @derive {Typhon.Encoder, only: [:id, :name]}    # these fields; or except: [:password_hash]
         defstruct [:id, :name, :password_hash]
       end
 
-      @derive {Typhon.Encoder, only: [:id, :name]}      # these fields
-      @derive {Typhon.Encoder, except: [:password_hash]}
-
   or write one that returns whatever Python is to see. The returned term may hold structs in turn:
+
+      defmodule Money do
+        defstruct [:amount, :currency]
+      end
 
       defimpl Typhon.Encoder, for: Money do
         def encode(money), do: {money.amount, Atom.to_string(money.currency)}
@@ -24,7 +30,16 @@ defprotocol Typhon.Encoder do
   no business of Python's does not get there by accident. For a struct that you do not own:
 
       require Protocol
-      Protocol.derive(Typhon.Encoder, Someone.Else, only: [:id])
+      Protocol.derive(Typhon.Encoder, URI, only: [:host, :path])
+
+  What Python gets then:
+
+      {:ok, py} = Typhon.start_link(workers: 1)
+      user = %User{id: 1, name: "Ann", password_hash: "…"}
+
+      {:ok, "{'id': 1, 'name': 'Ann'}"} = Typhon.call(py, :builtins, :str, [user])
+      {:ok, "(5, 'EUR')"} = Typhon.call(py, :builtins, :str, [%Money{amount: 5, currency: :EUR}])
+      {:ok, "{'host': 'a.org', 'path': '/b'}"} = Typhon.call(py, :builtins, :str, [URI.parse("http://a.org/b")])
   """
 
   @fallback_to_any true

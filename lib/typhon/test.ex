@@ -1,18 +1,27 @@
 defmodule Typhon.Test do
   @moduledoc """
-  Stubs and expectations for Python functions, for tests.
+  Stubs and expectations for Python functions, for tests. `docs/testing.md` shows them in a project.
 
-      import Typhon.Test
+      defmodule MyApp.Weather do
+        def tomorrow(city), do: "\#{round(Typhon.call!(MyApp.Python, :forecast, :temperature, [city]))} °C"
+      end
 
-      setup :verify_on_exit!
+      defmodule MyApp.WeatherTest do
+        use ExUnit.Case, async: true
 
-      test "a forecast is rounded" do
-        expect(MyApp.Python, "forecast", "temperature", fn city ->
-          assert city == "Oslo"
-          -3.6
-        end)
+        import Typhon.Test
 
-        assert MyApp.Weather.tomorrow("Oslo") == "-4 °C"
+        setup_all do: {:ok, pool: start_supervised!({Typhon.Test, name: MyApp.Python})}
+        setup :verify_on_exit!
+
+        test "a forecast is rounded" do
+          expect(MyApp.Python, :forecast, :temperature, fn city ->
+            assert city == "Oslo"
+            -3.6
+          end)
+
+          assert MyApp.Weather.tomorrow("Oslo") == "-4 °C"
+        end
       end
 
   What a test sets up holds for the process that does so and for those that this one starts: tasks (by `$callers`) and processes
@@ -42,13 +51,11 @@ defmodule Typhon.Test do
 
   ## An application without Python
 
-  Let the module that starts the pool be configurable; `Typhon.Test` takes all options of `Typhon`:
+  Let the module that starts the pool be configurable; `Typhon.Test` takes all options of `Typhon`. In `application.ex`:
 
-      # application.ex
       children = [{Application.get_env(:my_app, :python, Typhon), name: MyApp.Python, workers: 4}]
 
-      # config/test.exs
-      config :my_app, python: Typhon.Test
+  And in `config/test.exs`: `config :my_app, python: Typhon.Test`.
   """
 
   alias Typhon.{Options, PythonError, Registry}

@@ -7,7 +7,8 @@ defmodule Typhon.Worker do
           python: ".venv", python_path: ["priv/py"])
       ]
 
-      :poolboy.transaction(:python, fn py -> Typhon.call(py, :math, :sqrt, [16]) end)
+      {:ok, _} = Supervisor.start_link(children, strategy: :one_for_one)
+      {:ok, 4.0} = :poolboy.transaction(:python, fn py -> Typhon.call(py, :math, :sqrt, [16]) end)
 
   The pid that poolboy hands out is a pool with one worker: every function of `Typhon` takes it. A process that has checked it
   out has the Python to itself, until it checks it in.

@@ -4,6 +4,7 @@ defmodule Typhon.ErrorTest do
   alias Typhon.{DecodeError, EncodeError, PoolError, PythonError, StartError, TimeoutError, WorkerError}
 
   doctest Typhon.PythonError
+  doctest Typhon.RubyError
 
   @call {:math, :sqrt, [1], 5_000}
 

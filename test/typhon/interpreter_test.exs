@@ -3,6 +3,8 @@ defmodule Typhon.InterpreterTest do
 
   alias Typhon.{Interpreter, StartError}
 
+  doctest Typhon.Env
+
   setup do
     dir = Path.join(System.tmp_dir!(), "typhon-#{System.unique_integer([:positive])}")
     File.mkdir_p!(dir)

@@ -6,6 +6,8 @@ defmodule Typhon.PoolTelemetryTest do
 
   alias Typhon.TestLoad
 
+  doctest Typhon.Telemetry
+
   setup do
     pid = self()
     :telemetry.attach_process([:typhon, :pool], pid)

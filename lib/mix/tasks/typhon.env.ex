@@ -5,8 +5,10 @@ defmodule Mix.Tasks.Typhon.Env do
   Room for the interpreters of `isolation: :interpreter` has to be made before the VM starts, by an environment variable of
   the C library. `docs/isolation.md` says when that is needed.
 
-      eval "$(mix typhon.env)" && iex -S mix     # for this shell
-      mix typhon.env --release                   # for releases: adds a line to rel/env.sh.eex
+  ```sh
+  eval "$(mix typhon.env)" && iex -S mix     # for this shell
+  mix typhon.env --release                   # for releases: adds a line to rel/env.sh.eex
+  ```
 
   A release's file is made when there is none; one that has the line is left as it is.
   """
