@@ -305,6 +305,31 @@ def test_any_other_object_is_pickled(value):
     assert type(term) is type(value) and rest == b"" and (term == value or isinstance(value, Exception))
 
 
+class Refuses:
+    """An object whose pickling fails in a way of its own."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __reduce_ex__(self, protocol):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (threading.Lock(), "_thread.lock cannot be pickled: TypeError: cannot pickle '_thread.lock' object"),
+        (Refuses(RuntimeError("it is busy")), f"{__name__}.Refuses cannot be pickled: RuntimeError: it is busy"),
+        (Refuses(KeyError("gone")), f"{__name__}.Refuses cannot be pickled: KeyError: 'gone'"),
+    ],
+)
+def test_the_error_says_why_an_object_cannot_be_pickled(value, reason):
+    with pytest.raises(ValueError) as raised:
+        encode([1, (value,)])
+    assert str(raised.value) == f"term[1][0]: unsupported data type: {reason}"
+    assert isinstance(raised.value.__cause__, Exception)
+
+
 @pytest.mark.parametrize("value", [lambda: 1, threading.Lock(), float("nan"), float("inf"), [1, {2: lambda: 1}], OpaqueObject(b"no term", Atom(b"erlang")), OpaqueObject(b"a\1a\2", Atom(b"erlang")), OpaqueObject(b"", Atom(b"erlang"))])
 def test_what_cannot_be_encoded(value):
     with pytest.raises(ValueError):
