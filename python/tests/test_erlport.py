@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import threading
+import zlib
 from collections import OrderedDict, namedtuple
 
 import pytest
@@ -224,6 +225,24 @@ def test_compressed():
     for level in (10, -1):
         with pytest.raises(ValueError):
             encode(1, compressed=level)
+
+
+def compressed(term):
+    return b"\x83P" + len(term).to_bytes(4, "big") + zlib.compress(term)
+
+
+@pytest.mark.parametrize("term", [encode_term(1), encode_term([List()] * 1000), encode_term(random.Random(1).randbytes(2000))])
+def test_a_compressed_term_at_every_end(term):
+    data = compressed(term)
+    for end in range(len(data)):
+        with pytest.raises(IncompleteData):
+            decode(data[:end])
+
+
+@pytest.mark.parametrize("term", [encode_term(b"a" * 5000)[:-1], encode_term((1, [2]))[:-1], b"l\0\0\0\1", b"l\xff\xff\xff\xff"])
+def test_a_compressed_term_that_was_incomplete_before(term):
+    with pytest.raises(IncompleteData):
+        decode(compressed(term))
 
 
 # --- encoding ---
@@ -590,6 +609,23 @@ def test_port_that_nobody_reads():
     with pytest.raises(EOFError):
         port.write(1)
     os.close(write)
+
+
+def test_a_descriptor_that_takes_nothing_is_no_endless_loop(monkeypatch):
+    taken = []
+
+    def write(descriptor, data):
+        assert len(taken) < 3, "asked again"
+        taken.append(bytes(data[:3]))
+        return len(taken[-1]) if len(taken) < 3 else 0
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(EOFError):
+        Port(descriptors=(-1, -1)).write(b"some bytes")
+    assert b"".join(taken) == b"\0\0\0\x10\x83m\0\0\0"
+    taken.clear()
+    with pytest.raises(EOFError):
+        stdio.write_all(1, b"some bytes")
 
 
 def test_command_line(capsys):

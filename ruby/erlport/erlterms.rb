@@ -88,9 +88,7 @@ module ErlPort
       value, used = Typhon::Native.decode(bytes, true)
       [value, bytes.byteslice(used..)]
     rescue Typhon::DecodeError => e
-      raise IncompleteData, e.message if e.reason.include?("more bytes") || e.reason.include?("the version byte") && bytes.empty?
-      raise IncompleteData, e.message if bytes.bytesize == 1 && bytes.getbyte(0) == 131
-      raise IncompleteData, e.message if e.reason.include?("a byte at least")
+      raise IncompleteData, e.message if e.incomplete?
 
       raise ValueError, "unsupported data: #{e.message}"
     end

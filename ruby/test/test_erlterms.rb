@@ -42,6 +42,26 @@ class TestErlterms < Minitest::Test
     assert_equal encode([1]), encode([1], 9)
   end
 
+  def compressed(term) = "\x83P".b << [term.bytesize].pack("N") << Zlib::Deflate.deflate(term)
+
+  def test_a_compressed_term_that_is_cut_off
+    ["a\1".b, encode([[]] * 1000)[1..], encode(Random.new(1).bytes(2000))[1..]].each do |term|
+      data = compressed(term)
+      data.bytesize.times { |size| assert_raises(IncompleteData, size.to_s) { decode(data.byteslice(0, size)) } }
+    end
+  end
+
+  def test_a_compressed_term_that_was_incomplete_before
+    [encode("a" * 5000)[1..-2], encode(Tuple.new([1, [2]]))[1..-2], "l\0\0\0\1".b].each do |term|
+      assert_raises(IncompleteData, term.inspect) { decode(compressed(term)) }
+    end
+  end
+
+  def test_what_is_wrong_with_a_term_is_said
+    error = assert_raises(ValueError) { decode("\x83h\2a\1z".b) }
+    assert_equal "unsupported data: term[1]: expected the tag of a term (byte 5)", error.message
+  end
+
   def test_tuple
     tuple = Tuple.new([1, 2])
     a, b = tuple
