@@ -611,6 +611,11 @@ def test_port_that_nobody_reads():
     os.close(write)
 
 
+def test_an_opaque_object_of_erlang_gives_its_bytes():
+    assert OpaqueObject(b"no term", Atom(b"erlang")).encode() == b"no term"
+    assert OpaqueObject(b"data", Atom(b"x")).encode() == encode_term((Atom(b"$erlport.opaque"), Atom(b"x"), b"data"))
+
+
 def test_a_descriptor_that_takes_nothing_is_no_endless_loop(monkeypatch):
     taken = []
 
