@@ -106,6 +106,13 @@ defmodule Typhon do
   timeouts and for any worker, so a pool of one cannot serve one that its callback waits for. Other Elixir code in a callback is not
   interrupted at the deadline either: the call gets its `Typhon.TimeoutError`, or an answer that came just then, when it returns.
 
+  gevent and eventlet may patch Python (`gevent.monkey.patch_all()`): the threads and locks of Typhon itself stay threads and locks. Patch in
+  `init:` or where your modules begin, before the first coroutine function is called: an event loop that runs already does not know of
+  greenlets, and what waits for one there (`asyncio.to_thread`) ends at the deadline of its call, by the end of the worker. While Python
+  waits for the BEAM (`typhon.call`, a function that was passed as an argument) the greenlets of that thread wait, too; `typhon.aio` is for
+  coroutines. With `concurrency:` above 1, a thread that waits by means of greenlets is not interrupted at a deadline: the worker
+  is replaced after `:grace`.
+
   ## From Erlang
 
   The functions are those of the module `'Elixir.Typhon'`; options are property lists, strings are binaries:

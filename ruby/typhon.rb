@@ -21,11 +21,15 @@ module Typhon
   class DecodeError < Error
     attr_reader :path, :reason
 
-    def initialize(path, reason)
+    def initialize(path, reason, incomplete = false)
       @path = path
       @reason = reason
+      @incomplete = incomplete
       super("#{path}: #{reason}")
     end
+
+    # Whether the bytes end inside of the term.
+    def incomplete? = @incomplete
   end
 
   # The BEAM raised, exited or threw while it ran something for Ruby.

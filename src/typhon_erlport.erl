@@ -5,6 +5,9 @@
 %% native library, as a caller of Typhon does; the instance is there for life and death, for messages, and for what the
 %% worker asks and prints.
 %%
+%% Start. An instance is there as soon as its process is: whatever comes before the worker has greeted waits in #work.queue, and
+%% callers wait behind it, until it has. When the worker ends before that, so does the instance.
+%%
 %% Order. What one process sends to an instance (casts, messages, asynchronous calls) lies in the instance's mailbox while its
 %% next call is on its way already. So a caller looks whether the instance has something to do, and if so lets it finish that
 %% first. What finds no room in the ring waits in #work.queue, and everything later behind it.
@@ -26,7 +29,7 @@
 
 -define(NATIVE, 'Elixir.Typhon.Native').
 -define(REGISTRY, 'Elixir.Typhon.Registry').
-%% {Pid, Native pool, call_timeout, idle | waits} of each instance on this node; `waits`: #work.queue is not empty. A table and not persistent terms, as programs start and
+%% {Pid, Native pool, call_timeout, idle | waits} of each instance on this node; `waits`: #work.queue is not empty, or the worker has not greeted. A table and not persistent terms, as programs start and
 %% stop instances by the dozen: to erase one of those costs the VM a look at every process.
 -define(TABLE, ?MODULE).
 
@@ -56,8 +59,8 @@
     native :: reference() | undefined,
     %% what waits for room: {message, _}, {call, …}, {answer, …}, {sync, From}, {last, Language}
     queue = queue:new() :: queue:queue(),
-    %% the reference of its turn, when the first one waits for room
-    turn :: reference() | undefined,
+    %% the reference of its turn, when the first one waits for room; `starting`: until the worker greets
+    turn = starting :: starting | reference() | undefined,
     %% whether the worker has been given anything that nobody waits for
     given = false :: boolean(),
     %% the instance is to end when that is done
@@ -142,21 +145,42 @@ check([Option | _]) ->
 %% --- calls, in the process that makes them ---
 
 call_sync(Instance, Module, Function, Args, Options) ->
-    case row(pid(Instance)) of
-        {_, Native, Default, _} ->
-            Timeout = proplists:get_value(timeout, Options, Default),
-            case request(Native, Module, Function, Args, Timeout) of
-                {ok, Result} -> Result;
-                {error, Reason} -> erlang:error(Reason);
-                {down, Reason} -> gone(Instance, Reason, {call, Module, Function, Args, Options})
-            end;
-        %% On another node, or nowhere: gen_server says what is to be said.
-        none ->
-            case gen_server:call(Instance, {call, Module, Function, Args, Options}, infinity) of
-                {ok, Result} -> Result;
-                {error, Reason} -> erlang:error(Reason)
-            end
+    Request = {call, Module, Function, Args, Options},
+    Answer =
+        case call_here(pid(Instance), Request) of
+            %% gen_server says what is to be said.
+            elsewhere -> gen_server:call(Instance, Request, infinity);
+            Other -> Other
+        end,
+    case Answer of
+        {ok, Result} -> Result;
+        {error, Reason} -> erlang:error(Reason);
+        {down, Reason} -> exit({Reason, {gen_server, call, [Instance, Request, infinity]}})
     end.
+
+%% `elsewhere`: it is on another node, or nowhere.
+call_here(Pid, {call, Module, Function, Args, Options}) ->
+    case row(Pid) of
+        {_, Native, Default, Turn} ->
+            Timeout = proplists:get_value(timeout, Options, Default),
+            case in_turn(Turn, Pid, Timeout) of
+                {go, Left} -> ended(request(Native, Module, Function, Args, Left), noproc);
+                %% It has ended meanwhile. If it had a channel, that knows why.
+                {ended, Why} -> ended(request(Native, Module, Function, Args, infinity), Why);
+                timeout -> {error, timeout}
+            end;
+        none ->
+            elsewhere
+    end.
+
+%% Of one that has ended what ErlPort says of it. One that was killed could not say why.
+ended({down, {ended, Why}}, _) -> {error, Why};
+ended({down, owner_down}, _) -> {down, killed};
+ended({down, #{'__struct__' := _}}, _) -> {down, killed};
+ended({down, _}, Why) when Why =:= noproc; Why =:= killed -> {down, Why};
+ended({down, _}, normal) -> {error, stopped};
+ended({down, _}, Why) -> {error, Why};
+ended(Answer, _) -> Answer.
 
 pid(Pid) when is_pid(Pid) -> Pid;
 pid(Name) when is_atom(Name) -> whereis(Name);
@@ -169,25 +193,27 @@ pid(_) -> undefined.
 %% it lies in the mailbox, then whether it has been read and waits for room.
 row(Pid) when is_pid(Pid), node(Pid) =:= node() ->
     case process_info(Pid, message_queue_len) of
-        {message_queue_len, 0} -> row(lookup(Pid));
+        {message_queue_len, 0} -> lookup(Pid);
         undefined -> none;
-        _ -> in_turn(Pid)
+        _ -> waits(lookup(Pid))
     end;
-row({Pid, _, _, waits}) ->
-    in_turn(Pid);
-row({_, _, _, idle} = Row) ->
-    Row;
 row(_) ->
     none.
 
-in_turn(Pid) ->
-    %% When it ends meanwhile, the request says how.
+waits(none) -> none;
+waits(Row) -> setelement(4, Row, waits).
+
+in_turn(idle, _, Timeout) ->
+    {go, Timeout};
+in_turn(waits, Pid, Timeout) ->
+    Until = until(Timeout),
     try
-        gen_server:call(Pid, sync, infinity)
+        ok = gen_server:call(Pid, sync, limit(Timeout)),
+        {go, left(Until)}
     catch
-        exit:_ -> ok
-    end,
-    lookup(Pid).
+        exit:{timeout, _} -> timeout;
+        exit:{Why, _} -> {ended, Why}
+    end.
 
 lookup(Pid) ->
     try ets:lookup(?TABLE, Pid) of
@@ -196,16 +222,6 @@ lookup(Pid) ->
     catch
         %% The application is not running.
         error:badarg -> none
-    end.
-
-%% It has ended. One that was killed could not say so.
--spec gone(instance(), term(), term()) -> no_return().
-gone(Instance, Reason, Request) ->
-    case Reason of
-        {ended, Why} -> erlang:error(Why);
-        owner_down -> exit({killed, {gen_server, call, [Instance, Request, infinity]}});
-        #{'__struct__' := _} -> exit({killed, {gen_server, call, [Instance, Request, infinity]}});
-        _ -> exit({noproc, {gen_server, call, [Instance, Request, infinity]}})
     end.
 
 -spec request(reference(), module(), atom(), list(), timeout()) ->
@@ -381,7 +397,8 @@ command_line(Language, Options, #{os_pid := OsPid, fd := Fd}) ->
             "--typhon=" ++ integer_to_list(OsPid) ++ ":" ++ integer_to_list(Fd)
         ].
 
-started(#state{port = Port, channel = Channel, work = Work} = State) ->
+%% ErlPort's start returns as soon as there is a process; so does this.
+started(#state{port = Port, channel = Channel, options = Options, work = Work} = State) ->
     OsPid =
         case erlang:port_info(Port, os_pid) of
             {os_pid, Number} -> Number;
@@ -393,45 +410,28 @@ started(#state{port = Port, channel = Channel, work = Work} = State) ->
             {ok, Descriptor} -> Descriptor;
             _ -> undefined
         end,
-    await(State#state{work = Work#work{watch = Watch}}, parent()).
+    Native = ?NATIVE:pool_new(1),
+    #{call_timeout := CallTimeout, start_timeout := StartTimeout} = Options,
+    ets:insert(?TABLE, {self(), Native, CallTimeout, waits}),
+    start_timer(StartTimeout, start),
+    {ok, State#state{work = Work#work{watch = Watch, native = Native}}}.
 
-parent() ->
-    case get('$ancestors') of
-        [Parent | _] when is_pid(Parent) -> Parent;
-        [Parent | _] when is_atom(Parent) -> whereis(Parent);
-        _ -> undefined
-    end.
+start_timer(infinity, _) -> undefined;
+start_timer(Time, What) -> erlang:start_timer(min(Time, ?LONGEST), self(), {?MODULE, What}).
 
-%% Until the worker greets. The limit is the caller's, who ends this process when it is over.
-await(#state{port = Port, channel = Channel} = State, Parent) ->
-    receive
-        {typhon, Channel, {ready, Greeting}} ->
-            adopt(Port, Channel, Greeting, State, Parent);
-        {Port, {data, Data}} ->
-            print(Data),
-            await(State, Parent);
-        {Port, {exit_status, Status}} ->
-            not_started({port_closed, {code, Status}}, State);
-        {'EXIT', Port, Reason} ->
-            not_started({port_closed, Reason}, State);
-        {'EXIT', Parent, Reason} ->
-            not_started(Reason, State)
-    end.
-
-%% Its word for who it is counts when that is the port's process, or a descendant of it.
-adopt(Port, Channel, Greeting, #state{options = Options, work = Work} = State, Parent) ->
+%% The worker has greeted. Its word for who it is counts when that is the port's process, or a descendant of it.
+greeted(Greeting, #state{port = Port, channel = Channel, work = #work{native = Native} = Work} = State) ->
     case adopted(Port, Channel, Greeting) of
         ok ->
             ?REGISTRY:watch(Channel, greeted),
-            Native = ?NATIVE:pool_new(1),
             ok = ?NATIVE:pool_put(Native, 0, Channel),
-            ets:insert(?TABLE, {self(), Native, maps:get(call_timeout, Options), idle}),
-            {ok, State#state{work = Work#work{native = Native}}};
+            _ = Work#work.stops andalso start_timer(?STOP_GRACE, stop),
+            next_noted(State#state{work = Work#work{turn = undefined}});
         %% It has ended: its port says how.
         {error, no_process} ->
-            await(State, Parent);
+            {noreply, State};
         {error, foreign} ->
-            not_started({foreign_process, maps:get(<<"os_pid">>, Greeting, undefined)}, State)
+            {stop, {foreign_process, maps:get(<<"os_pid">>, Greeting, undefined)}, State}
     end.
 
 adopted(Port, Channel, Greeting) ->
@@ -440,24 +440,21 @@ adopted(Port, Channel, Greeting) ->
         undefined -> {error, no_process}
     end.
 
-not_started(Reason, State) ->
-    close(Reason, State),
-    {stop, Reason}.
-
 %% --- the instance: requests ---
 
 handle_call({call, Module, Function, Args, Options}, From, State) when
     is_atom(Module), is_atom(Function), is_list(Args), is_list(Options)
 ->
-    #state{work = #work{native = Native, helpers = Helpers} = Work, options = #{call_timeout := Default}} = State,
+    #state{work = #work{helpers = Helpers} = Work, options = #{call_timeout := Default}} = State,
     Timeout = proplists:get_value(timeout, Options, Default),
     case typhon_erlport_options:timeout(Timeout) of
         {ok, _} ->
+            Instance = self(),
             Proxy = spawn_link(fun() ->
                 Result =
-                    case request(Native, Module, Function, Args, Timeout) of
-                        {down, {ended, Reason}} -> {error, Reason};
+                    case call_here(Instance, {call, Module, Function, Args, Options}) of
                         {down, Reason} -> {error, Reason};
+                        elsewhere -> {error, stopped};
                         Other -> Other
                     end,
                 gen_server:reply(From, Result)
@@ -472,14 +469,18 @@ handle_call(Request, From, State) ->
     {reply, {unknown_call, ?MODULE, Request, From}, State}.
 
 %% What the worker was given before comes first, as it does in a pipe.
-handle_cast(stop, #state{work = #work{given = true, stops = false} = Work} = State) ->
-    forget(self()),
-    erlang:start_timer(?STOP_GRACE, self(), {?MODULE, stop}),
-    push({last, State#state.language}, State#state{work = Work#work{stops = true}});
-handle_cast(stop, #state{work = #work{given = false}} = State) ->
-    {stop, normal, State};
-handle_cast(stop, State) ->
+handle_cast(stop, #state{work = #work{stops = true}} = State) ->
     {noreply, State};
+handle_cast(stop, #state{work = Work} = State) ->
+    case has_work(Work) of
+        true ->
+            forget(self()),
+            %% One that starts has this time from when it is ready.
+            _ = Work#work.turn =/= starting andalso start_timer(?STOP_GRACE, stop),
+            push({last, State#state.language}, State#state{work = Work#work{stops = true}});
+        false ->
+            {stop, normal, State}
+    end;
 handle_cast({message, Message}, State) ->
     push({message, Message}, State);
 handle_cast({call, Module, Function, Args, Options}, State) when
@@ -528,7 +529,11 @@ handle_info({'EXIT', Printer, Reason}, #state{work = #work{printer = Printer}} =
     {stop, {printer, Reason}, State};
 %% The worker has ended. Its status comes by the port, unless something that it started holds its stdout.
 handle_info({select, Watch, _, _}, #state{work = #work{watch = Watch}} = State) when is_reference(Watch) ->
-    erlang:start_timer(?STATUS_GRACE, self(), {?MODULE, status}),
+    start_timer(?STATUS_GRACE, status),
+    {noreply, State};
+handle_info({timeout, _, {?MODULE, start}}, #state{work = #work{turn = starting}} = State) ->
+    {stop, start_timeout, State};
+handle_info({timeout, _, {?MODULE, start}}, State) ->
     {noreply, State};
 handle_info({timeout, _, {?MODULE, stop}}, State) ->
     {stop, normal, State};
@@ -565,6 +570,18 @@ close(Reason, #state{port = Port, channel = Channel, work = #work{watch = Watch,
         %% It is closed.
         error:badarg -> ok
     end.
+
+%% Whether there is anything, given to the worker or not, that nobody waits for.
+has_work(#work{given = true}) ->
+    true;
+has_work(#work{queue = Queue}) ->
+    lists:any(
+        fun
+            ({sync, _}) -> false;
+            (_) -> true
+        end,
+        queue:to_list(Queue)
+    ).
 
 %% --- what goes to the worker ---
 
@@ -670,7 +687,6 @@ stop_timer(Timer) -> erlang:cancel_timer(Timer).
 
 %% --- what comes from the worker ---
 
-%%
 %% Each question and each message is counted until it has been dealt with, for the native library, which bounds what comes here.
 event({_Id, {ask, 0, Reply}}, #state{channel = Channel} = State) ->
     Result = ask(0, Reply, State),
@@ -692,6 +708,8 @@ event({post, Message}, State) ->
 event({sent, _Pid, Count}, #state{channel = Channel} = State) ->
     heard(Channel, ?STATEMENT, Count),
     {noreply, State};
+event({ready, Greeting}, #state{work = #work{turn = starting}} = State) ->
+    greeted(Greeting, State);
 event({What, Text}, #state{channel = Channel} = State) when What =:= bad_frame; What =:= flood ->
     ?NATIVE:kill(Channel, ?SIGKILL),
     {stop, {invalid_protocol_data, Text}, State};

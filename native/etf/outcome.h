@@ -17,15 +17,16 @@ struct [[nodiscard]] Outcome {
   std::uint64_t used = 0;          // on success: bytes of input that the term took, version byte included
   Code code{};                     // meaningful on failure only
   bool in_inflated = false;        // `offset` counts within the inflated bytes of a compressed term
+  bool incomplete = false;         // the bytes end inside of the term; or the inflated ones do
 
   [[nodiscard]] bool ok() const noexcept { return expected == nullptr; }
   explicit operator bool() const noexcept { return ok(); }
 
   static Outcome success(std::uint64_t used_bytes) noexcept {
-    return {nullptr, 0, used_bytes, Code{}, false};
+    return {nullptr, 0, used_bytes, Code{}, false, false};
   }
   static Outcome failure(Code code, std::uint64_t offset, const char* expected) noexcept {
-    return {expected, offset, 0, code, false};
+    return {expected, offset, 0, code, false, code == Code::kTruncated};
   }
 
   // Allocates the message: call it outside of code that must not throw.

@@ -92,6 +92,15 @@ bool Writer::bits(Bytes bytes, unsigned bits_in_last_byte) noexcept {
   return wrote(6 + bytes.size());
 }
 
+std::uint8_t* Writer::string_in_place(std::size_t size) noexcept {
+  std::uint8_t* const p = room(3 + size);
+  if (p == nullptr) return nullptr;
+  p[0] = kString;
+  store_big(p + 1, static_cast<std::uint16_t>(size));
+  wrote(3 + size);
+  return p + 3;
+}
+
 bool Writer::string(Bytes bytes) noexcept {
   if (bytes.empty()) return nil();
   if (bytes.size() > kMaxStringLength) {
@@ -101,12 +110,10 @@ bool Writer::string(Bytes bytes) noexcept {
     }
     return nil();
   }
-  std::uint8_t* const p = room(3 + bytes.size());
+  std::uint8_t* const p = string_in_place(bytes.size());
   if (p == nullptr) return false;
-  p[0] = kString;
-  store_big(p + 1, static_cast<std::uint16_t>(bytes.size()));
-  std::memcpy(p + 3, bytes.data(), bytes.size());
-  return wrote(3 + bytes.size());
+  std::memcpy(p, bytes.data(), bytes.size());
+  return true;
 }
 
 bool Writer::pid(const PidView& pid) noexcept {

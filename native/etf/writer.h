@@ -115,6 +115,17 @@ class Writer {
     return wrote(2 + utf8.size());
   }
 
+  // The same text in the form that was there before UTF-8, ATOM_EXT; ASCII only.
+  bool old_atom(std::string_view ascii) noexcept {
+    std::uint8_t* const p = room(3 + ascii.size());
+    if (p == nullptr) [[unlikely]]
+      return false;
+    p[0] = kAtomLatin1;
+    store_big(p + 1, static_cast<std::uint16_t>(ascii.size()));
+    if (!ascii.empty()) std::memcpy(p + 3, ascii.data(), ascii.size());
+    return wrote(3 + ascii.size());
+  }
+
   bool binary(Bytes bytes) noexcept {
     std::uint8_t* const p = binary_in_place(bytes.size());
     if (p == nullptr) [[unlikely]]
@@ -172,6 +183,8 @@ class Writer {
   bool nil() noexcept { return put_tag(kNil); }
   // The list of these bytes as integers, in the form OTP takes: [] for none, LIST_EXT beyond 65535.
   bool string(Bytes bytes) noexcept;
+  // STRING_EXT of 1 to kMaxStringLength bytes; returns where they go (they count as written), or nullptr.
+  [[nodiscard]] std::uint8_t* string_in_place(std::size_t size) noexcept;
 
   // --- identifiers and funs: newest forms, as OTP emits them. To echo one that came in, raw() its bytes. ---
 

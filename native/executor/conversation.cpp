@@ -725,26 +725,20 @@ bool Worker::start_threads() const noexcept {
   const PyRef native = PyRef::steal(PyImport_ImportModule("typhon._native"));
   const PyRef serve_function =
       native ? PyRef::steal(PyObject_GetAttrString(native.get(), "serve_thread")) : PyRef();
-  // threading rather than _thread: a process that is forked in a thread which threading has not started
-  // cannot end in order (multiprocessing's report that they failed).
-  const PyRef threads = serve_function ? PyRef::steal(PyImport_ImportModule("threading")) : PyRef();
-  const PyRef thread_type = threads ? PyRef::steal(PyObject_GetAttrString(threads.get(), "Thread")) : PyRef();
-  const PyRef none = PyRef::steal(PyTuple_New(0));
+  const PyRef starts = serve_function ? PyRef::steal(PyImport_ImportModule("typhon._threads")) : PyRef();
+  const PyRef threads = starts ? PyRef::steal(PyImport_ImportModule("threading")) : PyRef();
   constexpr int kStackBytes = 16 * 1024 * 1024;
   // Larger already: inside the BEAM.
   PyRef old = threads ? PyRef::steal(PyObject_CallMethod(threads.get(), "stack_size", nullptr)) : PyRef();
-  if (!old || !thread_type || !none) return false;
+  if (!old) return false;
   if (PyLong_AsLong(old.get()) < kStackBytes &&
       !PyRef::steal(PyObject_CallMethod(threads.get(), "stack_size", "i", kStackBytes)))
     return false;
   for (unsigned i = 1; i < settings_.concurrency; ++i) {
     const PyRef name = PyRef::steal(PyUnicode_FromFormat("typhon-%u", i));
-    const PyRef arguments = name ? PyRef::steal(Py_BuildValue("{sOsOsO}", "target", serve_function.get(),
-                                                              "name", name.get(), "daemon", Py_True))
-                                 : PyRef();
-    const PyRef thread =
-        arguments ? PyRef::steal(PyObject_Call(thread_type.get(), none.get(), arguments.get())) : PyRef();
-    if (!thread || !PyRef::steal(PyObject_CallMethod(thread.get(), "start", nullptr))) return false;
+    if (!name ||
+        !PyRef::steal(PyObject_CallMethod(starts.get(), "start", "O()O", serve_function.get(), name.get())))
+      return false;
   }
   return static_cast<bool>(PyRef::steal(PyObject_CallMethod(threads.get(), "stack_size", "O", old.get())));
 }

@@ -159,7 +159,6 @@ class Encoder {
   }
   [[nodiscard]] bool native() const noexcept { return options_.erlport == nullptr; }
   [[gnu::noinline]] bool put_constant(std::string_view atom) noexcept;
-  bool put_old_atom(std::string_view ascii) noexcept;
   bool put_known(Known which) noexcept {
     const AtomObject* const atom = AtomObject::of(state_.known(which));
     return writer_.raw(atom->wire());

@@ -224,11 +224,10 @@ bool Encoder::put_integer_attribute(PyBorrowed object, Known name) noexcept {
 
 Encoder::Did Encoder::put_range(PyBorrowed object) noexcept {
   const PyRef start = PyRef::steal(PyObject_GetAttrString(object.get(), "start"));
-  const PyRef stop = PyRef::steal(PyObject_GetAttrString(object.get(), "stop"));
-  const PyRef step = attribute(object, Known::kStep);
-  const PyRef zero = PyRef::steal(PyLong_FromLong(0));
-  const int down =
-      start && stop && step && zero ? PyObject_RichCompareBool(step.get(), zero.get(), Py_LT) : -1;
+  const PyRef stop = PyRef::steal(start ? PyObject_GetAttrString(object.get(), "stop") : nullptr);
+  const PyRef step = stop ? attribute(object, Known::kStep) : PyRef();
+  const PyRef zero = PyRef::steal(step ? PyLong_FromLong(0) : nullptr);
+  const int down = zero ? PyObject_RichCompareBool(step.get(), zero.get(), Py_LT) : -1;
   const PyRef one = PyRef::steal(down < 0 ? nullptr : PyLong_FromLong(down == 1 ? -1 : 1));
   const PyRef last = PyRef::steal(one ? PyNumber_Subtract(stop.get(), one.get()) : nullptr);
   if (!last) return refuse_exception(object, "a range");

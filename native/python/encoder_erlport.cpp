@@ -33,17 +33,8 @@ bool is_ascii(std::string_view text) noexcept {
 
 }  // namespace
 
-// ATOM_EXT, which has a length of two bytes.
-bool Encoder::put_old_atom(std::string_view ascii) noexcept {
-  std::uint8_t bytes[3 + kMaxAtomCharacters];
-  bytes[0] = etf::kAtomLatin1;
-  store_big(bytes + 1, static_cast<std::uint16_t>(ascii.size()));
-  std::memcpy(bytes + 3, ascii.data(), ascii.size());
-  return writer_.raw({bytes, 3 + ascii.size()});
-}
-
 bool Encoder::put_constant(std::string_view atom) noexcept {
-  return options_.old_atoms ? put_old_atom(atom) : writer_.known_atom(atom);
+  return options_.old_atoms ? writer_.old_atom(atom) : writer_.known_atom(atom);
 }
 
 // What is neither a leaf, nor exactly a dict, a list or a tuple.
@@ -116,7 +107,7 @@ Encoder::Did Encoder::put_characters(PyObject* text) noexcept {
 Encoder::Did Encoder::put_erlport_atom(PyBorrowed atom) noexcept {
   const std::string_view name = text_of(atom);
   if (options_.old_atoms && name.size() <= kMaxAtomCharacters && is_ascii(name))
-    return done(put_old_atom(name));
+    return done(writer_.old_atom(name));
   if (etf::detail::check_atom(name)) return done(writer_.atom(name));
   const PyRef text =
       PyRef::steal(PyUnicode_DecodeLatin1(name.data(), static_cast<Py_ssize_t>(name.size()), nullptr));

@@ -98,16 +98,10 @@ void Encoder::raise_with_path() {
              : writer_.ok()              ? "cannot be encoded"
                                          : writer_.why();
   }
-  std::string name;
-  if (at_fault_) {
-    const ExceptionAside aside;
-    name = type_name(at_fault_);
-  }
-  raise_encode_error(state_, path, reason, name);
+  raise_encode_error(state_, path, reason, at_fault_ ? type_name(at_fault_) : std::string());
 }
 
 std::string Encoder::path_to_fault() {
-  const ExceptionAside aside;
   Path path(options_.root, options_.parts);
   for (std::uint32_t i = 0; i < depth_; ++i) {
     const Frame& frame = frames_[i];

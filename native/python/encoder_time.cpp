@@ -128,10 +128,11 @@ Encoder::Did Encoder::put_datetime(PyRef object) noexcept {
 // integer exactly and in linear time.
 Encoder::Did Encoder::put_decimal(PyBorrowed object) noexcept {
   const PyRef parts = PyRef::steal(PyObject_CallMethod(object.get(), "as_tuple", nullptr));
-  if (!parts || PyTuple_Check(parts.get()) == 0 || PyTuple_Size(parts.get()) != 3) {
-    return refuse_exception(object, "a Decimal");
-  }
+  if (!parts) return refuse_exception(object, "a Decimal");
+  if (PyTuple_Check(parts.get()) == 0 || PyTuple_Size(parts.get()) != 3)
+    return refuse(object, "a Decimal whose as_tuple() is no tuple of three");
   const long sign = PyLong_AsLong(PyTuple_GetItem(parts.get(), 0));
+  if (sign == -1 && PyErr_Occurred() != nullptr) return refuse_exception(object, "a Decimal");
   PyObject* const digits = PyTuple_GetItem(parts.get(), 1);
   PyObject* const exponent = PyTuple_GetItem(parts.get(), 2);
   const bool header = put_struct(Known::kDecimal, 3) && put_known(Known::kSign) &&

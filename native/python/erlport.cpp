@@ -121,7 +121,8 @@ PyObject* encode_function(PyObject* module, PyObject* object) noexcept {
   return sink.finish();
 }
 
-// The term at the start of `data`, and how many bytes it takes. An input that ends inside a term: (None, 0).
+// The term at the start of `data`, and how many bytes it takes. An input that ends inside a term, also inside
+// of what is compressed in it: (None, 0).
 PyObject* decode_function(PyObject* module, PyObject* data) noexcept {
   DecodeOptions options;
   options.erlport = dialect_of(module);
@@ -134,7 +135,7 @@ PyObject* decode_function(PyObject* module, PyObject* data) noexcept {
   limits.max_inflated = options.max_inflated;
   const etf::Outcome outcome = etf::skip(input, limits);
   PyObject* result = nullptr;
-  if (!outcome.ok() && outcome.code == Code::kTruncated) {
+  if (outcome.incomplete) {
     result = Py_BuildValue("(Oi)", Py_None, 0);
   } else {
     // What skip() refuses is refused by decode(), too, and that says where.

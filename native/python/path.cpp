@@ -1,6 +1,7 @@
 #include "python/path.h"
 
 #include "python/atom_table.h"
+#include "python/errors.h"
 
 namespace typhon::python {
 namespace {
@@ -17,6 +18,7 @@ std::string shorten(std::string text) {
 
 // The str as UTF-8; lone surrogates as escapes.
 std::string to_utf8(PyBorrowed text) {
+  const ExceptionAside aside;
   const PyRef bytes = PyRef::steal(PyUnicode_AsEncodedString(text.get(), "utf-8", "backslashreplace"));
   if (!bytes) {
     PyErr_Clear();
@@ -69,6 +71,7 @@ bool has_safe_repr(PyBorrowed value, int depth) noexcept {
 }  // namespace
 
 std::string type_name(PyBorrowed value) {
+  const ExceptionAside aside;
   PyTypeObject* const type = Py_TYPE(value.get());
   const PyRef name = PyRef::steal(PyType_GetQualName(type));
   const PyRef module =
@@ -83,6 +86,7 @@ std::string type_name(PyBorrowed value) {
 }
 
 std::string describe(PyBorrowed value) {
+  const ExceptionAside aside;
   if (Py_TYPE(value.get()) == &PyUnicode_Type) return quoted(value);
   if (has_safe_repr(value, 3)) {
     const PyRef repr = PyRef::steal(PyObject_Repr(value.get()));

@@ -1,5 +1,5 @@
 // Path: where in a value something went wrong, as Python would write it: args[0]["user"][3].
-// Only made once something has; none of its functions may be called with an exception set.
+// Only made once something has. An exception that is set stays set, in each function here.
 #pragma once
 
 #include "python/cpython.h"

@@ -207,8 +207,11 @@ class Builder {
           append_key(frame.container.key);
         }
       }
-      if (outcome.code != Code::kHost)
-        reason_ = std::string("byte ") + std::to_string(outcome.offset) + " is not " + outcome.expected;
+      incomplete_ = outcome.incomplete;
+      if (outcome.code != Code::kHost) {
+        reason_ = "expected " + std::string(outcome.expected) + " (byte " + std::to_string(outcome.offset) +
+                  (outcome.in_inflated ? " of the inflated term)" : ")");
+      }
     } catch (const std::bad_alloc&) {
       path_.clear();
     }
@@ -227,7 +230,7 @@ class Builder {
       const VALUE reason = NIL_P(cause) ? rb_utf8_str_new(reason_.data(), static_cast<long>(reason_.size()))
                                         : rb_funcall(cause, names().message, 0);
       const VALUE path = rb_utf8_str_new(path_.data(), static_cast<long>(path_.size()));
-      return rb_funcall(names().decode_error, names().make, 2, path, reason);
+      return rb_funcall(names().decode_error, names().make, 3, path, reason, incomplete_ ? Qtrue : Qfalse);
     });
     decoded.state = state;
     if (state != 0) return;
@@ -310,6 +313,7 @@ class Builder {
   Roots& roots_;
   bool raw_next_ = false;
   int state_ = 0;
+  bool incomplete_ = false;
   std::string path_;
   std::string reason_;
   std::array<Recent, kRecent> recent_{};

@@ -11,6 +11,7 @@ namespace typhon::ruby {
 namespace {
 
 constexpr std::size_t kMaxDepth = 10'000;
+constexpr std::size_t kMaxAtom = 255;
 
 enum class Kind : std::uint8_t { kList, kTuple, kMap };
 
@@ -101,9 +102,9 @@ class Encoder {
 
   bool put(VALUE value) {
     if (RB_FIXNUM_P(value)) return writer_.integer(FIX2LONG(value));
-    if (NIL_P(value)) return writer_.known_atom(is_native() ? "nil" : "undefined");
-    if (value == Qtrue) return writer_.known_atom("true");
-    if (value == Qfalse) return writer_.known_atom("false");
+    if (NIL_P(value)) return put_constant(is_native() ? "nil" : "undefined");
+    if (value == Qtrue) return put_constant("true");
+    if (value == Qfalse) return put_constant("false");
     if (RB_SYMBOL_P(value)) return put_symbol(value);
     if (RB_FLOAT_TYPE_P(value)) return put_float(value);
     switch (rb_type(value)) {
@@ -123,9 +124,14 @@ class Encoder {
     }
   }
 
+  bool put_constant(std::string_view name) noexcept {
+    return options_.old_forms ? writer_.old_atom(name) : writer_.known_atom(name);
+  }
   bool put_symbol(VALUE value) {
     const VALUE text = rb_sym2str(value);
     const std::string_view view(RSTRING_PTR(text), static_cast<std::size_t>(RSTRING_LEN(text)));
+    if (options_.old_forms && view.size() <= kMaxAtom && rb_enc_str_asciionly_p(text) != 0)
+      return writer_.old_atom(view);
     return writer_.atom(view) || refuse("an atom has at most 255 characters, in UTF-8", value);
   }
   bool put_float(VALUE value) {
@@ -161,7 +167,25 @@ class Encoder {
   bool put_list(VALUE items, VALUE tail) {
     const long count = RARRAY_LEN(items);
     if (count == 0) return tail == Qundef ? writer_.nil() : put(tail);
+    if (options_.old_forms && tail == Qundef && is_string(items)) return put_bytes(items);
     return writer_.list_header(static_cast<std::size_t>(count)) && enter(items, tail, count, Kind::kList);
+  }
+  // Nothing but bytes, and not too many for STRING_EXT.
+  static bool is_string(VALUE items) {
+    const long count = RARRAY_LEN(items);
+    if (count > static_cast<long>(etf::kMaxStringLength)) return false;
+    for (long i = 0; i < count; ++i) {
+      const VALUE item = RARRAY_AREF(items, i);
+      if (!RB_FIXNUM_P(item) || FIX2LONG(item) < 0 || FIX2LONG(item) > 255) return false;
+    }
+    return true;
+  }
+  bool put_bytes(VALUE items) {
+    const long count = RARRAY_LEN(items);
+    std::uint8_t* const to = writer_.string_in_place(static_cast<std::size_t>(count));
+    if (to == nullptr) return false;
+    for (long i = 0; i < count; ++i) to[i] = static_cast<std::uint8_t>(FIX2LONG(RARRAY_AREF(items, i)));
+    return true;
   }
   bool put_hash(VALUE hash) {
     if (RHASH_SIZE(hash) == 0) return writer_.map_header(0);

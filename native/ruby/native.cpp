@@ -32,7 +32,8 @@ Options options_of(VALUE dialect) {
 
 // encode(value, erlport?) -> String
 VALUE native_encode(VALUE, VALUE value, VALUE dialect) {
-  const Options options = options_of(dialect);
+  Options options = options_of(dialect);
+  options.old_forms = RTEST(dialect);
   Encoded encoded;
   VALUE bytes = Qnil;
   {

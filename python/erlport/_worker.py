@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from erlport import erlang, erlterms, stdio
 from erlport.erlterms import Atom, OpaqueObject
 
@@ -68,8 +66,7 @@ class ChannelBackend:
         data = text.encode("utf-8", "backslashreplace")
         if self._native.forked():
             # A child may not talk in its parent's name; what it prints takes the road of other programs.
-            while data:
-                data = data[os.write(1, data) :]
+            stdio.write_all(1, data)
             return
         self._tell((_PRINT, data), len(text))
         if self._unread > _UNREAD:

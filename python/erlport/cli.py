@@ -41,7 +41,8 @@ def main(argv: list[str] | None = None) -> None:
             from erlport import _worker
 
             beam_pid, fd = argument[len(_CHANNEL) :].split(":")
-            del sys.argv[1:]
+            # The other options stay for user code, as ErlPort has it.
+            sys.argv[1:] = [other for other in sys.argv[1:] if other != argument]
             sys.exit(_worker.main(int(beam_pid), int(fd), 3 if "--nouse_stdio" in arguments else 0))
     options: Namespace = get_option_parser().parse_args(arguments)
 

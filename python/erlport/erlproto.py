@@ -8,6 +8,7 @@ import os
 from threading import Lock
 
 from erlport.erlterms import decode, encode
+from erlport.stdio import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,15 +65,13 @@ class Port:
         """Send a message; the number of bytes it took. Raises EOFError when nobody reads any more, OverflowError when it is longer than a
         packet can be."""
         data = encode(message, self.compressed)
-        rest = memoryview(len(data).to_bytes(self.packet, "big") + data)
-        size = len(rest)
+        packet = len(data).to_bytes(self.packet, "big") + data
         with self._writing:
-            while rest:
-                try:
-                    rest = rest[os.write(self.out_d, rest) :]
-                except OSError as error:
-                    raise _end(error) from None
-        return size
+            try:
+                write_all(self.out_d, packet)
+            except OSError as error:
+                raise _end(error) from None
+        return len(packet)
 
     def close(self) -> None:
         os.close(self.in_d)

@@ -202,8 +202,8 @@ class OpaqueObject:
         return cls(data, language)
 
     def encode(self) -> bytes:
-        """The term that stands for it, without the version byte."""
-        return encode_term(self)
+        """The term that stands for it, without the version byte: of Erlang's own the bytes that it was made of, whatever they are."""
+        return self.data if self.language == b"erlang" else encode_term(self)
 
     def __eq__(self, other: object) -> bool:
         return type(other) is OpaqueObject and self.language == other.language and self.data == other.data

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 
 from erlport.erlterms import Atom
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
 
 
 _PRINT = Atom(b"P")
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of `data`. Raises EOFError when none of it is taken: that would go on for ever."""
+    rest = memoryview(data)
+    while rest:
+        written = os.write(descriptor, rest)
+        if written == 0:
+            raise EOFError(f"file descriptor {descriptor} takes no more bytes")
+        rest = rest[written:]
 
 
 class _Redirected(io.TextIOBase):

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import threading
+import zlib
 from collections import OrderedDict, namedtuple
 
 import pytest
@@ -226,6 +227,24 @@ def test_compressed():
             encode(1, compressed=level)
 
 
+def compressed(term):
+    return b"\x83P" + len(term).to_bytes(4, "big") + zlib.compress(term)
+
+
+@pytest.mark.parametrize("term", [encode_term(1), encode_term([List()] * 1000), encode_term(random.Random(1).randbytes(2000))])
+def test_a_compressed_term_at_every_end(term):
+    data = compressed(term)
+    for end in range(len(data)):
+        with pytest.raises(IncompleteData):
+            decode(data[:end])
+
+
+@pytest.mark.parametrize("term", [encode_term(b"a" * 5000)[:-1], encode_term((1, [2]))[:-1], b"l\0\0\0\1", b"l\xff\xff\xff\xff"])
+def test_a_compressed_term_that_was_incomplete_before(term):
+    with pytest.raises(IncompleteData):
+        decode(compressed(term))
+
+
 # --- encoding ---
 
 ENCODED = [
@@ -303,6 +322,31 @@ def test_any_other_object_is_pickled(value):
     assert pickle.loads(data[len(head) + 4 :]) == value or isinstance(value, Exception)
     term, rest = decode_term(data)
     assert type(term) is type(value) and rest == b"" and (term == value or isinstance(value, Exception))
+
+
+class Refuses:
+    """An object whose pickling fails in a way of its own."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __reduce_ex__(self, protocol):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (threading.Lock(), "_thread.lock cannot be pickled: TypeError: cannot pickle '_thread.lock' object"),
+        (Refuses(RuntimeError("it is busy")), f"{__name__}.Refuses cannot be pickled: RuntimeError: it is busy"),
+        (Refuses(KeyError("gone")), f"{__name__}.Refuses cannot be pickled: KeyError: 'gone'"),
+    ],
+)
+def test_the_error_says_why_an_object_cannot_be_pickled(value, reason):
+    with pytest.raises(ValueError) as raised:
+        encode([1, (value,)])
+    assert str(raised.value) == f"term[1][0]: unsupported data type: {reason}"
+    assert isinstance(raised.value.__cause__, Exception)
 
 
 @pytest.mark.parametrize("value", [lambda: 1, threading.Lock(), float("nan"), float("inf"), [1, {2: lambda: 1}], OpaqueObject(b"no term", Atom(b"erlang")), OpaqueObject(b"a\1a\2", Atom(b"erlang")), OpaqueObject(b"", Atom(b"erlang"))])
@@ -565,6 +609,28 @@ def test_port_that_nobody_reads():
     with pytest.raises(EOFError):
         port.write(1)
     os.close(write)
+
+
+def test_an_opaque_object_of_erlang_gives_its_bytes():
+    assert OpaqueObject(b"no term", Atom(b"erlang")).encode() == b"no term"
+    assert OpaqueObject(b"data", Atom(b"x")).encode() == encode_term((Atom(b"$erlport.opaque"), Atom(b"x"), b"data"))
+
+
+def test_a_descriptor_that_takes_nothing_is_no_endless_loop(monkeypatch):
+    taken = []
+
+    def write(descriptor, data):
+        assert len(taken) < 3, "asked again"
+        taken.append(bytes(data[:3]))
+        return len(taken[-1]) if len(taken) < 3 else 0
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(EOFError):
+        Port(descriptors=(-1, -1)).write(b"some bytes")
+    assert b"".join(taken) == b"\0\0\0\x10\x83m\0\0\0"
+    taken.clear()
+    with pytest.raises(EOFError):
+        stdio.write_all(1, b"some bytes")
 
 
 def test_command_line(capsys):

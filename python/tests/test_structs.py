@@ -416,6 +416,25 @@ class TestDecimal:
             "Elixir.Decimal", sign=integer(-1), coef=integer(150), exp=integer(-2)
         )
 
+    # A class of the user's may say anything: an exception that one part leaves behind is not overlooked at the next.
+    @pytest.mark.parametrize(
+        ("parts", "reason"),
+        [
+            (("x", (1,), 0), "cannot read a Decimal: TypeError: 'str' object cannot be interpreted as an integer"),
+            (("x", (1,) * 19, 0), "cannot read a Decimal: TypeError: 'str' object cannot be interpreted as an integer"),
+            (("x", (0,), "F"), "cannot read a Decimal: TypeError: 'str' object cannot be interpreted as an integer"),
+            ([1, 2], "a Decimal whose as_tuple() is no tuple of three"),
+        ],
+    )
+    def test_parts_that_are_none(self, parts, reason):
+        class Odd(decimal.Decimal):
+            def as_tuple(self):
+                return parts
+
+        with pytest.raises(typhon.EncodeError) as raised:
+            typhon.encode([Odd(1)])
+        assert raised.value.reason == reason
+
     def test_the_context_does_not_matter(self):
         with decimal.localcontext() as context:
             context.prec = 2

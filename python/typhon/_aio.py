@@ -8,12 +8,11 @@ import asyncio
 import contextvars
 import functools
 import logging
-import threading
 from collections import deque
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from typhon import _beam, _io, _native
+from typhon import _beam, _io, _native, _threads
 from typhon._context import CALL
 from typhon._native import Atom, Cancelled, Fun
 
@@ -31,34 +30,73 @@ _given_up: "set[int]" = set()
 # Tokens of tasks that are cancelled because the BEAM gave up on their calls. Any other cancellation is the task's own affair.
 _cancelled: "set[int]" = set()
 _answers: "dict[int, asyncio.Future[Any]]" = {}
-_lock = threading.Lock()
+_lock = _threads.allocate_lock()
 _THREAD = "typhon-asyncio"
 # Seconds without a call after which the loop's thread gives back the memory that it has freed.
 _REST = 5.0
 _used = False
 _rests = False
 _loop: "asyncio.AbstractEventLoop | None" = None
+_thread: "_Thread | None" = None
+_making = _threads.allocate_lock()
 _awake = False
 
 
+class _Thread:
+    """The thread of the loop. It makes the loop itself: one of gevent's belongs to the thread that makes it."""
+
+    def __init__(self) -> None:
+        self.error: "BaseException | None" = None
+        # Each is held until it is so.
+        self._is_made = _threads.allocate_lock()
+        self._has_ended = _threads.allocate_lock()
+        self._is_made.acquire()
+        self._has_ended.acquire()
+
+    def make_loop(self) -> None:
+        """Start, and wait until the loop is there. Raises why it cannot be."""
+        _threads.start(self._run, (), _THREAD)
+        with self._is_made:
+            pass
+        if self.error is not None:
+            raise self.error
+
+    def join(self, seconds: float) -> bool:
+        """Whether it has ended by then."""
+        return bool(self._has_ended.acquire(timeout=seconds))
+
+    def _run(self) -> None:
+        global _loop, _thread
+        made = None
+        try:
+            # Whoever started an earlier one may have been interrupted, and that one be on its way.
+            with _making:
+                if _loop is None:
+                    made = asyncio.new_event_loop()
+                    made.add_reader(_native.loop_attach(), _on_signal)
+                    _loop, _thread = made, self
+        except BaseException as error:
+            if made is not None:
+                made.close()
+            self.error = error
+            return
+        finally:
+            self._is_made.release()
+        if made is not None:
+            try:
+                _run(made)
+            finally:
+                self._has_ended.release()
+
+
 def loop() -> asyncio.AbstractEventLoop:
-    """The worker's event loop; started if it does not run yet."""
-    global _loop
+    """The worker's event loop; started if it does not run yet. After a start that fails the next call tries again."""
+    if _loop is not None:
+        return _loop
     with _lock:
         if _loop is None:
-            fd = _native.loop_attach()
-            new = asyncio.new_event_loop()
-            new.add_reader(fd, _on_signal)
-            _loop = new
-            thread = threading.Thread(target=_run, args=(new,), name=_THREAD, daemon=True)
-            try:
-                thread.start()
-            except BaseException:
-                # No memory for its stack, perhaps. Whoever used a loop that nobody runs would wait for ever: the next one tries again.
-                if thread not in threading.enumerate():
-                    _loop = None
-                    new.close()
-                raise
+            _Thread().make_loop()
+        assert _loop is not None
         return _loop
 
 
@@ -74,8 +112,8 @@ def _run(new: asyncio.AbstractEventLoop) -> None:
 
 def stop() -> bool:
     """End the loop's thread, its tasks cancelled; False when one of them goes on. The worker ends, its process does not."""
-    running = _loop
-    if running is None:
+    running, thread = _loop, _thread
+    if running is None or thread is None:
         return True
 
     def end() -> None:
@@ -85,18 +123,19 @@ def stop() -> bool:
         running.call_later(0.05, running.stop)
 
     running.call_soon_threadsafe(end)
-    for thread in threading.enumerate():
-        if thread.name == _THREAD and thread is not threading.current_thread():
-            thread.join(2)
-            if thread.is_alive():
-                return False
+    if not thread.join(2):
+        return False
     running.close()
     return True
 
 
 def run_soon(coroutine: "Coroutine[Any, Any, Any]") -> None:
     """Run a coroutine in the worker's loop for its effect. From any thread."""
-    asyncio.run_coroutine_threadsafe(coroutine, loop())
+    running = loop()
+    if running.is_closed():
+        coroutine.close()
+    else:
+        asyncio.run_coroutine_threadsafe(coroutine, running)
 
 
 def submit(token: int, coroutine: "Coroutine[Any, Any, Any]", call: int) -> None:

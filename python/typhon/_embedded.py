@@ -178,8 +178,19 @@ def _tidy(before: _Snapshot) -> None:
     names = vars(sys.modules["__main__"])
     names.clear()
     names.update(before.main)
+    _unpatch()
     _forget_modules(before.modules)
     gc.collect()
+
+
+def _unpatch() -> None:
+    """Take back what gevent has put into the standard library: the next worker may be of a pool that knows nothing of it."""
+    saved = getattr(sys.modules.get("gevent.monkey"), "saved", {})
+    for name, originals in list(saved.items()):
+        module = sys.modules.get(name)
+        if module is not None:
+            vars(module).update(originals)
+    saved.clear()
 
 
 def _end_loop() -> bool:
@@ -190,6 +201,11 @@ def _end_loop() -> bool:
 def _end_threads() -> bool:
     """Those of the worker's own end with it, and those of executors when they have no work; whoever has started others is
     asked to have ended them."""
+    from typhon import _threads
+
+    if _threads.are_patched():
+        # What threading knows are greenlets: they cannot be waited for from here, and do not go on when their thread has ended.
+        return _threads.become(_is_alone, 0.2)
     executors: Any = sys.modules.get("concurrent.futures.thread")
     if executors is not None:
         # As at the end of a process, but for ever is not what is meant.
@@ -204,6 +220,13 @@ def _end_threads() -> bool:
     for thread in _others(own):
         thread.join(0.2)
     return not _others(own)
+
+
+def _is_alone() -> bool:
+    """Whether this is the only thread that runs Python."""
+    if _is_sub:
+        return not _others({threading.get_ident(), threading.main_thread().ident})
+    return len(sys._current_frames()) == 1
 
 
 def _others(own: "set[int | None]") -> list[threading.Thread]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from _thread import allocate_lock
 from collections.abc import Iterator
 from itertools import islice
 from time import perf_counter
 
 from typhon import _bulk
 from typhon._native import Cancelled
+from typhon._threads import allocate_lock
 from typhon._weight import LIGHT, SIZED, enough, weigh
 
 TYPE_CHECKING = False

@@ -88,25 +88,31 @@ module ErlPort
       value, used = Typhon::Native.decode(bytes, true)
       [value, bytes.byteslice(used..)]
     rescue Typhon::DecodeError => e
-      raise IncompleteData, e.message if e.reason.include?("more bytes") || e.reason.include?("the version byte") && bytes.empty?
-      raise IncompleteData, e.message if bytes.bytesize == 1 && bytes.getbyte(0) == 131
-      raise IncompleteData, e.message if e.reason.include?("a byte at least")
+      raise IncompleteData, e.message if e.incomplete?
 
       raise ValueError, "unsupported data: #{e.message}"
     end
 
-    # `compressed`: zlib's level, or true for 6.
+    # `compressed`: zlib's level from 0 to 9, or true for 6; what does not become shorter stays as it is.
     def encode(value, compressed = false)
       bytes = Typhon::Native.encode(value, true)
-      level = compressed == true ? 6 : compressed || 0
-      return bytes if level.zero? || bytes.bytesize < 6
+      level = level_of(compressed)
+      return bytes if level.zero?
 
       packed = Zlib::Deflate.deflate(bytes.byteslice(1..), level)
-      return bytes if packed.bytesize + 5 >= bytes.bytesize - 1
+      return bytes if packed.bytesize + 5 > bytes.bytesize - 1
 
       "\x83P".b << [bytes.bytesize - 1].pack("N") << packed
     rescue Typhon::EncodeError => e
       raise ValueError, e.reason
+    end
+
+    def level_of(compressed)
+      return 6 if compressed == true
+      return 0 unless compressed.is_a?(Integer)
+      raise ValueError, "invalid compression level: #{compressed}" unless compressed.between?(0, 9)
+
+      compressed
     end
 
     # --- for the native codec ---

@@ -504,6 +504,14 @@ until(Fun, N) ->
             until(Fun, N - 1)
     end.
 
+%% User code finds the options of the pipe there, and nothing of Typhon's.
+arguments_test_() ->
+    with([{packet, 2}, {compressed, 1}], fun(P) ->
+        [Program | Options] = call(P, arguments, []),
+        ?assertEqual("cli.py", filename:basename(Program)),
+        ?assertEqual(["--packet=2", "--use_stdio", "--compressed=1", "--buffer_size=65536"], Options)
+    end).
+
 start_error_test_() ->
     [
         quiet(fun() ->
@@ -511,14 +519,136 @@ start_error_test_() ->
             ?assertMatch({error, {unknown_option, bad}}, python:start([bad]))
         end),
         quiet(fun() ->
-            %% It says that it is a Python, and ends.
-            File = file("no-python"),
-            ok = file:write_file(File, "#!/bin/sh\n[ \"$1\" = -V ] && echo Python 3.12.0 && exit\nexit 3\n"),
-            ok = file:change_mode(File, 8#755),
-            ?assertEqual({error, {port_closed, {code, 3}}}, python:start([{python, File}])),
-            file:delete(File)
+            %% It says that it is a Python, and ends: so does the instance.
+            Python = slow_python("exit 3"),
+            {ok, P} = python:start_link([{python, Python}]),
+            open(Python),
+            ?assertEqual({port_closed, {code, 3}}, exit_of(P)),
+            ?assertExit({noproc, _}, python:call(P, operator, add, [1, 2])),
+            %% Whoever waits for it is told, also by way of gen_server, as from another node.
+            {ok, Q} = python:start_link([{python, Python}]),
+            Call = fun(Function) -> spawn_monitor(fun() -> exit({ended, catch_any(Function)}) end) end,
+            Callers = [
+                Call(fun() -> python:call(Q, operator, add, [1, 2]) end),
+                Call(fun() -> gen_server:call(Q, {call, operator, add, [1, 2], []}, infinity) end)
+            ],
+            until(fun() -> waiting(Q) >= 2 end),
+            open(Python),
+            [?assertMatch({ended, {_, {port_closed, {code, 3}}}}, reason_of(Monitor)) || {_, Monitor} <- Callers],
+            ?assertEqual({port_closed, {code, 3}}, exit_of(Q)),
+            close(Python)
         end)
     ].
+
+%% Of an instance that is there, and a Python that is not ready before this test says so.
+slow_start_test_() ->
+    [
+        {timeout, 120, fun() ->
+            Python = slow_python("exec python3 \"$@\""),
+            {ok, P} = python:start([{python, Python}, {python_path, py_dir()}]),
+            ok = python:cast(P, early),
+            P ! earlier_than_a_call,
+            Early = file("early"),
+            ok = python:call(P, erlport_sample, touch, [Early], [async]),
+            %% A limit counts from the call on. What was given up is not run.
+            ?assertError(timeout, python:call(P, operator, add, [1, 2], [{timeout, 20}])),
+            ?assertEqual({error, timeout}, gen_server:call(P, {call, operator, add, [1, 2], [{timeout, 20}]})),
+            Self = self(),
+            [spawn_link(fun() -> Self ! {sum, N, python:call(P, operator, add, [N, N])} end) || N <- lists:seq(1, 20)],
+            spawn_link(fun() -> Self ! {sum, 21, element(2, gen_server:call(P, {call, operator, add, [21, 21], []}, infinity))} end),
+            open(Python),
+            [
+                receive
+                    {sum, N, Sum} -> ?assertEqual(2 * N, Sum)
+                after ?BOUND -> error(hangs)
+                end
+             || N <- lists:seq(1, 21)
+            ],
+            ?assertEqual(4, python:call(P, operator, add, [2, 2])),
+            ?assert(filelib:is_regular(Early)),
+            file:delete(Early),
+            stop(P),
+            close(Python)
+        end},
+        {timeout, 120, fun() ->
+            %% What it was given before it is stopped it deals with when it is ready.
+            Python = slow_python("exec python3 \"$@\""),
+            {ok, P} = python:start([{python, Python}, {python_path, py_dir()}]),
+            Late = file("late"),
+            ok = python:call(P, erlport_sample, touch, [Late], [async]),
+            ok = python:stop(P),
+            timer:sleep(1200),
+            ?assert(is_process_alive(P)),
+            open(Python),
+            ?assertEqual(normal, await_end(P)),
+            ?assert(filelib:is_regular(Late)),
+            file:delete(Late),
+            close(Python)
+        end},
+        quiet(fun() ->
+            %% With nothing to do it is stopped at once, and callers are told.
+            Python = slow_python("exec python3 \"$@\""),
+            {ok, P} = python:start_link([{python, Python}]),
+            {_, Monitor} = spawn_monitor(fun() -> exit({ended, catch_any(fun() -> python:call(P, operator, add, [1, 2]) end)}) end),
+            until(fun() -> waiting(P) > 0 end),
+            ok = python:stop(P),
+            ?assertEqual({ended, {error, stopped}}, reason_of(Monitor)),
+            ?assertEqual(normal, exit_of(P)),
+            {ok, Q} = python:start_link([{python, Python}]),
+            {_, Monitor2} = spawn_monitor(fun() -> exit({ended, catch_any(fun() -> python:call(Q, operator, add, [1, 2]) end)}) end),
+            until(fun() -> waiting(Q) > 0 end),
+            exit(Q, kill),
+            ?assertMatch({ended, {exit, {killed, {gen_server, call, _}}}}, reason_of(Monitor2)),
+            close(Python)
+        end),
+        quiet(fun() ->
+            %% It does not take for ever.
+            Python = slow_python("exec python3 \"$@\""),
+            {ok, P} = python:start_link([{python, Python}, {start_timeout, 500}]),
+            OsPid = call_port_pid(P),
+            ?assertError(start_timeout, python:call(P, operator, add, [1, 2])),
+            ?assertEqual(start_timeout, exit_of(P)),
+            gone(OsPid),
+            close(Python)
+        end)
+    ].
+
+%% Says its version, and goes on with Then when open/1 has been called.
+slow_python(Then) ->
+    File = file("slow-python"),
+    os:cmd("rm -f " ++ File ++ ".gate && mkfifo " ++ File ++ ".gate"),
+    ok = file:write_file(File, [
+        "#!/bin/sh\n[ \"$1\" = -V ] && echo Python 3.12.0 && exit\nread line < ", File, ".gate\n", Then, "\n"
+    ]),
+    ok = file:change_mode(File, 8#755),
+    File.
+
+open(File) -> os:cmd("echo go > " ++ File ++ ".gate").
+
+close(File) ->
+    file:delete(File),
+    file:delete(File ++ ".gate").
+
+%% How many callers wait for it to be ready.
+waiting(P) -> queue:len(element(3, element(6, sys:get_state(P)))).
+
+catch_any(Fun) ->
+    try
+        {returned, Fun()}
+    catch
+        exit:{Reason, {gen_server, call, [_, {call, _, _, _, _}, _]}} when Reason =/= killed, Reason =/= noproc -> {exit, Reason};
+        Class:Reason -> {Class, Reason}
+    end.
+
+reason_of(Monitor) ->
+    receive
+        {'DOWN', Monitor, process, _, Reason} -> Reason
+    after ?BOUND -> hangs
+    end.
+
+call_port_pid(P) ->
+    {os_pid, OsPid} = erlang:port_info(element(4, sys:get_state(P)), os_pid),
+    OsPid.
 
 %% --- messages ---
 

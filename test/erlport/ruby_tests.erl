@@ -36,6 +36,32 @@ with(Options, Test) ->
         end
     end}.
 
+%% An instance is there before its Ruby is ready, and the first call waits for that.
+slow_start_test_() ->
+    {timeout, 120, fun() ->
+        File = filename:join(os:getenv("TMPDIR", "/tmp"), "typhon-slow-ruby-" ++ os:getpid()),
+        os:cmd("rm -f " ++ File ++ ".gate && mkfifo " ++ File ++ ".gate"),
+        ok = file:write_file(File, [
+            "#!/bin/sh\n[ \"$1\" = -v ] && exec ruby -v\nread line < ", File, ".gate\nexec ruby \"$@\"\n"
+        ]),
+        ok = file:change_mode(File, 8#755),
+        R = start([{ruby, File}]),
+        ?assertError(timeout, ruby:call(R, '', 'Integer::sqrt', [16], [{timeout, 20}])),
+        Self = self(),
+        spawn_link(fun() -> Self ! {root, ruby:call(R, '', 'Integer::sqrt', [16])} end),
+        os:cmd("echo go > " ++ File ++ ".gate"),
+        ?assertEqual(
+            {root, 4},
+            receive
+                Root -> Root
+            after ?BOUND -> hangs
+            end
+        ),
+        stop(R),
+        file:delete(File),
+        file:delete(File ++ ".gate")
+    end}.
+
 %% An instance that ends is waited for.
 ends(Test, Expected) ->
     {timeout, 120, fun() ->

@@ -76,7 +76,8 @@ defmodule Typhon.GreetingTest do
       runpy.run_module('erlport.cli', run_name='__main__', alter_sys=True)" "$@"
       """)
 
-    assert {:error, {:foreign_process, ^victim}} = :python.start(python: String.to_charlist(python))
+    {:ok, pid} = :python.start_link(python: String.to_charlist(python))
+    assert_receive {:EXIT, ^pid, {:foreign_process, ^victim}}, limit()
     assert runs?(victim)
   end
 

@@ -22,6 +22,10 @@ def describe(value):
     return f"{type(value).__name__} {value!r}"
 
 
+def arguments():
+    return sys.argv
+
+
 def none():
     return None
 
