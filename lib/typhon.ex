@@ -147,6 +147,7 @@ defmodule Typhon do
           | {:engine, :auto | :namespaces | :subinterpreters | :threads}
           | {:workers, pos_integer | Range.t()}
           | {:idle_timeout, pos_integer}
+          | {:preload, name | [name]}
           | {:init, init_step | [init_step]}
           | {:max_calls, pos_integer}
           | {:max_memory, pos_integer}
@@ -210,6 +211,9 @@ defmodule Typhon do
     none idle, and ends those that have had no call for `:idle_timeout`. Default: `System.schedulers_online()`, one for each
     core
   * `:idle_timeout` – milliseconds without a call after which a worker beyond the least is ended. Default: `60_000`
+  * `:preload` – modules that each new worker imports before it takes calls, and before `:init`: names as atoms or strings, a list or a single one,
+    such as `["pandas", "sklearn.linear_model"]`. They count towards `:start_timeout`. When one is missing or raises, the worker
+    counts as one that cannot be started. Default: none
   * `:init` – what each new worker runs before it takes calls: `{module, function, arguments}`, a string of Python code (it
     runs in `__main__`), or a list of those. It counts towards `:start_timeout`. When it raises, the worker counts as one that
     cannot be started. Default: nothing

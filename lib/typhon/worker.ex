@@ -99,6 +99,8 @@ defmodule Typhon.Worker do
     init_error: nil,
     # what runs before it takes calls, or between them: a Typhon.Worker.Errand
     errand: nil,
+    # what of it runs
+    step: nil,
     # who waits for a reload, and until when
     reload: nil,
     # why it is to be replaced
@@ -255,6 +257,7 @@ defmodule Typhon.Worker do
         recycling: nil,
         leaving: nil,
         init_error: nil,
+        step: nil,
         started_at: System.monotonic_time()
     }
 
@@ -275,7 +278,7 @@ defmodule Typhon.Worker do
         python: data.config.python,
         message:
           "#{data.config.python} was not ready within start_timeout: #{data.config.start_timeout} ms" <>
-            if(data.errand, do: ", and still ran init:", else: ""),
+            still_ran(data),
         output: Printer.tail(data.printer)
       },
       data
@@ -296,6 +299,9 @@ defmodule Typhon.Worker do
     end
   end
 
+  def handle_event(:info, {:errand, ref, {:begins, step}}, _state, %{errand: ref} = data),
+    do: {:keep_state, %{data | step: step}}
+
   def handle_event(:info, {:errand, ref, {{:ok, _}, _}}, :starting, %{errand: ref} = data),
     do: up(%{data | errand: nil})
 
@@ -306,9 +312,9 @@ defmodule Typhon.Worker do
   # Its last words may still be on their way: they have come when it has ended.
   def handle_event(:info, {:errand, ref, {{:error, error}, printed}}, :starting, %{errand: ref} = data) do
     error = %StartError{
-      reason: :init_failed,
+      reason: step_failed(data.step),
       python: data.config.python,
-      message: "init: failed in a new worker:\n" <> Exception.message(error),
+      message: "#{failed_in(data.step)} in a new worker:\n" <> Exception.message(error),
       output: printed
     }
 
@@ -831,6 +837,7 @@ defmodule Typhon.Worker do
         {:EXIT, _, _} -> true
         {:select, _, _, _} -> true
         {:interpreter, _, _} -> true
+        {:errand, ref, _} when is_reference(ref) -> true
         {:DOWN, _, _, _, _} -> true
         {ref, _} when is_reference(ref) -> true
         _ -> false
@@ -918,11 +925,28 @@ defmodule Typhon.Worker do
   defp greeted(data) do
     Registry.watch(data.channel, :greeted)
 
-    case data.config.init do
+    case steps(data.config) do
       [] -> up(data)
       steps -> {:keep_state, %{data | errand: Errand.start(data.channel, steps, :infinity, data.config)}}
     end
   end
+
+  defp steps(config), do: Enum.map(config.preload, &{:preload, &1}) ++ config.init
+
+  defp failed_in({:preload, module}), do: "preload: the module #{module} could not be imported"
+  defp failed_in(_step), do: "init: failed"
+
+  defp step_failed({:preload, _}), do: :preload_failed
+  defp step_failed(_step), do: :init_failed
+
+  # What a start was at when its time was over.
+  defp still_ran(%{step: nil}), do: ""
+
+  defp still_ran(%{step: {:preload, module}}),
+    do:
+      ", and still imported the module #{module}, of preload:. Give it more time with start_timeout: milliseconds | :infinity"
+
+  defp still_ran(_data), do: ", and still ran init:"
 
   # Not everywhere (Linux before 5.3, other systems): then the Port alone tells.
   defp watch(nil), do: nil
@@ -1132,7 +1156,11 @@ defmodule Typhon.Worker do
       end
 
     {reason, when?} =
-      if data.errand, do: {:init_failed, "while it ran init:"}, else: {:exit, "before it was ready"}
+      case data.step do
+        nil -> {:exit, "before it was ready"}
+        {:preload, module} -> {:preload_failed, "while it imported the module #{module}, of preload:"}
+        _ -> {:init_failed, "while it ran init:"}
+      end
 
     %StartError{
       reason: reason,
@@ -1170,6 +1198,7 @@ defmodule Typhon.Worker do
       | last_error: error,
         cgroup: nil,
         errand: nil,
+        step: nil,
         init_error: nil,
         failures: data.failures + 1,
         failed_starts: data.failed_starts + 1
@@ -1192,6 +1221,8 @@ defmodule Typhon.Worker do
   end
 
   # It could take calls.
+  defp up(%{step: step} = data) when step != nil, do: up(%{data | step: nil})
+
   defp up(%{role: :successor} = data) do
     Keeper.tell(data.config.board, {:waiting, self()})
     {:next_state, :waiting, %{data | last_error: nil, failed_starts: 0}}
@@ -1262,7 +1293,7 @@ defmodule Typhon.Worker do
 
   defp reloaded(result, data) do
     :ok = Native.pool_put(data.native, data.index, data.channel)
-    data = answer_reload(%{data | placed: true, errand: nil}, result)
+    data = answer_reload(%{data | placed: true, errand: nil, step: nil}, result)
     data = %{data | checkout: Checkout.serve(data.checkout)}
     {:next_state, :ready, data, watch_use(data)}
   end
@@ -1271,7 +1302,7 @@ defmodule Typhon.Worker do
 
   defp answer_reload(%{reload: %{from: from}} = data, result) do
     :gen_statem.reply(from, result)
-    %{data | reload: nil, errand: nil}
+    %{data | reload: nil, errand: nil, step: nil}
   end
 
   defp longer(pause), do: min(pause * 2, @idle_pause_max)
