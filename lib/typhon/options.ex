@@ -37,6 +37,7 @@ defmodule Typhon.Options do
           min_workers: pos_integer,
           idle_timeout: pos_integer,
           preload: [String.t()],
+          import_timeout: non_neg_integer | :infinity,
           init: [Typhon.Worker.Errand.step()],
           max_calls: nil | pos_integer,
           max_memory: nil | pos_integer,
@@ -102,6 +103,7 @@ defmodule Typhon.Options do
     :max_queue,
     :idle_timeout,
     :preload,
+    :import_timeout,
     :init,
     :max_calls,
     :max_memory,
@@ -121,6 +123,7 @@ defmodule Typhon.Options do
     :engine,
     :concurrency,
     :preload,
+    :import_timeout,
     :reload,
     :log_level,
     :surrogates
@@ -463,6 +466,7 @@ defmodule Typhon.Options do
   defp default(:concurrency), do: 1
   defp default(:idle_timeout), do: 60_000
   defp default(:preload), do: []
+  defp default(:import_timeout), do: 120_000
   defp default(:init), do: []
   defp default(:max_calls), do: nil
   defp default(:max_memory), do: nil
@@ -517,6 +521,12 @@ defmodule Typhon.Options do
 
   defp check!(:preload, modules) when is_list(modules), do: Enum.map(modules, &preload!/1)
   defp check!(:preload, module), do: [preload!(module)]
+
+  defp check!(:import_timeout, :infinity), do: :infinity
+  defp check!(:import_timeout, time) when is_integer(time) and time >= 0, do: time
+
+  defp check!(:import_timeout, other),
+    do: wrong!(:import_timeout, "a non-negative integer (milliseconds) or :infinity", other)
 
   defp check!(:init, steps) when is_list(steps), do: Enum.map(steps, &init_step!/1)
   defp check!(:init, step), do: [init_step!(step)]

@@ -35,7 +35,7 @@ defmodule Typhon.Worker do
 
   require Logger
 
-  alias Typhon.{Deadline, Interpreter, Native, Registry, StartError, Telemetry, WorkerError}
+  alias Typhon.{Deadline, Error, Interpreter, Native, Registry, StartError, Telemetry, WorkerError}
   alias Typhon.Pool.Keeper
   alias Typhon.Worker.{Asked, Backoff, Cgroup, Checkout, Embedded, Errand, Memory, OsProcess, Post, Printer}
 
@@ -54,6 +54,8 @@ defmodule Typhon.Worker do
   @settled 2_000
   # After so many failed starts in a row calls do not wait for the next one.
   @broken 2
+  # How often it is looked at whether an import has ended that a call's time ran out in.
+  @look_at_import 100
   # How often a busy worker's memory is looked at, when it has a limit.
   @memory_every 1_000
   # So often, with a millisecond between, a closed channel is asked whether its callers have been told. Else the next worker of
@@ -101,6 +103,8 @@ defmodule Typhon.Worker do
     errand: nil,
     # what of it runs
     step: nil,
+    # which import it was said of that a call's time ran out in it
+    import_told: nil,
     # who waits for a reload, and until when
     reload: nil,
     # why it is to be replaced
@@ -453,21 +457,40 @@ defmodule Typhon.Worker do
   # A caller gave up on a request that Python has begun. First the polite way: typhon.Cancelled is raised in it.
   def handle_event(:info, {:typhon, channel, {:overdue, id}}, state, %{channel: channel} = data)
       when state in @serving do
+    abandoned = Native.abandoned(channel, id)
     command(data.port, "C#{id}\n")
-    event(:cancel, %{count: 1}, data)
-    {:keep_state_and_data, [{{:timeout, {:grace, channel, id}}, data.config.grace, nil}]}
+    event(:cancel, %{count: 1}, data, %{importing: imported(abandoned)})
+    limit = Deadline.from(data.config.import_timeout)
+    {:keep_state, tell_import(abandoned, data), [grace(channel, id, data.config.grace, :runs, limit)]}
   end
 
+  # Python interrupts no import, and is not killed for one before its own time is over: the next call would begin it again, and
+  # get no further. What comes after an import is interrupted, and has its grace from then on.
   def handle_event(
         {:timeout, {:grace, channel, id}},
-        _,
+        {seen, limit},
         state,
         %{channel: channel, killed: nil} = data
       )
       when state in @serving do
-    case Native.abandoned(channel, id) do
-      :running -> {:keep_state, kill(data, :overdue)}
-      _ -> :keep_state_and_data
+    abandoned = Native.abandoned(channel, id)
+    data = tell_import(abandoned, data)
+
+    case {abandoned, seen, Deadline.left(limit)} do
+      {{:importing, _}, _, 0} ->
+        {:keep_state, kill(data, {:import_timeout, imported(abandoned)})}
+
+      {{:importing, _}, _, left} ->
+        {:keep_state, data, [grace(channel, id, min(@look_at_import, left), :imports, limit)]}
+
+      {:running, :imports, _} ->
+        {:keep_state, data, [grace(channel, id, data.config.grace, :runs, limit)]}
+
+      {:running, :runs, _} ->
+        {:keep_state, kill(data, :overdue)}
+
+      _ ->
+        {:keep_state, data}
     end
   end
 
@@ -478,22 +501,29 @@ defmodule Typhon.Worker do
   # that keeps the GIL.
   def handle_event(:info, {:typhon, channel, {:untaken, id}}, state, %{channel: channel} = data)
       when state in @serving,
-      do: {:keep_state_and_data, [{{:timeout, {:untaken, channel}}, data.config.grace, {id, 0}}]}
+      do:
+        {:keep_state_and_data,
+         [
+           {{:timeout, {:untaken, channel}}, data.config.grace,
+            {id, 0, Deadline.from(data.config.import_timeout)}}
+         ]}
 
   def handle_event(
         {:timeout, {:untaken, channel}},
-        {id, ignored},
+        {id, ignored, limit},
         state,
         %{channel: channel, killed: nil} = data
       )
       when state in @serving do
-    again = &{:keep_state_and_data, [{{:timeout, {:untaken, channel}}, @look_again, {id, &1}}]}
+    again = &{:keep_state_and_data, [{{:timeout, {:untaken, channel}}, @look_again, {id, &1, limit}}]}
 
     case Native.abandoned(channel, id) do
       untaken when untaken in [:waiting, :ignored] ->
         cond do
           OsProcess.stopped?(data.os_pid) -> {:keep_state, kill(data, :hung)}
           untaken == :waiting -> again.(0)
+          # A handler of messages does.
+          Deadline.left(limit) != 0 and Native.importing(channel) != nil -> again.(0)
           # A machine may be busy for a while.
           ignored < @ignored_looks -> again.(ignored + 1)
           true -> {:keep_state, kill(data, :hung)}
@@ -847,6 +877,32 @@ defmodule Typhon.Worker do
     :keep_state_and_data
   end
 
+  defp grace(channel, id, time, seen, limit), do: {{:timeout, {:grace, channel, id}}, time, {seen, limit}}
+
+  defp imported({:importing, _} = importing), do: Error.imported(importing)
+  defp imported(_abandoned), do: nil
+
+  # Once for each import: many calls may wait for it.
+  defp tell_import({:importing, _} = importing, %{import_told: told, channel: channel} = data)
+       when told != {channel, importing} do
+    module = Error.imported(importing)
+
+    log(
+      :warning,
+      "the time of a call ran out, or its caller ended, while Python was importing the module #{module}. The import goes on" <>
+        "#{at_most(data.config.import_timeout)}. To have it imported before the first call, start the pool with " <>
+        "preload: [#{inspect(module)}]",
+      data
+    )
+
+    %{data | import_told: {channel, importing}}
+  end
+
+  defp tell_import(_abandoned, data), do: data
+
+  defp at_most(:infinity), do: ""
+  defp at_most(time), do: ", for import_timeout: #{time} ms at most"
+
   # Whoever asked for it has given up.
   defp late?({:between_calls, _step, deadline}), do: Deadline.left(deadline) == 0
   defp late?(_event), do: false
@@ -946,7 +1002,12 @@ defmodule Typhon.Worker do
     do:
       ", and still imported the module #{module}, of preload:. Give it more time with start_timeout: milliseconds | :infinity"
 
-  defp still_ran(_data), do: ", and still ran init:"
+  defp still_ran(%{channel: channel}) do
+    case Native.importing(channel) do
+      nil -> ", and still ran init:"
+      importing -> ", and still ran init:, which imported the module #{Error.imported(importing)}"
+    end
+  end
 
   # Not everywhere (Linux before 5.3, other systems): then the Port alone tells.
   defp watch(nil), do: nil

@@ -92,9 +92,10 @@ defmodule Typhon.Worker.Errand do
         {finish(reply, call), printed}
     after
       Deadline.left(context.deadline) ->
+        importing = Native.importing(pool, where, id)
         Native.cancel(pool, where, id)
         Conversation.leave(ref, fn -> context end)
-        {{:error, Error.timeout(call)}, printed}
+        {{:error, Error.timeout(call, importing)}, printed}
     end
   end
 
