@@ -69,7 +69,7 @@ defmodule Typhon do
   Functions return `{:ok, value}` or `{:error, exception}`, and their `!` twins raise the exception:
 
   * `Typhon.PythonError` – Python raised; `Typhon.RubyError` – Ruby did
-  * `Typhon.TimeoutError` – no answer in time; the work is ended, too
+  * `Typhon.TimeoutError` – no answer in time; the work is ended, too, but for the import of a module
   * `Typhon.WorkerError` – the worker ended while it had the call
   * `Typhon.EncodeError`, `Typhon.DecodeError` – a value cannot cross
   * `Typhon.PoolError` – there is no such pool
@@ -159,6 +159,8 @@ defmodule Typhon do
           | {:engine, :auto | :namespaces | :subinterpreters | :threads}
           | {:workers, pos_integer | Range.t()}
           | {:idle_timeout, pos_integer}
+          | {:preload, name | [name]}
+          | {:import_timeout, timeout}
           | {:init, init_step | [init_step]}
           | {:max_calls, pos_integer}
           | {:max_memory, pos_integer}
@@ -222,6 +224,12 @@ defmodule Typhon do
     none idle, and ends those that have had no call for `:idle_timeout`. Default: `System.schedulers_online()`, one for each
     core
   * `:idle_timeout` – milliseconds without a call after which a worker beyond the least is ended. Default: `60_000`
+  * `:preload` – modules that each new worker imports before it takes calls, and before `:init`: names as atoms or strings, a list or a single one,
+    such as `["pandas", "sklearn.linear_model"]`. They count towards `:start_timeout`. When one is missing or raises, the worker
+    counts as one that cannot be started. Default: none
+  * `:import_timeout` – milliseconds that an import may go on after the deadline of the call that it is made for, or `:infinity`. A call whose
+    time runs out while Python imports a module gets a `Typhon.TimeoutError` that says so, in time; the import is not interrupted, so
+    that later calls find the module. When it takes longer than this, its worker is killed and replaced. Default: `120_000`
   * `:init` – what each new worker runs before it takes calls: `{module, function, arguments}`, a string of Python code (it
     runs in `__main__`), or a list of those. It counts towards `:start_timeout`. When it raises, the worker counts as one that
     cannot be started. Default: nothing
@@ -251,7 +259,8 @@ defmodule Typhon do
   * `:cd` – the directory the workers run in, to which relative paths in the other options refer. Default: the current one
   * `:start_timeout` – milliseconds in which a worker must be ready. Default: `30_000`
   * `:grace` – milliseconds that a call may go on after its deadline, when the `typhon.Cancelled` raised in it does not end it,
-    before its worker is killed and replaced. Default: `1_000`
+    before its worker is killed and replaced. An import has the time of `:import_timeout` instead, and what follows it has the grace
+    from its end on. Default: `1_000`
   * `:shutdown` – milliseconds that calls and casts may go on when the pool's supervisor ends it, as on SIGTERM (`System.stop/0`). New ones
     are refused then, as by `drain/2`; those that are left get their errors. `stop/2` does not wait for them. Default: `5_000`, or what
     `config :typhon, shutdown: …` says

@@ -416,9 +416,11 @@ defmodule Typhon.Call do
 
   # The answer may have come at the very moment the time ran out: then it is there, so the caller gets it.
   defp give_up(request, where, id, call) do
+    importing = Native.importing(request.native, where, id)
+
     case leave(request, where, id) do
       :cancelled ->
-        {:error, Error.timeout(call)}
+        {:error, Error.timeout(call, importing)}
 
       :delivered ->
         case Conversation.delivered(request.ref) do
@@ -443,6 +445,7 @@ defmodule Typhon.Call do
       case give_up(request, where, id, call) do
         {:ok, _} = ok -> ok
         {:timed, {:ok, _}, _} = ok -> ok
+        {:error, %Typhon.TimeoutError{}} = error -> error
         _ -> {:error, Error.timeout(call)}
       end
     else

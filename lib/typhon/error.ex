@@ -69,14 +69,21 @@ defmodule Typhon.Error do
   def from_down(:gone), do: %WorkerError{reason: :lost}
   def from_down(_reason), do: %WorkerError{reason: :gone}
 
-  @spec timeout(call) :: TimeoutError.t()
-  def timeout({module, function, args, timeout}),
+  @doc "Of a call whose time is over. `importing`: what its worker imported for it then (Typhon.Native.importing/3)."
+  @spec timeout(call, Typhon.Native.importing() | nil) :: TimeoutError.t()
+  def timeout({module, function, args, timeout}, importing \\ nil),
     do: %TimeoutError{
       timeout: timeout,
       module: module,
       function: function,
-      arity: length(args)
+      arity: length(args),
+      importing: importing && imported(importing)
     }
+
+  @doc "The name of a module that is imported, for messages. The worker has written it."
+  @spec imported(Typhon.Native.importing()) :: String.t()
+  def imported({:importing, name}),
+    do: if(name != "" and String.printable?(name), do: name, else: "(unknown)")
 
   defp exception({:exception, type, message, frames, notes, cause, text}) do
     {kind, cause} =

@@ -290,8 +290,8 @@ defmodule Typhon.Multi do
   defp fail(%{stop: true} = batch, [call | _], error), do: [failure(batch, call, error)]
   defp fail(batch, calls, error), do: Enum.map(calls, &failure(batch, &1, error))
 
-  defp failure(batch, call, {:error, %TimeoutError{}}),
-    do: {:error, Error.timeout(described(batch, call))}
+  defp failure(batch, call, {:error, %TimeoutError{importing: module}}),
+    do: {:error, %{Error.timeout(described(batch, call)) | importing: module}}
 
   defp failure(_batch, _call, error), do: error
 

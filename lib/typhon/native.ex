@@ -17,6 +17,8 @@ defmodule Typhon.Native do
           {queue_ns :: integer, decode_ns :: integer, run_ns :: integer, encode_ns :: integer,
            transfer_ns :: integer}
   @type handle :: reference
+  @typedoc "By the name of the module, as far as that is known: what the worker says may be anything."
+  @type importing :: {:importing, binary}
   @typedoc "A resource: a caller that waits for a worker."
   @type ticket :: reference
   @type overload ::
@@ -231,10 +233,18 @@ defmodule Typhon.Native do
 
   @doc """
   What has become of a call that was given up: its worker has taken nothing since (`:waiting`), though it runs no call nor cast
-  (`:ignored`), it runs it, or all is well (`nil`).
+  (`:ignored`), it runs it, it imports a module for it, or all is well (`nil`).
   """
-  @spec abandoned(channel, id) :: :waiting | :ignored | :running | nil
+  @spec abandoned(channel, id) :: :waiting | :ignored | :running | importing | nil
   def abandoned(_channel, _id), do: :erlang.nif_error(:not_loaded)
+
+  @doc "What a worker imports, on whichever of its threads."
+  @spec importing(channel) :: importing | nil
+  def importing(_channel), do: :erlang.nif_error(:not_loaded)
+
+  @doc "What the worker of a call imports for it at this moment: the thread that runs it does nothing else."
+  @spec importing(pool, where, id) :: importing | nil
+  def importing(_pool, _where, _id), do: :erlang.nif_error(:not_loaded)
 
   @spec channel_info(channel) :: map
   def channel_info(_channel), do: :erlang.nif_error(:not_loaded)

@@ -36,6 +36,8 @@ defmodule Typhon.Options do
           max_queue: non_neg_integer | :infinity,
           min_workers: pos_integer,
           idle_timeout: pos_integer,
+          preload: [String.t()],
+          import_timeout: non_neg_integer | :infinity,
           init: [Typhon.Worker.Errand.step()],
           max_calls: nil | pos_integer,
           max_memory: nil | pos_integer,
@@ -100,6 +102,8 @@ defmodule Typhon.Options do
     :max_mailbox,
     :max_queue,
     :idle_timeout,
+    :preload,
+    :import_timeout,
     :init,
     :max_calls,
     :max_memory,
@@ -113,7 +117,17 @@ defmodule Typhon.Options do
   ]
   # Of a pool of Rubies alone, and what such a pool does not have.
   @ruby_options [:ruby, :ruby_path, :require]
-  @python_options [:python, :python_path, :engine, :concurrency, :reload, :log_level, :surrogates]
+  @python_options [
+    :python,
+    :python_path,
+    :engine,
+    :concurrency,
+    :preload,
+    :import_timeout,
+    :reload,
+    :log_level,
+    :surrogates
+  ]
   @limits [:memory, :cpu_time, :open_files, :nice]
   # Fewer do not let Python start.
   @min_files 32
@@ -457,6 +471,8 @@ defmodule Typhon.Options do
   defp default(:telemetry), do: true
   defp default(:concurrency), do: 1
   defp default(:idle_timeout), do: 60_000
+  defp default(:preload), do: []
+  defp default(:import_timeout), do: 120_000
   defp default(:init), do: []
   defp default(:max_calls), do: nil
   defp default(:max_memory), do: nil
@@ -508,6 +524,15 @@ defmodule Typhon.Options do
 
   defp check!(:idle_timeout, other),
     do: wrong!(:idle_timeout, "a positive integer (milliseconds)", other)
+
+  defp check!(:preload, modules) when is_list(modules), do: Enum.map(modules, &preload!/1)
+  defp check!(:preload, module), do: [preload!(module)]
+
+  defp check!(:import_timeout, :infinity), do: :infinity
+  defp check!(:import_timeout, time) when is_integer(time) and time >= 0, do: time
+
+  defp check!(:import_timeout, other),
+    do: wrong!(:import_timeout, "a non-negative integer (milliseconds) or :infinity", other)
 
   defp check!(:init, steps) when is_list(steps), do: Enum.map(steps, &init_step!/1)
   defp check!(:init, step), do: [init_step!(step)]
@@ -715,6 +740,12 @@ defmodule Typhon.Options do
     do: raise(ArgumentError, "kwargs: names #{inspect(key)} twice")
 
   defp keyword!(map, key, value), do: Map.put(map, key, value)
+
+  defp preload!(module) when is_binary(module) and module != "", do: module
+  defp preload!(module) when is_atom(module) and module not in [nil, true, false], do: Atom.to_string(module)
+
+  defp preload!(other),
+    do: wrong!(:preload, "the name of a Python module, an atom or a string, or a list of those", other)
 
   defp init_step!(code) when is_binary(code), do: {:code, code}
 

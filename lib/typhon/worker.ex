@@ -36,7 +36,7 @@ defmodule Typhon.Worker do
 
   require Logger
 
-  alias Typhon.{Deadline, Interpreter, Native, Registry, StartError, Telemetry, Variables, WorkerError}
+  alias Typhon.{Deadline, Error, Interpreter, Native, Registry, StartError, Telemetry, Variables, WorkerError}
   alias Typhon.Pool.Keeper
   alias Typhon.Worker.{Asked, Backoff, Cgroup, Checkout, Embedded, Errand, Memory, OsProcess, Post, Printer}
 
@@ -55,6 +55,8 @@ defmodule Typhon.Worker do
   @settled 2_000
   # After so many failed starts in a row calls do not wait for the next one.
   @broken 2
+  # How often it is looked at whether an import has ended that a call's time ran out in.
+  @look_at_import 100
   # How often a busy worker's memory is looked at, when it has a limit.
   @memory_every 1_000
   # So often, with a millisecond between, a closed channel is asked whether its callers have been told. Else the next worker of
@@ -100,6 +102,10 @@ defmodule Typhon.Worker do
     init_error: nil,
     # what runs before it takes calls, or between them: a Typhon.Worker.Errand
     errand: nil,
+    # what of it runs
+    step: nil,
+    # which import it was said of that a call's time ran out in it
+    import_told: nil,
     # who waits for a reload, and until when
     reload: nil,
     # why it is to be replaced
@@ -256,6 +262,7 @@ defmodule Typhon.Worker do
         recycling: nil,
         leaving: nil,
         init_error: nil,
+        step: nil,
         started_at: System.monotonic_time()
     }
 
@@ -276,7 +283,7 @@ defmodule Typhon.Worker do
         python: data.config.python,
         message:
           "#{data.config.python} was not ready within start_timeout: #{data.config.start_timeout} ms" <>
-            if(data.errand, do: ", and still ran init:", else: ""),
+            still_ran(data),
         output: Printer.tail(data.printer)
       },
       data
@@ -297,6 +304,9 @@ defmodule Typhon.Worker do
     end
   end
 
+  def handle_event(:info, {:errand, ref, {:begins, step}}, _state, %{errand: ref} = data),
+    do: {:keep_state, %{data | step: step}}
+
   def handle_event(:info, {:errand, ref, {{:ok, _}, _}}, :starting, %{errand: ref} = data),
     do: up(%{data | errand: nil})
 
@@ -307,9 +317,9 @@ defmodule Typhon.Worker do
   # Its last words may still be on their way: they have come when it has ended.
   def handle_event(:info, {:errand, ref, {{:error, error}, printed}}, :starting, %{errand: ref} = data) do
     error = %StartError{
-      reason: :init_failed,
+      reason: step_failed(data.step),
       python: data.config.python,
-      message: "init: failed in a new worker:\n" <> Exception.message(error),
+      message: "#{failed_in(data.step)} in a new worker:\n" <> Exception.message(error),
       output: printed
     }
 
@@ -448,21 +458,40 @@ defmodule Typhon.Worker do
   # A caller gave up on a request that Python has begun. First the polite way: typhon.Cancelled is raised in it.
   def handle_event(:info, {:typhon, channel, {:overdue, id}}, state, %{channel: channel} = data)
       when state in @serving do
+    abandoned = Native.abandoned(channel, id)
     command(data.port, "C#{id}\n")
-    event(:cancel, %{count: 1}, data)
-    {:keep_state_and_data, [{{:timeout, {:grace, channel, id}}, data.config.grace, nil}]}
+    event(:cancel, %{count: 1}, data, %{importing: imported(abandoned)})
+    limit = Deadline.from(data.config.import_timeout)
+    {:keep_state, tell_import(abandoned, data), [grace(channel, id, data.config.grace, :runs, limit)]}
   end
 
+  # Python interrupts no import, and is not killed for one before its own time is over: the next call would begin it again, and
+  # get no further. What comes after an import is interrupted, and has its grace from then on.
   def handle_event(
         {:timeout, {:grace, channel, id}},
-        _,
+        {seen, limit},
         state,
         %{channel: channel, killed: nil} = data
       )
       when state in @serving do
-    case Native.abandoned(channel, id) do
-      :running -> {:keep_state, kill(data, :overdue)}
-      _ -> :keep_state_and_data
+    abandoned = Native.abandoned(channel, id)
+    data = tell_import(abandoned, data)
+
+    case {abandoned, seen, Deadline.left(limit)} do
+      {{:importing, _}, _, 0} ->
+        {:keep_state, kill(data, {:import_timeout, imported(abandoned)})}
+
+      {{:importing, _}, _, left} ->
+        {:keep_state, data, [grace(channel, id, min(@look_at_import, left), :imports, limit)]}
+
+      {:running, :imports, _} ->
+        {:keep_state, data, [grace(channel, id, data.config.grace, :runs, limit)]}
+
+      {:running, :runs, _} ->
+        {:keep_state, kill(data, :overdue)}
+
+      _ ->
+        {:keep_state, data}
     end
   end
 
@@ -473,22 +502,29 @@ defmodule Typhon.Worker do
   # that keeps the GIL.
   def handle_event(:info, {:typhon, channel, {:untaken, id}}, state, %{channel: channel} = data)
       when state in @serving,
-      do: {:keep_state_and_data, [{{:timeout, {:untaken, channel}}, data.config.grace, {id, 0}}]}
+      do:
+        {:keep_state_and_data,
+         [
+           {{:timeout, {:untaken, channel}}, data.config.grace,
+            {id, 0, Deadline.from(data.config.import_timeout)}}
+         ]}
 
   def handle_event(
         {:timeout, {:untaken, channel}},
-        {id, ignored},
+        {id, ignored, limit},
         state,
         %{channel: channel, killed: nil} = data
       )
       when state in @serving do
-    again = &{:keep_state_and_data, [{{:timeout, {:untaken, channel}}, @look_again, {id, &1}}]}
+    again = &{:keep_state_and_data, [{{:timeout, {:untaken, channel}}, @look_again, {id, &1, limit}}]}
 
     case Native.abandoned(channel, id) do
       untaken when untaken in [:waiting, :ignored] ->
         cond do
           OsProcess.stopped?(data.os_pid) -> {:keep_state, kill(data, :hung)}
           untaken == :waiting -> again.(0)
+          # A handler of messages does.
+          Deadline.left(limit) != 0 and Native.importing(channel) != nil -> again.(0)
           # A machine may be busy for a while.
           ignored < @ignored_looks -> again.(ignored + 1)
           true -> {:keep_state, kill(data, :hung)}
@@ -832,6 +868,7 @@ defmodule Typhon.Worker do
         {:EXIT, _, _} -> true
         {:select, _, _, _} -> true
         {:interpreter, _, _} -> true
+        {:errand, ref, _} when is_reference(ref) -> true
         {:DOWN, _, _, _, _} -> true
         {ref, _} when is_reference(ref) -> true
         _ -> false
@@ -840,6 +877,32 @@ defmodule Typhon.Worker do
     if state == :ready and not stale?, do: Post.forward(data.channel, message)
     :keep_state_and_data
   end
+
+  defp grace(channel, id, time, seen, limit), do: {{:timeout, {:grace, channel, id}}, time, {seen, limit}}
+
+  defp imported({:importing, _} = importing), do: Error.imported(importing)
+  defp imported(_abandoned), do: nil
+
+  # Once for each import: many calls may wait for it.
+  defp tell_import({:importing, _} = importing, %{import_told: told, channel: channel} = data)
+       when told != {channel, importing} do
+    module = Error.imported(importing)
+
+    log(
+      :warning,
+      "the time of a call ran out, or its caller ended, while Python was importing the module #{module}. The import goes on" <>
+        "#{at_most(data.config.import_timeout)}. To have it imported before the first call, start the pool with " <>
+        "preload: [#{inspect(module)}]",
+      data
+    )
+
+    %{data | import_told: {channel, importing}}
+  end
+
+  defp tell_import(_abandoned, data), do: data
+
+  defp at_most(:infinity), do: ""
+  defp at_most(time), do: ", for import_timeout: #{time} ms at most"
 
   # Whoever asked for it has given up.
   defp late?({:between_calls, _step, deadline}), do: Deadline.left(deadline) == 0
@@ -919,9 +982,31 @@ defmodule Typhon.Worker do
   defp greeted(data) do
     Registry.watch(data.channel, :greeted)
 
-    case data.config.init do
+    case steps(data.config) do
       [] -> up(data)
       steps -> {:keep_state, %{data | errand: Errand.start(data.channel, steps, :infinity, data.config)}}
+    end
+  end
+
+  defp steps(config), do: Enum.map(config.preload, &{:preload, &1}) ++ config.init
+
+  defp failed_in({:preload, module}), do: "preload: the module #{module} could not be imported"
+  defp failed_in(_step), do: "init: failed"
+
+  defp step_failed({:preload, _}), do: :preload_failed
+  defp step_failed(_step), do: :init_failed
+
+  # What a start was at when its time was over.
+  defp still_ran(%{step: nil}), do: ""
+
+  defp still_ran(%{step: {:preload, module}}),
+    do:
+      ", and still imported the module #{module}, of preload:. Give it more time with start_timeout: milliseconds | :infinity"
+
+  defp still_ran(%{channel: channel}) do
+    case Native.importing(channel) do
+      nil -> ", and still ran init:"
+      importing -> ", and still ran init:, which imported the module #{Error.imported(importing)}"
     end
   end
 
@@ -1130,7 +1215,11 @@ defmodule Typhon.Worker do
       end
 
     {reason, when?} =
-      if data.errand, do: {:init_failed, "while it ran init:"}, else: {:exit, "before it was ready"}
+      case data.step do
+        nil -> {:exit, "before it was ready"}
+        {:preload, module} -> {:preload_failed, "while it imported the module #{module}, of preload:"}
+        _ -> {:init_failed, "while it ran init:"}
+      end
 
     %StartError{
       reason: reason,
@@ -1168,6 +1257,7 @@ defmodule Typhon.Worker do
       | last_error: error,
         cgroup: nil,
         errand: nil,
+        step: nil,
         init_error: nil,
         failures: data.failures + 1,
         failed_starts: data.failed_starts + 1
@@ -1190,6 +1280,8 @@ defmodule Typhon.Worker do
   end
 
   # It could take calls.
+  defp up(%{step: step} = data) when step != nil, do: up(%{data | step: nil})
+
   defp up(%{role: :successor} = data) do
     Keeper.tell(data.config.board, {:waiting, self()})
     {:next_state, :waiting, %{data | last_error: nil, failed_starts: 0}}
@@ -1260,7 +1352,7 @@ defmodule Typhon.Worker do
 
   defp reloaded(result, data) do
     :ok = Native.pool_put(data.native, data.index, data.channel)
-    data = answer_reload(%{data | placed: true, errand: nil}, result)
+    data = answer_reload(%{data | placed: true, errand: nil, step: nil}, result)
     data = %{data | checkout: Checkout.serve(data.checkout)}
     {:next_state, :ready, data, watch_use(data)}
   end
@@ -1269,7 +1361,7 @@ defmodule Typhon.Worker do
 
   defp answer_reload(%{reload: %{from: from}} = data, result) do
     :gen_statem.reply(from, result)
-    %{data | reload: nil, errand: nil}
+    %{data | reload: nil, errand: nil, step: nil}
   end
 
   defp longer(pause), do: min(pause * 2, @idle_pause_max)

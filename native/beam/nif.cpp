@@ -423,6 +423,18 @@ ERL_NIF_TERM channel_notify(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   return channel->notify_at(count) ? atoms.ok : atoms.reached;
 }
 
+ERL_NIF_TERM imported(ErlNifEnv* env, const std::string& name) {
+  return enif_make_tuple2(env, state_of(env).atoms.importing, make_binary(env, name));
+}
+
+// importing(Channel): any of its threads.
+ERL_NIF_TERM channel_importing(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  const WorkerChannel* channel = get_channel(env, argv[0]);
+  if (!channel) return enif_make_badarg(env);
+  const channel::Imports imports = channel->imports();
+  return imports.is_any() ? imported(env, imports.name_for(0)) : state_of(env).atoms.nil;
+}
+
 ERL_NIF_TERM abandoned(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   const Atoms& atoms = state_of(env).atoms;
   WorkerChannel* channel = get_channel(env, argv[0]);
@@ -435,6 +447,8 @@ ERL_NIF_TERM abandoned(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
       return atoms.ignored;
     case WorkerChannel::Abandoned::kRuns:
       return atoms.running;
+    case WorkerChannel::Abandoned::kImports:
+      return imported(env, channel->imports().name_for(id));
     case WorkerChannel::Abandoned::kEnded:
       return atoms.nil;
   }
@@ -785,6 +799,16 @@ ERL_NIF_TERM cancel(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   return channel->cancel(env, id) == WorkerChannel::Cancel::kCancelled ? atoms.cancelled : atoms.delivered;
 }
 
+// importing(Pool, Where, Id): for this call.
+ERL_NIF_TERM call_importing(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  Pool* pool = get_pool(env, argv[0]);
+  ErlNifUInt64 id = 0;
+  if (!pool || !enif_get_uint64(env, argv[2], &id)) return enif_make_badarg(env);
+  const Kept<WorkerChannel> channel = find_channel(env, pool, argv[1]);
+  if (!channel.get() || !channel->imports_for(id)) return state_of(env).atoms.nil;
+  return imported(env, channel->imports().name_for(id));
+}
+
 // hold(ObjectRef, Boolean)
 ERL_NIF_TERM hold(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   const State& state = state_of(env);
@@ -1079,6 +1103,8 @@ ErlNifFunc functions[] = {
     {"channel_finish", 2, guarded<channel_finish>, 0},
     {"channel_notify", 2, guarded<channel_notify>, 0},
     {"abandoned", 2, guarded<abandoned>, 0},
+    {"importing", 1, guarded<channel_importing>, 0},
+    {"importing", 3, guarded<call_importing>, 0},
     {"loans", 0, guarded<loans>, 0},
     {"results", 0, guarded<results>, 0},
     {"channel_info", 1, guarded<channel_info>, 0},

@@ -20,7 +20,7 @@ namespace typhon::beam {
 // clang-format off
 #define TYPHON_ATOMS(X) \
   X(ok) X(error) X(wait) X(room) X(segment) X(down) X(timed) X(encoder) X(cannot_encode) \
-  X(no_worker) X(cancelled) X(delivered) X(typhon) X(ready) X(overdue) X(untaken) X(nil) X(infinity) \
+  X(no_worker) X(cancelled) X(delivered) X(typhon) X(ready) X(overdue) X(importing) X(untaken) X(nil) X(infinity) \
   X(bad_frame) X(cannot_decode_result) X(closed) X(create) X(atoms) X(atom_room) X(ring_size) \
   X(arena_size) X(spin_us) X(worker_spin_us) X(mapset_version) X(fd) X(os_pid) X(in_flight) X(polling) \
   X(waiting) X(request_arena) X(id) X(ref) X(data) \
@@ -74,7 +74,7 @@ struct State {
   AtomRoom atom_room;
   channel::Tally borrowed;  // memory of Pythons in this VM that binaries lie in
 
-  static constexpr std::uint32_t kLayout = 10;
+  static constexpr std::uint32_t kLayout = 11;
 };
 
 inline State& state_of(ErlNifEnv* env) noexcept { return *static_cast<State*>(enif_priv_data(env)); }

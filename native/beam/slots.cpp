@@ -135,7 +135,8 @@ void WorkerChannel::process_down(ErlNifEnv* env, const ErlNifMonitor& monitor) n
 WorkerChannel::Abandoned WorkerChannel::abandoned(std::uint64_t id) noexcept {
   std::lock_guard lock(mutex_);
   const std::uint32_t index = find_slot(id);
-  if (index != kNoSlot && slots_[index].state == Slot::State::kAbandoned) return Abandoned::kRuns;
+  if (index != kNoSlot && slots_[index].state == Slot::State::kAbandoned)
+    return imports_for(id) ? Abandoned::kImports : Abandoned::kRuns;
   const std::uint64_t taken = region_->header().request_head.value.load(std::memory_order_acquire);
   if (id != untaken_id_ || untaken_at_ != taken + 1) return Abandoned::kEnded;
   return runs_something() ? Abandoned::kWaits : Abandoned::kIgnored;
@@ -145,10 +146,7 @@ bool WorkerChannel::runs_something() const noexcept {
   if (region_->header().casts_done.value.load(std::memory_order_acquire) != casts_sent_) return true;
   for (std::uint32_t index = 0; index < slots_.size(); ++index) {
     const Slot& slot = slots_[index];
-    if (slot.state != Slot::State::kFree &&
-        claims_.state(make_id(slot.generation, index)) == channel::Claim::kTaken) {
-      return true;
-    }
+    if (slot.state != Slot::State::kFree && claims_.is_taken(make_id(slot.generation, index))) return true;
   }
   return false;
 }

@@ -574,10 +574,7 @@ ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
   std::uint64_t running = 0;
   for (std::uint32_t index = 0; index < slots_.size(); ++index) {
     const Slot& slot = slots_[index];
-    if (slot.state != Slot::State::kFree &&
-        claims_.state(make_id(slot.generation, index)) == channel::Claim::kTaken) {
-      ++running;
-    }
+    if (slot.state != Slot::State::kFree && claims_.is_taken(make_id(slot.generation, index))) ++running;
   }
   const ERL_NIF_TERM keys[] = {atoms.running,   atoms.in_flight,  atoms.polling,       atoms.waiting,
                                atoms.ring_size, atoms.arena_size, atoms.request_arena, atoms.os_pid,

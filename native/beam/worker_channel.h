@@ -56,6 +56,7 @@
 #include "channel/arena.h"
 #include "channel/claim.h"
 #include "channel/doorbell.h"
+#include "channel/imports.h"
 #include "channel/loan.h"
 #include "channel/reader_role.h"
 #include "channel/region.h"
@@ -321,9 +322,14 @@ class WorkerChannel {
   // Closed, and every call that was in flight has been told: nobody needs to find it any more.
   [[nodiscard]] bool settled() const noexcept { return settled_.load(std::memory_order_acquire); }
   // What has become of a call whose caller gave up: the worker has taken nothing since, as it runs something
-  // else, or though it runs no call nor cast at all; it runs it; or all is well.
-  enum class Abandoned : std::uint8_t { kWaits, kIgnored, kRuns, kEnded };
+  // else, or though it runs no call nor cast at all; it runs it, or imports a module for it; or all is well.
+  enum class Abandoned : std::uint8_t { kWaits, kIgnored, kRuns, kImports, kEnded };
   [[nodiscard]] Abandoned abandoned(std::uint64_t id) noexcept;
+  // As the worker says. What is not known of its name is empty.
+  [[nodiscard]] bool imports_for(std::uint64_t id) const noexcept {
+    return claims_.state(id) == channel::Claim::kImports;
+  }
+  [[nodiscard]] channel::Imports imports() const noexcept { return channel::Imports(region_->header()); }
   // Its number among all channels of this VM.
   [[nodiscard]] std::uint64_t serial() const noexcept { return serial_; }
   [[nodiscard]] channel::Region& region() const noexcept { return *region_; }

@@ -20,6 +20,7 @@ enum class Claim : std::uint8_t {
   kOpen = 0,
   kTaken = 1,      // the worker's: it runs it, and answers
   kWithdrawn = 2,  // the BEAM's: the worker passes over its frame, and nobody waits for an answer
+  kImports = 3,    // the worker's, and its thread imports a module: it cannot be interrupted now
 };
 
 class Claims {
@@ -35,6 +36,18 @@ class Claims {
   [[nodiscard]] bool withdraw(std::uint64_t id) const noexcept {
     bool first = false;
     return in_range(id) && decide(id, Claim::kWithdrawn, &first) == Claim::kWithdrawn && first;
+  }
+  // The worker, of a call that it has taken: whether its thread imports.
+  void set_imports(std::uint64_t id, bool imports) const noexcept {
+    if (!in_range(id)) return;
+    std::uint32_t seen = word_for(id, imports ? Claim::kTaken : Claim::kImports);
+    words_[index_of(id)].compare_exchange_strong(
+        seen, word_for(id, imports ? Claim::kImports : Claim::kTaken), std::memory_order_acq_rel);
+  }
+  // Whether the worker has it.
+  [[nodiscard]] bool is_taken(std::uint64_t id) const noexcept {
+    const Claim now = state(id);
+    return now == Claim::kTaken || now == Claim::kImports;
   }
   [[nodiscard]] Claim state(std::uint64_t id) const noexcept {
     if (!in_range(id)) return Claim::kTaken;

@@ -31,6 +31,10 @@ inline constexpr std::size_t kMinRing = std::size_t{64} * 1024;
 inline constexpr std::size_t kMaxRing = std::size_t{64} * 1024 * 1024;
 inline constexpr std::size_t kCacheLine = 64;
 
+// Imports of a worker that can be told apart, and how much of a module's name is kept.
+inline constexpr std::size_t kImportMarks = 16;
+inline constexpr std::size_t kImportName = 112;
+
 // What a worker may have said, and not been heard: frames that want no answer (kAsk without a tag, kSend).
 inline constexpr std::uint32_t kMostStatements = 1024;
 // A statement counts for one more for each of so many bytes in its segment, or lent (statement_weight()).
@@ -57,6 +61,14 @@ struct alignas(kCacheLine) SharedCount {
 
 struct alignas(kCacheLine) SharedWord {
   std::atomic<std::uint32_t> value;
+};
+
+// A module that a thread of the worker imports (imports.h).
+struct alignas(kCacheLine) ImportMark {
+  std::atomic<std::uint64_t> stamp;  // 0: free
+  std::atomic<std::uint64_t> call;   // 0: none, or the event loop's thread
+  std::atomic<std::uint64_t>
+      name[kImportName / sizeof(std::uint64_t)];  // UTF-8, NUL behind it if it is short
 };
 
 struct Header {
@@ -96,6 +108,8 @@ struct Header {
 
   SharedCount heard;      // statements of the worker that have been dealt with
   SharedWord heard_room;  // futex: 1: the worker waits for more of them to be
+
+  ImportMark imports[kImportMarks];
 };
 
 inline constexpr std::uint32_t kFlagMapsetVersion = 1;  // Elixir's MapSet has a `version` field

@@ -83,9 +83,18 @@ TEST(ChannelLayout, HeaderIsAsTheProtocolPageSays) {
       TYPHON_SHARED(reply_swept),
       TYPHON_SHARED(heard),
       TYPHON_SHARED(heard_room),
+      TYPHON_PLAIN(Header, imports),
   };
   EXPECT_EQ(table_under("### Header"), header);
   EXPECT_EQ(kHeaderSize, 65536U);
+}
+
+TEST(ChannelLayout, MarkOfAnImportIsAsTheProtocolPageSays) {
+  const Fields mark{TYPHON_PLAIN(ImportMark, stamp), TYPHON_PLAIN(ImportMark, call),
+                    TYPHON_PLAIN(ImportMark, name)};
+  EXPECT_EQ(table_under("### Imports"), mark);
+  EXPECT_EQ(sizeof(ImportMark), 128U);
+  EXPECT_EQ(kImportMarks, 16U);
 }
 
 TEST(ChannelLayout, FrameHeaderIsAsTheProtocolPageSays) {
@@ -116,6 +125,7 @@ static_assert(kLends == 32 && kOpen == 0 && kLeft == 1 && kHeld == 2 && kFlagLoa
 static_assert(kFlagMapsetVersion == 1 && kVersion == 2 && kSegmentSlots == 4096);
 static_assert(kClaims == 1 << 20 && kClaimsSize == 4 * 1024 * 1024);
 static_assert(Claim::kOpen == Claim{0} && Claim::kTaken == Claim{1} && Claim::kWithdrawn == Claim{2});
+static_assert(Claim::kImports == Claim{3});
 static_assert(kMinRing == 64 * 1024 && kMaxRing == 64 * 1024 * 1024);
 
 }  // namespace

@@ -594,6 +594,13 @@ PyObject* need_flush(PyObject* module, PyObject* call) noexcept {
   Py_RETURN_NONE;
 }
 
+PyObject* loop_enter(PyObject* module, PyObject*) noexcept {
+  Worker* worker = worker_of(module);
+  if (!worker) return nullptr;
+  worker->loop_enter();
+  Py_RETURN_NONE;
+}
+
 PyObject* loop_attach(PyObject* module, PyObject*) noexcept {
   Worker* worker = worker_of(module);
   const int fd = worker ? worker->loop_attach() : -1;
@@ -700,6 +707,7 @@ PyMethodDef functions[] = {
     {"captures", captures, METH_O, "captures(call) -> whether what the call prints goes to its caller"},
     {"set_flush", set_flush, METH_O, "set_flush(function), called at the end of a call that needs it"},
     {"need_flush", need_flush, METH_O, "need_flush(call)"},
+    {"loop_enter", loop_enter, METH_NOARGS, "loop_enter(): this thread runs the event loop"},
     {"loop_attach", loop_attach, METH_NOARGS, "loop_attach() -> file descriptor"},
     {"loop_take", loop_take, METH_NOARGS, "loop_take() -> (calls, answers, cancelled)"},
     {"loop_listen", loop_listen, METH_O, "loop_listen(bool): whether messages make the descriptor readable"},

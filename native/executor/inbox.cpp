@@ -59,7 +59,8 @@ Inbox::Inbox(channel::Region& region) noexcept
       requests_(region.request_ring(), region.ring_size(), header_.request_tail.value,
                 header_.request_head.value),
       claims_(region.claims()),
-      drop_at_(kDropAtLeast) {}
+      drop_at_(kDropAtLeast),
+      imports_(header_) {}
 
 Inbox::~Inbox() {
   if (loop_fd_ >= 0) ::close(loop_fd_);
@@ -232,6 +233,8 @@ bool Inbox::begin(Lane& lane, std::uint64_t id) noexcept {
   if (id != 0 && forget_cancelled(id)) return false;
   if (lane.calls.empty()) ++serving_;
   lane.calls.push_back({id, Lane::Call::State::kRuns});
+  // On top of a call that imports: the code of a module asks the BEAM.
+  if (lane.importing.depth != 0) claims_.set_imports(id, true);
   return true;
 }
 
@@ -281,6 +284,11 @@ void mark_cancelled(Lane::Call& call) noexcept {
 
 bool is_cancelled(const Lane::Call& call) noexcept { return call.state == Lane::Call::State::kCancelled; }
 
+bool wants_interrupt(const Lane& lane) noexcept {
+  return !lane.interrupted && !lane.calls.empty() && is_cancelled(lane.calls.back()) &&
+         lane.importing.depth == 0;
+}
+
 bool interrupt_innermost(Lane& lane) noexcept {
   if (lane.calls.empty() || !is_cancelled(lane.calls.back())) return false;
   lane.calls.back().state = Lane::Call::State::kInterrupted;
@@ -328,9 +336,9 @@ bool Inbox::take_cancel(Lane& lane) noexcept {
   return interrupt_innermost(lane);
 }
 
-bool Inbox::has_cancel(Lane& lane) noexcept {
+bool Inbox::take_interrupt(Lane& lane) noexcept {
   std::lock_guard lock(mutex_);
-  return !lane.calls.empty() && is_cancelled(lane.calls.back());
+  return lane.importing.depth == 0 && interrupt_innermost(lane);
 }
 
 bool Inbox::has_cancels() noexcept {
@@ -358,8 +366,7 @@ std::vector<unsigned long> Inbox::to_interrupt(bool main) noexcept {
   std::lock_guard lock(mutex_);
   std::vector<unsigned long> threads;
   for (const Lane* lane : lanes_) {
-    const bool wanted = !lane->calls.empty() && is_cancelled(lane->calls.back());
-    if ((main || !lane->is_main) && !lane->interrupted && wanted) threads.push_back(lane->python_thread);
+    if ((main || !lane->is_main) && wants_interrupt(*lane)) threads.push_back(lane->python_thread);
   }
   return threads;
 }
@@ -367,7 +374,8 @@ std::vector<unsigned long> Inbox::to_interrupt(bool main) noexcept {
 Lane* Inbox::begin_interrupt(unsigned long python_thread) noexcept {
   std::lock_guard lock(mutex_);
   for (Lane* lane : lanes_) {
-    if (lane->python_thread != python_thread || !interrupt_innermost(*lane)) continue;
+    if (lane->python_thread != python_thread || !wants_interrupt(*lane)) continue;
+    interrupt_innermost(*lane);
     lane->interrupted = true;
     return lane;
   }
@@ -378,8 +386,7 @@ std::vector<Lane*> Inbox::to_interrupt(bool main) noexcept {
   std::lock_guard lock(mutex_);
   std::vector<Lane*> lanes;
   for (Lane* lane : lanes_) {
-    const bool wanted = !lane->calls.empty() && is_cancelled(lane->calls.back());
-    if ((main || !lane->is_main) && !lane->interrupted && wanted) lanes.push_back(lane);
+    if ((main || !lane->is_main) && wants_interrupt(*lane)) lanes.push_back(lane);
   }
   return lanes;
 }
@@ -388,6 +395,33 @@ std::vector<Lane*> Inbox::to_interrupt(bool main) noexcept {
 std::uint64_t Inbox::innermost(Lane& lane) noexcept {
   std::lock_guard lock(mutex_);
   return lane.calls.empty() ? 0 : lane.calls.back().id;
+}
+
+// --- imports ---
+
+// Of all calls that have to wait for the thread.
+void Inbox::set_imports(const Lane* lane, bool imports) const noexcept {
+  if (lane) {
+    for (const Lane::Call& call : lane->calls) claims_.set_imports(call.id, imports);
+  } else {
+    for (const std::uint64_t id : async_calls_) claims_.set_imports(id, imports);
+  }
+}
+
+void Inbox::begin_import(Lane* lane, std::string_view name) noexcept {
+  std::lock_guard lock(mutex_);
+  Importing& importing = lane ? lane->importing : loop_importing_;
+  if (importing.depth++ != 0) return;
+  importing.mark = imports_.begin(lane && !lane->calls.empty() ? lane->calls.back().id : 0, name);
+  set_imports(lane, true);
+}
+
+void Inbox::end_import(Lane* lane) noexcept {
+  std::lock_guard lock(mutex_);
+  Importing& importing = lane ? lane->importing : loop_importing_;
+  if (--importing.depth != 0) return;
+  set_imports(lane, false);
+  imports_.end(importing.mark);
 }
 
 // --- the event loop ---
@@ -442,6 +476,7 @@ void Inbox::loop_runs(std::uint64_t id, bool runs) noexcept {
     return;
   }
   async_calls_.insert(id);
+  if (loop_importing_.depth != 0) claims_.set_imports(id, true);
   if (forget_cancelled(id)) {  // while it was on its way to the loop
     loop_cancels_.push_back(id);
     signal_loop();

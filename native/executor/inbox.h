@@ -32,6 +32,7 @@
 
 #include "channel/claim.h"
 #include "channel/doorbell.h"
+#include "channel/imports.h"
 #include "channel/loan.h"
 #include "channel/region.h"
 #include "channel/ring.h"
@@ -49,6 +50,12 @@ struct Incoming {
   channel::FrameLoans loans = {};
 };
 
+// What a thread has to do with importlib.
+struct Importing {
+  unsigned depth = 0;  // modules import modules
+  int mark = channel::Imports::kNone;
+};
+
 // A thread that serves calls, and those it is serving, innermost last.
 struct Lane {
   struct Call {
@@ -64,6 +71,7 @@ struct Lane {
   std::atomic<bool> interrupted{false};  // an exception is on its way to it; set with the GIL
   // Guarded by the inbox's mutex:
   std::vector<Call> calls;
+  Importing importing;
 
   // From the thread itself, with the GIL. It goes on at least until the lane is removed.
   void enter() noexcept {
@@ -139,12 +147,15 @@ class Inbox {
   bool cancel(std::uint64_t id) noexcept;
   void cancel_all() noexcept;             // the worker ends: whatever runs is interrupted
   bool take_cancel(Lane& lane) noexcept;  // of the innermost call, once
-  bool has_cancel(Lane& lane) noexcept;   // of the innermost call
+  // The same when its thread imports no module: an interrupt would leave one behind that is there by half,
+  // and of no use for the rest of the process.
+  bool take_interrupt(Lane& lane) noexcept;
   // Of a call that has neither ended nor been interrupted. One that is cancelled takes those on top of it
   // along.
   bool has_cancels() noexcept;
   bool was_cancelled(std::uint64_t id) noexcept;  // before it began
-  // Threads that have to be interrupted and have not been; the main one only with `main`. With the GIL.
+  // Threads that have to be interrupted and have not been, and import nothing; the main one only with `main`.
+  // With the GIL.
 #ifdef Py_GIL_DISABLED
   // By Python's names for them: the lane may be gone by the time that it is looked at.
   std::vector<unsigned long> to_interrupt(bool main) noexcept;
@@ -154,6 +165,12 @@ class Inbox {
   std::vector<Lane*> to_interrupt(bool main) noexcept;
 #endif
   [[nodiscard]] std::uint64_t innermost(Lane& lane) noexcept;  // 0: it serves none
+
+  // --- imports ---
+  // A thread goes into importlib for a module, and comes out of it. nullptr: the event loop's thread, whose
+  // calls all wait for it.
+  void begin_import(Lane* lane, std::string_view name) noexcept;
+  void end_import(Lane* lane) noexcept;
 
   // --- the event loop ---
   // Its file descriptor becomes readable when one of the following has something.
@@ -191,6 +208,7 @@ class Inbox {
   void drop_withdrawn() noexcept;
   void unpark_idle() noexcept;
   void signal_loop() noexcept;
+  void set_imports(const Lane* lane, bool imports) const noexcept;
   [[nodiscard]] bool ring_has_frames() const noexcept;
   bool start_spinning(const Lane& lane, bool takes_calls) noexcept;
 
@@ -225,6 +243,8 @@ class Inbox {
   bool spins_ = false;       // a lane reads the ring
   bool takes_next_ = false;  // it will look for the next call, which need not wake another
   std::size_t serving_ = 0;  // lanes with a call
+  channel::Imports imports_;
+  Importing loop_importing_;
   int loop_fd_ = -1;
 
   const std::atomic<bool>* stop_ = nullptr;

@@ -577,6 +577,52 @@ TEST(Inbox, BringsCallsAnswersAndCancellationsToTheEventLoop) {
 }
 
 // A frame that no BEAM writes: whoever reads next finds the channel broken, and every thread comes back.
+// What imports is not interrupted, and the BEAM can see it: of all calls that wait for the thread.
+TEST(Inbox, KeepsInterruptsFromAThreadThatImports) {
+  const auto region = small_region();
+  Inbox inbox(*region);
+  const channel::Claims claims = region->claims();
+  const auto taken = [&](std::uint64_t index) {
+    const std::uint64_t id = (std::uint64_t{1} << 32) | index;
+    EXPECT_TRUE(claims.take(id));
+    return id;
+  };
+  const std::uint64_t outer = taken(1);
+  const std::uint64_t inner = taken(2);
+  const std::uint64_t in_loop = taken(3);
+  Lane lane;
+  inbox.add_lane(lane);
+  ASSERT_TRUE(inbox.begin(lane, outer));
+  inbox.begin_import(&lane, "package");
+  inbox.begin_import(&lane, "package.module");
+  EXPECT_TRUE(inbox.cancel(outer));
+  EXPECT_TRUE(inbox.has_cancels());
+  EXPECT_TRUE(inbox.to_interrupt(true).empty());
+  EXPECT_FALSE(inbox.take_interrupt(lane));
+  EXPECT_EQ(claims.state(outer), channel::Claim::kImports);
+  EXPECT_EQ(channel::Imports(region->header()).name_for(outer), "package");
+
+  ASSERT_TRUE(inbox.begin(lane, inner));
+  EXPECT_EQ(claims.state(inner), channel::Claim::kImports);
+  inbox.end(lane);
+  inbox.end_import(&lane);
+  EXPECT_FALSE(inbox.take_interrupt(lane));
+  inbox.end_import(&lane);
+  EXPECT_EQ(claims.state(outer), channel::Claim::kTaken);
+  EXPECT_FALSE(channel::Imports(region->header()).is_any());
+  EXPECT_EQ(inbox.to_interrupt(true).size(), 1U);
+  EXPECT_TRUE(inbox.take_interrupt(lane));
+  inbox.end(lane);
+  inbox.remove_lane(lane);
+
+  inbox.loop_runs(outer, true);
+  inbox.begin_import(nullptr, "torch");
+  inbox.loop_runs(in_loop, true);
+  for (const std::uint64_t id : {outer, in_loop}) EXPECT_EQ(claims.state(id), channel::Claim::kImports);
+  inbox.end_import(nullptr);
+  for (const std::uint64_t id : {outer, in_loop}) EXPECT_EQ(claims.state(id), channel::Claim::kTaken);
+}
+
 TEST(Inbox, EndsItsThreadsWhenTheRingHoldsGarbage) {
   const auto region = small_region();
   ASSERT_TRUE(region);

@@ -27,10 +27,9 @@ using python::PyRef;
 
 constexpr const char* kWorkerCapsule = "typhon.worker";
 
-PyObject* handle_cancel(PyObject* capsule, PyObject* args) noexcept {
+PyObject* handle_cancel(PyObject* capsule, PyObject*) noexcept {
   auto* worker = static_cast<Worker*>(PyCapsule_GetPointer(capsule, kWorkerCapsule));
-  PyObject* const frame = PyTuple_Size(args) == 2 ? PyTuple_GetItem(args, 1) : Py_None;
-  if (!worker || worker->raise_if_cancelled(frame)) return nullptr;
+  if (!worker || worker->raise_if_cancelled()) return nullptr;
   Py_RETURN_NONE;
 }
 
@@ -128,7 +127,7 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
     auto* worker = new Worker(ModuleState::of(module), std::move(region).value(), std::move(control_fd),
                               beam_pid, wanted, lends ? slot->lender : nullptr);
     slot->worker = worker;
-    if (!install_cancel_handler(worker, wanted.signal)) return nullptr;
+    if (!install_cancel_handler(worker, wanted.signal) || !watch_imports(module)) return nullptr;
     if (!PyRef::steal(PyObject_CallFunctionObjArgs(prepare, settings, nullptr))) return nullptr;
     // Last, and before the greeting: the channel's region and the threads are part of what is mapped.
     const std::string refused = beam_pid != 0 ? apply_limits(settings) : apply_limits_inside(settings);

@@ -24,36 +24,6 @@ constexpr std::size_t kTrimStep = std::size_t{64} << 20;
 // A body that is in the ring, and not in a segment.
 constexpr std::size_t kMaxInline = std::size_t{16} * 1024;
 
-// What Python calls the file of its import system.
-constexpr const char* kImportSystem = "<frozen importlib._bootstrap>";
-
-// The thread that is at this frame imports a module.
-bool imports(PyObject* frame) noexcept {
-  PyRef at = PyRef::borrow(frame);
-  while (at && at.get() != Py_None) {
-    const PyRef code = PyRef::steal(PyObject_GetAttrString(at.get(), "f_code"));
-    const PyRef file = code ? PyRef::steal(PyObject_GetAttrString(code.get(), "co_filename")) : PyRef();
-    if (file && PyUnicode_Check(file.get()) &&
-        PyUnicode_CompareWithASCIIString(file.get(), kImportSystem) == 0) {
-      return true;
-    }
-    at = PyRef::steal(PyObject_GetAttrString(at.get(), "f_back"));
-  }
-  PyErr_Clear();
-  return false;
-}
-
-#ifdef Py_GIL_DISABLED
-// Another thread imports a module. It runs meanwhile, so its frames cannot be looked at.
-bool thread_imports(unsigned long thread) noexcept {
-  const PyRef module = PyRef::steal(PyImport_ImportModule("typhon._free_threaded"));
-  const PyRef answer =
-      module ? PyRef::steal(PyObject_CallMethod(module.get(), "imports", "k", thread)) : PyRef();
-  if (!answer) PyErr_Clear();
-  return answer.get() == Py_True;
-}
-#endif
-
 }  // namespace
 
 Worker::Worker(python::ModuleState& codec, std::unique_ptr<channel::Region> region, UniqueFd control,
@@ -307,7 +277,6 @@ bool Worker::interrupt(std::uint64_t id) noexcept { return inbox_.cancel(id); }
 void Worker::interrupt_lanes() noexcept {
 #ifdef Py_GIL_DISABLED
   for (const unsigned long thread : inbox_.to_interrupt(settings_.signal == 0)) {
-    if (thread_imports(thread)) continue;
     const python::SubstituteLock lock(interrupting_);
     Lane* const lane = inbox_.begin_interrupt(thread);
     if (!lane) continue;
@@ -316,10 +285,7 @@ void Worker::interrupt_lanes() noexcept {
   }
 #else
   for (Lane* lane : inbox_.to_interrupt(settings_.signal == 0)) {
-    // Not sys._current_frames(), which makes frame objects for the threads of all interpreters, in the memory
-    // of this one.
-    const PyRef at = PyRef::steal(reinterpret_cast<PyObject*>(PyThreadState_GetFrame(lane->state)));
-    if ((at && imports(at.get())) || !inbox_.take_cancel(*lane)) continue;
+    if (!inbox_.take_interrupt(*lane)) continue;
     lane->interrupted = true;
     PyThreadState_SetAsyncExc(lane->python_thread, codec_.cancelled.get());
     lane->parker.unpark();
@@ -337,14 +303,14 @@ void Worker::interrupt_now() noexcept {
   channel::wake_from(header_.worker_word.value, channel::kAsleep);
 }
 
-bool Worker::raise_if_cancelled(PyObject* frame) noexcept {
+bool Worker::raise_if_cancelled() noexcept {
   // The next signal may come while this one is dealt with, where that runs Python code. What it raised there
   // would be lost, so it raises nothing: its call is looked at below.
   if (interrupts_lanes_) return false;
   interrupts_lanes_ = true;
   interrupt_lanes();
   interrupts_lanes_ = false;
-  return inbox_.has_cancel(main_) && !imports(frame) && inbox_.take_cancel(main_) && raise_cancelled(main_);
+  return inbox_.take_interrupt(main_) && raise_cancelled(main_);
 }
 
 }  // namespace typhon::executor

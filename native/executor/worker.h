@@ -24,6 +24,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <unordered_map>
@@ -50,6 +51,7 @@ class Worker;
 // What the module object's state memory holds.
 struct ExecutorSlot : python::ModuleSlot {
   Worker* worker;  // nullptr where no worker runs: typhon was imported elsewhere
+  bool watches_imports;
   Lender* lender;  // nullptr where the BEAM is another process; else for good
 };
 
@@ -94,10 +96,8 @@ class Worker final : private worker::Interruptible, private FreeListener {
   int run(PyObject* module, PyObject* greeting, PyObject* coroutine_type) noexcept;
 
   // The Python handler of the cancel signal: raises typhon.Cancelled when the main thread's call is meant,
-  // and sees to it that other threads get theirs. `frame`: what the main thread is at. Not in the midst of an
-  // import: that would leave a module behind which is there by half, and of no use for the rest of the
-  // process. The LifeWatch asks again.
-  bool raise_if_cancelled(PyObject* frame) noexcept;
+  // and sees to it that other threads get theirs. Not in the midst of an import: the LifeWatch asks again.
+  bool raise_if_cancelled() noexcept;
   // Of a thread that serves calls beside the main one.
   void serve_as_thread() noexcept;
   // time.sleep() of a thread that no signal reaches; a call that is cancelled ends it. 1 when the time is
@@ -129,7 +129,14 @@ class Worker final : private worker::Interruptible, private FreeListener {
     return captured_.contains(call);
   }
 
+  // --- imports.cpp ---
+  // The thread goes into importlib. Whose it is: a lane's, the event loop's (nullptr), or of no interest
+  // (nothing). What comes back is for end_import().
+  std::optional<Lane*> begin_import(PyObject* name) noexcept;
+  void end_import(Lane* lane) noexcept { inbox_.end_import(lane); }
+
   // --- for the event loop ---
+  void loop_enter() noexcept { loop_thread_.store(PyThread_get_thread_ident(), std::memory_order_relaxed); }
   int loop_attach() noexcept;  // a file descriptor, or -1 with an exception set
   // (calls: [(token, coroutine, id)], answers: [(tag, ok, value)], cancelled ids: [id])
   PyObject* loop_take() noexcept;
@@ -266,6 +273,7 @@ class Worker final : private worker::Interruptible, private FreeListener {
   const std::uint64_t spin_ns_;
   channel::SpinGuard spin_guard_;
   Lane main_;
+  std::atomic<unsigned long> loop_thread_{0};
   bool interrupts_lanes_ = false;  // the main thread is in interrupt_lanes(), for a signal
   IdleTrim idle_;
 
@@ -294,6 +302,9 @@ class Worker final : private worker::Interruptible, private FreeListener {
 // exception set.
 int add_worker(PyObject* module) noexcept;
 int add_conversation(PyObject* module) noexcept;
+// From now on the worker of the module knows which of its threads import something. False with an exception
+// set.
+bool watch_imports(PyObject* module) noexcept;
 
 // What is raised now, with its traceback; the error indicator is clear then.
 python::PyRef current_exception() noexcept;

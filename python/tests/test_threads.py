@@ -246,20 +246,3 @@ class TestWithoutAGil:
         )
         assert done.returncode == 1
         assert "TYPHON_FREE_THREADED=" in done.stderr and "mix compile" in done.stderr
-
-    def test_a_thread_that_imports_is_known(self, tmp_path):
-        from typhon import _free_threaded
-
-        (tmp_path / "slow_import.py").write_text("import threading_meeting\nthreading_meeting.barrier.wait(60)\n" * 2)
-        meeting = type(sys)("threading_meeting")
-        meeting.barrier = threading.Barrier(2)
-        sys.modules["threading_meeting"] = meeting
-        sys.path.insert(0, str(tmp_path))
-        thread = threading.Thread(target=__import__, args=("slow_import",))
-        thread.start()
-        meeting.barrier.wait(60)
-        assert _free_threaded.imports(thread.ident)
-        assert not _free_threaded.imports(threading.get_ident())
-        meeting.barrier.wait(60)
-        thread.join()
-        assert not _free_threaded.imports(thread.ident)

@@ -102,6 +102,7 @@ def loop() -> asyncio.AbstractEventLoop:
 
 def _run(new: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(new)
+    _native.loop_enter()
     while True:
         try:
             return new.run_forever()

@@ -16,15 +16,3 @@ def check() -> None:
             "run `mix compile` with this Python as TYPHON_FREE_THREADED=/path/to/its/python3 in the environment, or on the PATH "
             "as python3.13t, python3.14t or the like; its headers must be installed"
         )
-
-
-def imports(thread: int) -> bool:
-    """Whether the thread with this name (threading.get_ident()) is in the midst of an import."""
-    # The locks of modules that are being imported, by their names: weak references to objects that know whose they are.
-    from _frozen_importlib import _module_locks  # type: ignore[attr-defined]
-
-    for reference in list(_module_locks.copy().values()):
-        lock = reference()
-        if lock is not None and lock.owner == thread:
-            return True
-    return False

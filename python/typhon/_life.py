@@ -1,4 +1,4 @@
-"""What a pool does with its workers between calls: `init:` code and hot reload. Called by the BEAM like user code."""
+"""What a pool does with its workers between calls: `preload:`, `init:` code and hot reload. Called by the BEAM like user code."""
 
 import importlib
 import importlib.util
@@ -6,6 +6,11 @@ import linecache
 import os
 import sys
 from types import CodeType, ModuleType
+
+
+def preload(name: str) -> None:
+    """Import a module for later calls to find it there."""
+    importlib.import_module(name)
 
 
 def execute(code: str, name: str) -> None:

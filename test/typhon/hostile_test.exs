@@ -222,7 +222,7 @@ defmodule Typhon.HostileTest do
     end
 
     test "claims: open, taken, withdrawn, or of another generation", context do
-      attacks = [0, 1, 2, 0x100, 0x101, 0x102, -1]
+      attacks = [0, 1, 2, 3, 0x100, 0x101, 0x102, 0x103, -1]
       withstand(context, attacks, fn py, value -> hold(py, "claims", value, 100) end)
     end
 
@@ -238,6 +238,10 @@ defmodule Typhon.HostileTest do
     test "what has been heard of the worker's words", context do
       attacks = for word <- ["heard", "heard_room"], value <- [0, -1], do: {word, value}
       withstand(context, attacks, fn py, {word, value} -> hold(py, word, value) end)
+    end
+
+    test "marks of imports", context do
+      withstand(context, [0, 1, -1], fn py, value -> hold(py, "imports", value, 256) end)
     end
 
     test "leavings, where there are no loans", context do

@@ -54,6 +54,20 @@ defmodule Typhon.PoolTelemetryTest do
     assert {:error, %Typhon.PoolError{}} = Typhon.Telemetry.measure(:no_such_pool)
   end
 
+  test "a call that is given up while it imports" do
+    py = start_pool()
+
+    in_time(100, fn timeout ->
+      case Typhon.call(py, :slow_package, :ready, [], timeout: timeout) do
+        {:error, %Typhon.TimeoutError{importing: nil}} -> {:error, :early}
+        {:error, %Typhon.TimeoutError{importing: "slow_package"}} -> :ok
+      end
+    end)
+
+    assert_receive {:telemetry, [:typhon, :worker, :cancel], %{count: 1},
+                    %{pool: ^py, importing: "slow_package"}}
+  end
+
   @tag :os_process
   test "recycling, and looking at memory" do
     py = start_pool(max_calls: 5, max_memory: 10_000_000_000, name: Typhon.TelemetryPool)

@@ -16,6 +16,7 @@ defmodule Typhon.StartError do
     * `:native_load_failed` – Python (or Ruby) could not load Typhon's native module
     * `:channel_failed` – the shared memory could not be made, or the worker could not attach it
     * `:exit` – Python ended, by itself or by a signal, before it was ready
+    * `:preload_failed` – a module of `:preload` could not be imported; the message has Python's traceback
     * `:init_failed` – what `:init` says failed; the message has Python's traceback
     * `:no_engine` – `isolation: :interpreter` cannot run this Python; the message says why
     * `:interpreter_failed` – it could not be loaded into the VM; the message says which limit stands in the way
@@ -44,6 +45,7 @@ defmodule Typhon.StartError do
           | :native_load_failed
           | :channel_failed
           | :exit
+          | :preload_failed
           | :init_failed
           | :no_engine
           | :interpreter_failed

@@ -4,21 +4,24 @@ defmodule Typhon.TimeoutError do
 
   The call is taken back: one that had not begun does not run any more; one that runs is interrupted with a `typhon.Cancelled`
   in Python, and its worker is killed and replaced when that does not help within the pool's `:grace`. The answer never
-  reaches the mailbox of the caller.
+  reaches the mailbox of the caller. A call that imports a module is not interrupted in that.
 
   * `timeout` – the time allowed, in milliseconds; of a call in a callback what was left of the call that it belongs to
   * `module`, `function`, `arity` – the call; all nil when it was `Typhon.run/3` that found no worker free in time
+  * `importing` – the module that Python was importing when the time was over; nil when it was not. It is not interrupted then: the
+    import goes on for the pool's `:import_timeout` at most, and later calls find the module there
   * `operation` – nil for a call; `:drain`, `:restart` or `:reload` when it was that which took too long
   * `left` – how many calls (`:drain`) or workers (`:restart`) there were still to wait for
   """
 
-  defexception [:timeout, :module, :function, :arity, :operation, :left]
+  defexception [:timeout, :module, :function, :arity, :importing, :operation, :left]
 
   @type t :: %__MODULE__{
           timeout: non_neg_integer,
           module: atom | String.t() | Typhon.Object.t(),
           function: atom | String.t(),
           arity: non_neg_integer | nil,
+          importing: nil | String.t(),
           operation: nil | :drain | :restart | :reload,
           left: nil | non_neg_integer
         }
@@ -43,6 +46,15 @@ defmodule Typhon.TimeoutError do
   def message(error) do
     "#{Typhon.Error.callable(error.module, error.function)} with " <>
       "#{error.arity} #{if error.arity == 1, do: "argument", else: "arguments"} did not answer within " <>
-      "#{error.timeout} ms. The call has been cancelled. Allow it more time with timeout: milliseconds | :infinity"
+      "#{error.timeout} ms. " <> advice(error)
+  end
+
+  defp advice(%{importing: nil}),
+    do: "The call has been cancelled. Allow it more time with timeout: milliseconds | :infinity"
+
+  defp advice(%{importing: module}) do
+    "Python was importing the module #{module}, which is not interrupted: the import goes on, and a later call finds the " <>
+      "module there. To have it imported before the first call, start the pool with preload: [#{inspect(module)}], or import " <>
+      "it in init:"
   end
 end

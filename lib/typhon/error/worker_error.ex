@@ -8,6 +8,8 @@ defmodule Typhon.WorkerError do
     * `:exit` – the process ended with `exit_status`
     * `:signal` – it was ended by `signal`
     * `:overdue` – the pool killed it: a call was still running when the pool's `:grace` after its deadline was over
+    * `{:import_timeout, module}` – the pool killed it: a call still imported that module when the pool's `:import_timeout` after its
+      deadline was over
     * `:hung` – the pool killed it: its process had been stopped (SIGSTOP), and calls waited for it
     * `:stopped` – it was told to end, as a rule because its pool was stopped
     * `:protocol` – it sent what it must not send, and was killed
@@ -43,6 +45,7 @@ defmodule Typhon.WorkerError do
             | :gone
             | :replaced
             | {:limit, :cpu_time | :memory}
+            | {:import_timeout, String.t()}
             | {:owner_down, term},
           exit_status: non_neg_integer | nil,
           signal: String.t() | nil,
@@ -69,6 +72,12 @@ defmodule Typhon.WorkerError do
 
   defp what(%{reason: :overdue}),
     do: "was killed: a call still ran when the pool's grace period after its deadline was over"
+
+  defp what(%{reason: {:import_timeout, module}}),
+    do:
+      "was killed: a call still imported the module #{module} when the pool's import_timeout: after its deadline was over. " <>
+        "Give imports more time there, or import it before the first call: preload: [#{inspect(module)}], and start_timeout: " <>
+        "for how long that takes"
 
   defp what(%{reason: :stopped}), do: "was stopped"
 

@@ -580,6 +580,8 @@ defmodule Typhon.Pool.Keeper do
   defp count_end(state, %WorkerError{reason: reason}) when reason in [:overdue, :hung, {:limit, :cpu_time}],
     do: state
 
+  defp count_end(state, %WorkerError{reason: {:import_timeout, _}}), do: state
+
   defp count_end(%{config: %{max_restarts: :infinity}} = state, _error), do: state
 
   defp count_end(state, error) do

@@ -1,12 +1,13 @@
 defmodule Typhon.Worker.Errand do
   @moduledoc false
-  # Calls on one worker that takes no others at the time: its `init:`, and hot reload. They run in a process of their own, so
-  # that the worker's Elixir process goes on answering; it gets {:errand, ref, result}.
+  # Calls on one worker that takes no others at the time: its `preload:` and `init:`, and hot reload. They run in a process of
+  # their own, so that the worker's Elixir process goes on answering; it gets {:errand, ref, {:begins, step}} before each of
+  # them, and {:errand, ref, result}.
 
   alias Typhon.{Call, Conversation, Deadline, Encoder, Error, Native}
   alias Typhon.Worker.Output
 
-  @type step :: {:call, term, term, list} | {:code, String.t()}
+  @type step :: {:call, term, term, list} | {:code, String.t()} | {:preload, String.t()}
 
   @doc """
   Runs the steps one after the other, up to the first error. The channel's end, which comes with the worker's, ends it. What
@@ -31,21 +32,27 @@ defmodule Typhon.Worker.Errand do
         metadata: []
       }
 
-      send(parent, {:errand, ref, run(steps, pool, timeout, context, {:ok, nil}, [])})
+      begins = &send(parent, {:errand, ref, {:begins, &1}})
+      send(parent, {:errand, ref, run(steps, pool, timeout, context, begins, {:ok, nil}, [])})
     end)
 
     ref
   end
 
   # The result of the last step, and the last lines that were printed.
-  defp run([], _pool, _timeout, _context, result, printed), do: {result, printed}
+  defp run([], _pool, _timeout, _context, _begins, result, printed), do: {result, printed}
 
-  defp run([step | rest], pool, timeout, context, _result, printed) do
+  defp run([step | rest], pool, timeout, context, begins, _result, printed) do
+    begins.(step)
+
     case step(step, pool, timeout, context, printed) do
-      {{:ok, _} = ok, printed} -> run(rest, pool, timeout, context, ok, printed)
+      {{:ok, _} = ok, printed} -> run(rest, pool, timeout, context, begins, ok, printed)
       failed -> failed
     end
   end
+
+  defp step({:preload, module}, pool, timeout, context, printed),
+    do: step({:call, "typhon._life", "preload", [module]}, pool, timeout, context, printed)
 
   defp step({:code, code}, pool, timeout, context, printed),
     do: step({:call, "typhon._life", "execute", [code, "init"]}, pool, timeout, context, printed)
@@ -85,9 +92,10 @@ defmodule Typhon.Worker.Errand do
         {finish(reply, call), printed}
     after
       Deadline.left(context.deadline) ->
+        importing = Native.importing(pool, where, id)
         Native.cancel(pool, where, id)
         Conversation.leave(ref, fn -> context end)
-        {{:error, Error.timeout(call)}, printed}
+        {{:error, Error.timeout(call, importing)}, printed}
     end
   end
 

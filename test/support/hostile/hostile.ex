@@ -23,6 +23,7 @@ defmodule Typhon.Hostile do
         env: Typhon.Footprint.env(marker),
         stdio: :discard,
         grace: 100,
+        import_timeout: 500,
         start_timeout: Typhon.TestHelper.limit(),
         max_restarts: :infinity
       ],

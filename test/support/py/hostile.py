@@ -35,6 +35,7 @@ WORDS = {
     "reply_swept": (33728, 8),
     "heard": (33792, 8),
     "heard_room": (33856, 4),
+    "imports": (33920, 8),
     "claims": (65536, 4),
 }
 HEADER = 64 * 1024
