@@ -140,6 +140,7 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
     }
     const int code = worker->run(module, greeting, coroutine_type);
     if (beam_pid != 0) refuse_cancel_signal(wanted.signal);
+    std::fflush(nullptr);  // the process may end without its C library's doing
     return code < 0 ? nullptr : PyLong_FromLong(code);
   } catch (const std::bad_alloc&) {
     return PyErr_NoMemory();

@@ -27,7 +27,26 @@ def main() -> int:
     del sys.argv[1:]
     control = _take_over_stdin()
     _enable_faulthandler()
-    return serve(beam_pid, fd, control, settings)
+    code = serve(beam_pid, fd, control, settings)
+    if settings.get("concurrency", 1) > 1:
+        _leave(code)
+    return code
+
+
+def _leave(code: int) -> None:
+    """End as a program does, but for the interpreter: it would end its threads in the midst of the C++ code that called them, which
+    takes that for an error of its own and aborts."""
+    import atexit
+    import threading
+
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass
+    os._exit(code)
 
 
 def main_of_erlport(beam_pid: int, fd: int, control: int, prepare: "Callable[[dict[str, int]], None]") -> int:

@@ -35,6 +35,24 @@ defmodule Typhon.LifeTest do
     end
 
     @tag :os_process
+    test "because it is told to, while its threads run Python: as a program ends" do
+      {:ok, device} = StringIO.open("")
+      py = start_pool(concurrency: 4, stdio: device)
+      leave = "import atexit, sys; atexit.register(lambda: print('left', file=sys.__stdout__))"
+      {:ok, nil} = Typhon.call(py, :builtins, :exec, [leave])
+
+      for _ <- 1..4 do
+        spawn(fn -> Typhon.call(py, :builtins, :exec, ["while True: sum(range(100))"], timeout: :infinity) end)
+      end
+
+      eventually(fn -> in_flight(py) == 4 and running(py) == 1 end)
+      :ok = Typhon.stop(py)
+
+      assert eventually(fn -> with {_, text} when text != "" <- StringIO.contents(device), do: text end) ==
+               "left\n"
+    end
+
+    @tag :os_process
     test "by os._exit: with its status and last words" do
       py = start_pool()
 
