@@ -179,8 +179,8 @@ void Worker::note_used() noexcept {
 std::int64_t Worker::rest_limit() noexcept {
   const std::uint64_t now = monotonic_ns();
   const std::int64_t limit = idle_.rest(now);
-  if (limit >= 0 || !outbox_.has_idle_pages()) return limit;
-  // The BEAM has let go of a result since then.
+  if (limit >= 0 || !outbox_.will_have_idle_pages()) return limit;
+  // The BEAM has let go of a result since then, or has one.
   static_cast<void>(idle_.note_used());
   return idle_.rest(now);
 }

@@ -187,7 +187,7 @@ class Link final : public worker::Interruptible {
     std::atomic_thread_fence(std::memory_order_seq_cst);
     if (empty() && this->generation() == generation && !ends() &&
         !interrupted.load(std::memory_order_seq_cst)) {
-      const bool trims = alone && outbox_.has_idle_pages();
+      const bool trims = alone && outbox_.will_have_idle_pages();
       const std::int64_t most = !alone ? kLookAroundNs : trims ? kTrimAfterNs : std::int64_t{-1};
       const std::int64_t limit =
           most < 0 || limit_ns < 0 ? std::max(most, limit_ns) : std::min(most, limit_ns);

@@ -134,6 +134,12 @@ bool Outlet::has_idle_pages() noexcept {
   return arena_.has_idle_pages();
 }
 
+bool Outlet::will_have_idle_pages() noexcept {
+  std::lock_guard lock(mutex_);
+  arena_.reap();
+  return arena_.has_idle_pages() || arena_.bytes_in_use() > 0;
+}
+
 bool Outlet::trim(std::size_t bytes) noexcept {
   std::lock_guard lock(mutex_);
   return arena_.trim(bytes);

@@ -34,8 +34,9 @@ class Outlet {
   [[nodiscard]] bool broken() const noexcept { return broken_.load(std::memory_order_relaxed); }
 
   // For an idle worker, without the host's lock: gives pages back. has_idle_pages() also takes back what was
-  // released.
+  // released; will_have_idle_pages(): also of what the BEAM has not released yet, and will not tell of.
   bool has_idle_pages() noexcept;
+  bool will_have_idle_pages() noexcept;
   bool trim(std::size_t bytes) noexcept;
 
   // What lies in the arena counts as the worker's memory: `allows` says whether there may be so much of it.

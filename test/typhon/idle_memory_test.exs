@@ -96,6 +96,22 @@ defmodule Typhon.IdleMemoryTest do
     end)
   end
 
+  test "a large result's that was in use while the worker gave back the rest" do
+    py = start_pool(results: :shared)
+
+    assert_gives_back(py, fn count ->
+      holder =
+        Task.async(fn ->
+          result = call!(py, :large, [count * @size])
+          # Twice the time after which it looks.
+          Process.sleep(if(count == 1, do: 0, else: 11_000))
+          byte_size(result)
+        end)
+
+      Task.await(holder, limit())
+    end)
+  end
+
   test "a job's that is there for its messages, all its life" do
     py = start_pool()
     :ok = Typhon.cast(py, :memory, :receive_forever, [@size])
