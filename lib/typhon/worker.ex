@@ -884,8 +884,7 @@ defmodule Typhon.Worker do
   defp imported(_abandoned), do: nil
 
   # Once for each import: many calls may wait for it.
-  defp tell_import({:importing, _} = importing, %{import_told: told, channel: channel} = data)
-       when told != {channel, importing} do
+  defp tell_import({:importing, _} = importing, %{import_told: told} = data) when told != importing do
     module = Error.imported(importing)
 
     log(
@@ -896,7 +895,7 @@ defmodule Typhon.Worker do
       data
     )
 
-    %{data | import_told: {channel, importing}}
+    %{data | import_told: importing}
   end
 
   defp tell_import(_abandoned, data), do: data
@@ -1381,7 +1380,17 @@ defmodule Typhon.Worker do
     close_port(data.port)
 
     checkout = Checkout.lost(data.checkout)
-    %{data | channel: nil, port: nil, os_pid: nil, watch: nil, placed: false, checkout: checkout}
+
+    %{
+      data
+      | channel: nil,
+        port: nil,
+        os_pid: nil,
+        watch: nil,
+        placed: false,
+        checkout: checkout,
+        import_told: nil
+    }
   end
 
   # Callers that give up find the channel by its place until all have been told of its end.

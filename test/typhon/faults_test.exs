@@ -332,6 +332,14 @@ defmodule Typhon.FaultsTest do
     end
   end
 
+  test "a worker that is ended in an import that outlasts its call", %{marker: marker} do
+    py = pool(marker, import_timeout: 100)
+
+    repeat(py, marker, 10, fn _ ->
+      assert {:error, %TimeoutError{}} = Typhon.call(py, :endless, :ready, [], timeout: 300)
+    end)
+  end
+
   describe "what Python raises or returns" do
     test "exceptions without a text, a name, an end", %{marker: marker} do
       py = pool(marker, workers: 1)

@@ -97,18 +97,20 @@ def die_soon(seconds, function, *args):
 
 
 def without_threads(flag):
-    """True: from now on no thread can be started."""
-
-    def refuse(*_, **_named):
-        raise RuntimeError("can't start new thread")
-
-    # Its name since Python 3.13, and the one before
-    name = "_start_joinable_thread" if hasattr(threading, "_start_joinable_thread") else "_start_new_thread"
+    """True: from now on no thread can be started, as there is no room for its stack."""
     if flag:
-        threading.kept = getattr(threading, name)
-        setattr(threading, name, refuse)
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        with open("/proc/self/statm") as statm:
+            pages = int(statm.read().split()[0])
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + _LEFT, hard))
+        threading.stack_size(4 * _LEFT)
     else:
-        setattr(threading, name, threading.kept)
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        threading.stack_size(0)
+
+
+# What is left to a process that can start no thread.
+_LEFT = 256 * 1024 * 1024
 
 
 async def coroutine():
