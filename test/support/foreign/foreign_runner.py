@@ -44,7 +44,11 @@ class Record:
 
 
 def _traceback(error):
-    return "".join(traceback.format_exception(*error)).strip()
+    """In its last line what the exception says in its first one: that is the reason that is compared with what is known."""
+    kind, value, _ = error
+    name = kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    says = str(value).strip().split("\n", 1)[0]
+    return "".join(traceback.format_exception(*error)).strip() + f"\n{name}: {says}"
 
 
 class _Result(unittest.TestResult):
@@ -110,7 +114,7 @@ def _run_unittest(module, record):
     except unittest.SkipTest as reason:
         record.end(module, "skipped", str(reason))
     except Exception:
-        record.end(module, "error", traceback.format_exc().strip())
+        record.end(module, "error", _traceback(sys.exc_info()))
     else:
         _without(suite, record.known).run(_Result(record))
 
@@ -151,7 +155,7 @@ class _Plugin:
         if _WEIGHT[outcome] > _WEIGHT[self._outcomes[report.nodeid][0]]:
             crash = getattr(report.longrepr, "reprcrash", None)
             skipped = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
-            last = crash.message if crash else skipped
+            last = crash.message.split("\n", 1)[0] if crash else skipped
             self._outcomes[report.nodeid] = (outcome, f"{report.longreprtext}\n{last}")
 
     def pytest_runtest_logfinish(self, nodeid):

@@ -29,6 +29,8 @@ PACKAGES = ["numpy", "pandas", "sklearn"]
 
 # How often a part goes on with the tests that are left after one has ended or hung its Python
 CONTINUED = 5
+# Bytes of test files after which a folder's next part begins
+PART_SIZE = 200_000
 # Seconds that a VM has beyond the call, to start and to stop
 BESIDES = 60
 MARKER = "the call's error:"
@@ -87,23 +89,33 @@ def package_parts(suite):
     package = pathlib.Path(ask(suite.python, code))
     folders = {}
     for file in sorted(package.rglob("test_*.py")):
-        relative = file.relative_to(package.parent)
-        folders.setdefault(str(relative.parent), []).append(str(relative))
-    return [Part(suite, folder, " ".join(files)) for folder, files in folders.items()]
+        folders.setdefault(file.parent, []).append(file)
+    return [part for folder, files in folders.items() for part in folder_in_parts(suite, folder.relative_to(package.parent), files)]
+
+
+def folder_in_parts(suite, folder, files):
+    """`numpy/_core/tests`, `numpy/_core/tests 2` …, of which none takes too long."""
+    parts, size = [[]], 0
+    for file in files:
+        if parts[-1] and size > PART_SIZE:
+            parts.append([])
+            size = 0
+        parts[-1].append(f"{folder}/{file.name}")
+        size += file.stat().st_size
+    return [Part(suite, f"{folder} {number}" if number > 1 else str(folder), " ".join(part)) for number, part in enumerate(parts, 1)]
 
 
 def folder_parts(suite):
     return [Part(suite, file.stem, file.stem) for file in sorted(pathlib.Path(suite.folder).glob("test_*.py"))]
 
 
-def parts_of(suite, chosen):
-    parts = {"cpython": cpython_parts, "pytest": package_parts, "unittest": folder_parts}[suite.kind](suite)
-    return [part for part in map(lambda part: narrowed(part, chosen), parts) if part]
+def parts_of(suite):
+    return {"cpython": cpython_parts, "pytest": package_parts, "unittest": folder_parts}[suite.kind](suite)
 
 
 def narrowed(part, chosen):
     """The part, when it is among those that were chosen or below one of them; or as much of it as was."""
-    if not chosen or any(part.name == name or re.match(re.escape(name) + r"[./]", part.name) for name in chosen):
+    if not chosen or any(part.name == name or re.match(re.escape(name) + r"[./ ]", part.name) for name in chosen):
         return part
     if part.suite.kind == "pytest":
         files = [file for file in part.argument.split() if file in chosen]
@@ -128,7 +140,7 @@ class Runner:
         outcomes = self._whole(part, "plain", lambda record, seconds: [*command, record], self._options.seconds)
         return outcomes, time.monotonic() - start
 
-    def worker(self, part, isolation, seconds, name):
+    def worker(self, part, isolation, plain, seconds, name):
         # Not much longer than in the plain Python, so that what hangs does not take much of the run.
         seconds = min(self._options.seconds, 20 + 4 * int(seconds))
         path = ":".join(filter(None, [str(HERE), part.suite.folder]))
@@ -137,15 +149,19 @@ class Runner:
             arguments = [isolation, part.suite.python, path, str(seconds), MARKER, part.suite.kind, part.argument, record]
             return ["elixir", "-pa", self._options.ebin, "-e", "Typhon.Foreign.main(System.argv())", "--", *arguments]
 
-        return self._whole(part, name, command, seconds)
+        # What ends or hangs a plain Python is not tried.
+        without = [test for test, outcome in plain.items() if outcome.outcome == "ended"]
+        return self._whole(part, name, command, seconds, without)
 
-    def _whole(self, part, name, command, seconds):
+    def _whole(self, part, name, command, seconds, without=()):
         """Runs a part, and goes on after each test that ends or hangs its Python."""
         base = self._folder / re.sub(r"\W+", "-", f"{part.suite.name}-{part}")[:100]
         base.mkdir(exist_ok=True)
         record, log = base / f"{name}.jsonl", base / f"{name}.log"
         record.write_text("")
         log.write_text("")
+        for test in without:
+            settle(test, "not tried", record)
         for _ in range(1 + CONTINUED):
             said = self._once(command(str(record), seconds), part, log, seconds)
             outcomes, last = read(record)
@@ -153,7 +169,7 @@ class Runner:
                 break
             # Between tests, say while a module is imported: there is nothing to go on with.
             interrupted = last and outcomes[last].outcome == "begun"
-            settle(outcomes, last if interrupted else part.argument, said, record)
+            settle(last if interrupted else part.argument, said, record)
             if not interrupted:
                 break
         return read(record)[0]
@@ -228,7 +244,7 @@ def read(record):
     return outcomes, last
 
 
-def settle(outcomes, test, said, record):
+def settle(test, said, record):
     with open(record, "a", encoding="utf-8") as file:
         file.write(json.dumps({"test": test, "outcome": "ended", "text": said}) + "\n")
 
@@ -327,12 +343,12 @@ class Comparison:
             print("\n".join(report), flush=True)
 
     def _compare(self, part, isolation, plain, seconds):
-        worker = self._runner.worker(part, isolation, seconds, isolation)
+        worker = self._runner.worker(part, isolation, plain, seconds, isolation)
         with self._lock:
             found = differences(part, isolation, plain, worker, self._known)
         # What depends on time or chance passes when it runs once more.
         if any(not difference.known for difference in found):
-            again = self._runner.worker(part, isolation, seconds, f"{isolation}-again")
+            again = self._runner.worker(part, isolation, plain, seconds, f"{isolation}-again")
             found = [difference for difference in found if not passes(again, difference.test)]
         for difference in found:
             if difference.known:
@@ -431,9 +447,11 @@ def suite_of(name, options):
 
 def chosen_parts(options):
     suites = [suite_of(name, options) for name in options.suites or ["cpython", *PACKAGES]]
-    parts = [part for suite in suites for part in parts_of(suite, options.modules)]
-    if not parts:
-        sys.exit("scripts/foreign: no part of these suites is called so")
+    everything = [part for suite in suites for part in parts_of(suite)]
+    for name in options.modules:
+        if not any(narrowed(part, [name]) for part in everything):
+            sys.exit(f"scripts/foreign: no module, folder or file of {', '.join(suite.name for suite in suites)} is called {name}")
+    parts = [part for part in (narrowed(part, options.modules) for part in everything) if part]
     if options.minutes:
         print(f"The order is that of --seed {options.seed}.")
         random.Random(options.seed).shuffle(parts)
