@@ -17,7 +17,7 @@ _open, _write, _close, _getpid = os.open, os.write, os.close, os.getpid
 _dumps = json.JSONEncoder().encode
 
 # What counts more when a test has two outcomes, say a failed subtest and a skipped one
-_WEIGHT = {"passed": 0, "skipped": 1, "failed": 2, "error": 3}
+_WEIGHT = {"passed": 0, "skipped": 1, "failed": 2, "error": 3, "ended": 4}
 _LONGEST = 20_000
 
 
@@ -25,6 +25,7 @@ class Record:
     def __init__(self, path):
         self._path = path
         self._pid = _getpid()
+        self.whole = True
         with open(path, "a+", encoding="utf-8") as file:
             file.seek(0)
             self.known = {json.loads(line)["test"] for line in file}
@@ -41,6 +42,11 @@ class Record:
             file = _open(self._path, os.O_WRONLY | os.O_APPEND)
             _write(file, (_dumps(line) + "\n").encode())
             _close(file)
+
+
+def _is_deadline(kind):
+    """The call has been interrupted: the test that gets this is the one that hangs, and the run is over."""
+    return kind.__name__ == "Cancelled" and kind.__module__.startswith("typhon")
 
 
 def _traceback(error):
@@ -74,15 +80,20 @@ class _Result(unittest.TestResult):
             self._outcome, self._text = outcome, text
 
     def addError(self, test, err):
-        self._set(test, "error", _traceback(err))
+        outcome = "error"
+        if _is_deadline(err[0]):
+            outcome, self._record.whole = "ended", False
+            self.stop()
+        self._set(test, outcome, _traceback(err))
 
     def addFailure(self, test, err):
         self._set(test, "failed", _traceback(err))
 
     def addSubTest(self, test, subtest, err):
-        if err is not None:
-            outcome = "failed" if issubclass(err[0], test.failureException) else "error"
-            self._set(test, outcome, f"{subtest.id()}\n{_traceback(err)}")
+        if err is not None and issubclass(err[0], test.failureException):
+            self._set(test, "failed", f"{subtest.id()}\n{_traceback(err)}")
+        elif err is not None:
+            self.addError(test, err)
 
     def addSkip(self, test, reason):
         self._set(test, "skipped", str(reason))
@@ -147,6 +158,12 @@ class _Plugin:
         self._outcomes[nodeid] = ("passed", "")
         self._record.begin(nodeid)
 
+    def pytest_runtest_makereport(self, item, call):
+        if call.excinfo and _is_deadline(call.excinfo.type):
+            self._outcomes[item.nodeid] = ("ended", str(call.excinfo.value))
+            self._record.whole = False
+            item.session.shouldstop = "the call has been interrupted"
+
     def pytest_runtest_logreport(self, report):
         # A test that is expected to fail may do so or not.
         if report.outcome == "passed" or hasattr(report, "wasxfail"):
@@ -171,8 +188,8 @@ def _run_pytest(part, record):
     files = [os.path.join(root, file) for file in part.split()]
     options = ["-q", "--no-header", "--no-summary", "-p", "no:cacheprovider", "--rootdir", root]
     status = pytest.main([*options, *files], plugins=[_Plugin(record)])
-    # 0: all passed, 1: some did not, 5: there were none.
-    if status not in (0, 1, 5):
+    # 0: all passed, 1: some did not, 2: stopped, 5: there were none.
+    if status not in (0, 1, 5) and record.whole:
         record.end(files[0], "error", f"pytest ended with the status {status!r}")
 
 
@@ -182,7 +199,8 @@ _KINDS = {"cpython": _run_cpython, "unittest": _run_unittest, "pytest": _run_pyt
 def run(kind, part, path):
     record = Record(path)
     _KINDS[kind](part, record)
-    record.end("", "whole")
+    if record.whole:
+        record.end("", "whole")
 
 
 if __name__ == "__main__":

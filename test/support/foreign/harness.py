@@ -64,7 +64,7 @@ class Outcome:
 
     def reason(self):
         lines = self.text.strip().splitlines()
-        return lines[-1].strip()[:300] if lines else ""
+        return lines[-1].strip() if lines else ""
 
 
 # --- What there is to run
@@ -162,13 +162,15 @@ class Runner:
         log.write_text("")
         for test in without:
             settle(test, "not tried", record)
+        last = read(record)[1]
         for _ in range(1 + CONTINUED):
+            before = last
             said = self._once(command(str(record), seconds), part, log, seconds)
             outcomes, last = read(record)
             if last == WHOLE:
                 break
             # Between tests, say while a module is imported: there is nothing to go on with.
-            interrupted = last and outcomes[last].outcome == "begun"
+            interrupted = last != before and outcomes[last].outcome in ("begun", "ended")
             settle(last if interrupted else part.argument, said, record)
             if not interrupted:
                 break
@@ -239,7 +241,7 @@ def read(record):
             continue
         before = outcomes.get(last)
         # Two tests may have one name: what passes does not hide what does not.
-        if not before or before.outcome in ("begun", "passed"):
+        if not before or before.outcome in ("begun", "passed") or line["outcome"] == "ended":
             outcomes[last] = Outcome(line["outcome"], line.get("text", ""))
     return outcomes, last
 
@@ -376,7 +378,7 @@ def say(comparison, known, options, whole):
         print("\nNot known:")
         for isolation in options.isolation:
             for (part, outcome, reason), tests in grouped([each for each in new if each.isolation == isolation]).items():
-                print(f"  {isolation}, {part}, {outcome}: {reason}")
+                print(f"  {isolation}, {part}, {outcome}: {reason[:300]}")
                 for test in tests[: options.most]:
                     print(f"    {test}")
                 if len(tests) > options.most:
@@ -384,7 +386,7 @@ def say(comparison, known, options, whole):
     if comparison.gained:
         print("\nThese do not pass in a plain Python, and do in a worker:")
         for isolation, test, outcome in comparison.gained:
-            print(f"  {isolation}, {test}: {outcome.reason()}")
+            print(f"  {isolation}, {test}: {outcome.reason()[:300]}")
     met = [entry for entry in known if entry.met]
     if met:
         print("\nKnown:")
@@ -419,7 +421,7 @@ def arguments():
     parser.add_argument("--isolation", type=lambda text: text.split(","), default=["process", "interpreter"], help=",".join(ISOLATIONS))
     parser.add_argument("--modules", type=lambda text: text.split(","), default=[], help="test_os,numpy/linalg,pandas/tests/scalar/test_nat.py …")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="how many parts run at the same time")
-    parser.add_argument("--seconds", type=int, default=600, help="that a part may take in one Python")
+    parser.add_argument("--seconds", type=int, default=300, help="that a part may take in one Python")
     parser.add_argument("--minutes", type=float, default=0, help="after which no part is begun; the parts are run in random order then")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000), help="of that order")
     parser.add_argument("--most", type=int, default=10, help="how many tests that differ for one reason are named")

@@ -1,4 +1,4 @@
-"""Hangs a worker, however often it is interrupted, so that this has to be ended; then goes on."""
+"""Hangs a worker: a test that can be interrupted, and one that can not, so that its worker has to be ended. The others go on."""
 
 import sys
 import time
@@ -16,4 +16,11 @@ class Hangs(unittest.TestCase):
                 pass
 
     def test_b_after_it(self):
+        pass
+
+    def test_c_waits(self):
+        if WORKER:
+            time.sleep(600)
+
+    def test_d_after_it(self):
         pass
