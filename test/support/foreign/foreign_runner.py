@@ -1,6 +1,6 @@
 """Runs a part of a foreign test suite in this Python, and writes down what comes of each test.
 
-It is the same code in a plain Python (`python -P foreign_runner.py KIND PART RECORD`) and in a worker (`run`). The record is a file
+It is the same code in a plain Python (`python foreign_runner.py KIND PART RECORD`) and in a worker (`run`). The record is a file
 of lines in JSON, written as the tests go on: when a test ends or hangs its Python, the record says which one it was. A run goes on
 with the tests that the record does not have yet.
 """

@@ -2,7 +2,8 @@
 
 A suite is run in parts: a module, or the test files of a folder. Each part runs in a plain Python first, and then in a worker of
 each isolation, in a VM of its own, so that a part may end or hang what it runs in. Tests are compared one by one. A *difference* is a
-test that passes in a plain Python and does not in a worker, twice; or that is skipped in the one and fails in the other. Those that are known, and why, are in test/foreign/known.txt.
+test that passes in a plain Python and does not in a worker, twice; or that is skipped in the one and fails in the other. Those that
+are known, and why, are in test/foreign/known.txt.
 """
 
 import argparse
@@ -136,7 +137,7 @@ class Runner:
 
     def plain(self, part):
         start = time.monotonic()
-        command = [part.suite.python, "-P", str(HERE / "foreign_runner.py"), part.suite.kind, part.argument]
+        command = [part.suite.python, str(HERE / "foreign_runner.py"), part.suite.kind, part.argument]
         outcomes = self._whole(part, "plain", lambda record, seconds: [*command, record], self._options.seconds)
         return outcomes, time.monotonic() - start
 
