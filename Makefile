@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test matrix valgrind bench fuzz soak hostile nightly check format clean
+.PHONY: help setup build demo test matrix valgrind bench fuzz soak hostile foreign nightly check format clean
 
 # Elixir wants UTF-8 file names; a bare machine has no locale set.
 ifeq ($(LC_ALL)$(LC_CTYPE)$(LANG),)
@@ -12,6 +12,7 @@ endif
 SECONDS ?= 60
 MINUTES ?= 10
 ROOTS ?= trixie
+SUITES ?=
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,7 +56,11 @@ hostile: ## workers that store at random into the memory they share with the BEA
 	@scripts/setup $@
 	@scripts/hostile $(SECONDS)
 
-nightly: ## the long searches: each fuzz target, each stress test and the soak for MINUTES=10, all isolations with each Python
+foreign: ## CPython's own tests, numpy's, pandas' and scikit-learn's in workers; SUITES="cpython numpy" runs some (an hour or more for all)
+	@scripts/setup $@
+	@scripts/foreign $(SUITES)
+
+nightly: ## the long searches: each fuzz target, each stress test, the soak and the foreign suites for MINUTES=10, all isolations with each Python
 	@scripts/setup $@
 	@scripts/nightly $(MINUTES)
 
