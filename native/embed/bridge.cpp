@@ -169,14 +169,11 @@ int leave_the_others(int socket, bool& own_directory) noexcept {
   return 0;
 }
 
-// Those that say that this very thread did something wrong cannot be blocked; the rest is the BEAM's.
+// Of those that were blocked while this thread was made the BEAM's stay so (guard.cpp).
 void block_signals() noexcept {
-  sigset_t blocked;
-  ::sigfillset(&blocked);
-  for (const int own : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS})
-    ::sigdelset(&blocked, own);
-  for (int signal = SIGRTMIN; signal <= SIGRTMAX; ++signal) ::sigdelset(&blocked, signal);
-  ::pthread_sigmask(SIG_SETMASK, &blocked, nullptr);
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::pthread_sigmask(SIG_SETMASK, &none, nullptr);
 }
 
 void set_environment(const std::vector<std::string>& variables) noexcept {

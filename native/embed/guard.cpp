@@ -118,17 +118,59 @@ sighandler_t set_handler(int signal, sighandler_t handler, int flags) noexcept {
   return set_action(signal, &action, &before) == 0 ? before.sa_handler : SIG_ERR;
 }
 
-int set_mask(Next<Sigmask>& next, int how, const sigset_t* mask, sigset_t* before) noexcept {
-  if (mask == nullptr || how == SIG_BLOCK || !in_the_beam()) return next.get()(how, mask, before);
-  sigset_t ours = *mask;
+// Which of the BEAM's signals this thread's code has blocked, which makes no difference to the thread, but is
+// what the code is told, and what its children inherit.
+thread_local sigset_t chosen{};
+
+template <class Function>
+void for_beams(Function function) noexcept {
   for (int signal = 1; signal < SIGRTMIN; ++signal) {
-    if (is_beams(signal))
-      static_cast<void>(how == SIG_SETMASK ? ::sigaddset(&ours, signal) : ::sigdelset(&ours, signal));
+    if (is_beams(signal)) function(signal);
   }
-  return next.get()(how, &ours, before);
 }
 
-// False: not to be done, and errno says why. Handlers go before signals may come, as they are the BEAM's.
+void put(sigset_t& set, int signal, bool is_member) noexcept {
+  static_cast<void>(is_member ? ::sigaddset(&set, signal) : ::sigdelset(&set, signal));
+}
+
+// The child that has its own mask.
+thread_local pid_t own_child = 0;
+
+// In a child, before it looks at its mask or is another program: it is what its code has chosen.
+void begin_child() noexcept {
+  if (own_child == ::getpid()) return;
+  own_child = ::getpid();
+  sigset_t mask{};
+  next_pthread_sigmask.get()(SIG_BLOCK, nullptr, &mask);
+  for_beams([&](int signal) { put(mask, signal, ::sigismember(&chosen, signal) == 1); });
+  next_pthread_sigmask.get()(SIG_SETMASK, &mask, nullptr);
+}
+
+int set_mask(Next<Sigmask>& next, int how, const sigset_t* mask, sigset_t* before) noexcept {
+  if (!in_the_beam()) {
+    begin_child();
+    return next.get()(how, mask, before);
+  }
+  own_child = 0;
+  sigset_t ours{};
+  if (mask != nullptr) {
+    ours = *mask;
+    for_beams([&](int signal) { put(ours, signal, how == SIG_SETMASK); });
+  }
+  sigset_t old{};
+  const int result = next.get()(how, mask != nullptr ? &ours : nullptr, &old);
+  if (result != 0) return result;
+  for_beams([&](int signal) {
+    put(old, signal, ::sigismember(&chosen, signal) == 1);
+    const bool named = mask != nullptr && ::sigismember(mask, signal) == 1;
+    if (mask != nullptr && (named || how == SIG_SETMASK)) put(chosen, signal, named && how != SIG_UNBLOCK);
+  });
+  if (before != nullptr) *before = old;
+  return 0;
+}
+
+// False: not to be done, and errno says why. Handlers go before signals may come, as they are the BEAM's; and
+// so does what the BEAM ignores, and Typhon when it is late (run_worker.cpp).
 bool prepare_program() noexcept {
   if (in_the_beam()) {
     errno = EPERM;
@@ -136,16 +178,14 @@ bool prepare_program() noexcept {
   }
   for (int signal = 1; signal < NSIG; ++signal) {
     struct sigaction action {};
-    if (next_sigaction.get()(signal, nullptr, &action) != 0 || action.sa_handler == SIG_IGN ||
-        action.sa_handler == SIG_DFL)
+    if (next_sigaction.get()(signal, nullptr, &action) != 0 || action.sa_handler == SIG_DFL ||
+        (action.sa_handler == SIG_IGN && signal != SIGFPE && signal < SIGRTMIN))
       continue;
     action = {};
     action.sa_handler = SIG_DFL;
     next_sigaction.get()(signal, &action, nullptr);
   }
-  sigset_t none;
-  ::sigemptyset(&none);
-  next_pthread_sigmask.get()(SIG_SETMASK, &none, nullptr);
+  begin_child();
   return true;
 }
 

@@ -272,10 +272,9 @@ def _guard() -> None:
     }.items():
         _refuse((posix, os), name, f"os.{name}", instead)
     _guard_signals()
-    modules: "tuple[Any, ...]" = (posix, os)
-    for module in modules:
-        module.kill = _checked(module.kill, lambda pid: pid in (0, -1, os.getpid(), -os.getpgrp()))
-        module.killpg = _checked(module.killpg, lambda group: group in (0, os.getpgrp()))
+    _check((posix, os), "kill", "os.kill", lambda pid: pid in (0, -1, os.getpid(), -os.getpgrp()))
+    _check((posix, os), "killpg", "os.killpg", lambda group: group in (0, os.getpgrp()))
+    _check((_signal,), "pidfd_send_signal", "signal.pidfd_send_signal", lambda fd: _pid_of(fd) in (None, os.getpid()))
     _guard_children(posix)
     _guard_stacks()
     finder = _finder
@@ -319,10 +318,36 @@ def _refuse(
             "with isolation: :process"
         )
 
-    refused.__name__ = refused.__qualname__ = name
+    _replace(modules, name, lambda _: refused)
+
+
+class _Guarded:
+    """In the place of a builtin function: like one it is not bound to what it is an attribute of, and is pickled by its name."""
+
+    def __init__(self, true: Any, call: Any) -> None:
+        self._call = call
+        for name in ("__name__", "__qualname__", "__module__", "__doc__"):
+            setattr(self, name, getattr(true, name, None))
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        return self._call(*args, **named)
+
+    def __reduce__(self) -> str:
+        return self.__qualname__
+
+    def __repr__(self) -> str:
+        return f"<guarded function {self.__qualname__}>"
+
+
+def _replace(modules: "tuple[Any, ...]", name: str, make: Any) -> None:
+    """Puts what `make` makes of a function into its place, in all these modules."""
+    true = next((getattr(module, name) for module in modules if hasattr(module, name)), None)
+    if true is None:
+        return
+    guarded = _Guarded(true, make(true))
     for module in modules:
         if hasattr(module, name):
-            setattr(module, name, refused)
+            setattr(module, name, guarded)
 
 
 def _guard_signals() -> None:
@@ -332,7 +357,7 @@ def _guard_signals() -> None:
 
     _signal._typhon_signal = _signal.signal
     _refuse((_signal,), "signal", "signal.signal", _SIGNALS, ValueError)
-    _signal.set_wakeup_fd = _WakeupFd()
+    _replace((_signal,), "set_wakeup_fd", lambda _: _WakeupFd().set)
     for name in ("siginterrupt", "setitimer", "alarm", "raise_signal", "pause", "pthread_kill"):
         _refuse((_signal,), name, f"signal.{name}", _SIGNALS)
     # They would take what is the BEAM's.
@@ -351,7 +376,7 @@ class _WakeupFd:
     def __init__(self) -> None:
         self._fd = -1
 
-    def __call__(self, fd: int, /, *, warn_on_full_buffer: bool = True) -> int:
+    def set(self, fd: int, /, *, warn_on_full_buffer: bool = True) -> int:
         before, self._fd = self._fd, fd
         return before
 
@@ -366,35 +391,46 @@ def _tame_uvloop(module: Any) -> None:
         _refuse((module.Loop,), name, f"uvloop's {name}", "it learns by a signal that its child has ended; use asyncio's own loop")
 
 
-def _checked(function: Any, hits_the_beam: Any) -> Any:
-    def checked(target: int, signal: int, /) -> None:
-        if signal != 0 and hits_the_beam(target):
-            raise RuntimeError(
-                f"os.{function.__name__}() would send a signal to the BEAM, in which this interpreter lives: run this pool with "
-                "isolation: :process"
-            )
-        function(target, signal)
+def _check(modules: "tuple[ModuleType, ...]", name: str, title: str, hits_the_beam: Any) -> None:
+    def checked(function: Any) -> Any:
+        def send(target: int, signal: int, /, *rest: Any) -> None:
+            if signal != 0 and hits_the_beam(target):
+                raise RuntimeError(
+                    f"{title}() would send a signal to the BEAM, in which this interpreter lives: run this pool with "
+                    "isolation: :process"
+                )
+            function(target, signal, *rest)
 
-    checked.__name__ = checked.__qualname__ = function.__name__
-    return checked
+        return send
+
+    _replace(modules, name, checked)
+
+
+def _pid_of(fd: int) -> "int | None":
+    """Whose descriptor this is, of os.pidfd_open; None when that is not known."""
+    try:
+        with open(f"/proc/thread-self/fdinfo/{int(fd)}", encoding="ascii") as info:
+            return next((int(line.split()[1]) for line in info if line.startswith("Pid:")), None)
+    except OSError:
+        return None
 
 
 def _guard_children(posix: Any) -> None:
-    """A child must not inherit that the BEAM's signals are blocked on Python's threads. Where a program is executed by fork and
-    exec the namespace sees to that (native/embed/guard.cpp). From Python 3.13 on None is the environment of the C library."""
+    """A child must not inherit what the BEAM does with signals: which are blocked on Python's threads, and which are ignored. Where
+    a program is executed by fork and exec the namespace sees to that (native/embed/guard.cpp)."""
+    ignored = {_signal.SIGFPE, *range(_signal.SIGRTMIN, _signal.SIGRTMAX + 1)}
 
-    def with_mask(function: Any) -> Any:
+    def of_its_own(function: Any) -> Any:
         def spawned(path: Any, argv: Any, env: Any, /, **options: Any) -> Any:
-            options.setdefault("setsigmask", ())
-            return function(path, argv, os.environ if env is None else env, **options)
+            options.setdefault("setsigmask", _signal.pthread_sigmask(_signal.SIG_BLOCK, ()))
+            options["setsigdef"] = {*options.get("setsigdef", ()), *ignored}
+            # From Python 3.13 on None is the C library's, which sub-interpreters have in common.
+            return function(path, argv, os.environ if env is None and _is_sub else env, **options)
 
         return spawned
 
-    spawn, spawnp = posix.posix_spawn, posix.posix_spawnp
-    modules: "tuple[Any, ...]" = (posix, os)
-    for module in modules:
-        module.posix_spawn = with_mask(spawn)
-        module.posix_spawnp = with_mask(spawnp)
+    for name in ("posix_spawn", "posix_spawnp"):
+        _replace((posix, os), name, of_its_own)
 
 
 def _keep_environment(subprocess: Any) -> None:
@@ -419,7 +455,8 @@ def _keep_environment(subprocess: Any) -> None:
         pid = os.posix_spawn("/bin/sh", ["sh", "-c", command], os.environ)
         return os.waitpid(pid, 0)[1]
 
-    os.putenv, os.unsetenv, os.system = putenv, unsetenv, system
+    for function in (putenv, unsetenv, system):
+        _replace((os,), function.__name__, lambda _, function=function: function)
     subprocess.fork_exec = with_environment
 
 
@@ -434,22 +471,24 @@ def _guard_stacks() -> None:
     threading.stack_size(_STACK)
     if sys.version_info >= (3, 12):
         return
-    true = sys.setrecursionlimit
 
-    def setrecursionlimit(limit: int, /) -> None:
-        if limit > _DEEPEST:
-            import warnings
+    def within_the_stack(true: Any) -> Any:
+        def setrecursionlimit(limit: int, /) -> None:
+            if limit > _DEEPEST:
+                import warnings
 
-            warnings.warn(
-                f"sys.setrecursionlimit({limit}): the stacks of an interpreter inside the BEAM are enough for {_DEEPEST}, "
-                "which is the limit now; isolation: :process has no such bound",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            limit = _DEEPEST
-        true(limit)
+                warnings.warn(
+                    f"sys.setrecursionlimit({limit}): the stacks of an interpreter inside the BEAM are enough for {_DEEPEST}, "
+                    "which is the limit now; isolation: :process has no such bound",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
+                limit = _DEEPEST
+            true(limit)
 
-    sys.setrecursionlimit = setrecursionlimit
+        return setrecursionlimit
+
+    _replace((sys,), "setrecursionlimit", within_the_stack)
 
 
 def _tame_faulthandler(module: Any) -> None:

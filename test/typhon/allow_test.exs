@@ -360,7 +360,8 @@ defmodule Typhon.AllowTest do
   end
 
   test "no module is loaded, and no atom made, for what is refused", %{py: py} do
-    directory = Path.join(System.tmp_dir!(), "typhon-allow-#{System.unique_integer([:positive])}")
+    # Not "typhon-…": on the code path that would be a version of the application.
+    directory = Path.join(System.tmp_dir!(), "allow-#{System.pid()}-#{System.unique_integer([:positive])}")
     File.mkdir_p!(directory)
     on_exit(fn -> File.rm_rf(directory) end)
     name = "typhon_allow_never_loaded_#{System.unique_integer([:positive])}"

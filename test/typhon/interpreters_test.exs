@@ -74,6 +74,12 @@ defmodule Typhon.InterpretersTest do
             "signal.raise_signal(11)",
             "signal.pthread_kill(threading.main_thread().ident, 11)",
             "signal.siginterrupt(2, True)",
+            "signal.pause()",
+            "signal.sigwait({15})",
+            "signal.sigwaitinfo({15})",
+            "signal.sigtimedwait({15}, 0)",
+            "signal.pidfd_send_signal(os.pidfd_open(os.getpid()), 15)",
+            "signal.pidfd_send_signal(-1, 15)",
             "_thread.interrupt_main()",
             "faulthandler.register(10)",
             "faulthandler.dump_traceback_later(1, exit=True)",
@@ -124,18 +130,52 @@ defmodule Typhon.InterpretersTest do
       assert run(py, code) == [true, true]
     end
 
-    test "a thread blocks signals for itself; those of the BEAM stay blocked", %{py: py} do
+    test "a thread blocks signals for itself and its children; those of the BEAM stay blocked", %{py: py} do
       code = """
+      import os, subprocess, threading
       from signal import SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, pthread_sigmask
-      before = pthread_sigmask(SIG_BLOCK, {SIGUSR2})
-      blocked = SIGUSR2 in pthread_sigmask(SIG_BLOCK, ())
+
+      def bits(path, name):
+          line = next(line for line in open(path) if line.startswith(name))
+          return {i + 1 for i in range(64) if int(line.split()[1], 16) >> i & 1}
+
+      # What is blocked in them, and what the BEAM and Typhon ignore and they do. A shell would block nothing.
+      def children():
+          path = "/tmp/typhon-child-%d" % threading.get_native_id()
+          copy = ["/bin/cp", "/proc/self/status", path]
+          for run in (subprocess.call, lambda copy: os.waitpid(os.posix_spawn(copy[0], copy, os.environ), 0)):
+              run(copy)
+              yield sorted(bits(path, "SigBlk")), sorted(bits(path, "SigIgn") & {8, *range(34, 65)})
+          os.unlink(path)
+
+      before = pthread_sigmask(SIG_BLOCK, {SIGUSR2, SIGINT})
+      chosen = pthread_sigmask(SIG_UNBLOCK, {SIGINT})
+      there = list(children())
       pthread_sigmask(SIG_UNBLOCK, range(1, 32))
-      beams = {SIGTERM, SIGUSR1} <= pthread_sigmask(SIG_SETMASK, ())
-      beams = beams and {SIGTERM, SIGUSR1} <= pthread_sigmask(SIG_SETMASK, before)
-      answer = [blocked, beams, pthread_sigmask(SIG_BLOCK, ()) == before]
+      open_to_all = pthread_sigmask(SIG_BLOCK, ())
+      pthread_sigmask(SIG_SETMASK, before)
+      beams = {SIGTERM, SIGUSR1, SIGUSR2, SIGINT} <= bits("/proc/thread-self/status", "SigBlk")
+      answer = [before == set(), chosen == {SIGUSR2, SIGINT}, open_to_all == set(), beams, there]
       """
 
-      assert run(py, code) == [true, true, true]
+      # SIGUSR2 is 12.
+      assert run(py, code) == [true, true, true, true, [{[12], []}, {[12], []}]]
+    end
+
+    test "what stands in the place of a builtin is used like one", %{py: py} do
+      code = """
+      import os, pickle, signal, sys
+      class Holder:
+          kill, spawn, fork = os.kill, os.posix_spawn, os.fork
+      holder = Holder()
+      holder.kill(os.getpid(), 0)
+      ended = os.waitpid(holder.spawn("/bin/true", ["true"], os.environ), 0)[1]
+      replaced = [os.kill, os.fork, os.posix_spawn, signal.signal, signal.sigwait]
+      same = all(pickle.loads(pickle.dumps(function)) is function for function in replaced)
+      answer = [ended, same, os.kill.__name__, signal.sigwait.__module__, bool(os.kill.__doc__)]
+      """
+
+      assert run(py, code) == [0, true, "kill", "signal", true]
     end
 
     test "processes that multiprocessing starts, and what they share", %{py: py} do

@@ -3,7 +3,9 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -35,20 +37,27 @@ int handle(int signal) {
 
 int handle_with_signal(int number) { return signal(number, handler) == SIG_ERR ? errno : 0; }
 
-// 1: after this thread asked for all signals, it does not get this one.
+// 1: it is blocked on this thread, whatever the library says.
+static int is_blocked(int number) {
+  uint64_t mask = 0;
+  syscall(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &mask, sizeof mask);
+  return (int)(mask >> (number - 1) & 1);
+}
+
+// 1: after this thread asked for all signals, it does not get this one; but what it is told is what it asked for.
 int still_blocked(int number) {
-  sigset_t none;
-  sigset_t before;
-  sigset_t now;
-  sigemptyset(&none);
-  pthread_sigmask(SIG_SETMASK, &none, &before);
-  pthread_sigmask(SIG_BLOCK, NULL, &now);
-  const int blocked = sigismember(&now, number);
-  sigprocmask(SIG_UNBLOCK, &before, NULL);
-  sigprocmask(SIG_BLOCK, NULL, &now);
-  const int blocked_still = sigismember(&now, number);
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
-  return blocked && blocked_still;
+  sigset_t set;
+  sigset_t told;
+  sigemptyset(&set);
+  pthread_sigmask(SIG_SETMASK, &set, NULL);
+  const int by_set = is_blocked(number);
+  sigaddset(&set, number);
+  sigprocmask(SIG_BLOCK, &set, &told);
+  const int was = sigismember(&told, number);
+  sigprocmask(SIG_UNBLOCK, &set, &told);
+  const int is = sigismember(&told, number);
+  pthread_sigmask(SIG_BLOCK, NULL, &told);
+  return by_set && is_blocked(number) && !was && is && !sigismember(&told, number);
 }
 
 // The wait status of a child that sends itself a SIGTERM, and exits with 3 when that does not come.
