@@ -337,7 +337,7 @@ open_channel(Language, Options) ->
             _ -> 20
         end,
     %% `raw`: a map is a map here, whatever its keys; and there is no other worker that could have a request in place of this.
-    Wanted = #{spin_us => Spin, worker_spin_us => Spin, atoms => create, raw => true,
+    Wanted = #{spin_us => Spin, worker_spin_us => Spin, atoms => create, atom_room => ?NATIVE:atom_room(), raw => true,
                max_result => application:get_env(typhon, max_result, 1073741824)},
     case ?NATIVE:channel_open(self(), Wanted) of
         {ok, Channel, Region} ->

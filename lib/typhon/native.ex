@@ -150,6 +150,10 @@ defmodule Typhon.Native do
   @spec priv_path(String.t()) :: String.t()
   def priv_path(name), do: priv_dir() |> List.to_string() |> Path.expand() |> Path.join(name)
 
+  @doc "How many atoms Python may bring: half of the room that there is. Of all channels the first one's counts."
+  @spec atom_room :: non_neg_integer
+  def atom_room, do: div(:erlang.system_info(:atom_limit) - :erlang.system_info(:atom_count), 2)
+
   @doc "The file that priv/ would have to be in, when the application lies in an archive such as an escript; or nil."
   @spec archive :: nil | String.t()
   def archive, do: "" |> priv_path() |> file_above()

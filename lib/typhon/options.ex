@@ -778,6 +778,10 @@ defmodule Typhon.Options do
             "env: a name must not contain = and neither name nor value a NUL, got #{inspect({name, value})}"
     end
 
+    unless String.valid?(name) and (value in [nil, false] or String.valid?(value)) do
+      raise ArgumentError, "env: names and values must be UTF-8, got #{inspect({name, value})}"
+    end
+
     {name, value || nil}
   end
 

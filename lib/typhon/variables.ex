@@ -15,7 +15,24 @@ defmodule Typhon.Variables do
           into: %{},
           do: {:erlang.list_to_binary(name), :erlang.list_to_binary(value)}
         ),
-      else: System.get_env()
+      else: Map.merge(System.get_env(), not_utf8())
+  end
+
+  # What is no UTF-8 the emulator takes for Latin-1. It may have been changed since the start, and then is what it is now.
+  defp not_utf8 do
+    case File.read("/proc/self/environ") do
+      {:ok, bytes} ->
+        for variable <- :binary.split(bytes, <<0>>, [:global]),
+            not String.valid?(variable),
+            [name, value] <- [:binary.split(variable, "=")],
+            String.valid?(name),
+            System.get_env(name) == :unicode.characters_to_binary(value, :latin1),
+            into: %{},
+            do: {name, value}
+
+      _ ->
+        %{}
+    end
   end
 
   @doc "As a port takes them; nil unsets one."

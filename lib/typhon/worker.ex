@@ -57,6 +57,8 @@ defmodule Typhon.Worker do
   @broken 2
   # How often it is looked at whether an import has ended that a call's time ran out in.
   @look_at_import 100
+  # Of so many modules it is told at most.
+  @most_told 16
   # How often a busy worker's memory is looked at, when it has a limit.
   @memory_every 1_000
   # So often, with a millisecond between, a closed channel is asked whether its callers have been told. Else the next worker of
@@ -104,8 +106,8 @@ defmodule Typhon.Worker do
     errand: nil,
     # what of it runs
     step: nil,
-    # which import it was said of that a call's time ran out in it
-    import_told: nil,
+    # of which imports it was said that a call's time ran out in them
+    import_told: [],
     # who waits for a reload, and until when
     reload: nil,
     # why it is to be replaced
@@ -883,8 +885,13 @@ defmodule Typhon.Worker do
   defp imported({:importing, _} = importing), do: Error.imported(importing)
   defp imported(_abandoned), do: nil
 
-  # Once for each import: many calls may wait for it.
-  defp tell_import({:importing, _} = importing, %{import_told: told} = data) when told != importing do
+  # Once for each module of a Python: many calls may wait for it. The worker says how many there are.
+  defp tell_import({:importing, _} = importing, %{import_told: told} = data) when length(told) < @most_told,
+    do: if(importing in told, do: data, else: tell_of(importing, data))
+
+  defp tell_import(_abandoned, data), do: data
+
+  defp tell_of(importing, data) do
     module = Error.imported(importing)
 
     log(
@@ -895,10 +902,8 @@ defmodule Typhon.Worker do
       data
     )
 
-    %{data | import_told: importing}
+    %{data | import_told: [importing | data.import_told]}
   end
-
-  defp tell_import(_abandoned, data), do: data
 
   defp at_most(:infinity), do: ""
   defp at_most(time), do: ", for import_timeout: #{time} ms at most"
@@ -1029,7 +1034,7 @@ defmodule Typhon.Worker do
       atoms: config.atoms,
       keys: config.keys,
       values: config.values,
-      atom_room: div(:erlang.system_info(:atom_limit) - :erlang.system_info(:atom_count), 2),
+      atom_room: Native.atom_room(),
       results: config.results,
       max_result: config.max_result,
       max_held: if(config.max_held == :auto, do: 0, else: config.max_held),
@@ -1389,7 +1394,7 @@ defmodule Typhon.Worker do
         watch: nil,
         placed: false,
         checkout: checkout,
-        import_told: nil
+        import_told: []
     }
   end
 

@@ -61,6 +61,8 @@ class Imports {
       std::string text;
       if (!read(marks_[i], of, text)) continue;
       if (of == call && call != 0) return text;
+      // One that waits for another's import of the same module has a mark, too.
+      if (found != 0 && text == name) continue;
       ++found;
       name = std::move(text);
     }

@@ -97,11 +97,27 @@ void tell(int signal) noexcept {
   if (size > 0) static_cast<void>(!::write(STDERR_FILENO, text, static_cast<std::size_t>(size)));
 }
 
-int set_action(int signal, const struct sigaction* action, struct sigaction* before) noexcept {
+// Real-time signals that have a handler are Typhon's, which sets it by way of libpython; Python code cannot.
+bool is_pythons(const void* caller) noexcept {
+  Dl_info library{};
+  Dl_info python{};
+  return ::dladdr(caller, &library) != 0 &&
+         ::dladdr(::dlsym(RTLD_DEFAULT, "Py_IsInitialized"), &python) != 0 &&
+         library.dli_fbase == python.dli_fbase;
+}
+
+bool may_change(int signal, const struct sigaction& now, const void* caller) noexcept {
+  return signal >= SIGRTMIN && (now.sa_handler == SIG_DFL || now.sa_handler == SIG_IGN || is_pythons(caller));
+}
+
+int set_action(int signal, const struct sigaction* action, struct sigaction* before,
+               const void* caller) noexcept {
   const Sigaction true_sigaction = next_sigaction.get();
-  if (action == nullptr || !is_beams(signal) || !in_the_beam()) return true_sigaction(signal, action, before);
+  if (action == nullptr || !(is_beams(signal) || signal >= SIGRTMIN) || !in_the_beam())
+    return true_sigaction(signal, action, before);
   struct sigaction now {};
   if (true_sigaction(signal, nullptr, &now) != 0) return -1;
+  if (may_change(signal, now, caller)) return true_sigaction(signal, action, before);
   if (before != nullptr) *before = now;
   if (same_action(*action, now)) return 0;
   tell(signal);
@@ -109,13 +125,13 @@ int set_action(int signal, const struct sigaction* action, struct sigaction* bef
   return -1;
 }
 
-sighandler_t set_handler(int signal, sighandler_t handler, int flags) noexcept {
+sighandler_t set_handler(int signal, sighandler_t handler, int flags, const void* caller) noexcept {
   struct sigaction action {};
   struct sigaction before {};
   action.sa_handler = handler;
   action.sa_flags = flags;
   ::sigemptyset(&action.sa_mask);
-  return set_action(signal, &action, &before) == 0 ? before.sa_handler : SIG_ERR;
+  return set_action(signal, &action, &before, caller) == 0 ? before.sa_handler : SIG_ERR;
 }
 
 // Which of the BEAM's signals this thread's code has blocked, which makes no difference to the thread, but is
@@ -209,23 +225,27 @@ extern "C" {
 // the paths that the caller's libraries are found by.
 TYPHON_INSTEAD void* dlopen(const char* name, int mode) noexcept {
   const Dlopen true_dlopen = next_dlopen.get();
+  // glibc has no name to put into its error for a mode that it does not know, and ends the process.
+  constexpr int kModes = RTLD_LAZY | RTLD_NOW | RTLD_NOLOAD | RTLD_DEEPBIND | RTLD_GLOBAL | RTLD_NODELETE;
+  if ((mode & ~kModes) != 0) return true_dlopen("invalid mode parameter", RTLD_NOW);
   return true_dlopen(name != nullptr ? name : this_library(), mode & ~RTLD_GLOBAL);
 }
 
 TYPHON_INSTEAD int sigaction(int signal, const struct sigaction* action, struct sigaction* before) noexcept {
-  return set_action(signal, action, before);
+  return set_action(signal, action, before, __builtin_return_address(0));
 }
 
 TYPHON_INSTEAD sighandler_t signal(int signal, sighandler_t handler) noexcept {
-  return set_handler(signal, handler, SA_RESTART);
+  return set_handler(signal, handler, SA_RESTART, __builtin_return_address(0));
 }
 
 TYPHON_INSTEAD sighandler_t bsd_signal(int signal, sighandler_t handler) noexcept {
-  return set_handler(signal, handler, SA_RESTART);
+  return set_handler(signal, handler, SA_RESTART, __builtin_return_address(0));
 }
 
 TYPHON_INSTEAD sighandler_t __sysv_signal(int signal, sighandler_t handler) noexcept {
-  return set_handler(signal, handler, static_cast<int>(SA_RESETHAND | SA_NODEFER));
+  return set_handler(signal, handler, static_cast<int>(SA_RESETHAND | SA_NODEFER),
+                     __builtin_return_address(0));
 }
 
 TYPHON_INSTEAD int pthread_sigmask(int how, const sigset_t* mask, sigset_t* before) noexcept {

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "executor/worker.h"
+#include "worker/forked.h"
 
 namespace typhon::executor {
 namespace {
@@ -29,11 +30,12 @@ PyRef name_in(PyObject* args) noexcept {
 PyObject* import_watched(PyObject* self, PyObject* args, PyObject* kwargs) noexcept {
   PyObject* const function = PyTuple_GetItem(self, 1);
   auto* const slot = static_cast<ExecutorSlot*>(PyModule_GetState(PyTuple_GetItem(self, 0)));
-  Worker* const worker = slot ? slot->worker : nullptr;
+  // A child has a copy of the worker as it was, and of locks that somebody had who is not there.
+  Worker* const worker = slot && !worker::in_forked_child() ? slot->worker : nullptr;
   const std::optional<Lane*> thread = worker ? worker->begin_import(name_in(args).get()) : std::nullopt;
   PyObject* const result = PyObject_Call(function, args, kwargs);
   // A thread of the worker's own: so the worker is there as long as this.
-  if (thread) worker->end_import(*thread);
+  if (thread && !worker::in_forked_child()) worker->end_import(*thread);
   return result;
 }
 

@@ -267,15 +267,16 @@ def _guard() -> None:
         "_exit": "raise an exception",
         "abort": "raise an exception",
         **dict.fromkeys(("execv", "execve"), "use subprocess"),
-        **dict.fromkeys(("setsid", "setpgid", "setuid", "setgid", "seteuid", "setegid", "setreuid", "setregid"), _PROCESS),
+        **dict.fromkeys(("setsid", "setpgid", "setpgrp", "login_tty", "setuid", "setgid", "seteuid", "setegid", "setreuid", "setregid"), _PROCESS),
         **dict.fromkeys(("setresuid", "setresgid", "setgroups", "initgroups", "chroot", "unshare", "setns"), _PROCESS),
     }.items():
         _refuse((posix, os), name, f"os.{name}", instead)
     _guard_signals()
-    _check((posix, os), "kill", "os.kill", lambda pid: pid in (0, -1, os.getpid(), -os.getpgrp()))
+    _check((posix, os), "kill", "os.kill", _is_beam)
     _check((posix, os), "killpg", "os.killpg", lambda group: group in (0, os.getpgrp()))
     _check((_signal,), "pidfd_send_signal", "signal.pidfd_send_signal", lambda fd: _pid_of(fd) in (None, os.getpid()))
     _guard_children(posix)
+    _guard_waits(posix)
     _guard_stacks()
     finder = _finder
     sys.meta_path.insert(0, finder)
@@ -326,8 +327,10 @@ class _Guarded:
 
     def __init__(self, true: Any, call: Any) -> None:
         self._call = call
-        for name in ("__name__", "__qualname__", "__module__", "__doc__"):
-            setattr(self, name, getattr(true, name, None))
+        self.__name__: str = true.__name__
+        self.__qualname__: str = true.__qualname__
+        self.__module__ = true.__module__
+        self.__doc__ = true.__doc__
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         return self._call(*args, **named)
@@ -406,6 +409,11 @@ def _check(modules: "tuple[ModuleType, ...]", name: str, title: str, hits_the_be
     _replace(modules, name, checked)
 
 
+def _is_beam(pid: int) -> bool:
+    """Whether a signal for this number is one for the BEAM: the name of a thread is one of its process."""
+    return pid in (0, -1, -os.getpgrp()) or os.path.exists(f"/proc/self/task/{int(pid)}")
+
+
 def _pid_of(fd: int) -> "int | None":
     """Whose descriptor this is, of os.pidfd_open; None when that is not known."""
     try:
@@ -431,6 +439,37 @@ def _guard_children(posix: Any) -> None:
 
     for name in ("posix_spawn", "posix_spawnp"):
         _replace((posix, os), name, of_its_own)
+
+
+def _guard_waits(posix: Any) -> None:
+    """Whoever waits for any child would take those of other interpreters, which then seem to have ended well; and there is always
+    one more, of the BEAM's own."""
+    why = "the children of all interpreters are this process's: wait for each by its number"
+    for name in ("wait", "wait3"):
+        _refuse((posix, os), name, f"os.{name}", why)
+
+    def for_one(title: str, is_any: Any) -> Any:
+        def make(true: Any) -> Any:
+            def wait(*args: Any) -> Any:
+                if is_any(*args):
+                    raise RuntimeError(
+                        f"{title}() for any child is not for an interpreter inside the BEAM: {why}, or run this pool with "
+                        "isolation: :process"
+                    )
+                return true(*args)
+
+            return wait
+
+        return make
+
+    def of_group(pid: int = 1, *_: object) -> bool:
+        return pid in (-1, 0, -os.getpgrp())
+
+    def of_kind(kind: object = None, *_: object) -> bool:
+        return kind in (posix.P_ALL, posix.P_PGID)
+
+    for name, is_any in {"waitpid": of_group, "wait4": of_group, "waitid": of_kind}.items():
+        _replace((posix, os), name, for_one(f"os.{name}", is_any))
 
 
 def _keep_environment(subprocess: Any) -> None:

@@ -18,6 +18,7 @@ _DISTRIBUTIONS = {
     "cv2": "opencv-python",
     "dateutil": "python-dateutil",
     "distutils": "setuptools",
+    "docx": "python-docx",
     "dotenv": "python-dotenv",
     "Crypto": "pycryptodome",
     "fitz": "PyMuPDF",
@@ -28,6 +29,7 @@ _DISTRIBUTIONS = {
     "serial": "pyserial",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
+    "slugify": "python-slugify",
     "yaml": "PyYAML",
 }
 _MOST_FOLDERS = 12
@@ -107,17 +109,20 @@ def _not_installed(name: str) -> "Iterator[str]":
         yield f"{top} belongs to Python's standard library, but {_who()} was built or packaged without it"
         return
     yield f"{_who()} looked for it in {_folders()}"
-    yield _install(_DISTRIBUTIONS.get(top, top))
+    yield _install(_DISTRIBUTIONS.get(top), top)
     yield "A module of your own is found when python_path: names the folder that it is in"
 
 
-def _install(distribution: str) -> str:
+def _install(known: "str | None", name: str) -> str:
+    distribution = known or name
+    # A name that is mistyped is one that somebody may have published something under.
+    sure = "" if known else f"Check that the name is right, and that {name} is the package you mean. "
     if sys.prefix == sys.base_prefix and os.path.exists(os.path.join(_stdlib(), "EXTERNALLY-MANAGED")):
         return (
-            f"This Python is the operating system's, where pip installs nothing. Make a virtualenv ({sys.executable} -m venv .venv), "
+            f"{sure}This Python is the operating system's, where pip installs nothing. Make a virtualenv ({sys.executable} -m venv .venv), "
             f'install the package there (.venv/bin/python -m pip install {distribution}), and start the pool with python: ".venv"'
         )
-    return f"To install the package there: {sys.executable} -m pip install {distribution}"
+    return f"{sure}To install the package there: {sys.executable} -m pip install {distribution}"
 
 
 def _shadow(error: BaseException) -> "str | None":

@@ -9,6 +9,21 @@ defmodule Typhon.ErlportTest do
 
   @sources Path.expand("../erlport/py", __DIR__)
 
+  # The first channel of a VM says how many atoms Python may bring to it.
+  test "an instance in a VM without a pool brings atoms that nobody has named" do
+    code = """
+    {:ok, pid} = :python.start()
+    raised = try(do: :python.call(pid, :builtins, :int, ["x"]), catch: (:error, reason -> reason))
+    {:python, :"builtins.ValueError", _, _} = raised
+    source = "__import__('erlport.erlterms').erlterms.Atom(b'typhon_brought_by_the_instance')"
+    atom = :python.call(pid, :builtins, :eval, [source])
+    IO.puts("brought " <> Atom.to_string(atom))
+    """
+
+    assert {text, 0} = Typhon.TestHelper.vm(code)
+    assert text =~ "brought typhon_brought_by_the_instance"
+  end
+
   test "the application of that name is there to be started" do
     assert {:ok, _} = Application.ensure_all_started(:erlport)
     assert :typhon in Application.spec(:erlport, :applications)

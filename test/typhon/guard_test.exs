@@ -37,6 +37,10 @@ defmodule Typhon.GuardTest do
   def load_globally(path):
       return bool(ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)._handle)
 
+  def handled():
+      caught = next(line for line in open("/proc/self/status") if line.startswith("SigCgt"))
+      return [signal for signal in range(35, 56) if int(caught.split()[1], 16) >> (signal - 1) & 1]
+
   def child_is_ended():
       import subprocess
       return subprocess.run(["sh", "-c", "kill -TERM $$; exit 3"]).returncode
@@ -75,6 +79,13 @@ defmodule Typhon.GuardTest do
     assert c(py, library, "load_globally", ["libm.so.6", "cos"] |> bytes()) == [1, 1]
   end
 
+  test "a mode that there is not is an error", %{py: py} do
+    for mode <- [16, 512, 32_768, 0xFFFF] do
+      assert {:error, %Typhon.PythonError{type: "OSError", message: "invalid mode" <> _}} =
+               Typhon.call(py, :ctypes, :CDLL, ["libm.so.6"], kwargs: %{mode: mode})
+    end
+  end
+
   test "the program is this Python, not the BEAM", %{py: py, library: library} do
     for {symbol, there?} <- [{"Py_IsInitialized", true}, {"printf", true}, {"enif_alloc", false}] do
       assert {symbol, each(py, :program_has, [symbol])} == {symbol, [there?, there?]}
@@ -105,8 +116,15 @@ defmodule Typhon.GuardTest do
       length(Regex.scan(~r/C code asked for a handler of signal 17 \(.*isolation: :process/, text)) == 4
     end)
 
-    # One that says what a thread has done, and a free one.
-    for signal <- [8, 60], do: assert(c(py, library, "handle", [signal]) == [0, 0])
+    # One that says what a thread has done; Typhon's own; and free ones.
+    assert c(py, library, "handle", [8]) == [0, 0]
+    assert [_ | _] = handled = Typhon.call!(py, :guarded, :handled, [])
+
+    for signal <- handled,
+        do: assert({signal, c(py, library, "handle", [signal])} == {signal, [@eperm, @eperm]})
+
+    for worker <- 1..2,
+        do: assert(Typhon.call!(py, :guarded, :c, [library, "handle", 57 + worker], worker: worker) == 0)
   end
 
   test "the BEAM's signals stay blocked on Python's threads, and not in its children", %{

@@ -63,7 +63,11 @@ defmodule Typhon.MistakesTest do
                Typhon.call(py, :not_there, :f, [])
 
       assert where =~ "#{python} (Python #{version}) looked for it in #{dir}, /"
-      assert how == "To install the package there: #{python} -m pip install not_there"
+
+      assert how ==
+               "Check that the name is right, and that not_there is the package you mean. To install the package there: " <>
+                 "#{python} -m pip install not_there"
+
       assert own =~ "python_path:"
       refute where =~ "priv/python"
 

@@ -44,7 +44,8 @@ static int is_blocked(int number) {
   return (int)(mask >> (number - 1) & 1);
 }
 
-// 1: after this thread asked for all signals, it does not get this one; but what it is told is what it asked for.
+// 1: after this thread asked for all signals, it does not get this one; but what it is told is what it asked
+// for.
 int still_blocked(int number) {
   sigset_t set;
   sigset_t told;
