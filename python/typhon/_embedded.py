@@ -120,9 +120,9 @@ def _run(job: dict[str, Any], fds: list[int], before: "_Snapshot") -> tuple[int,
     return code, clean
 
 
-def _bytes(text: "str | bytes") -> bytes:
-    """What the BEAM calls a path or a variable, whatever the locale makes of it."""
-    return text.encode() if isinstance(text, str) else text
+def _bytes(text: "str | list[int]") -> bytes:
+    """What the BEAM calls a path or a variable, whatever the locale makes of it. A list holds bytes that are no UTF-8."""
+    return text.encode() if isinstance(text, str) else bytes(text)
 
 
 class _Snapshot:

@@ -115,6 +115,42 @@ defmodule Typhon.EnvironmentTest do
     ])
   end
 
+  test "variables and folders that are no UTF-8", %{code: code, tmp_dir: folder} do
+    here = Path.join(folder, <<"a", 0xFF, "é">>)
+    File.mkdir!(here)
+
+    File.write!(
+      Path.join(here, "there.py"),
+      "def told(): return __import__('os').environb[b'TYPHON_ODD'], __import__('os').getcwdb()\n"
+    )
+
+    code = """
+    #{code}
+    for isolation <- [:process, :interpreter] do
+      here = #{literal(here)}
+      {:ok, py} = Typhon.start_link(workers: 1, isolation: isolation, python_path: [here], cd: here)
+      {:ok, {<<255, 195, 169, 254>>, cwd}} = Typhon.call(py, :there, :told, [])
+      if isolation == :process or Typhon.call!(py, "sys", "_typhon_own_directory.__str__", []) == "1", do: ^here = cwd
+    end
+    IO.puts("alive")
+    """
+
+    for locale <- ["C.UTF-8", nil] do
+      # A shell sets it: the emulator would take it for text.
+      start = "export TYPHON_ODD=$(printf '\\377\\303\\251\\376'); exec elixir \"$@\""
+      paths = ["-pa", Path.join(:code.lib_dir(:typhon), "ebin")]
+      run = paths ++ ["-e", "{:ok, _} = Application.ensure_all_started(:typhon)\n" <> code]
+
+      {text, status} =
+        System.cmd("sh", ["-c", start, "sh" | run],
+          env: [{"LC_ALL", locale}, {"LC_CTYPE", nil}, {"LANG", nil}],
+          stderr_to_stdout: true
+        )
+
+      assert {text, status, String.ends_with?(text, "alive\n")} == {text, 0, true}
+    end
+  end
+
   # Python ends its process then.
   test "an environment in which Python does not start is an error", %{code: code} do
     code = """

@@ -22,9 +22,11 @@ defmodule Typhon.Worker.Embedded do
     with {:ok, socket, signal} <- Interpreters.borrow(config.interpreter, environment) do
       job =
         :erlang.term_to_binary(%{
-          "environment" => environment,
-          "cd" => config.cd,
-          "python_path" => config.python_path,
+          # A name that is no UTF-8 is one that no program looks for.
+          "environment" =>
+            for({name, value} <- environment, String.valid?(name), into: %{}, do: {name, text(value)}),
+          "cd" => text(config.cd),
+          "python_path" => Enum.map(config.python_path, &text/1),
           "settings" =>
             Map.new([{:signal, signal} | settings], fn {name, value} -> {Atom.to_string(name), value} end)
         })
@@ -71,4 +73,7 @@ defmodule Typhon.Worker.Embedded do
       timeout -> Interpreters.quarantine(socket)
     end
   end
+
+  # A binary is text there; what is none goes as a list of bytes.
+  defp text(bytes), do: if(String.valid?(bytes), do: bytes, else: :binary.bin_to_list(bytes))
 end
