@@ -288,18 +288,9 @@ check_version(Program, Options, Table) ->
             {error, {Invalid, Program}}
     end.
 
-%% The first line that it prints. In a process of its own, so that nothing of it can reach the caller's mailbox.
+%% The first line that it prints.
 version(Program, #{version_flag := Flag}) ->
-    {_, Monitor} = spawn_monitor(fun() -> exit({?MODULE, first_line(Program, Flag)}) end),
-    receive
-        {'DOWN', Monitor, process, _, {?MODULE, Line}} -> Line;
-        {'DOWN', Monitor, process, _, _} -> ""
-    end.
-
-first_line(Program, Flag) ->
-    Port = open_port({spawn_executable, Program}, [{args, [Flag]}, {line, 200}, stderr_to_stdout, hide, exit_status]),
-    receive
-        {Port, {data, {_, Line}}} -> Line;
-        {Port, _} -> ""
-    after ?VERSION_TIMEOUT -> ""
+    case 'Elixir.Typhon.Program':run(Program, [Flag], ?VERSION_TIMEOUT) of
+        {Text, Status} when is_integer(Status) -> binary_to_list(hd(binary:split(Text, [<<"\r">>, <<"\n">>])));
+        _ -> ""
     end.

@@ -3,11 +3,12 @@ defmodule Typhon.Program do
   # Whether what `python:` or `ruby:` names is one. Any program can be named there, and most print what they make of a command
   # line that is not for them. So one whose name does not say what it is has to answer `--version` before it is started.
 
-  alias Typhon.{StartError, Variables}
+  alias Typhon.{Deadline, Native, StartError, Variables}
 
   @timeout 10_000
   # A program may print without end.
   @most_bytes 1_048_576
+  @sigkill 9
 
   # What its file is called, and what it says of itself.
   @known [
@@ -38,20 +39,19 @@ defmodule Typhon.Program do
     end
   end
 
-  @doc "What a program prints, if that is no more than a mebibyte, and its exit status. A caller that traps exits gets no signal of it."
+  @doc """
+  What a program prints, if that is no more than a mebibyte, and its exit status. One that prints more, or takes longer, is killed.
+  A caller that traps exits gets no signal of it.
+  """
   @spec run(String.t(), [String.t()], timeout, [Variables.t()]) ::
           {String.t(), non_neg_integer} | :timeout | {:error, term}
   def run(path, args, timeout, variables \\ []) do
-    {pid, monitor} = spawn_monitor(fn -> exit({:answer, answer(path, args, variables)}) end)
+    {_pid, monitor} =
+      spawn_monitor(fn -> exit({:answer, answer(path, args, variables, Deadline.from(timeout))}) end)
 
     receive do
       {:DOWN, ^monitor, _, _, {:answer, answer}} -> answer
       {:DOWN, ^monitor, _, _, reason} -> {:error, reason}
-    after
-      timeout ->
-        Process.demonitor(monitor, [:flush])
-        Process.exit(pid, :kill)
-        :timeout
     end
   end
 
@@ -73,7 +73,7 @@ defmodule Typhon.Program do
     match?({:ok, %{type: :regular, mode: mode}} when Bitwise.band(mode, 0o111) != 0, File.stat(path))
   end
 
-  defp answer(path, args, variables) do
+  defp answer(path, args, variables, deadline) do
     options = [
       :binary,
       :exit_status,
@@ -83,20 +83,35 @@ defmodule Typhon.Program do
       env: Variables.for_port(variables)
     ]
 
-    collect(Port.open({:spawn_executable, path}, options), [], 0)
+    port = Port.open({:spawn_executable, path}, options)
+    # Later, when it has ended, there is none.
+    os_pid = Port.info(port, :os_pid)
+
+    case {collect(port, [], 0, deadline), os_pid} do
+      {{text, status}, _} when is_integer(status) ->
+        {text, status}
+
+      {unfinished, {:os_pid, os_pid}} ->
+        Native.kill_pid(os_pid, @sigkill)
+        unfinished
+
+      {unfinished, nil} ->
+        unfinished
+    end
   end
 
-  defp collect(port, text, size) do
+  defp collect(port, text, size, deadline) do
     receive do
       {^port, {:data, bytes}} when size + byte_size(bytes) <= @most_bytes ->
-        collect(port, [text, bytes], size + byte_size(bytes))
+        collect(port, [text, bytes], size + byte_size(bytes), deadline)
 
-      # With its pipe its port ends, and so it will.
       {^port, {:data, _}} ->
         {:error, :too_much}
 
       {^port, {:exit_status, status}} ->
         {IO.iodata_to_binary(text), status}
+    after
+      Deadline.left(deadline) -> :timeout
     end
   end
 

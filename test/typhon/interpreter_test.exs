@@ -19,6 +19,19 @@ defmodule Typhon.InterpreterTest do
     path
   end
 
+  test "a program that is asked and does not end, or says too much, is ended", %{dir: dir} do
+    for {script, answer} <- [{"exec sleep 600", :timeout}, {"exec yes", {:error, :too_much}}] do
+      path = executable(Path.join(dir, "python"))
+      File.write!(path, "#!/bin/sh\necho $$ > #{dir}/pid\n#{script}\n")
+      timeout = if answer == :timeout, do: 1_000, else: Typhon.TestHelper.limit()
+      assert Typhon.Program.run(path, ["--version"], timeout) == answer
+      os_pid = dir |> Path.join("pid") |> File.read!() |> String.trim()
+      Typhon.TestHelper.eventually(fn -> not File.exists?("/proc/#{os_pid}") end)
+    end
+
+    refute_received _
+  end
+
   test "a command on the PATH" do
     assert {:ok, path} = Interpreter.find("python3", "/")
     assert path == System.find_executable("python3")
