@@ -55,18 +55,19 @@ class Imports {
   // and one that waits in the event loop, have no mark of their own. Empty: not known.
   [[nodiscard]] std::string name_for(std::uint64_t call) const {
     std::string name;
-    int found = 0;
+    std::size_t marks = 0;
+    bool same = true;
     for (std::size_t i = 0; i < kImportMarks; ++i) {
       std::uint64_t of = 0;
       std::string text;
       if (!read(marks_[i], of, text)) continue;
       if (of == call && call != 0) return text;
-      // One that waits for another's import of the same module has a mark, too.
-      if (found != 0 && text == name) continue;
-      ++found;
+      // Several may wait for one module.
+      if (marks++ != 0 && text != name) same = false;
       name = std::move(text);
     }
-    return found == 1 ? name : std::string();
+    // Where all are in use there may be more than there are marks for.
+    return same && marks < kImportMarks ? name : std::string();
   }
   [[nodiscard]] bool is_any() const noexcept {
     for (std::size_t i = 0; i < kImportMarks; ++i) {

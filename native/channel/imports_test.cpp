@@ -53,6 +53,16 @@ TEST_F(ChannelImports, OfACallWithoutAMarkIsTheOnlyOneThatThereIs) {
   worker.end(other);
 }
 
+TEST_F(ChannelImports, OfOneModuleHaveItsNameForACallWithoutAMark) {
+  worker.begin(1, "m");
+  const int other = worker.begin(2, "m");
+  EXPECT_EQ(beam.name_for(3), "m");
+  worker.end(other);
+  worker.begin(2, "n");
+  EXPECT_EQ(beam.name_for(3), "");
+  EXPECT_EQ(beam.name_for(1), "m");
+}
+
 TEST_F(ChannelImports, AreMoreThanThereAreMarksFor) {
   for (std::size_t i = 0; i < kImportMarks; ++i) EXPECT_EQ(worker.begin(i + 1, "m"), static_cast<int>(i));
   EXPECT_EQ(worker.begin(100, "n"), Imports::kNone);
