@@ -1,9 +1,9 @@
 // What a namespace finds in place of a few functions of its libc: the first library of the namespace, so that
 // its symbols come before all others'. They are for C code, which asks nobody in Python.
 //
-// The library is loaded as a copy in which kLibpython, the name of a library that it needs, is the path of
-// the namespace's libpython (native/embed/namespace.cpp). What libpython exports is in the global scope of
-// the namespace then, too: extension modules find it that are not linked to it.
+// The library is loaded as a copy in which the library that it needs has the path of the namespace's
+// libpython (native/embed/namespace.cpp). What libpython exports is in the global scope of the namespace
+// then, too: extension modules find it that are not linked to it.
 //
 // dlopen: in a namespace RTLD_GLOBAL ends the process (glibc has no list to add to), so it is left out, which
 // costs only those libraries something that look for symbols of others without naming them. A null name
@@ -22,6 +22,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 
@@ -94,7 +95,8 @@ void tell(int signal) noexcept {
                                  "(EPERM): inside the BEAM signals are "
                                  "the BEAM's; with isolation: :process they are Python's\n",
                                  signal, ::strsignal(signal));
-  if (size > 0) static_cast<void>(!::write(STDERR_FILENO, text, static_cast<std::size_t>(size)));
+  if (size <= 0) return;
+  static_cast<void>(!::write(STDERR_FILENO, text, std::min(static_cast<std::size_t>(size), sizeof text - 1)));
 }
 
 // Real-time signals that have a handler are Typhon's, which sets it by way of libpython; Python code cannot.
