@@ -267,8 +267,9 @@ def _guard() -> None:
         "_exit": "raise an exception",
         "abort": "raise an exception",
         **dict.fromkeys(("execv", "execve"), "use subprocess"),
-        **dict.fromkeys(("setsid", "setpgid", "setpgrp", "login_tty", "setuid", "setgid", "seteuid", "setegid", "setreuid", "setregid"), _PROCESS),
-        **dict.fromkeys(("setresuid", "setresgid", "setgroups", "initgroups", "chroot", "unshare", "setns"), _PROCESS),
+        **dict.fromkeys(("setsid", "setpgid", "setpgrp", "login_tty"), _PROCESS),
+        **dict.fromkeys(("setuid", "setgid", "seteuid", "setegid", "setreuid", "setregid", "setresuid", "setresgid"), _PROCESS),
+        **dict.fromkeys(("setgroups", "initgroups", "chroot", "unshare", "setns"), _PROCESS),
     }.items():
         _refuse((posix, os), name, f"os.{name}", instead)
     _guard_signals()
