@@ -43,7 +43,7 @@ defmodule Typhon.Program do
   What a program prints, if that is no more than a mebibyte, and its exit status. One that prints more, or takes longer, is killed.
   A caller that traps exits gets no signal of it.
   """
-  @spec run(String.t(), [String.t()], timeout, [Variables.t()]) ::
+  @spec run(String.t() | charlist, [String.t() | charlist], timeout, [Variables.t()]) ::
           {String.t(), non_neg_integer} | :timeout | {:error, term}
   def run(path, args, timeout, variables \\ []) do
     {_pid, monitor} =

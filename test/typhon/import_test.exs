@@ -8,7 +8,7 @@ defmodule Typhon.ImportTest do
   alias Typhon.{StartError, TimeoutError}
 
   # More than a grace of 50 ms by far, and some looks at the import.
-  @beyond_grace 600
+  @beyond_grace 1_500
 
   setup do
     dir = Path.join(System.tmp_dir!(), "typhon-import-#{System.pid()}-#{System.unique_integer([:positive])}")
@@ -101,7 +101,7 @@ defmodule Typhon.ImportTest do
   end
 
   defp pool(dir, options \\ []),
-    do: start_pool(Keyword.merge([python_path: [dir], grace: 50], options))
+    do: start_pool(Keyword.merge([python_path: [dir], grace: 500], options))
 
   defp begun(dir), do: dir |> Path.join("begun") |> File.read!() |> String.split()
 
