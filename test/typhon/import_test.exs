@@ -7,7 +7,7 @@ defmodule Typhon.ImportTest do
 
   alias Typhon.{StartError, TimeoutError}
 
-  # More than a grace of 50 ms by far, and some looks at the import.
+  # More than the grace by far, and some looks at the import.
   @beyond_grace 1_500
 
   setup do
