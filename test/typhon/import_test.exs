@@ -115,6 +115,14 @@ defmodule Typhon.ImportTest do
     end)
   end
 
+  # The import does, beyond its call's grace, and in the same worker.
+  defp goes_on(py, dir, module, function, args) do
+    Process.sleep(@beyond_grace)
+    File.touch!(Path.join(dir, "gate"))
+    assert Typhon.call(py, module, function, args, timeout: limit()) == {:ok, 42}
+    assert worker(py).restarts == 0
+  end
+
   describe "a call that runs out of time while it imports" do
     for {name, module, function, args, imported} <- [
           {"its own module", :slow, :get, [], "slow"},
@@ -159,10 +167,7 @@ defmodule Typhon.ImportTest do
       for task <- for(_ <- 1..3, do: async(fn -> run_out(py, :slow, :get, []) end)),
           do: assert(%TimeoutError{importing: "slow"} = await(task))
 
-      Process.sleep(@beyond_grace)
-      File.touch!(Path.join(dir, "gate"))
-      assert Typhon.call(py, :slow, :get, [], timeout: limit()) == {:ok, 42}
-      assert worker(py).restarts == 0
+      goes_on(py, dir, :slow, :get, [])
       assert begun(dir) == ["slow"]
     end
 
@@ -170,10 +175,7 @@ defmodule Typhon.ImportTest do
       py = pool(dir)
       assert Typhon.call(py, :user, :ready, []) == {:ok, true}
       assert %TimeoutError{importing: "slow"} = run_out(py, :user, :in_loop, ["slow"])
-      Process.sleep(@beyond_grace)
-      File.touch!(Path.join(dir, "gate"))
-      assert Typhon.call(py, :user, :in_loop, ["slow"], timeout: limit()) == {:ok, 42}
-      assert worker(py).restarts == 0
+      goes_on(py, dir, :user, :in_loop, ["slow"])
       assert begun(dir) == ["slow"]
     end
 
@@ -182,10 +184,7 @@ defmodule Typhon.ImportTest do
       py = pool(dir)
       nested = fn _, _ -> Typhon.call(py, :slow, :get, [], timeout: :infinity) end
       assert %TimeoutError{importing: "slow"} = run_out(py, :functools, :reduce, [nested, [1, 2]])
-      Process.sleep(@beyond_grace)
-      File.touch!(Path.join(dir, "gate"))
-      assert Typhon.call(py, :slow, :get, [], timeout: limit()) == {:ok, 42}
-      assert worker(py).restarts == 0
+      goes_on(py, dir, :slow, :get, [])
       assert begun(dir) == ["slow"]
     end
 
@@ -254,10 +253,7 @@ defmodule Typhon.ImportTest do
       assert Typhon.call(py, :slow, :get, [], timeout: limit()) == {:ok, 42}
       File.rm!(Path.join(dir, "gate"))
       assert %TimeoutError{importing: "slow"} = run_out(py, :user, :reloads, ["slow"])
-      Process.sleep(@beyond_grace)
-      File.touch!(Path.join(dir, "gate"))
-      assert Typhon.call(py, :slow, :get, [], timeout: limit()) == {:ok, 42}
-      assert worker(py).restarts == 0
+      goes_on(py, dir, :slow, :get, [])
       assert begun(dir) == ["slow", "slow"]
     end
 
