@@ -87,15 +87,12 @@ defmodule Typhon.Program do
     # Later, when it has ended, there is none.
     os_pid = Port.info(port, :os_pid)
 
-    case {collect(port, [], 0, deadline), os_pid} do
-      {{text, status}, _} when is_integer(status) ->
-        {text, status}
+    case collect(port, [], 0, deadline) do
+      {_text, status} = answer when is_integer(status) ->
+        answer
 
-      {unfinished, {:os_pid, os_pid}} ->
-        Native.kill_pid(os_pid, @sigkill)
-        unfinished
-
-      {unfinished, nil} ->
+      unfinished ->
+        with {:os_pid, os_pid} <- os_pid, do: Native.kill_pid(os_pid, @sigkill)
         unfinished
     end
   end

@@ -310,7 +310,7 @@ defmodule Typhon.Worker do
     do: {:keep_state, %{data | step: step}}
 
   def handle_event(:info, {:errand, ref, {{:ok, _}, _}}, :starting, %{errand: ref} = data),
-    do: up(%{data | errand: nil})
+    do: up(%{data | errand: nil, step: nil})
 
   # The worker ended meanwhile: its Port says how.
   def handle_event(:info, {:errand, ref, {{:error, %WorkerError{}}, _}}, :starting, %{errand: ref}),
@@ -1284,8 +1284,6 @@ defmodule Typhon.Worker do
   end
 
   # It could take calls.
-  defp up(%{step: step} = data) when step != nil, do: up(%{data | step: nil})
-
   defp up(%{role: :successor} = data) do
     Keeper.tell(data.config.board, {:waiting, self()})
     {:next_state, :waiting, %{data | last_error: nil, failed_starts: 0}}
