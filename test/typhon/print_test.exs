@@ -602,7 +602,10 @@ defmodule Typhon.PrintTest do
       assert log =~ "converse.py"
     end
 
-    # What went by way of the worker's process is logged when that has answered.
-    defp settle(py), do: Typhon.call!(py, :converse, :evaluate, ["typhon.self() and None"])
+    # What went by way of the worker's process is with its printer when that has answered, and Logger takes it from there.
+    defp settle(py) do
+      Typhon.call!(py, :converse, :evaluate, ["typhon.self() and None"])
+      await_logged(py)
+    end
   end
 end
