@@ -26,6 +26,7 @@ add_library(typhon_options INTERFACE)
 target_compile_options(typhon_options INTERFACE
   -Wall -Wextra -Wconversion -Wshadow -Wnon-virtual-dtor -Wold-style-cast
   $<$<COMPILE_LANGUAGE:CXX>:-Woverloaded-virtual>
+  $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>
   $<$<BOOL:${TYPHON_WERROR}>:-Werror>)
 if(TYPHON_SANITIZE)
   target_compile_options(typhon_options INTERFACE

@@ -376,7 +376,7 @@ defmodule Typhon do
   def call(pool, module, function, args)
       when length(args) >= 0 and (is_atom(module) or is_binary(module)) and
              (is_atom(function) or is_binary(function)) do
-    Call.call(pool, module, function, args, %{}, @default_timeout)
+    Call.call(pool, {module, function, args, @default_timeout}, %{})
   end
 
   def call(pool, module, function, args), do: call(pool, module, function, args, [])
@@ -429,7 +429,7 @@ defmodule Typhon do
   def call(pool, module, function, args, options) do
     callee!(module, function, args)
     %{kwargs: kwargs, timeout: timeout, routing: routing} = Options.call!(options)
-    Call.call(pool, module, function, args, kwargs, timeout, routing)
+    Call.call(pool, {module, function, args, timeout}, kwargs, routing)
   end
 
   @doc """
@@ -476,7 +476,7 @@ defmodule Typhon do
   def cast(pool, module, function, args, options \\ []) do
     callee!(module, function, args)
     %{kwargs: kwargs, timeout: timeout, routing: routing} = Options.cast!(options)
-    Call.cast(pool, module, function, args, kwargs, timeout, routing)
+    Call.cast(pool, {module, function, args, timeout}, kwargs, routing)
   end
 
   @doc """

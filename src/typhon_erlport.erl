@@ -33,7 +33,7 @@
 %% stop instances by the dozen: to erase one of those costs the VM a look at every process.
 -define(TABLE, ?MODULE).
 
-%% Kinds of Native.call/9 and Native.tell/6.
+%% Kinds of Native.call/9 and Native.tell/7.
 -define(CALL, 0).
 -define(ANSWER, 0).
 -define(FAILURE, 1).
@@ -277,10 +277,12 @@ give_up(Native, Where, Id, Ref, Module, Function, Args) ->
     case ?NATIVE:cancel(Native, Where, Id) of
         cancelled ->
             {error, timeout};
+        {delivered, Reply} ->
+            reply(Reply, Native, Module, Function, Args);
         delivered ->
             case 'Elixir.Typhon.Conversation':delivered(Ref) of
                 {ok, {not_started, _}} -> {error, timeout};
-                {ok, Reply} -> reply(Reply, Native, Module, Function, Args);
+                {ok, Answer} -> reply(Answer, Native, Module, Function, Args);
                 none -> {error, timeout}
             end
     end.
@@ -646,7 +648,7 @@ wait(Ref, Item, #state{work = #work{queue = Queue} = Work} = State) ->
 
 tell(Kind, Tag, Term, Item, #state{channel = Channel} = State) ->
     Ref = make_ref(),
-    case ?NATIVE:tell(nil, Channel, Ref, Kind, Tag, Term) of
+    case ?NATIVE:tell(nil, Channel, 0, Ref, Kind, Tag, Term) of
         ok when Kind =:= ?MESSAGE ->
             next(State);
         ok ->
@@ -793,7 +795,7 @@ apply_function(Module, Function, Args) ->
 
 answer(Channel, Tag, {Kind, Term}) ->
     Ref = make_ref(),
-    case ?NATIVE:tell(nil, Channel, Ref, Kind, Tag, Term) of
+    case ?NATIVE:tell(nil, Channel, 0, Ref, Kind, Tag, Term) of
         {room, _} ->
             receive
                 {Ref, room} -> answer(Channel, Tag, {Kind, Term})

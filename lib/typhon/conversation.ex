@@ -13,13 +13,11 @@ defmodule Typhon.Conversation do
 
   require Logger
 
-  alias Typhon.{Apart, Deadline, Error, Iter, Message, Native, Room, Session, Telemetry}
+  require Typhon.Wire
+
+  alias Typhon.{Apart, Deadline, Error, Iter, Message, Native, Session, Telemetry, Wire}
   alias Typhon.Worker.{Mailbox, Post, Printer}
 
-  @answer 0
-  @failure 1
-  # Whoever answers waits for what Python says next.
-  @waits 4
   @max_text 65_536
   @device_timeout 5_000
   # In the dictionary of who prints: the device that took nothing for so long.
@@ -28,13 +26,14 @@ defmodule Typhon.Conversation do
   @most_pulled 65_536
 
   @typedoc """
-  `native` and `where` name the channel, `id` the call when the process that made it answers. `args`: of the call, to tell the
+  `native` and `where` name the channel, `id` and `ref` the call when the process that made it answers. `args`: of the call, to tell the
   functions that were passed from made-up ones. `deadline`: milliseconds of monotonic time. `text`: what becomes of atoms. `stdio`, `allow` and `max_mailbox` as
   in the options.
   """
   @type context :: %{
           optional(:owner) => pid | nil,
           optional(:id) => Native.id(),
+          optional(:ref) => reference,
           required(:native) => Native.pool() | nil,
           required(:where) => Native.where(),
           required(:args) => list,
@@ -49,50 +48,51 @@ defmodule Typhon.Conversation do
 
   @type ask :: {:ask, tag :: non_neg_integer, Native.reply()}
 
-  @doc "Deals with a question; the answer, if one is wanted, is on its way on return. Returns what was printed."
-  @spec handle(ask, context) :: String.t()
-  def handle(ask, context) do
-    printed = answer(ask, context)
-    with %{id: id} <- context, do: Native.ask_heard(context.native, context.where, id)
-    printed
-  end
+  @doc """
+  Deals with a question; the answer, if one is wanted, is on its way on return. Gives what was printed, and what comes next in the
+  call: an event of `Typhon.Request`.
+  """
+  @spec handle(ask, context) :: {printed :: String.t(), event :: term}
+  def handle({:ask, tag, {:segment, handle}}, context),
+    do: handle({:ask, tag, Native.read(handle)}, context)
 
-  defp answer({:ask, tag, {:segment, handle}}, context),
-    do: answer({:ask, tag, Native.read(handle)}, context)
-
-  defp answer({:ask, 0, {:ok, statement}}, context) do
+  def handle({:ask, 0, {:ok, statement}}, context) do
     told(statement, context)
-    printed(statement)
+    {printed(statement), next(context)}
   end
 
-  defp answer({:ask, tag, {:ok, question}}, context) do
-    reply(tag, asked(question, tag, context), context)
-    printed(question)
+  def handle({:ask, tag, {:ok, question}}, context),
+    do: {printed(question), reply(tag, asked(question, tag, context), context)}
+
+  def handle({:ask, 0, {:error, reason}}, context) do
+    Printer.warning("a message from a worker was dropped: #{unreadable(reason)}", context.metadata)
+    {"", next(context)}
   end
 
-  defp answer({:ask, tag, {:error, reason}}, context) do
-    if tag == 0,
-      do: Printer.warning("a message from a worker was dropped: #{unreadable(reason)}", context.metadata),
-      else: reply(tag, {:failed, failure(:error, ArgumentError.exception(unreadable(reason)), [])}, context)
-
-    ""
+  def handle({:ask, tag, {:error, reason}}, context) do
+    failure = failure(:error, ArgumentError.exception(unreadable(reason)), [])
+    {"", reply(tag, {:failed, failure}, context)}
   end
+
+  # Whoever answers in nobody's name waits for nothing.
+  defp next(%{id: id, ref: ref} = context), do: Native.next(context.native, context.where, id, ref)
+  defp next(_context), do: :ok
 
   defp printed({:print, text}) when is_binary(text), do: text
   defp printed(_), do: ""
 
   @doc "For a question that nobody answers: whoever asked is told why."
-  @spec refuse(tag :: pos_integer, String.t(), context) :: :ok
+  @spec refuse(tag :: pos_integer, String.t(), context) :: term
   def refuse(tag, why, context), do: reply(tag, {:failed, {"exit", "", why, "", nil}}, context)
 
   @doc """
-  Takes out of the mailbox what is left of a call that was given up. What Python had said by then is dealt with all the same, in
-  order, by a process of its own, as the caller waits no longer; what it had asked is not.
+  Takes out of the mailbox what is left of a call that was given up, after what was taken out before. What Python had said by then
+  is dealt with all the same, in order, by a process of its own, as the caller waits no longer; what it had asked is not.
   """
-  @spec leave(reference, (() -> context)) :: :ok
-  def leave(ref, context) do
-    with [_ | _] = asks <- left(ref) do
-      context = %{context.() | args: [], kwargs: %{}, deadline: :infinity}
+  @spec leave(reference, [ask], (() -> context)) :: :ok
+  def leave(ref, asks, context) do
+    with [_ | _] = asks <- asks ++ left(ref) do
+      context = Map.drop(%{context.() | args: [], kwargs: %{}, deadline: :infinity}, [:id, :ref])
       spawn(Apart.like_caller([@hangs], fn -> Enum.each(asks, &late(&1, context)) end))
     end
 
@@ -462,44 +462,35 @@ defmodule Typhon.Conversation do
   # --- answers ---
 
   defp reply(tag, {:ok, value}, context) do
-    case send_answer(@answer, tag, value, context) do
-      {:error, error} ->
-        text = "the result cannot cross to Python: " <> Exception.message(error)
-        send_answer(@failure, tag, {"error", inspect(error.__struct__), text, nil, ""}, context)
-        :ok
-
-      _ ->
-        :ok
+    with {:error, %Typhon.EncodeError{} = error} <- answer(Wire.answer(), tag, value, context) do
+      text = "the result cannot cross to Python: " <> Exception.message(error)
+      answer(Wire.failure(), tag, {"error", inspect(error.__struct__), text, nil, ""}, context)
     end
   end
 
-  defp reply(tag, {:failed, failure}, context) do
-    send_answer(@failure, tag, failure, context)
-    :ok
-  end
+  defp reply(tag, {:failed, failure}, context), do: answer(Wire.failure(), tag, failure, context)
 
-  defp send_answer(kind, tag, term, context) do
-    ref = make_ref()
+  defp answer(kind, tag, term, context) do
+    to = %{
+      native: context.native,
+      where: context.where,
+      kind: kind + Map.get(context, :text, 0),
+      tag: tag,
+      call: call(context)
+    }
 
-    kind_and_more = kind + waits(context) + Map.get(context, :text, 0)
-
-    case Message.offer(context.native, context.where, ref, kind_and_more, tag, term) do
-      {:room, channel} ->
-        with :room <- Room.wait(channel, ref, Deadline.left(context.deadline)),
-             do: send_answer(kind, tag, term, context)
-
-      {:error, %Typhon.EncodeError{}} = error ->
-        error
-
-      # Or the worker has ended: the call has, too.
-      _ ->
-        :ok
+    case Message.deliver(to, term, context.deadline) do
+      {:error, %Typhon.EncodeError{}} = error -> error
+      nobody_looks when nobody_looks in [:ok, :timeout] -> next(context)
+      # The worker has ended: the call has, too.
+      {:error, _} -> next(context)
+      event -> event
     end
   end
 
-  # Not one whose time is up, nor the process that answers in nobody's name.
-  defp waits(%{owner: _}), do: 0
-  defp waits(%{deadline: deadline}), do: if(Deadline.left(deadline) == 0, do: 0, else: @waits)
+  # Not of one whose time is up, nor of a process that answers in nobody's name.
+  defp call(%{id: id, deadline: deadline}), do: if(Deadline.left(deadline) == 0, do: 0, else: id)
+  defp call(_context), do: 0
 
   # {kind, type, message, reason, stacktrace}. The reason may be any term, also one that Python cannot hold: it travels by itself.
   defp failure(:error, reason, stack) do

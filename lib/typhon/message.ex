@@ -2,9 +2,9 @@ defmodule Typhon.Message do
   @moduledoc false
   # Messages to a worker's mailbox.
 
-  alias Typhon.{Deadline, Encoder, Native, Pool, Registry, Room, Session}
+  require Typhon.Wire
 
-  @message 2
+  alias Typhon.{Deadline, Encoder, Native, Pool, Registry, Room, Session, Wire}
 
   @spec send_to(Typhon.pool(), term, map) :: :ok | {:error, Typhon.Error.t()}
   def send_to(%Session{} = session, message, %{timeout: timeout}) do
@@ -74,38 +74,53 @@ defmodule Typhon.Message do
     end
   end
 
-  defp where({index, _reserved?, _in_flight, serial}), do: Bitwise.bor(Bitwise.bsl(serial, 16), index)
+  defp where({index, _reserved?, _in_flight, serial}), do: Wire.where(index, serial)
 
   @spec send(Native.pool() | nil, Native.where(), term, timeout) :: :ok | {:error, Typhon.Error.t()}
   def send(native, where, message, timeout), do: send(native, where, message, timeout, Deadline.from(timeout))
 
   defp send(native, where, message, timeout, deadline) do
-    ref = make_ref()
-
-    with {:room, channel} <- offer(native, where, ref, message) do
-      case Room.wait(channel, ref, Deadline.left(deadline)) do
-        :room -> send(native, where, message, timeout, deadline)
-        :timeout -> {:error, timeout(timeout)}
-      end
-    end
+    with :timeout <- deliver(to_mailbox(native, where), message, deadline),
+         do: {:error, timeout(timeout)}
   end
 
   defp timeout(timeout),
     do: %Typhon.TimeoutError{timeout: timeout, module: "Typhon", function: "send", arity: 3}
 
-  @doc "Does not wait. After {:room, channel} the calling process gets {ref, :room} when it can try again."
-  @spec offer(Native.pool() | nil, Native.where(), reference, term) ::
-          :ok | {:room, Native.channel()} | {:error, Typhon.Error.t()}
-  def offer(native, where, ref, message), do: offer(native, where, ref, @message, 0, message)
+  @typedoc """
+  Where something goes that Python waits for: its mailbox, or an answer to what it asked (`kind` and `tag` are those of
+  `Typhon.Native.tell/7`). `call`: the one in which its sender looks for what comes next, or 0.
+  """
+  @type to :: %{
+          native: Native.pool() | nil,
+          where: Native.where(),
+          kind: non_neg_integer,
+          tag: non_neg_integer,
+          call: Native.id()
+        }
 
-  @doc "The same for an answer to what Python asked; `kind` and `tag` are those of `Typhon.Native.tell/6`."
-  @spec offer(Native.pool() | nil, Native.where(), reference, non_neg_integer, non_neg_integer, term) ::
-          :ok | {:room, Native.channel()} | {:error, Typhon.Error.t()}
-  def offer(native, where, ref, kind, tag, term) do
-    case Native.tell(native, where, ref, kind, tag, term) do
+  @spec to_mailbox(Native.pool() | nil, Native.where()) :: to
+  def to_mailbox(native, where),
+    do: %{native: native, where: where, kind: Wire.message(), tag: 0, call: 0}
+
+  @doc "Waits for room. What comes next in the call, if one is named, is an event of `Typhon.Request`."
+  @spec deliver(to, term, Deadline.t()) ::
+          :ok | Native.reply() | Native.event() | {:error, Typhon.Error.t()} | :timeout
+  def deliver(to, term, deadline) do
+    ref = make_ref()
+
+    with {:room, channel} <- offer(to, ref, term),
+         :room <- Room.wait(channel, ref, Deadline.left(deadline)),
+         do: deliver(to, term, deadline)
+  end
+
+  @doc "Does not wait. After {:room, channel} the calling process gets {ref, :room} when it can try again."
+  @spec offer(to, reference, term) ::
+          :ok | Native.reply() | Native.event() | {:room, Native.channel()} | {:error, Typhon.Error.t()}
+  def offer(to, ref, term) do
+    case Native.tell(to.native, to.where, to.call, ref, to.kind, to.tag, term) do
       {:encoder} ->
-        with {:ok, prepared} <- Encoder.Walk.prepare(term),
-             do: offer(native, where, ref, kind, tag, prepared)
+        with {:ok, prepared} <- Encoder.Walk.prepare(term), do: offer(to, ref, prepared)
 
       {:cannot_encode, path, text} ->
         {:error, %Typhon.EncodeError{path: path, type: nil, reason: text}}

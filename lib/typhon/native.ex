@@ -24,7 +24,7 @@ defmodule Typhon.Native do
   @type overload ::
           {:overload, queued :: non_neg_integer, workers :: non_neg_integer, concurrency :: pos_integer,
            max_queue :: non_neg_integer}
-  @typedoc "Bit 0: timings; bit 7: admitted before; bits 8..: place + 1. With `where`: that channel and no other."
+  @typedoc "Bits as `Typhon.Wire` names them. With `where`: that channel and no other."
   @type flags :: non_neg_integer | {non_neg_integer, where, parent :: id}
   @type reply ::
           {:ok, term}
@@ -32,6 +32,11 @@ defmodule Typhon.Native do
           | {:segment, handle}
           | {:down, term}
           | {:timed, reply, timings}
+  @typedoc "What comes before the end of a call; `Typhon.Request` has the list."
+  @type event ::
+          {:wait, where, id, timeout}
+          | {:ask, where, id, timeout, {:ask, tag :: non_neg_integer, reply}}
+          | {:not_started, timeout}
   @type wire_error ::
           {:exception, binary, binary, [tuple], [binary], nil | tuple, binary}
           | {:cannot_decode, binary, binary}
@@ -276,8 +281,7 @@ defmodule Typhon.Native do
           flags
         ) ::
           reply
-          | {:wait, where, id, timeout}
-          | {:not_started, timeout}
+          | event
           | {:room, channel}
           | :ok
           | {:encoder}
@@ -301,12 +305,22 @@ defmodule Typhon.Native do
   @spec decode(handle) :: reply | :held
   def decode(_handle), do: :erlang.nif_error(:not_loaded)
 
-  @spec tell(pool | nil, where, reference, kind :: 0..62, non_neg_integer, term) ::
-          :ok | {:room, channel} | {:encoder} | {:cannot_encode, binary, binary} | {:down, term}
-  def tell(_pool, _where, _ref, _kind, _tag, _term), do: :erlang.nif_error(:not_loaded)
+  @doc "A message, or an answer to what Python asked. With `id`: whoever made that call answers, and gets what comes next in it."
+  @spec tell(pool | nil, where, id, reference, kind :: 0..30, non_neg_integer, term) ::
+          :ok | {:room, channel} | {:encoder} | {:cannot_encode, binary, binary} | reply | event
+  def tell(_pool, _where, _id, _ref, _kind, _tag, _term), do: :erlang.nif_error(:not_loaded)
 
-  @spec cancel(pool, where, id) :: :cancelled | :delivered
+  @doc "The caller of a call has dealt with one thing that it was asked or told, and gets what comes next."
+  @spec next(pool, where, id, reference) :: reply | event
+  def next(_pool, _where, _id, _ref), do: :erlang.nif_error(:not_loaded)
+
+  @doc "Gives a call up. `:delivered`: its answer lies in the mailbox; else it does not come any more."
+  @spec cancel(pool, where, id) :: :cancelled | :delivered | {:delivered, reply}
   def cancel(_pool, _where, _id), do: :erlang.nif_error(:not_loaded)
+
+  @doc "The numbers that are named on both sides, as the library has them: `Typhon.Wire.numbers/0`."
+  @spec numbers :: %{atom => non_neg_integer}
+  def numbers, do: :erlang.nif_error(:not_loaded)
 
   @doc "Whether a worker may be replaced while the object of this handle lives (false) or not (true)."
   @spec hold(reference, boolean) :: :ok
@@ -325,10 +339,6 @@ defmodule Typhon.Native do
   @doc "The owner has dealt with so many statements (kind 0), questions (1), or questions in the name of calls given up (2)."
   @spec channel_heard(channel, 0..2, non_neg_integer) :: :ok
   def channel_heard(_channel, _kind, _count), do: :erlang.nif_error(:not_loaded)
-
-  @doc "The caller of a call has dealt with one thing that it was asked or told."
-  @spec ask_heard(pool, where, id) :: :ok
-  def ask_heard(_pool, _where, _id), do: :erlang.nif_error(:not_loaded)
 
   @doc "Whether Python may send to it: always, unless the channel has an allow list."
   @spec handed?(pool | nil, where, term) :: boolean

@@ -30,6 +30,7 @@ defmodule Typhon.Session do
     Registry,
     Telemetry,
     TimeoutError,
+    Wire,
     WorkerError
   }
 
@@ -195,7 +196,7 @@ defmodule Typhon.Session do
 
     session = %__MODULE__{
       pool: key,
-      worker: if(is_integer(where), do: Bitwise.band(where, 0xFFFF)),
+      worker: if(is_integer(where), do: Wire.place(where)),
       pid: pid,
       native: native,
       bits: bits,

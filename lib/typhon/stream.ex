@@ -20,7 +20,9 @@ defmodule Typhon.Stream do
         what = if is_struct(module), do: module, else: to_string(module)
         open = [what, to_string(function), args, options.kwargs]
 
-        case Call.call(pool, "typhon._stream", "open", open, %{}, options.timeout, options.routing) do
+        call = {"typhon._stream", "open", open, options.timeout}
+
+        case Call.call(pool, call, %{}, options.routing) do
           {:ok, %Typhon.Object{} = stream} ->
             # A worker that is to be replaced waits for the end of the stream.
             Native.hold(stream.ref, true)
@@ -74,12 +76,12 @@ defmodule Typhon.Stream do
   end
 
   defp fetch(stream, pool, options),
-    do: Call.begin(pool, stream, "next", [options.batch], options.timeout, options.routing)
+    do: Call.begin(pool, {stream, "next", [options.batch], options.timeout}, options.routing)
 
   defp close({%Typhon.Object{} = stream, pending}, pool) do
     Call.abandon(pending)
     # Nobody waits for it; when the worker is gone there is nothing to close.
-    Call.cast(pool, stream, "close", [], %{}, 5_000)
+    Call.cast(pool, {stream, "close", [], 5_000}, %{})
     Native.hold(stream.ref, false)
   end
 

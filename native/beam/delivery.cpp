@@ -8,7 +8,6 @@
 #include <cstring>
 #include <iterator>
 #include <memory>
-#include <mutex>
 #include <new>
 #include <utility>
 #include <vector>
@@ -33,19 +32,14 @@ constexpr std::uint32_t kSendsAtOnce = 256;
 constexpr std::uint32_t kMostUnheard = 16'384;
 constexpr const char* kTooMuch =
     "the worker asks or tells more than its quota allows, and does not wait until it has been heard";
-// A call that took so many times the spin was not missed for a wake-up's sake: it is long.
-constexpr std::uint64_t kLongCall = 10;
-// For so long after a crowd of callers they do not spin.
-constexpr std::uint64_t kCrowdNs = 1'000'000;
-
 }  // namespace
 
 void WorkerChannel::leave_role(std::uint32_t found) noexcept {
   role_.leave(found);
   std::atomic_thread_fence(std::memory_order_seq_cst);
   wake_worker_for_room();
-  if ((found != channel::kPolled && replies_pending()) || closed_.load(std::memory_order_relaxed) ||
-      stopping_.load(std::memory_order_relaxed)) {
+  if ((found != channel::kPolled && replies_pending()) || life_.closed.load(std::memory_order_relaxed) ||
+      life_.stopping.load(std::memory_order_relaxed)) {
     channel::wake_from(region_->header().reader_word.value, found);
   }
 }
@@ -69,22 +63,22 @@ std::uint64_t WorkerChannel::replies_pending() const noexcept {
          header.reply_head.value.load(std::memory_order_relaxed);
 }
 
-WorkerChannel::Drained WorkerChannel::drain(ErlNifEnv* caller_env, std::uint64_t mine, ERL_NIF_TERM ref,
-                                            ERL_NIF_TERM* reply, int limit) noexcept {
+WorkerChannel::Drained WorkerChannel::drain(ErlNifEnv* caller_env, Looker* looker) noexcept {
   Drained drained = Drained::kNothing;
-  if (broken_.load(std::memory_order_relaxed)) return drained;
+  if (life_.broken.load(std::memory_order_relaxed)) return drained;
   std::array<Delivery, kDeliverAtOnce> batch;  // uninitialised on purpose
   std::size_t gathered = 0;
   const auto deliver_gathered = [&] {
-    if (deliver(caller_env, {batch.data(), gathered}, mine, reply)) drained = Drained::kMine;
+    if (deliver(caller_env, {batch.data(), gathered}, looker)) drained = Drained::kMine;
     gathered = 0;
   };
-  for (int count = 0; count < limit; ++count) {
+  std::uint32_t taken = 0;
+  for (; taken < kDrainBatch; ++taken) {
     Delivery& next = batch[gathered];
     const RingConsumer::State state = replies_.peek(next.header, next.body);
     if (state == RingConsumer::State::kEmpty) break;
     if (state == RingConsumer::State::kBroken) {
-      broken_.store(true, std::memory_order_relaxed);
+      life_.broken.store(true, std::memory_order_relaxed);
       fail_broken(caller_env, "the worker wrote a frame that breaks the protocol");
       break;
     }
@@ -97,9 +91,9 @@ WorkerChannel::Drained WorkerChannel::drain(ErlNifEnv* caller_env, std::uint64_t
       const FrameHeader header = next.header;
       const std::span<const std::uint8_t> body = next.body;
       deliver_gathered();  // in the order in which they were sent
-      if (deliver_ask(caller_env, header, body, mine, ref)) {
+      if (deliver_ask(caller_env, header, body, looker)) {
         drained = Drained::kAsked;
-        mine = 0;  // its reply is a message
+        looker = nullptr;  // what follows lies in its slot
       }
       replies_.skip();
     } else if (kind == Kind::kSend) {
@@ -111,85 +105,86 @@ WorkerChannel::Drained WorkerChannel::drain(ErlNifEnv* caller_env, std::uint64_t
       handle_ready(caller_env, next.body);
       replies_.skip();
     } else {
-      broken_.store(true, std::memory_order_relaxed);
+      life_.broken.store(true, std::memory_order_relaxed);
       fail_broken(caller_env, "the worker sent a frame of an unknown kind");
       break;
     }
   }
   if (gathered != 0) deliver_gathered();
   replies_.publish();
+  load_.replies.store(load_.replies.load(std::memory_order_relaxed) + taken, std::memory_order_relaxed);
   return drained;
 }
 
-// True when the reply to `mine` was among them: it is in *reply.
-bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, std::uint64_t mine,
-                            ERL_NIF_TERM* reply) noexcept {
+// Whose each of them is. How many calls have ended.
+std::uint32_t WorkerChannel::assign(std::span<Delivery> replies, const Looker* looker) noexcept {
+  std::uint32_t ended = 0;
+  for (Delivery& next : replies) {
+    next.slot = nullptr;
+    next.wanted = false;
+    next.kept = false;
+    const std::uint32_t index = slots_.find(next.header.id);
+    if (index == Slots::kNone) continue;
+    Slot& slot = slots_[index];
+    // A second answer to one call: the worker is not to be trusted, and nobody waits for it.
+    if (slot.state == Slot::State::kDelivering || slot.ended != Slot::Ended::kNot) continue;
+    ++ended;
+    next.slot = &slot;
+    next.submitted = slot.submitted;
+    if (slot.state == Slot::State::kLooks && !(looker && next.header.id == looker->id)) {
+      slot.ended = Slot::Ended::kReply;
+      slot.reply = next.header;
+      slot.reply_body.assign(next.body.begin(), next.body.end());
+      next.kept = true;
+    } else {
+      next.wanted = slot.state == Slot::State::kWaits;
+      slot.state = Slot::State::kDelivering;
+    }
+  }
+  return ended;
+}
+
+// True when the looker's reply was among them.
+bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, Looker* looker) noexcept {
   std::uint32_t ended = 0;
   bool reached = false;
   {
-    std::lock_guard lock(mutex_);
-    for (Delivery& next : replies) {
-      next.slot = nullptr;
-      next.wanted = false;
-      next.parked = false;
-      const std::uint32_t index = find_slot(next.header.id);
-      if (index == kNoSlot) continue;
-      Slot& slot = slots_[index];
-      // A second answer to one call: the worker is not to be trusted, and nobody waits for it.
-      if (slot.state == Slot::State::kDelivering || slot.state == Slot::State::kParked ||
-          slot.state == Slot::State::kFailed) {
-        continue;
-      }
-      ++ended;
-      next.slot = &slot;
-      next.submitted = slot.submitted;
-      if (slot.state == Slot::State::kPolling && next.header.id != mine) {
-        slot.state = Slot::State::kParked;
-        slot.parked = next.header;
-        slot.parked_body.assign(next.body.begin(), next.body.end());
-        next.parked = true;
-      } else {
-        next.wanted = slot.state == Slot::State::kWaiting;
-        slot.state = Slot::State::kDelivering;
-      }
-    }
+    Lock lock(mutex_);
+    ended = assign(replies, looker);
     // Before anybody has his answer: his next call must find the worker as free as it is.
-    in_flight_.fetch_sub(ended, std::memory_order_relaxed);
+    load_.in_flight.fetch_sub(ended, std::memory_order_relaxed);
     reached = count_served(ended);
   }
   bool found_mine = false;
   for (const Delivery& next : replies) {
-    if (mine != 0 && next.header.id == mine && next.slot) {
-      *reply = reply_term(caller_env, next.header, next.body);
+    if (looker && next.header.id == looker->id && next.slot) {
+      looker->term = reply_term(caller_env, next.header, next.body);
       found_mine = true;
     } else if (next.slot && next.wanted) {
       // The slot's environment holds the reference already, and becomes the message.
       Slot& slot = *next.slot;
       const ERL_NIF_TERM term = reply_term(slot.env, next.header, next.body);
       enif_send(caller_env, &slot.caller, slot.env, enif_make_tuple2(slot.env, slot.ref, term));
-    } else if (!next.parked) {
+    } else if (!next.kept) {
       drop_reply(message_env_.get(), next.header, next.body);
     }
   }
   const std::uint64_t now = monotonic_ns();
   if (ended != 0) note_answers(now);
-  bool long_call = false;
+  std::uint64_t took = 0;
   {
-    std::lock_guard lock(mutex_);
+    Lock lock(mutex_);
     for (const Delivery& next : replies) {
       if (!next.slot) continue;
-      long_call = now - next.submitted > spin_ns_ * kLongCall;
-      if (!next.parked) {  // else its slot may be somebody else's by now
+      took = now - next.submitted;
+      if (!next.kept) {  // else its slot may be somebody else's by now
         free_slot(caller_env, static_cast<std::uint32_t>(next.header.id));
       }
     }
   }
   if (reached) tell_served(caller_env);
-  if (!found_mine && ended != 0) {
-    const std::uint32_t misses = long_call ? spin_misses_.load(std::memory_order_relaxed) + 1 : 0;
-    spin_misses_.store(misses, std::memory_order_relaxed);
-  }
-  if (ended >= kCrowd) crowded_until_ns_.store(now + kCrowdNs, std::memory_order_relaxed);
+  if (!found_mine && ended != 0) patience_.call_missed(took);
+  patience_.count_replies(ended, now);
   return found_mine;
 }
 
@@ -202,69 +197,84 @@ ERL_NIF_TERM WorkerChannel::ask_term(ErlNifEnv* env, const FrameHeader& header,
                           reply_term(env, plain, body));
 }
 
-// True when it went to the caller of `mine`, who spins or polls, and who is to wait for messages now.
+// It goes to the caller that drains: true, and to nobody else, when the call is still there.
+bool WorkerChannel::ask_looker(ErlNifEnv* env, Slot& slot, ERL_NIF_TERM term, Looker& looker) noexcept {
+  if (!slot.looks() || !slots_.watch(env, slot, looker.ref)) return false;
+  slot.polls = false;  // whoever drains counts it off
+  ++slot.unheard;
+  looker.term = term;
+  looker.deadline = slot.deadline;
+  return true;
+}
+
+// It goes to another caller: into its slot, or as a message. That is sent under the mutex: one who gives up
+// finds in its mailbox all that it will ever be asked.
+bool WorkerChannel::ask_other(ErlNifEnv* caller_env, Slot& slot, Ask&& ask) noexcept {
+  if (slot.state != Slot::State::kWaits && !slot.looks()) return false;
+  ++slot.unheard;
+  if (slot.state == Slot::State::kWaits) {
+    ask.send(caller_env, slot.caller, slot.ref);
+  } else {
+    slot.asks.push_back(std::move(ask));
+  }
+  return true;
+}
+
+// True when it went to the looker.
 bool WorkerChannel::deliver_ask(ErlNifEnv* caller_env, const FrameHeader& header,
-                                std::span<const std::uint8_t> body, std::uint64_t mine,
-                                ERL_NIF_TERM ref) noexcept {
-  if (broken_.load(std::memory_order_relaxed)) {
+                                std::span<const std::uint8_t> body, Looker* looker) noexcept {
+  if (life_.broken.load(std::memory_order_relaxed)) {
     drop_reply(message_env_.get(), header, body);
     return false;
   }
+  const bool is_lookers = looker && header.id == looker->id;
   Ask ask{std::make_unique<OwnedEnv>(), 0};
-  ErlNifEnv* env = ask.env->get();
-  ask.term = ask_term(env, header, body);
+  ask.term = ask_term(is_lookers ? caller_env : ask.env->get(), header, body);
   const bool statement = header.times[0] == 0;
   const std::uint32_t weight = statement ? channel::statement_weight(header, body) : 1;
   bool too_much = false;
+  bool asked = false;
   {
-    // Sent under the mutex: one who gives up finds in its mailbox all that it will ever be asked.
-    std::lock_guard lock(mutex_);
-    const std::uint32_t index = header.id == 0 ? kNoSlot : find_slot(header.id);
-    if (index != kNoSlot) {
+    Lock lock(mutex_);
+    const std::uint32_t index = header.id == 0 ? Slots::kNone : slots_.find(header.id);
+    if (index != Slots::kNone) {
       Slot& slot = slots_[index];
-      const bool is_mine = mine != 0 && header.id == mine;
       too_much = slot.unheard >= kMostUnheard;
-      if (is_mine && !too_much &&
-          (slot.state == Slot::State::kSpinning || slot.state == Slot::State::kPolling)) {
-        ++slot.unheard;
-        set_waiting(caller_env, slot, slot.caller, ref);
-        send_ask(caller_env, slot.caller, ref, ask);
-        if (statement) tell_heard(weight);
-        return true;
-      }
-      if (!too_much && (slot.state == Slot::State::kWaiting || slot.state == Slot::State::kPolling)) {
-        ++slot.unheard;
-        if (slot.state == Slot::State::kWaiting) {
-          send_ask(caller_env, slot.caller, slot.ref, ask);
-        } else {
-          slot.asks.push_back(std::move(ask));
-        }
-        if (statement) tell_heard(weight);
-        return false;
-      }
+      asked = !too_much && (is_lookers ? ask_looker(caller_env, slot, ask.term, *looker)
+                                       : ask_other(caller_env, slot, std::move(ask)));
     }
   }
+  if (asked) {
+    if (statement) tell_heard(weight);
+    return is_lookers;
+  }
+  if (is_lookers) ask.term = enif_make_copy(ask.env->get(), ask.term);
   if (too_much) {
     flooded(caller_env);
-  } else if (owes(caller_env,
-                  statement        ? Quota::Of::kStatement
-                  : header.id == 0 ? Quota::Of::kQuestion
-                                   : Quota::Of::kRefusal,
-                  weight)) {
-    // Nobody waits for it: a cast, a thread of Python's own, a caller that has given up. Who asks in the name
-    // of that one is only told so.
-    OwnedEnv refusal;
-    const bool given_up = !statement && header.id != 0;
-    if (given_up) {
-      env = refusal.get();
-      ask.term =
-          enif_make_tuple3(env, state_.atoms.ask, enif_make_uint64(env, header.times[0]), state_.atoms.nil);
-    }
-    const ERL_NIF_TERM asked = enif_make_tuple2(env, enif_make_uint64(env, header.id), ask.term);
-    const ERL_NIF_TERM heavy = enif_make_tuple3(env, state_.atoms.heavy, enif_make_uint(env, weight), asked);
-    send_owner(caller_env, env, weight == 1 ? asked : heavy);
+  } else {
+    ask_owner(caller_env, header, ask, statement, weight);
   }
   return false;
+}
+
+// Nobody waits for it: a cast, a thread of Python's own, a caller that has given up. Who asks in the name of
+// that one is only told so.
+void WorkerChannel::ask_owner(ErlNifEnv* caller_env, const FrameHeader& header, const Ask& ask,
+                              bool statement, std::uint32_t weight) noexcept {
+  const bool given_up = !statement && header.id != 0;
+  const Quota::Of of = statement  ? Quota::Of::kStatement
+                       : given_up ? Quota::Of::kRefusal
+                                  : Quota::Of::kQuestion;
+  if (!owes(caller_env, of, weight)) return;
+  const OwnedEnv refusal;
+  ErlNifEnv* env = given_up ? refusal.get() : ask.env->get();
+  const ERL_NIF_TERM term =
+      given_up
+          ? enif_make_tuple3(env, state_.atoms.ask, enif_make_uint64(env, header.times[0]), state_.atoms.nil)
+          : ask.term;
+  const ERL_NIF_TERM asked = enif_make_tuple2(env, enif_make_uint64(env, header.id), term);
+  const ERL_NIF_TERM heavy = enif_make_tuple3(env, state_.atoms.heavy, enif_make_uint(env, weight), asked);
+  send_owner(caller_env, env, weight == 1 ? asked : heavy);
 }
 
 // False: it is one too many, and the channel is closed.
@@ -275,19 +285,13 @@ bool WorkerChannel::owes(ErlNifEnv* caller_env, Quota::Of of, std::uint32_t weig
 }
 
 void WorkerChannel::flooded(ErlNifEnv* caller_env) noexcept {
-  broken_.store(true, std::memory_order_relaxed);
+  life_.broken.store(true, std::memory_order_relaxed);
   fail(caller_env, state_.atoms.flood, kTooMuch);
 }
 
 void WorkerChannel::dealt_with(Quota::Of of, std::uint32_t count) noexcept {
   quota_.dealt_with(of, count);
   if (of == Quota::Of::kStatement) tell_heard(count);
-}
-
-void WorkerChannel::ask_heard(std::uint64_t id) noexcept {
-  std::lock_guard lock(mutex_);
-  const std::uint32_t index = find_slot(id);
-  if (index != kNoSlot && slots_[index].unheard > 0) --slots_[index].unheard;
 }
 
 void WorkerChannel::tell_heard(std::uint32_t count) noexcept {
@@ -299,12 +303,6 @@ void WorkerChannel::tell_heard(std::uint32_t count) noexcept {
     channel::futex_wake(room, INT32_MAX);
 }
 
-void WorkerChannel::send_ask(ErlNifEnv* caller_env, const ErlNifPid& to, ERL_NIF_TERM ref,
-                             const Ask& ask) noexcept {
-  ErlNifEnv* env = ask.env->get();
-  enif_send(caller_env, &to, env, enif_make_tuple2(env, enif_make_copy(env, ref), ask.term));
-}
-
 // 0: it is for a scheduler to decode.
 ERL_NIF_TERM WorkerChannel::decode_segment(ErlNifEnv* caller_env, ErlNifEnv* env,
                                            SegmentHandle& segment) noexcept {
@@ -313,7 +311,7 @@ ERL_NIF_TERM WorkerChannel::decode_segment(ErlNifEnv* caller_env, ErlNifEnv* env
   TermDecoder decoder(env, *this);
   decoder.lend(&segment);
   decoder.borrow(segment.loans);
-  const bool plain = segment.plain && on_scheduler() && !handed_;
+  const bool plain = segment.plain && on_scheduler() && !options_.handed;
   const ERL_NIF_TERM reply = plain ? decoder.decode_plain_reply(segment) : decoder.decode_reply(segment);
   if (decoder.needs_scheduler()) return 0;
   done_with(segment);
@@ -322,11 +320,11 @@ ERL_NIF_TERM WorkerChannel::decode_segment(ErlNifEnv* caller_env, ErlNifEnv* env
 
 // Whether Python may send to it: with an allow list, what it was handed.
 bool WorkerChannel::may_reach(ErlNifEnv* env, ERL_NIF_TERM destination) noexcept {
-  return !handed_ || handed_->contains(handed_key(env, destination));
+  return !options_.handed || options_.handed->contains(handed_key(env, destination));
 }
 
 bool WorkerChannel::may_say(ErlNifEnv* env, ERL_NIF_TERM message) noexcept {
-  return !handed_ || handed_->may_say(env, message);
+  return !options_.handed || options_.handed->may_say(env, message);
 }
 
 // What Python sends to its own pid is for its mailbox alone: the owner is to act upon none of it. False: it
@@ -340,26 +338,26 @@ bool WorkerChannel::post(ErlNifEnv* caller_env, ErlNifEnv* env, const ErlNifPid&
 
 // The owner looks after those to whom much is sent. Which one of some hundred messages it looks at is drawn.
 void WorkerChannel::count_sent(ErlNifEnv* caller_env, const ErlNifPid& to, std::uint32_t weight) noexcept {
-  ++sent_;
-  sent_weight_ += weight;
-  draw_ ^= draw_ << 13;
-  draw_ ^= draw_ >> 7;
-  draw_ ^= draw_ << 17;
-  if (draw_ % sent_ == 0) drawn_ = to;
-  if (sent_weight_ < kSendsAtOnce) return;
+  ++sent_.count;
+  sent_.weight += weight;
+  sent_.draw ^= sent_.draw << 13;
+  sent_.draw ^= sent_.draw >> 7;
+  sent_.draw ^= sent_.draw << 17;
+  if (sent_.draw % sent_.count == 0) sent_.drawn = to;
+  if (sent_.weight < kSendsAtOnce) return;
   OwnedEnv message;
   ErlNifEnv* env = message.get();
   send_owner(caller_env, env,
-             enif_make_tuple4(env, state_.atoms.sent, enif_make_pid(env, &drawn_), enif_make_uint(env, sent_),
-                              enif_make_uint(env, sent_weight_)));
-  sent_ = sent_weight_ = 0;
+             enif_make_tuple4(env, state_.atoms.sent, enif_make_pid(env, &sent_.drawn),
+                              enif_make_uint(env, sent_.count), enif_make_uint(env, sent_.weight)));
+  sent_.count = sent_.weight = 0;
 }
 
 // {Pid, Message}. A process that is gone gets nothing, as ever.
 void WorkerChannel::deliver_message(ErlNifEnv* caller_env, const FrameHeader& header,
                                     std::span<const std::uint8_t> body) noexcept {
   const std::uint32_t weight = channel::statement_weight(header, body);
-  if (broken_.load(std::memory_order_relaxed) || !owes(caller_env, Quota::Of::kStatement, weight)) {
+  if (life_.broken.load(std::memory_order_relaxed) || !owes(caller_env, Quota::Of::kStatement, weight)) {
     drop_reply(message_env_.get(), header, body);
     return;
   }
@@ -425,7 +423,7 @@ void WorkerChannel::forget_segment(SegmentHandle& segment) noexcept {
     drop_objects(env, segment.body, segment.loans);
     enif_free_env(env);
   }
-  if (segment.pinned.load(std::memory_order_relaxed)) pinned_.remove(segment.body.size());
+  if (segment.pinned.load(std::memory_order_relaxed)) loans_.pinned.remove(segment.body.size());
   if (segment.copy) enif_release_resource(std::exchange(segment.copy, nullptr));
   release_segment(segment);
 }

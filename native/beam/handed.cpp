@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <iterator>
-#include <mutex>
 
 namespace typhon::beam {
 namespace {
@@ -61,7 +60,7 @@ class AtomText {
 
 void Handed::add(std::string_view bytes) {
   if (bytes.empty() || bytes.size() > kLongest) return;
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   if (const auto known = found_.find(bytes); known != found_.end()) {
     order_.splice(order_.begin(), order_, known->second);
     return;
@@ -79,12 +78,12 @@ void Handed::forget_oldest() {
 }
 
 void Handed::keep(std::string_view bytes) {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   kept_.emplace(bytes);
 }
 
 bool Handed::contains(std::string_view bytes) {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   return found_.contains(bytes) || kept_.contains(std::string(bytes));
 }
 

@@ -46,17 +46,16 @@ class Handed {
   static constexpr std::size_t kMostBytes = std::size_t{16} << 20;
   static constexpr std::size_t kLongest = std::size_t{1} << 20;
 
-  void forget_oldest();
+  void forget_oldest() TYPHON_REQUIRES(mutex_);
   [[nodiscard]] bool made_up(ErlNifEnv* env, ERL_NIF_TERM term);
 
   const std::vector<AllowedFunction> functions_;
   const ERL_NIF_TERM any_;
   Mutex mutex_;
-  // Guarded by mutex_:
-  std::list<std::string> order_;  // the newest first
-  std::unordered_map<std::string_view, std::list<std::string>::iterator> found_;
-  std::unordered_set<std::string> kept_;
-  std::size_t bytes_ = 0;
+  std::list<std::string> order_ TYPHON_GUARDED_BY(mutex_);  // the newest first
+  std::unordered_map<std::string_view, std::list<std::string>::iterator> found_ TYPHON_GUARDED_BY(mutex_);
+  std::unordered_set<std::string> kept_ TYPHON_GUARDED_BY(mutex_);
+  std::size_t bytes_ TYPHON_GUARDED_BY(mutex_) = 0;
 };
 
 // The bytes by which Handed knows a term; empty when there is no memory.

@@ -1,6 +1,5 @@
 #include "beam/lender.h"
 
-#include <mutex>
 #include <new>
 
 #include "beam/worker_channel.h"
@@ -48,7 +47,7 @@ void Lender::discard(channel::Loan* first) noexcept {
 void Lender::collect() noexcept { discard(box_.collect()); }
 
 bool Lender::ensure_thread() noexcept {
-  std::lock_guard lock(opening_);
+  const Lock lock(opening_);
   if (runs_) return true;
   box_.start();
   char name[] = "typhon_lender";
@@ -57,7 +56,7 @@ bool Lender::ensure_thread() noexcept {
 }
 
 bool Lender::stop_thread() noexcept {
-  std::lock_guard lock(opening_);
+  const Lock lock(opening_);
   if (!runs_) return false;
   box_.stop();
   enif_thread_join(thread_, nullptr);

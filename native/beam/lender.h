@@ -53,9 +53,8 @@ class Lender {
 
   channel::LoanBox box_;
   Mutex opening_{"typhon.lender"};
-  // Guarded by opening_:
-  bool runs_ = false;
-  ErlNifTid thread_{};
+  bool runs_ TYPHON_GUARDED_BY(opening_) = false;
+  ErlNifTid thread_ TYPHON_GUARDED_BY(opening_){};
 };
 
 }  // namespace typhon::beam

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <mutex>
 #include <tuple>
 
 #include "beam/pool.h"
@@ -27,12 +26,12 @@ constexpr std::uint64_t kWaitedNs = 1'000'000;
 // --- the thread ---
 
 void Mover::add(Pool& pool) noexcept {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   pools_.push_back(&pool);
 }
 
 void Mover::remove(Pool& pool) noexcept {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   std::erase(pools_, &pool);
 }
 
@@ -40,7 +39,7 @@ void Mover::wake() noexcept {
   std::uint32_t idle = kIdle;
   if (state_.compare_exchange_strong(idle, kLooks, std::memory_order_seq_cst)) channel::futex_wake(state_, 1);
   if (runs_.load(std::memory_order_acquire)) return;
-  std::lock_guard lock(opening_);
+  const Lock lock(opening_);
   if (runs_.load(std::memory_order_relaxed)) return;
   char name[] = "typhon_mover";
   // If there is no thread to be had calls wait where they are.
@@ -49,7 +48,7 @@ void Mover::wake() noexcept {
 }
 
 bool Mover::stop_thread() noexcept {
-  std::lock_guard lock(opening_);
+  const Lock lock(opening_);
   if (!runs_.load(std::memory_order_relaxed)) return false;
   state_.store(kStops, std::memory_order_seq_cst);
   channel::futex_wake(state_, 1);
@@ -90,7 +89,7 @@ void Mover::run() noexcept {
 
 // True while calls wait somewhere.
 bool Mover::look() noexcept {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   bool queued = false;
   for (Pool* pool : pools_) {
     if (!pool->queued()) continue;
@@ -184,22 +183,23 @@ std::size_t Pool::move_between(std::vector<Seen>& seen, std::uint64_t now) noexc
 // --- a channel ---
 
 std::uint64_t WorkerChannel::longest_wait(std::uint64_t now) noexcept {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   std::uint64_t oldest = now;
-  for (const Slot& slot : slots_) {
+  for (std::uint32_t index = 0; index < slots_.size(); ++index) {
+    const Slot& slot = slots_[index];
     if (slot.state != Slot::State::kFree) oldest = std::min(oldest, slot.submitted);
   }
   return now - oldest;
 }
 
 void WorkerChannel::add_movable(std::vector<Movable>& calls) noexcept {
-  std::lock_guard lock(mutex_);
-  if (closed_.load(std::memory_order_relaxed)) return;
+  Lock lock(mutex_);
+  if (life_.closed.load(std::memory_order_relaxed)) return;
   for (std::uint32_t index = 0; index < slots_.size(); ++index) {
     const Slot& slot = slots_[index];
-    // One that spins or polls waits for a message soon.
-    if (slot.state != Slot::State::kWaiting || !slot.movable) continue;
-    const std::uint64_t id = make_id(slot.generation, index);
+    // One that looks waits for messages soon.
+    if (slot.state != Slot::State::kWaits || !slot.movable) continue;
+    const std::uint64_t id = slots_.id(index);
     if (claims_.state(id) == channel::Claim::kOpen)
       calls.push_back({this, id, slot.submitted, slot.admitted});
   }
@@ -208,9 +208,9 @@ void WorkerChannel::add_movable(std::vector<Movable>& calls) noexcept {
 bool WorkerChannel::move_away(std::uint64_t id, std::uint64_t now) noexcept {
   {
     // Told under the mutex: one who gives up finds in its mailbox what it was told.
-    std::lock_guard lock(mutex_);
-    const std::uint32_t index = find_slot(id);
-    if (index == kNoSlot || slots_[index].state != Slot::State::kWaiting || !slots_[index].movable)
+    Lock lock(mutex_);
+    const std::uint32_t index = slots_.find(id);
+    if (index == Slots::kNone || slots_[index].state != Slot::State::kWaits || !slots_[index].movable)
       return false;
     Slot& slot = slots_[index];
     const ErlNifPid caller = slot.caller;
@@ -224,8 +224,8 @@ bool WorkerChannel::move_away(std::uint64_t id, std::uint64_t now) noexcept {
       slot.ref = ref;
       return false;
     }
-    moved_away_.fetch_add(1, std::memory_order_relaxed);
-    moved_in_all_.fetch_add(1, std::memory_order_relaxed);
+    load_.moved_away.fetch_add(1, std::memory_order_relaxed);
+    load_.moved_in_all.fetch_add(1, std::memory_order_relaxed);
     enif_send(nullptr, &caller, env, enif_make_tuple2(env, ref, not_started_term(env, deadline, now)));
     enif_free_env(env);
   }
@@ -234,20 +234,13 @@ bool WorkerChannel::move_away(std::uint64_t id, std::uint64_t now) noexcept {
 }
 
 void WorkerChannel::move_waiters_away() noexcept {
-  if (!room_wanted_.load(std::memory_order_relaxed)) return;
-  std::vector<RoomWaiter> moved;
+  if (!load_.room_wanted.load(std::memory_order_relaxed)) return;
+  std::vector<RoomQueue::Waiter> moved;
   {
-    std::lock_guard lock(mutex_);
-    const auto first = std::stable_partition(room_waiters_.begin(), room_waiters_.end(),
-                                             [](const RoomWaiter& waiter) { return !waiter.movable; });
-    moved.assign(first, room_waiters_.end());
-    room_waiters_.erase(first, room_waiters_.end());
+    Lock lock(mutex_);
+    moved = room_.take_movable();
   }
-  for (const RoomWaiter& waiter : moved) {
-    enif_send(nullptr, &waiter.caller, waiter.env,
-              enif_make_tuple2(waiter.env, waiter.ref, state_.atoms.room));
-    enif_free_env(waiter.env);
-  }
+  RoomQueue::tell(nullptr, state_.atoms, moved);
 }
 
 }  // namespace typhon::beam

@@ -58,11 +58,11 @@ class Mover {
   bool look() noexcept;
 
   Mutex mutex_{"typhon.mover"};
-  std::vector<Pool*> pools_;  // guarded by mutex_
+  std::vector<Pool*> pools_ TYPHON_GUARDED_BY(mutex_);
   std::atomic<std::uint32_t> state_{kIdle};
   std::atomic<bool> runs_{false};
   Mutex opening_{"typhon.mover_thread"};
-  ErlNifTid thread_{};  // guarded by opening_
+  ErlNifTid thread_ TYPHON_GUARDED_BY(opening_){};
 };
 
 }  // namespace typhon::beam

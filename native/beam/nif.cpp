@@ -24,6 +24,7 @@
 #include "beam/results.h"
 #include "beam/term_decoder.h"
 #include "beam/term_encoder.h"
+#include "beam/wire.h"
 #include "beam/worker_channel.h"
 
 namespace typhon::beam {
@@ -60,16 +61,6 @@ constexpr std::size_t kQuickBytes = std::size_t{256} * 1024;
 constexpr std::size_t kQuickTerms = 5'000;
 // A plain reply of this size goes to the emulator's decoder at once, on a dirty scheduler.
 constexpr std::size_t kPlainAtLeast = std::size_t{64} * 1024;
-
-constexpr unsigned kTimingsFlag = 1;
-constexpr unsigned kCaptureFlag = 2;
-// The call says itself which atoms are written as text: the two bits below this one, in place of the
-// channel's.
-constexpr unsigned kOwnTextFlag = 16;
-constexpr unsigned kTextShift = 2;
-constexpr unsigned kTextMask = TermEncoder::kKeysAsText | TermEncoder::kValuesAsText;
-// The call was accepted before: it is not to be refused for being one too many.
-constexpr unsigned kAdmittedFlag = 128;
 
 template <auto Function>
 ERL_NIF_TERM guarded(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) noexcept {
@@ -179,7 +170,7 @@ ERL_NIF_TERM pool_sweep(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
 // holds a resource costs more than all the rest of submitting; by a resource when it lies in another pool.
 ERL_NIF_TERM where(ErlNifEnv* env, WorkerChannel* channel, std::size_t place) noexcept {
   if (place == Pool::kNoPlace) return enif_make_resource(env, channel);
-  return enif_make_uint64(env, (channel->serial() << 16) | place);
+  return enif_make_uint64(env, (channel->serial() << wire::kSerialBit) | place);
 }
 
 bool get_place(ErlNifEnv* env, const ERL_NIF_TERM argv[], Pool*& pool, unsigned& index) noexcept {
@@ -461,6 +452,13 @@ ERL_NIF_TERM channel_info(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
 }
 
 // loans() -> #{lent => {Count, Bytes}, borrowed => {Count, Bytes}}: of all channels that there have been.
+ERL_NIF_TERM numbers(ErlNifEnv* env, int, const ERL_NIF_TERM[]) {
+  ERL_NIF_TERM map = enif_make_new_map(env);
+  for (const wire::Number& number : wire::kNumbers)
+    enif_make_map_put(env, map, enif_make_atom(env, number.name), enif_make_uint64(env, number.value), &map);
+  return map;
+}
+
 ERL_NIF_TERM loans(ErlNifEnv* env, int, const ERL_NIF_TERM[]) {
   const State& state = state_of(env);
   ERL_NIF_TERM keys[] = {state.atoms.lent, state.atoms.borrowed};
@@ -501,14 +499,15 @@ ERL_NIF_TERM cannot_encode(ErlNifEnv* env, const Atoms& atoms, const char* messa
   return enif_make_tuple3(env, atoms.cannot_encode, make_binary(env, "args"), make_binary(env, message));
 }
 
-ERL_NIF_TERM poll(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]);
+ERL_NIF_TERM look(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]);
 
 // The channel that where() named, nullptr when it is not in the pool any more: then it is closed, and its
 // calls have their answers.
 Kept<WorkerChannel> find_channel(ErlNifEnv* env, Pool* pool, ERL_NIF_TERM where) noexcept {
   ErlNifUInt64 number = 0;
   if (pool && enif_get_uint64(env, where, &number))
-    return Kept<WorkerChannel>(pool->find(number & 0xffff, number >> 16));
+    return Kept<WorkerChannel>(
+        pool->find(number & ((1U << wire::kSerialBit) - 1), number >> wire::kSerialBit));
   WorkerChannel* channel = get_channel(env, where);
   if (channel) enif_keep_resource(channel);
   return Kept<WorkerChannel>(channel);
@@ -518,7 +517,7 @@ Kept<WorkerChannel> find_channel(ErlNifEnv* env, Pool* pool, ERL_NIF_TERM where)
 // many call at once that is cheaper than a message, for which it would have to be woken.
 ERL_NIF_TERM next_turn(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) noexcept {
   enif_consume_timeslice(env, 100);
-  return enif_schedule_nif(env, "poll", 0, guarded<poll>, argc, argv);
+  return enif_schedule_nif(env, "look", 0, guarded<look>, argc, argv);
 }
 
 ERL_NIF_TERM time_left(ErlNifEnv* env, std::uint64_t deadline) noexcept {
@@ -527,30 +526,52 @@ ERL_NIF_TERM time_left(ErlNifEnv* env, std::uint64_t deadline) noexcept {
   return enif_make_uint64(env, deadline > now ? (deadline - now + 999'999) / 1'000'000 : 0);
 }
 
-// poll(Pool, Where, Id, Ref)
-ERL_NIF_TERM poll(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
+// What a caller gets of a wait: its answer, {:ask, Where, Id, Left, Ask}, {:wait, Where, Id, Left} or
+// {:not_started, Left}. 0: it is to look once more.
+ERL_NIF_TERM event(ErlNifEnv* env, const Outcome& outcome, ERL_NIF_TERM where) noexcept {
+  const Atoms& atoms = state_of(env).atoms;
+  switch (outcome.is) {
+    case Outcome::Is::kReply:
+    case Outcome::Is::kDown:
+      return outcome.term;
+    case Outcome::Is::kAsk:
+      return enif_make_tuple5(env, atoms.ask, where, enif_make_uint64(env, outcome.id),
+                              time_left(env, outcome.deadline), outcome.term);
+    case Outcome::Is::kMessages:
+      return enif_make_tuple4(env, atoms.wait, where, enif_make_uint64(env, outcome.id),
+                              time_left(env, outcome.deadline));
+    case Outcome::Is::kNotStarted:
+      return enif_make_tuple2(env, atoms.not_started, time_left(env, outcome.deadline));
+    default:
+      return 0;
+  }
+}
+
+// look(Pool, Where, Id, Ref): a turn of a caller that polls
+ERL_NIF_TERM look(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   const Atoms& atoms = state_of(env).atoms;
   Pool* pool = get_pool(env, argv[0]);
   ErlNifUInt64 id = 0;
   if (!pool || !enif_get_uint64(env, argv[2], &id)) return enif_make_badarg(env);
   const Kept<WorkerChannel> channel = find_channel(env, pool, argv[1]);
   if (!channel.get()) return enif_make_tuple2(env, atoms.down, atoms.closed);
-  const Polled polled = channel->poll(env, id, argv[3]);
-  switch (polled.outcome) {
-    case Polled::Outcome::kReplied:
-      return polled.reply;
-    case Polled::Outcome::kAgain:
-      return next_turn(env, argc, argv);
-    case Polled::Outcome::kWaiting:
-      return enif_make_tuple4(env, atoms.wait, argv[1], argv[2], time_left(env, polled.deadline));
-    case Polled::Outcome::kNotStarted:
-      return enif_make_tuple2(env, atoms.not_started, time_left(env, polled.deadline));
-  }
-  return enif_make_badarg(env);
+  const ERL_NIF_TERM seen = event(env, channel->look(env, id, argv[3]), argv[1]);
+  return seen != 0 ? seen : next_turn(env, argc, argv);
 }
 
-// The last argument of call(): Bits, or {Bits, Where, Parent}. Bits: 0 timings, 1 capture, 2 to 4 which atoms
-// are written as text, 7 admitted, from 8 the place and 1, or 0 for the least loaded worker.
+// next(Pool, Where, Id, Ref): the caller has dealt with one thing that it was asked or told
+ERL_NIF_TERM next(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  Pool* pool = get_pool(env, argv[0]);
+  ErlNifUInt64 id = 0;
+  if (!pool || !enif_get_uint64(env, argv[2], &id)) return enif_make_badarg(env);
+  const Kept<WorkerChannel> channel = find_channel(env, pool, argv[1]);
+  // One that is closed has told everybody.
+  const Outcome outcome =
+      channel.get() ? channel->next(env, id, argv[3]) : Outcome{Outcome::Is::kMessages, id};
+  return event(env, outcome, argv[1]);
+}
+
+// The last argument of call(): Bits, or {Bits, Where, Parent}; the bits are wire.h's.
 struct CallFlags {
   unsigned bits = 0;
   ERL_NIF_TERM where = 0;  // 0: not named
@@ -567,6 +588,12 @@ bool get_flags(ErlNifEnv* env, ERL_NIF_TERM term, CallFlags& flags) noexcept {
   ErlNifUInt64 number = 0;
   return enif_get_uint(env, elements[0], &flags.bits) && enif_get_uint64(env, elements[2], &flags.parent) &&
          (enif_get_uint64(env, flags.where, &number) || get_channel(env, flags.where));
+}
+
+// Which atoms are written as text, if the flags of a call or an answer say so.
+void say_text(TermEncoder& encoder, unsigned bits) noexcept {
+  constexpr unsigned kMask = TermEncoder::kKeysAsText | TermEncoder::kValuesAsText;
+  if ((bits & wire::kOwnText) != 0) encoder.text((bits >> wire::kTextShift) & kMask);
 }
 
 // Encodes a term into the sink, or says what the NIF is to return instead (to go on in a NIF on another
@@ -606,23 +633,22 @@ std::optional<ERL_NIF_TERM> encode_body(ErlNifEnv* env, const Kept<WorkerChannel
 }
 
 // Hands over a request with the body that was encoded.
-Submitted submit(ErlNifEnv* env, WorkerChannel& channel, Request& request, ERL_NIF_TERM ref, BodySink& sink) {
+Outcome submit(ErlNifEnv* env, WorkerChannel& channel, Request& request, ERL_NIF_TERM ref, BodySink& sink) {
   request.env = env;
   enif_self(env, &request.caller);
   request.ref = ref;
-  request.body = {sink.data, sink.size};
-  request.segment_length = sink.size;
-  request.segment = sink.take();
-  request.loans = sink.loans();
-  request.lent_bytes = sink.bounded_bytes();
-  const Submitted submitted = channel.submit(request);
-  using Outcome = Submitted::Outcome;
-  const bool accepted = submitted.outcome != Outcome::kNoRoom && submitted.outcome != Outcome::kDown &&
-                        submitted.outcome != Outcome::kElsewhere;
+  request.frame.body = {sink.data, sink.size};
+  request.frame.segment_length = sink.size;
+  request.frame.segment = sink.take();
+  request.frame.loans = sink.loans();
+  request.frame.lent_bytes = sink.bounded_bytes();
+  const Outcome outcome = channel.submit(request);
+  const bool accepted = outcome.is != Outcome::Is::kNoRoom && outcome.is != Outcome::Is::kDown &&
+                        outcome.is != Outcome::Is::kElsewhere;
   if (accepted) sink.sent();
   // A call costs its caller reductions, or one that is always answered in the spin would never yield.
   enif_consume_timeslice(env, static_cast<int>(std::min<std::size_t>(1 + sink.size / 4096, 100)));
-  return submitted;
+  return outcome;
 }
 
 // A call that waits behind others may have to go to another worker.
@@ -639,20 +665,21 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   CallFlags flags;
   Request request{};
   std::size_t place = 0;
-  request.now = channel::monotonic_ns();
-  if (!pool || !enif_is_ref(env, argv[1]) || !enif_get_uint(env, argv[2], &kind) || kind > 1 ||
-      !get_deadline(env, argv[7], atoms, request.now, request.deadline) || !get_flags(env, argv[8], flags)) {
+  request.frame.now = channel::monotonic_ns();
+  if (!pool || !enif_is_ref(env, argv[1]) || !enif_get_uint(env, argv[2], &kind) || kind > wire::kCast ||
+      !get_deadline(env, argv[7], atoms, request.frame.now, request.frame.deadline) ||
+      !get_flags(env, argv[8], flags)) {
     return enif_make_badarg(env);
   }
   Kept<WorkerChannel> channel(nullptr);
   if (flags.where == 0) [[likely]] {
     Pool::Pressure pressure;
-    channel.reset(pool->pick(flags.bits >> 8, request.now, place, pressure));
-    if (!channel.get() && flags.bits >> 8 != 0)
+    channel.reset(pool->pick(flags.bits >> wire::kPlaceBit, request.frame.now, place, pressure));
+    if (!channel.get() && flags.bits >> wire::kPlaceBit != 0)
       return enif_make_tuple2(env, atoms.held, enif_make_uint64(env, place));
     if (pressure.none_free) {
       tell_watcher(env, *pool);
-      if (channel.get() && (flags.bits & kAdmittedFlag) == 0 && pool->refuses(pressure))
+      if (channel.get() && (flags.bits & wire::kAdmitted) == 0 && pool->refuses(pressure))
         return overload(env, *pool, pressure);
     }
     if (!channel.get()) return atoms.no_worker;
@@ -667,12 +694,12 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   BodySink sink(stack.data(), stack.size(), kDirty ? SIZE_MAX : kQuickBytes);
   int redirected = 0;
   // Its caller, and no object in it, says where it is to run.
-  request.movable =
-      kind == 0 && flags.where == 0 && flags.bits >> 8 == 0 && !channel->raw() && pool->size() > 1;
+  request.movable = kind == wire::kCall && flags.where == 0 && flags.bits >> wire::kPlaceBit == 0 &&
+                    !channel->raw() && pool->size() > 1;
   const std::optional<ERL_NIF_TERM> instead = encode_body<kDirty>(
-      env, channel, argv[1], sink, kind == 0, request.movable,
+      env, channel, argv[1], sink, kind == wire::kCall, request.movable,
       [&](TermEncoder& encoder) {
-        if ((flags.bits & kOwnTextFlag) != 0) encoder.text((flags.bits >> kTextShift) & kTextMask);
+        say_text(encoder, flags.bits);
         const TermEncoder::Status status = encoder.call(argv[3], argv[4], argv[5], argv[6]);
         if (encoder.has_objects()) request.movable = false;
         return status;
@@ -690,81 +717,79 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
       });
   if (instead) return *instead;
   // Only now it is known where it goes.
-  if (redirected != 0 && place != Pool::kNoPlace && (flags.bits & kAdmittedFlag) == 0) {
+  if (redirected != 0 && place != Pool::kNoPlace && (flags.bits & wire::kAdmitted) == 0) {
     const Pool::Pressure pressure = pool->pressure_at(*channel.get());
     if (pressure.none_free && pool->refuses(pressure)) return overload(env, *pool, pressure);
   }
 
-  request.kind = kind == 0 ? channel::Kind::kCall : channel::Kind::kCast;
-  request.timings = (flags.bits & kTimingsFlag) != 0;
-  request.parent = flags.parent;
-  request.captures = (flags.bits & kCaptureFlag) != 0;
-  request.admitted = (flags.bits & kAdmittedFlag) != 0;
+  request.frame.kind = kind == wire::kCall ? channel::Kind::kCall : channel::Kind::kCast;
+  request.frame.timings = (flags.bits & wire::kTimings) != 0;
+  request.frame.parent = flags.parent;
+  request.frame.captures = (flags.bits & wire::kCapture) != 0;
+  request.admitted = (flags.bits & wire::kAdmitted) != 0;
   // An object of another pool: there is nobody here to wait for that worker with.
   request.named = (flags.where != 0 && redirected == 0) || place == Pool::kNoPlace;
-  const Submitted submitted = submit(env, *channel.get(), request, argv[1], sink);
-  using Outcome = Submitted::Outcome;
-  if (request.movable && submitted.outcome != Outcome::kReplied) note_queue(state, *pool, *channel.get());
-  switch (submitted.outcome) {
-    case Outcome::kReplied:
-      return submitted.reply;
-    case Outcome::kDown:
+  const Outcome outcome = submit(env, *channel.get(), request, argv[1], sink);
+  if (request.movable && outcome.is != Outcome::Is::kReply) note_queue(state, *pool, *channel.get());
+  switch (outcome.is) {
+    case Outcome::Is::kReply:
+      return outcome.term;
+    case Outcome::Is::kDown:
       // The channel was closed after it was picked: the worker has not seen the request, another one may. A
       // call that names its worker has no other.
       if (redirected == 0 && flags.where == 0 && !channel->raw()) {
-        return enif_make_tuple2(env, atoms.not_started, time_left(env, request.deadline));
+        return enif_make_tuple2(env, atoms.not_started, time_left(env, request.frame.deadline));
       }
-      return submitted.reply;
-    case Outcome::kPolling: {
+      return outcome.term;
+    case Outcome::Is::kLook: {
       const ERL_NIF_TERM turn[] = {argv[0], where(env, channel.get(), place),
-                                   enif_make_uint64(env, submitted.id), argv[1]};
+                                   enif_make_uint64(env, outcome.id), argv[1]};
       return next_turn(env, std::size(turn), turn);
     }
-    case Outcome::kWaiting:
+    case Outcome::Is::kMessages:
       return enif_make_tuple4(env, atoms.wait, where(env, channel.get(), place),
-                              enif_make_uint64(env, submitted.id), argv[7]);
-    case Outcome::kAccepted:
+                              enif_make_uint64(env, outcome.id), argv[7]);
+    case Outcome::Is::kAccepted:
       return atoms.ok;
-    case Outcome::kNoRoom:
+    case Outcome::Is::kNoRoom:
       return enif_make_tuple2(env, atoms.room, enif_make_resource(env, channel.get()));
-    case Outcome::kElsewhere:
+    case Outcome::Is::kElsewhere:
       // Only the worker of an object has nobody to stand in for it.
       if (redirected != 0) return enif_make_tuple2(env, atoms.held, enif_make_uint64(env, place));
       return enif_schedule_nif(env, "call", kDirty ? ERL_NIF_DIRTY_JOB_CPU_BOUND : 0, guarded<call<kDirty>>,
                                argc, argv);
+    default:
+      return event(env, outcome, where(env, channel.get(), place));
   }
-  return enif_make_badarg(env);
 }
 
-// tell(Pool | nil, Where, Ref, Kind, Tag, Term): an answer to what Python asked, or a message for it. Kind:
-// 0 answer, 1 failure, 2 message; 4 more when the caller waits for what Python says next; the bits 3 to 5 are
-// 2 to 4 of call()'s.
+// tell(Pool | nil, Where, Id, Ref, Kind, Tag, Term): an answer to what Python asked, or a message for it.
+// Kind: as wire.h names them, and the bits of text that call() has. Id: the call whose caller
+// answers, and looks for what comes next; 0 for none.
 template <bool kDirty>
 ERL_NIF_TERM tell(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   State& state = state_of(env);
   const Atoms& atoms = state.atoms;
   Pool* pool = get_pool(env, argv[0]);
-  unsigned kind = 0;
+  unsigned bits = 0;
+  ErlNifUInt64 id = 0;
   ErlNifUInt64 tag = 0;
-  constexpr unsigned kWaits = 4;
-  constexpr unsigned kKinds = 3;
-  constexpr unsigned kMost = 63;
-  if (!enif_is_ref(env, argv[2]) || !enif_get_uint(env, argv[3], &kind) || kind > kMost ||
-      (kind & kKinds) == kKinds || !enif_get_uint64(env, argv[4], &tag)) {
+  constexpr unsigned kMost = (wire::kOwnText << 1) - 1;
+  if (!enif_get_uint64(env, argv[2], &id) || !enif_is_ref(env, argv[3]) ||
+      !enif_get_uint(env, argv[4], &bits) || bits > kMost || (bits & wire::kTellKinds) == wire::kTellKinds ||
+      !enif_get_uint64(env, argv[5], &tag)) {
     return enif_make_badarg(env);
   }
-  const bool waits = (kind & kWaits) != 0;
-  const unsigned text = kind >> 1;
-  kind &= kKinds;
+  const unsigned kind = bits & wire::kTellKinds;
   const Kept<WorkerChannel> channel = find_channel(env, pool, argv[1]);
   if (!channel.get()) return enif_make_tuple2(env, atoms.down, atoms.closed);
   std::array<std::uint8_t, WorkerChannel::kMaxInline> stack;  // uninitialised on purpose
   BodySink sink(stack.data(), stack.size(), kDirty ? SIZE_MAX : kQuickBytes);
   const std::optional<ERL_NIF_TERM> instead = encode_body<kDirty>(
-      env, channel, argv[2], sink, kind != 2, false,
+      env, channel, argv[3], sink, kind != wire::kMessage, false,
       [&](TermEncoder& encoder) {
-        if ((text & kOwnTextFlag) != 0) encoder.text((text >> kTextShift) & kTextMask);
-        return encoder.value(argv[5]);
+        say_text(encoder, bits);
+        return encoder.value(argv[6]);
       },
       [](TermEncoder&) { return "an object that lives on another worker"; },
       [&] {
@@ -772,20 +797,20 @@ ERL_NIF_TERM tell(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
       });
   if (instead) return *instead;
   Request request{};
-  request.now = channel::monotonic_ns();
-  request.kind = kind == 2 ? channel::Kind::kMessage : channel::Kind::kAnswer;
+  request.frame.now = channel::monotonic_ns();
+  request.frame.kind = kind == wire::kMessage ? channel::Kind::kMessage : channel::Kind::kAnswer;
   request.named = true;  // it is for this worker, also when a session has it
-  request.tag = tag;
-  request.failed = kind == 1;
-  request.waits = waits;
-  const Submitted submitted = submit(env, *channel.get(), request, argv[2], sink);
-  switch (submitted.outcome) {
-    case Submitted::Outcome::kAccepted:
+  request.frame.id = tag;
+  request.frame.failed = kind == wire::kFailure;
+  request.call = id;
+  const Outcome outcome = submit(env, *channel.get(), request, argv[3], sink);
+  switch (outcome.is) {
+    case Outcome::Is::kAccepted:
       return atoms.ok;
-    case Submitted::Outcome::kNoRoom:
+    case Outcome::Is::kNoRoom:
       return enif_make_tuple2(env, atoms.room, enif_make_resource(env, channel.get()));
     default:
-      return submitted.reply != 0 ? submitted.reply : enif_make_tuple2(env, atoms.down, atoms.closed);
+      return event(env, outcome, argv[1]);
   }
 }
 
@@ -796,7 +821,15 @@ ERL_NIF_TERM cancel(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   if (!pool || !enif_get_uint64(env, argv[2], &id)) return enif_make_badarg(env);
   const Kept<WorkerChannel> channel = find_channel(env, pool, argv[1]);
   if (!channel.get()) return atoms.delivered;
-  return channel->cancel(env, id) == WorkerChannel::Cancel::kCancelled ? atoms.cancelled : atoms.delivered;
+  const Outcome outcome = channel->cancel(env, id);
+  switch (outcome.is) {
+    case Outcome::Is::kReply:
+      return enif_make_tuple2(env, atoms.delivered, outcome.term);
+    case Outcome::Is::kMessages:
+      return atoms.delivered;
+    default:
+      return atoms.cancelled;
+  }
 }
 
 // importing(Pool, Where, Id): for this call.
@@ -906,15 +939,6 @@ ERL_NIF_TERM channel_heard(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
     return enif_make_badarg(env);
   }
   channel->dealt_with(static_cast<Quota::Of>(kind), count);
-  return state_of(env).atoms.ok;
-}
-
-// ask_heard(Pool, Where, Id): the caller of that call has dealt with one thing that it was asked or told.
-ERL_NIF_TERM ask_heard(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
-  ErlNifUInt64 id = 0;
-  if (!enif_get_uint64(env, argv[2], &id)) return enif_make_badarg(env);
-  const Kept<WorkerChannel> channel = find_channel(env, get_pool(env, argv[0]), argv[1]);
-  if (channel.get()) channel->ask_heard(id);
   return state_of(env).atoms.ok;
 }
 
@@ -1105,18 +1129,19 @@ ErlNifFunc functions[] = {
     {"abandoned", 2, guarded<abandoned>, 0},
     {"importing", 1, guarded<channel_importing>, 0},
     {"importing", 3, guarded<call_importing>, 0},
+    {"numbers", 0, guarded<numbers>, 0},
     {"loans", 0, guarded<loans>, 0},
     {"results", 0, guarded<results>, 0},
     {"channel_info", 1, guarded<channel_info>, 0},
     {"call", 9, guarded<call<false>>, 0},
-    {"tell", 6, guarded<tell<false>>, 0},
+    {"tell", 7, guarded<tell<false>>, 0},
+    {"next", 4, guarded<next>, 0},
     {"cancel", 3, guarded<cancel>, 0},
     {"hold", 2, guarded<hold>, 0},
     {"cancel_room", 2, guarded<cancel_room>, 0},
     {"decode", 1, guarded<decode<false>>, 0},
     {"adopt", 3, guarded<adopt>, 0},
     {"channel_heard", 3, guarded<channel_heard>, 0},
-    {"ask_heard", 3, guarded<ask_heard>, 0},
     {"handed?", 3, guarded<handed>, 0},
     {"control?", 4, guarded<control>, 0},
     {"post", 4, guarded<post>, 0},

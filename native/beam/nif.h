@@ -11,6 +11,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "base/mutex.h"
 #include "beam/atom_room.h"
 #include "channel/loan.h"
 
@@ -30,6 +31,7 @@ namespace typhon::beam {
   X(keys) X(values) X(strings) \
   X(sent) X(heavy) X(heard) X(flood) X(not_allowed) X(foreign) X(allow) X(send_to) X(all) X(_) \
   X(post) X(control) \
+  X(ring) X(requests) X(replies) X(wakes) X(missed_spins) X(waits_for_room) X(segment_bytes) \
   X(results) X(shared) X(cached) X(limit) X(max_result) X(max_held) \
   X(true_) X(false_)
 // clang-format on
@@ -74,7 +76,7 @@ struct State {
   AtomRoom atom_room;
   channel::Tally borrowed;  // memory of Pythons in this VM that binaries lie in
 
-  static constexpr std::uint32_t kLayout = 11;
+  static constexpr std::uint32_t kLayout = 12;
 };
 
 inline State& state_of(ErlNifEnv* env) noexcept { return *static_cast<State*>(enif_priv_data(env)); }
@@ -87,7 +89,7 @@ inline ERL_NIF_TERM make_binary(ErlNifEnv* env, std::string_view text) noexcept 
 }
 
 // A mutex of the emulator, so that its lock checker and crash dumps know it.
-class Mutex {
+class TYPHON_CAPABILITY("mutex") Mutex {
  public:
   explicit Mutex(const char* name) noexcept : mutex_(enif_mutex_create(const_cast<char*>(name))) {}
   Mutex(const Mutex&) = delete;
@@ -96,8 +98,8 @@ class Mutex {
     if (mutex_) enif_mutex_destroy(mutex_);
   }
   [[nodiscard]] bool valid() const noexcept { return mutex_ != nullptr; }
-  void lock() noexcept { enif_mutex_lock(mutex_); }
-  void unlock() noexcept { enif_mutex_unlock(mutex_); }
+  void lock() noexcept TYPHON_ACQUIRE() { enif_mutex_lock(mutex_); }
+  void unlock() noexcept TYPHON_RELEASE() { enif_mutex_unlock(mutex_); }
 
  private:
   ErlNifMutex* mutex_;

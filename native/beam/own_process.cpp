@@ -9,7 +9,6 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
-#include <mutex>
 #include <string_view>
 
 namespace typhon::beam {
@@ -71,14 +70,14 @@ OwnProcess::Adopted OwnProcess::adopt(pid_t port, pid_t claimed) noexcept {
     return ended ? Adopted::kGone : Adopted::kForeign;
   }
   if (fd.valid() && signal_descriptor(fd.get(), 0) != 0 && errno == ESRCH) return Adopted::kGone;
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   fd_ = std::move(fd);
   pid_.store(claimed, std::memory_order_release);
   return Adopted::kYes;
 }
 
 Signalled OwnProcess::signal(int number) noexcept {
-  const std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   const pid_t pid = pid_.load(std::memory_order_relaxed);
   if (pid == 0) return Signalled::kInvalid;
   if (!fd_.valid()) return signal_process(pid, number);

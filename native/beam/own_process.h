@@ -28,7 +28,7 @@ class OwnProcess {
 
  private:
   Mutex mutex_{"typhon.process"};
-  UniqueFd fd_;  // guarded by mutex_; none where the kernel has no such descriptors
+  UniqueFd fd_ TYPHON_GUARDED_BY(mutex_);  // none where the kernel has no such descriptors
   std::atomic<pid_t> pid_{0};
 };
 

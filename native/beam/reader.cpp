@@ -4,7 +4,6 @@
 #include <sched.h>
 
 #include <atomic>
-#include <mutex>
 #include <optional>
 
 #include "beam/registry.h"
@@ -27,12 +26,12 @@ void WorkerChannel::wake_reader() noexcept {
 }
 
 bool WorkerChannel::start_reader() noexcept {
-  stopping_.store(false, std::memory_order_seq_cst);
+  life_.stopping.store(false, std::memory_order_seq_cst);
   enif_keep_resource(this);
   ErlNifThreadOpts* options = enif_thread_opts_create(const_cast<char*>("typhon_reader"));
   if (options) options->suggested_stack_size = 64;  // kilowords
   char name[] = "typhon_reader";
-  const int failed = enif_thread_create(name, &reader_, &WorkerChannel::reader_main, this, options);
+  const int failed = enif_thread_create(name, &reader_.thread, &WorkerChannel::reader_main, this, options);
   if (options) enif_thread_opts_destroy(options);
   if (failed) enif_release_resource(this);
   return failed == 0;
@@ -40,15 +39,15 @@ bool WorkerChannel::start_reader() noexcept {
 
 bool WorkerChannel::stop_reader() noexcept {
   if (!state_.registry->remove(this)) return false;
-  stopping_.store(true, std::memory_order_seq_cst);
+  life_.stopping.store(true, std::memory_order_seq_cst);
   wake_reader();
-  enif_thread_join(reader_, nullptr);
+  enif_thread_join(reader_.thread, nullptr);
   state_.registry->add(this);
   return true;
 }
 
 void WorkerChannel::join_reader() noexcept {
-  if (state_.registry->remove(this)) enif_thread_join(reader_, nullptr);
+  if (state_.registry->remove(this)) enif_thread_join(reader_.thread, nullptr);
 }
 
 void* WorkerChannel::reader_main(void* self) noexcept {
@@ -67,7 +66,8 @@ bool WorkerChannel::wait_for_role(int& timed_rounds) noexcept {
   auto& word = region_->header().reader_word.value;
   for (int abandoned_rounds = 0;;) {
     const std::uint32_t state = word.load(std::memory_order_acquire);
-    const bool ends = closed_.load(std::memory_order_seq_cst) || stopping_.load(std::memory_order_seq_cst);
+    const bool ends =
+        life_.closed.load(std::memory_order_seq_cst) || life_.stopping.load(std::memory_order_seq_cst);
     abandoned_rounds = role_.abandoned(state) ? abandoned_rounds + 1 : 0;
     if ((state == channel::kAwake || ends || abandoned_rounds > kAbandonedRounds) && role_.reader_takes())
       return true;
@@ -82,44 +82,48 @@ bool WorkerChannel::wait_for_role(int& timed_rounds) noexcept {
   }
 }
 
+std::uint32_t WorkerChannel::state_to_rest_in(bool stop, int timed_rounds) noexcept {
+  const bool expects = in_flight() > 0 || patience_.was_crowded(reader_.head_ns);
+  if (stop) {
+    pollers_.reader_looks.store(false, std::memory_order_seq_cst);
+    return channel::kAsleep;
+  }
+  if ((!expects || timed_rounds >= kTimedRounds) && may_sleep()) return channel::kAsleep;
+  pollers_.reader_looks.store(true, std::memory_order_seq_cst);
+  const bool crowd = pollers_.count.load(std::memory_order_relaxed) >= Patience::kCrowd;
+  return crowd ? channel::kPolled : channel::kTimed;
+}
+
 void WorkerChannel::reader_loop() noexcept {
   auto& word = region_->header().reader_word.value;
   int timed_rounds = 0;
   while (wait_for_role(timed_rounds)) {
     // One batch: while callers submit, they drain, which costs far less than messages from this thread.
     bool some = false;
-    if (drain(nullptr, 0, 0, nullptr, kDrainBatch) != Drained::kNothing) {
+    if (drain(nullptr) != Drained::kNothing) {
       some = true;
       std::atomic_thread_fence(std::memory_order_seq_cst);
       wake_worker_for_room();
     }
     if (some) timed_rounds = 0;
-    if (closed_.load(std::memory_order_seq_cst)) {
+    if (life_.closed.load(std::memory_order_seq_cst)) {
       drain_what_is_left();
       // The role is kept for good: nobody takes that of a closed channel.
       fail_calls_in_flight();
-      if (lends_) replies_left_behind().leave();
+      if (lends()) replies_left_behind().leave();
       return;
     }
-    const bool stop = stopping_.load(std::memory_order_seq_cst);
-    head_seen_ = region_->header().reply_head.value.load(std::memory_order_relaxed);
-    head_seen_ns_ = monotonic_ns();
-    const bool expects = in_flight() > 0 || head_seen_ns_ < crowded_until_ns_.load(std::memory_order_relaxed);
-    std::uint32_t rest = channel::kAsleep;
-    if (!stop && ((expects && timed_rounds < kTimedRounds) || !may_sleep())) {
-      reader_looks_.store(true, std::memory_order_seq_cst);
-      const bool crowd = polling_.load(std::memory_order_relaxed) >= kCrowd;
-      rest = crowd ? channel::kPolled : channel::kTimed;
-    } else if (stop) {
-      reader_looks_.store(false, std::memory_order_seq_cst);
-    }
+    const bool stop = life_.stopping.load(std::memory_order_seq_cst);
+    reader_.head = region_->header().reply_head.value.load(std::memory_order_relaxed);
+    reader_.head_ns = monotonic_ns();
+    const std::uint32_t rest = state_to_rest_in(stop, timed_rounds);
     role_.rest(rest);
     std::atomic_thread_fence(std::memory_order_seq_cst);
     wake_worker_for_room();
     // Not before: a worker that makes room finds the reader awake until here, and would wake nobody.
     service_room(nullptr);
     const bool others_drain = rest == channel::kPolled;
-    if ((!others_drain && replies_pending() != 0) || closed_.load(std::memory_order_relaxed)) {
+    if ((!others_drain && replies_pending() != 0) || life_.closed.load(std::memory_order_relaxed)) {
       std::uint32_t expected = rest;
       word.compare_exchange_strong(expected, channel::kAwake, std::memory_order_acq_rel);
     }
@@ -130,8 +134,7 @@ void WorkerChannel::reader_loop() noexcept {
 // What lay in the ring when the channel was closed: a worker that goes on writing is not waited for.
 void WorkerChannel::drain_what_is_left() noexcept {
   const std::uint64_t begin = replies_.consumed();
-  while (replies_.consumed() - begin <= region_->ring_size() &&
-         drain(nullptr, 0, 0, nullptr, kDrainBatch) != Drained::kNothing) {
+  while (replies_.consumed() - begin <= region_->ring_size() && drain(nullptr) != Drained::kNothing) {
   }
 }
 
@@ -148,30 +151,28 @@ void WorkerChannel::look_after_sleep() noexcept {
   }
   const std::optional<std::uint64_t> pages = idle_pages_since();
   const std::uint64_t now = monotonic_ns();
-  if (!pages || pages != idle_pages_) {
-    idle_pages_ = pages;
-    idle_pages_ns_ = now;
-  } else if (now - idle_pages_ns_ >= kTrimAfterNs) {
+  if (!pages || pages != reader_.idle_pages) {
+    reader_.idle_pages = pages;
+    reader_.idle_pages_ns = now;
+  } else if (now - reader_.idle_pages_ns >= kTrimAfterNs) {
     idle_trim();
-    idle_pages_.reset();
+    reader_.idle_pages.reset();
   }
 }
 
 // Nothing when there are no idle pages; else a count that grows with each segment sent. Spinning callers
 // never wake the reader, so that it slept does not mean that nothing happened.
 std::optional<std::uint64_t> WorkerChannel::idle_pages_since() noexcept {
-  std::lock_guard lock(mutex_);
-  request_arena_.reap();
-  if (!request_arena_.has_idle_pages()) return std::nullopt;
-  return segments_sent_;
+  Lock lock(mutex_);
+  return requests_.idle_pages_since();
 }
 
 void WorkerChannel::idle_trim() noexcept {
   bool more = true;
-  while (more && !closed_.load(std::memory_order_relaxed)) {
+  while (more && !life_.closed.load(std::memory_order_relaxed)) {
     {
-      std::lock_guard lock(mutex_);
-      more = request_arena_.trim(kTrimStep);
+      Lock lock(mutex_);
+      more = requests_.trim(kTrimStep);
     }
     ::sched_yield();
   }

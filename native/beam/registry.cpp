@@ -1,37 +1,35 @@
 #include "beam/registry.h"
 
-#include <mutex>
-
 #include "beam/worker_channel.h"
 
 namespace typhon::beam {
 
 void Registry::add(WorkerChannel* channel) noexcept {
-  std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   channels_.push_back(channel);
 }
 
 bool Registry::remove(WorkerChannel* channel) noexcept {
-  std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   return std::erase(channels_, channel) != 0;
 }
 
 void Registry::bury(ErlNifTid thread) noexcept {
-  std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   ended_.push_back(thread);
 }
 
 void Registry::join_ended() noexcept {
   std::vector<ErlNifTid> ended;
   {
-    std::lock_guard lock(mutex_);
+    const Lock lock(mutex_);
     ended.swap(ended_);
   }
   for (ErlNifTid thread : ended) enif_thread_join(thread, nullptr);
 }
 
 std::vector<WorkerChannel*> Registry::keep_all() noexcept {
-  std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   for (WorkerChannel* channel : channels_) enif_keep_resource(channel);
   return channels_;
 }

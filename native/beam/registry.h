@@ -23,8 +23,8 @@ class Registry {
 
  private:
   Mutex mutex_;
-  std::vector<WorkerChannel*> channels_;
-  std::vector<ErlNifTid> ended_;
+  std::vector<WorkerChannel*> channels_ TYPHON_GUARDED_BY(mutex_);
+  std::vector<ErlNifTid> ended_ TYPHON_GUARDED_BY(mutex_);
 };
 
 }  // namespace typhon::beam

@@ -3,7 +3,6 @@
 #include "beam/results.h"
 
 #include <cstring>
-#include <mutex>
 #include <new>
 #include <string>
 #include <utility>
@@ -22,7 +21,7 @@ constexpr std::size_t kQuicklyCopied = std::size_t{1} << 20;
 }  // namespace
 
 bool Results::ensure_thread() noexcept {
-  std::lock_guard lock(opening_);
+  const Lock lock(opening_);
   if (runs_) return true;
   memory_.restart();
   char name[] = "typhon_results";
@@ -31,7 +30,7 @@ bool Results::ensure_thread() noexcept {
 }
 
 bool Results::stop_thread() noexcept {
-  std::lock_guard lock(opening_);
+  const Lock lock(opening_);
   if (!runs_) return false;
   memory_.stop();
   enif_thread_join(thread_, nullptr);

@@ -35,9 +35,8 @@ class Results {
 
   channel::ResultMemory memory_;
   Mutex opening_{"typhon.results"};
-  // Guarded by opening_:
-  bool runs_ = false;
-  ErlNifTid thread_{};
+  bool runs_ TYPHON_GUARDED_BY(opening_) = false;
+  ErlNifTid thread_ TYPHON_GUARDED_BY(opening_){};
 };
 
 }  // namespace typhon::beam

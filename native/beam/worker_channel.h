@@ -10,19 +10,10 @@
 // lie hurts its own calls alone: who reads, which slot is whose, and what was sent lie in this object; every
 // wait has a limit of this side.
 //
-// Calls in flight lie in slots; a request's id is the slot's index and its generation, so a late reply to a
-// slot that was reused is recognised. A slot belongs to
-//   kSpinning    the thread that spins for it; nobody else ends it
-//   kPolling     its caller, who looks each time its turn on the scheduler comes
-//   kParked      the same; the reply has come and lies in the slot
-//   kFailed      the same; the channel was closed before it came
-//   kWaiting     its reply goes to the caller as a message
-//   kAbandoned   its caller gave up: its reply is dropped
-//   kDelivering  the holder of the reader role is sending the reply right now
-// While a call waits for a message its caller is monitored: when the caller ends, the call is abandoned.
-//
-// Python may ask the caller something before it answers (kAsk): that goes to it as a message, so one that
-// spins or polls waits for messages from then on. What nobody waits for goes to the owner.
+// Calls in flight lie in slots (beam/slots.h). There is one wait: a caller submits, and looks, until there is
+// its answer, or something that Python asks it first, or until looking does not pay any more and messages are
+// to come. Who has answered looks again, by that answer or by next(). What nobody waits for goes to the
+// owner.
 //
 // Life. A resource of the BEAM, kept alive by its terms, by the pool, by segments and object handles that
 // point into its region, and by the reader thread until the channel is closed. close() is called by the
@@ -32,16 +23,15 @@
 //
 // Threads. Any scheduler, normal or dirty, and the reader. Fields say what guards them.
 //
-// Where. worker_channel.cpp: opening, submitting, the owner, closing. slots.cpp: calls in flight, and those
-// that are given up. moving.cpp: calls that another worker is to have. room.cpp: waiting for room.
-// polling.cpp: callers that poll. delivery.cpp: what the holder of the reader role does. reader.cpp: the
-// reader thread. results.cpp: what comes in segments.
+// Where. worker_channel.cpp: opening, the owner, room, closing. submit.cpp: requests. looking.cpp: the one
+// wait. giving_up.cpp: calls that nobody waits for any more. moving.cpp: calls that another worker is to
+// have. delivery.cpp: what the holder of the reader role does. reader.cpp: the reader thread. results.cpp:
+// what comes in segments.
 #pragma once
 
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <optional>
 #include <span>
@@ -49,10 +39,14 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/thread_annotations.h"
 #include "beam/handed.h"
 #include "beam/nif.h"
 #include "beam/own_process.h"
+#include "beam/patience.h"
 #include "beam/quota.h"
+#include "beam/room.h"
+#include "beam/slots.h"
 #include "channel/arena.h"
 #include "channel/claim.h"
 #include "channel/doorbell.h"
@@ -60,6 +54,7 @@
 #include "channel/loan.h"
 #include "channel/reader_role.h"
 #include "channel/region.h"
+#include "channel/request_side.h"
 #include "channel/result_memory.h"
 #include "channel/ring.h"
 
@@ -114,66 +109,44 @@ struct ChannelOptions {
   bool raw = false;  // maps have no meaning, and no other worker can have a request in place of this one
 };
 
-// What one call of submit() came to.
-struct Submitted {
-  enum class Outcome : std::uint8_t {
-    kReplied,    // `reply` holds the answer
-    kPolling,    // the caller is to poll(id) when its next turn comes
-    kWaiting,    // the answer comes as a message; `id`
-    kAccepted,   // a cast lies in the ring
+// What a step of a caller came to.
+struct Outcome {
+  enum class Is : std::uint8_t {
+    // of the wait: submit(), look() and next()
+    kReply,       // `term`: the answer
+    kAsk,         // `term`: {:ask, tag, reply}. The caller looks when it has dealt with it.
+    kLook,        // it is to look when its next turn comes
+    kMessages,    // what comes, comes as messages
+    kNotStarted,  // the channel was closed before the worker took the request
+    // of submit() alone
+    kAccepted,   // what nobody waits for lies in the ring
     kNoRoom,     // registered for {ref, :room}
-    kDown,       // `reply` holds {:down, reason}
+    kDown,       // `term`: {:down, reason}
     kElsewhere,  // it is reserved, or not idle any more: pick again
   };
-  Outcome outcome;
+  Is is;
   std::uint64_t id = 0;
-  ERL_NIF_TERM reply = 0;
+  ERL_NIF_TERM term = 0;
+  std::uint64_t deadline = 0;  // of the call, as in its request; not with kReply
 };
 
-// What a turn of a polling caller came to.
-struct Polled {
-  enum class Outcome : std::uint8_t {
-    kReplied,     // `reply` holds the answer
-    kAgain,       // nothing yet
-    kWaiting,     // the answer comes as a message
-    kNotStarted,  // the channel was closed before the worker took the request
-  };
-  Outcome outcome;
-  ERL_NIF_TERM reply;
-  std::uint64_t deadline;  // as in the request
-};
-
-// A request, encoded and ready to go: either `body` (copied into the ring) or `segment`.
+// A request, encoded and ready to go, and who makes it.
 struct Request {
   ErlNifEnv* env;
   ErlNifPid caller;
   ERL_NIF_TERM ref;
-  channel::Kind kind;
-  bool timings;
-  bool named;              // the caller named this very channel
-  bool was_idle;           // it was picked because it had nothing to do
-  std::uint64_t parent;    // the worker's request that this one is made for, 0 for none
-  std::uint64_t now;       // CLOCK_MONOTONIC ns
-  std::uint64_t deadline;  // the same clock, 0 for none
-  std::span<const std::uint8_t> body;
-  std::optional<channel::Segment> segment;
-  std::size_t segment_length;
-  channel::Loan* loans = nullptr;  // of the body; the submitter's still when the request was not accepted
-  std::size_t lent_bytes = 0;
-  bool captures = false;  // its output goes to the caller
-  std::uint64_t tag = 0;  // of the ask that a kAnswer answers
-  bool failed = false;    // kAnswer: the body says what went wrong
-  bool waits = false;     // kAnswer: its sender waits for what comes next
+  channel::Outgoing frame;
+  bool named = false;     // the caller named this very channel
+  bool was_idle = false;  // it was picked because it had nothing to do
   bool movable =
-      false;  // kCall: any worker of the pool may have it, and its caller makes it again when told so
-  bool admitted = false;  // it was made before
+      false;  // a call: any worker of the pool may have it, and its caller makes it again when told so
+  bool admitted = false;   // it was made before
+  std::uint64_t call = 0;  // an answer: the call of which its sender looks for what comes next, 0 for none
 };
 
 class WorkerChannel {
  public:
   static constexpr std::size_t kMaxInline = std::size_t{16} * 1024;
-  // Bytes of segments of requests in flight beyond which further large requests wait.
-  static constexpr std::size_t kSegmentBudget = std::size_t{1} << 30;
   // Of a channel that was opened without: bytes that one result may take.
   static constexpr std::uint64_t kMaxResult = std::uint64_t{1} << 30;
 
@@ -186,18 +159,19 @@ class WorkerChannel {
   WorkerChannel& operator=(const WorkerChannel&) = delete;
   ~WorkerChannel();
 
-  Submitted submit(const Request& request) noexcept;
-
-  // A polling caller's turn. `ref` is for the message, should it stop polling.
-  Polled poll(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) noexcept;
+  Outcome submit(const Request& request) noexcept;
+  // A turn of a caller that polls. `ref` is for messages.
+  Outcome look(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) noexcept;
+  // Its caller has dealt with one thing that it was asked or told, and wants to know what comes next.
+  Outcome next(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) noexcept;
   // The channel has lost its place in the pool, so that callers will not find it by that. True when some
   // still poll: then it must be kept until polling() is 0.
   bool retire() noexcept {
-    retired_.store(true, std::memory_order_seq_cst);
-    return polling_.load(std::memory_order_seq_cst) != 0;
+    pollers_.retired.store(true, std::memory_order_seq_cst);
+    return pollers_.count.load(std::memory_order_seq_cst) != 0;
   }
   // It has a place again.
-  void restore() noexcept { retired_.store(false, std::memory_order_seq_cst); }
+  void restore() noexcept { pollers_.retired.store(false, std::memory_order_seq_cst); }
   // Callers that poll, without those that were killed meanwhile.
   std::uint32_t polling(bool is_reader = false) noexcept;
 
@@ -205,8 +179,9 @@ class WorkerChannel {
   // stays; after the return nothing else can follow it.
   void reserve(bool reserved) noexcept;
 
-  enum class Cancel : std::uint8_t { kCancelled, kDelivered };
-  Cancel cancel(ErlNifEnv* env, std::uint64_t id) noexcept;
+  // The caller gives up. kReply: it was there already; kMessages: it lies in the mailbox; kAccepted: it will
+  // not come. What Python asked before lies in the mailbox.
+  Outcome cancel(ErlNifEnv* env, std::uint64_t id) noexcept;
 
   // Idempotent. `reason` is copied.
   void close(ErlNifEnv* env, ERL_NIF_TERM reason) noexcept;
@@ -218,21 +193,21 @@ class WorkerChannel {
   // of casts) since the channel was opened. False when they have been already: then it is not told.
   bool notify_at(std::uint64_t count) noexcept;
 
-  // Segments for requests that are being written. allocate() gives nothing when the budget or the arena is
-  // used up.
-  std::optional<channel::Segment> allocate_segment(std::size_t bytes) noexcept;
-  bool grow_segment(channel::Segment& segment, std::size_t used, std::size_t bytes) noexcept;
-  void shrink_segment(channel::Segment& segment, std::size_t used) noexcept;
-  void discard_segment(const channel::Segment& segment) noexcept;
+  // --- segments and loans of requests that are being written: as of channel::RequestSide, with the mutex ---
+  std::optional<channel::Segment> allocate_segment(std::size_t bytes) noexcept TYPHON_EXCLUDES(mutex_);
+  bool grow_segment(channel::Segment& segment, std::size_t used, std::size_t bytes) noexcept
+      TYPHON_EXCLUDES(mutex_);
+  void shrink_segment(channel::Segment& segment, std::size_t used) noexcept TYPHON_EXCLUDES(mutex_);
+  void discard_segment(const channel::Segment& segment) noexcept TYPHON_EXCLUDES(mutex_);
   [[nodiscard]] std::uint8_t* segment_data(const channel::Segment& segment) const noexcept {
-    return request_arena_.data(segment);
+    return region_->request_arena() + segment.offset;
   }
-  // Whether a request that nobody waits for may lend so much: it counts like a segment until it is taken.
-  bool may_lend(std::size_t bytes) noexcept;
+  bool may_lend(std::size_t bytes) noexcept TYPHON_EXCLUDES(mutex_);
   // Registers for {ref, :room}; false when there is nothing to wait for (no request in flight holds a
   // segment).
-  bool wait_for_segments(const ErlNifPid& caller, ERL_NIF_TERM ref, bool movable) noexcept;
-  void stop_waiting_for_room(ERL_NIF_TERM ref) noexcept;
+  bool wait_for_segments(const ErlNifPid& caller, ERL_NIF_TERM ref, bool movable) noexcept
+      TYPHON_EXCLUDES(mutex_);
+  void stop_waiting_for_room(ERL_NIF_TERM ref) noexcept TYPHON_EXCLUDES(mutex_);
 
   // Why what came in a segment is not decoded.
   enum class Refusal : std::uint8_t {
@@ -251,7 +226,7 @@ class WorkerChannel {
                               Refusal refusal) noexcept;
   void done_with(SegmentHandle& segment) noexcept;
   [[nodiscard]] std::uint64_t max_result() const noexcept { return region_->max_result(); }
-  [[nodiscard]] bool copies_results() const noexcept { return !lends_ && !shared_results_; }
+  [[nodiscard]] bool copies_results() const noexcept { return !options_.embedded && !options_.shared; }
   // --- moving, by the Mover's thread (moving.h) ---
   // A call that the worker has not begun, and whose caller waits for a message.
   struct Movable {
@@ -269,7 +244,7 @@ class WorkerChannel {
   [[nodiscard]] std::uint64_t longest_wait(std::uint64_t now) noexcept;
   // It has something to do, and has answered nothing for a while: what it runs is no short call.
   [[nodiscard]] bool stands_still(std::uint64_t now) const noexcept {
-    const std::uint64_t since = busy_since_ns_.load(std::memory_order_relaxed);
+    const std::uint64_t since = load_.busy_since_ns.load(std::memory_order_relaxed);
     return now > since && now - since > kStillNs;
   }
 
@@ -287,8 +262,8 @@ class WorkerChannel {
   ERL_NIF_TERM info(ErlNifEnv* env) noexcept;
 
   // Objects without which what is under way cannot go on: while there are some, close_if_idle() does not.
-  void hold() noexcept { holds_.fetch_add(1, std::memory_order_relaxed); }
-  void let_go() noexcept { holds_.fetch_sub(1, std::memory_order_relaxed); }
+  void hold() noexcept { load_.holds.fetch_add(1, std::memory_order_relaxed); }
+  void let_go() noexcept { load_.holds.fetch_sub(1, std::memory_order_relaxed); }
 
   // Calls in flight that occupy the worker, without those that wait in its event loop.
   [[nodiscard]] std::uint32_t load() const noexcept { return occupied().calls; }
@@ -303,7 +278,7 @@ class WorkerChannel {
   [[nodiscard]] Occupied occupied() const noexcept {
     const channel::Header& header = region_->header();
     const std::uint64_t calls = in_flight();
-    const std::uint64_t sent = casts_sent_.load(std::memory_order_relaxed);
+    const std::uint64_t sent = load_.casts_sent.load(std::memory_order_relaxed);
     const std::uint64_t done =
         sent == 0 ? 0 : std::min(sent, header.casts_done.value.load(std::memory_order_relaxed));
     const std::uint64_t all = calls + (sent - done);
@@ -312,15 +287,15 @@ class WorkerChannel {
     Occupied by;
     by.calls = static_cast<std::uint32_t>(calls - std::min(calls, suspended));
     by.weight = static_cast<std::uint32_t>(all - std::min(all, suspended));
-    if (by.weight != 0) by.weight += moved_away_.load(std::memory_order_relaxed);
+    if (by.weight != 0) by.weight += load_.moved_away.load(std::memory_order_relaxed);
     return by;
   }
   [[nodiscard]] std::uint32_t in_flight() const noexcept {
-    return in_flight_.load(std::memory_order_relaxed);
+    return load_.in_flight.load(std::memory_order_relaxed);
   }
-  [[nodiscard]] bool closed() const noexcept { return closed_.load(std::memory_order_relaxed); }
+  [[nodiscard]] bool closed() const noexcept { return life_.closed.load(std::memory_order_relaxed); }
   // Closed, and every call that was in flight has been told: nobody needs to find it any more.
-  [[nodiscard]] bool settled() const noexcept { return settled_.load(std::memory_order_acquire); }
+  [[nodiscard]] bool settled() const noexcept { return life_.settled.load(std::memory_order_acquire); }
   // What has become of a call whose caller gave up: the worker has taken nothing since, as it runs something
   // else, or though it runs no call nor cast at all; it runs it, or imports a module for it; or all is well.
   enum class Abandoned : std::uint8_t { kWaits, kIgnored, kRuns, kImports, kEnded };
@@ -333,26 +308,24 @@ class WorkerChannel {
   // Its number among all channels of this VM.
   [[nodiscard]] std::uint64_t serial() const noexcept { return serial_; }
   [[nodiscard]] channel::Region& region() const noexcept { return *region_; }
-  [[nodiscard]] bool create_atoms() const noexcept { return create_atoms_; }
+  [[nodiscard]] bool create_atoms() const noexcept { return options_.create_atoms; }
   [[nodiscard]] AtomRoom& atom_room() noexcept { return state_.atom_room; }
-  [[nodiscard]] bool raw() const noexcept { return raw_; }
-  [[nodiscard]] unsigned text() const noexcept { return text_; }
-  [[nodiscard]] bool lends() const noexcept { return lends_; }
+  [[nodiscard]] bool raw() const noexcept { return options_.raw; }
+  [[nodiscard]] unsigned text() const noexcept { return options_.text; }
+  [[nodiscard]] bool lends() const noexcept { return options_.embedded; }
   // Binaries that Python may read in place; Python's memory that binaries lie in.
-  [[nodiscard]] channel::Tally& lent() noexcept { return lent_; }
-  [[nodiscard]] channel::Tally& borrowed() noexcept { return borrowed_; }
+  [[nodiscard]] channel::Tally& lent() noexcept { return loans_.lent; }
+  [[nodiscard]] channel::Tally& borrowed() noexcept { return loans_.borrowed; }
   // Segments that binaries lie in.
-  [[nodiscard]] channel::Tally& pinned() noexcept { return pinned_; }
+  [[nodiscard]] channel::Tally& pinned() noexcept { return loans_.pinned; }
   [[nodiscard]] const Atoms& atoms() const noexcept { return state_.atoms; }
   [[nodiscard]] State& state() const noexcept { return state_; }
   // The worker's process, once the owner has adopted it.
   [[nodiscard]] OwnProcess& process() noexcept { return process_; }
   // What Python may reach and call, with an allow list; else nullptr.
-  [[nodiscard]] Handed* handed() const noexcept { return handed_.get(); }
+  [[nodiscard]] Handed* handed() const noexcept { return options_.handed.get(); }
   // So much of what the owner got has been dealt with.
   void dealt_with(Quota::Of of, std::uint32_t count) noexcept;
-  // The caller of a call has dealt with something that it was asked or told.
-  void ask_heard(std::uint64_t id) noexcept;
   [[nodiscard]] bool may_reach(ErlNifEnv* env, ERL_NIF_TERM destination) noexcept;
   [[nodiscard]] bool may_say(ErlNifEnv* env, ERL_NIF_TERM message) noexcept;
   [[nodiscard]] bool is_owner(const ErlNifPid& pid) const noexcept {
@@ -368,55 +341,6 @@ class WorkerChannel {
   void join_reader() noexcept;
 
  private:
-  // A kAsk on its way to a caller that polls: {:ask, tag, reply}, decoded. (Once only: a second decoding
-  // would have the same segment and the same handles of objects, and the first would let go of them.)
-  struct Ask {
-    std::unique_ptr<OwnedEnv> env;
-    ERL_NIF_TERM term;
-  };
-  struct Slot {
-    enum class State : std::uint8_t {
-      kFree,
-      kSpinning,
-      kPolling,
-      kParked,
-      kFailed,
-      kWaiting,
-      kAbandoned,
-      kDelivering
-    };
-    State state = State::kFree;
-    std::uint32_t generation = 1;
-    std::uint32_t next_free = 0;
-    std::optional<channel::Segment> segment;
-    std::uint64_t deadline = 0;
-    std::uint64_t submitted = 0;
-    std::uint32_t polls = 0;
-    bool started = false;  // kFailed: the worker had begun it
-    bool movable = false;
-    bool admitted = false;
-    channel::FrameHeader parked{};
-    std::vector<std::uint8_t> parked_body;
-    std::vector<Ask> asks;      // kPolling, kParked: what came before the reply
-    std::uint32_t unheard = 0;  // of what its caller was asked or told
-    ErlNifPid caller{};
-    ErlNifMonitor monitor{};
-    bool monitored = false;
-    ErlNifEnv* env = nullptr;  // holds `ref` while kWaiting
-    ERL_NIF_TERM ref = 0;
-  };
-  // A cast's segment, or what it lends, until the worker's count of consumed bytes has passed the end of its
-  // frame.
-  struct CastSegment {
-    std::uint64_t end;
-    std::size_t bytes;
-  };
-  struct RoomWaiter {
-    ErlNifPid caller;
-    ErlNifEnv* env;
-    ERL_NIF_TERM ref;
-    bool movable;
-  };
   // A reply on its way from the ring to its caller.
   struct Delivery {
     channel::FrameHeader header;
@@ -424,23 +348,27 @@ class WorkerChannel {
     Slot* slot;  // nullptr: nobody knows of it any more
     std::uint64_t submitted;
     bool wanted;  // its caller waits for a message
-    bool parked;  // its caller polls, and the reply lies in the slot
+    bool kept;    // its caller looks, and the reply lies in the slot
   };
   static constexpr std::size_t kDeliverAtOnce = 32;
+  // A caller that drains, and what came for it.
+  struct Looker {
+    std::uint64_t id;
+    ERL_NIF_TERM ref;
+    ERL_NIF_TERM term = 0;       // its answer, or what it is asked
+    std::uint64_t deadline = 0;  // of the call, with what it is asked
+  };
   enum class Drained : std::uint8_t {
     kNothing,
     kSome,
-    kMine,   // the reply is there
-    kAsked,  // its caller was asked something: it waits for messages now
+    kMine,   // the looker's reply is there
+    kAsked,  // the looker is asked something
   };
+  struct Failed;
 
   // Longer than that a call, or the gap between two answers, is not short.
   static constexpr std::uint64_t kStillNs = 1'000'000;
-  static constexpr std::uint32_t kNoSlot = ~std::uint32_t{0};
-  static constexpr std::uint32_t kMaxSlots = channel::kClaims;
-  static constexpr int kDrainBatch = 256;
-  // So many calls, or replies at once, are a crowd of callers: they do not spin but poll.
-  static constexpr std::uint32_t kCrowd = 4;
+  static constexpr std::uint32_t kDrainBatch = 256;
   // The reader's wait while replies are expected: short enough that a put-off wake costs nothing one would
   // notice.
   static constexpr std::int64_t kTimedWaitNs = 100'000;
@@ -451,39 +379,60 @@ class WorkerChannel {
   // After so many timed waits in which the word said that somebody reads, and nobody did, the reader does.
   static constexpr int kAbandonedRounds = 50;
 
-  static std::uint64_t make_id(std::uint32_t generation, std::uint32_t index) noexcept {
-    return (std::uint64_t{generation} << 32) | index;
-  }
+  // --- requests (submit.cpp) ---
+  Outcome submit_call(const Request& request) noexcept TYPHON_EXCLUDES(mutex_);
+  Outcome submit_other(const Request& request) noexcept TYPHON_EXCLUDES(mutex_);
+  std::optional<Outcome> refuse(const Request& request) noexcept TYPHON_REQUIRES(mutex_);
+  bool push(const Request& request, const channel::Outgoing& frame) noexcept TYPHON_REQUIRES(mutex_);
+  bool register_for_room(const Request& request) noexcept TYPHON_REQUIRES(mutex_);
+  Outcome no_room(const Request& request, bool registered, std::optional<std::uint32_t> found) noexcept
+      TYPHON_EXCLUDES(mutex_);
+  bool may_spin(const Request& request, bool crowded, std::uint32_t& found) noexcept TYPHON_REQUIRES(mutex_);
+  bool may_spin_again(std::uint64_t call, std::uint32_t& found) noexcept TYPHON_REQUIRES(mutex_);
+  Outcome begin_to_poll(ErlNifEnv* env, std::uint64_t id) noexcept;
+  Outcome ring_and_look(const Request& request, std::uint64_t id, bool spins, std::uint32_t found) noexcept;
+  void drain_for_others(ErlNifEnv* env) noexcept;
+  [[nodiscard]] bool is_crowded(std::uint64_t now) const noexcept;
+  [[nodiscard]] std::uint64_t many_bytes() const noexcept;
+  [[nodiscard]] std::uint64_t requests_pending() const noexcept;
+  bool ring_worker() noexcept;
 
-  // --- callers hold mutex_ ---
-  std::uint32_t take_slot() noexcept;
-  void free_slot(ErlNifEnv* env, std::uint32_t index) noexcept;
-  std::uint32_t find_slot(std::uint64_t id) const noexcept;
-  void set_waiting(ErlNifEnv* env, Slot& slot, const ErlNifPid& caller, ERL_NIF_TERM ref) noexcept;
-  bool take_back(ErlNifEnv* env, std::uint32_t index) noexcept;
-  ERL_NIF_TERM abandon(ErlNifEnv* env, std::uint32_t index) noexcept;
-  [[nodiscard]] bool first_untaken(std::uint64_t id) noexcept;
-  [[nodiscard]] bool runs_something() const noexcept;
-  static void send_ask(ErlNifEnv* caller_env, const ErlNifPid& to, ERL_NIF_TERM ref, const Ask& ask) noexcept;
-  void add_room_waiter(const ErlNifPid& caller, ERL_NIF_TERM ref, bool movable) noexcept;
-  bool push_request(const Request& request, std::uint64_t id) noexcept;
-  bool push_releases() noexcept;
-  bool push_all_releases() noexcept;
-  void settle_casts() noexcept;
-  ERL_NIF_TERM down_term(ErlNifEnv* env) const noexcept;
-  ERL_NIF_TERM not_started_term(ErlNifEnv* env, std::uint64_t deadline, std::uint64_t now) const noexcept;
-  [[nodiscard]] bool busy() const noexcept;  // a call is in flight, or a cast has not ended
-  bool count_served(std::uint64_t count) noexcept;
-  void note_answers(std::uint64_t now) noexcept {
-    busy_since_ns_.store(now, std::memory_order_relaxed);
-    if (moved_away_.load(std::memory_order_relaxed) != 0) moved_away_.store(0, std::memory_order_relaxed);
-  }
+  // --- the one wait (looking.cpp) ---
+  Outcome spin(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref, std::uint32_t found,
+               bool woke_worker) noexcept;
+  Drained watch_ring(ErlNifEnv* env, Looker& looker, bool woke_worker) noexcept;
+  static Outcome came(const Looker& looker, Drained drained) noexcept;
+  Outcome wait(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) noexcept TYPHON_EXCLUDES(mutex_);
+  bool has_news(std::uint64_t id) noexcept TYPHON_EXCLUDES(mutex_);
+  std::optional<Outcome> take_news(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) noexcept
+      TYPHON_EXCLUDES(mutex_);
+  // Both give the mutex back, which the analysis cannot follow.
+  Outcome take_ask(ErlNifEnv* env, std::uint32_t index, ERL_NIF_TERM ref, Lock<Mutex>& lock) noexcept
+      TYPHON_REQUIRES(mutex_) TYPHON_NO_THREAD_SAFETY_ANALYSIS;
+  Outcome take_end(ErlNifEnv* env, std::uint32_t index, Lock<Mutex>& lock) noexcept
+      TYPHON_REQUIRES(mutex_) TYPHON_NO_THREAD_SAFETY_ANALYSIS;
+  bool start_polling() noexcept;
+  void stop_polling(bool found) noexcept;
+  void reap_dead_callers(bool is_reader) noexcept TYPHON_EXCLUDES(mutex_);
 
-  // --- callers hold the reader role ---
-  Drained drain(ErlNifEnv* caller_env, std::uint64_t mine, ERL_NIF_TERM ref, ERL_NIF_TERM* reply,
-                int limit) noexcept;
-  bool deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, std::uint64_t mine,
-               ERL_NIF_TERM* reply) noexcept;
+  // --- calls that are given up, and their slots (giving_up.cpp) ---
+  void free_slot(ErlNifEnv* env, std::uint32_t index) noexcept TYPHON_REQUIRES(mutex_) {
+    requests_.give_back(slots_.free(env, index));
+  }
+  bool take_back(ErlNifEnv* env, std::uint32_t index) noexcept TYPHON_REQUIRES(mutex_);
+  ERL_NIF_TERM abandon(ErlNifEnv* env, std::uint32_t index) noexcept TYPHON_REQUIRES(mutex_);
+  ERL_NIF_TERM forget(ErlNifEnv* env, std::uint32_t index, Unseen& unseen) noexcept TYPHON_REQUIRES(mutex_);
+  [[nodiscard]] bool first_untaken(std::uint64_t id) noexcept TYPHON_REQUIRES(mutex_);
+  [[nodiscard]] bool runs_something() const noexcept TYPHON_REQUIRES(mutex_);
+  void drop(const Unseen& unseen) noexcept TYPHON_EXCLUDES(mutex_);
+  void tell_abandoned(ErlNifEnv* caller_env, ERL_NIF_TERM what, std::uint64_t id) noexcept
+      TYPHON_EXCLUDES(mutex_);
+
+  // --- delivery, by the holder of the reader role (delivery.cpp, results.cpp) ---
+  // At most one batch. With a looker: no further than to what came for it.
+  Drained drain(ErlNifEnv* caller_env, Looker* looker = nullptr) noexcept;
+  bool deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, Looker* looker) noexcept;
+  std::uint32_t assign(std::span<Delivery> replies, const Looker* looker) noexcept TYPHON_REQUIRES(mutex_);
   void drop_reply(ErlNifEnv* env, const channel::FrameHeader& header,
                   std::span<const std::uint8_t> body) noexcept;
   ERL_NIF_TERM reply_term(ErlNifEnv* env, const channel::FrameHeader& header,
@@ -495,10 +444,16 @@ class WorkerChannel {
   // Takes the frame's loans off its body.
   channel::FrameLoans loans_of(const channel::FrameHeader& header,
                                std::span<const std::uint8_t>& body) const noexcept {
-    return lends_ ? channel::FrameLoans::of(header, body) : channel::FrameLoans();
+    return lends() ? channel::FrameLoans::of(header, body) : channel::FrameLoans();
   }
   bool deliver_ask(ErlNifEnv* caller_env, const channel::FrameHeader& header,
-                   std::span<const std::uint8_t> body, std::uint64_t mine, ERL_NIF_TERM ref) noexcept;
+                   std::span<const std::uint8_t> body, Looker* looker) noexcept;
+  // Both tell whether the ask has found its caller.
+  bool ask_looker(ErlNifEnv* env, Slot& slot, ERL_NIF_TERM term, Looker& looker) noexcept
+      TYPHON_REQUIRES(mutex_);
+  bool ask_other(ErlNifEnv* caller_env, Slot& slot, Ask&& ask) noexcept TYPHON_REQUIRES(mutex_);
+  void ask_owner(ErlNifEnv* caller_env, const channel::FrameHeader& header, const Ask& ask, bool statement,
+                 std::uint32_t weight) noexcept;
   ERL_NIF_TERM decode_segment(ErlNifEnv* caller_env, ErlNifEnv* env, SegmentHandle& segment) noexcept;
   Refusal copy(SegmentHandle& segment) noexcept;
   [[nodiscard]] std::string sentence(Refusal refusal, std::size_t size) const noexcept;
@@ -510,126 +465,143 @@ class WorkerChannel {
   ERL_NIF_TERM ask_term(ErlNifEnv* env, const channel::FrameHeader& header,
                         std::span<const std::uint8_t> body) noexcept;
   void handle_ready(ErlNifEnv* caller_env, std::span<const std::uint8_t> body) noexcept;
-  void leave_role(std::uint32_t found) noexcept;
-
+  [[nodiscard]] std::uint64_t replies_pending() const noexcept;
   bool try_take_role(std::uint32_t& found) noexcept { return role_.try_take(found); }
-  bool start_polling() noexcept;
-  void stop_polling(bool found) noexcept;
-  bool may_sleep() noexcept;
-  void reap_dead_callers(bool is_reader) noexcept;
-  void ring_worker_for_others() noexcept;
-  bool left_in_slot(std::uint64_t id) noexcept;
-  Polled take_parked(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) noexcept;
-  void look_after_callers(std::uint32_t state, int& timed_rounds) noexcept;
-  bool ring_worker() noexcept;
-  void wake_reader() noexcept;
+  void leave_role(std::uint32_t found) noexcept;
   void wake_worker_for_room() noexcept;
   void tell_heard(std::uint32_t count) noexcept;
-  void fail_broken(ErlNifEnv* caller_env, const char* what) noexcept;
-  void fail(ErlNifEnv* caller_env, ERL_NIF_TERM reason, const char* what) noexcept;
-  void send_owner(ErlNifEnv* caller_env, ErlNifEnv* env, ERL_NIF_TERM event) noexcept;
-  void tell_served(ErlNifEnv* caller_env) noexcept;
-  void finish_close(ErlNifEnv* env) noexcept;
-  void tell_abandoned(ErlNifEnv* caller_env, ERL_NIF_TERM what, std::uint64_t id) noexcept;
-  void service_room(ErlNifEnv* caller_env) noexcept;
-  [[nodiscard]] std::uint64_t replies_pending() const noexcept;
-  [[nodiscard]] std::uint64_t requests_pending() const noexcept;
-  Submitted spin(const Request& request, std::uint32_t slot_index, std::uint64_t id, std::uint32_t found,
-                 bool woke_worker) noexcept;
-  template <class Came>
-  bool watch_ring(bool woke_worker, Came came) noexcept;
-  bool may_linger() noexcept;
-  void linger(ErlNifEnv* env, std::uint32_t found, bool woke_worker) noexcept;
 
+  // --- the reader thread (reader.cpp, looking.cpp) ---
   static void* reader_main(void* self) noexcept;
   void reader_loop() noexcept;
   bool wait_for_role(int& timed_rounds) noexcept;
   void drain_what_is_left() noexcept;
+  std::uint32_t state_to_rest_in(bool stop, int timed_rounds) noexcept;
+  bool may_sleep() noexcept;
   void look_after_sleep() noexcept;
-  std::optional<std::uint64_t> idle_pages_since() noexcept;
-  void idle_trim() noexcept;
-  void fail_calls_in_flight() noexcept;
+  void look_after_callers(std::uint32_t state, int& timed_rounds) noexcept;
+  void ring_worker_for_others() noexcept;
+  std::optional<std::uint64_t> idle_pages_since() noexcept TYPHON_EXCLUDES(mutex_);
+  void idle_trim() noexcept TYPHON_EXCLUDES(mutex_);
+  void wake_reader() noexcept;
   channel::LeftBehind requests_left_behind() noexcept;
   channel::LeftBehind replies_left_behind() noexcept;
+
+  // --- the owner, room, and the end (worker_channel.cpp) ---
+  void fail_broken(ErlNifEnv* caller_env, const char* what) noexcept;
+  void fail(ErlNifEnv* caller_env, ERL_NIF_TERM reason, const char* what) noexcept;
+  void send_owner(ErlNifEnv* caller_env, ErlNifEnv* env, ERL_NIF_TERM event) noexcept;
+  void tell_served(ErlNifEnv* caller_env) noexcept;
+  bool count_served(std::uint64_t count) noexcept TYPHON_REQUIRES(mutex_);
+  void note_answers(std::uint64_t now) noexcept;
+  bool push_all_releases() noexcept TYPHON_REQUIRES(mutex_);
+  void wait_for_room(const ErlNifPid& caller, ERL_NIF_TERM ref, bool movable) noexcept
+      TYPHON_REQUIRES(mutex_);
+  void service_room(ErlNifEnv* caller_env) noexcept TYPHON_EXCLUDES(mutex_);
+  ERL_NIF_TERM ring_term(ErlNifEnv* env) const noexcept TYPHON_REQUIRES(mutex_);
+  [[nodiscard]] bool busy() const noexcept;  // a call is in flight, or a cast has not ended
+  void set_closed(ERL_NIF_TERM reason) noexcept TYPHON_REQUIRES(mutex_);
+  void finish_close(ErlNifEnv* env) noexcept;
+  void fail_calls_in_flight() noexcept TYPHON_EXCLUDES(mutex_);
+  void fail_slot(std::uint32_t index, std::vector<Failed>& failed) noexcept TYPHON_REQUIRES(mutex_);
+  ERL_NIF_TERM down_term(ErlNifEnv* env) const noexcept TYPHON_REQUIRES(mutex_);
+  ERL_NIF_TERM not_started_term(ErlNifEnv* env, std::uint64_t deadline, std::uint64_t now) const noexcept;
+
+  // What calls on it have come to; hints, but for in_flight and casts_sent, which are written under mutex_.
+  struct Load {
+    std::atomic<std::uint32_t> in_flight{0};
+    std::atomic<std::uint64_t> casts_sent{0};
+    std::atomic<std::uint64_t> busy_since_ns{0};  // since it has something to do, or has answered last
+    std::atomic<std::uint32_t> moved_away{0};     // calls, since the last one was answered
+    std::atomic<std::uint64_t> moved_in_all{0};
+    std::atomic<std::uint32_t> holds{0};
+    std::atomic<bool> room_wanted{false};   // somebody, or a release, waits for room
+    std::atomic<std::uint64_t> replies{0};  // frames, ever; written by the holder of role_
+    std::atomic<std::uint64_t> wakes{0};    // of the worker, ever
+  };
+  struct Life {
+    std::atomic<bool> closed{false};
+    std::atomic<bool> settled{false};
+    std::atomic<bool> stopping{false};  // the reader ends without closing (upgrade)
+    std::atomic<bool> broken{false};    // the reply ring holds garbage: it is not read any more
+  };
+  struct Pollers {
+    std::atomic<std::uint32_t> count{0};    // slots that poll
+    std::atomic<bool> retired{false};       // callers do not find the channel by its place
+    std::atomic<bool> reader_looks{false};  // the reader waits with a limit, and looks after those who poll
+  };
+  // What was answered since it was opened, and when the owner wants to know (0: it does not).
+  struct Served {
+    std::uint64_t count = 0;
+    std::uint64_t notify_at = 0;
+  };
+  // Where the ring was when a call was given up that the worker had not taken, and which call that was.
+  struct Untaken {
+    std::uint64_t at = 0;
+    std::uint64_t id = 0;
+  };
+  struct Closing {
+    OwnedEnv env;
+    ERL_NIF_TERM reason = 0;
+  };
+  // What was sent to processes since the owner was last told of it, and one of them, drawn by lot.
+  struct SentToOthers {
+    std::uint32_t count = 0;
+    std::uint32_t weight = 0;
+    std::uint64_t draw = channel::monotonic_ns() | 1;
+    ErlNifPid drawn{};
+  };
+  // The reader thread's own: what it has seen, and since when.
+  struct Reader {
+    ErlNifTid thread{};
+    std::uint64_t head = 0;  // reply_head
+    std::uint64_t head_ns = 0;
+    std::uint64_t taken = 0;  // request_head, and for how many rounds
+    int untaken_rounds = 0;
+    std::uint64_t reap_at_ns = 0;
+    std::optional<std::uint64_t> idle_pages;  // idle_pages_since()
+    std::uint64_t idle_pages_ns = 0;
+  };
+  struct Loans {
+    channel::Tally lent;
+    channel::Tally borrowed;
+    channel::Tally pinned;
+  };
 
   State& state_;
   const std::uint64_t serial_;
   const ErlNifPid owner_;
-  const std::uint64_t spin_ns_;
-  const bool create_atoms_;
-  const bool raw_;
-  const unsigned text_;
-  const bool lends_;
-  const std::shared_ptr<Handed> handed_;
-  const bool shared_results_;
-  const std::shared_ptr<channel::ResultAccount> account_;
-  channel::Tally lent_;
-  channel::Tally borrowed_;
-  channel::Tally pinned_;
+  const ChannelOptions options_;
   const std::unique_ptr<channel::Region> region_;
   const channel::Claims claims_;
-  channel::ArenaPeer reply_arena_;
   ErlNifMonitor owner_monitor_{};
+  OwnProcess process_;  // any thread, as all that follows up to mutex_
+  Quota quota_;
+  Patience patience_;
+  channel::ReaderRole role_;
+  channel::ArenaPeer reply_arena_;
+  const std::shared_ptr<channel::ResultAccount> account_;
+  Loans loans_;
+  Load load_;
+  Life life_;
+  Pollers pollers_;
 
   mutable Mutex mutex_;
-  // Guarded by mutex_:
-  channel::RingProducer requests_;
-  channel::ArenaOwner request_arena_;
-  std::deque<Slot> slots_;
-  std::uint32_t first_free_slot_ = kNoSlot;
-  std::vector<RoomWaiter> room_waiters_;
-  std::vector<std::uint64_t> pending_releases_;
-  std::size_t segment_bytes_ = 0;  // of calls in flight and of casts not yet taken
-  std::deque<CastSegment> cast_segments_;
-  std::uint64_t segments_sent_ = 0;
-  std::uint64_t served_ = 0;
-  std::uint64_t notify_at_ = 0;  // 0: nobody wants to know
-  OwnedEnv close_env_;
-  ERL_NIF_TERM close_reason_ = 0;
-  bool reserved_ = false;
+  channel::RequestSide requests_ TYPHON_GUARDED_BY(mutex_);
+  Slots slots_ TYPHON_GUARDED_BY(mutex_);
+  RoomQueue room_ TYPHON_GUARDED_BY(mutex_);
+  Served served_ TYPHON_GUARDED_BY(mutex_);
+  Untaken untaken_ TYPHON_GUARDED_BY(mutex_);
+  Closing closing_ TYPHON_GUARDED_BY(mutex_);
+  bool reserved_ TYPHON_GUARDED_BY(mutex_) = false;
 
-  channel::SpinGuard spin_guard_;  // any thread
-  channel::ReaderRole role_;       // any thread
-
-  // Guarded by role_:
+  // Of the holder of role_:
   channel::RingConsumer replies_;
   OwnedEnv message_env_;
   bool greeted_ = false;
-  std::uint32_t sent_ = 0;         // messages since the owner was last told of some
-  std::uint32_t sent_weight_ = 0;  // and what they weigh
-  std::uint64_t draw_ = channel::monotonic_ns() | 1;
-  ErlNifPid drawn_{};
+  SentToOthers sent_;
 
-  std::atomic<std::uint32_t> in_flight_{0};
-  std::atomic<std::uint64_t> casts_sent_{0};     // written under mutex_, as the next two
-  std::atomic<std::uint64_t> busy_since_ns_{0};  // since it has something to do, or has answered last
-  std::atomic<std::uint32_t> moved_away_{0};     // calls, since the last one was answered
-  std::atomic<std::uint64_t> moved_in_all_{0};
-  std::atomic<std::uint32_t> holds_{0};
-  std::atomic<bool> closed_{false};
-  std::atomic<bool> settled_{false};
-  std::atomic<bool> stopping_{false};  // the reader ends without closing (upgrade)
-  std::atomic<bool> broken_{false};    // the reply ring holds garbage: it is not read any more
-  std::atomic<bool> room_wanted_{false};
-  std::uint64_t untaken_at_ = 0;  // guarded by mutex_, as the next: where the ring was, and which call it was
-  std::uint64_t untaken_id_ = 0;
-  OwnProcess process_;
-  Quota quota_;
-  std::atomic<std::uint32_t> spin_misses_{0};
-  std::atomic<std::uint32_t> linger_misses_{0};
-  std::atomic<std::uint64_t> crowded_until_ns_{0};
-  std::atomic<std::uint32_t> polling_{0};  // slots in kPolling, kParked and kFailed
-  std::atomic<std::uint32_t> poll_misses_{0};
-  std::atomic<bool> retired_{false};
-  std::atomic<bool> reader_looks_{false};  // the reader waits with a limit, and looks after those who poll
-  std::uint64_t head_seen_ = 0;            // of the reader thread: reply_head, and since when
-  std::uint64_t head_seen_ns_ = 0;
-  std::uint64_t taken_seen_ = 0;  // of the reader thread: request_head, and for how many rounds
-  int untaken_rounds_ = 0;
-  std::uint64_t reap_at_ns_ = 0;             // of the reader thread
-  std::optional<std::uint64_t> idle_pages_;  // of the reader thread: idle_pages_since(), and since when
-  std::uint64_t idle_pages_ns_ = 0;
-  ErlNifTid reader_{};
+  Reader reader_;
 };
 
 // {:timed, reply, {queue, decode, run, encode, transfer}}, in nanoseconds.

@@ -147,7 +147,7 @@ defmodule Typhon.TimeoutTest do
       tasks =
         for i <- 1..300 do
           async(fn ->
-            pending = Typhon.Call.begin(py, :sample, :sleep, [600], :infinity, nil)
+            pending = Typhon.Call.begin(py, {:sample, :sleep, [600], :infinity}, nil)
             send(parent, :begun)
             receive do: (:go -> :ok)
             Process.sleep(div(i, 30))

@@ -7,13 +7,10 @@ defmodule Typhon.Worker.Asked do
   # All of it is counted: the native library bounds what it has brought here and what has not been dealt with. A statement has
   # been when it was passed on, a question when its process has ended, a message when its receiver takes what it gets.
 
-  alias Typhon.{Conversation, Native}
-  alias Typhon.Worker.{Mailbox, Output, Post, Printer}
+  require Typhon.Wire
 
-  # Kinds of Native.channel_heard/3.
-  @statement 0
-  @question 1
-  @refusal 2
+  alias Typhon.{Conversation, Native, Wire}
+  alias Typhon.Worker.{Mailbox, Output, Post, Printer}
 
   # In the dictionary of the worker's process.
   @refuser {__MODULE__, :refuser}
@@ -37,7 +34,7 @@ defmodule Typhon.Worker.Asked do
         ) :: :ok
   def handle(channel, {_id, {:ask, 0, {:ok, {:print, text}}}}, weight, _config, printer, _metadata, _native)
       when is_binary(text),
-      do: Printer.print(printer, text, fn -> Native.channel_heard(channel, @statement, weight) end)
+      do: Printer.print(printer, text, fn -> Native.channel_heard(channel, Wire.statement(), weight) end)
 
   # The caller has given up, so nobody wants to know.
   def handle(channel, {id, {:ask, tag, _}}, _weight, config, _printer, metadata, native)
@@ -64,7 +61,7 @@ defmodule Typhon.Worker.Asked do
       when kind in [:ok, :error] do
     context = context(channel, config, metadata, native, self())
 
-    heard = fn -> Native.channel_heard(channel, @statement, weight) end
+    heard = fn -> Native.channel_heard(channel, Wire.statement(), weight) end
     Printer.log(printer, fn -> told(ask, context) end, heard)
   end
 
@@ -90,11 +87,11 @@ defmodule Typhon.Worker.Asked do
         false
 
       {channel, 0, weight, _context} ->
-        Native.channel_heard(channel, @statement, weight)
+        Native.channel_heard(channel, Wire.statement(), weight)
         true
 
       {channel, tag, _weight, context} ->
-        Native.channel_heard(channel, @question, 1)
+        Native.channel_heard(channel, Wire.question(), 1)
         if reason != :normal, do: send(refuser(channel, context), {:lost, tag, reason})
         true
     end
@@ -151,7 +148,8 @@ defmodule Typhon.Worker.Asked do
   end
 
   def deliver(channel, undelivered, weight, _config),
-    do: Printer.warning(why(undelivered), [], fn -> Native.channel_heard(channel, @statement, weight) end)
+    do:
+      Printer.warning(why(undelivered), [], fn -> Native.channel_heard(channel, Wire.statement(), weight) end)
 
   defp why({:error, :not_allowed}) do
     "a message from a worker was dropped: it went to a process that its pool's allow: and send_to: do not let it reach"
@@ -171,10 +169,10 @@ defmodule Typhon.Worker.Asked do
   @spec sent(Native.channel(), pid, pos_integer, pos_integer, map) :: :ok
   # They go on to Python itself.
   def sent(channel, pid, _count, weight, _config) when pid == self(),
-    do: Post.when_short(fn -> Native.channel_heard(channel, @statement, weight) end)
+    do: Post.when_short(fn -> Native.channel_heard(channel, Wire.statement(), weight) end)
 
   def sent(channel, _dest, _count, weight, %{max_mailbox: :infinity}),
-    do: Native.channel_heard(channel, @statement, weight)
+    do: Native.channel_heard(channel, Wire.statement(), weight)
 
   # It may not answer at once how many messages it has.
   def sent(channel, dest, count, weight, %{max_mailbox: most}) do
@@ -183,7 +181,7 @@ defmodule Typhon.Worker.Asked do
     spawn_link(fn ->
       case Mailbox.await(dest, most, {count, weight - count}) do
         :ok ->
-          Native.channel_heard(channel, @statement, weight)
+          Native.channel_heard(channel, Wire.statement(), weight)
 
         :full ->
           send(owner, {:typhon, channel, {:flood, Mailbox.flooded(dest, most)}})
@@ -233,7 +231,7 @@ defmodule Typhon.Worker.Asked do
     receive do
       {:refuse, tag} ->
         Conversation.refuse(tag, "the caller has given up on this call", context)
-        Native.channel_heard(channel, @refusal, 1)
+        Native.channel_heard(channel, Wire.refusal(), 1)
 
       {:lost, tag, reason} ->
         why = "the process that was to answer has ended: " <> Exception.format_exit(reason)

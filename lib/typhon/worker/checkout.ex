@@ -6,7 +6,7 @@ defmodule Typhon.Worker.Checkout do
   # two sessions they get a moment in which the worker is everybody's, so that neither kind can starve the other. What they
   # send in that moment is in the worker's queue before the next session's first call.
 
-  alias Typhon.{Native, Session}
+  alias Typhon.{Native, Session, Wire}
 
   @moment 5
   @prune_at 64
@@ -169,7 +169,7 @@ defmodule Typhon.Worker.Checkout do
     state = Session.new_state()
 
     {index, _, _, serial} = List.keyfind(Native.pool_info(checkout.native).places, checkout.index, 0)
-    where = Bitwise.bor(Bitwise.bsl(serial, 16), index)
+    where = Wire.where(index, serial)
     :gen_statem.reply(from, {:ok, %{index: index, where: where, state: state}})
     %{checkout | holder: {ref, monitor, state}}
   end

@@ -4,8 +4,9 @@ defmodule Typhon.Worker.Errand do
   # their own, so that the worker's Elixir process goes on answering; it gets {:errand, ref, {:begins, step}} before each of
   # them, and {:errand, ref, result}.
 
-  alias Typhon.{Call, Conversation, Deadline, Encoder, Error, Native}
-  alias Typhon.Worker.Output
+  require Typhon.Wire
+
+  alias Typhon.{Deadline, Native, Request, Wire}
 
   @type step :: {:call, term, term, list} | {:code, String.t()} | {:preload, String.t()}
 
@@ -22,87 +23,31 @@ defmodule Typhon.Worker.Errand do
       # A pool of one place, which calls find the channel by.
       pool = Native.pool_new(1)
       :ok = Native.pool_put(pool, 0, channel)
-
-      context = %{
-        native: pool,
-        where: channel,
-        stdio: config.stdio,
-        allow: config.allow,
-        max_mailbox: config.max_mailbox,
-        metadata: []
-      }
-
+      options = config |> Map.take([:stdio, :allow, :max_mailbox]) |> Map.put(:metadata, [])
       begins = &send(parent, {:errand, ref, {:begins, &1}})
-      send(parent, {:errand, ref, run(steps, pool, timeout, context, begins, {:ok, nil}, [])})
+      send(parent, {:errand, ref, run(steps, {pool, timeout, options, begins}, {:ok, nil}, [])})
     end)
 
     ref
   end
 
   # The result of the last step, and the last lines that were printed.
-  defp run([], _pool, _timeout, _context, _begins, result, printed), do: {result, printed}
+  defp run([], _how, result, printed), do: {result, printed}
 
-  defp run([step | rest], pool, timeout, context, begins, _result, printed) do
+  defp run([step | rest], {pool, timeout, options, begins} = how, _result, printed) do
     begins.(step)
-
-    case step(step, pool, timeout, context, printed) do
-      {{:ok, _} = ok, printed} -> run(rest, pool, timeout, context, begins, ok, printed)
-      failed -> failed
-    end
-  end
-
-  defp step({:preload, module}, pool, timeout, context, printed),
-    do: step({:call, "typhon._life", "preload", [module]}, pool, timeout, context, printed)
-
-  defp step({:code, code}, pool, timeout, context, printed),
-    do: step({:call, "typhon._life", "execute", [code, "init"]}, pool, timeout, context, printed)
-
-  defp step({:call, module, function, args} = step, pool, timeout, context, printed) do
-    ref = make_ref()
+    {module, function, args} = call(step)
     call = {module, function, args, timeout}
 
-    case Native.call(pool, ref, 0, module, function, args, %{}, timeout, 0) do
-      {:wait, where, id, left} ->
-        deadline = Deadline.from(left)
-        context = Map.merge(context, %{where: where, id: id, args: args, kwargs: %{}, deadline: deadline})
-        wait(pool, where, id, ref, call, context, printed)
+    request = Request.new({nil, nil, pool}, make_ref(), Wire.call(), call, %{}, Deadline.from(timeout), 0)
 
-      {:encoder} ->
-        case Encoder.Walk.prepare(args, %{}) do
-          {:ok, args, _kwargs} -> step(put_elem(step, 3, args), pool, timeout, context, printed)
-          {:error, _} = error -> {error, printed}
-        end
-
-      {:cannot_encode, path, message} ->
-        {{:error, %Typhon.EncodeError{path: path, type: nil, reason: message}}, printed}
-
-      reply ->
-        {finish(reply, call), printed}
+    case Request.run(%{request | options: options, printed: printed}) do
+      {{:ok, _} = ok, %{printed: printed}} -> run(rest, how, ok, printed)
+      {error, %{printed: printed}} -> {error, printed}
     end
   end
 
-  defp wait(pool, where, id, ref, call, context, printed) do
-    receive do
-      {^ref, {:ask, _, _} = ask} ->
-        text = Conversation.handle(ask, context)
-        printed = if text == "", do: printed, else: Output.last_lines(printed, text)
-        wait(pool, where, id, ref, call, context, printed)
-
-      {^ref, reply} ->
-        {finish(reply, call), printed}
-    after
-      Deadline.left(context.deadline) ->
-        importing = Native.importing(pool, where, id)
-        Native.cancel(pool, where, id)
-        Conversation.leave(ref, fn -> context end)
-        {{:error, Error.timeout(call, importing)}, printed}
-    end
-  end
-
-  # The channel was closed before the request lay in it, or it is too large for the worker's memory.
-  defp finish({kind, _}, _call) when kind in [:not_started, :room, :held],
-    do: {:error, %Typhon.WorkerError{reason: :gone}}
-
-  defp finish(:no_worker, _call), do: {:error, %Typhon.WorkerError{reason: :gone}}
-  defp finish(reply, call), do: Call.result(reply, call)
+  defp call({:preload, module}), do: {"typhon._life", "preload", [module]}
+  defp call({:code, code}), do: {"typhon._life", "execute", [code, "init"]}
+  defp call({:call, module, function, args}), do: {module, function, args}
 end

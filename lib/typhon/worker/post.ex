@@ -69,7 +69,7 @@ defmodule Typhon.Worker.Post do
   defp offer(channel, message, behind) do
     ref = make_ref()
 
-    case Message.offer(nil, channel, ref, message) do
+    case Message.offer(Message.to_mailbox(nil, channel), ref, message) do
       :ok ->
         next(channel, behind)
 
