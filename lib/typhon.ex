@@ -149,64 +149,18 @@ defmodule Typhon do
   @typedoc "What a new worker runs first: a function with its arguments, or Python code."
   @type init_step :: {atom | String.t(), name, list} | String.t()
 
-  @type start_option ::
-          {:name, pool}
-          | {:language, :python | :ruby}
-          | {:ruby, Path.t()}
-          | {:ruby_path, [Path.t()]}
-          | {:require, String.t() | [String.t()]}
-          | {:isolation, :process | :interpreter}
-          | {:engine, :auto | :namespaces | :subinterpreters | :threads}
-          | {:workers, pos_integer | Range.t()}
-          | {:idle_timeout, pos_integer}
-          | {:preload, name | [name]}
-          | {:import_timeout, timeout}
-          | {:init, init_step | [init_step]}
-          | {:max_calls, pos_integer}
-          | {:max_memory, pos_integer}
-          | {:max_restarts, non_neg_integer | :infinity}
-          | {:max_seconds, pos_integer}
-          | {:limits,
-             [
-               memory: pos_integer,
-               cpu_time: pos_integer,
-               open_files: pos_integer,
-               nice: -20..19
-             ]}
-          | {:reload, boolean}
-          | {:results, :private | :shared}
-          | {:max_result, pos_integer | :infinity}
-          | {:max_held, :auto | pos_integer | :infinity}
-          | {:python, Path.t()}
-          | {:python_path, [Path.t()]}
-          | {:env, Enumerable.t()}
-          | {:cd, Path.t()}
-          | {:start_timeout, timeout}
-          | {:grace, non_neg_integer}
-          | {:shutdown, non_neg_integer}
-          | {:stdio, :caller | :group_leader | :logger | :discard | pid}
-          | {:log_level, :debug | :info | :warning | :error | :critical}
-          | {:concurrency, pos_integer}
-          | {:allow, :all | [{module, atom, arity | :_}]}
-          | {:send_to, [pid | atom | {atom, node}]}
-          | {:max_mailbox, pos_integer | :infinity}
-          | {:atoms, :existing | :create}
-          | {:surrogates, :error | :bytes | :replace}
-          | {:keys, :atoms | :strings}
-          | {:values, :atoms | :strings}
-          | {:spin, :auto | non_neg_integer}
-          | {:ring_size, pos_integer}
-          | {:telemetry, boolean}
-          | {:max_queue, non_neg_integer | :infinity}
-
-  @type call_option ::
-          {:kwargs, %{optional(name) => term} | [{name, term}]}
-          | {:timeout, timeout}
-          | {:worker, term}
-          | {:retry, non_neg_integer}
-          | {:stdio, :group_leader | :logger | :discard | pid}
-          | {:keys, :atoms | :strings}
-          | {:values, :atoms | :strings}
+  @type start_option :: unquote(Options.type(:pool))
+  @type call_option :: unquote(Options.type(:call))
+  @type cast_option :: unquote(Options.type(:cast))
+  @type run_option :: unquote(Options.type(:run))
+  @type yield_option :: unquote(Options.type(:yield_many))
+  @type multi_each_option :: unquote(Options.type(:multi_each))
+  @type multi_option :: unquote(Options.type(:multi))
+  @type map_option :: unquote(Options.type(:map))
+  @type restart_option :: unquote(Options.type(:restart))
+  @type reload_option :: unquote(Options.type(:reload))
+  @type stream_option :: unquote(Options.type(:stream))
+  @type send_option :: unquote(Options.type(:send))
 
   @doc """
   Starts a pool of Pythons, linked to the caller, and returns when all of them are ready.
@@ -216,122 +170,7 @@ defmodule Typhon do
 
   ## Options
 
-  * `:name` – an atom, `{:global, term}` or `{:via, module, term}` under which the pool is registered
-  * `:language` – `:ruby`: the workers are Rubies (`docs/ruby.md`), with the options `:ruby` (the interpreter, 3.1 or newer. Default: `"ruby"`),
-    `:ruby_path` (directories for `$LOAD_PATH`) and `:require` (libraries, or files as `"./lib/app"`) instead of those that speak of
-    Python below. Default: `:python`
-  * `:workers` – how many Pythons; or a range such as `2..8`: the pool starts the least, starts more of them when calls find
-    none idle, and ends those that have had no call for `:idle_timeout`. Default: `System.schedulers_online()`, one for each
-    core
-  * `:idle_timeout` – milliseconds without a call after which a worker beyond the least is ended. Default: `60_000`
-  * `:preload` – modules that each new worker imports before it takes calls, and before `:init`: names as atoms or strings, a list or a single one,
-    such as `["pandas", "sklearn.linear_model"]`. They count towards `:start_timeout`. When one is missing or raises, the worker
-    counts as one that cannot be started. Default: none
-  * `:import_timeout` – milliseconds that an import may go on after the deadline of the call that it is made for, or `:infinity`. A call whose
-    time runs out while Python imports a module gets a `Typhon.TimeoutError` that says so, in time; the import is not interrupted, so
-    that later calls find the module. When it takes longer than this, its worker is killed and replaced. Default: `120_000`
-  * `:init` – what each new worker runs before it takes calls: `{module, function, arguments}`, a string of Python code (it
-    runs in `__main__`), or a list of those. It counts towards `:start_timeout`. When it raises, the worker counts as one that
-    cannot be started. Default: nothing
-  * `:max_calls` – after about so many calls a worker is replaced by a new one. No call is lost: the new one is ready before the
-    old one takes no more. Objects that live in the old one are gone. Default: never
-  * `:max_memory` – the same for a worker whose process holds more than so many bytes, what it shares with the BEAM not counted.
-    A busy worker is looked at every second. Default: no bound
-  * `:max_restarts`, `:max_seconds` – when Pythons end by themselves, or cannot be started, more often than that, the pool stops
-    with the reason `{:shutdown, %Typhon.PoolError{reason: {:down, error}}}`, and whoever supervises it decides. What the pool
-    ends itself (a call beyond its `:grace`, a worker that is replaced) does not count. `:infinity`: it tries for ever. A
-    Python that keeps ending is started again at growing intervals in any case. Default: 10 for each worker in 60 seconds
-  * `:limits` – what the operating system gives a worker at most, set before any user code runs. Default: none
-    * `:memory` – bytes. Counted is the address space beyond what Python has mapped when it starts: an allocation beyond it is a
-      `MemoryError` in Python. What a result takes on its way counts, too. Where a control group (cgroup v2) is delegated to the BEAM, the worker gets one of its own with
-      that limit, too. With `isolation: :interpreter` what Python's allocators hold is counted instead, see `docs/isolation.md`
-    * `:cpu_time` – seconds of processor time for the whole life of the worker's process; then it is ended, the call it had gets a
-      `Typhon.WorkerError` with the reason `{:limit, :cpu_time}`, and another one takes its place
-    * `:open_files` – file descriptors, of which Python and Typhon need about a dozen
-    * `:nice` – the priority, from 19 (lowest) to -20, below 0 for a privileged user only
-  * `:reload` – true: the files below `:python_path` are looked at every second, and modules that have changed are reloaded in
-    the workers, see `reload/3`. For development. Default: `false`
-  * `:python` – the interpreter, 3.11 or newer: a command on the `PATH`, the path of an interpreter, or the directory of a
-    virtualenv. Default: `"python3"`
-  * `:python_path` – directories that are searched for modules before Python's own, a list; each must be there. Archives (zip) may be among them.
-    The current directory is one only if it is in the list. Default: `[]`
-  * `:env` – environment variables for the workers, a map or a list of `{name, value}`; nil unsets. Default: `[]`
-  * `:cd` – the directory the workers run in, to which relative paths in the other options refer. Default: the current one
-  * `:start_timeout` – milliseconds in which a worker must be ready. Default: `30_000`
-  * `:grace` – milliseconds that a call may go on after its deadline, when the `typhon.Cancelled` raised in it does not end it,
-    before its worker is killed and replaced. An import has the time of `:import_timeout` instead, and what follows it has the grace
-    from its end on. Default: `1_000`
-  * `:shutdown` – milliseconds that calls and casts may go on when the pool's supervisor ends it, as on SIGTERM (`System.stop/0`). New ones
-    are refused then, as by `drain/2`; those that are left get their errors. `stop/2` does not wait for them. Default: `5_000`, or what
-    `config :typhon, shutdown: …` says
-  * `:stdio` – where goes what Python prints, line by line. `:caller`: what a call prints goes to the group leader of its caller, what is
-    printed outside of any call, or by C code and child processes, to Logger. Else all of it goes to the `:group_leader` of the process that
-    calls `start_link/1`, to `:logger`, to the pid of an I/O device, or nowhere: `:discard`. Python's `warnings` go to Logger in any
-    case, and so does its `logging` where it would write to stderr. While an I/O device or Logger is slow, whoever prints waits; when
-    it hangs, lines are dropped after five seconds.
-    Default: `:caller`
-  * `:log_level` – from which level on records of Python's `logging` go to Logger: `:debug`, `:info`, `:warning`, `:error` or
-    `:critical`. Python code that configures logging itself (`logging.basicConfig(…)`, handlers) has its way. Default: `:warning`, as in
-    Python
-  * `:concurrency` – how many calls a worker runs at the same time, on threads that share its GIL: for functions that wait. A call in a thread
-    other than the main one cannot be interrupted in a system call. Coroutine functions need no threads: their calls are awaited in
-    the worker's event loop, as many as there are. Default: `1`
-  * `:allow` – what Python may call on the BEAM (`typhon.call`): `:all`, or a list of `{module, function, arity}`, each of which may be `:_`.
-    Functions that are arguments of the call may be called in any case. With `:all` Python may do whatever Elixir code may: run shell
-    commands, stop the VM, send to any process. With a list it is confined to that: nothing else is called, loaded or made an atom,
-    results and messages hold no functions but those of the list and those that it was handed, and `typhon.send` reaches what `:send_to`
-    says, with no message by which OTP, the emulator or Typhon control processes: tuples that begin with `:system`, `:EXIT`, `:DOWN`,
-    `:io_request`, `:typhon`, an atom with `$` in front and the like, requests to event managers (`{_, _, :stop}`), and tuples whose first or
-    second element is a reference that it was not handed. A reference that it was handed it may answer by. What it sends to
-    `typhon.self()` may be anything, and goes to its mailbox only, also with `:all`. A list does not confine what the worker's process does
-    by itself (files, network, `kill` of processes of the same user). Default: `:all`
-  * `:send_to` – with a list as `:allow`, where messages of Python (`typhon.send`) may go beside what its worker was handed: a list of
-    registered names, pids and `{name, node}`. Handed is each pid, reference and function in arguments, messages and answers, and
-    each atom there that is no key of a map. Others are a `typhon.BeamError`. Default: `[]`
-  * `:max_mailbox` – about how many messages may wait in a process that Python sends to; it is looked at after each 256 of them. Beyond them
-    Python waits; when none is read for five seconds, its worker is ended with a `Typhon.WorkerError`, reason `:flood`. With an `:allow`
-    list Python gets a `typhon.BeamError` instead. Of messages of 256 KiB and more about 256 MiB may wait there, if that is less. Or
-    `:infinity`. Default: `100_000`
-  * `:atoms` – whether results may bring atoms that do not exist yet: `:existing` (others are an error) or `:create`, for Python that you trust:
-    atoms are never freed, and the VM ends when it has 1,048,576. When Python has brought half as many as there was room for when the
-    first pool started, new ones are an error here, too. Default: `:existing`
-  * `:surrogates` – what becomes of a `str` with lone surrogates, which no string of Elixir can hold. Python makes them of file names, arguments
-    and environment variables that are not UTF-8 (`os.listdir`). `:error`: a `Typhon.EncodeError`; `:bytes`: it arrives as the bytes that the
-    name consists of, which `bytes/1` takes back to Python as `bytes`; `:replace`: with U+FFFD for each of them. Default: `:error`
-  * `:keys` – what the atoms become in Python that are keys of maps, at any depth of arguments, answers to what Python asks, and messages:
-    `:atoms` (`typhon.Atom`) or `:strings` (`str`). `nil`, `true` and `false` are `None`, `True` and `False` in any case. A map that has an atom
-    and the string of its name as keys is refused then. The structs of the table above are not touched. What Python sends back are
-    strings. A call may say otherwise, see `call/5`. Default: `:atoms`
-  * `:values` – the same for all other atoms: elements of lists, tuples and sets, values of maps, and atoms in a key that is a tuple.
-    Default: `:atoms`
-  * `:spin` – microseconds for which both sides watch the shared memory before they sleep, or `:auto`. `0` saves processor
-    time and costs latency. Default: `:auto`
-  * `:ring_size` – bytes of each worker's request and reply ring, a power of two from 65,536 to 67,108,864. What is
-    larger than the ring travels beside it. Default: `1_048_576`
-  * `:max_result` – bytes that one result (of `multi/3` and of a batch: all of its results together) may take, on its way and as a term of Elixir, also when it comes compressed; or `:infinity`. The same
-    holds for a message and a question of Python's. What is larger is an error that names this option: a `Typhon.EncodeError` when Python sees
-    it, a `Typhon.DecodeError` when the VM does. An exception is cut to what fits, with a note. Calls of `multi` and `map` that travel together
-    count as one: of what Python sees, that which is too large or has no room beside those before it is an error by itself; what only the
-    VM sees is the error of all of them. Large binaries inside the VM do not count, as nothing is made of them. Default: one
-    GiB, or what `config :typhon, max_result: …` says
-  * `:max_held` – bytes that the large results of one worker may take at the same time, those whose binaries Elixir still refers to (`info/1`
-    counts them). One more is a `Typhon.DecodeError`. Whatever it says, those of all workers take half of the machine's memory at
-    most. `:auto`: a quarter of it. Default: `:auto`
-  * `:results` – `:private`: the VM copies what comes from a worker before it looks at it. `:shared`, **unsafe**: large binaries are not
-    copied and lie in memory that the worker can write to at any time. A bug in native code there, or an attacker, can then
-    change binaries that Elixir already has, and so crash the whole VM. For workers that run nothing but code you would also load as a
-    NIF. With `isolation: :process` alone. Default: `:private`
-  * `:telemetry` – false: no events for calls of this pool, also when `:telemetry` is there, which saves a call about a
-    microsecond. Default: `true`
-  * `:max_queue` – how many calls may wait while every worker is busy. One more is refused at once with a
-    `Typhon.OverloadError`. Callers on several cores at the same moment may each get in as the last one. Default: `:infinity`
-  * `:isolation` – `:process` (the default): each Python is a process of the operating system. `:interpreter`: each is a whole
-    CPython inside the VM, with a GIL of its own; a crash takes the VM down, and there can be 15. Needs Linux with glibc, and a
-    Python with a shared library (`Typhon.Env.describe/1` tells). Without `:max_memory`, and of the `:limits` with `:memory` alone
-  * `:engine` – with `isolation: :interpreter`, `:namespaces`: each worker is a CPython of its own;
-    `:subinterpreters`: each is an interpreter with a GIL of its own in one CPython, light, for pure Python (3.12 or newer);
-    `:threads`: one CPython, in which as many threads as `:workers` says take calls, for work that waits, or a Python without a
-    GIL. `:auto` (the default) takes `:threads` for a free-threaded Python, else `:namespaces`
+  #{Options.docs(:pool)}
 
   ## Examples
 
@@ -390,22 +229,7 @@ defmodule Typhon do
 
   ## Options
 
-  * `:kwargs` – keyword arguments, a map or a keyword list. Default: none
-  * `:timeout` – milliseconds for the whole call, or `:infinity`. In a callback no more than is left of the call that it
-    belongs to. Default: `5_000`, unless `config :typhon, timeout: 10_000` says
-    otherwise when Typhon is compiled. Then the caller gets a
-    `Typhon.TimeoutError`, and the call is interrupted in Python (see `:grace` of `start_link/1`). The time that it waits
-    for a worker counts; a call whose time is up while it waits is not run
-  * `:worker` – any term: all calls with the same key go to the same worker, as long as the pool has the same size; when it
-    grows or shrinks, few keys move. While that worker is being replaced or belongs to a `run/3`, the call waits for it. What
-    Python kept in memory goes with a worker that ends: take this for caches. In a `run/3` it means nothing. Default: nil,
-    the least loaded worker
-  * `:retry` – how often the call is made again, within the same timeout, when its worker ends before it has answered: for
-    what may run twice. Python exceptions and timeouts are not tried again, nor is a call in a `run/3`. Default: `0`
-  * `:stdio` – where goes what the call prints: the `:group_leader` of the calling process, `:logger`, `:discard`, or the pid of an I/O device.
-    Default: as the pool's `:stdio` says
-  * `:keys`, `:values` – `:strings`: atoms that are keys of maps, and all others, are `str` in Python, see `start_link/1`; in the arguments, and in
-    what Python is told while the call runs. `:atoms`: they are `typhon.Atom`. Default: as the pool's options say
+  #{Options.docs(:call)}
 
   ## Examples
 
@@ -461,10 +285,7 @@ defmodule Typhon do
 
   ## Options
 
-  * `:kwargs` – keyword arguments, a map or a keyword list. Default: none
-  * `:timeout` – milliseconds in which the request must be taken by a worker, when all have more waiting than they can hold,
-    and in which Python must have begun with it. Default: `5_000`
-  * `:worker`, `:keys`, `:values` – as of `call/5`
+  #{Options.docs(:cast)}
 
   ## Examples
 
@@ -472,7 +293,7 @@ defmodule Typhon do
       iex> Typhon.cast(py, :time, :sleep, [0])
       :ok
   """
-  @spec cast(pool, callee, name, list, [call_option]) :: :ok | {:error, error}
+  @spec cast(pool, callee, name, list, [cast_option]) :: :ok | {:error, error}
   def cast(pool, module, function, args, options \\ []) do
     callee!(module, function, args)
     %{kwargs: kwargs, timeout: timeout, routing: routing} = Options.cast!(options)
@@ -496,7 +317,7 @@ defmodule Typhon do
 
   ## Options
 
-  * `:timeout` – milliseconds to wait for a worker, or `:infinity`. Default: `5_000`. The function itself may take any time
+  #{Options.docs(:run)}
 
   ## Examples
 
@@ -509,7 +330,7 @@ defmodule Typhon do
       ...> end)
       {:ok, true}
   """
-  @spec run(pool, (Typhon.Session.t() -> result), timeout: timeout) :: {:ok, result} | {:error, error}
+  @spec run(pool, (Typhon.Session.t() -> result), [run_option]) :: {:ok, result} | {:error, error}
         when result: term
   def run(pool, fun, options \\ []) when is_function(fun, 1), do: Session.run(pool, fun, options)
 
@@ -520,7 +341,7 @@ defmodule Typhon do
       iex> Typhon.run!(py, fn session -> Typhon.call!(session, :math, :sqrt, [16]) end)
       4.0
   """
-  @spec run!(pool, (Typhon.Session.t() -> result), timeout: timeout) :: result when result: term
+  @spec run!(pool, (Typhon.Session.t() -> result), [run_option]) :: result when result: term
   def run!(pool, fun, options \\ []) do
     case run(pool, fun, options) do
       {:ok, result} -> result
@@ -569,9 +390,7 @@ defmodule Typhon do
 
   Instead of options a timeout may be given.
 
-  * `:timeout` – milliseconds, or `:infinity`. Default: `5_000`
-  * `:on_timeout` – what becomes of a task without a result: `:nothing` (it can be waited for again), `:kill_task` (its call is
-    given up) or `:ignore` (it goes on, and its result is dropped). Default: `:nothing`
+  #{Options.docs(:yield_many)}
 
   ## Examples
 
@@ -581,10 +400,7 @@ defmodule Typhon do
       iex> {fast, slow}
       {{:ok, {:ok, 4.0}}, nil}
   """
-  @spec yield_many(
-          [Task.t()],
-          timeout | [{:timeout, timeout} | {:on_timeout, :nothing | :kill_task | :ignore}]
-        ) ::
+  @spec yield_many([Task.t()], timeout | [yield_option]) ::
           [{Task.t(), {:ok, {:ok, term} | {:error, error}} | {:exit, term} | nil}]
   def yield_many(tasks, options \\ []) when is_list(tasks),
     do: Async.yield_many(tasks, Options.yield_many!(options))
@@ -615,9 +431,7 @@ defmodule Typhon do
 
   ## Options
 
-  * `:timeout` – milliseconds for all calls together, or `:infinity`. Default: `5_000`
-  * `:stop_on_error` – true: no call is made after one that failed, whose error is then the last of the results. Default: `false`
-  * `:keys`, `:values` – as of `call/5`
+  #{Options.docs(:multi_each)}
 
   ## Examples
 
@@ -632,7 +446,7 @@ defmodule Typhon do
   @spec multi(
           pool,
           [{callee, name, list} | {callee, name, list, map | keyword}],
-          [{:timeout, timeout} | {:stop_on_error, boolean}]
+          [multi_each_option]
         ) :: [{:ok, term} | {:error, error}]
   def multi(pool, calls, options), do: Multi.multi(pool, calls, options)
 
@@ -651,10 +465,7 @@ defmodule Typhon do
 
   ## Options
 
-  * `:kwargs` – keyword arguments of every call, a map or a keyword list. Default: none
-  * `:timeout` – milliseconds for all calls together, or `:infinity`. Default: `5_000`
-  * `:stop_on_error` – true: no call is made after one that failed, whose error is then the last of the results. Default: `false`
-  * `:keys`, `:values` – as of `call/5`
+  #{Options.docs(:multi)}
 
   ## Examples
 
@@ -662,7 +473,7 @@ defmodule Typhon do
       iex> Typhon.multi(py, :builtins, :int, [["ff"], ["10"]], kwargs: %{base: 16})
       [{:ok, 255}, {:ok, 16}]
   """
-  @spec multi(pool, callee, name, [list], [call_option | {:stop_on_error, boolean}]) ::
+  @spec multi(pool, callee, name, [list], [multi_option]) ::
           [{:ok, term} | {:error, error}]
   def multi(pool, module, function, calls, options) do
     callee!(module, function, [])
@@ -678,15 +489,7 @@ defmodule Typhon do
 
   ## Options
 
-  * `:args` – further arguments, after the element. Default: `[]`
-  * `:kwargs` – keyword arguments of every call. Default: none
-  * `:max_concurrency` – requests in flight. Default: as many calls as the pool's workers run at the same time
-  * `:ordered` – false: results come as they are there, not in the order of the elements. Default: `true`
-  * `:batch` – elements in a request (see `multi/5`), for small calls: a batch is filled before it goes. Default: `1`
-  * `:timeout` – milliseconds for each request, or `:infinity`. Default: `5_000`
-  * `:keys`, `:values` – as of `call/5`
-  * `:on_error` – `:raise` the exception; `:return` `{:ok, value}` and `{:error, exception}` in the place of values; or `:skip`
-    what failed. Default: `:raise`
+  #{Options.docs(:map)}
 
   ## Examples
 
@@ -698,14 +501,7 @@ defmodule Typhon do
       iex> py |> Typhon.map(:math, :sqrt, [-1, 4], on_error: :skip) |> Enum.to_list()
       [2.0]
   """
-  @spec map(pool, callee, name, Enumerable.t(), [
-          call_option
-          | {:args, list}
-          | {:max_concurrency, pos_integer}
-          | {:ordered, boolean}
-          | {:batch, pos_integer}
-          | {:on_error, :raise | :return | :skip}
-        ]) :: Enumerable.t()
+  @spec map(pool, callee, name, Enumerable.t(), [map_option]) :: Enumerable.t()
   def map(pool, module, function, enumerable, options \\ []) do
     callee!(module, function, [])
     Typhon.Map.map(pool, module, function, enumerable, options)
@@ -758,8 +554,7 @@ defmodule Typhon do
 
   ## Options
 
-  * `:timeout` – milliseconds for the whole of it, or `:infinity`. Default: `60_000`. When it is over, the workers that are left
-    stay as they are
+  #{Options.docs(:restart)}
 
   ## Examples
 
@@ -771,7 +566,7 @@ defmodule Typhon do
       iex> now == before
       false
   """
-  @spec restart(pool, timeout: timeout) :: :ok | {:error, error | Typhon.StartError.t()}
+  @spec restart(pool, [restart_option]) :: :ok | {:error, error | Typhon.StartError.t()}
   def restart(pool, options \\ []) do
     %{timeout: timeout} = Options.restart!(options)
 
@@ -790,7 +585,7 @@ defmodule Typhon do
 
   ## Options
 
-  * `:timeout` – milliseconds for the whole of it, or `:infinity`. Default: `30_000`
+  #{Options.docs(:reload)}
 
   ## Examples
 
@@ -801,7 +596,7 @@ defmodule Typhon do
       iex> Typhon.reload(py, :never_imported)
       {:ok, []}
   """
-  @spec reload(pool, atom | String.t(), timeout: timeout) :: {:ok, [String.t()]} | {:error, error}
+  @spec reload(pool, atom | String.t(), [reload_option]) :: {:ok, [String.t()]} | {:error, error}
   def reload(pool, module, options \\ []) when is_atom(module) or is_binary(module) do
     %{timeout: timeout} = Options.reload!(options)
 
@@ -898,10 +693,7 @@ defmodule Typhon do
 
   ## Options
 
-  * `:kwargs` – keyword arguments, a map or a keyword list. Default: none
-  * `:timeout` – milliseconds for the call of the function and for each batch, or `:infinity`. Default: `5_000`
-  * `:batch` – elements in a batch at most. It is sent sooner when it is large (about 1 MiB) or took long. Default: `1_024`
-  * `:keys`, `:values` – as of `call/5`
+  #{Options.docs(:stream)}
 
   ## Examples
 
@@ -911,7 +703,7 @@ defmodule Typhon do
       iex> py |> Typhon.stream(:builtins, :enumerate, [["a", "b"]], kwargs: %{start: 1}) |> Enum.to_list()
       [{1, "a"}, {2, "b"}]
   """
-  @spec stream(pool, callee, name, list, [call_option | {:batch, pos_integer}]) :: Enumerable.t()
+  @spec stream(pool, callee, name, list, [stream_option]) :: Enumerable.t()
   def stream(pool, module, function, args, options) do
     callee!(module, function, args)
     Typhon.Stream.stream(pool, module, function, args, Options.stream!(options))
@@ -939,8 +731,7 @@ defmodule Typhon do
 
   ## Options
 
-  * `:to` – `:one`, the least loaded worker; `:all` workers; or `{:worker, key}`, that of a key (see `call/5`). Default: `:one`
-  * `:timeout` – milliseconds to wait while the worker has more waiting than it can hold. Default: `5_000`
+  #{Options.docs(:send)}
 
   ## Examples
 
@@ -948,8 +739,7 @@ defmodule Typhon do
       iex> Typhon.send(py, {:reload, "config"}, to: :all)
       :ok
   """
-  @spec send(pool, term, [{:to, :one | :all | {:worker, term}} | {:timeout, timeout}]) ::
-          :ok | {:error, error}
+  @spec send(pool, term, [send_option]) :: :ok | {:error, error}
   def send(pool, message, options), do: Typhon.Message.send_to(pool, message, Options.send!(options))
 
   @doc """

@@ -13,7 +13,7 @@ defmodule Typhon.Conversation do
 
   require Logger
 
-  alias Typhon.{Apart, Deadline, Error, Iter, Message, Native, Room, Session, Telemetry}
+  alias Typhon.{Apart, Deadline, Error, Iter, Message, Native, Options, Room, Session, Telemetry}
   alias Typhon.Worker.{Mailbox, Post, Printer}
 
   @answer 0
@@ -293,14 +293,7 @@ defmodule Typhon.Conversation do
   @doc "A record of Python's logging becomes one of Logger."
   @spec log(String.t(), String.t(), map, %{metadata: keyword}) :: :ok
   def log(level, text, metadata, context) do
-    level =
-      case level do
-        "critical" -> :critical
-        "error" -> :error
-        "warning" -> :warning
-        "info" -> :info
-        _ -> :debug
-      end
+    level = Options.log_level(level)
 
     names = [
       {"file", :file},
