@@ -1,137 +1,10 @@
 defmodule Typhon do
-  @moduledoc """
-  Python for the BEAM.
-
-      {:ok, py} = Typhon.start_link(workers: 2, python_path: ["priv/py"])
-      {:ok, 4.0} = Typhon.call(py, :math, :sqrt, [16])
-      {:ok, "a,b"} = Typhon.call(py, "builtins", "str.join", [",", ["a", "b"]])
-      {:ok, 1.75} = Typhon.call(py, :statistics, :fmean, [[1, 2]], kwargs: %{weights: [1, 3]})
-
-  A pool is a number of Pythons, each a process of the operating system that is started, watched and replaced by the pool. A
-  call goes to the least loaded of them, from the calling process straight into shared memory: no Elixir process stands
-  between. One that waits there behind a long call goes to another worker as soon as one is free. In an application a pool is one child of a supervisor:
-
-      children = [
-        {Typhon, name: MyApp.Python, workers: 4, python: ".venv", python_path: ["priv/py"]}
-      ]
-
-      {:ok, _} = Supervisor.start_link(children, strategy: :one_for_one)
-      {:ok, 4.0} = Typhon.call(MyApp.Python, :math, :sqrt, [16])
-
-  `docs/getting-started.md` goes from `mix new` to there, with packages from PyPI; `docs/testing.md` and `docs/deploying.md` go on.
-
-  ## Values
-
-  | Elixir | Python | back in Elixir |
-  |---|---|---|
-  | `nil`, `true`, `false` | `None`, `True`, `False` | the same |
-  | other atoms | `typhon.Atom` | the same |
-  | integers of any size, floats | `int`, `float` | the same |
-  | strings (UTF-8 binaries) | `str` | the same |
-  | `bytes/1` | `bytes` | binary |
-  | `buffer/1` | read-only `memoryview`, not copied in Python | binary |
-  | lists, tuples, maps | `list`, `tuple`, `dict` | the same |
-  | pids, references, ports, functions, bitstrings | `typhon.Pid` … | the same |
-  | `Date`, `Time`, `NaiveDateTime`, `DateTime` | `date`, `time`, `datetime` | the same |
-  | `MapSet`, `Range`, `Decimal` | `set`, `range`, `Decimal` | the same |
-  | `Nx.Tensor`, `Typhon.Array` | `numpy.ndarray` | `Typhon.Array` |
-  | other structs | see `Typhon.Encoder` | |
-  | `Typhon.Object` | the object itself | any object without a counterpart |
-
-  What numpy and pandas give comes as follows; Typhon itself imports neither.
-
-  | Python | Elixir |
-  |---|---|
-  | `numpy.int64`, `float32`, `bool_`, `str_`, `bytes_` … | integer, float, boolean, string, binary |
-  | `numpy.datetime64` | `Date` (years to days) or `NaiveDateTime` (hours and finer) |
-  | `pandas.Timestamp` | `NaiveDateTime`, with a time zone `DateTime` |
-  | `pandas.NaT`, `pandas.NA`, `numpy.ma.masked`, `NaT` of numpy | `nil` |
-  | array of numbers, booleans, dates, strings of a fixed length | `Typhon.Array`; `Typhon.Array.to_list/1` |
-  | array of objects, array with a mask | list, nested as the array is; `nil` for what is masked |
-  | array whose elements have fields | refused: send its columns, or `array.tolist()` |
-  | `DataFrame`, `Series`, `Index`, `Categorical` | `Typhon.Object`; their elements by `frame.to_dict("records")` or `("list")`, `series.tolist()` |
-  | `timedelta`, `pandas.Timedelta`, `Period`, `Interval`, `complex` | `Typhon.Object`; `str(…)`, `delta.total_seconds()` |
-
-  The floats `nan`, `inf` and `-inf` of Python arrive as `:nan`, `:infinity` and `:neg_infinity`. A binary that is not UTF-8 is
-  refused, with its place in the arguments: say `bytes/1`.
-
-  An atom of Elixir is no string in Python: `user["name"]` finds nothing in `%{name: "Ann"}`, `json.dumps` takes no atoms, and `:active` is
-  not `"active"`. With the options `keys: :strings` and `values: :strings`, of a pool or of a call, Python gets strings in their place:
-
-      iex> {:ok, py} = Typhon.start_link(workers: 1, keys: :strings)
-      iex> Typhon.call(py, :json, :dumps, [%{name: "Ann"}])
-      {:ok, ~s|{"name": "Ann"}|}
-      iex> Typhon.call(py, :json, :dumps, [[%{name: "Ann"}, :active, nil]], values: :strings)
-      {:ok, ~s|[{"name": "Ann"}, "active", null]|}
-
-  ## Errors
-
-  Functions return `{:ok, value}` or `{:error, exception}`, and their `!` twins raise the exception:
-
-  * `Typhon.PythonError` – Python raised; `Typhon.RubyError` – Ruby did
-  * `Typhon.TimeoutError` – no answer in time; the work is ended, too, but for the import of a module
-  * `Typhon.WorkerError` – the worker ended while it had the call
-  * `Typhon.EncodeError`, `Typhon.DecodeError` – a value cannot cross
-  * `Typhon.PoolError` – there is no such pool
-  * `Typhon.OverloadError` – as many calls wait as the pool allows
-  * `Typhon.StartError` – a pool cannot be started
-
-  A wrong use (an unknown option, arguments that are not a list) raises `ArgumentError`.
-
-  ## Python calls back
-
-  A function that is an argument is callable in Python, and runs in the calling process: it sees its dictionary, its group leader,
-  its transaction.
-
-      iex> {:ok, py} = Typhon.start_link(workers: 1)
-      iex> Typhon.call(py, :functools, :reduce, [fn x, y -> x * y end, [1, 2, 3, 4]])
-      {:ok, 24}
-
-  The Python package `typhon`, which every worker can import, does the rest:
-
-  | Python | |
-  |---|---|
-  | `typhon.call("Elixir.Enum", "sum", [[1, 2]])`, `typhon.Elixir.Enum.sum([1, 2])`, `typhon.erlang.node()` | calls a function of the BEAM in the calling process |
-  | `await typhon.aio.call(…)`, `typhon.aio.apply(f, x)`, `typhon.aio.Elixir.…` | the same in a coroutine |
-  | `typhon.BeamError` | what these raise: `kind`, `type`, `reason`, `stacktrace` |
-  | `typhon.send(pid, message)`, `typhon.caller()`, `typhon.self()` | messages (see `:send_to` and `:max_mailbox`); what is sent to `self()` arrives in the mailbox |
-  | `typhon.receive(timeout=1.0)`, `typhon.on_message(f)`, `await typhon.mailbox.get()` | the mailbox, see `send/3` |
-  | `typhon.Cancelled` | raised in a call that was given up; derived from `BaseException` |
-
-  Calls that a callback makes to the pool go to the worker that waits for it, and run on top of the call that asked: they nest on one
-  worker, as deep as Python's recursion limit lets them. So do those of `async/5` and `map/5` in a callback. None of them, nor of those to other
-  pools, has more time than is left of the call whose callback it is.
-
-  What is no call of the callback's own process is not bounded: a `Task` that it starts makes calls like any other process, with their own
-  timeouts and for any worker, so a pool of one cannot serve one that its callback waits for. Other Elixir code in a callback is not
-  interrupted at the deadline either: the call gets its `Typhon.TimeoutError`, or an answer that came just then, when it returns.
-
-  gevent and eventlet may patch Python (`gevent.monkey.patch_all()`): the threads and locks of Typhon itself stay threads and locks. Patch in
-  `init:` or where your modules begin, before the first coroutine function is called: an event loop that runs already does not know of
-  greenlets, and what waits for one there (`asyncio.to_thread`) ends at the deadline of its call, by the end of the worker. While Python
-  waits for the BEAM (`typhon.call`, a function that was passed as an argument) the greenlets of that thread wait, too; `typhon.aio` is for
-  coroutines. With `concurrency:` above 1, a thread that waits by means of greenlets is not interrupted at a deadline: the worker
-  is replaced after `:grace`.
-
-  ## From Erlang
-
-  The functions are those of the module `'Elixir.Typhon'`; options are property lists, strings are binaries:
-
-  ```erlang
-  {ok, Py} = 'Elixir.Typhon':start_link([{workers, 2}]),
-  {ok, 4.0} = 'Elixir.Typhon':call(Py, math, sqrt, [16]),
-  {ok, 1.75} = 'Elixir.Typhon':call(Py, statistics, fmean, [[1, 2]],
-                                    [{kwargs, \#{weights => [1, 3]}}, {timeout, 5000}]),
-  {error, \#{'__struct__' := 'Elixir.Typhon.PythonError', type := <<"ZeroDivisionError">>}} =
-      'Elixir.Typhon':call(Py, operator, truediv, [1, 0]).
-  ```
-
-  `'Elixir.Exception':message(Error)` is the sentence for any of the errors.
-  """
+  @external_resource Path.join(__DIR__, "typhon.md")
+  @moduledoc File.read!(Path.join(__DIR__, "typhon.md"))
 
   import Kernel, except: [send: 2]
 
-  alias Typhon.{Async, Call, Health, Multi, Options, Pool, PoolError, Registry, Session}
+  alias Typhon.{Async, Call, Callee, Health, Multi, Options, Pool, PoolError, Registry, Session}
 
   @default_timeout Options.default_timeout()
 
@@ -148,6 +21,9 @@ defmodule Typhon do
 
   @typedoc "What a new worker runs first: a function with its arguments, or Python code."
   @type init_step :: {atom | String.t(), name, list} | String.t()
+
+  @typedoc "A call of `multi/3`."
+  @type one_of_many :: {callee, name, list} | {callee, name, list, map | keyword}
 
   @type start_option :: unquote(Options.type(:pool))
   @type call_option :: unquote(Options.type(:call))
@@ -202,25 +78,6 @@ defmodule Typhon do
   end
 
   @doc """
-  Calls a Python function and waits for its result: `call/5` with the default options.
-
-      iex> {:ok, py} = Typhon.start_link(workers: 1)
-      iex> Typhon.call(py, :operator, :add, [1, 2])
-      {:ok, 3}
-      iex> {:error, error} = Typhon.call(py, :operator, :truediv, [1, 0])
-      iex> {error.type, error.message}
-      {"ZeroDivisionError", "division by zero"}
-  """
-  @spec call(pool, callee, name, list) :: {:ok, term} | {:error, error}
-  def call(pool, module, function, args)
-      when length(args) >= 0 and (is_atom(module) or is_binary(module)) and
-             (is_atom(function) or is_binary(function)) do
-    Call.call(pool, module, function, args, %{}, @default_timeout)
-  end
-
-  def call(pool, module, function, args), do: call(pool, module, function, args, [])
-
-  @doc """
   Calls a Python function and waits for its result.
 
   `module` is imported by the worker when it is first used. In its place may stand a `Typhon.Object`, whose method is called.
@@ -234,6 +91,11 @@ defmodule Typhon do
   ## Examples
 
       iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.call(py, :operator, :add, [1, 2])
+      {:ok, 3}
+      iex> {:error, error} = Typhon.call(py, :operator, :truediv, [1, 0])
+      iex> {error.type, error.message}
+      {"ZeroDivisionError", "division by zero"}
       iex> Typhon.call(py, :operator, :getitem, [%{name: "Ann"}, "name"], keys: :strings)
       {:ok, "Ann"}
       iex> Typhon.call(py, :statistics, :fmean, [[1, 2]], kwargs: %{weights: [1, 3]})
@@ -250,8 +112,16 @@ defmodule Typhon do
       false
   """
   @spec call(pool, callee, name, list, [call_option]) :: {:ok, term} | {:error, error}
+  def call(pool, module, function, args, options \\ [])
+
+  def call(pool, module, function, args, [])
+      when length(args) >= 0 and (is_atom(module) or is_binary(module)) and
+             (is_atom(function) or is_binary(function)) do
+    Call.call(pool, module, function, args, %{}, @default_timeout)
+  end
+
   def call(pool, module, function, args, options) do
-    callee!(module, function, args)
+    Callee.check!(module, function, args)
     %{kwargs: kwargs, timeout: timeout, routing: routing} = Options.call!(options)
     Call.call(pool, module, function, args, kwargs, timeout, routing)
   end
@@ -270,12 +140,8 @@ defmodule Typhon do
       "ValueError"
   """
   @spec call!(pool, callee, name, list, [call_option]) :: term
-  def call!(pool, module, function, args, options \\ []) do
-    case call(pool, module, function, args, options) do
-      {:ok, value} -> value
-      {:error, error} -> raise error
-    end
-  end
+  def call!(pool, module, function, args, options \\ []),
+    do: value!(call(pool, module, function, args, options))
 
   @doc """
   Calls a Python function and does not wait for it. Its result is dropped.
@@ -295,7 +161,7 @@ defmodule Typhon do
   """
   @spec cast(pool, callee, name, list, [cast_option]) :: :ok | {:error, error}
   def cast(pool, module, function, args, options \\ []) do
-    callee!(module, function, args)
+    Callee.check!(module, function, args)
     %{kwargs: kwargs, timeout: timeout, routing: routing} = Options.cast!(options)
     Call.cast(pool, module, function, args, kwargs, timeout, routing)
   end
@@ -342,12 +208,7 @@ defmodule Typhon do
       4.0
   """
   @spec run!(pool, (Typhon.Session.t() -> result), [run_option]) :: result when result: term
-  def run!(pool, fun, options \\ []) do
-    case run(pool, fun, options) do
-      {:ok, result} -> result
-      {:error, error} -> raise error
-    end
-  end
+  def run!(pool, fun, options \\ []), do: value!(run(pool, fun, options))
 
   @doc """
   Calls a Python function in a `Task`, linked to the caller. The task's result is what `call/5` returns.
@@ -362,7 +223,7 @@ defmodule Typhon do
   """
   @spec async(pool, callee, name, list, [call_option]) :: Task.t()
   def async(pool, module, function, args, options \\ []) do
-    callee!(module, function, args)
+    Callee.check!(module, function, args)
     # A wrong option is the caller's mistake, not the task's.
     Options.call!(options)
     Async.async(pool, module, function, args, options)
@@ -406,17 +267,6 @@ defmodule Typhon do
     do: Async.yield_many(tasks, Options.yield_many!(options))
 
   @doc """
-  Makes many calls in one request: `multi/3` with the default options.
-
-      iex> {:ok, py} = Typhon.start_link(workers: 1)
-      iex> Typhon.multi(py, [{:math, :sqrt, [16]}, {:builtins, :int, ["ff"], %{base: 16}}])
-      [{:ok, 4.0}, {:ok, 255}]
-  """
-  @spec multi(pool, [{callee, name, list} | {callee, name, list, map | keyword}]) ::
-          [{:ok, term} | {:error, error}]
-  def multi(pool, calls), do: multi(pool, calls, [])
-
-  @doc """
   Makes many calls in one request, and returns their results in order.
 
   For many small calls: in one request a call of a small function costs a tenth of one by itself, or less. They run one after
@@ -436,6 +286,8 @@ defmodule Typhon do
   ## Examples
 
       iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.multi(py, [{:math, :sqrt, [16]}, {:builtins, :int, ["ff"], %{base: 16}}])
+      [{:ok, 4.0}, {:ok, 255}]
       iex> [{:ok, 4.0}, {:error, error}, {:ok, 5}] =
       ...>   Typhon.multi(py, [{:math, :sqrt, [16]}, {:math, :sqrt, [-1]}, {:builtins, :len, ["hello"]}])
       iex> error.type
@@ -443,22 +295,8 @@ defmodule Typhon do
       iex> calls = [{:math, :sqrt, [-1]}, {:math, :sqrt, [16]}]
       iex> [{:error, %Typhon.PythonError{}}] = Typhon.multi(py, calls, stop_on_error: true)
   """
-  @spec multi(
-          pool,
-          [{callee, name, list} | {callee, name, list, map | keyword}],
-          [multi_each_option]
-        ) :: [{:ok, term} | {:error, error}]
-  def multi(pool, calls, options), do: Multi.multi(pool, calls, options)
-
-  @doc """
-  Calls one function with many lists of arguments, in one request: `multi/5` with the default options.
-
-      iex> {:ok, py} = Typhon.start_link(workers: 1)
-      iex> Typhon.multi(py, :math, :sqrt, [[16], [25]])
-      [{:ok, 4.0}, {:ok, 5.0}]
-  """
-  @spec multi(pool, callee, name, [list]) :: [{:ok, term} | {:error, error}]
-  def multi(pool, module, function, calls), do: multi(pool, module, function, calls, [])
+  @spec multi(pool, [one_of_many], [multi_each_option]) :: [{:ok, term} | {:error, error}]
+  def multi(pool, calls, options \\ []), do: Multi.multi(pool, calls, options)
 
   @doc """
   Calls one function with many lists of arguments, in one request, and returns the results in order. See `multi/3`.
@@ -470,13 +308,14 @@ defmodule Typhon do
   ## Examples
 
       iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.multi(py, :math, :sqrt, [[16], [25]])
+      [{:ok, 4.0}, {:ok, 5.0}]
       iex> Typhon.multi(py, :builtins, :int, [["ff"], ["10"]], kwargs: %{base: 16})
       [{:ok, 255}, {:ok, 16}]
   """
-  @spec multi(pool, callee, name, [list], [multi_option]) ::
-          [{:ok, term} | {:error, error}]
-  def multi(pool, module, function, calls, options) do
-    callee!(module, function, [])
+  @spec multi(pool, callee, name, [list], [multi_option]) :: [{:ok, term} | {:error, error}]
+  def multi(pool, module, function, calls, options \\ []) do
+    Callee.check!(module, function, [])
     Multi.multi(pool, module, function, calls, options)
   end
 
@@ -503,7 +342,7 @@ defmodule Typhon do
   """
   @spec map(pool, callee, name, Enumerable.t(), [map_option]) :: Enumerable.t()
   def map(pool, module, function, enumerable, options \\ []) do
-    callee!(module, function, [])
+    Callee.check!(module, function, [])
     Typhon.Map.map(pool, module, function, enumerable, options)
   end
 
@@ -569,7 +408,6 @@ defmodule Typhon do
   @spec restart(pool, [restart_option]) :: :ok | {:error, error | Typhon.StartError.t()}
   def restart(pool, options \\ []) do
     %{timeout: timeout} = Options.restart!(options)
-
     with {pid, _native, _flags} <- Registry.find(pool), do: Pool.restart(pid, Session.bound(timeout))
   end
 
@@ -669,16 +507,6 @@ defmodule Typhon do
   def buffer(binary) when is_binary(binary), do: %Typhon.Buffer{data: binary}
 
   @doc """
-  What a Python function yields, as a lazy stream: `stream/5` with the default options.
-
-      iex> {:ok, py} = Typhon.start_link(workers: 1)
-      iex> py |> Typhon.stream(:itertools, :count, [10]) |> Enum.take(3)
-      [10, 11, 12]
-  """
-  @spec stream(pool, callee, name, list) :: Enumerable.t()
-  def stream(pool, module, function, args), do: stream(pool, module, function, args, [])
-
-  @doc """
   What a Python function yields, as a lazy stream.
 
   The function returns an iterator, a generator, any iterable, or an asynchronous one of these. It is called when the stream is
@@ -698,27 +526,18 @@ defmodule Typhon do
   ## Examples
 
       iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> py |> Typhon.stream(:itertools, :count, [10]) |> Enum.take(3)
+      [10, 11, 12]
       iex> py |> Typhon.stream(:builtins, :range, [0, 1_000_000]) |> Stream.map(& &1 * 2) |> Enum.take(3)
       [0, 2, 4]
       iex> py |> Typhon.stream(:builtins, :enumerate, [["a", "b"]], kwargs: %{start: 1}) |> Enum.to_list()
       [{1, "a"}, {2, "b"}]
   """
   @spec stream(pool, callee, name, list, [stream_option]) :: Enumerable.t()
-  def stream(pool, module, function, args, options) do
-    callee!(module, function, args)
+  def stream(pool, module, function, args, options \\ []) do
+    Callee.check!(module, function, args)
     Typhon.Stream.stream(pool, module, function, args, Options.stream!(options))
   end
-
-  @doc """
-  Sends a message to Python: `send/3` with the default options.
-
-      iex> {:ok, py} = Typhon.start_link(workers: 1)
-      iex> :ok = Typhon.send(py, {:job, 1})
-      iex> Typhon.call(py, :typhon, :receive, [])
-      {:ok, {:job, 1}}
-  """
-  @spec send(pool, term) :: :ok | {:error, error}
-  def send(pool, message), do: Typhon.send(pool, message, [])
 
   @doc """
   Sends a message to a worker's mailbox. There Python takes it out by `typhon.receive(timeout=…)`, in a coroutine by
@@ -735,12 +554,15 @@ defmodule Typhon do
 
   ## Examples
 
-      iex> {:ok, py} = Typhon.start_link(workers: 2)
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> :ok = Typhon.send(py, {:job, 1})
+      iex> Typhon.call(py, :typhon, :receive, [])
+      {:ok, {:job, 1}}
       iex> Typhon.send(py, {:reload, "config"}, to: :all)
       :ok
   """
   @spec send(pool, term, [send_option]) :: :ok | {:error, error}
-  def send(pool, message, options), do: Typhon.Message.send_to(pool, message, Options.send!(options))
+  def send(pool, message, options \\ []), do: Typhon.Message.send_to(pool, message, Options.send!(options))
 
   @doc """
   Gives up the call of a task of `async/5`: Python is interrupted as at a deadline (see `:grace` of `start_link/1`), and the task ends
@@ -773,20 +595,6 @@ defmodule Typhon do
   @spec iter(Enumerable.t()) :: Typhon.Iter.t()
   def iter(enumerable), do: %Typhon.Iter{enumerable: enumerable}
 
-  defp callee!(module, function, args) do
-    unless is_atom(module) or is_binary(module) or is_struct(module, Typhon.Object) do
-      raise ArgumentError,
-            "the module must be an atom, a string or a Typhon.Object, got #{inspect(module)}"
-    end
-
-    unless is_atom(function) or is_binary(function) do
-      raise ArgumentError,
-            "the function must be an atom or a string, got #{inspect(function)}"
-    end
-
-    unless is_list(args) and List.improper?(args) == false do
-      raise ArgumentError,
-            "the arguments must be a list, got #{inspect(args)}. A single argument is [#{inspect(args)}]"
-    end
-  end
+  defp value!({:ok, value}), do: value
+  defp value!({:error, error}), do: raise(error)
 end
