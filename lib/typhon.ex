@@ -1,137 +1,10 @@
 defmodule Typhon do
-  @moduledoc """
-  Python for the BEAM.
-
-      {:ok, py} = Typhon.start_link(workers: 2, python_path: ["priv/py"])
-      {:ok, 4.0} = Typhon.call(py, :math, :sqrt, [16])
-      {:ok, "a,b"} = Typhon.call(py, "builtins", "str.join", [",", ["a", "b"]])
-      {:ok, 1.75} = Typhon.call(py, :statistics, :fmean, [[1, 2]], kwargs: %{weights: [1, 3]})
-
-  A pool is a number of Pythons, each a process of the operating system that is started, watched and replaced by the pool. A
-  call goes to the least loaded of them, from the calling process straight into shared memory: no Elixir process stands
-  between. One that waits there behind a long call goes to another worker as soon as one is free. In an application a pool is one child of a supervisor:
-
-      children = [
-        {Typhon, name: MyApp.Python, workers: 4, python: ".venv", python_path: ["priv/py"]}
-      ]
-
-      {:ok, _} = Supervisor.start_link(children, strategy: :one_for_one)
-      {:ok, 4.0} = Typhon.call(MyApp.Python, :math, :sqrt, [16])
-
-  `docs/getting-started.md` goes from `mix new` to there, with packages from PyPI; `docs/testing.md` and `docs/deploying.md` go on.
-
-  ## Values
-
-  | Elixir | Python | back in Elixir |
-  |---|---|---|
-  | `nil`, `true`, `false` | `None`, `True`, `False` | the same |
-  | other atoms | `typhon.Atom` | the same |
-  | integers of any size, floats | `int`, `float` | the same |
-  | strings (UTF-8 binaries) | `str` | the same |
-  | `bytes/1` | `bytes` | binary |
-  | `buffer/1` | read-only `memoryview`, not copied in Python | binary |
-  | lists, tuples, maps | `list`, `tuple`, `dict` | the same |
-  | pids, references, ports, functions, bitstrings | `typhon.Pid` … | the same |
-  | `Date`, `Time`, `NaiveDateTime`, `DateTime` | `date`, `time`, `datetime` | the same |
-  | `MapSet`, `Range`, `Decimal` | `set`, `range`, `Decimal` | the same |
-  | `Nx.Tensor`, `Typhon.Array` | `numpy.ndarray` | `Typhon.Array` |
-  | other structs | see `Typhon.Encoder` | |
-  | `Typhon.Object` | the object itself | any object without a counterpart |
-
-  What numpy and pandas give comes as follows; Typhon itself imports neither.
-
-  | Python | Elixir |
-  |---|---|
-  | `numpy.int64`, `float32`, `bool_`, `str_`, `bytes_` … | integer, float, boolean, string, binary |
-  | `numpy.datetime64` | `Date` (years to days) or `NaiveDateTime` (hours and finer) |
-  | `pandas.Timestamp` | `NaiveDateTime`, with a time zone `DateTime` |
-  | `pandas.NaT`, `pandas.NA`, `numpy.ma.masked`, `NaT` of numpy | `nil` |
-  | array of numbers, booleans, dates, strings of a fixed length | `Typhon.Array`; `Typhon.Array.to_list/1` |
-  | array of objects, array with a mask | list, nested as the array is; `nil` for what is masked |
-  | array whose elements have fields | refused: send its columns, or `array.tolist()` |
-  | `DataFrame`, `Series`, `Index`, `Categorical` | `Typhon.Object`; their elements by `frame.to_dict("records")` or `("list")`, `series.tolist()` |
-  | `timedelta`, `pandas.Timedelta`, `Period`, `Interval`, `complex` | `Typhon.Object`; `str(…)`, `delta.total_seconds()` |
-
-  The floats `nan`, `inf` and `-inf` of Python arrive as `:nan`, `:infinity` and `:neg_infinity`. A binary that is not UTF-8 is
-  refused, with its place in the arguments: say `bytes/1`.
-
-  An atom of Elixir is no string in Python: `user["name"]` finds nothing in `%{name: "Ann"}`, `json.dumps` takes no atoms, and `:active` is
-  not `"active"`. With the options `keys: :strings` and `values: :strings`, of a pool or of a call, Python gets strings in their place:
-
-      iex> {:ok, py} = Typhon.start_link(workers: 1, keys: :strings)
-      iex> Typhon.call(py, :json, :dumps, [%{name: "Ann"}])
-      {:ok, ~s|{"name": "Ann"}|}
-      iex> Typhon.call(py, :json, :dumps, [[%{name: "Ann"}, :active, nil]], values: :strings)
-      {:ok, ~s|[{"name": "Ann"}, "active", null]|}
-
-  ## Errors
-
-  Functions return `{:ok, value}` or `{:error, exception}`, and their `!` twins raise the exception:
-
-  * `Typhon.PythonError` – Python raised; `Typhon.RubyError` – Ruby did
-  * `Typhon.TimeoutError` – no answer in time; the work is ended, too, but for the import of a module
-  * `Typhon.WorkerError` – the worker ended while it had the call
-  * `Typhon.EncodeError`, `Typhon.DecodeError` – a value cannot cross
-  * `Typhon.PoolError` – there is no such pool
-  * `Typhon.OverloadError` – as many calls wait as the pool allows
-  * `Typhon.StartError` – a pool cannot be started
-
-  A wrong use (an unknown option, arguments that are not a list) raises `ArgumentError`.
-
-  ## Python calls back
-
-  A function that is an argument is callable in Python, and runs in the calling process: it sees its dictionary, its group leader,
-  its transaction.
-
-      iex> {:ok, py} = Typhon.start_link(workers: 1)
-      iex> Typhon.call(py, :functools, :reduce, [fn x, y -> x * y end, [1, 2, 3, 4]])
-      {:ok, 24}
-
-  The Python package `typhon`, which every worker can import, does the rest:
-
-  | Python | |
-  |---|---|
-  | `typhon.call("Elixir.Enum", "sum", [[1, 2]])`, `typhon.Elixir.Enum.sum([1, 2])`, `typhon.erlang.node()` | calls a function of the BEAM in the calling process |
-  | `await typhon.aio.call(…)`, `typhon.aio.apply(f, x)`, `typhon.aio.Elixir.…` | the same in a coroutine |
-  | `typhon.BeamError` | what these raise: `kind`, `type`, `reason`, `stacktrace` |
-  | `typhon.send(pid, message)`, `typhon.caller()`, `typhon.self()` | messages (see `:send_to` and `:max_mailbox`); what is sent to `self()` arrives in the mailbox |
-  | `typhon.receive(timeout=1.0)`, `typhon.on_message(f)`, `await typhon.mailbox.get()` | the mailbox, see `send/3` |
-  | `typhon.Cancelled` | raised in a call that was given up; derived from `BaseException` |
-
-  Calls that a callback makes to the pool go to the worker that waits for it, and run on top of the call that asked: they nest on one
-  worker, as deep as Python's recursion limit lets them. So do those of `async/5` and `map/5` in a callback. None of them, nor of those to other
-  pools, has more time than is left of the call whose callback it is.
-
-  What is no call of the callback's own process is not bounded: a `Task` that it starts makes calls like any other process, with their own
-  timeouts and for any worker, so a pool of one cannot serve one that its callback waits for. Other Elixir code in a callback is not
-  interrupted at the deadline either: the call gets its `Typhon.TimeoutError`, or an answer that came just then, when it returns.
-
-  gevent and eventlet may patch Python (`gevent.monkey.patch_all()`): the threads and locks of Typhon itself stay threads and locks. Patch in
-  `init:` or where your modules begin, before the first coroutine function is called: an event loop that runs already does not know of
-  greenlets, and what waits for one there (`asyncio.to_thread`) ends at the deadline of its call, by the end of the worker. While Python
-  waits for the BEAM (`typhon.call`, a function that was passed as an argument) the greenlets of that thread wait, too; `typhon.aio` is for
-  coroutines. With `concurrency:` above 1, a thread that waits by means of greenlets is not interrupted at a deadline: the worker
-  is replaced after `:grace`.
-
-  ## From Erlang
-
-  The functions are those of the module `'Elixir.Typhon'`; options are property lists, strings are binaries:
-
-  ```erlang
-  {ok, Py} = 'Elixir.Typhon':start_link([{workers, 2}]),
-  {ok, 4.0} = 'Elixir.Typhon':call(Py, math, sqrt, [16]),
-  {ok, 1.75} = 'Elixir.Typhon':call(Py, statistics, fmean, [[1, 2]],
-                                    [{kwargs, \#{weights => [1, 3]}}, {timeout, 5000}]),
-  {error, \#{'__struct__' := 'Elixir.Typhon.PythonError', type := <<"ZeroDivisionError">>}} =
-      'Elixir.Typhon':call(Py, operator, truediv, [1, 0]).
-  ```
-
-  `'Elixir.Exception':message(Error)` is the sentence for any of the errors.
-  """
+  @external_resource Path.join(__DIR__, "typhon.md")
+  @moduledoc File.read!(Path.join(__DIR__, "typhon.md"))
 
   import Kernel, except: [send: 2]
 
-  alias Typhon.{Async, Call, Health, Multi, Options, Pool, PoolError, Registry, Session}
+  alias Typhon.{Async, Call, Callee, Health, Multi, Options, Pool, PoolError, Registry, Session}
 
   @default_timeout Options.default_timeout()
 
@@ -149,64 +22,21 @@ defmodule Typhon do
   @typedoc "What a new worker runs first: a function with its arguments, or Python code."
   @type init_step :: {atom | String.t(), name, list} | String.t()
 
-  @type start_option ::
-          {:name, pool}
-          | {:language, :python | :ruby}
-          | {:ruby, Path.t()}
-          | {:ruby_path, [Path.t()]}
-          | {:require, String.t() | [String.t()]}
-          | {:isolation, :process | :interpreter}
-          | {:engine, :auto | :namespaces | :subinterpreters | :threads}
-          | {:workers, pos_integer | Range.t()}
-          | {:idle_timeout, pos_integer}
-          | {:preload, name | [name]}
-          | {:import_timeout, timeout}
-          | {:init, init_step | [init_step]}
-          | {:max_calls, pos_integer}
-          | {:max_memory, pos_integer}
-          | {:max_restarts, non_neg_integer | :infinity}
-          | {:max_seconds, pos_integer}
-          | {:limits,
-             [
-               memory: pos_integer,
-               cpu_time: pos_integer,
-               open_files: pos_integer,
-               nice: -20..19
-             ]}
-          | {:reload, boolean}
-          | {:results, :private | :shared}
-          | {:max_result, pos_integer | :infinity}
-          | {:max_held, :auto | pos_integer | :infinity}
-          | {:python, Path.t()}
-          | {:python_path, [Path.t()]}
-          | {:env, Enumerable.t()}
-          | {:cd, Path.t()}
-          | {:start_timeout, timeout}
-          | {:grace, non_neg_integer}
-          | {:shutdown, non_neg_integer}
-          | {:stdio, :caller | :group_leader | :logger | :discard | pid}
-          | {:log_level, :debug | :info | :warning | :error | :critical}
-          | {:concurrency, pos_integer}
-          | {:allow, :all | [{module, atom, arity | :_}]}
-          | {:send_to, [pid | atom | {atom, node}]}
-          | {:max_mailbox, pos_integer | :infinity}
-          | {:atoms, :existing | :create}
-          | {:surrogates, :error | :bytes | :replace}
-          | {:keys, :atoms | :strings}
-          | {:values, :atoms | :strings}
-          | {:spin, :auto | non_neg_integer}
-          | {:ring_size, pos_integer}
-          | {:telemetry, boolean}
-          | {:max_queue, non_neg_integer | :infinity}
+  @typedoc "A call of `multi/3`."
+  @type one_of_many :: {callee, name, list} | {callee, name, list, map | keyword}
 
-  @type call_option ::
-          {:kwargs, %{optional(name) => term} | [{name, term}]}
-          | {:timeout, timeout}
-          | {:worker, term}
-          | {:retry, non_neg_integer}
-          | {:stdio, :group_leader | :logger | :discard | pid}
-          | {:keys, :atoms | :strings}
-          | {:values, :atoms | :strings}
+  @type start_option :: unquote(Options.type(:pool))
+  @type call_option :: unquote(Options.type(:call))
+  @type cast_option :: unquote(Options.type(:cast))
+  @type run_option :: unquote(Options.type(:run))
+  @type yield_option :: unquote(Options.type(:yield_many))
+  @type multi_each_option :: unquote(Options.type(:multi_each))
+  @type multi_option :: unquote(Options.type(:multi))
+  @type map_option :: unquote(Options.type(:map))
+  @type restart_option :: unquote(Options.type(:restart))
+  @type reload_option :: unquote(Options.type(:reload))
+  @type stream_option :: unquote(Options.type(:stream))
+  @type send_option :: unquote(Options.type(:send))
 
   @doc """
   Starts a pool of Pythons, linked to the caller, and returns when all of them are ready.
@@ -216,122 +46,7 @@ defmodule Typhon do
 
   ## Options
 
-  * `:name` – an atom, `{:global, term}` or `{:via, module, term}` under which the pool is registered
-  * `:language` – `:ruby`: the workers are Rubies (`docs/ruby.md`), with the options `:ruby` (the interpreter, 3.1 or newer. Default: `"ruby"`),
-    `:ruby_path` (directories for `$LOAD_PATH`) and `:require` (libraries, or files as `"./lib/app"`) instead of those that speak of
-    Python below. Default: `:python`
-  * `:workers` – how many Pythons; or a range such as `2..8`: the pool starts the least, starts more of them when calls find
-    none idle, and ends those that have had no call for `:idle_timeout`. Default: `System.schedulers_online()`, one for each
-    core
-  * `:idle_timeout` – milliseconds without a call after which a worker beyond the least is ended. Default: `60_000`
-  * `:preload` – modules that each new worker imports before it takes calls, and before `:init`: names as atoms or strings, a list or a single one,
-    such as `["pandas", "sklearn.linear_model"]`. They count towards `:start_timeout`. When one is missing or raises, the worker
-    counts as one that cannot be started. Default: none
-  * `:import_timeout` – milliseconds that an import may go on after the deadline of the call that it is made for, or `:infinity`. A call whose
-    time runs out while Python imports a module gets a `Typhon.TimeoutError` that says so, in time; the import is not interrupted, so
-    that later calls find the module. When it takes longer than this, its worker is killed and replaced. Default: `120_000`
-  * `:init` – what each new worker runs before it takes calls: `{module, function, arguments}`, a string of Python code (it
-    runs in `__main__`), or a list of those. It counts towards `:start_timeout`. When it raises, the worker counts as one that
-    cannot be started. Default: nothing
-  * `:max_calls` – after about so many calls a worker is replaced by a new one. No call is lost: the new one is ready before the
-    old one takes no more. Objects that live in the old one are gone. Default: never
-  * `:max_memory` – the same for a worker whose process holds more than so many bytes, what it shares with the BEAM not counted.
-    A busy worker is looked at every second. Default: no bound
-  * `:max_restarts`, `:max_seconds` – when Pythons end by themselves, or cannot be started, more often than that, the pool stops
-    with the reason `{:shutdown, %Typhon.PoolError{reason: {:down, error}}}`, and whoever supervises it decides. What the pool
-    ends itself (a call beyond its `:grace`, a worker that is replaced) does not count. `:infinity`: it tries for ever. A
-    Python that keeps ending is started again at growing intervals in any case. Default: 10 for each worker in 60 seconds
-  * `:limits` – what the operating system gives a worker at most, set before any user code runs. Default: none
-    * `:memory` – bytes. Counted is the address space beyond what Python has mapped when it starts: an allocation beyond it is a
-      `MemoryError` in Python. What a result takes on its way counts, too. Where a control group (cgroup v2) is delegated to the BEAM, the worker gets one of its own with
-      that limit, too. With `isolation: :interpreter` what Python's allocators hold is counted instead, see `docs/isolation.md`
-    * `:cpu_time` – seconds of processor time for the whole life of the worker's process; then it is ended, the call it had gets a
-      `Typhon.WorkerError` with the reason `{:limit, :cpu_time}`, and another one takes its place
-    * `:open_files` – file descriptors, of which Python and Typhon need about a dozen
-    * `:nice` – the priority, from 19 (lowest) to -20, below 0 for a privileged user only
-  * `:reload` – true: the files below `:python_path` are looked at every second, and modules that have changed are reloaded in
-    the workers, see `reload/3`. For development. Default: `false`
-  * `:python` – the interpreter, 3.11 or newer: a command on the `PATH`, the path of an interpreter, or the directory of a
-    virtualenv. Default: `"python3"`
-  * `:python_path` – directories that are searched for modules before Python's own, a list; each must be there. Archives (zip) may be among them.
-    The current directory is one only if it is in the list. Default: `[]`
-  * `:env` – environment variables for the workers, a map or a list of `{name, value}`; nil unsets. Default: `[]`
-  * `:cd` – the directory the workers run in, to which relative paths in the other options refer. Default: the current one
-  * `:start_timeout` – milliseconds in which a worker must be ready. Default: `30_000`
-  * `:grace` – milliseconds that a call may go on after its deadline, when the `typhon.Cancelled` raised in it does not end it,
-    before its worker is killed and replaced. An import has the time of `:import_timeout` instead, and what follows it has the grace
-    from its end on. Default: `1_000`
-  * `:shutdown` – milliseconds that calls and casts may go on when the pool's supervisor ends it, as on SIGTERM (`System.stop/0`). New ones
-    are refused then, as by `drain/2`; those that are left get their errors. `stop/2` does not wait for them. Default: `5_000`, or what
-    `config :typhon, shutdown: …` says
-  * `:stdio` – where goes what Python prints, line by line. `:caller`: what a call prints goes to the group leader of its caller, what is
-    printed outside of any call, or by C code and child processes, to Logger. Else all of it goes to the `:group_leader` of the process that
-    calls `start_link/1`, to `:logger`, to the pid of an I/O device, or nowhere: `:discard`. Python's `warnings` go to Logger in any
-    case, and so does its `logging` where it would write to stderr. While an I/O device or Logger is slow, whoever prints waits; when
-    it hangs, lines are dropped after five seconds.
-    Default: `:caller`
-  * `:log_level` – from which level on records of Python's `logging` go to Logger: `:debug`, `:info`, `:warning`, `:error` or
-    `:critical`. Python code that configures logging itself (`logging.basicConfig(…)`, handlers) has its way. Default: `:warning`, as in
-    Python
-  * `:concurrency` – how many calls a worker runs at the same time, on threads that share its GIL: for functions that wait. A call in a thread
-    other than the main one cannot be interrupted in a system call. Coroutine functions need no threads: their calls are awaited in
-    the worker's event loop, as many as there are. Default: `1`
-  * `:allow` – what Python may call on the BEAM (`typhon.call`): `:all`, or a list of `{module, function, arity}`, each of which may be `:_`.
-    Functions that are arguments of the call may be called in any case. With `:all` Python may do whatever Elixir code may: run shell
-    commands, stop the VM, send to any process. With a list it is confined to that: nothing else is called, loaded or made an atom,
-    results and messages hold no functions but those of the list and those that it was handed, and `typhon.send` reaches what `:send_to`
-    says, with no message by which OTP, the emulator or Typhon control processes: tuples that begin with `:system`, `:EXIT`, `:DOWN`,
-    `:io_request`, `:typhon`, an atom with `$` in front and the like, requests to event managers (`{_, _, :stop}`), and tuples whose first or
-    second element is a reference that it was not handed. A reference that it was handed it may answer by. What it sends to
-    `typhon.self()` may be anything, and goes to its mailbox only, also with `:all`. A list does not confine what the worker's process does
-    by itself (files, network, `kill` of processes of the same user). Default: `:all`
-  * `:send_to` – with a list as `:allow`, where messages of Python (`typhon.send`) may go beside what its worker was handed: a list of
-    registered names, pids and `{name, node}`. Handed is each pid, reference and function in arguments, messages and answers, and
-    each atom there that is no key of a map. Others are a `typhon.BeamError`. Default: `[]`
-  * `:max_mailbox` – about how many messages may wait in a process that Python sends to; it is looked at after each 256 of them. Beyond them
-    Python waits; when none is read for five seconds, its worker is ended with a `Typhon.WorkerError`, reason `:flood`. With an `:allow`
-    list Python gets a `typhon.BeamError` instead. Of messages of 256 KiB and more about 256 MiB may wait there, if that is less. Or
-    `:infinity`. Default: `100_000`
-  * `:atoms` – whether results may bring atoms that do not exist yet: `:existing` (others are an error) or `:create`, for Python that you trust:
-    atoms are never freed, and the VM ends when it has 1,048,576. When Python has brought half as many as there was room for when the
-    first pool started, new ones are an error here, too. Default: `:existing`
-  * `:surrogates` – what becomes of a `str` with lone surrogates, which no string of Elixir can hold. Python makes them of file names, arguments
-    and environment variables that are not UTF-8 (`os.listdir`). `:error`: a `Typhon.EncodeError`; `:bytes`: it arrives as the bytes that the
-    name consists of, which `bytes/1` takes back to Python as `bytes`; `:replace`: with U+FFFD for each of them. Default: `:error`
-  * `:keys` – what the atoms become in Python that are keys of maps, at any depth of arguments, answers to what Python asks, and messages:
-    `:atoms` (`typhon.Atom`) or `:strings` (`str`). `nil`, `true` and `false` are `None`, `True` and `False` in any case. A map that has an atom
-    and the string of its name as keys is refused then. The structs of the table above are not touched. What Python sends back are
-    strings. A call may say otherwise, see `call/5`. Default: `:atoms`
-  * `:values` – the same for all other atoms: elements of lists, tuples and sets, values of maps, and atoms in a key that is a tuple.
-    Default: `:atoms`
-  * `:spin` – microseconds for which both sides watch the shared memory before they sleep, or `:auto`. `0` saves processor
-    time and costs latency. Default: `:auto`
-  * `:ring_size` – bytes of each worker's request and reply ring, a power of two from 65,536 to 67,108,864. What is
-    larger than the ring travels beside it. Default: `1_048_576`
-  * `:max_result` – bytes that one result (of `multi/3` and of a batch: all of its results together) may take, on its way and as a term of Elixir, also when it comes compressed; or `:infinity`. The same
-    holds for a message and a question of Python's. What is larger is an error that names this option: a `Typhon.EncodeError` when Python sees
-    it, a `Typhon.DecodeError` when the VM does. An exception is cut to what fits, with a note. Calls of `multi` and `map` that travel together
-    count as one: of what Python sees, that which is too large or has no room beside those before it is an error by itself; what only the
-    VM sees is the error of all of them. Large binaries inside the VM do not count, as nothing is made of them. Default: one
-    GiB, or what `config :typhon, max_result: …` says
-  * `:max_held` – bytes that the large results of one worker may take at the same time, those whose binaries Elixir still refers to (`info/1`
-    counts them). One more is a `Typhon.DecodeError`. Whatever it says, those of all workers take half of the machine's memory at
-    most. `:auto`: a quarter of it. Default: `:auto`
-  * `:results` – `:private`: the VM copies what comes from a worker before it looks at it. `:shared`, **unsafe**: large binaries are not
-    copied and lie in memory that the worker can write to at any time. A bug in native code there, or an attacker, can then
-    change binaries that Elixir already has, and so crash the whole VM. For workers that run nothing but code you would also load as a
-    NIF. With `isolation: :process` alone. Default: `:private`
-  * `:telemetry` – false: no events for calls of this pool, also when `:telemetry` is there, which saves a call about a
-    microsecond. Default: `true`
-  * `:max_queue` – how many calls may wait while every worker is busy. One more is refused at once with a
-    `Typhon.OverloadError`. Callers on several cores at the same moment may each get in as the last one. Default: `:infinity`
-  * `:isolation` – `:process` (the default): each Python is a process of the operating system. `:interpreter`: each is a whole
-    CPython inside the VM, with a GIL of its own; a crash takes the VM down, and there can be 15. Needs Linux with glibc, and a
-    Python with a shared library (`Typhon.Env.describe/1` tells). Without `:max_memory`, and of the `:limits` with `:memory` alone
-  * `:engine` – with `isolation: :interpreter`, `:namespaces`: each worker is a CPython of its own;
-    `:subinterpreters`: each is an interpreter with a GIL of its own in one CPython, light, for pure Python (3.12 or newer);
-    `:threads`: one CPython, in which as many threads as `:workers` says take calls, for work that waits, or a Python without a
-    GIL. `:auto` (the default) takes `:threads` for a free-threaded Python, else `:namespaces`
+  #{Options.docs(:pool)}
 
   ## Examples
 
@@ -363,25 +78,6 @@ defmodule Typhon do
   end
 
   @doc """
-  Calls a Python function and waits for its result: `call/5` with the default options.
-
-      iex> {:ok, py} = Typhon.start_link(workers: 1)
-      iex> Typhon.call(py, :operator, :add, [1, 2])
-      {:ok, 3}
-      iex> {:error, error} = Typhon.call(py, :operator, :truediv, [1, 0])
-      iex> {error.type, error.message}
-      {"ZeroDivisionError", "division by zero"}
-  """
-  @spec call(pool, callee, name, list) :: {:ok, term} | {:error, error}
-  def call(pool, module, function, args)
-      when length(args) >= 0 and (is_atom(module) or is_binary(module)) and
-             (is_atom(function) or is_binary(function)) do
-    Call.call(pool, {module, function, args, @default_timeout}, %{})
-  end
-
-  def call(pool, module, function, args), do: call(pool, module, function, args, [])
-
-  @doc """
   Calls a Python function and waits for its result.
 
   `module` is imported by the worker when it is first used. In its place may stand a `Typhon.Object`, whose method is called.
@@ -390,26 +86,16 @@ defmodule Typhon do
 
   ## Options
 
-  * `:kwargs` – keyword arguments, a map or a keyword list. Default: none
-  * `:timeout` – milliseconds for the whole call, or `:infinity`. In a callback no more than is left of the call that it
-    belongs to. Default: `5_000`, unless `config :typhon, timeout: 10_000` says
-    otherwise when Typhon is compiled. Then the caller gets a
-    `Typhon.TimeoutError`, and the call is interrupted in Python (see `:grace` of `start_link/1`). The time that it waits
-    for a worker counts; a call whose time is up while it waits is not run
-  * `:worker` – any term: all calls with the same key go to the same worker, as long as the pool has the same size; when it
-    grows or shrinks, few keys move. While that worker is being replaced or belongs to a `run/3`, the call waits for it. What
-    Python kept in memory goes with a worker that ends: take this for caches. In a `run/3` it means nothing. Default: nil,
-    the least loaded worker
-  * `:retry` – how often the call is made again, within the same timeout, when its worker ends before it has answered: for
-    what may run twice. Python exceptions and timeouts are not tried again, nor is a call in a `run/3`. Default: `0`
-  * `:stdio` – where goes what the call prints: the `:group_leader` of the calling process, `:logger`, `:discard`, or the pid of an I/O device.
-    Default: as the pool's `:stdio` says
-  * `:keys`, `:values` – `:strings`: atoms that are keys of maps, and all others, are `str` in Python, see `start_link/1`; in the arguments, and in
-    what Python is told while the call runs. `:atoms`: they are `typhon.Atom`. Default: as the pool's options say
+  #{Options.docs(:call)}
 
   ## Examples
 
       iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.call(py, :operator, :add, [1, 2])
+      {:ok, 3}
+      iex> {:error, error} = Typhon.call(py, :operator, :truediv, [1, 0])
+      iex> {error.type, error.message}
+      {"ZeroDivisionError", "division by zero"}
       iex> Typhon.call(py, :operator, :getitem, [%{name: "Ann"}, "name"], keys: :strings)
       {:ok, "Ann"}
       iex> Typhon.call(py, :statistics, :fmean, [[1, 2]], kwargs: %{weights: [1, 3]})
@@ -426,8 +112,16 @@ defmodule Typhon do
       false
   """
   @spec call(pool, callee, name, list, [call_option]) :: {:ok, term} | {:error, error}
+  def call(pool, module, function, args, options \\ [])
+
+  def call(pool, module, function, args, [])
+      when length(args) >= 0 and (is_atom(module) or is_binary(module)) and
+             (is_atom(function) or is_binary(function)) do
+    Call.call(pool, {module, function, args, @default_timeout}, %{})
+  end
+
   def call(pool, module, function, args, options) do
-    callee!(module, function, args)
+    Callee.check!(module, function, args)
     %{kwargs: kwargs, timeout: timeout, routing: routing} = Options.call!(options)
     Call.call(pool, {module, function, args, timeout}, kwargs, routing)
   end
@@ -446,12 +140,8 @@ defmodule Typhon do
       "ValueError"
   """
   @spec call!(pool, callee, name, list, [call_option]) :: term
-  def call!(pool, module, function, args, options \\ []) do
-    case call(pool, module, function, args, options) do
-      {:ok, value} -> value
-      {:error, error} -> raise error
-    end
-  end
+  def call!(pool, module, function, args, options \\ []),
+    do: value!(call(pool, module, function, args, options))
 
   @doc """
   Calls a Python function and does not wait for it. Its result is dropped.
@@ -461,10 +151,7 @@ defmodule Typhon do
 
   ## Options
 
-  * `:kwargs` – keyword arguments, a map or a keyword list. Default: none
-  * `:timeout` – milliseconds in which the request must be taken by a worker, when all have more waiting than they can hold,
-    and in which Python must have begun with it. Default: `5_000`
-  * `:worker`, `:keys`, `:values` – as of `call/5`
+  #{Options.docs(:cast)}
 
   ## Examples
 
@@ -472,9 +159,9 @@ defmodule Typhon do
       iex> Typhon.cast(py, :time, :sleep, [0])
       :ok
   """
-  @spec cast(pool, callee, name, list, [call_option]) :: :ok | {:error, error}
+  @spec cast(pool, callee, name, list, [cast_option]) :: :ok | {:error, error}
   def cast(pool, module, function, args, options \\ []) do
-    callee!(module, function, args)
+    Callee.check!(module, function, args)
     %{kwargs: kwargs, timeout: timeout, routing: routing} = Options.cast!(options)
     Call.cast(pool, {module, function, args, timeout}, kwargs, routing)
   end
@@ -496,7 +183,7 @@ defmodule Typhon do
 
   ## Options
 
-  * `:timeout` – milliseconds to wait for a worker, or `:infinity`. Default: `5_000`. The function itself may take any time
+  #{Options.docs(:run)}
 
   ## Examples
 
@@ -509,7 +196,7 @@ defmodule Typhon do
       ...> end)
       {:ok, true}
   """
-  @spec run(pool, (Typhon.Session.t() -> result), timeout: timeout) :: {:ok, result} | {:error, error}
+  @spec run(pool, (Typhon.Session.t() -> result), [run_option]) :: {:ok, result} | {:error, error}
         when result: term
   def run(pool, fun, options \\ []) when is_function(fun, 1), do: Session.run(pool, fun, options)
 
@@ -520,13 +207,8 @@ defmodule Typhon do
       iex> Typhon.run!(py, fn session -> Typhon.call!(session, :math, :sqrt, [16]) end)
       4.0
   """
-  @spec run!(pool, (Typhon.Session.t() -> result), timeout: timeout) :: result when result: term
-  def run!(pool, fun, options \\ []) do
-    case run(pool, fun, options) do
-      {:ok, result} -> result
-      {:error, error} -> raise error
-    end
-  end
+  @spec run!(pool, (Typhon.Session.t() -> result), [run_option]) :: result when result: term
+  def run!(pool, fun, options \\ []), do: value!(run(pool, fun, options))
 
   @doc """
   Calls a Python function in a `Task`, linked to the caller. The task's result is what `call/5` returns.
@@ -541,7 +223,7 @@ defmodule Typhon do
   """
   @spec async(pool, callee, name, list, [call_option]) :: Task.t()
   def async(pool, module, function, args, options \\ []) do
-    callee!(module, function, args)
+    Callee.check!(module, function, args)
     # A wrong option is the caller's mistake, not the task's.
     Options.call!(options)
     Async.async(pool, module, function, args, options)
@@ -569,9 +251,7 @@ defmodule Typhon do
 
   Instead of options a timeout may be given.
 
-  * `:timeout` – milliseconds, or `:infinity`. Default: `5_000`
-  * `:on_timeout` – what becomes of a task without a result: `:nothing` (it can be waited for again), `:kill_task` (its call is
-    given up) or `:ignore` (it goes on, and its result is dropped). Default: `:nothing`
+  #{Options.docs(:yield_many)}
 
   ## Examples
 
@@ -581,24 +261,10 @@ defmodule Typhon do
       iex> {fast, slow}
       {{:ok, {:ok, 4.0}}, nil}
   """
-  @spec yield_many(
-          [Task.t()],
-          timeout | [{:timeout, timeout} | {:on_timeout, :nothing | :kill_task | :ignore}]
-        ) ::
+  @spec yield_many([Task.t()], timeout | [yield_option]) ::
           [{Task.t(), {:ok, {:ok, term} | {:error, error}} | {:exit, term} | nil}]
   def yield_many(tasks, options \\ []) when is_list(tasks),
     do: Async.yield_many(tasks, Options.yield_many!(options))
-
-  @doc """
-  Makes many calls in one request: `multi/3` with the default options.
-
-      iex> {:ok, py} = Typhon.start_link(workers: 1)
-      iex> Typhon.multi(py, [{:math, :sqrt, [16]}, {:builtins, :int, ["ff"], %{base: 16}}])
-      [{:ok, 4.0}, {:ok, 255}]
-  """
-  @spec multi(pool, [{callee, name, list} | {callee, name, list, map | keyword}]) ::
-          [{:ok, term} | {:error, error}]
-  def multi(pool, calls), do: multi(pool, calls, [])
 
   @doc """
   Makes many calls in one request, and returns their results in order.
@@ -615,13 +281,13 @@ defmodule Typhon do
 
   ## Options
 
-  * `:timeout` – milliseconds for all calls together, or `:infinity`. Default: `5_000`
-  * `:stop_on_error` – true: no call is made after one that failed, whose error is then the last of the results. Default: `false`
-  * `:keys`, `:values` – as of `call/5`
+  #{Options.docs(:multi_each)}
 
   ## Examples
 
       iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.multi(py, [{:math, :sqrt, [16]}, {:builtins, :int, ["ff"], %{base: 16}}])
+      [{:ok, 4.0}, {:ok, 255}]
       iex> [{:ok, 4.0}, {:error, error}, {:ok, 5}] =
       ...>   Typhon.multi(py, [{:math, :sqrt, [16]}, {:math, :sqrt, [-1]}, {:builtins, :len, ["hello"]}])
       iex> error.type
@@ -629,43 +295,27 @@ defmodule Typhon do
       iex> calls = [{:math, :sqrt, [-1]}, {:math, :sqrt, [16]}]
       iex> [{:error, %Typhon.PythonError{}}] = Typhon.multi(py, calls, stop_on_error: true)
   """
-  @spec multi(
-          pool,
-          [{callee, name, list} | {callee, name, list, map | keyword}],
-          [{:timeout, timeout} | {:stop_on_error, boolean}]
-        ) :: [{:ok, term} | {:error, error}]
-  def multi(pool, calls, options), do: Multi.multi(pool, calls, options)
-
-  @doc """
-  Calls one function with many lists of arguments, in one request: `multi/5` with the default options.
-
-      iex> {:ok, py} = Typhon.start_link(workers: 1)
-      iex> Typhon.multi(py, :math, :sqrt, [[16], [25]])
-      [{:ok, 4.0}, {:ok, 5.0}]
-  """
-  @spec multi(pool, callee, name, [list]) :: [{:ok, term} | {:error, error}]
-  def multi(pool, module, function, calls), do: multi(pool, module, function, calls, [])
+  @spec multi(pool, [one_of_many], [multi_each_option]) :: [{:ok, term} | {:error, error}]
+  def multi(pool, calls, options \\ []), do: Multi.multi(pool, calls, options)
 
   @doc """
   Calls one function with many lists of arguments, in one request, and returns the results in order. See `multi/3`.
 
   ## Options
 
-  * `:kwargs` – keyword arguments of every call, a map or a keyword list. Default: none
-  * `:timeout` – milliseconds for all calls together, or `:infinity`. Default: `5_000`
-  * `:stop_on_error` – true: no call is made after one that failed, whose error is then the last of the results. Default: `false`
-  * `:keys`, `:values` – as of `call/5`
+  #{Options.docs(:multi)}
 
   ## Examples
 
       iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.multi(py, :math, :sqrt, [[16], [25]])
+      [{:ok, 4.0}, {:ok, 5.0}]
       iex> Typhon.multi(py, :builtins, :int, [["ff"], ["10"]], kwargs: %{base: 16})
       [{:ok, 255}, {:ok, 16}]
   """
-  @spec multi(pool, callee, name, [list], [call_option | {:stop_on_error, boolean}]) ::
-          [{:ok, term} | {:error, error}]
-  def multi(pool, module, function, calls, options) do
-    callee!(module, function, [])
+  @spec multi(pool, callee, name, [list], [multi_option]) :: [{:ok, term} | {:error, error}]
+  def multi(pool, module, function, calls, options \\ []) do
+    Callee.check!(module, function, [])
     Multi.multi(pool, module, function, calls, options)
   end
 
@@ -678,15 +328,7 @@ defmodule Typhon do
 
   ## Options
 
-  * `:args` – further arguments, after the element. Default: `[]`
-  * `:kwargs` – keyword arguments of every call. Default: none
-  * `:max_concurrency` – requests in flight. Default: as many calls as the pool's workers run at the same time
-  * `:ordered` – false: results come as they are there, not in the order of the elements. Default: `true`
-  * `:batch` – elements in a request (see `multi/5`), for small calls: a batch is filled before it goes. Default: `1`
-  * `:timeout` – milliseconds for each request, or `:infinity`. Default: `5_000`
-  * `:keys`, `:values` – as of `call/5`
-  * `:on_error` – `:raise` the exception; `:return` `{:ok, value}` and `{:error, exception}` in the place of values; or `:skip`
-    what failed. Default: `:raise`
+  #{Options.docs(:map)}
 
   ## Examples
 
@@ -698,16 +340,9 @@ defmodule Typhon do
       iex> py |> Typhon.map(:math, :sqrt, [-1, 4], on_error: :skip) |> Enum.to_list()
       [2.0]
   """
-  @spec map(pool, callee, name, Enumerable.t(), [
-          call_option
-          | {:args, list}
-          | {:max_concurrency, pos_integer}
-          | {:ordered, boolean}
-          | {:batch, pos_integer}
-          | {:on_error, :raise | :return | :skip}
-        ]) :: Enumerable.t()
+  @spec map(pool, callee, name, Enumerable.t(), [map_option]) :: Enumerable.t()
   def map(pool, module, function, enumerable, options \\ []) do
-    callee!(module, function, [])
+    Callee.check!(module, function, [])
     Typhon.Map.map(pool, module, function, enumerable, options)
   end
 
@@ -758,8 +393,7 @@ defmodule Typhon do
 
   ## Options
 
-  * `:timeout` – milliseconds for the whole of it, or `:infinity`. Default: `60_000`. When it is over, the workers that are left
-    stay as they are
+  #{Options.docs(:restart)}
 
   ## Examples
 
@@ -771,10 +405,9 @@ defmodule Typhon do
       iex> now == before
       false
   """
-  @spec restart(pool, timeout: timeout) :: :ok | {:error, error | Typhon.StartError.t()}
+  @spec restart(pool, [restart_option]) :: :ok | {:error, error | Typhon.StartError.t()}
   def restart(pool, options \\ []) do
     %{timeout: timeout} = Options.restart!(options)
-
     with {pid, _native, _flags} <- Registry.find(pool), do: Pool.restart(pid, Session.bound(timeout))
   end
 
@@ -790,7 +423,7 @@ defmodule Typhon do
 
   ## Options
 
-  * `:timeout` – milliseconds for the whole of it, or `:infinity`. Default: `30_000`
+  #{Options.docs(:reload)}
 
   ## Examples
 
@@ -801,7 +434,7 @@ defmodule Typhon do
       iex> Typhon.reload(py, :never_imported)
       {:ok, []}
   """
-  @spec reload(pool, atom | String.t(), timeout: timeout) :: {:ok, [String.t()]} | {:error, error}
+  @spec reload(pool, atom | String.t(), [reload_option]) :: {:ok, [String.t()]} | {:error, error}
   def reload(pool, module, options \\ []) when is_atom(module) or is_binary(module) do
     %{timeout: timeout} = Options.reload!(options)
 
@@ -874,16 +507,6 @@ defmodule Typhon do
   def buffer(binary) when is_binary(binary), do: %Typhon.Buffer{data: binary}
 
   @doc """
-  What a Python function yields, as a lazy stream: `stream/5` with the default options.
-
-      iex> {:ok, py} = Typhon.start_link(workers: 1)
-      iex> py |> Typhon.stream(:itertools, :count, [10]) |> Enum.take(3)
-      [10, 11, 12]
-  """
-  @spec stream(pool, callee, name, list) :: Enumerable.t()
-  def stream(pool, module, function, args), do: stream(pool, module, function, args, [])
-
-  @doc """
   What a Python function yields, as a lazy stream.
 
   The function returns an iterator, a generator, any iterable, or an asynchronous one of these. It is called when the stream is
@@ -898,35 +521,23 @@ defmodule Typhon do
 
   ## Options
 
-  * `:kwargs` – keyword arguments, a map or a keyword list. Default: none
-  * `:timeout` – milliseconds for the call of the function and for each batch, or `:infinity`. Default: `5_000`
-  * `:batch` – elements in a batch at most. It is sent sooner when it is large (about 1 MiB) or took long. Default: `1_024`
-  * `:keys`, `:values` – as of `call/5`
+  #{Options.docs(:stream)}
 
   ## Examples
 
       iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> py |> Typhon.stream(:itertools, :count, [10]) |> Enum.take(3)
+      [10, 11, 12]
       iex> py |> Typhon.stream(:builtins, :range, [0, 1_000_000]) |> Stream.map(& &1 * 2) |> Enum.take(3)
       [0, 2, 4]
       iex> py |> Typhon.stream(:builtins, :enumerate, [["a", "b"]], kwargs: %{start: 1}) |> Enum.to_list()
       [{1, "a"}, {2, "b"}]
   """
-  @spec stream(pool, callee, name, list, [call_option | {:batch, pos_integer}]) :: Enumerable.t()
-  def stream(pool, module, function, args, options) do
-    callee!(module, function, args)
+  @spec stream(pool, callee, name, list, [stream_option]) :: Enumerable.t()
+  def stream(pool, module, function, args, options \\ []) do
+    Callee.check!(module, function, args)
     Typhon.Stream.stream(pool, module, function, args, Options.stream!(options))
   end
-
-  @doc """
-  Sends a message to Python: `send/3` with the default options.
-
-      iex> {:ok, py} = Typhon.start_link(workers: 1)
-      iex> :ok = Typhon.send(py, {:job, 1})
-      iex> Typhon.call(py, :typhon, :receive, [])
-      {:ok, {:job, 1}}
-  """
-  @spec send(pool, term) :: :ok | {:error, error}
-  def send(pool, message), do: Typhon.send(pool, message, [])
 
   @doc """
   Sends a message to a worker's mailbox. There Python takes it out by `typhon.receive(timeout=…)`, in a coroutine by
@@ -939,18 +550,19 @@ defmodule Typhon do
 
   ## Options
 
-  * `:to` – `:one`, the least loaded worker; `:all` workers; or `{:worker, key}`, that of a key (see `call/5`). Default: `:one`
-  * `:timeout` – milliseconds to wait while the worker has more waiting than it can hold. Default: `5_000`
+  #{Options.docs(:send)}
 
   ## Examples
 
-      iex> {:ok, py} = Typhon.start_link(workers: 2)
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> :ok = Typhon.send(py, {:job, 1})
+      iex> Typhon.call(py, :typhon, :receive, [])
+      {:ok, {:job, 1}}
       iex> Typhon.send(py, {:reload, "config"}, to: :all)
       :ok
   """
-  @spec send(pool, term, [{:to, :one | :all | {:worker, term}} | {:timeout, timeout}]) ::
-          :ok | {:error, error}
-  def send(pool, message, options), do: Typhon.Message.send_to(pool, message, Options.send!(options))
+  @spec send(pool, term, [send_option]) :: :ok | {:error, error}
+  def send(pool, message, options \\ []), do: Typhon.Message.send_to(pool, message, Options.send!(options))
 
   @doc """
   Gives up the call of a task of `async/5`: Python is interrupted as at a deadline (see `:grace` of `start_link/1`), and the task ends
@@ -983,20 +595,6 @@ defmodule Typhon do
   @spec iter(Enumerable.t()) :: Typhon.Iter.t()
   def iter(enumerable), do: %Typhon.Iter{enumerable: enumerable}
 
-  defp callee!(module, function, args) do
-    unless is_atom(module) or is_binary(module) or is_struct(module, Typhon.Object) do
-      raise ArgumentError,
-            "the module must be an atom, a string or a Typhon.Object, got #{inspect(module)}"
-    end
-
-    unless is_atom(function) or is_binary(function) do
-      raise ArgumentError,
-            "the function must be an atom or a string, got #{inspect(function)}"
-    end
-
-    unless is_list(args) and List.improper?(args) == false do
-      raise ArgumentError,
-            "the arguments must be a list, got #{inspect(args)}. A single argument is [#{inspect(args)}]"
-    end
-  end
+  defp value!({:ok, value}), do: value
+  defp value!({:error, error}), do: raise(error)
 end

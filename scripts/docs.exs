@@ -50,7 +50,7 @@ defmodule Typhon.Docs do
   end
 
   defp all do
-    ["README.md", "CONTRIBUTING.md"] ++ Path.wildcard("docs/*.md") ++ Path.wildcard("lib/**/*.ex")
+    ["README.md", "CONTRIBUTING.md"] ++ Path.wildcard("docs/*.md") ++ Path.wildcard("lib/**/*.{ex,md}")
   end
 
   # --- what holds without running anything ---

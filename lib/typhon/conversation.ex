@@ -15,7 +15,7 @@ defmodule Typhon.Conversation do
 
   require Typhon.Wire
 
-  alias Typhon.{Apart, Deadline, Error, Iter, Message, Native, Session, Telemetry, Wire}
+  alias Typhon.{Apart, Deadline, Error, Iter, Message, Native, Options, Session, Telemetry, Wire}
   alias Typhon.Worker.{Mailbox, Post, Printer}
 
   @max_text 65_536
@@ -293,14 +293,7 @@ defmodule Typhon.Conversation do
   @doc "A record of Python's logging becomes one of Logger."
   @spec log(String.t(), String.t(), map, %{metadata: keyword}) :: :ok
   def log(level, text, metadata, context) do
-    level =
-      case level do
-        "critical" -> :critical
-        "error" -> :error
-        "warning" -> :warning
-        "info" -> :info
-        _ -> :debug
-      end
+    level = Options.log_level(level)
 
     names = [
       {"file", :file},

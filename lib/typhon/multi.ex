@@ -29,13 +29,13 @@ defmodule Typhon.Multi do
 
   @spec multi(Typhon.pool(), Typhon.callee(), Typhon.name(), [list], keyword) :: [result]
   def multi(pool, module, function, calls, options) do
-    options = Options.multi!(options, "Typhon.multi/5")
+    options = Options.multi!(options, :multi)
     run(batch(pool, {name(module), to_string(function)}, options), calls)
   end
 
   @spec multi(Typhon.pool(), [tuple], keyword) :: [result]
   def multi(pool, calls, options) do
-    options = Options.multi!(options, "Typhon.multi/3")
+    options = Options.multi!(options, :multi_each)
     run(batch(pool, :each, options), each!(calls, 0))
   end
 

@@ -1083,9 +1083,6 @@ defmodule Typhon.Worker do
   defp language(%{config: %{language: :ruby}}), do: "Ruby"
   defp language(_data), do: "Python"
 
-  # As Python counts them.
-  @log_levels [debug: 10, info: 20, warning: 30, error: 40, critical: 50]
-
   # What the native worker has to know before it takes the first call.
   defp settings(config) do
     capture = if config.stdio == :caller, do: 1, else: 0
@@ -1094,7 +1091,7 @@ defmodule Typhon.Worker do
 
     [
       concurrency: config.concurrency,
-      log_level: Keyword.fetch!(@log_levels, config.log_level),
+      log_level: Keyword.fetch!(Typhon.Options.log_levels(), config.log_level),
       capture: capture,
       restricted: restricted,
       surrogates: surrogates(config.surrogates)

@@ -2,6 +2,7 @@ defmodule Typhon.OptionsTest do
   use ExUnit.Case, async: true
 
   alias Typhon.Options
+  alias Typhon.Options.{Check, Option, Table}
 
   defp message(fun) do
     assert_raise(ArgumentError, fun) |> Exception.message()
@@ -153,6 +154,93 @@ defmodule Typhon.OptionsTest do
         assert message(fn -> Options.start!(options) end) == expected
       end
     end
+  end
+
+  describe "the table" do
+    # With the options that are in one.
+    defp all do
+      for scope <- Table.scopes(),
+          option <- Table.options(scope),
+          option <- [option | keys(option)],
+          do: option
+    end
+
+    defp keys(%{check: [{:keys, options}]}), do: options
+    defp keys(_), do: []
+
+    test "each option refuses what it cannot be, in a sentence that names it" do
+      # Any term is a key.
+      for option <- all(), option.name != :worker do
+        assert message(fn -> Check.check!(option, make_ref()) end) =~ ~r/\b#{option.name}: ?/
+        assert message(fn -> Check.check!(option, make_ref()) end) =~ ~r/ must be .+, got #Reference</
+      end
+    end
+
+    test "the default of each option passes its check" do
+      for option <- all(), option.scope != [:limits], do: Check.check!(option, Option.default(option))
+    end
+
+    test "each option is in the documentation of each function that takes it, with its default" do
+      {:docs_v1, _, _, _, _, _, docs} = Code.fetch_docs(Typhon)
+
+      for scope <- Table.scopes() do
+        ["Typhon", name, arity] = Table.function(scope) |> String.split([".", "/"])
+        key = {:function, String.to_atom(name), String.to_integer(arity)}
+        {_, _, _, %{"en" => text}, _} = List.keyfind(docs, key, 0)
+
+        for option <- Table.options(scope), option <- [option | keys(option)] do
+          assert text =~ ~r/^ *\* (`:\w+`, )*`:#{option.name}`/m, "#{name}/#{arity}: #{option.name}"
+          assert String.length(option.doc) > 8
+        end
+
+        described = for option <- Table.options(scope), scope in option.scope, do: option
+        assert length(Regex.scan(~r/Default:\s/, text)) == length(described)
+      end
+    end
+
+    test "each option has a type, in that of the function's options" do
+      {:ok, types} = Code.Typespec.fetch_types(Typhon)
+
+      for {scope, type} <- [
+            pool: :start_option,
+            call: :call_option,
+            cast: :cast_option,
+            run: :run_option,
+            yield_many: :yield_option,
+            multi_each: :multi_each_option,
+            multi: :multi_option,
+            map: :map_option,
+            restart: :restart_option,
+            reload: :reload_option,
+            stream: :stream_option,
+            send: :send_option
+          ] do
+        {:type, definition} = Enum.find(types, fn {_, definition} -> elem(definition, 0) == type end)
+        {:"::", _, [_, union]} = Code.Typespec.type_to_quoted(definition)
+        assert names(union) == Enum.map(Table.options(scope), & &1.name)
+      end
+    end
+
+    defp names({:|, _, [left, right]}), do: names(left) ++ names(right)
+    defp names({:{}, _, [name, _type]}), do: [name]
+    defp names({name, _type}), do: [name]
+
+    test "no function takes an option twice" do
+      for scope <- Table.scopes() do
+        names = Enum.map(Table.options(scope), & &1.name)
+        assert names == Enum.uniq(names)
+      end
+    end
+  end
+
+  test "directories for Ruby are named by the option that has them" do
+    assert message(fn -> Options.start!(language: :ruby, ruby_path: ["lib", 1]) end) ==
+             "ruby_path: must be a list of directories, got 1"
+  end
+
+  test "of an option that is given twice the first counts" do
+    assert %{timeout: 1} = Options.call!(timeout: 1, timeout: 2)
+    assert %{workers: 1} = Options.start!(workers: 1, workers: 2)
   end
 
   describe "call!/1" do
