@@ -75,7 +75,7 @@ WorkerChannel::Drained WorkerChannel::drain(ErlNifEnv* caller_env, Looker* looke
   std::uint32_t taken = 0;
   for (; taken < kDrainBatch; ++taken) {
     Delivery& next = batch[gathered];
-    const RingConsumer::State state = replies_.peek(next.header, next.body);
+    const RingConsumer::State state = replies_.ring.peek(next.header, next.body);
     if (state == RingConsumer::State::kEmpty) break;
     if (state == RingConsumer::State::kBroken) {
       life_.broken.store(true, std::memory_order_relaxed);
@@ -85,7 +85,7 @@ WorkerChannel::Drained WorkerChannel::drain(ErlNifEnv* caller_env, Looker* looke
     if (drained == Drained::kNothing) drained = Drained::kSome;
     const Kind kind = next.header.kind;
     if (kind == Kind::kReply || kind == Kind::kError) {
-      replies_.skip();
+      replies_.ring.skip();
       if (++gathered == batch.size()) deliver_gathered();
     } else if (kind == Kind::kAsk) {
       const FrameHeader header = next.header;
@@ -95,15 +95,15 @@ WorkerChannel::Drained WorkerChannel::drain(ErlNifEnv* caller_env, Looker* looke
         drained = Drained::kAsked;
         looker = nullptr;  // what follows lies in its slot
       }
-      replies_.skip();
+      replies_.ring.skip();
     } else if (kind == Kind::kSend) {
       // A large one takes its time, and what follows must not overtake it: it is left to the reader.
       if (caller_env && (next.header.flags & channel::kInSegment) != 0) break;
       deliver_message(caller_env, next.header, next.body);
-      replies_.skip();
+      replies_.ring.skip();
     } else if (kind == Kind::kReady) {
       handle_ready(caller_env, next.body);
-      replies_.skip();
+      replies_.ring.skip();
     } else {
       life_.broken.store(true, std::memory_order_relaxed);
       fail_broken(caller_env, "the worker sent a frame of an unknown kind");
@@ -111,7 +111,7 @@ WorkerChannel::Drained WorkerChannel::drain(ErlNifEnv* caller_env, Looker* looke
     }
   }
   if (gathered != 0) deliver_gathered();
-  replies_.publish();
+  replies_.ring.publish();
   load_.replies.store(load_.replies.load(std::memory_order_relaxed) + taken, std::memory_order_relaxed);
   return drained;
 }
@@ -166,7 +166,7 @@ bool WorkerChannel::deliver(ErlNifEnv* caller_env, std::span<Delivery> replies, 
       const ERL_NIF_TERM term = reply_term(slot.env, next.header, next.body);
       enif_send(caller_env, &slot.caller, slot.env, enif_make_tuple2(slot.env, slot.ref, term));
     } else if (!next.kept) {
-      drop_reply(message_env_.get(), next.header, next.body);
+      drop_reply(replies_.env.get(), next.header, next.body);
     }
   }
   const std::uint64_t now = monotonic_ns();
@@ -224,7 +224,7 @@ bool WorkerChannel::ask_other(ErlNifEnv* caller_env, Slot& slot, Ask&& ask) noex
 bool WorkerChannel::deliver_ask(ErlNifEnv* caller_env, const FrameHeader& header,
                                 std::span<const std::uint8_t> body, Looker* looker) noexcept {
   if (life_.broken.load(std::memory_order_relaxed)) {
-    drop_reply(message_env_.get(), header, body);
+    drop_reply(replies_.env.get(), header, body);
     return false;
   }
   const bool is_lookers = looker && header.id == looker->id;
@@ -338,19 +338,19 @@ bool WorkerChannel::post(ErlNifEnv* caller_env, ErlNifEnv* env, const ErlNifPid&
 
 // The owner looks after those to whom much is sent. Which one of some hundred messages it looks at is drawn.
 void WorkerChannel::count_sent(ErlNifEnv* caller_env, const ErlNifPid& to, std::uint32_t weight) noexcept {
-  ++sent_.count;
-  sent_.weight += weight;
-  sent_.draw ^= sent_.draw << 13;
-  sent_.draw ^= sent_.draw >> 7;
-  sent_.draw ^= sent_.draw << 17;
-  if (sent_.draw % sent_.count == 0) sent_.drawn = to;
-  if (sent_.weight < kSendsAtOnce) return;
+  ++replies_.sent;
+  replies_.sent_weight += weight;
+  replies_.draw ^= replies_.draw << 13;
+  replies_.draw ^= replies_.draw >> 7;
+  replies_.draw ^= replies_.draw << 17;
+  if (replies_.draw % replies_.sent == 0) replies_.drawn = to;
+  if (replies_.sent_weight < kSendsAtOnce) return;
   OwnedEnv message;
   ErlNifEnv* env = message.get();
   send_owner(caller_env, env,
-             enif_make_tuple4(env, state_.atoms.sent, enif_make_pid(env, &sent_.drawn),
-                              enif_make_uint(env, sent_.count), enif_make_uint(env, sent_.weight)));
-  sent_.count = sent_.weight = 0;
+             enif_make_tuple4(env, state_.atoms.sent, enif_make_pid(env, &replies_.drawn),
+                              enif_make_uint(env, replies_.sent), enif_make_uint(env, replies_.sent_weight)));
+  replies_.sent = replies_.sent_weight = 0;
 }
 
 // {Pid, Message}. A process that is gone gets nothing, as ever.
@@ -358,7 +358,7 @@ void WorkerChannel::deliver_message(ErlNifEnv* caller_env, const FrameHeader& he
                                     std::span<const std::uint8_t> body) noexcept {
   const std::uint32_t weight = channel::statement_weight(header, body);
   if (life_.broken.load(std::memory_order_relaxed) || !owes(caller_env, Quota::Of::kStatement, weight)) {
-    drop_reply(message_env_.get(), header, body);
+    drop_reply(replies_.env.get(), header, body);
     return;
   }
   OwnedEnv message;
@@ -423,7 +423,7 @@ void WorkerChannel::forget_segment(SegmentHandle& segment) noexcept {
     drop_objects(env, segment.body, segment.loans);
     enif_free_env(env);
   }
-  if (segment.pinned.load(std::memory_order_relaxed)) loans_.pinned.remove(segment.body.size());
+  if (segment.pinned.load(std::memory_order_relaxed)) shared_.pinned.remove(segment.body.size());
   if (segment.copy) enif_release_resource(std::exchange(segment.copy, nullptr));
   release_segment(segment);
 }
@@ -438,7 +438,7 @@ ERL_NIF_TERM WorkerChannel::reply_term(ErlNifEnv* env, const FrameHeader& header
     SegmentRef ref{};
     if (body.size() == sizeof ref) {
       std::memcpy(&ref, body.data(), sizeof ref);
-      if (const auto view = reply_arena_.view(ref)) {
+      if (const auto view = shared_.replies.view(ref)) {
         return enif_make_tuple2(env, atoms.segment,
                                 make_segment(env, header, ref, *view, std::move(loans), {}));
       }

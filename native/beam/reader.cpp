@@ -133,8 +133,8 @@ void WorkerChannel::reader_loop() noexcept {
 
 // What lay in the ring when the channel was closed: a worker that goes on writing is not waited for.
 void WorkerChannel::drain_what_is_left() noexcept {
-  const std::uint64_t begin = replies_.consumed();
-  while (replies_.consumed() - begin <= region_->ring_size() && drain(nullptr) != Drained::kNothing) {
+  const std::uint64_t begin = replies_.ring.consumed();
+  while (replies_.ring.consumed() - begin <= region_->ring_size() && drain(nullptr) != Drained::kNothing) {
   }
 }
 

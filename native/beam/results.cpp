@@ -66,7 +66,7 @@ WorkerChannel::Refusal WorkerChannel::copy(SegmentHandle& segment) noexcept {
   const std::size_t size = segment.body.size();
   if (!region_->reply_written(segment.ref.offset, size)) return Refusal::kNeverWritten;
   Memory::Refusal refusal{};
-  Memory::Block block = state_.results->memory().take(size, account_, refusal);
+  Memory::Block block = state_.results->memory().take(size, shared_.account, refusal);
   switch (refusal) {
     case Memory::Refusal::kNone:
       break;
@@ -120,8 +120,9 @@ std::string WorkerChannel::sentence(Refusal refusal, std::size_t size) const noe
                                   : "it came as " + bytes(size) + ", and as a term it takes more than the ") +
              bytes(max_result()) + " of max_result: of the pool. Raise that option, or return it in parts";
     case Refusal::kHeld:
-      return "of this worker's results Elixir holds " + bytes(account_->bytes.load()) + ", and with the " +
-             bytes(size) + " of this one it would be more than the " + bytes(account_->limit) +
+      return "of this worker's results Elixir holds " + bytes(shared_.account->bytes.load()) +
+             ", and with the " + bytes(size) + " of this one it would be more than the " +
+             bytes(shared_.account->limit) +
              " of max_held: of the pool. Let go of some (a part of a large binary keeps the whole: "
              ":binary.copy/1), or raise that option";
     case Refusal::kHeldByAll:

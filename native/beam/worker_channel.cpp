@@ -55,14 +55,13 @@ WorkerChannel::WorkerChannel(State& state, const ErlNifPid& owner, const Channel
       claims_(region_->claims()),
       patience_(std::thread::hardware_concurrency() > 1 ? std::uint64_t{options.spin_us} * 1000 : 0),
       role_(region_->header().reader_word.value),
-      reply_arena_(region_->reply_arena(), region_->arena_size(), region_->header().reply_slots),
-      account_(std::make_shared<channel::ResultAccount>()),
+      shared_{.replies = {region_->reply_arena(), region_->arena_size(), region_->header().reply_slots}},
       mutex_("typhon.channel"),
       requests_(*region_),
       slots_(this),
-      replies_(region_->reply_ring(), region_->ring_size(), region_->header().reply_tail.value,
-               region_->header().reply_head.value) {
-  account_->limit = options.max_held != 0 ? options.max_held : state.results->memory().limit() / 2;
+      replies_{.ring = {region_->reply_ring(), region_->ring_size(), region_->header().reply_tail.value,
+                        region_->header().reply_head.value}} {
+  shared_.account->limit = options.max_held != 0 ? options.max_held : state.results->memory().limit() / 2;
 }
 
 WorkerChannel::~WorkerChannel() {
@@ -211,12 +210,12 @@ void WorkerChannel::tell_served(ErlNifEnv* caller_env) noexcept {
 
 void WorkerChannel::handle_ready(ErlNifEnv* caller_env, std::span<const std::uint8_t> body) noexcept {
   // What it says of itself is believed once; whether that is true the owner finds out (OwnProcess).
-  if (std::exchange(greeted_, true)) {
+  if (std::exchange(replies_.greeted, true)) {
     life_.broken.store(true, std::memory_order_relaxed);
     fail_broken(caller_env, "the worker greeted a second time");
     return;
   }
-  ErlNifEnv* env = message_env_.get();
+  ErlNifEnv* env = replies_.env.get();
   TermDecoder decoder(env, *this);
   if (!decoder.decode(body) || !enif_is_map(env, decoder.term())) {
     life_.broken.store(true, std::memory_order_relaxed);
@@ -401,12 +400,12 @@ ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
       life_.closed.load(std::memory_order_relaxed) ? atoms.true_ : atoms.false_,
       enif_make_uint64(env, served_.count),
       busy() ? atoms.true_ : atoms.false_,
-      tally_term(env, loans_.lent),
-      tally_term(env, loans_.borrowed),
+      tally_term(env, shared_.lent),
+      tally_term(env, shared_.borrowed),
       enif_make_uint64(env, quota_.dealt_with()),
-      enif_make_tuple2(env, enif_make_uint64(env, account_->count.load()),
-                       enif_make_uint64(env, account_->bytes.load())),
-      tally_term(env, loans_.pinned),
+      enif_make_tuple2(env, enif_make_uint64(env, shared_.account->count.load()),
+                       enif_make_uint64(env, shared_.account->bytes.load())),
+      tally_term(env, shared_.pinned),
       enif_make_uint64(env, load_.moved_in_all.load(std::memory_order_relaxed)),
       settled() ? atoms.true_ : atoms.false_,
       enif_make_pid(env, &owner_),

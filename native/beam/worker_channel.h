@@ -41,6 +41,7 @@
 #include "base/result.h"
 #include "base/thread_annotations.h"
 #include "beam/handed.h"
+#include "beam/handles.h"
 #include "beam/nif.h"
 #include "beam/own_process.h"
 #include "beam/patience.h"
@@ -59,43 +60,6 @@
 #include "channel/ring.h"
 
 namespace typhon::beam {
-
-class WorkerChannel;
-struct PrivateBody;
-
-// A reply body too large for the ring, held until decoded. It is copied first (take_in()): big binaries in
-// the decoded term keep the copy. Where nothing is copied, inside the VM and with `results: :shared`, they
-// keep the segment.
-struct SegmentHandle {
-  WorkerChannel* channel;  // kept
-  channel::SegmentRef ref;
-  std::span<const std::uint8_t> body;
-  std::uint64_t times[5];
-  bool is_error;
-  bool timed;
-  bool plain;        // the emulator's own decoder can build it
-  bool has_objects;  // handles: each is to be made once, be it only to let go of it
-  std::atomic<bool> decoded;
-  std::atomic<bool> pinned;  // a decoded binary lies in it: it goes when the last such binary goes
-  std::atomic<bool> released;
-  channel::FrameLoans loans;  // until it has been decoded
-  // A body that lay in the ring, and that this thread could not decode: `ref` means nothing then.
-  std::vector<std::uint8_t> own;
-  PrivateBody* copy = nullptr;  // kept: `body` lies in it, and the segment has been released
-  bool taken_in = false;        // `body` may be read
-  bool collected = false;       // its reader has collected garbage to make room for it
-
-  // Nobody else can write to `body`.
-  [[nodiscard]] bool is_private() const noexcept { return copy != nullptr || !own.empty(); }
-};
-
-// A Python object's life on this side: its destructor tells the worker that the last handle is gone.
-struct ObjectHandle {
-  WorkerChannel* channel;  // kept
-  std::uint64_t id;
-  std::atomic<bool> held;  // its worker is not to be replaced while it is needed: a stream is open
-  bool disowned;           // the term that it was made for was given up, and is decoded again
-};
 
 struct ChannelOptions {
   channel::RegionOptions region;
@@ -248,7 +212,7 @@ class WorkerChannel {
     return now > since && now - since > kStillNs;
   }
 
-  void release_reply_segment(std::uint64_t slot) noexcept { reply_arena_.release(slot); }
+  void release_reply_segment(std::uint64_t slot) noexcept { shared_.replies.release(slot); }
   // Nobody will decode it.
   void forget_segment(SegmentHandle& segment) noexcept;
   // Its memory is not needed any more.
@@ -314,10 +278,10 @@ class WorkerChannel {
   [[nodiscard]] unsigned text() const noexcept { return options_.text; }
   [[nodiscard]] bool lends() const noexcept { return options_.embedded; }
   // Binaries that Python may read in place; Python's memory that binaries lie in.
-  [[nodiscard]] channel::Tally& lent() noexcept { return loans_.lent; }
-  [[nodiscard]] channel::Tally& borrowed() noexcept { return loans_.borrowed; }
+  [[nodiscard]] channel::Tally& lent() noexcept { return shared_.lent; }
+  [[nodiscard]] channel::Tally& borrowed() noexcept { return shared_.borrowed; }
   // Segments that binaries lie in.
-  [[nodiscard]] channel::Tally& pinned() noexcept { return loans_.pinned; }
+  [[nodiscard]] channel::Tally& pinned() noexcept { return shared_.pinned; }
   [[nodiscard]] const Atoms& atoms() const noexcept { return state_.atoms; }
   [[nodiscard]] State& state() const noexcept { return state_; }
   // The worker's process, once the owner has adopted it.
@@ -544,12 +508,16 @@ class WorkerChannel {
     OwnedEnv env;
     ERL_NIF_TERM reason = 0;
   };
-  // What was sent to processes since the owner was last told of it, and one of them, drawn by lot.
-  struct SentToOthers {
-    std::uint32_t count = 0;
-    std::uint32_t weight = 0;
+  // Of the holder of role_: the reply ring, and what was taken out of it.
+  struct ReplySide {
+    channel::RingConsumer ring;
+    OwnedEnv env = {};  // for what nobody keeps
+    bool greeted = false;
+    // What was sent to processes since the owner was last told of it, and one of them, drawn by lot.
+    std::uint32_t sent = 0;
+    std::uint32_t sent_weight = 0;
     std::uint64_t draw = channel::monotonic_ns() | 1;
-    ErlNifPid drawn{};
+    ErlNifPid drawn = {};
   };
   // The reader thread's own: what it has seen, and since when.
   struct Reader {
@@ -562,10 +530,13 @@ class WorkerChannel {
     std::optional<std::uint64_t> idle_pages;  // idle_pages_since()
     std::uint64_t idle_pages_ns = 0;
   };
-  struct Loans {
-    channel::Tally lent;
-    channel::Tally borrowed;
-    channel::Tally pinned;
+  // Memory that terms of the BEAM lie in, or Python's arguments. Any thread.
+  struct Shared {
+    channel::ArenaPeer replies;
+    std::shared_ptr<channel::ResultAccount> account = std::make_shared<channel::ResultAccount>();
+    channel::Tally lent = {};
+    channel::Tally borrowed = {};
+    channel::Tally pinned = {};
   };
 
   State& state_;
@@ -579,9 +550,7 @@ class WorkerChannel {
   Quota quota_;
   Patience patience_;
   channel::ReaderRole role_;
-  channel::ArenaPeer reply_arena_;
-  const std::shared_ptr<channel::ResultAccount> account_;
-  Loans loans_;
+  Shared shared_;
   Load load_;
   Life life_;
   Pollers pollers_;
@@ -595,12 +564,7 @@ class WorkerChannel {
   Closing closing_ TYPHON_GUARDED_BY(mutex_);
   bool reserved_ TYPHON_GUARDED_BY(mutex_) = false;
 
-  // Of the holder of role_:
-  channel::RingConsumer replies_;
-  OwnedEnv message_env_;
-  bool greeted_ = false;
-  SentToOthers sent_;
-
+  ReplySide replies_;  // of the holder of role_
   Reader reader_;
 };
 

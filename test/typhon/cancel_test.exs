@@ -46,7 +46,7 @@ defmodule Typhon.CancelTest do
         caller = slow_to_die(fn -> Typhon.call(py, :converse, :late_object, [gate]) end)
 
         eventually(fn ->
-          Process.info(caller, :current_function) == {:current_function, {Typhon.Call, :request, 9}}
+          Process.info(caller, :current_function) == {:current_function, {Typhon.Call, :request, 4}}
         end)
 
         Process.exit(caller, :kill)
