@@ -38,7 +38,20 @@ defmodule Typhon.Worker do
 
   alias Typhon.{Deadline, Error, Interpreter, Native, Registry, StartError, Telemetry, Variables, WorkerError}
   alias Typhon.Pool.Keeper
-  alias Typhon.Worker.{Asked, Backoff, Cgroup, Checkout, Embedded, Errand, Memory, OsProcess, Post, Printer}
+
+  alias Typhon.Worker.{
+    Asked,
+    Backoff,
+    Cgroup,
+    Checkout,
+    Embedded,
+    Errand,
+    Memory,
+    OsProcess,
+    Post,
+    Printer,
+    StartFailure
+  }
 
   @sigkill 9
   # A worker that takes no requests is looked at so often, in milliseconds.
@@ -279,17 +292,9 @@ defmodule Typhon.Worker do
   end
 
   def handle_event(:state_timeout, :start_timeout, :starting, data) do
-    failed(
-      %StartError{
-        reason: :timeout,
-        python: data.config.python,
-        message:
-          "#{data.config.python} was not ready within start_timeout: #{data.config.start_timeout} ms" <>
-            still_ran(data),
-        output: Printer.tail(data.printer)
-      },
-      data
-    )
+    data.config
+    |> StartFailure.late(data.step, data.channel, Printer.tail(data.printer))
+    |> failed(data)
   end
 
   def handle_event(
@@ -318,12 +323,7 @@ defmodule Typhon.Worker do
 
   # Its last words may still be on their way: they have come when it has ended.
   def handle_event(:info, {:errand, ref, {{:error, error}, printed}}, :starting, %{errand: ref} = data) do
-    error = %StartError{
-      reason: step_failed(data.step),
-      python: data.config.python,
-      message: "#{failed_in(data.step)} in a new worker:\n" <> Exception.message(error),
-      output: printed
-    }
+    error = StartFailure.step(data.config, data.step, error, printed)
 
     case data.port do
       %Embedded{} ->
@@ -957,12 +957,7 @@ defmodule Typhon.Worker do
       end
     else
       {:error, text} ->
-        {:error,
-         %StartError{
-           reason: :channel_failed,
-           python: config.python,
-           message: "the channel to a worker could not be made: #{text}"
-         }, data}
+        {:error, StartFailure.channel(config, text), data}
     end
   end
 
@@ -973,14 +968,7 @@ defmodule Typhon.Worker do
   defp adopt(data, greeting), do: Native.adopt(data.channel, data.os_pid, greeting["os_pid"])
 
   defp foreign(greeting, data) do
-    %StartError{
-      reason: :foreign_process,
-      python: data.config.python,
-      output: Printer.tail(data.printer),
-      message:
-        "process #{inspect(greeting["os_pid"])} greeted as a worker, and it is neither the one that #{data.config.python} was " <>
-          "started as (#{data.os_pid}) nor a descendant of that. A script in place of an interpreter has to exec it, or to wait for it"
-    }
+    StartFailure.foreign(data.config, data.os_pid, greeting["os_pid"], Printer.tail(data.printer))
   end
 
   defp greeted(data) do
@@ -993,26 +981,6 @@ defmodule Typhon.Worker do
   end
 
   defp steps(config), do: Enum.map(config.preload, &{:preload, &1}) ++ config.init
-
-  defp failed_in({:preload, module}), do: "preload: the module #{module} could not be imported"
-  defp failed_in(_step), do: "init: failed"
-
-  defp step_failed({:preload, _}), do: :preload_failed
-  defp step_failed(_step), do: :init_failed
-
-  # What a start was at when its time was over.
-  defp still_ran(%{step: nil}), do: ""
-
-  defp still_ran(%{step: {:preload, module}}),
-    do:
-      ", and still imported the module #{module}, of preload:. Give it more time with start_timeout: milliseconds | :infinity"
-
-  defp still_ran(%{channel: channel}) do
-    case Native.importing(channel) do
-      nil -> ", and still ran init:"
-      importing -> ", and still ran init:, which imported the module #{Error.imported(importing)}"
-    end
-  end
 
   # Not everywhere (Linux before 5.3, other systems): then the Port alone tells.
   defp watch(nil), do: nil
@@ -1071,8 +1039,8 @@ defmodule Typhon.Worker do
        {:env, Variables.for_port(config.env)}
      ])}
   rescue
-    error in ErlangError -> {:error, refused(config, :file.format_error(error.original))}
-    ArgumentError -> {:error, refused(config, :file.format_error(:badarg))}
+    error in ErlangError -> {:error, StartFailure.refused(config, :file.format_error(error.original))}
+    ArgumentError -> {:error, StartFailure.refused(config, :file.format_error(:badarg))}
   end
 
   defp args(%{language: :ruby} = config, region),
@@ -1110,14 +1078,6 @@ defmodule Typhon.Worker do
   defp limit({:cpu_time, seconds}), do: {:limit_cpu, seconds}
   defp limit({:open_files, count}), do: {:limit_files, count}
   defp limit({:nice, nice}), do: {:nice, nice}
-
-  defp refused(config, reason) do
-    %StartError{
-      reason: :cannot_execute,
-      python: config.python,
-      message: "the operating system refused to start #{config.python}: #{reason}"
-    }
-  end
 
   # --- death ---
 
@@ -1178,59 +1138,9 @@ defmodule Typhon.Worker do
   defp why(nil, _data), do: :exit
   defp why(_signal, _data), do: :signal
 
-  defp start_error(_status, nil, output, %{refused: reason} = data) when reason != nil,
-    do: %{refused(data.config, reason) | output: output}
-
-  defp start_error(96, nil, output, data) do
-    %StartError{
-      reason: if(data.config.language == :ruby, do: :ruby_too_old, else: :python_too_old),
-      python: data.config.python,
-      output: output,
-      message:
-        List.last(output) ||
-          "#{data.config.python} is older than Python #{Interpreter.minimum()}"
-    }
-  end
-
-  defp start_error(97, nil, output, data) do
-    %StartError{
-      reason: :native_load_failed,
-      python: data.config.python,
-      output: output,
-      message: "#{data.config.python} could not load Typhon's native module"
-    }
-  end
-
-  defp start_error(status, nil, output, data) when status in [98, 99] do
-    %StartError{
-      reason: :channel_failed,
-      python: data.config.python,
-      output: output,
-      message: "#{data.config.python} could not attach the shared memory of its channel"
-    }
-  end
-
   defp start_error(status, signal, output, data) do
-    how =
-      cond do
-        signal -> "was ended by #{signal}"
-        status -> "exited with status #{status}"
-        true -> "ended"
-      end
-
-    {reason, when?} =
-      case data.step do
-        nil -> {:exit, "before it was ready"}
-        {:preload, module} -> {:preload_failed, "while it imported the module #{module}, of preload:"}
-        _ -> {:init_failed, "while it ran init:"}
-      end
-
-    %StartError{
-      reason: reason,
-      python: data.config.python,
-      output: output,
-      message: "#{data.config.python} #{how} #{when?}"
-    }
+    exit = %{status: status, signal: signal, refused: data.refused}
+    StartFailure.ended(data.config, exit, data.step, output)
   end
 
   # An attempt to start has failed. Who waits for it is told; the next one follows after a while.
