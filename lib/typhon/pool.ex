@@ -5,25 +5,26 @@ defmodule Typhon.Pool do
 
   use Supervisor
 
-  alias Typhon.{Call, Deadline, Interpreter, Native, Program, Registry, StartError, Worker}
+  alias Typhon.{Call, Deadline, Language, Native, Registry, StartError, Worker}
   alias Typhon.Pool.{Keeper, Watcher}
   alias Typhon.Worker.OsProcess
 
   @spec start_link(Typhon.Options.start()) ::
           {:ok, pid} | {:error, StartError.t() | {:already_started, pid}}
-  def start_link(config) do
+  def start_link(options) do
+    config = Language.named(options)
+
     with :ok <- application(),
          :ok <- native(),
          :ok <- proc(config),
          :ok <- directory(config.cd),
          :ok <- paths(config),
-         {:ok, python} <- find(config),
-         :ok <- Program.check(python, config.language),
+         {:ok, program} <- Language.find(config),
          {:ok, interpreter} <- interpreter(config) do
       config = engine(config, interpreter)
       native = Native.pool_new(config.workers, Map.take(config, [:max_queue, :concurrency]))
       stdio = if config.stdio == :group_leader, do: Process.group_leader(), else: config.stdio
-      config = Map.merge(config, %{python: python, stdio: stdio, interpreter: interpreter})
+      config = Map.merge(config, %{program: program, stdio: stdio, interpreter: interpreter})
 
       options = if config.name, do: [name: config.name], else: []
 
@@ -53,9 +54,6 @@ defmodule Typhon.Pool do
     end
   end
 
-  defp find(%{language: :ruby} = config), do: Typhon.Ruby.find(config.python, config.cd)
-  defp find(config), do: Interpreter.find(config.python, config.cd)
-
   # Answered, not only told: a keeper that was killed before it heard of it would leave one that never acts.
   defp of_keeper(pool, ask) do
     with {:ok, keeper} <- keeper(pool), do: ask.(keeper)
@@ -67,7 +65,7 @@ defmodule Typhon.Pool do
   defp interpreter(%{isolation: :process}), do: {:ok, nil}
 
   defp interpreter(config) do
-    with {:ok, env} <- Typhon.Env.describe(config.python, cd: config.cd, env: config.env) do
+    with {:ok, env} <- Typhon.Env.describe(config.program, cd: config.cd, env: config.env) do
       engine = if config.engine == :auto, do: env.engine, else: config.engine
 
       case env.engines[engine] do
@@ -76,11 +74,12 @@ defmodule Typhon.Pool do
 
         refused ->
           {:error,
-           %StartError{
-             reason: if(Interpreter.too_old?(env.version), do: :python_too_old, else: :no_engine),
-             python: env.executable,
-             message: "isolation: :interpreter cannot run #{env.executable}" <> refused(engine, refused, env)
-           }}
+           Language.start_error(
+             :python,
+             if(Language.Python.too_old?(env.version), do: :python_too_old, else: :no_engine),
+             env.executable,
+             "isolation: :interpreter cannot run #{env.executable}" <> refused(engine, refused, env)
+           )}
       end
     end
   end
@@ -472,7 +471,7 @@ defmodule Typhon.Pool do
 
   defp proc(config) do
     with {:error, message} <- OsProcess.shares_memory(),
-         do: {:error, %StartError{reason: :no_proc, python: config.python, message: message}}
+         do: {:error, Language.start_error(config.language, :no_proc, config.program, message)}
   end
 
   defp directory(cd) do
@@ -483,10 +482,10 @@ defmodule Typhon.Pool do
 
   # Python and Ruby pass over what is not there, and then miss the modules that were to come from it.
   defp paths(config) do
-    Enum.find_value(config.python_path, :ok, fn path ->
+    Enum.find_value(config.paths, :ok, fn path ->
       with why when why != nil <- path_error(path, config) do
-        option = if config.language == :ruby, do: :ruby_path, else: :python_path
-        {:error, %StartError{reason: :bad_path, python: config.python, message: "#{option}: #{why}"}}
+        %{paths: option} = Language.of(config.language).options()
+        {:error, Language.start_error(config.language, :bad_path, config.program, "#{option}: #{why}")}
       end
     end)
   end

@@ -36,7 +36,7 @@ defmodule Typhon.Worker do
 
   require Logger
 
-  alias Typhon.{Deadline, Error, Interpreter, Native, Registry, StartError, Telemetry, Variables, WorkerError}
+  alias Typhon.{Deadline, Error, Language, Native, Registry, StartError, Telemetry, Variables, WorkerError}
   alias Typhon.Pool.Keeper
 
   alias Typhon.Worker.{
@@ -762,7 +762,7 @@ defmodule Typhon.Worker do
         ),
       os_pid: data.os_pid,
       python: data.greeting && data.greeting["version"],
-      executable: (data.greeting && data.greeting["executable"]) || data.config.python,
+      executable: (data.greeting && data.greeting["executable"]) || data.config.program,
       restarts: data.restarts,
       concurrency: data.config.concurrency,
       last_error: data.last_error
@@ -1034,7 +1034,7 @@ defmodule Typhon.Worker do
        :binary,
        :exit_status,
        :hide,
-       {:args, ["#{beam}", "#{fd}", "1,2", config.python | args(config, region)]},
+       {:args, ["#{beam}", "#{fd}", "1,2", config.program | Language.args(config, region, settings(config))]},
        {:cd, config.cd},
        {:env, Variables.for_port(config.env)}
      ])}
@@ -1043,13 +1043,7 @@ defmodule Typhon.Worker do
     ArgumentError -> {:error, StartFailure.refused(config, :file.format_error(:badarg))}
   end
 
-  defp args(%{language: :ruby} = config, region),
-    do: Typhon.Ruby.args(config.python_path, region, settings(config))
-
-  defp args(config, region), do: Interpreter.args(config.python_path, region, settings(config))
-
-  defp language(%{config: %{language: :ruby}}), do: "Ruby"
-  defp language(_data), do: "Python"
+  defp language(%{config: config}), do: Language.title(config.language)
 
   # As Python counts them.
   @log_levels [debug: 10, info: 20, warning: 30, error: 40, critical: 50]
@@ -1405,7 +1399,7 @@ defmodule Typhon.Worker do
         pool: data.config.name || data.config.pool,
         worker: data.index,
         os_pid: data.os_pid,
-        python: data.config.python
+        python: data.config.program
       })
     )
   end

@@ -169,7 +169,8 @@ defmodule Typhon.StartTest do
     test "when Python ends at once, with what it printed", %{dir: dir} do
       path = program(dir, "echo one; echo two >&2; exit 3\n")
 
-      assert {:error, %StartError{reason: :exit, output: ["one", "two"], python: ^path} = error} =
+      assert {:error,
+              %StartError{reason: :exit, output: ["one", "two"], program: ^path, python: ^path} = error} =
                start(python: path)
 
       assert Exception.message(error) ==

@@ -3,7 +3,7 @@ defmodule Typhon.Worker.Embedded do
   # The interpreter in this VM that runs a worker's Python: what a Port is to an operating system process. Its end comes as
   # {:interpreter, socket, {:exit_status, code}}.
 
-  alias Typhon.{Interpreters, Native, StartError}
+  alias Typhon.{Interpreters, Language, Native, StartError}
 
   @enforce_keys [:socket, :control]
   defstruct [:socket, :control]
@@ -26,7 +26,7 @@ defmodule Typhon.Worker.Embedded do
           "environment" =>
             for({name, value} <- environment, String.valid?(name), into: %{}, do: {name, text(value)}),
           "cd" => text(config.cd),
-          "python_path" => Enum.map(config.python_path, &text/1),
+          "python_path" => Enum.map(config.paths, &text/1),
           "settings" =>
             Map.new([{:signal, signal} | settings], fn {name, value} -> {Atom.to_string(name), value} end)
         })
@@ -39,11 +39,12 @@ defmodule Typhon.Worker.Embedded do
           Interpreters.give_back(socket)
 
           {:error,
-           %StartError{
-             reason: :interpreter_failed,
-             python: config.python,
-             message: "an interpreter inside the VM did not take its job: #{text}"
-           }}
+           Language.start_error(
+             config.language,
+             :interpreter_failed,
+             config.program,
+             "an interpreter inside the VM did not take its job: #{text}"
+           )}
       end
     end
   end

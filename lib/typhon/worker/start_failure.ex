@@ -2,7 +2,7 @@ defmodule Typhon.Worker.StartFailure do
   @moduledoc false
   # How a start that has failed is described: what a worker's StartErrors say.
 
-  alias Typhon.{Error, Interpreter, Native, StartError}
+  alias Typhon.{Error, Language, Native, StartError}
   alias Typhon.Worker.Errand
 
   @typedoc "What of `preload:` and `init:` was running; nil: it had not come to that."
@@ -26,12 +26,12 @@ defmodule Typhon.Worker.StartFailure do
   @doc "The operating system does not run the program."
   @spec refused(map, String.t() | charlist) :: StartError.t()
   def refused(config, reason),
-    do: error(:cannot_execute, config, "the operating system refused to start #{config.python}: #{reason}")
+    do: error(:cannot_execute, config, "the operating system refused to start #{config.program}: #{reason}")
 
   @doc "Its `start_timeout:` is over."
   @spec late(map, step, Native.channel(), [String.t()]) :: StartError.t()
   def late(config, step, channel, output) do
-    text = "#{config.python} was not ready within start_timeout: #{config.start_timeout} ms"
+    text = "#{config.program} was not ready within start_timeout: #{config.start_timeout} ms"
     error(:timeout, config, text <> still_ran(step, channel), output)
   end
 
@@ -52,7 +52,7 @@ defmodule Typhon.Worker.StartFailure do
   @spec foreign(map, pos_integer | nil, term, [String.t()]) :: StartError.t()
   def foreign(config, os_pid, claimed, output) do
     text =
-      "process #{inspect(claimed)} greeted as a worker, and it is neither the one that #{config.python} was " <>
+      "process #{inspect(claimed)} greeted as a worker, and it is neither the one that #{config.program} was " <>
         "started as (#{os_pid}) nor a descendant of that. A script in place of an interpreter has to exec it, or to wait for it"
 
     error(:foreign_process, config, text, output)
@@ -76,16 +76,16 @@ defmodule Typhon.Worker.StartFailure do
     do: %{refused(config, reason) | output: output}
 
   def ended(config, %{signal: nil, status: 96}, _step, output) do
-    reason = if(config.language == :ruby, do: :ruby_too_old, else: :python_too_old)
-    text = List.last(output) || "#{config.python} is older than Python #{Interpreter.minimum()}"
-    error(reason, config, text, output)
+    language = Language.of(config.language)
+    text = List.last(output) || "#{config.program} is older than #{language.title()} #{language.minimum()}"
+    error(language.reasons().too_old, config, text, output)
   end
 
   def ended(config, %{signal: nil, status: 97}, _step, output),
-    do: error(:native_load_failed, config, "#{config.python} could not load Typhon's native module", output)
+    do: error(:native_load_failed, config, "#{config.program} could not load Typhon's native module", output)
 
   def ended(config, %{signal: nil, status: status}, _step, output) when status in [98, 99] do
-    text = "#{config.python} could not attach the shared memory of its channel"
+    text = "#{config.program} could not attach the shared memory of its channel"
     error(:channel_failed, config, text, output)
   end
 
@@ -97,7 +97,7 @@ defmodule Typhon.Worker.StartFailure do
         _ -> {:init_failed, "while it ran init:"}
       end
 
-    error(reason, config, "#{config.python} #{how(exit)} #{when?}", output)
+    error(reason, config, "#{config.program} #{how(exit)} #{when?}", output)
   end
 
   defp how(%{signal: nil, status: nil}), do: "ended"
@@ -105,5 +105,5 @@ defmodule Typhon.Worker.StartFailure do
   defp how(%{signal: signal}), do: "was ended by #{signal}"
 
   defp error(reason, config, message, output \\ []),
-    do: %StartError{reason: reason, python: config.python, message: message, output: output}
+    do: Language.start_error(config.language, reason, config.program, message, output)
 end
