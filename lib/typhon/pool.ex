@@ -7,24 +7,22 @@ defmodule Typhon.Pool do
 
   alias Typhon.{Call, Deadline, Language, Native, Registry, StartError, Worker}
   alias Typhon.Pool.{Keeper, Watcher}
-  alias Typhon.Worker.OsProcess
+  alias Typhon.Worker.Host
 
   @spec start_link(Typhon.Options.start()) ::
           {:ok, pid} | {:error, StartError.t() | {:already_started, pid}}
   def start_link(options) do
-    config = Language.named(options)
+    config = options |> Language.named() |> Map.put(:host, Host.of(options.isolation))
 
     with :ok <- application(),
          :ok <- native(),
-         :ok <- proc(config),
          :ok <- directory(config.cd),
          :ok <- paths(config),
          {:ok, program} <- Language.find(config),
-         {:ok, interpreter} <- interpreter(config) do
-      config = engine(config, interpreter)
+         {:ok, config} <- config.host.prepare(%{config | program: program}) do
       native = Native.pool_new(config.workers, Map.take(config, [:max_queue, :concurrency]))
       stdio = if config.stdio == :group_leader, do: Process.group_leader(), else: config.stdio
-      config = Map.merge(config, %{program: program, stdio: stdio, interpreter: interpreter})
+      config = %{config | stdio: stdio}
 
       options = if config.name, do: [name: config.name], else: []
 
@@ -60,38 +58,6 @@ defmodule Typhon.Pool do
   catch
     :exit, _ -> if Process.alive?(pool), do: of_keeper(pool, ask)
   end
-
-  # What is loaded into the VM, when the workers are to live there.
-  defp interpreter(%{isolation: :process}), do: {:ok, nil}
-
-  defp interpreter(config) do
-    with {:ok, env} <- Typhon.Env.describe(config.program, cd: config.cd, env: config.env) do
-      engine = if config.engine == :auto, do: env.engine, else: config.engine
-
-      case env.engines[engine] do
-        {:ok, why} ->
-          {:ok, %{env | engine: engine, why: why}}
-
-        refused ->
-          {:error,
-           Language.start_error(
-             :python,
-             if(Language.Python.too_old?(env.version), do: :python_too_old, else: :no_engine),
-             env.executable,
-             "isolation: :interpreter cannot run #{env.executable}" <> refused(engine, refused, env)
-           )}
-      end
-    end
-  end
-
-  defp refused(nil, nil, env), do: ": " <> env.why
-  defp refused(engine, {:error, why}, _env), do: " with engine: #{inspect(engine)}: #{why}"
-
-  # engine: :auto, and it is one interpreter with as many threads as there were to be workers.
-  defp engine(%{engine: :auto} = config, %{engine: :threads}),
-    do: %{config | workers: 1, min_workers: 1, concurrency: config.workers * config.concurrency}
-
-  defp engine(config, _interpreter), do: config
 
   @impl true
   def init({config, native}) do
@@ -465,13 +431,6 @@ defmodule Typhon.Pool do
   defp not_loaded(archive, _text) do
     "Typhon cannot run from #{archive}, which is an escript or another archive: its native library and its Python files lie in priv/, " <>
       "and must be files of their own. Make a release (mix release), or run it with mix run"
-  end
-
-  defp proc(%{isolation: :interpreter}), do: :ok
-
-  defp proc(config) do
-    with {:error, message} <- OsProcess.shares_memory(),
-         do: {:error, Language.start_error(config.language, :no_proc, config.program, message)}
   end
 
   defp directory(cd) do

@@ -36,34 +36,17 @@ defmodule Typhon.Worker do
 
   require Logger
 
-  alias Typhon.{Deadline, Error, Language, Native, Registry, StartError, Telemetry, Variables, WorkerError}
+  alias Typhon.{Deadline, Error, Language, Native, Registry, StartError, Telemetry, WorkerError}
   alias Typhon.Pool.Keeper
 
-  alias Typhon.Worker.{
-    Asked,
-    Backoff,
-    Cgroup,
-    Checkout,
-    Embedded,
-    Errand,
-    Memory,
-    OsProcess,
-    Post,
-    Printer,
-    StartFailure
-  }
+  alias Typhon.Worker.{Asked, Backoff, Checkout, Errand, Host, Post, Printer, Settings, StartFailure}
 
-  @sigkill 9
   # A worker that takes no requests is looked at so often, in milliseconds.
   @look_again 1_000
   # So often in a row a worker may have nothing to do and take nothing.
   @ignored_looks 5
   # How long a worker has to go after the end of its stdin.
   @stop_grace 500
-  # How long an exit status may lag behind the end of its process before something else must be holding the process' stdout,
-  # and how long when that has been killed and the status has been collected.
-  @status_grace 20
-  @status_last 500
   # A worker that was ready for this long is not in a crash loop.
   @settled 2_000
   # After so many failed starts in a row calls do not wait for the next one.
@@ -98,17 +81,11 @@ defmodule Typhon.Worker do
     # events that have to wait until no session has the worker
     pending: [],
     channel: nil,
-    # a Port, or an Embedded
-    port: nil,
-    # none in the VM itself
-    os_pid: nil,
-    # tells of the end of the process, also when its Port does not
-    watch: nil,
+    # what runs its Python: a Typhon.Worker.Host
+    host: nil,
     greeting: nil,
     ready_at: nil,
     started_at: nil,
-    # what the launcher said when there was no program to become
-    refused: nil,
     # why it was killed, when it was this side that did it
     killed: nil,
     # its channel, from when it was seen stopped until its grace is over
@@ -127,10 +104,9 @@ defmodule Typhon.Worker do
     recycling: nil,
     # requests it had served when its memory was last looked at
     seen: 0,
-    cgroup: nil,
     # the error for those who wait for a worker when the pool goes down
     gone: nil,
-    # what was told to go: the process id, and the channel once it greeted; an Embedded, :gone when that has ended
+    # the host that was told to go
     leaving: nil,
     # the exception that ended the last attempt
     last_error: nil,
@@ -272,7 +248,6 @@ defmodule Typhon.Worker do
     data = %{
       data
       | greeting: nil,
-        refused: nil,
         killed: nil,
         recycling: nil,
         leaving: nil,
@@ -303,9 +278,9 @@ defmodule Typhon.Worker do
         :starting,
         %{channel: channel} = data
       ) do
-    case adopt(data, greeting) do
-      :ok -> greeted(%{data | greeting: greeting})
-      # It has ended: its Port says how.
+    case Host.adopt(data.host, greeting) do
+      {:ok, host} -> greeted(%{data | host: host, greeting: greeting})
+      # It has ended: its host says how.
       {:error, :no_process} -> :keep_state_and_data
       {:error, :foreign} -> failed(foreign(greeting, data), data)
     end
@@ -317,7 +292,7 @@ defmodule Typhon.Worker do
   def handle_event(:info, {:errand, ref, {{:ok, _}, _}}, :starting, %{errand: ref} = data),
     do: up(%{data | errand: nil, step: nil})
 
-  # The worker ended meanwhile: its Port says how.
+  # The worker ended meanwhile: its host says how.
   def handle_event(:info, {:errand, ref, {{:error, %WorkerError{}}, _}}, :starting, %{errand: ref}),
     do: :keep_state_and_data
 
@@ -325,13 +300,9 @@ defmodule Typhon.Worker do
   def handle_event(:info, {:errand, ref, {{:error, error}, printed}}, :starting, %{errand: ref} = data) do
     error = StartFailure.step(data.config, data.step, error, printed)
 
-    case data.port do
-      %Embedded{} ->
-        failed(%{error | output: printed ++ Printer.tail(data.printer)}, data)
-
-      _ ->
-        Native.kill(data.channel, @sigkill)
-        {:keep_state, %{data | init_error: error}, [{:state_timeout, :cancel}]}
+    case Host.abort(data.host) do
+      :ends -> {:keep_state, %{data | init_error: error}, [{:state_timeout, :cancel}]}
+      :goes -> failed(%{error | output: printed ++ Printer.tail(data.printer)}, data)
     end
   end
 
@@ -433,7 +404,7 @@ defmodule Typhon.Worker do
 
   def handle_event({:timeout, {:memory, channel}}, _, :ready, %{channel: channel} = data) do
     %{served: served, busy: busy} = Native.channel_info(channel)
-    memory = Memory.resident(data.os_pid) || 0
+    memory = Host.memory(data.host) || 0
     event(:memory, %{memory: memory}, data)
 
     cond do
@@ -461,7 +432,7 @@ defmodule Typhon.Worker do
   def handle_event(:info, {:typhon, channel, {:overdue, id}}, state, %{channel: channel} = data)
       when state in @serving do
     abandoned = Native.abandoned(channel, id)
-    command(data.port, "C#{id}\n")
+    Host.interrupt(data.host, id)
     event(:cancel, %{count: 1}, data, %{importing: imported(abandoned)})
     limit = Deadline.from(data.config.import_timeout)
     {:keep_state, tell_import(abandoned, data), [grace(channel, id, data.config.grace, :runs, limit)]}
@@ -523,7 +494,7 @@ defmodule Typhon.Worker do
     case Native.abandoned(channel, id) do
       untaken when untaken in [:waiting, :ignored] ->
         cond do
-          OsProcess.stopped?(data.os_pid) -> {:keep_state, kill(data, :hung)}
+          Host.stopped?(data.host) -> {:keep_state, kill(data, :hung)}
           untaken == :waiting -> again.(0)
           # A handler of messages does.
           Deadline.left(limit) != 0 and Native.importing(channel) != nil -> again.(0)
@@ -543,7 +514,7 @@ defmodule Typhon.Worker do
   def handle_event(:cast, :look, state, %{channel: channel, stopped: seen} = data)
       when state in @serving and seen != channel do
     # Once until the grace is over: others who wait ask for it again and again.
-    if OsProcess.stopped?(data.os_pid),
+    if Host.stopped?(data.host),
       do:
         {:keep_state, %{data | stopped: channel}, [{{:timeout, {:stopped, channel}}, data.config.grace, nil}]},
       else: :keep_state_and_data
@@ -554,7 +525,7 @@ defmodule Typhon.Worker do
     data = %{data | stopped: nil}
 
     # Casts are waited for too, and room for what is not in the ring yet.
-    with true <- OsProcess.stopped?(data.os_pid),
+    with true <- Host.stopped?(data.host),
          %{busy: busy, waiting: waiting} when busy or waiting > 0 <- Native.channel_info(channel),
          do: {:keep_state, kill(data, :hung)},
          else: (_ -> {:keep_state, data})
@@ -593,12 +564,12 @@ defmodule Typhon.Worker do
 
   # The other side broke the protocol, or does not wait until it is heard: nothing that it says can be relied on.
   def handle_event(:info, {:typhon, channel, {:bad_frame, text}}, _state, %{channel: channel} = data) do
-    log(:error, "the #{language(data)} worker #{data.os_pid} broke the protocol: #{text}", data)
+    log(:error, "the #{language(data)} worker #{Host.os_pid(data.host)} broke the protocol: #{text}", data)
     {:keep_state, kill(data, :protocol)}
   end
 
   def handle_event(:info, {:typhon, channel, {:flood, text}}, _state, %{channel: channel, killed: nil} = data) do
-    log(:error, "the #{language(data)} worker #{data.os_pid} is ended: #{text}", data)
+    log(:error, "the #{language(data)} worker #{Host.os_pid(data.host)} is ended: #{text}", data)
     # Its calls get this as their reason, and not how it went.
     Native.channel_close(channel, worker_error(data, :flood, Printer.tail(data.printer)))
     Asked.abandon()
@@ -609,60 +580,12 @@ defmodule Typhon.Worker do
   def handle_event(:info, {:EXIT, printer, reason}, _state, %{printer: printer} = data),
     do: {:stop, {:printer, reason}, data}
 
-  def handle_event(:info, {:EXIT, pid, reason}, _state, _data) when is_pid(pid) do
-    Asked.ended(pid, reason)
-    :keep_state_and_data
-  end
+  def handle_event(:info, {:EXIT, pid, reason} = message, state, data) when is_pid(pid),
+    do: if(Asked.ended(pid, reason), do: :keep_state_and_data, else: of_host(message, state, data))
 
   # --- down ---
 
   def handle_event(:state_timeout, :restart, :down, data), do: restart(data)
-
-  # --- the Port, in any state ---
-
-  # Only the launcher has the Port's stdout.
-  def handle_event(:info, {port, {:data, text}}, _state, %{port: port} = data),
-    do: {:keep_state, %{data | refused: String.trim(text)}}
-
-  def handle_event(:info, {port, {:exit_status, status}}, state, %{port: port} = data),
-    do: ended(status, state, data)
-
-  def handle_event(:info, {:EXIT, port, _reason}, state, %{port: port} = data)
-      when is_port(port),
-      do: ended(nil, state, data)
-
-  def handle_event(
-        :info,
-        {:interpreter, socket, {:exit_status, status}},
-        state,
-        %{port: %Embedded{socket: socket}} = data
-      ),
-      do: ended(status, state, data)
-
-  def handle_event(:info, {:interpreter, socket, _}, _state, %{leaving: %Embedded{socket: socket}} = data),
-    do: {:keep_state, %{data | leaving: :gone}}
-
-  # The process has ended. Its exit status comes by the Port as soon as nobody holds its stdout any more: a child that user
-  # code started may. Such children go with the worker; one that left its process group is not waited for.
-  def handle_event(:info, {:select, watch, _, _}, _state, %{watch: watch} = data) when is_reference(watch),
-    do: {:keep_state_and_data, [{{:timeout, {:status, data.channel}}, @status_grace, :kill_group}]}
-
-  def handle_event({:timeout, {:status, channel}}, :kill_group, _state, %{channel: channel} = data) do
-    Native.kill_pid(-data.os_pid, @sigkill)
-    {:keep_state_and_data, [{{:timeout, {:status, channel}}, @status_grace, :collect}]}
-  end
-
-  # Erlang's helper process has not had its turn yet: the status is on its way.
-  def handle_event({:timeout, {:status, channel}}, :collect, _state, %{channel: channel} = data) do
-    if OsProcess.zombie?(data.os_pid),
-      do: {:keep_state_and_data, [{{:timeout, {:status, channel}}, @status_grace, :collect}]},
-      else: {:keep_state_and_data, [{{:timeout, {:status, channel}}, @status_last, :give_up}]}
-  end
-
-  def handle_event({:timeout, {:status, channel}}, :give_up, state, %{channel: channel} = data),
-    do: ended(nil, state, data)
-
-  def handle_event({:timeout, {:status, _}}, _, _state, _data), do: :keep_state_and_data
 
   # --- the end ---
 
@@ -755,12 +678,12 @@ defmodule Typhon.Worker do
       loans: %{to_python: elem(use.lent, 1), to_elixir: elem(use.borrowed, 1)},
       results: %{held: elem(use.results, 1), shared: elem(use.shared, 1)},
       reserved: Checkout.held?(data.checkout),
-      memory: Memory.resident(data.os_pid),
+      memory: Host.memory(data.host),
       uptime:
         if(state in @serving,
           do: System.convert_time_unit(System.monotonic_time() - data.ready_at, :native, :millisecond)
         ),
-      os_pid: data.os_pid,
+      os_pid: Host.os_pid(data.host),
       python: data.greeting && data.greeting["version"],
       executable: (data.greeting && data.greeting["executable"]) || data.config.program,
       restarts: data.restarts,
@@ -773,30 +696,22 @@ defmodule Typhon.Worker do
 
   # --- messages for Python, and what a former Port or channel still had to say ---
 
-  def handle_event(:info, message, state, data), do: forward(message, state, data)
+  def handle_event(:info, message, state, data), do: of_host(message, state, data)
 
   def handle_event(_type, _content, _state, _data), do: :keep_state_and_data
 
   @impl true
   def terminate(reason, state, data) do
-    if reason == :shutdown and state in @serving and data.leaving == nil, do: finish_calls(state, data)
+    data =
+      if reason == :shutdown and state in @serving and data.leaving == nil,
+        do: finish_calls(state, data),
+        else: data
+
     data = if state == :leaving or data.leaving != nil, do: data, else: let_go(data, stopped(reason))
 
-    case data.leaving do
-      nil ->
-        :ok
-
-      :gone ->
-        event(:stop, %{}, data)
-
-      %Embedded{} = embedded ->
-        Embedded.await_end(embedded, 2 * @stop_grace)
-        event(:stop, %{}, data)
-
-      {os_pid, channel} ->
-        see_off(os_pid, channel)
-        Cgroup.leave(data.cgroup)
-        event(:stop, %{}, %{data | os_pid: os_pid})
+    if data.leaving do
+      Host.see_off(data.leaving, @stop_grace)
+      event(:stop, %{}, %{data | host: data.leaving})
     end
 
     # What it printed to the very last.
@@ -816,37 +731,39 @@ defmodule Typhon.Worker do
       :ets.insert_new(config.board, {:shutdown, Deadline.from(config.shutdown)})
       [{:shutdown, deadline}] = :ets.lookup(config.board, :shutdown)
       wait_for_calls(state, data, deadline, 1)
+    else
+      data
     end
   catch
     # What knows of pools goes down, too.
-    :exit, _ -> :ok
+    :exit, _ -> data
   end
 
-  # What comes meanwhile is dealt with as ever, but for its timers.
-  defp wait_for_calls(state, %{channel: channel, port: port} = data, deadline, pause) do
+  # What comes meanwhile is dealt with as ever, but for its timers. Returns at once when its Python has ended.
+  defp wait_for_calls(state, %{channel: channel} = data, deadline, pause) do
     receive do
       {:typhon, ^channel, _} = event ->
-        data =
-          case handle_event(:info, event, state, data) do
-            {:keep_state, data} -> data
-            {:keep_state, data, _actions} -> data
-            _ -> data
-          end
+        case handle_event(:info, event, state, data) do
+          {:keep_state, data} -> calls_left(state, data, deadline, pause)
+          {:keep_state, data, _actions} -> calls_left(state, data, deadline, pause)
+          _ -> calls_left(state, data, deadline, pause)
+        end
 
-        wait_for_calls(state, data, deadline, pause)
-
-      # Its Python has ended.
-      {^port, {:exit_status, _}} ->
-        :ok
-
-      {:interpreter, _socket, {:exit_status, _}} ->
-        :ok
+      message ->
+        case Host.event(data.host, message) do
+          {:ended, host, _exit} -> %{data | host: host}
+          {:ok, host} -> calls_left(state, %{data | host: host}, deadline, pause)
+          :unknown -> calls_left(state, data, deadline, pause)
+        end
     after
-      min(pause, Deadline.left(deadline)) ->
-        if Native.channel_info(channel).busy and Deadline.left(deadline) > 0,
-          do: wait_for_calls(state, data, deadline, longer(pause)),
-          else: :ok
+      min(pause, Deadline.left(deadline)) -> calls_left(state, data, deadline, longer(pause))
     end
+  end
+
+  defp calls_left(state, data, deadline, pause) do
+    if Native.channel_info(data.channel).busy and Deadline.left(deadline) > 0,
+      do: wait_for_calls(state, data, deadline, pause),
+      else: data
   end
 
   defp stopped(reason) when reason in [:normal, :shutdown], do: :stopped
@@ -856,7 +773,18 @@ defmodule Typhon.Worker do
   defp stopped_pool(data),
     do: data.gone || %Typhon.PoolError{pool: data.config.pool, reason: :stopped}
 
-  # What was sent to typhon.self() goes to Python's mailbox; but not what a former Port, channel or monitor still had to say.
+  # What the host makes of a message, or of one that it still had to send when it was told to go.
+  defp of_host(message, state, data) do
+    case Host.event(data.host || data.leaving, message) do
+      {:ended, host, _exit} when data.host == nil -> {:keep_state, %{data | leaving: host}}
+      {:ended, host, exit} -> ended(exit, state, %{data | host: host})
+      {:ok, host} when data.host != nil -> {:keep_state, %{data | host: host}}
+      {:ok, _host} -> :keep_state_and_data
+      :unknown -> forward(message, state, data)
+    end
+  end
+
+  # What was sent to typhon.self() goes to Python's mailbox; but not what a former host, channel or monitor still had to say.
   defp forward({ref, :room}, _state, _data) when is_reference(ref) do
     Post.room(ref)
     :keep_state_and_data
@@ -929,46 +857,26 @@ defmodule Typhon.Worker do
 
   # --- life ---
 
-  defp open(data) do
-    config = data.config
-
+  defp open(%{config: config} = data) do
     with {:ok, output, fd} <- Printer.open(data.printer),
-         {:ok, channel, region} <- open_channel(config) do
+         {:ok, channel, region} <- Native.channel_open(self(), Settings.channel(config)) do
       data = %{data | channel: channel}
 
-      case open_python(config, region, output, fd) do
-        {:ok, %Embedded{} = embedded} ->
-          Registry.watch(channel, nil)
-          {:ok, %{data | port: embedded, os_pid: nil, watch: nil, cgroup: nil}}
-
-        {:ok, port} ->
-          os_pid =
-            case Port.info(port, :os_pid) do
-              {:os_pid, os_pid} -> os_pid
-              nil -> nil
-            end
-
-          Registry.watch(channel, os_pid)
-          cgroup = Cgroup.enter(os_pid, config.limits[:memory])
-          {:ok, %{data | port: port, os_pid: os_pid, watch: watch(os_pid), cgroup: cgroup}}
+      case Host.open(config, %{channel: channel, region: region, output: output, fd: fd}) do
+        {:ok, host} ->
+          Registry.watch(channel, Host.os_pid(host))
+          {:ok, %{data | host: host}}
 
         {:error, error} ->
           {:error, error, data}
       end
     else
-      {:error, text} ->
-        {:error, StartFailure.channel(config, text), data}
+      {:error, text} -> {:error, StartFailure.channel(config, text), data}
     end
   end
 
-  # Its word for who it is counts when that is a process of ours: the Port's, or a descendant, as `python:` may be a script that
-  # starts one and waits.
-  defp adopt(%{port: %Embedded{}}, _greeting), do: :ok
-  defp adopt(%{os_pid: nil}, _greeting), do: {:error, :no_process}
-  defp adopt(data, greeting), do: Native.adopt(data.channel, data.os_pid, greeting["os_pid"])
-
   defp foreign(greeting, data) do
-    StartFailure.foreign(data.config, data.os_pid, greeting["os_pid"], Printer.tail(data.printer))
+    StartFailure.foreign(data.config, Host.os_pid(data.host), greeting["os_pid"], Printer.tail(data.printer))
   end
 
   defp greeted(data) do
@@ -982,103 +890,11 @@ defmodule Typhon.Worker do
 
   defp steps(config), do: Enum.map(config.preload, &{:preload, &1}) ++ config.init
 
-  # Not everywhere (Linux before 5.3, other systems): then the Port alone tells.
-  defp watch(nil), do: nil
-
-  defp watch(os_pid) do
-    case Native.process_watch(os_pid) do
-      {:ok, watch} -> watch
-      {:error, _} -> nil
-    end
-  end
-
-  defp open_channel(config) do
-    {spin, worker_spin} = spin(config.spin)
-
-    Native.channel_open(self(), %{
-      ring_size: config.ring_size,
-      spin_us: spin,
-      worker_spin_us: worker_spin,
-      atoms: config.atoms,
-      keys: config.keys,
-      values: config.values,
-      atom_room: Native.atom_room(),
-      results: config.results,
-      max_result: config.max_result,
-      max_held: if(config.max_held == :auto, do: 0, else: config.max_held),
-      embedded: config.isolation == :interpreter,
-      allow: config.allow,
-      send_to: config.send_to,
-      # Elixir before 1.15 keeps a version in its sets.
-      mapset_version: Map.has_key?(MapSet.new(), :version)
-    })
-  end
-
-  # Whoever spins on the only core keeps the other side from running.
-  defp spin(:auto) do
-    case System.schedulers_online() do
-      1 -> {0, 0}
-      _ -> {20, 20}
-    end
-  end
-
-  defp spin(microseconds), do: {microseconds, microseconds}
-
-  defp open_python(%{isolation: :interpreter} = config, region, output, _fd),
-    do: Embedded.open(config, region, settings(config), output)
-
-  # The launcher becomes Python when the pipe for its output is in place (native/launch).
-  defp open_python(config, %{os_pid: beam} = region, _output, fd) do
-    {:ok,
-     Port.open({:spawn_executable, Native.priv_path("typhon_launch")}, [
-       :binary,
-       :exit_status,
-       :hide,
-       {:args, ["#{beam}", "#{fd}", "1,2", config.program | Language.args(config, region, settings(config))]},
-       {:cd, config.cd},
-       {:env, Variables.for_port(config.env)}
-     ])}
-  rescue
-    error in ErlangError -> {:error, StartFailure.refused(config, :file.format_error(error.original))}
-    ArgumentError -> {:error, StartFailure.refused(config, :file.format_error(:badarg))}
-  end
-
   defp language(%{config: config}), do: Language.title(config.language)
-
-  # As Python counts them.
-  @log_levels [debug: 10, info: 20, warning: 30, error: 40, critical: 50]
-
-  # What the native worker has to know before it takes the first call.
-  defp settings(config) do
-    capture = if config.stdio == :caller, do: 1, else: 0
-
-    restricted = if config.allow == :all, do: 0, else: 1
-
-    [
-      concurrency: config.concurrency,
-      log_level: Keyword.fetch!(@log_levels, config.log_level),
-      capture: capture,
-      restricted: restricted,
-      surrogates: surrogates(config.surrogates)
-    ] ++ Enum.map(config.limits, &limit/1)
-  end
-
-  # The numbers of python::Surrogates (native/python/codec.h).
-  defp surrogates(:error), do: 0
-  defp surrogates(:bytes), do: 1
-  defp surrogates(:replace), do: 2
-
-  defp limit({:memory, bytes}), do: {:limit_memory, bytes}
-  defp limit({:cpu_time, seconds}), do: {:limit_cpu, seconds}
-  defp limit({:open_files, count}), do: {:limit_files, count}
-  defp limit({:nice, nice}), do: {:nice, nice}
 
   # --- death ---
 
-  defp ended(status, state, data) do
-    # What it started goes with it.
-    if data.os_pid, do: Native.kill_pid(-data.os_pid, @sigkill)
-    {exit_status, signal} = Typhon.Signal.split(status)
+  defp ended(exit, state, data) do
     output = Printer.finish(data.printer)
 
     case state do
@@ -1086,16 +902,16 @@ defmodule Typhon.Worker do
         failed(%{data.init_error | output: data.init_error.output ++ output}, data)
 
       :starting ->
-        failed(start_error(exit_status, signal, output, data), data)
+        failed(StartFailure.ended(data.config, exit, data.step, output), data)
 
       :waiting ->
-        failed(start_error(exit_status, signal, output, data), data)
+        failed(StartFailure.ended(data.config, exit, data.step, output), data)
 
       serving when serving in @serving ->
         error = %{
-          worker_error(data, why(signal, data), output)
-          | exit_status: exit_status,
-            signal: signal
+          worker_error(data, data.killed || exit.reason, output)
+          | exit_status: exit.status,
+            signal: exit.signal
         }
 
         lived = System.monotonic_time() - data.ready_at
@@ -1103,9 +919,8 @@ defmodule Typhon.Worker do
         log(:warning, "a #{language(data)} worker is being replaced: " <> Exception.message(error), data)
         Printer.settle(data.printer)
         Keeper.tell(data.config.board, {:ended, self(), error})
-        data = data |> close(error) |> answer_reload({:error, error})
-        Cgroup.leave(data.cgroup)
-        data = %{data | cgroup: nil}
+        {_host, data} = close(data, error)
+        data = answer_reload(data, {:error, error})
 
         failures =
           if lived >= System.convert_time_unit(@settled, :millisecond, :native),
@@ -1123,36 +938,13 @@ defmodule Typhon.Worker do
     end
   end
 
-  defp why(_signal, %{killed: killed}) when killed != nil, do: killed
-  defp why("SIGXCPU", %{config: %{limits: %{cpu_time: _}}}), do: {:limit, :cpu_time}
-
-  defp why("SIGKILL", data),
-    do: if(Cgroup.killed?(data.cgroup), do: {:limit, :memory}, else: :signal)
-
-  defp why(nil, _data), do: :exit
-  defp why(_signal, _data), do: :signal
-
-  defp start_error(status, signal, output, data) do
-    exit = %{status: status, signal: signal, refused: data.refused}
-    StartFailure.ended(data.config, exit, data.step, output)
-  end
-
   # An attempt to start has failed. Who waits for it is told; the next one follows after a while.
   defp failed(error, data) do
     first = data.restarts == 0 and data.last_error == nil and data.role == :holder
-    os_pid = data.os_pid
-
-    # What init: has started does not go by itself.
-    if data.greeting && data.channel, do: Native.kill(data.channel, @sigkill)
-
-    data = close(data, worker_error(data, :gone, error.output))
-
-    # Never greeted, so its pid is all there is to know it by; it is a child that has not been waited for, or gone.
-    if os_pid && error.reason in [:timeout, :foreign_process], do: Native.kill_pid(os_pid, @sigkill)
-
+    if data.host, do: Host.abort(data.host)
+    {_host, data} = close(data, worker_error(data, :gone, error.output))
     event(:down, %{}, data, %{reason: error})
     Keeper.tell(data.config.board, {:ended, self(), error})
-    Cgroup.leave(data.cgroup)
 
     # start_link returns the first failure; the later ones have no other way to be known.
     unless first,
@@ -1163,7 +955,6 @@ defmodule Typhon.Worker do
     data = %{
       data
       | last_error: error,
-        cgroup: nil,
         errand: nil,
         step: nil,
         init_error: nil,
@@ -1228,7 +1019,7 @@ defmodule Typhon.Worker do
       :recycle,
       %{
         calls: served,
-        memory: Memory.resident(data.os_pid) || 0,
+        memory: Host.memory(data.host) || 0,
         lifetime: System.monotonic_time() - data.ready_at
       },
       data,
@@ -1251,7 +1042,7 @@ defmodule Typhon.Worker do
   defp worker_error(data, reason, output \\ []),
     do: %WorkerError{
       reason: reason,
-      os_pid: data.os_pid,
+      os_pid: Host.os_pid(data.host),
       language: data.config.language,
       output: output
     }
@@ -1272,7 +1063,7 @@ defmodule Typhon.Worker do
 
   defp longer(pause), do: min(pause * 2, @idle_pause_max)
 
-  # New calls go elsewhere first; then those in flight get their answer.
+  # New calls go elsewhere first; then those in flight get their answer. Returns what is left of the host, too.
   defp close(data, error) do
     if data.channel do
       if data.placed, do: Native.pool_put(data.native, data.index, nil)
@@ -1281,23 +1072,10 @@ defmodule Typhon.Worker do
       Native.pool_sweep(data.native)
     end
 
-    if data.watch, do: Native.descriptor_close(data.watch)
     Asked.forget()
-
-    close_port(data.port)
-
+    host = Host.close(data.host)
     checkout = Checkout.lost(data.checkout)
-
-    %{
-      data
-      | channel: nil,
-        port: nil,
-        os_pid: nil,
-        watch: nil,
-        placed: false,
-        checkout: checkout,
-        import_told: []
-    }
+    {host, %{data | channel: nil, host: nil, placed: false, checkout: checkout, import_told: []}}
   end
 
   # Callers that give up find the channel by its place until all have been told of its end.
@@ -1308,83 +1086,26 @@ defmodule Typhon.Worker do
     end
   end
 
-  defp close_port(nil), do: :ok
-  defp close_port(%Embedded{} = embedded), do: Embedded.close(embedded)
-
-  defp close_port(port) do
-    Port.close(port)
-  rescue
-    ArgumentError -> true
-  end
-
-  defp kill(%{port: %Embedded{} = embedded} = data, reason) do
-    event(:kill, %{}, data, %{reason: reason})
-    Embedded.abandon(embedded)
-    %{data | killed: reason}
-  end
-
   defp kill(data, reason) do
     event(:kill, %{}, data, %{reason: reason})
-    with {:error, _} <- Native.kill(data.channel, @sigkill), do: Native.kill_pid(data.os_pid, @sigkill)
+    Host.kill(data.host)
     %{data | killed: reason}
   end
 
   # Tells the process to go; it is not waited for yet. One that was not ready has nothing to finish.
-  defp let_go(%{port: %Embedded{} = embedded} = data, reason) do
-    %{lose(data, reason) | leaving: embedded}
-  end
-
   defp let_go(data, reason) do
-    leaving = data.os_pid && {data.os_pid, data.greeting && data.channel}
-    if data.os_pid && data.greeting == nil, do: Native.kill_pid(data.os_pid, @sigkill)
-    %{lose(data, reason) | leaving: leaving}
-  end
-
-  # What it has to say at the end is read as before.
-  defp lose(data, reason) do
+    if data.host && data.greeting == nil, do: Host.abort(data.host)
+    # What it has to say at the end is read as before.
     error = worker_error(data, reason, Printer.tail(data.printer))
-    data = data |> close(error) |> answer_reload({:error, error})
+    {host, data} = close(data, error)
+    data = answer_reload(data, {:error, error})
 
     checkout =
       if reason == :replaced,
         do: Checkout.move(data.checkout),
         else: Checkout.refuse(data.checkout, stopped_pool(data))
 
-    %{data | checkout: checkout}
-  end
-
-  # Waits for a process that was told to go, and helps when it does not. Erlang's own helper process collects its status, so
-  # there is no zombie. What it started goes with it.
-  defp see_off(os_pid, channel) do
-    with :there <- await_end(os_pid, @stop_grace) do
-      if channel, do: Native.kill(channel, @sigkill), else: Native.kill_pid(os_pid, @sigkill)
-      await_end(os_pid, @stop_grace)
-    end
-
-    Native.kill_pid(-os_pid, @sigkill)
-  end
-
-  defp await_end(os_pid, left, pause \\ 1) do
-    cond do
-      Native.kill_pid(os_pid, 0) != :ok ->
-        :gone
-
-      left > 0 ->
-        Process.sleep(pause)
-        await_end(os_pid, left - pause, min(pause * 2, 20))
-
-      true ->
-        :there
-    end
-  end
-
-  # The pipe holds 64 KiB and a command a dozen bytes; a worker that reads none of it is not to be waited for.
-  defp command(%Embedded{} = embedded, text), do: Embedded.command(embedded, text)
-
-  defp command(port, text) do
-    Port.command(port, text, [:nosuspend])
-  rescue
-    ArgumentError -> false
+    %{data | checkout: checkout, leaving: host}
   end
 
   # Logger may be slow: the worker is not.
@@ -1398,7 +1119,7 @@ defmodule Typhon.Worker do
       Map.merge(metadata, %{
         pool: data.config.name || data.config.pool,
         worker: data.index,
-        os_pid: data.os_pid,
+        os_pid: Host.os_pid(data.host),
         python: data.config.program
       })
     )
