@@ -23,10 +23,9 @@ defmodule Typhon.Pool do
       native = Native.pool_new(config.workers, Map.take(config, [:max_queue, :concurrency]))
       stdio = if config.stdio == :group_leader, do: Process.group_leader(), else: config.stdio
       config = %{config | stdio: stdio}
+      name = if config.name, do: [name: config.name], else: []
 
-      options = if config.name, do: [name: config.name], else: []
-
-      with {:ok, pool} <- Supervisor.start_link(__MODULE__, {config, native}, options) do
+      with {:ok, pool} <- Supervisor.start_link(__MODULE__, {config, native}, name) do
         case await_all(workers(pool)) do
           :ok ->
             Registry.put_options(pool, %{

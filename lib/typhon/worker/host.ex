@@ -11,9 +11,8 @@ defmodule Typhon.Worker.Host do
   #    └──greets not, or not well──► abort ───────────────────────────────────────┤
   #                                                        (it is to go) ─────────┘──► see_off
   #
-  # A host is a struct of its module, and belongs to the worker's process. Whatever it sends there is a tuple that begins with a
-  # reference or a port, or one of those that forward/3 of the worker drops: the last ones come when it has been closed, and are not
-  # for Python.
+  # A host is a struct of its module, and belongs to the worker's process. What it sends there is a tuple of two that begins with a
+  # reference: the last ones may come when it has been closed, and are not for Python then.
 
   alias Typhon.{Language, Native, Signal, StartError}
 
