@@ -152,6 +152,17 @@ defmodule Typhon.Worker.HostTest do
     assert_received {:host, {:see_off, false}}
   end
 
+  test "one that ends while its pool waits for its calls is not waited for once more" do
+    {worker, host, native} = ready(%{}, shutdown: @limit)
+    assert {:wait, _, _, _} = Native.call(native, make_ref(), 0, "time", "sleep", [1], %{}, :infinity, 0)
+    assert %{busy: true} = Worker.info(worker)
+    # Its supervisor comes first.
+    :sys.suspend(worker)
+    StandInHost.ends(host, worker, 0)
+    stop_supervised!({Worker, 0, 1})
+    assert_received {:host, {:see_off, true}}
+  end
+
   test "one that gives up its place ends, and leaves none behind" do
     {worker, _host, native} = ready()
     monitor = Process.monitor(worker)
