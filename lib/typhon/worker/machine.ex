@@ -227,8 +227,8 @@ defmodule Typhon.Worker.Machine do
   end
 
   def handle_event({:call, from}, :await, state, data) do
-    case state == :down && Data.why_broken(data) do
-      error when error in [false, nil] -> {:keep_state_and_data, [:postpone]}
+    case hopeless(state, data) do
+      nil -> {:keep_state_and_data, [:postpone]}
       error -> refuse(from, error)
     end
   end
@@ -245,8 +245,8 @@ defmodule Typhon.Worker.Machine do
     do: refuse(from, Data.stopped_pool(data))
 
   def handle_event({:call, from}, {:checkout, ref, mode}, state, data) do
-    case state == :down && Data.why_broken(data) do
-      error when error in [false, nil] ->
+    case hopeless(state, data) do
+      nil ->
         {:keep_state, %{data | checkout: Checkout.ask(data.checkout, from, ref, mode, free?(state, data))}}
 
       error ->
@@ -335,6 +335,10 @@ defmodule Typhon.Worker.Machine do
   defp pending(data), do: Enum.reject(data.pending, fn {:next_event, _, event} -> Place.late?(event) end)
 
   defp refuse(from, error), do: {:keep_state_and_data, [{:reply, from, {:error, error}}]}
+
+  # What whoever waits for it is told at once; nil: it is worth the wait.
+  defp hopeless(:down, data), do: Data.why_broken(data)
+  defp hopeless(_state, _data), do: nil
 
   # Whether a session may have it.
   defp free?(state, data), do: state == :ready and data.killed == nil and data.pending == []

@@ -31,7 +31,8 @@ defmodule Typhon.Worker.Proc do
   end
 
   @doc """
-  What it holds in memory: bytes, without what is shared with the BEAM (the channel's rings and large arguments); nil when the system does not say.
+  What it holds in memory: bytes, without what is shared with the BEAM (the channel's rings and large arguments); nil when the
+  system does not say.
   """
   @spec resident(pos_integer | nil) :: non_neg_integer | nil
   def resident(nil), do: nil
