@@ -29,6 +29,7 @@
 
 -define(NATIVE, 'Elixir.Typhon.Native').
 -define(REGISTRY, 'Elixir.Typhon.Registry').
+-define(HOST, 'Elixir.Typhon.Worker.Host.OsProcess').
 %% {Pid, Native pool, call_timeout, idle | waits} of each instance on this node; `waits`: #work.queue is not empty, or the worker has not greeted. A table and not persistent terms, as programs start and
 %% stop instances by the dozen: to erase one of those costs the VM a look at every process.
 -define(TABLE, ?MODULE).
@@ -69,8 +70,8 @@
     async = #{} :: #{reference() => reference() | undefined},
     %% processes of its own: {ask, Tag, Timer} of one that answers the worker, or `proxy`
     helpers = #{} :: #{pid() => proxy | {ask, non_neg_integer(), reference() | undefined}},
-    %% tells of the worker's end, also when its port does not
-    watch :: reference() | undefined,
+    %% the process behind the port, as Typhon's own workers have it; its `watch` tells of its end, also when the port does not
+    host :: ?HOST:t() | undefined,
     %% the process that reads what the worker prints past its own streams
     printer :: pid() | undefined
 }).
@@ -367,7 +368,7 @@ open_port(Language, Options, Region, Channel, Printer, Fd) ->
     end.
 
 %% The launcher becomes the program when what would be the port's output goes to the printer's pipe (native/launch).
-open_port(Language, #{command := Command, port_options := Given} = Options, #{os_pid := OsPid} = Region, Fd) ->
+open_port(Language, #{command := Command, port_options := Given} = Options, Region, Fd) ->
     {Program, OwnArgs} = typhon_erlport_options:command(Command),
     %% It has no packets.
     Kept = [Option || Option <- Given, not is_tuple(Option) orelse element(1, Option) =/= packet],
@@ -376,11 +377,7 @@ open_port(Language, #{command := Command, port_options := Given} = Options, #{os
             #{use_stdio := use_stdio} -> "1";
             #{use_stdio := nouse_stdio} -> "4"
         end,
-    Launcher = [integer_to_list(OsPid), integer_to_list(Fd), Output, Program],
-    erlang:open_port(
-        {spawn_executable, ?NATIVE:priv_path(<<"typhon_launch">>)},
-        [{args, Launcher ++ OwnArgs ++ command_line(Language, Options, Region)} | Kept]
-    ).
+    ?HOST:launch(Region, Fd, Output, [Program | OwnArgs ++ command_line(Language, Options, Region)], Kept).
 
 %% The options that ErlPort's own command line has, and where the channel is.
 command_line(Language, Options, #{os_pid := OsPid, fd := Fd}) ->
@@ -401,45 +398,30 @@ command_line(Language, Options, #{os_pid := OsPid, fd := Fd}) ->
 
 %% ErlPort's start returns as soon as there is a process; so does this.
 started(#state{port = Port, channel = Channel, options = Options, work = Work} = State) ->
-    OsPid =
-        case erlang:port_info(Port, os_pid) of
-            {os_pid, Number} -> Number;
-            undefined -> nil
-        end,
-    ?REGISTRY:watch(Channel, OsPid),
-    Watch =
-        case OsPid =/= nil andalso ?NATIVE:process_watch(OsPid) of
-            {ok, Descriptor} -> Descriptor;
-            _ -> undefined
-        end,
+    Host = ?HOST:attach(Port, Channel),
+    ?REGISTRY:watch(Channel, ?HOST:os_pid(Host)),
     Native = ?NATIVE:pool_new(1),
     #{call_timeout := CallTimeout, start_timeout := StartTimeout} = Options,
     ets:insert(?TABLE, {self(), Native, CallTimeout, waits}),
     start_timer(StartTimeout, start),
-    {ok, State#state{work = Work#work{watch = Watch, native = Native}}}.
+    {ok, State#state{work = Work#work{host = Host, native = Native}}}.
 
 start_timer(infinity, _) -> undefined;
 start_timer(Time, What) -> erlang:start_timer(min(Time, ?LONGEST), self(), {?MODULE, What}).
 
 %% The worker has greeted. Its word for who it is counts when that is the port's process, or a descendant of it.
-greeted(Greeting, #state{port = Port, channel = Channel, work = #work{native = Native} = Work} = State) ->
-    case adopted(Port, Channel, Greeting) of
-        ok ->
+greeted(Greeting, #state{channel = Channel, work = #work{native = Native, host = Host} = Work} = State) ->
+    case ?HOST:adopt(Host, Greeting) of
+        {ok, Adopted} ->
             ?REGISTRY:watch(Channel, greeted),
             ok = ?NATIVE:pool_put(Native, 0, Channel),
             _ = Work#work.stops andalso start_timer(?STOP_GRACE, stop),
-            next_noted(State#state{work = Work#work{turn = undefined}});
+            next_noted(State#state{work = Work#work{turn = undefined, host = Adopted}});
         %% It has ended: its port says how.
         {error, no_process} ->
             {noreply, State};
         {error, foreign} ->
             {stop, {foreign_process, maps:get(<<"os_pid">>, Greeting, undefined)}, State}
-    end.
-
-adopted(Port, Channel, Greeting) ->
-    case erlang:port_info(Port, os_pid) of
-        {os_pid, OsPid} -> ?NATIVE:adopt(Channel, OsPid, maps:get(<<"os_pid">>, Greeting, undefined));
-        undefined -> {error, no_process}
     end.
 
 %% --- the instance: requests ---
@@ -530,7 +512,7 @@ handle_info({'EXIT', Pid, Reason}, #state{work = #work{helpers = Helpers}} = Sta
 handle_info({'EXIT', Printer, Reason}, #state{work = #work{printer = Printer}} = State) ->
     {stop, {printer, Reason}, State};
 %% The worker has ended. Its status comes by the port, unless something that it started holds its stdout.
-handle_info({select, Watch, _, _}, #state{work = #work{watch = Watch}} = State) when is_reference(Watch) ->
+handle_info({select, Watch, _, _}, #state{work = #work{host = #{watch := Watch}}} = State) when is_reference(Watch) ->
     start_timer(?STATUS_GRACE, status),
     {noreply, State};
 handle_info({timeout, _, {?MODULE, start}}, #state{work = #work{turn = starting}} = State) ->
@@ -557,21 +539,12 @@ terminate(Reason, State) ->
 
 %% Whoever waits gets the reason. The worker ends when its port does; Typhon.Registry, which watches this process, sees to it
 %% that one which cannot is killed.
-close(Reason, #state{port = Port, channel = Channel, work = #work{watch = Watch, printer = Printer}}) ->
+close(Reason, #state{channel = Channel, work = #work{host = Host, printer = Printer}}) ->
     forget(self()),
     finish_printer(Printer),
     ?NATIVE:channel_close(Channel, {ended, Reason}),
-    if
-        is_reference(Watch) -> ?NATIVE:descriptor_close(Watch);
-        true -> ok
-    end,
-    try
-        port_close(Port),
-        ok
-    catch
-        %% It is closed.
-        error:badarg -> ok
-    end.
+    _ = ?HOST:close(Host),
+    ok.
 
 %% Whether there is anything, given to the worker or not, that nobody waits for.
 has_work(#work{given = true}) ->

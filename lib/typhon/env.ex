@@ -7,7 +7,8 @@ defmodule Typhon.Env do
       true
   """
 
-  alias Typhon.{Interpreter, Interpreters, Native, Program, StartError}
+  alias Typhon.{Interpreters, Language, Native, Program, StartError}
+  alias Typhon.Language.Python
 
   @timeout 30_000
 
@@ -64,7 +65,7 @@ defmodule Typhon.Env do
   def describe(python \\ "python3", options \\ []) do
     cd = options |> Keyword.get(:cd, ".") |> Path.expand()
 
-    with {:ok, path} <- Interpreter.find(python, cd),
+    with {:ok, path} <- Python.find(python, cd),
          :ok <- Program.check(path, :python),
          {:ok, fields} <- ask(path, Keyword.get(options, :env, [])) do
       libpython = if fields["libpython"] == "", do: nil, else: fields["libpython"]
@@ -131,9 +132,9 @@ defmodule Typhon.Env do
 
   defp loadable(env) do
     cond do
-      Interpreter.too_old?(env.version) ->
+      Python.too_old?(env.version) ->
         {:error,
-         "Typhon needs Python #{Interpreter.minimum()} or newer, and #{env.executable} is Python #{env.version}"}
+         "Typhon needs Python #{Python.minimum()} or newer, and #{env.executable} is Python #{env.version}"}
 
       not glibc?() ->
         {:error, "namespaces need Linux with glibc"}
@@ -151,7 +152,7 @@ defmodule Typhon.Env do
       env.free_threaded ->
         {:error, "a free-threaded Python has no GIL that each could have; engine: :threads runs it"}
 
-      Interpreter.at_least?(env.version, "3.12") ->
+      Python.at_least?(env.version, "3.12") ->
         {:ok, "interpreters with a GIL of their own in one #{shared(env)}, for pure Python"}
 
       true ->
@@ -219,5 +220,5 @@ defmodule Typhon.Env do
     end
   end
 
-  defp failed(path, message), do: {:error, %StartError{reason: :exit, python: path, message: message}}
+  defp failed(path, message), do: {:error, Language.start_error(:python, :exit, path, message)}
 end

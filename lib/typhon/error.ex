@@ -2,7 +2,7 @@ defmodule Typhon.Error do
   @moduledoc false
   # Turns the error forms of the wire (docs/internals.md, `wire_error`) into exception structs, in this one place.
 
-  alias Typhon.{DecodeError, EncodeError, PythonError, RubyError, TimeoutError, WorkerError}
+  alias Typhon.{DecodeError, EncodeError, Language, PythonError, RubyError, TimeoutError, WorkerError}
 
   @typedoc "What a message needs to know about the call."
   @type call :: {module :: term, function :: term, args :: list, timeout :: timeout}
@@ -26,9 +26,8 @@ defmodule Typhon.Error do
     _ -> unknown(error)
   end
 
-  defp known({:exception, _, _, _, _, _, _} = exception, _call), do: exception(exception)
-
-  defp known({:ruby_exception, _, _, _, _, _} = exception, _call), do: ruby_exception(exception)
+  defp known({:exception, _, _, _, _, _, _} = exception, _call), do: Language.Python.raised(exception)
+  defp known({:ruby_exception, _, _, _, _, _} = exception, _call), do: Language.Ruby.raised(exception)
 
   # It was Python that found out, but it is the argument that cannot be sent.
   defp known({:cannot_decode, path, message}, _call),
@@ -84,37 +83,6 @@ defmodule Typhon.Error do
   @spec imported(Typhon.Native.importing()) :: String.t()
   def imported({:importing, name}),
     do: if(name != "" and String.printable?(name), do: name, else: "(unknown)")
-
-  defp exception({:exception, type, message, frames, notes, cause, text}) do
-    {kind, cause} =
-      case cause do
-        {kind, nested} when kind in [:cause, :context] -> {kind, exception(nested)}
-        _ -> {nil, nil}
-      end
-
-    %PythonError{
-      type: type,
-      message: message,
-      traceback:
-        for {file, line, function, source} <- frames do
-          %{file: file, line: line, function: function, source: source}
-        end,
-      notes: notes,
-      cause: cause,
-      cause_kind: kind,
-      text: text
-    }
-  end
-
-  defp ruby_exception({:ruby_exception, type, message, frames, cause, text}) do
-    %RubyError{
-      type: type,
-      message: message,
-      backtrace: for({file, line, function} <- frames, do: %{file: file, line: line, function: function}),
-      cause: if(cause, do: ruby_exception(cause)),
-      text: text
-    }
-  end
 
   @doc "How a call is written in a message: math.sqrt, or a method of an object."
   @spec callable(term, term) :: String.t()

@@ -20,7 +20,7 @@ defmodule Typhon.Interpreters do
 
   require Logger
 
-  alias Typhon.{Env, Native, StartError, Telemetry, Variables}
+  alias Typhon.{Env, Language, Native, StartError, Telemetry, Variables}
 
   # What glibc gives a process, the one it starts with left out.
   @namespaces 15
@@ -327,10 +327,11 @@ defmodule Typhon.Interpreters do
           ""
       end
 
-    %StartError{
-      reason: :interpreter_failed,
-      python: env.executable,
-      message: "an interpreter of #{env.executable} could not be started inside the VM: #{text}#{hint}"
-    }
+    Language.start_error(
+      :python,
+      :interpreter_failed,
+      env.executable,
+      "an interpreter of #{env.executable} could not be started inside the VM: #{text}#{hint}"
+    )
   end
 end

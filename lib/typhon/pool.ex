@@ -5,29 +5,27 @@ defmodule Typhon.Pool do
 
   use Supervisor
 
-  alias Typhon.{Call, Deadline, Interpreter, Native, Program, Registry, StartError, Worker}
+  alias Typhon.{Call, Deadline, Language, Native, Registry, StartError, Worker}
   alias Typhon.Pool.{Keeper, Watcher}
-  alias Typhon.Worker.OsProcess
+  alias Typhon.Worker.Host
 
   @spec start_link(Typhon.Options.start()) ::
           {:ok, pid} | {:error, StartError.t() | {:already_started, pid}}
-  def start_link(config) do
+  def start_link(options) do
+    config = options |> Language.named() |> Map.put(:host, Host.of(options.isolation))
+
     with :ok <- application(),
          :ok <- native(),
-         :ok <- proc(config),
          :ok <- directory(config.cd),
          :ok <- paths(config),
-         {:ok, python} <- find(config),
-         :ok <- Program.check(python, config.language),
-         {:ok, interpreter} <- interpreter(config) do
-      config = engine(config, interpreter)
+         {:ok, program} <- Language.find(config),
+         {:ok, config} <- config.host.prepare(%{config | program: program}) do
       native = Native.pool_new(config.workers, Map.take(config, [:max_queue, :concurrency]))
       stdio = if config.stdio == :group_leader, do: Process.group_leader(), else: config.stdio
-      config = Map.merge(config, %{python: python, stdio: stdio, interpreter: interpreter})
+      config = %{config | stdio: stdio}
+      name = if config.name, do: [name: config.name], else: []
 
-      options = if config.name, do: [name: config.name], else: []
-
-      with {:ok, pool} <- Supervisor.start_link(__MODULE__, {config, native}, options) do
+      with {:ok, pool} <- Supervisor.start_link(__MODULE__, {config, native}, name) do
         case await_all(workers(pool)) do
           :ok ->
             Registry.put_options(pool, %{
@@ -53,46 +51,12 @@ defmodule Typhon.Pool do
     end
   end
 
-  defp find(%{language: :ruby} = config), do: Typhon.Ruby.find(config.python, config.cd)
-  defp find(config), do: Interpreter.find(config.python, config.cd)
-
   # Answered, not only told: a keeper that was killed before it heard of it would leave one that never acts.
   defp of_keeper(pool, ask) do
     with {:ok, keeper} <- keeper(pool), do: ask.(keeper)
   catch
     :exit, _ -> if Process.alive?(pool), do: of_keeper(pool, ask)
   end
-
-  # What is loaded into the VM, when the workers are to live there.
-  defp interpreter(%{isolation: :process}), do: {:ok, nil}
-
-  defp interpreter(config) do
-    with {:ok, env} <- Typhon.Env.describe(config.python, cd: config.cd, env: config.env) do
-      engine = if config.engine == :auto, do: env.engine, else: config.engine
-
-      case env.engines[engine] do
-        {:ok, why} ->
-          {:ok, %{env | engine: engine, why: why}}
-
-        refused ->
-          {:error,
-           %StartError{
-             reason: if(Interpreter.too_old?(env.version), do: :python_too_old, else: :no_engine),
-             python: env.executable,
-             message: "isolation: :interpreter cannot run #{env.executable}" <> refused(engine, refused, env)
-           }}
-      end
-    end
-  end
-
-  defp refused(nil, nil, env), do: ": " <> env.why
-  defp refused(engine, {:error, why}, _env), do: " with engine: #{inspect(engine)}: #{why}"
-
-  # engine: :auto, and it is one interpreter with as many threads as there were to be workers.
-  defp engine(%{engine: :auto} = config, %{engine: :threads}),
-    do: %{config | workers: 1, min_workers: 1, concurrency: config.workers * config.concurrency}
-
-  defp engine(config, _interpreter), do: config
 
   @impl true
   def init({config, native}) do
@@ -468,13 +432,6 @@ defmodule Typhon.Pool do
       "and must be files of their own. Make a release (mix release), or run it with mix run"
   end
 
-  defp proc(%{isolation: :interpreter}), do: :ok
-
-  defp proc(config) do
-    with {:error, message} <- OsProcess.shares_memory(),
-         do: {:error, %StartError{reason: :no_proc, python: config.python, message: message}}
-  end
-
   defp directory(cd) do
     if File.dir?(cd),
       do: :ok,
@@ -483,10 +440,10 @@ defmodule Typhon.Pool do
 
   # Python and Ruby pass over what is not there, and then miss the modules that were to come from it.
   defp paths(config) do
-    Enum.find_value(config.python_path, :ok, fn path ->
+    Enum.find_value(config.paths, :ok, fn path ->
       with why when why != nil <- path_error(path, config) do
-        option = if config.language == :ruby, do: :ruby_path, else: :python_path
-        {:error, %StartError{reason: :bad_path, python: config.python, message: "#{option}: #{why}"}}
+        %{paths: option} = Language.of(config.language).options()
+        {:error, Language.start_error(config.language, :bad_path, config.program, "#{option}: #{why}")}
       end
     end)
   end

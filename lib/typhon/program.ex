@@ -3,22 +3,16 @@ defmodule Typhon.Program do
   # Whether what `python:` or `ruby:` names is one. Any program can be named there, and most print what they make of a command
   # line that is not for them. So one whose name does not say what it is has to answer `--version` before it is started.
 
-  alias Typhon.{Deadline, Native, StartError, Variables}
+  alias Typhon.{Deadline, Language, Native, StartError, Variables}
 
   @timeout 10_000
   # A program may print without end.
   @most_bytes 1_048_576
   @sigkill 9
 
-  # What its file is called, and what it says of itself.
-  @known [
-    python: {~r/py|thon/i, ~r/python|pypy|graalpy/i, :not_python, "Python"},
-    ruby: {~r/ruby/i, ~r/ruby/i, :not_ruby, "Ruby"}
-  ]
-
-  @spec check(String.t(), :python | :ruby) :: :ok | {:error, StartError.t()}
+  @spec check(String.t(), Language.name()) :: :ok | {:error, StartError.t()}
   def check(path, language) do
-    {name, answer, reason, title} = @known[language]
+    %{file: name, answer: answer} = Language.of(language).known_by()
 
     if Path.basename(path) =~ name do
       :ok
@@ -29,7 +23,7 @@ defmodule Typhon.Program do
 
           if status == 0 and line =~ answer,
             do: :ok,
-            else: {:error, refused(path, language, reason, title, line, status)}
+            else: {:error, refused(path, language, line, status)}
 
         # It may be a script that does something before it becomes an interpreter: its start has a time limit of its own. What
         # cannot be executed at all is told there, too.
@@ -112,16 +106,15 @@ defmodule Typhon.Program do
     end
   end
 
-  defp refused(path, language, reason, title, line, status) do
-    %StartError{
-      reason: reason,
-      python: path,
-      message:
-        "#{language}: #{path} is not a #{title}. Asked for its --version it " <>
-          said(line, status) <>
-          ". #{language}: takes a command on the PATH, or the path of an interpreter" <>
-          if(language == :python, do: " or a virtualenv", else: "")
-    }
+  defp refused(path, name, line, status) do
+    language = Language.of(name)
+    %{program: option} = language.options()
+
+    text =
+      "#{option}: #{path} is not a #{language.title()}. Asked for its --version it " <>
+        said(line, status) <> ". #{option}: takes #{language.takes()}"
+
+    Language.start_error(name, language.reasons().not_one, path, text)
   end
 
   defp said("", status), do: "exited with status #{status} and said nothing"

@@ -90,7 +90,7 @@ defmodule Typhon.Footprint do
 
   defp processes do
     all = for pid <- Process.list(), do: Process.info(pid, [:dictionary, :current_function]) || []
-    workers = Enum.count(all, &(&1[:dictionary][:"$initial_call"] == {Typhon.Worker, :init, 1}))
+    workers = Enum.count(all, &(&1[:dictionary][:"$initial_call"] == {Typhon.Worker.Machine, :init, 1}))
     helpers = for helper <- @helpers, do: Enum.count(all, &(&1[:current_function] == helper))
     length(all) - Enum.sum(for count <- helpers, do: min(count, workers))
   end

@@ -9,7 +9,7 @@ defmodule Typhon.FaultsTest do
   import Typhon.TestHelper
 
   alias Typhon.{Footprint, PythonError, TimeoutError, WorkerError}
-  alias Typhon.Worker.OsProcess
+  alias Typhon.Worker.Proc
 
   # Growth that is none: what memory allocators keep, and what modules bring that are loaded when they are first used.
   @memory 96 * 1024 * 1024
@@ -111,7 +111,7 @@ defmodule Typhon.FaultsTest do
     end)
   end
 
-  defp lives?(os_pid), do: os_process?(os_pid) and not OsProcess.zombie?(os_pid)
+  defp lives?(os_pid), do: os_process?(os_pid) and not Proc.zombie?(os_pid)
 
   defp ends_by_signal(py, signal, function, args \\ []) do
     assert {:error, %WorkerError{reason: :signal, signal: ^signal} = error} =
@@ -262,7 +262,7 @@ defmodule Typhon.FaultsTest do
     test "stopped in a call, or before it, that may take for ever: the call says so", %{marker: marker} do
       py = pool(marker, workers: 1)
       running = async(fn -> Typhon.call(py, :faults, :stop, [], timeout: :infinity) end)
-      eventually(fn -> OsProcess.stopped?(worker(py).os_pid) end)
+      eventually(fn -> Proc.stopped?(worker(py).os_pid) end)
       waiting = async(fn -> Typhon.call(py, :sample, :echo, [1], timeout: :infinity) end)
       assert {:error, %WorkerError{reason: :hung} = error} = await(running)
       assert Exception.message(error) =~ "its process had been stopped (SIGSTOP), and calls waited for it"
@@ -301,7 +301,7 @@ defmodule Typhon.FaultsTest do
       settled(py)
       %{os_pid: os_pid, pid: pid} = worker(py)
       kill(os_pid, "STOP")
-      eventually(fn -> OsProcess.stopped?(os_pid) end)
+      eventually(fn -> Proc.stopped?(os_pid) end)
       assert :ok = Typhon.cast(py, :sample, :echo, [1])
 
       eventually(fn ->
@@ -314,7 +314,7 @@ defmodule Typhon.FaultsTest do
       py = pool(marker, workers: 1, grace: limit())
       %{os_pid: os_pid, pid: pid} = worker(py)
       kill(os_pid, "STOP")
-      eventually(fn -> OsProcess.stopped?(os_pid) end)
+      eventually(fn -> Proc.stopped?(os_pid) end)
       call = async(fn -> Typhon.call(py, :sample, :echo, [1], timeout: :infinity) end)
       :ok = Typhon.Worker.look(pid)
       assert worker(py).restarts == 0

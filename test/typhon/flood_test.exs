@@ -73,7 +73,7 @@ defmodule Typhon.FloodTest do
   defp hung_device, do: spawn_link(fn -> Process.sleep(:infinity) end)
 
   defp take(%{meta: meta}, count, shut) do
-    if meta[:typhon_worker] != nil or match?({Typhon.Worker, _, _}, meta[:mfa]) do
+    if meta[:typhon_worker] != nil or match?({Typhon.Worker.Data, _, _}, meta[:mfa]) do
       :counters.add(count, 1, 1)
       wait_while_shut(shut)
       :stop

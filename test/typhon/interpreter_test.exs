@@ -1,7 +1,8 @@
 defmodule Typhon.InterpreterTest do
   use ExUnit.Case, async: true
 
-  alias Typhon.{Interpreter, StartError}
+  alias Typhon.Language.Python
+  alias Typhon.StartError
 
   doctest Typhon.Env
 
@@ -33,46 +34,46 @@ defmodule Typhon.InterpreterTest do
   end
 
   test "a command on the PATH" do
-    assert {:ok, path} = Interpreter.find("python3", "/")
+    assert {:ok, path} = Python.find("python3", "/")
     assert path == System.find_executable("python3")
   end
 
   test "a path, absolute or relative to cd", %{dir: dir} do
     path = executable(Path.join(dir, "py/mine"))
-    assert Interpreter.find(path, "/") == {:ok, path}
-    assert Interpreter.find("py/mine", dir) == {:ok, path}
-    assert Interpreter.find("./py/mine", dir) == {:ok, path}
+    assert Python.find(path, "/") == {:ok, path}
+    assert Python.find("py/mine", dir) == {:ok, path}
+    assert Python.find("./py/mine", dir) == {:ok, path}
   end
 
   test "a virtualenv, with or without a slash", %{dir: dir} do
     path = executable(Path.join(dir, ".venv/bin/python"))
-    assert Interpreter.find(Path.join(dir, ".venv"), "/") == {:ok, path}
-    assert Interpreter.find(".venv", dir) == {:ok, path}
-    assert Interpreter.find("./.venv/", dir) == {:ok, path}
+    assert Python.find(Path.join(dir, ".venv"), "/") == {:ok, path}
+    assert Python.find(".venv", dir) == {:ok, path}
+    assert Python.find("./.venv/", dir) == {:ok, path}
   end
 
   test "a virtualenv with python3 alone", %{dir: dir} do
     path = executable(Path.join(dir, "env/bin/python3"))
-    assert Interpreter.find("env", dir) == {:ok, path}
+    assert Python.find("env", dir) == {:ok, path}
   end
 
   test "says where it looked", %{dir: dir} do
     assert {:error, %StartError{reason: :python_not_found, message: message}} =
-             Interpreter.find("no-such-python", dir)
+             Python.find("no-such-python", dir)
 
     assert message =~ ~s|there is no Python "no-such-python". Looked for no-such-python on the PATH (/|
 
     File.mkdir_p!(Path.join(dir, "empty"))
-    assert {:error, %StartError{message: message}} = Interpreter.find("./empty", dir)
+    assert {:error, %StartError{message: message}} = Python.find("./empty", dir)
     assert message =~ "Looked for #{dir}/empty/bin/python, #{dir}/empty/bin/python3."
 
-    assert {:error, %StartError{message: message}} = Interpreter.find("./missing", dir)
+    assert {:error, %StartError{message: message}} = Python.find("./missing", dir)
     assert message =~ "Looked for #{dir}/missing."
   end
 
   test "says that a file is not executable", %{dir: dir} do
     File.write!(Path.join(dir, "py"), "")
-    assert {:error, %StartError{message: message}} = Interpreter.find("./py", dir)
+    assert {:error, %StartError{message: message}} = Python.find("./py", dir)
     assert message =~ "#{dir}/py (not executable)"
   end
 end

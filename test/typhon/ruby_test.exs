@@ -514,7 +514,7 @@ defmodule Typhon.RubyTest do
         Typhon.start_link(language: :perl)
       end
 
-      assert {:error, %StartError{reason: :ruby_not_found}} =
+      assert {:error, %StartError{reason: :ruby_not_found, program: "no-such-ruby", python: nil}} =
                Typhon.start_link(language: :ruby, ruby: "no-such-ruby")
     end
 

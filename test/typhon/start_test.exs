@@ -132,14 +132,14 @@ defmodule Typhon.StartTest do
     end
 
     test "when there is no /proc", %{dir: dir} do
-      assert Typhon.Worker.OsProcess.shares_memory() == :ok
-      assert {:error, message} = Typhon.Worker.OsProcess.shares_memory(dir)
+      assert Typhon.Worker.Proc.shares_memory() == :ok
+      assert {:error, message} = Typhon.Worker.Proc.shares_memory(dir)
 
       assert message =~
                "through #{dir}/#{System.pid()}/fd, which is not there. Mount it: mount -t proc proc #{dir}."
 
       File.mkdir_p!(Path.join(dir, "1"))
-      assert {:error, message} = Typhon.Worker.OsProcess.shares_memory(dir)
+      assert {:error, message} = Typhon.Worker.Proc.shares_memory(dir)
       assert message =~ "#{dir} belongs to other processes than this VM's"
     end
 
@@ -169,7 +169,8 @@ defmodule Typhon.StartTest do
     test "when Python ends at once, with what it printed", %{dir: dir} do
       path = program(dir, "echo one; echo two >&2; exit 3\n")
 
-      assert {:error, %StartError{reason: :exit, output: ["one", "two"], python: ^path} = error} =
+      assert {:error,
+              %StartError{reason: :exit, output: ["one", "two"], program: ^path, python: ^path} = error} =
                start(python: path)
 
       assert Exception.message(error) ==

@@ -23,11 +23,12 @@ defmodule Typhon.StartError do
     * `:foreign_process` – who greeted as the worker is neither the process that was started nor a descendant of it
     * `:timeout` – it was not ready within `:start_timeout`
   * `message` – a sentence
-  * `python` – the interpreter
+  * `program` – the interpreter
+  * `python` – the same where that is a Python, and nil with `language: :ruby`
   * `output` – what Python printed, a list of lines
   """
 
-  defexception reason: nil, message: "", python: nil, output: []
+  defexception reason: nil, message: "", program: nil, python: nil, output: []
 
   @type reason ::
           :not_running
@@ -55,6 +56,7 @@ defmodule Typhon.StartError do
   @type t :: %__MODULE__{
           reason: reason,
           message: String.t(),
+          program: String.t() | nil,
           python: String.t() | nil,
           output: [String.t()]
         }

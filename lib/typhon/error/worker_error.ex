@@ -60,8 +60,7 @@ defmodule Typhon.WorkerError do
   end
 
   defp worker(%{os_pid: nil}), do: "worker"
-  defp worker(%{language: :ruby, os_pid: os_pid}), do: "Ruby worker #{os_pid}"
-  defp worker(%{os_pid: os_pid}), do: "Python worker #{os_pid}"
+  defp worker(error), do: "#{Typhon.Language.title(error.language)} worker #{error.os_pid}"
 
   defp what(%{reason: :exit, exit_status: nil}), do: "ended"
   defp what(%{reason: :exit, exit_status: status}), do: "exited with status #{status}"

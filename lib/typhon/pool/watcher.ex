@@ -18,12 +18,12 @@ defmodule Typhon.Pool.Watcher do
   @impl true
   def init(config) do
     Process.send_after(self(), :look, @every)
-    {:ok, %{config: config, seen: files(config.python_path)}}
+    {:ok, %{config: config, seen: files(config.paths)}}
   end
 
   @impl true
   def handle_info(:look, %{config: config, seen: seen} = state) do
-    files = files(config.python_path)
+    files = files(config.paths)
 
     case for {path, stamp} <- files, Map.get(seen, path) not in [nil, stamp], do: path do
       [] -> :ok

@@ -4,7 +4,7 @@ defmodule Typhon.Soak.Faults do
 
   alias Typhon.{Native, TimeoutError, WorkerError}
   alias Typhon.Soak.Book
-  alias Typhon.Worker.OsProcess
+  alias Typhon.Worker.Proc
 
   @faults [
     kill: 6,
@@ -76,7 +76,7 @@ defmodule Typhon.Soak.Faults do
       # Unless all that it has are calls with more time, those of a session perhaps.
       Process.sleep(3_000)
 
-      if OsProcess.stopped?(os_pid) do
+      if Proc.stopped?(os_pid) do
         Book.count(:faults, :stopped_and_not_noticed)
         Native.kill_pid(os_pid, 9)
       end

@@ -1,8 +1,9 @@
-defmodule Typhon.Interpreter do
+defmodule Typhon.Language.Python do
   @moduledoc false
-  # Finds the Python that a pool asked for, and says how to start a worker with it.
 
-  alias Typhon.{Program, StartError, Variables}
+  @behaviour Typhon.Language
+
+  alias Typhon.{Language, Native, Program, PythonError, Variables}
 
   @minimum "3.11"
 
@@ -22,21 +23,38 @@ defmodule Typhon.Interpreter do
   sys.exit(typhon._worker.main())
   """
 
-  @spec find(String.t(), String.t()) :: {:ok, String.t()} | {:error, StartError.t()}
+  @impl true
+  def title, do: "Python"
+
+  @impl true
+  def minimum, do: @minimum
+
+  @impl true
+  def options, do: %{program: :python, paths: :python_path}
+
+  @impl true
+  def reasons, do: %{not_one: :not_python, too_old: :python_too_old}
+
+  @impl true
+  def known_by, do: %{file: ~r/py|thon/i, answer: ~r/python|pypy|graalpy/i}
+
+  @impl true
+  def takes, do: "a command on the PATH, or the path of an interpreter or a virtualenv"
+
+  @impl true
   def find(python, cd) do
     tried = candidates(python, cd)
 
     case Enum.find_value(tried, &usable/1) do
       nil ->
         {:error,
-         %StartError{
-           reason: :python_not_found,
-           python: python,
-           message:
-             "there is no Python #{inspect(python)}. Looked for #{Enum.map_join(tried, ", ", &describe/1)}. " <>
-               advice(python, cd) <>
-               "python: takes a command on the PATH, or the path of an interpreter or a virtualenv"
-         }}
+         Language.start_error(
+           :python,
+           :python_not_found,
+           python,
+           "there is no Python #{inspect(python)}. Looked for #{Enum.map_join(tried, ", ", &describe/1)}. " <>
+             advice(python, cd) <> "python: takes #{takes()}"
+         )}
 
       path ->
         {:ok, path}
@@ -116,20 +134,8 @@ defmodule Typhon.Interpreter do
   defp venv(folder),
     do: "python3 -m venv " <> if(in_virtualenv?(folder), do: "--clear ", else: "") <> folder
 
-  @doc "The arguments of a worker's command line. `settings`: whole numbers for the native worker, by name."
-  @spec args([String.t()], %{fd: integer, os_pid: integer}, [{atom, integer}]) :: [String.t()]
-  def args(python_path, %{fd: fd, os_pid: os_pid}, settings) do
-    settings = Enum.map_join(settings, ",", fn {name, value} -> "#{name}=#{value}" end)
-
-    [
-      "-c",
-      @bootstrap,
-      Typhon.Native.priv_path("python"),
-      Integer.to_string(os_pid),
-      Integer.to_string(fd),
-      settings | python_path
-    ]
-  end
+  @impl true
+  def launch, do: ["-c", @bootstrap, Native.priv_path("python")]
 
   @doc "`version` as Python writes it: 3.13.0rc1 is one, too."
   @spec too_old?(String.t()) :: boolean
@@ -141,6 +147,25 @@ defmodule Typhon.Interpreter do
   defp number(version),
     do: version |> String.split(".") |> Enum.take(2) |> Enum.map(&(&1 |> Integer.parse() |> elem(0)))
 
-  @spec minimum :: String.t()
-  def minimum, do: @minimum
+  @impl true
+  def raised({:exception, type, message, frames, notes, cause, text}) do
+    {kind, cause} =
+      case cause do
+        {kind, nested} when kind in [:cause, :context] -> {kind, raised(nested)}
+        _ -> {nil, nil}
+      end
+
+    %PythonError{
+      type: type,
+      message: message,
+      traceback:
+        for {file, line, function, source} <- frames do
+          %{file: file, line: line, function: function, source: source}
+        end,
+      notes: notes,
+      cause: cause,
+      cause_kind: kind,
+      text: text
+    }
+  end
 end

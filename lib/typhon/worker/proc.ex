@@ -1,6 +1,6 @@
-defmodule Typhon.Worker.OsProcess do
+defmodule Typhon.Worker.Proc do
   @moduledoc false
-  # What the system says of a process. Everything is false where it says nothing.
+  # What the system says of a process. Everything is false, or nil, where it says nothing.
 
   @doc """
   Whether it has been stopped by a signal: no thread of it runs, so it can neither answer nor say that it cannot. One that a
@@ -30,6 +30,22 @@ defmodule Typhon.Worker.OsProcess do
            )}
   end
 
+  @doc """
+  What it holds in memory: bytes, without what is shared with the BEAM (the channel's rings and large arguments); nil when the
+  system does not say.
+  """
+  @spec resident(pos_integer | nil) :: non_neg_integer | nil
+  def resident(nil), do: nil
+
+  def resident(os_pid) do
+    with {:ok, status} <- File.read("/proc/#{os_pid}/status"),
+         resident when resident != nil <- kib(status, "VmRSS:") do
+      1024 * max(resident - (kib(status, "RssShmem:") || 0), 0)
+    else
+      _ -> nil
+    end
+  end
+
   defp state(nil), do: nil
 
   defp state(os_pid) do
@@ -37,6 +53,15 @@ defmodule Typhon.Worker.OsProcess do
     with {:ok, stat} <- File.read("/proc/#{os_pid}/stat"),
          [state, _] <- stat |> String.split(") ") |> List.last() |> String.split(" ", parts: 2) do
       state
+    else
+      _ -> nil
+    end
+  end
+
+  defp kib(status, name) do
+    with [_, rest] <- :binary.split(status, name),
+         {kib, _} <- rest |> String.trim_leading() |> Integer.parse() do
+      kib
     else
       _ -> nil
     end
