@@ -469,7 +469,8 @@ defmodule Typhon do
   `:reloading` while they are replaced or a module is reloaded), process id, Python version, path of the interpreter, `:calls`
   served by the present process, its `:in_flight`, `:memory` in bytes and `:uptime`, and how often they were replaced. `:loans` counts the bytes of large binaries
   that a worker inside the VM shares with it: the VM's that Python reads (`:to_python`), Python's that binaries lie in (`:to_elixir`).
-  `:results` counts those of the worker's large results that binaries of Elixir lie in: `:held` in private memory, and `:shared` with the
+  `:ring` has the counters of the memory that the worker
+  shares with the VM (`docs/telemetry.md`, `[:typhon, :worker, :ring]`). `:results` counts those of the worker's large results that binaries of Elixir lie in: `:held` in private memory, and `:shared` with the
   worker (inside the VM, and with `results: :shared`). A part of a large binary keeps the whole; `:binary.copy/1` makes it independent.
   `:results` of the pool is the same for the VM as a whole: bytes `:held`, bytes `:cached` for results to come (they go
   back to the system when they have not been used for five seconds), and the `:limit` of those that may be held.

@@ -221,6 +221,19 @@ defmodule Typhon.Native do
         }
   def pool_info(_pool), do: :erlang.nif_error(:not_loaded)
 
+  @typedoc "Counters of one channel, since it was opened; `segment_bytes` is what large requests take at this moment."
+  @type ring :: %{
+          requests: non_neg_integer,
+          replies: non_neg_integer,
+          wakes: non_neg_integer,
+          missed_spins: non_neg_integer,
+          waits_for_room: non_neg_integer,
+          segment_bytes: non_neg_integer
+        }
+
+  @spec pool_rings(pool) :: [{place :: non_neg_integer, serial :: non_neg_integer, ring}]
+  def pool_rings(_pool), do: :erlang.nif_error(:not_loaded)
+
   @spec pool_put(pool, non_neg_integer, channel | nil) :: :ok
   def pool_put(_pool, _index, _channel), do: :erlang.nif_error(:not_loaded)
 

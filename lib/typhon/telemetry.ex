@@ -9,7 +9,7 @@ defmodule Typhon.Telemetry do
   @key {__MODULE__, :available}
 
   @doc """
-  Emits `[:typhon, :pool, :load]` for a pool: how much it has to do at this moment. For `:telemetry_poller`, whose list of measurements takes
+  Emits `[:typhon, :pool, :load]` for a pool: how much it has to do at this moment; and `[:typhon, :worker, :ring]` for each of its workers. For `:telemetry_poller`, whose list of measurements takes
   `{Typhon.Telemetry, :measure, [MyApp.Python]}`. No process of the pool is asked.
 
       iex> {:ok, py} = Typhon.start_link(workers: 1)
@@ -39,6 +39,9 @@ defmodule Typhon.Telemetry do
           },
           %{pool: pool}
         )
+
+        for {worker, channel, ring} <- Typhon.Native.pool_rings(native),
+            do: execute([:typhon, :worker, :ring], ring, %{pool: pool, worker: worker, channel: channel})
       end
 
       :ok

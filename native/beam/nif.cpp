@@ -184,6 +184,7 @@ ErlNifFunc functions[] = {
     {"pool_pick", 1, guarded<nifs::pool_pick>, 0},
     {"pool_place", 2, guarded<nifs::pool_place>, 0},
     {"pool_info", 1, guarded<nifs::pool_info>, 0},
+    {"pool_rings", 1, guarded<nifs::pool_rings>, 0},
     {"channel_open", 2, guarded<nifs::channel_open>, ERL_NIF_DIRTY_JOB_IO_BOUND},
     {"channel_close", 2, guarded<nifs::channel_close>, 0},
     {"channel_finish", 2, guarded<nifs::channel_finish>, 0},

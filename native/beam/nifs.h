@@ -20,6 +20,7 @@ Nif pool_done;
 Nif pool_pick;
 Nif pool_place;
 Nif pool_info;
+Nif pool_rings;
 
 // channel_nifs.cpp
 Nif channel_open;

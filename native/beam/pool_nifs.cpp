@@ -157,4 +157,17 @@ ERL_NIF_TERM pool_info(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   return info;
 }
 
+// [{Place, Serial, Counters}]
+ERL_NIF_TERM pool_rings(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  Pool* pool = get_pool(env, argv[0]);
+  if (!pool) return enif_make_badarg(env);
+  ERL_NIF_TERM rings = enif_make_list(env, 0);
+  pool->each([&](std::size_t index, WorkerChannel& channel, bool) {
+    const ERL_NIF_TERM ring = enif_make_tuple3(
+        env, enif_make_uint64(env, index), enif_make_uint64(env, channel.serial()), channel.ring_info(env));
+    rings = enif_make_list_cell(env, ring, rings);
+  });
+  return rings;
+}
+
 }  // namespace typhon::beam::nifs

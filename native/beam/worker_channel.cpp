@@ -375,6 +375,11 @@ ERL_NIF_TERM WorkerChannel::ring_term(ErlNifEnv* env) const noexcept {
   return map;
 }
 
+ERL_NIF_TERM WorkerChannel::ring_info(ErlNifEnv* env) noexcept {
+  Lock lock(mutex_);
+  return ring_term(env);
+}
+
 ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
   const Atoms& atoms = state_.atoms;
   Lock lock(mutex_);

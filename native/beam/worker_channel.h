@@ -224,6 +224,8 @@ class WorkerChannel {
   // A monitored process has ended: the owner, or a caller.
   void process_down(ErlNifEnv* env, const ErlNifMonitor& monitor) noexcept;
   ERL_NIF_TERM info(ErlNifEnv* env) noexcept;
+  // The counters of its rings alone.
+  ERL_NIF_TERM ring_info(ErlNifEnv* env) noexcept TYPHON_EXCLUDES(mutex_);
 
   // Objects without which what is under way cannot go on: while there are some, close_if_idle() does not.
   void hold() noexcept { load_.holds.fetch_add(1, std::memory_order_relaxed); }

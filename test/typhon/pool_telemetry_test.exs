@@ -49,6 +49,13 @@ defmodule Typhon.PoolTelemetryTest do
     assert_receive {:telemetry, [:typhon, :pool, :load], measured, %{pool: ^py}}
     assert %{in_flight: 2, queued: 1, waiting: 0, workers: 1, reserved: 0} = measured
     assert is_integer(measured.held) and is_integer(measured.cached)
+    assert_receive {:telemetry, [:typhon, :worker, :ring], ring, %{pool: ^py, worker: 0, channel: channel}}
+    assert is_integer(channel)
+
+    assert %{requests: requests, replies: _, wakes: _, missed_spins: _, waits_for_room: _, segment_bytes: 0} =
+             ring
+
+    assert requests >= 2
     Task.shutdown(task, :brutal_kill)
     Task.shutdown(other, :brutal_kill)
     assert {:error, %Typhon.PoolError{}} = Typhon.Telemetry.measure(:no_such_pool)

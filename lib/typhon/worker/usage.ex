@@ -76,7 +76,8 @@ defmodule Typhon.Worker.Usage do
     lent: {0, 0},
     borrowed: {0, 0},
     results: {0, 0},
-    shared: {0, 0}
+    shared: {0, 0},
+    ring: %{requests: 0, replies: 0, wakes: 0, missed_spins: 0, waits_for_room: 0, segment_bytes: 0}
   }
 
   @spec info(atom, Data.t()) :: map
@@ -94,6 +95,7 @@ defmodule Typhon.Worker.Usage do
       busy: use.busy,
       loans: %{to_python: elem(use.lent, 1), to_elixir: elem(use.borrowed, 1)},
       results: %{held: elem(use.results, 1), shared: elem(use.shared, 1)},
+      ring: use.ring,
       reserved: Checkout.held?(data.checkout),
       memory: Host.memory(data.host),
       uptime: if(is_serving(state), do: uptime(data)),
