@@ -209,9 +209,13 @@ defmodule Typhon.Request do
         :timeout -> {{:error, Error.timeout(request.call)}, leave_queue(request)}
       end
     else
-      alone_or_overload ->
+      true ->
         Room.forget(channel, request.ref)
-        if alone_or_overload == true, do: {gone(), request}, else: refused(request, alone_or_overload)
+        {gone(), request}
+
+      overload ->
+        Room.forget(channel, request.ref)
+        refused(request, overload)
     end
   end
 
