@@ -74,4 +74,4 @@ format: ## rewrite the sources as the formatters want them
 	@git ls-files --cached --others --exclude-standard '*.h' '*.cpp' '*.c' | xargs clang-format -i
 
 clean: ## remove everything that was built
-	rm -rf _build priv
+	rm -rf _build priv compat/*/priv/python/*/__pycache__

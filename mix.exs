@@ -1,5 +1,4 @@
 Code.require_file("mix/compile_typhon_native.exs", __DIR__)
-Code.require_file("mix/compile_erlport_app.exs", __DIR__)
 
 defmodule Typhon.MixProject do
   use Mix.Project
@@ -13,9 +12,8 @@ defmodule Typhon.MixProject do
       elixir: "~> 1.14",
       description:
         "Joins the BEAM with Python: one contract from an interpreter in the VM to a node across the network",
-      compilers: [:typhon_native | Mix.compilers()] ++ [:erlport_app],
+      compilers: [:typhon_native | Mix.compilers()],
       elixirc_paths: elixirc_paths(Mix.env()),
-      erlc_paths: erlc_paths(Mix.env()),
       start_permanent: Mix.env() == :prod,
       # The tests find PropEr in OTP's own library folder.
       prune_code_paths: false,
@@ -31,14 +29,11 @@ defmodule Typhon.MixProject do
   defp elixirc_paths(:test), do: ["lib", "test/support"]
   defp elixirc_paths(_), do: ["lib"]
 
-  defp erlc_paths(:test), do: ["src", "test/erlport"]
-  defp erlc_paths(_), do: ["src"]
-
   defp package do
     [
       licenses: ["Apache-2.0"],
       links: %{},
-      files: ~w(lib src include mix mix.exs native python ruby cmake CMakeLists.txt CMakePresets.json
+      files: ~w(lib mix mix.exs native python ruby cmake CMakeLists.txt CMakePresets.json
                 README.md CHANGELOG.md CONTRIBUTING.md LICENSE .formatter.exs docs examples)
     ]
   end

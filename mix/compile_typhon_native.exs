@@ -1,3 +1,5 @@
+Code.require_file("bytecode.exs", __DIR__)
+
 defmodule Mix.Tasks.Compile.TyphonNative do
   @moduledoc false
   # Builds the native parts with CMake and installs them into priv/.
@@ -15,6 +17,7 @@ defmodule Mix.Tasks.Compile.TyphonNative do
   use Mix.Task.Compiler
 
   alias Mix.Task.Compiler.Diagnostic
+  alias Typhon.Mix.Bytecode
 
   @packages "cmake 3.25 or newer, a C++20 compiler (g++ 12 or clang 14), zlib's headers, Python 3.11 or newer with its " <>
               "headers, and Erlang's headers.\n" <>
@@ -31,6 +34,7 @@ defmodule Mix.Tasks.Compile.TyphonNative do
          {:ok, warnings} <- build(),
          {:ok, changed?} <- install() do
       precompile(changed?)
+      remove_erlang()
       Mix.Project.build_structure()
       {if(changed?, do: :ok, else: :noop), warnings}
     else
@@ -163,8 +167,8 @@ defmodule Mix.Tasks.Compile.TyphonNative do
   defp free_threaded do
     found =
       Enum.map(@free_threaded_names, &System.find_executable/1) ++
-        Path.wildcard(Path.join(pyenv(), "*t/bin/python3")) ++
-        Path.wildcard(Path.join(home(), ".local/share/uv/python/*+freethreaded*/bin/python3"))
+        Path.wildcard(Path.join(Bytecode.pyenv(), "*t/bin/python3")) ++
+        Path.wildcard(Path.join(Bytecode.home(), ".local/share/uv/python/*+freethreaded*/bin/python3"))
 
     # One that was named and cannot be used is an error that CMake words.
     named = "TYPHON_FREE_THREADED" |> System.get_env("") |> String.split(":", trim: true)
@@ -181,7 +185,7 @@ defmodule Mix.Tasks.Compile.TyphonNative do
         candidates =
           Enum.map(11..19, &System.find_executable("python3.#{&1}")) ++
             ["/usr/bin/python3", "/usr/local/bin/python3"] ++
-            Enum.sort(Path.wildcard(Path.join(pyenv(), "*/bin/python3")), :desc)
+            Enum.sort(Path.wildcard(Path.join(Bytecode.pyenv(), "*/bin/python3")), :desc)
 
         Enum.find_value(candidates, [], fn python ->
           with %{gil: true, headers: true, executable: executable} <- facts(python),
@@ -194,34 +198,15 @@ defmodule Mix.Tasks.Compile.TyphonNative do
     end
   end
 
-  # Bytecode, for each Python that is found: where priv/ cannot be written to, or Python is told not to write any, each start of a
-  # worker would compile what it imports. It is used as long as the source is the same (PEP 552).
-  @bytecode "import sys, compileall, py_compile; mode = py_compile.PycInvalidationMode.CHECKED_HASH; " <>
-              "sys.version_info >= (3, 11) and compileall.compile_dir(sys.argv[1], quiet=2, invalidation_mode=mode)"
-
   defp precompile(changed?) do
-    candidates =
-      ["python3" | for(minor <- 11..19, do: "python3.#{minor}")] ++
-        Path.wildcard(Path.join(pyenv(), "*/bin/python3")) ++
-        Path.wildcard(Path.join(home(), ".local/share/uv/python/*/bin/python3"))
-
-    pythons =
-      for name <- candidates, python = System.find_executable(name), uniq: true, do: Path.expand(python)
-
     stamp_file = Path.join(build_dir(), "typhon-precompiled")
-    stamp = Enum.join(pythons, "\n")
+    stamp = Enum.join(Bytecode.pythons(), "\n")
 
     if changed? or File.read(stamp_file) != {:ok, stamp} do
-      # One that cannot be run is no reason to fail: its workers take a little longer.
-      for python <- pythons,
-          do: System.cmd(python, ["-I", "-c", @bytecode, Path.expand("priv/python")], stderr_to_stdout: true)
-
+      Bytecode.compile(Path.expand("priv/python"))
       File.write!(stamp_file, stamp)
     end
   end
-
-  defp home, do: System.user_home() || "/"
-  defp pyenv, do: Path.join(System.get_env("PYENV_ROOT", Path.join(home(), ".pyenv")), "versions")
 
   defp build do
     jobs = Integer.to_string(System.schedulers_online())
@@ -248,12 +233,30 @@ defmodule Mix.Tasks.Compile.TyphonNative do
     case cmake(["--install", build_dir(), "--prefix", Path.expand("priv")]) do
       {output, 0} ->
         stale = before -- installed(manifest)
-        Enum.each(stale, &File.rm/1)
+        Enum.each(stale, &remove/1)
         {:ok, stale != [] or output =~ "-- Installing: "}
 
       {output, _} ->
         failure("Typhon's native parts cannot be installed into #{Path.expand("priv")}.", output)
     end
+  end
+
+  # With the bytecode that a module has left, and its folder when that was the last: Python takes a folder for a package.
+  defp remove(file) do
+    folder = Path.dirname(file)
+    bytecode = Path.join(folder, "__pycache__")
+
+    for old <- [file | Path.wildcard(Path.join(bytecode, Path.basename(file, ".py") <> ".*.pyc"))],
+        do: File.rm(old)
+
+    for emptied <- [bytecode, folder], do: File.rmdir(emptied)
+  end
+
+  # ErlPort's interface was here before it was compat/erlport. Mix leaves what it has made of sources in Erlang when there are
+  # none any more, and would go on to list it as this application's.
+  defp remove_erlang do
+    names = "{erlport,python,python_*,ruby,ruby_*,typhon_erlport*}.{app,beam}"
+    Mix.Project.compile_path() |> Path.join(names) |> Path.wildcard() |> Enum.each(&File.rm/1)
   end
 
   defp installed(manifest) do

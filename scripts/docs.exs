@@ -14,6 +14,8 @@ defmodule Typhon.Docs do
 
   def main([venv | files]) do
     Logger.configure(level: :none)
+    # Pages about a drop-in are read by those who have it.
+    for folder <- Path.wildcard("compat/*"), do: Code.append_path(compiled(Path.basename(folder)))
     ExUnit.start(autorun: false)
     deconsolidate()
     work = Path.join(System.tmp_dir!(), "typhon-docs-#{System.pid()}")
@@ -37,6 +39,8 @@ defmodule Typhon.Docs do
     if failures != [], do: exit({:shutdown, 1})
   end
 
+  defp compiled(application), do: Path.join([Mix.Project.build_path(), "lib", application, "ebin"])
+
   defp run(pages, venv, work) do
     {walk, others} = Enum.split_with(pages, &DocsWalk.walk?/1)
     Enum.flat_map(others, &run_page(&1, venv, work)) ++ DocsWalk.run(walk, venv, work)
@@ -50,7 +54,8 @@ defmodule Typhon.Docs do
   end
 
   defp all do
-    ["README.md", "CONTRIBUTING.md"] ++ Path.wildcard("docs/*.md") ++ Path.wildcard("lib/**/*.{ex,md}")
+    ["README.md", "CONTRIBUTING.md"] ++
+      Enum.flat_map(["docs/*.md", "compat/*/*.md", "lib/**/*.{ex,md}"], &Path.wildcard/1)
   end
 
   # --- what holds without running anything ---

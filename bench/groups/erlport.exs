@@ -11,6 +11,8 @@ defmodule Bench.Erlport do
   def groups, do: ~w(erlport)
 
   def group("erlport", bench) do
+    # What compat/erlport has compiled lies beside Typhon's own.
+    Code.append_path(Path.join(Mix.Project.build_path(), "lib/erlport/ebin"))
     small(bench) ++ list(bench) ++ binary(bench)
   end
 

@@ -8,8 +8,7 @@ defmodule Typhon.Application do
     # It words the error of one who has no descriptors left, and then it could not be loaded.
     Code.ensure_loaded(:erl_posix_msg)
     # This process lives as long as the application.
-    Typhon.Registry.create_table()
-    :typhon_erlport.create_table()
+    Typhon.Registry.create_tables()
     Typhon.Interpreters.ensure_started()
 
     Supervisor.start_link([Typhon.Registry],

@@ -7,13 +7,15 @@ defmodule Typhon.Registry do
   #     one, when a pool's supervisor goes, costs the VM a look at every process. An ETS table lists the keys. It belongs to
   #     the application, so that nothing is forgotten should this process ever have to be restarted.
   #   * it watches worker processes, so that a worker which is itself killed (`Process.exit(pid, :kill)`) leaves neither
-  #     callers waiting nor an operating system process behind.
+  #     callers waiting nor an operating system process behind. One that belongs to no pool (compat/erlport) may have a row under
+  #     its pid in the table `:typhon_owners`, for those who call it: the row goes with the process.
 
   use GenServer
 
   alias Typhon.{Native, WorkerError}
 
   @table __MODULE__
+  @owners :typhon_owners
   @sigkill 9
   # How long Python has to notice the end of its stdin before it is killed.
   @orphan_grace 500
@@ -134,9 +136,10 @@ defmodule Typhon.Registry do
   @spec unwatch :: :ok
   def unwatch, do: GenServer.call(__MODULE__, {:unwatch, self()}, :infinity)
 
-  @doc "Makes the table, owned by the calling process."
-  @spec create_table :: :ok
-  def create_table do
+  @doc "Makes the tables, owned by the calling process."
+  @spec create_tables :: :ok
+  def create_tables do
+    :ets.new(@owners, [:named_table, :set, :public, read_concurrency: true])
     :ets.new(@table, [:named_table, :set, :public])
     :ok
   end
@@ -225,8 +228,7 @@ defmodule Typhon.Registry do
 
       {{_monitor, channel, process}, state} ->
         Native.channel_close(channel, %WorkerError{reason: {:owner_down, reason}})
-        # It may have been an instance of ErlPort's, which could not do it itself.
-        :typhon_erlport.forget(pid)
+        :ets.delete(@owners, pid)
 
         # Its stdin is closed already: the Port went with its owner.
         if process, do: Process.send_after(self(), {:reap, channel, process}, @orphan_grace)

@@ -64,7 +64,8 @@ extern "C" int LLVMFuzzerInitialize(int*, char***) {
   embedded = new EmbeddedPython;
   const PyRef imported = embedded->eval(
       "[__import__('sys').modules.update(typhon=__import__('types').SimpleNamespace(_native=typhon)),"
-      " __import__('sys').path.insert(0, '" TYPHON_SOURCE_DIR "/python'), __import__('erlport.erlterms')]");
+      " __import__('sys').path.insert(0, '" TYPHON_SOURCE_DIR
+      "/compat/erlport/priv/python'), __import__('erlport.erlterms')]");
   CHECK(imported && embedded->state().erlport);
   return 0;
 }

@@ -84,8 +84,8 @@ extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
   char* list[] = {arguments[0], arguments[1], arguments[2], nullptr};
   int status = 0;
   CHECK(ruby_executable_node(ruby_options(3, list), &status) != 0);
-  run("$LOAD_PATH.unshift('" TYPHON_SOURCE_DIR
-      "/ruby'); require 'rbconfig'; require 'bigdecimal'; require 'date'; require 'set'");
+  run("$LOAD_PATH.unshift('" TYPHON_SOURCE_DIR "/ruby', '" TYPHON_SOURCE_DIR
+      "/compat/erlport/priv/ruby'); require 'rbconfig'; require 'bigdecimal'; require 'date'; require 'set'");
   // The extension is in this program, and not where the Ruby side looks for it.
   run("begin; require 'typhon'; rescue LoadError; $LOADED_FEATURES << '" TYPHON_SOURCE_DIR
       "/ruby/typhon.rb'; end");

@@ -132,6 +132,27 @@ defmodule Typhon.TestHelper do
     end
   end
 
+  def os_process_runs?(os_pid), do: os_process?(os_pid) and not zombie?(os_pid)
+
+  @doc "A process of the system's that has nothing to do with any worker."
+  def bystander do
+    port = Port.open({:spawn_executable, System.find_executable("sleep")}, args: ["600"])
+    {:os_pid, os_pid} = Port.info(port, :os_pid)
+    on_exit(fn -> System.cmd("kill", ["-9", "#{os_pid}"], stderr_to_stdout: true) end)
+    os_pid
+  end
+
+  @doc "The path of a shell script that stands for a Python."
+  def python_script(lines) do
+    directory = Path.join(System.tmp_dir!(), "typhon-python-#{System.unique_integer([:positive])}")
+    File.mkdir_p!(directory)
+    on_exit(fn -> File.rm_rf(directory) end)
+    path = Path.join(directory, "python3")
+    File.write!(path, "#!/bin/sh\n" <> lines)
+    File.chmod!(path, 0o755)
+    path
+  end
+
   @doc "Children of Erlang's helper process that nobody collected."
   def zombies do
     for "/proc/" <> pid <- Path.wildcard("/proc/[0-9]*"), zombie?(pid), parent_is_ours?(pid), do: pid
@@ -256,13 +277,10 @@ defmodule Typhon.TestHelper do
   end
 
   @doc "Runs code with Typhon in a VM of its own, to its end: what it printed, and its exit status."
-  def vm(code, env \\ []) do
+  def vm(code, env \\ [], applications \\ [:typhon]) do
+    paths = Enum.flat_map(applications, &["-pa", Path.join(:code.lib_dir(&1), "ebin")])
     start = "{:ok, _} = Application.ensure_all_started(:typhon)\n"
-
-    System.cmd("elixir", ["-pa", Path.join(:code.lib_dir(:typhon), "ebin"), "-e", start <> code],
-      env: env,
-      stderr_to_stdout: true
-    )
+    System.cmd("elixir", paths ++ ["-e", start <> code], env: env, stderr_to_stdout: true)
   end
 
   @doc "The function runs in a process of its own, so that the test can wait for other things meanwhile."

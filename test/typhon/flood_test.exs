@@ -2,13 +2,12 @@ defmodule Typhon.FloodTest do
   # Output without end: the VM's memory is looked at, so nothing else may run.
   use ExUnit.Case, async: false
 
-  import Typhon.TestHelper
+  import Typhon.{TestFlood, TestHelper}
 
   alias Typhon.{StartError, TimeoutError, WorkerError}
 
-  # What floods, and how much the VM may grow by meanwhile. Collected in the VM each would take gigabytes.
+  # What floods. Collected in the VM each would take gigabytes.
   @flood 300_000_000
-  @growth 100_000_000
 
   # What Typhon logs of workers is counted, and goes no further. While the gate is shut, whoever logs waits, as for a handler
   # that hangs.
@@ -21,53 +20,7 @@ defmodule Typhon.FloodTest do
 
   setup %{shut: shut} do
     on_exit(fn -> :atomics.put(shut, 1, 0) end)
-    # What a test before this one has left is no growth, and what it has given back is no room.
-    for pid <- Process.list(), do: :erlang.garbage_collect(pid)
-    :ok
-  end
-
-  defp resident do
-    [_, kib] = Regex.run(~r/^VmRSS:\s+(\d+)/m, File.read!("/proc/self/status"))
-    String.to_integer(kib) * 1024
-  end
-
-  defp memory, do: {:erlang.memory(:total), resident()}
-
-  # The function runs in a process of its own, and the VM must not grow beyond the bound until it has returned.
-  defp assert_flat(fun) do
-    before = memory()
-    task = async(fun)
-    watch(task, before, System.monotonic_time(:millisecond) + 3 * limit())
-  end
-
-  defp watch(task, {total, resident} = before, until) do
-    {total_now, resident_now} = memory()
-    assert total_now - total < @growth, "the VM's processes grew by #{total_now - total} bytes"
-    assert resident_now - resident < @growth, "the VM grew by #{resident_now - resident} bytes"
-
-    case Task.yield(task, 20) do
-      nil ->
-        assert System.monotonic_time(:millisecond) < until, "the flood did not end"
-        watch(task, before, until)
-
-      {:ok, result} ->
-        result
-    end
-  end
-
-  # An I/O device that answers at once and only counts.
-  defp sink do
-    count = :counters.new(1, [])
-    {spawn_link(fn -> sink(count) end), fn -> :counters.get(count, 1) end}
-  end
-
-  defp sink(count) do
-    receive do
-      {:io_request, from, ref, {:put_chars, :unicode, chars}} ->
-        :counters.add(count, 1, byte_size(chars))
-        send(from, {:io_reply, ref, :ok})
-        sink(count)
-    end
+    collect()
   end
 
   defp hung_device, do: spawn_link(fn -> Process.sleep(:infinity) end)
@@ -188,23 +141,6 @@ defmodule Typhon.FloodTest do
                assert_flat(fn -> Typhon.call(py, :Kernel, :system, [command], timeout: :infinity) end)
 
       eventually(fn -> count.() == @flood end)
-    end
-
-    @tag :os_process
-    test "of an instance of ErlPort's, whose device is slow to answer" do
-      {device, count} = sink()
-      Process.group_leader(self(), device)
-      {:ok, python} = :python.start(python: ~c"python3")
-
-      assert 0 ==
-               assert_flat(fn ->
-                 :python.call(python, :os, :system, ["yes 2>/dev/null | head -c #{@flood}"],
-                   timeout: :infinity
-                 )
-               end)
-
-      eventually(fn -> count.() == @flood end)
-      :ok = :python.stop(python)
     end
   end
 

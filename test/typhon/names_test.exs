@@ -145,21 +145,6 @@ defmodule Typhon.NamesTest do
     assert Typhon.call(py, :größe, :größe, [1]) == {:ok, 1}
   end
 
-  test "of ErlPort's calls", %{dir: dir} do
-    {:ok, instance} = :python.start_link(python_path: String.to_charlist(dir))
-
-    for function <- [:größe, :名前, :"ﬁt", :fit], do: assert(:python.call(instance, :größe, function, [7]) == 7)
-    assert :python.call(instance, :模块, :名前, [7]) == 7
-    assert :python.call(instance, :"paket_ü.größe", :größe, [7]) == 7
-    assert :python.call(instance, :größe, :"Höhe.tiefe.upper", []) == 'TIEF'
-
-    assert {:python, :"builtins.AttributeError", message, _} =
-             catch_error(:python.call(instance, :größe, :fehlt_名, []))
-
-    assert List.to_string(message) == "module 'größe' has no attribute 'fehlt_名'"
-    :python.stop(instance)
-  end
-
   test "of Ruby", %{dir: dir} do
     source = """
     def größe(x) = x

@@ -2,7 +2,7 @@
 -module(python_options_tests).
 
 -include_lib("eunit/include/eunit.hrl").
--include("python.hrl").
+-include("../src/python.hrl").
 
 %% The Python that is there, whatever it is called.
 parse(Options) -> python_options:parse([{python, "python3"} | Options]).
@@ -94,11 +94,14 @@ cd_test() ->
     ?assertEqual([{env, Env}, {packet, 4}, {cd, "/"}, binary, hide, exit_status], Port).
 
 python_path_test_() ->
-    Own = fun(Path) -> lists:nthtail(1, string:lexemes(Path, ":")) end,
+    %% Behind the packages erlport and typhon.
+    Own = fun(Path) -> lists:nthtail(2, string:lexemes(Path, ":")) end,
     Check = fun(Expected, Options) ->
         fun() ->
             {ok, #python_options{python_path = Path, env = [{"PYTHONPATH", Path} | _]}} = parse(Options),
-            ?assertMatch({match, _}, re:run(hd(string:lexemes(Path, ":")), "/priv/python$")),
+            [Erlport, Typhon] = lists:sublist(string:lexemes(Path, ":"), 2),
+            ?assertEqual(filename:join(code:priv_dir(erlport), "python"), Erlport),
+            ?assertMatch({match, _}, re:run(Typhon, "/typhon/priv/python$")),
             ?assertEqual(Expected, Own(Path))
         end
     end,

@@ -1,13 +1,14 @@
 defmodule Typhon.ErlportTest do
   @moduledoc """
-  ErlPort's interface. Most of it is tested in Erlang, in test/erlport; here those suites are run, and what is Elixir's.
+  ErlPort's interface. Most of it is tested in Erlang, in the files beside this one; here those suites are run, and what is
+  Elixir's.
   """
   # Some of them change the group leader, the log level, the environment.
   use ExUnit.Case, async: false
 
   @moduletag timeout: 600_000
 
-  @sources Path.expand("../erlport/py", __DIR__)
+  @sources Path.expand("py", __DIR__)
 
   # The first channel of a VM says how many atoms Python may bring to it.
   test "an instance in a VM without a pool brings atoms that nobody has named" do
@@ -20,11 +21,18 @@ defmodule Typhon.ErlportTest do
     IO.puts("brought " <> Atom.to_string(atom))
     """
 
-    assert {text, 0} = Typhon.TestHelper.vm(code)
+    assert {text, 0} = Typhon.TestHelper.vm(code, [], [:typhon, :erlport])
     assert text =~ "brought typhon_brought_by_the_instance"
   end
 
-  test "the application of that name is there to be started" do
+  test "the application of that name is ErlPort's: it can be started, and has its version and folders" do
+    assert Application.spec(:erlport, :vsn) == ~c"0.11.0"
+    assert File.exists?(Path.join(:code.priv_dir(:erlport), "python/erlport/erlterms.py"))
+    assert File.exists?(Path.join(:code.priv_dir(:erlport), "ruby/erlport/erlterms.rb"))
+    # Where its programs include them from.
+    for header <- ["python.hrl", "ruby.hrl"],
+        do: assert(File.exists?(Path.join([:code.lib_dir(:erlport), "src", header])))
+
     assert {:ok, _} = Application.ensure_all_started(:erlport)
     assert :typhon in Application.spec(:erlport, :applications)
     assert Application.stop(:erlport) == :ok

@@ -3,7 +3,7 @@
 -module(ruby_tests).
 
 -include_lib("eunit/include/eunit.hrl").
--include("../../include/ruby.hrl").
+-include("../src/ruby.hrl").
 
 %% Ruby calls this.
 -export([recurse/2]).
@@ -14,7 +14,7 @@
 recurse(Instance, N) -> ruby:call(Instance, ruby_sample, recurse, [Instance, N]).
 
 start(Options) ->
-    {ok, R} = ruby:start_link([{ruby_lib, filename:absname("test/erlport/rb")} | Options]),
+    {ok, R} = ruby:start_link([{ruby_lib, filename:absname("test/rb")} | Options]),
     R.
 
 stop(R) ->

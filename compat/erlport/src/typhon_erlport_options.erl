@@ -53,7 +53,7 @@ language(python) ->
         defaults => ["python", "python3"],
         command_variable => "ERLPORT_PYTHON",
         path_variable => "PYTHONPATH",
-        library => <<"python">>,
+        library => "python",
         version_flag => "-V",
         version => "^Python ([0-9]+)\\.([0-9]+)",
         oldest => {3, 11},
@@ -68,7 +68,7 @@ language(ruby) ->
         defaults => ["ruby"],
         command_variable => "ERLPORT_RUBY",
         path_variable => "RUBYLIB",
-        library => <<"ruby">>,
+        library => "ruby",
         version_flag => "-v",
         version => "^ruby ([0-9]+)\\.([0-9]+)",
         oldest => {3, 1},
@@ -196,7 +196,7 @@ complete(Given, Table) ->
     Found = find(Command, Table),
     {OfEnv, OtherEnv} = lists:partition(fun({Name, _}) -> Name =:= Variable end, Env),
     Paths =
-        [library(Table)] ++ Path ++ lists:append([split(Value) || {_, Value} <- OfEnv, Value =/= false]) ++
+        libraries(Table) ++ Path ++ lists:append([split(Value) || {_, Value} <- OfEnv, Value =/= false]) ++
             split(os:getenv(Variable, "")),
     Joined = lists:flatten(lists:join(":", unique(Paths))),
     WholeEnv = [{Variable, Joined} | OtherEnv],
@@ -209,8 +209,17 @@ complete(Given, Table) ->
                 [{cd, Cd} || Cd =/= undefined] ++ [binary, hide, exit_status]
     }.
 
-library(#{library := Library}) ->
-    binary_to_list('Elixir.Typhon.Native':priv_path(Library)).
+%% The language's package of ErlPort's, which is this application's, and the one of Typhon's that it stands on.
+libraries(#{library := Library}) ->
+    Below = 'Elixir.Typhon.Native':priv_path(list_to_binary(Library)),
+    [filename:absname(filename:join(priv_dir(), Library)), unicode:characters_to_list(Below)].
+
+priv_dir() ->
+    case code:priv_dir(erlport) of
+        %% The modules lie in a folder that is not called after the application.
+        {error, bad_name} -> filename:join(filename:dirname(filename:dirname(code:which(?MODULE))), "priv");
+        Dir -> Dir
+    end.
 
 %% As they are written: a path may lie in an archive.
 unique(Paths) ->

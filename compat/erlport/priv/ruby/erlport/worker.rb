@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
 require_relative "erlang"
-require_relative "../typhon/worker"
+require "typhon/worker"
 
 module ErlPort
   # The worker of an instance: Typhon's, with ErlPort's dialect and ways. Questions go to the instance and not to whoever calls,

@@ -29,7 +29,7 @@ start(Options) ->
     {ok, P} = python:start_link([{python, "python3"}, {python_path, [py_dir()]} | Options]),
     P.
 
-py_dir() -> filename:absname("test/erlport/py").
+py_dir() -> filename:absname("test/py").
 
 stop(P) ->
     Monitor = monitor(process, P),

@@ -1,7 +1,7 @@
 # frozen_string_literal: true
 
+require "typhon"
 require "zlib"
-require_relative "../typhon"
 require_relative "errors"
 
 module ErlPort

@@ -18,7 +18,6 @@
 -behaviour(gen_server).
 
 -export([start/4, stop/1, call/5, cast/2]).
--export([create_table/0, forget/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -export_type([name/0, instance/0]).
@@ -30,9 +29,10 @@
 -define(NATIVE, 'Elixir.Typhon.Native').
 -define(REGISTRY, 'Elixir.Typhon.Registry').
 -define(HOST, 'Elixir.Typhon.Worker.Host.OsProcess').
-%% {Pid, Native pool, call_timeout, idle | waits} of each instance on this node; `waits`: #work.queue is not empty, or the worker has not greeted. A table and not persistent terms, as programs start and
-%% stop instances by the dozen: to erase one of those costs the VM a look at every process.
--define(TABLE, ?MODULE).
+%% {Pid, Native pool, call_timeout, idle | waits} of each instance on this node; `waits`: #work.queue is not empty, or the worker
+%% has not greeted. The table is Typhon.Registry's, which takes the row out when the process has ended. A table and not persistent
+%% terms, as programs start and stop instances by the dozen: to erase one of those costs the VM a look at every process.
+-define(TABLE, typhon_owners).
 
 %% Kinds of Native.call/9 and Native.tell/7.
 -define(CALL, 0).
@@ -105,7 +105,7 @@ start(_, _, _, _, {error, _} = Error) -> Error.
 
 %% ErlPort has no processes of its own, so that its programs need not have started anything.
 running() ->
-    case ?REGISTRY:'running?'() andalso ets:whereis(?TABLE) =/= undefined of
+    case ?REGISTRY:'running?'() of
         true ->
             ok;
         false ->
@@ -308,20 +308,6 @@ until(Timeout) -> erlang:monotonic_time(millisecond) + Timeout.
 left(infinity) -> infinity;
 left(Until) -> max(0, Until - erlang:monotonic_time(millisecond)).
 
-%% --- the table ---
-
-%% By the process that lives as long as the application.
--spec create_table() -> ok.
-create_table() ->
-    ets:new(?TABLE, [named_table, public, set, {read_concurrency, true}]),
-    ok.
-
-%% An instance has ended.
--spec forget(pid()) -> ok.
-forget(Pid) ->
-    ets:delete(?TABLE, Pid),
-    ok.
-
 %% --- the instance: its start ---
 
 -spec init({language(), typhon_erlport_options:parsed()}) -> {ok, #state{}} | {stop, term()}.
@@ -458,7 +444,7 @@ handle_cast(stop, #state{work = #work{stops = true}} = State) ->
 handle_cast(stop, #state{work = Work} = State) ->
     case has_work(Work) of
         true ->
-            forget(self()),
+            ets:delete(?TABLE, self()),
             %% One that starts has this time from when it is ready.
             _ = Work#work.turn =/= starting andalso start_timer(?STOP_GRACE, stop),
             push({last, State#state.language}, State#state{work = Work#work{stops = true}});
@@ -540,7 +526,7 @@ terminate(Reason, State) ->
 %% Whoever waits gets the reason. The worker ends when its port does; Typhon.Registry, which watches this process, sees to it
 %% that one which cannot is killed.
 close(Reason, #state{channel = Channel, work = #work{host = Host, printer = Printer}}) ->
-    forget(self()),
+    ets:delete(?TABLE, self()),
     finish_printer(Printer),
     ?NATIVE:channel_close(Channel, {ended, Reason}),
     _ = ?HOST:close(Host),
