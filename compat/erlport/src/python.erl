@@ -1,5 +1,6 @@
 %% @doc ErlPort's interface to Python, on Typhon's native core: programs that were written for ErlPort run with this module as
-%% they are. docs/from-erlport.md says what is different, and how to move on to the module Typhon.
+%% they are. docs/from-erlport.md says what is different, and how to move on to the module Typhon. What these functions do
+%% stands in typhon_erlport, for every language.
 -module(python).
 
 -export([start/0, start/1, start/2, start_link/0, start_link/1, start_link/2]).
@@ -15,11 +16,10 @@ start() -> start([]).
 
 %% @doc Starts a Python. A list is its options; anything else is its name, as gen_server takes it.
 -spec start(options() | name()) -> {ok, pid()} | {error, term()}.
-start(Options) when is_list(Options) -> typhon_erlport:start(start, python, none, Options);
-start(Name) -> start(Name, []).
+start(OptionsOrName) -> typhon_erlport:start(start, python, OptionsOrName).
 
 -spec start(name(), options()) -> {ok, pid()} | {error, term()}.
-start(Name, Options) when is_list(Options) -> typhon_erlport:start(start, python, Name, Options).
+start(Name, Options) -> typhon_erlport:start(start, python, Name, Options).
 
 %% @equiv start_link([])
 -spec start_link() -> {ok, pid()} | {error, term()}.
@@ -27,11 +27,10 @@ start_link() -> start_link([]).
 
 %% @doc The same, linked to the caller.
 -spec start_link(options() | name()) -> {ok, pid()} | {error, term()}.
-start_link(Options) when is_list(Options) -> typhon_erlport:start(start_link, python, none, Options);
-start_link(Name) -> start_link(Name, []).
+start_link(OptionsOrName) -> typhon_erlport:start(start_link, python, OptionsOrName).
 
 -spec start_link(name(), options()) -> {ok, pid()} | {error, term()}.
-start_link(Name, Options) when is_list(Options) -> typhon_erlport:start(start_link, python, Name, Options).
+start_link(Name, Options) -> typhon_erlport:start(start_link, python, Name, Options).
 
 %% @doc Tells an instance to end. It does not wait for that.
 -spec stop(instance()) -> ok.
@@ -39,7 +38,7 @@ stop(Instance) -> typhon_erlport:stop(Instance).
 
 %% @equiv call(Instance, Module, Function, Args, [])
 -spec call(instance(), module(), atom(), list()) -> term().
-call(Instance, Module, Function, Args) -> typhon_erlport:call(Instance, Module, Function, Args, []).
+call(Instance, Module, Function, Args) -> call(Instance, Module, Function, Args, []).
 
 %% @doc Calls a function of Python. What it raises is an error {python, Class, Message, Frames} in the caller. With the option
 %% async the caller does not wait: ok is returned, and an error ends the instance.

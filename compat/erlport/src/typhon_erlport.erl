@@ -17,7 +17,7 @@
 
 -behaviour(gen_server).
 
--export([start/4, stop/1, call/5, cast/2]).
+-export([start/3, start/4, stop/1, call/5, cast/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -export_type([name/0, instance/0]).
@@ -87,9 +87,14 @@
 
 %% --- the interface ---
 
+%% A list is options; anything else is a name.
+-spec start(start | start_link, language(), typhon_erlport_options:options() | name()) -> {ok, pid()} | {error, term()}.
+start(Function, Language, Options) when is_list(Options) -> start(Function, Language, none, Options);
+start(Function, Language, Name) -> start(Function, Language, Name, []).
+
 -spec start(start | start_link, language(), none | name(), typhon_erlport_options:options()) ->
     {ok, pid()} | {error, term()}.
-start(Function, Language, Name, Options) ->
+start(Function, Language, Name, Options) when is_list(Options) ->
     case typhon_erlport_options:parse(Language, Options) of
         {ok, #{start_timeout := Timeout} = Parsed} ->
             start(Function, Name, {Language, Parsed}, [{timeout, Timeout}], running());

@@ -4,7 +4,7 @@
 %% Elixir's) or an atom will do wherever one may stand for the same.
 -module(typhon_erlport_options).
 
--export([parse/2, timeout/1, command/1]).
+-export([parse/2, record/3, timeout/1, command/1]).
 
 -export_type([language/0, option/0, options/0, parsed/0]).
 
@@ -86,6 +86,18 @@ parse(Language, Options) when is_list(Options) ->
     catch
         throw:{?MODULE, Reason} -> {error, Reason}
     end.
+
+%% The same as a record of ErlPort's: python.hrl and ruby.hrl have its fields.
+-spec record(atom(), language(), options()) -> {ok, tuple()} | {error, term()}.
+record(Name, Language, Options) ->
+    case parse(Language, Options) of
+        {ok, Parsed} -> {ok, list_to_tuple([Name | [maps:get(Field, Parsed) || Field <- fields()]])};
+        {error, _} = Error -> Error
+    end.
+
+%% In their order.
+fields() ->
+    [command, cd, use_stdio, compressed, packet, env, path, port_options, start_timeout, call_timeout, buffer_size].
 
 -spec timeout(term()) -> {ok, pos_integer() | infinity} | error.
 timeout(infinity) -> {ok, infinity};

@@ -229,6 +229,18 @@ ends_test_() ->
 
 parse_test_() ->
     [
+        fun() ->
+            {ok, Options} = ruby_options:parse([{ruby_lib, "/one"}]),
+            #ruby_options{ruby = Ruby, ruby_lib = Path, env = Env, port_options = Port} = Options,
+            ?assertMatch({match, _}, re:run(Ruby, "/ruby$")),
+            ?assertMatch([_, _, "/one" | _], string:lexemes(Path, ":")),
+            ?assertEqual([{"RUBYLIB", Path}], Env),
+            ?assertEqual([{env, Env}, {packet, 4}, binary, hide, exit_status], Port),
+            ?assertMatch(
+                #ruby_options{cd = undefined, start_timeout = 10000, call_timeout = infinity, buffer_size = 65536},
+                Options
+            )
+        end,
         ?_assertMatch({ok, #ruby_options{compressed = 0, packet = 4, use_stdio = use_stdio}}, ruby_options:parse([])),
         ?_assertMatch({ok, #ruby_options{cd = "/"}}, ruby_options:parse([{cd, "/"}])),
         ?_assertEqual({error, {invalid_option, {ruby, "nope"}, not_found}}, ruby_options:parse([{ruby, "nope"}])),
