@@ -188,112 +188,162 @@ void note_queue(const State& state, Pool& pool, const WorkerChannel& channel) no
   if (channel.weight() > pool.concurrency() && pool.note_queue()) state.mover->wake();
 }
 
-template <bool kDirty>
-ERL_NIF_TERM call_here(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
-  State& state = state_of(env);
-  const Atoms& atoms = state.atoms;
-  Pool* pool = get_pool(env, argv[0]);
-  unsigned kind = 0;
-  CallFlags flags;
-  Request request{};
+// Where a call goes.
+struct Target {
+  Kept<WorkerChannel> channel{nullptr};
   std::size_t place = 0;
-  request.frame.now = channel::monotonic_ns();
-  if (!pool || !enif_is_ref(env, argv[1]) || !enif_get_uint(env, argv[2], &kind) || kind > wire::kCast ||
-      !get_deadline(env, argv[7], atoms, request.frame.now, request.frame.deadline) ||
-      !get_flags(env, argv[8], flags)) {
-    return enif_make_badarg(env);
-  }
-  Kept<WorkerChannel> channel(nullptr);
-  if (flags.where == 0) [[likely]] {
-    Pool::Pressure pressure;
-    channel.reset(pool->pick(flags.bits >> wire::kPlaceBit, request.frame.now, place, pressure));
-    if (!channel.get() && flags.bits >> wire::kPlaceBit != 0)
-      return enif_make_tuple2(env, atoms.held, enif_make_uint64(env, place));
-    if (pressure.none_free) {
-      tell_watcher(env, *pool);
-      if (channel.get() && (flags.bits & wire::kAdmitted) == 0 && pool->refuses(pressure))
-        return overload(env, *pool, pressure);
-    }
-    if (!channel.get()) return atoms.no_worker;
-    request.was_idle = pressure.idle;
-  } else {
-    channel = find_channel(env, pool, flags.where);
-    if (!channel.get() || channel->closed()) return enif_make_tuple2(env, atoms.down, atoms.gone);
-    place = pool->place_of(channel.get());
-  }
+  bool of_object = false;  // an object in it lives there: there is no other worker that could have it
 
-  std::array<std::uint8_t, WorkerChannel::kMaxInline> stack;  // uninitialised on purpose
-  BodySink sink(stack.data(), stack.size(), kDirty ? SIZE_MAX : kQuickBytes);
-  int redirected = 0;
+  void take(Pool& pool, WorkerChannel* kept) noexcept {
+    channel.reset(kept);
+    place = pool.place_of(kept);
+  }
+};
+
+// The channel of an object that stands in the module's place; a reference is kept for the caller.
+WorkerChannel* channel_of_object(ErlNifEnv* env, const State& state, ERL_NIF_TERM module) noexcept {
+  ERL_NIF_TERM ref = 0;
+  if (!enif_is_map(env, module) || !enif_get_map_value(env, module, state.atoms.ref, &ref)) return nullptr;
+  const auto* object = get_resource<ObjectHandle>(env, ref, state.object_type);
+  if (!object) return nullptr;
+  enif_keep_resource(object->channel);
+  return object->channel;
+}
+
+// One that has to go to this worker waits for it, if it may.
+std::optional<ERL_NIF_TERM> admit(ErlNifEnv* env, Pool& pool, const CallFlags& flags, const Target& target) {
+  if (target.place == Pool::kNoPlace || (flags.bits & wire::kAdmitted) != 0) return std::nullopt;
+  const Pool::Pressure pressure = pool.pressure_at(*target.channel.get());
+  if (pressure.none_free && pool.refuses(pressure)) return overload(env, pool, pressure);
+  return std::nullopt;
+}
+
+// Session or object, key, or the least loaded worker; or what call() returns instead.
+std::optional<ERL_NIF_TERM> find_target(ErlNifEnv* env, Pool& pool, const CallFlags& flags,
+                                        ERL_NIF_TERM module, Request& request, Target& target) {
+  const State& state = state_of(env);
+  const Atoms& atoms = state.atoms;
+  if (flags.where != 0) {
+    target.channel = find_channel(env, &pool, flags.where);
+    if (!target.channel.get() || target.channel->closed())
+      return enif_make_tuple2(env, atoms.down, atoms.gone);
+    target.place = pool.place_of(target.channel.get());
+    return std::nullopt;
+  }
+  if (WorkerChannel* channel = channel_of_object(env, state, module)) {
+    target.take(pool, channel);
+    target.of_object = true;
+    return admit(env, pool, flags, target);
+  }
+  Pool::Pressure pressure;
+  const unsigned key = flags.bits >> wire::kPlaceBit;
+  target.channel.reset(pool.pick(key, request.frame.now, target.place, pressure));
+  const bool found = target.channel.get() != nullptr;
+  if (!found && key != 0) return enif_make_tuple2(env, atoms.held, enif_make_uint64(env, target.place));
+  if (pressure.none_free) {
+    tell_watcher(env, pool);
+    if (found && (flags.bits & wire::kAdmitted) == 0 && pool.refuses(pressure))
+      return overload(env, pool, pressure);
+  }
+  if (!found) return atoms.no_worker;
+  request.was_idle = pressure.idle;
   // Its caller, and no object in it, says where it is to run.
-  request.movable = kind == wire::kCall && flags.where == 0 && flags.bits >> wire::kPlaceBit == 0 &&
-                    !channel->raw() && pool->size() > 1;
-  const std::optional<ERL_NIF_TERM> instead = encode_body<kDirty>(
-      env, channel, argv[1], sink, kind == wire::kCall, request.movable,
-      [&](TermEncoder& encoder) {
-        say_text(encoder, flags.bits);
-        const TermEncoder::Status status = encoder.call(argv[3], argv[4], argv[5], argv[6]);
-        if (encoder.has_objects()) request.movable = false;
-        return status;
-      },
-      [&](TermEncoder& encoder) -> const char* {
-        if (redirected++ > 0) return "objects that live on different workers";
-        enif_keep_resource(encoder.other());
-        channel.reset(encoder.other());
-        request.was_idle = false;
-        place = pool->place_of(channel.get());
-        return nullptr;
-      },
-      [&] {
-        return enif_schedule_nif(env, "call", ERL_NIF_DIRTY_JOB_CPU_BOUND, guarded<call_here<true>>, argc,
-                                 argv);
-      });
-  if (instead) return *instead;
-  // Only now it is known where it goes.
-  if (redirected != 0 && place != Pool::kNoPlace && (flags.bits & wire::kAdmitted) == 0) {
-    const Pool::Pressure pressure = pool->pressure_at(*channel.get());
-    if (pressure.none_free && pool->refuses(pressure)) return overload(env, *pool, pressure);
-  }
+  request.movable =
+      request.frame.kind == channel::Kind::kCall && key == 0 && !target.channel->raw() && pool.size() > 1;
+  return std::nullopt;
+}
 
-  request.frame.kind = kind == wire::kCall ? channel::Kind::kCall : channel::Kind::kCast;
-  request.frame.timings = (flags.bits & wire::kTimings) != 0;
-  request.frame.parent = flags.parent;
-  request.frame.captures = (flags.bits & wire::kCapture) != 0;
-  request.admitted = (flags.bits & wire::kAdmitted) != 0;
-  // An object of another pool: there is nobody here to wait for that worker with.
-  request.named = (flags.where != 0 && redirected == 0) || place == Pool::kNoPlace;
-  const Outcome outcome = submit(env, *channel.get(), request, argv[1], sink);
-  if (request.movable && outcome.is != Outcome::Is::kReply) note_queue(state, *pool, *channel.get());
+// What call() returns when it was handed over; nothing: it is to be made again.
+std::optional<ERL_NIF_TERM> handed_over(ErlNifEnv* env, const ERL_NIF_TERM argv[], const CallFlags& flags,
+                                        const Target& target, const Request& request,
+                                        const Outcome& outcome) {
+  const Atoms& atoms = state_of(env).atoms;
   switch (outcome.is) {
     case Outcome::Is::kReply:
       return outcome.term;
     case Outcome::Is::kDown:
       // The channel was closed after it was picked: the worker has not seen the request, another one may. A
       // call that names its worker has no other.
-      if (redirected == 0 && flags.where == 0 && !channel->raw()) {
+      if (!target.of_object && flags.where == 0 && !target.channel->raw())
         return enif_make_tuple2(env, atoms.not_started, time_left(env, request.frame.deadline));
-      }
       return outcome.term;
     case Outcome::Is::kLook: {
-      const ERL_NIF_TERM turn[] = {argv[0], where(env, channel.get(), place),
+      const ERL_NIF_TERM turn[] = {argv[0], where(env, target.channel.get(), target.place),
                                    enif_make_uint64(env, outcome.id), argv[1]};
       return next_turn(env, std::size(turn), turn);
     }
     case Outcome::Is::kMessages:
-      return enif_make_tuple4(env, atoms.wait, where(env, channel.get(), place),
+      return enif_make_tuple4(env, atoms.wait, where(env, target.channel.get(), target.place),
                               enif_make_uint64(env, outcome.id), argv[7]);
     case Outcome::Is::kAccepted:
       return atoms.ok;
     case Outcome::Is::kNoRoom:
-      return enif_make_tuple2(env, atoms.room, enif_make_resource(env, channel.get()));
+      return enif_make_tuple2(env, atoms.room, enif_make_resource(env, target.channel.get()));
     case Outcome::Is::kElsewhere:
       // Only the worker of an object has nobody to stand in for it.
-      if (redirected != 0) return enif_make_tuple2(env, atoms.held, enif_make_uint64(env, place));
-      return enif_schedule_nif(env, "call", kDirty ? ERL_NIF_DIRTY_JOB_CPU_BOUND : 0,
-                               guarded<call_here<kDirty>>, argc, argv);
+      if (!target.of_object) return std::nullopt;
+      return enif_make_tuple2(env, atoms.held, enif_make_uint64(env, target.place));
     default:
-      return event(env, outcome, where(env, channel.get(), place));
+      return event(env, outcome, where(env, target.channel.get(), target.place));
   }
+}
+
+template <bool kDirty>
+ERL_NIF_TERM call_here(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
+  State& state = state_of(env);
+  Pool* pool = get_pool(env, argv[0]);
+  unsigned kind = 0;
+  CallFlags flags;
+  Request request{};
+  request.frame.now = channel::monotonic_ns();
+  if (!pool || !enif_is_ref(env, argv[1]) || !enif_get_uint(env, argv[2], &kind) || kind > wire::kCast ||
+      !get_deadline(env, argv[7], state.atoms, request.frame.now, request.frame.deadline) ||
+      !get_flags(env, argv[8], flags)) {
+    return enif_make_badarg(env);
+  }
+  request.frame.kind = kind == wire::kCall ? channel::Kind::kCall : channel::Kind::kCast;
+  Target target;
+  if (const auto instead = find_target(env, *pool, flags, argv[3], request, target)) return *instead;
+
+  std::array<std::uint8_t, WorkerChannel::kMaxInline> stack;  // uninitialised on purpose
+  BodySink sink(stack.data(), stack.size(), kDirty ? SIZE_MAX : kQuickBytes);
+  bool moved = false;
+  std::optional<ERL_NIF_TERM> instead = encode_body<kDirty>(
+      env, target.channel, argv[1], sink, kind == wire::kCall, request.movable,
+      [&](TermEncoder& encoder) {
+        say_text(encoder, flags.bits);
+        const TermEncoder::Status status = encoder.call(argv[3], argv[4], argv[5], argv[6]);
+        if (encoder.has_objects()) request.movable = false;
+        return status;
+      },
+      // An object among the arguments, which only the encoder sees.
+      [&](TermEncoder& encoder) -> const char* {
+        if (target.of_object) return "objects that live on different workers";
+        enif_keep_resource(encoder.other());
+        target.take(*pool, encoder.other());
+        target.of_object = moved = true;
+        request.was_idle = false;
+        return nullptr;
+      },
+      [&] {
+        return enif_schedule_nif(env, "call", ERL_NIF_DIRTY_JOB_CPU_BOUND, guarded<call_here<true>>, argc,
+                                 argv);
+      });
+  if (!instead && moved) instead = admit(env, *pool, flags, target);
+  if (instead) return *instead;
+
+  request.frame.timings = (flags.bits & wire::kTimings) != 0;
+  request.frame.parent = flags.parent;
+  request.frame.captures = (flags.bits & wire::kCapture) != 0;
+  request.admitted = (flags.bits & wire::kAdmitted) != 0;
+  // An object of another pool: there is nobody here to wait for that worker with.
+  request.named = (flags.where != 0 && !target.of_object) || target.place == Pool::kNoPlace;
+  const Outcome outcome = submit(env, *target.channel.get(), request, argv[1], sink);
+  if (request.movable && outcome.is != Outcome::Is::kReply) note_queue(state, *pool, *target.channel.get());
+  if (const auto result = handed_over(env, argv, flags, target, request, outcome)) [[likely]]
+    return *result;
+  return enif_schedule_nif(env, "call", kDirty ? ERL_NIF_DIRTY_JOB_CPU_BOUND : 0, guarded<call_here<kDirty>>,
+                           argc, argv);
 }
 
 // tell(Pool | nil, Where, Id, Ref, Kind, Tag, Term): an answer to what Python asked, or a message for it.

@@ -17,7 +17,7 @@ constexpr std::uint64_t kManyBytesEach = 24;
 
 }  // namespace
 
-Outcome WorkerChannel::submit(const Request& request) noexcept {
+Outcome WorkerChannel::submit(Request& request) noexcept {
   return request.frame.kind == Kind::kCall ? submit_call(request) : submit_other(request);
 }
 
@@ -38,8 +38,8 @@ std::optional<Outcome> WorkerChannel::refuse(const Request& request) noexcept {
   return std::nullopt;
 }
 
-bool WorkerChannel::push(const Request& request, const channel::Outgoing& frame) noexcept {
-  if (!requests_.push_or_ask(frame)) return false;
+bool WorkerChannel::push(const Request& request) noexcept {
+  if (!requests_.push_or_ask(request.frame)) return false;
   if (in_flight() == 0) load_.busy_since_ns.store(request.frame.now, std::memory_order_relaxed);
   return true;
 }
@@ -82,7 +82,7 @@ bool WorkerChannel::may_spin(const Request& request, bool crowded, std::uint32_t
   return !crowded && alone && patience_.call_pays() && try_take_role(found);
 }
 
-Outcome WorkerChannel::submit_call(const Request& request) noexcept {
+Outcome WorkerChannel::submit_call(Request& request) noexcept {
   std::uint64_t id = 0;
   std::uint32_t found = 0;
   bool spins = false;
@@ -110,9 +110,8 @@ Outcome WorkerChannel::submit_call(const Request& request) noexcept {
     spins = may_spin(request, crowded, found);
     polls = slot.polls = crowded && !spins && start_polling();
     if (!spins && !polls) slots_.set_waits(request.env, slot, request.ref);
-    channel::Outgoing frame = request.frame;
-    frame.id = id;
-    if (!push(request, frame)) {
+    request.frame.id = id;
+    if (!push(request)) {
       if (polls) pollers_.count.fetch_sub(1, std::memory_order_relaxed);
       requests_.give_back(slots_.free_unseen(request.env, index));
       const bool registered = register_for_room(request);
@@ -121,8 +120,8 @@ Outcome WorkerChannel::submit_call(const Request& request) noexcept {
     }
     // Before the pool is asked whether calls wait (note_queue()): its Mover looks for them in that order.
     load_.in_flight.fetch_add(1, std::memory_order_seq_cst);
-    slot.segment = frame.segment;
-    requests_.hold(frame.segment ? frame.segment->capacity : 0);
+    slot.segment = request.frame.segment;
+    requests_.hold(slot.segment ? slot.segment->capacity : 0);
     if (slot.state == Slot::State::kAbandoned) given_up = abandon(request.env, index);
   }
   if (request.frame.loans) requests_left_behind().look_after();
@@ -190,7 +189,7 @@ Outcome WorkerChannel::submit_other(const Request& request) noexcept {
     requests_.push_releases();
     // Before the worker sees the answer: what it says next wakes nobody.
     spins = may_spin_again(request.call, found);
-    if (!push(request, request.frame)) {
+    if (!push(request)) {
       const bool registered = register_for_room(request);
       lock.unlock();
       return no_room(request, registered, spins ? std::optional(found) : std::nullopt);

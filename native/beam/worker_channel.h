@@ -123,7 +123,7 @@ class WorkerChannel {
   WorkerChannel& operator=(const WorkerChannel&) = delete;
   ~WorkerChannel();
 
-  Outcome submit(const Request& request) noexcept;
+  Outcome submit(Request& request) noexcept;
   // A turn of a caller that polls. `ref` is for messages.
   Outcome look(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) noexcept;
   // Its caller has dealt with one thing that it was asked or told, and wants to know what comes next.
@@ -346,10 +346,10 @@ class WorkerChannel {
   static constexpr int kAbandonedRounds = 50;
 
   // --- requests (submit.cpp) ---
-  Outcome submit_call(const Request& request) noexcept TYPHON_EXCLUDES(mutex_);
+  Outcome submit_call(Request& request) noexcept TYPHON_EXCLUDES(mutex_);
   Outcome submit_other(const Request& request) noexcept TYPHON_EXCLUDES(mutex_);
   std::optional<Outcome> refuse(const Request& request) noexcept TYPHON_REQUIRES(mutex_);
-  bool push(const Request& request, const channel::Outgoing& frame) noexcept TYPHON_REQUIRES(mutex_);
+  bool push(const Request& request) noexcept TYPHON_REQUIRES(mutex_);
   bool register_for_room(const Request& request) noexcept TYPHON_REQUIRES(mutex_);
   Outcome no_room(const Request& request, bool registered, std::optional<std::uint32_t> found) noexcept
       TYPHON_EXCLUDES(mutex_);
