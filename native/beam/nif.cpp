@@ -25,6 +25,7 @@
 #include "beam/term_decoder.h"
 #include "beam/term_encoder.h"
 #include "beam/worker_channel.h"
+#include "os/clock.h"
 
 namespace typhon::beam {
 
@@ -270,7 +271,7 @@ ERL_NIF_TERM pool_pick(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   if (!pool) return enif_make_badarg(env);
   std::size_t place = 0;
   Pool::Pressure pressure;
-  const Kept<WorkerChannel> channel(pool->pick(0, channel::monotonic_ns(), place, pressure));
+  const Kept<WorkerChannel> channel(pool->pick(0, os::monotonic_ns(), place, pressure));
   if (!channel.get()) return state_of(env).atoms.none;
   return enif_make_tuple2(env, enif_make_uint64(env, place), where(env, channel.get(), place));
 }
@@ -523,7 +524,7 @@ ERL_NIF_TERM next_turn(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) noex
 
 ERL_NIF_TERM time_left(ErlNifEnv* env, std::uint64_t deadline) noexcept {
   if (deadline == 0) return state_of(env).atoms.infinity;
-  const std::uint64_t now = channel::monotonic_ns();
+  const std::uint64_t now = os::monotonic_ns();
   return enif_make_uint64(env, deadline > now ? (deadline - now + 999'999) / 1'000'000 : 0);
 }
 
@@ -639,7 +640,7 @@ ERL_NIF_TERM call(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   CallFlags flags;
   Request request{};
   std::size_t place = 0;
-  request.now = channel::monotonic_ns();
+  request.now = os::monotonic_ns();
   if (!pool || !enif_is_ref(env, argv[1]) || !enif_get_uint(env, argv[2], &kind) || kind > 1 ||
       !get_deadline(env, argv[7], atoms, request.now, request.deadline) || !get_flags(env, argv[8], flags)) {
     return enif_make_badarg(env);
@@ -772,7 +773,7 @@ ERL_NIF_TERM tell(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
       });
   if (instead) return *instead;
   Request request{};
-  request.now = channel::monotonic_ns();
+  request.now = os::monotonic_ns();
   request.kind = kind == 2 ? channel::Kind::kMessage : channel::Kind::kAnswer;
   request.named = true;  // it is for this worker, also when a session has it
   request.tag = tag;

@@ -1,5 +1,6 @@
 // WorkerChannel: callers that look for their replies when their turn comes (kPolling, kParked, kFailed).
 #include "beam/worker_channel.h"
+#include "os/clock.h"
 
 #include <sched.h>
 
@@ -14,7 +15,7 @@
 namespace typhon::beam {
 
 using channel::FrameHeader;
-using channel::monotonic_ns;
+using os::monotonic_ns;
 
 namespace {
 

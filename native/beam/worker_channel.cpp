@@ -13,13 +13,15 @@
 #include "beam/registry.h"
 #include "beam/results.h"
 #include "beam/term_decoder.h"
+#include "os/clock.h"
+#include "os/thread.h"
 
 namespace typhon::beam {
 
 using channel::FrameHeader;
 using channel::Kind;
-using channel::monotonic_ns;
 using channel::SegmentRef;
+using os::monotonic_ns;
 
 namespace {
 
@@ -261,7 +263,7 @@ bool WorkerChannel::watch_ring(bool woke_worker, Came came) noexcept {
     // A worker that was just woken may be waiting for this very core.
     if (woke_worker && round % 4 == 0 && !spin_guard_.yield([&] { return replies_pending() != 0; }))
       return false;
-    channel::cpu_relax();
+    os::cpu_relax();
   }
 }
 

@@ -62,6 +62,7 @@
 #include "channel/region.h"
 #include "channel/result_memory.h"
 #include "channel/ring.h"
+#include "os/clock.h"
 
 namespace typhon::beam {
 
@@ -597,7 +598,7 @@ class WorkerChannel {
   bool greeted_ = false;
   std::uint32_t sent_ = 0;         // messages since the owner was last told of some
   std::uint32_t sent_weight_ = 0;  // and what they weigh
-  std::uint64_t draw_ = channel::monotonic_ns() | 1;
+  std::uint64_t draw_ = os::monotonic_ns() | 1;
   ErlNifPid drawn_{};
 
   std::atomic<std::uint32_t> in_flight_{0};
