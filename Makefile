@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test matrix valgrind bench fuzz soak hostile foreign nightly check format clean
+.PHONY: help setup build demo test musl matrix valgrind bench fuzz soak hostile foreign nightly check format clean
 
 # Elixir wants UTF-8 file names; a bare machine has no locale set.
 ifeq ($(LC_ALL)$(LC_CTYPE)$(LANG),)
@@ -35,6 +35,10 @@ test: ## every test: C++, Python (each version found), Elixir
 matrix: ## the tests in a bare Debian of ROOTS="trixie" (with newer Erlang, Elixir, Python, g++), made by mmdebstrap; as root
 	@scripts/setup $@
 	@scripts/matrix $(ROOTS)
+
+musl: ## the C++ tests of what needs no Python, Erlang or Ruby, static against musl
+	@scripts/setup $@
+	@scripts/musl
 
 valgrind: ## the interpreters in namespaces under memcheck
 	@scripts/setup $@

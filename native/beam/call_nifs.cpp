@@ -11,6 +11,7 @@
 #include "beam/results.h"
 #include "beam/term_decoder.h"
 #include "beam/term_encoder.h"
+#include "os/clock.h"
 
 namespace typhon::beam::nifs {
 
@@ -50,7 +51,7 @@ ERL_NIF_TERM next_turn(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) noex
 
 ERL_NIF_TERM time_left(ErlNifEnv* env, std::uint64_t deadline) noexcept {
   if (deadline == 0) return state_of(env).atoms.infinity;
-  const std::uint64_t now = channel::monotonic_ns();
+  const std::uint64_t now = os::monotonic_ns();
   return enif_make_uint64(env, deadline > now ? (deadline - now + 999'999) / 1'000'000 : 0);
 }
 
@@ -295,7 +296,7 @@ ERL_NIF_TERM call_here(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   unsigned kind = 0;
   CallFlags flags;
   Request request{};
-  request.frame.now = channel::monotonic_ns();
+  request.frame.now = os::monotonic_ns();
   if (!pool || !enif_is_ref(env, argv[1]) || !enif_get_uint(env, argv[2], &kind) || kind > wire::kCast ||
       !get_deadline(env, argv[7], state.atoms, request.frame.now, request.frame.deadline) ||
       !get_flags(env, argv[8], flags)) {
@@ -381,7 +382,7 @@ ERL_NIF_TERM tell_here(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
       });
   if (instead) return *instead;
   Request request{};
-  request.frame.now = channel::monotonic_ns();
+  request.frame.now = os::monotonic_ns();
   request.frame.kind = kind == wire::kMessage ? channel::Kind::kMessage : channel::Kind::kAnswer;
   request.named = true;  // it is for this worker, also when a session has it
   request.frame.id = tag;

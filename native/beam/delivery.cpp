@@ -15,14 +15,16 @@
 #include "beam/handed.h"
 #include "beam/term_decoder.h"
 #include "etf/cost.h"
+#include "os/clock.h"
+#include "os/wait.h"
 
 namespace typhon::beam {
 
 using channel::FrameHeader;
 using channel::Kind;
-using channel::monotonic_ns;
 using channel::RingConsumer;
 using channel::SegmentRef;
+using os::monotonic_ns;
 
 namespace {
 
@@ -47,7 +49,7 @@ void WorkerChannel::leave_role(std::uint32_t found) noexcept {
 void WorkerChannel::wake_worker_for_room() noexcept {
   auto& room = region_->header().reply_room.value;
   if (room.load(std::memory_order_relaxed) != 0 && room.exchange(0, std::memory_order_acq_rel) != 0) {
-    channel::futex_wake(room, 1);
+    os::wake_word(room, 1);
   }
 }
 
@@ -300,7 +302,7 @@ void WorkerChannel::tell_heard(std::uint32_t count) noexcept {
   std::atomic_thread_fence(std::memory_order_seq_cst);
   auto& room = header.heard_room.value;
   if (room.load(std::memory_order_relaxed) != 0 && room.exchange(0, std::memory_order_acq_rel) != 0)
-    channel::futex_wake(room, INT32_MAX);
+    os::wake_word(room, INT32_MAX);
 }
 
 // 0: it is for a scheduler to decode.

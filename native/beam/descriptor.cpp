@@ -1,8 +1,6 @@
 #include "beam/descriptor.h"
 
-#include <fcntl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -13,8 +11,9 @@
 #include <string>
 #include <vector>
 
-#include "base/unique_fd.h"
 #include "embed/namespace.h"
+#include "os/descriptor.h"
+#include "os/process.h"
 
 namespace typhon::beam {
 namespace {
@@ -66,7 +65,7 @@ bool select_input(ErlNifEnv* env, Descriptor* descriptor) noexcept {
 }
 
 // Takes the descriptor over: it goes with the calling process.
-ERL_NIF_TERM make_descriptor(ErlNifEnv* env, UniqueFd fd, UniqueFd writer = UniqueFd()) noexcept {
+ERL_NIF_TERM make_descriptor(ErlNifEnv* env, os::UniqueFd fd, os::UniqueFd writer = os::UniqueFd()) noexcept {
   auto* descriptor = new (enif_alloc_resource(state_of(env).descriptor_type, sizeof(Descriptor)))
       Descriptor{.fd = fd.release(), .writer = writer.release()};
   const ERL_NIF_TERM term = enif_make_resource(env, descriptor);
@@ -97,21 +96,8 @@ bool get_field(ErlNifEnv* env, ERL_NIF_TERM map, const char* name, std::string& 
   return enif_get_map_value(env, map, enif_make_atom(env, name), &value) && get_text(env, value, text);
 }
 
-// Messages keep their bounds, and carry descriptors.
-bool make_socket(UniqueFd& ours, UniqueFd& theirs) noexcept {
-  int pair[2];
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) return false;
-  ours.reset(pair[0]);
-  theirs.reset(pair[1]);
-  return ::fcntl(ours.get(), F_SETFL, O_NONBLOCK) == 0;
-}
-
-bool make_pipe(UniqueFd& out, UniqueFd& in) noexcept {
-  int pipe[2];
-  if (::pipe2(pipe, O_CLOEXEC) != 0) return false;
-  out.reset(pipe[0]);
-  in.reset(pipe[1]);
-  return true;
+bool make_socket(os::UniqueFd& ours, os::UniqueFd& theirs) noexcept {
+  return os::make_message_pair(ours, theirs) && os::set_nonblocking(ours.get());
 }
 
 constexpr std::size_t kMaxDescriptors = 3;
@@ -138,7 +124,7 @@ ERL_NIF_TERM process_watch(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   const Atoms& atoms = state_of(env).atoms;
   int pid = 0;
   if (!enif_get_int(env, argv[0], &pid)) return enif_make_badarg(env);
-  UniqueFd fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  os::UniqueFd fd = os::open_process(pid);
   if (!fd.valid())
     return enif_make_tuple2(env, atoms.error, errno == ESRCH ? atoms.no_process : atoms.invalid);
   const ERL_NIF_TERM watch = make_descriptor(env, std::move(fd));
@@ -166,8 +152,8 @@ ERL_NIF_TERM interpreter_start(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   ERL_NIF_TERM host = 0;
   spec.host = enif_get_map_value(env, argv[0], enif_make_atom(env, "host"), &host) &&
               enif_is_identical(host, state_of(env).atoms.true_);
-  UniqueFd ours;
-  UniqueFd theirs;
+  os::UniqueFd ours;
+  os::UniqueFd theirs;
   if (!make_socket(ours, theirs)) return system_failed(env, "the socket of an interpreter", errno);
   if (const Status started = embed::start_namespace(spec, theirs.get()); !started.ok())
     return failed(env, started.error().message);
@@ -177,8 +163,8 @@ ERL_NIF_TERM interpreter_start(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
 ERL_NIF_TERM interpreter_spawn(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   Descriptor* host = get_descriptor(env, argv[0]);
   if (!host) return enif_make_badarg(env);
-  UniqueFd ours;
-  UniqueFd theirs;
+  os::UniqueFd ours;
+  os::UniqueFd theirs;
   if (!make_socket(ours, theirs)) return system_failed(env, "the socket of an interpreter", errno);
   unsigned char message = 0;
   const int fd = theirs.get();
@@ -188,9 +174,9 @@ ERL_NIF_TERM interpreter_spawn(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
 }
 
 ERL_NIF_TERM output_open(ErlNifEnv* env, int, const ERL_NIF_TERM*) {
-  UniqueFd output;
-  UniqueFd writer;
-  if (!make_pipe(output, writer) || ::fcntl(output.get(), F_SETFL, O_NONBLOCK) != 0)
+  os::UniqueFd output;
+  os::UniqueFd writer;
+  if (!os::make_pipe(output, writer) || !os::set_nonblocking(output.get()))
     return system_failed(env, "the pipe for a worker's output", errno);
   const ERL_NIF_TERM fd = enif_make_int(env, writer.get());
   return enif_make_tuple3(env, state_of(env).atoms.ok,
@@ -206,9 +192,9 @@ ERL_NIF_TERM interpreter_job(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
       !enif_get_int(env, argv[2], &memory)) {
     return enif_make_badarg(env);
   }
-  UniqueFd control;
-  UniqueFd their_control;
-  if (!make_pipe(their_control, control) || ::fcntl(control.get(), F_SETFL, O_NONBLOCK) != 0)
+  os::UniqueFd control;
+  os::UniqueFd their_control;
+  if (!os::make_pipe(their_control, control) || !os::set_nonblocking(control.get()))
     return system_failed(env, "the control pipe of a job", errno);
   const int fds[kMaxDescriptors] = {memory, their_control.get(), output->writer};
   if (socket->closed || output->closed || !send_with(socket->fd, {job.data, job.size}, fds))

@@ -5,8 +5,8 @@
 // last term that names it. While it is selected the emulator may be polling it on another thread: only its
 // stop callback closes it. Any scheduler may call.
 //
-// Four sorts: a pidfd, which tells that a process has ended; the pipe by which the output of a worker comes;
-// the control pipe of an interpreter in the BEAM; and the socket by which it gets its jobs.
+// Four sorts: that of a process, which tells that a process has ended; the pipe by which the output of a
+// worker comes; the control pipe of an interpreter in the BEAM; and the socket by which it gets its jobs.
 #pragma once
 
 #include "beam/nif.h"

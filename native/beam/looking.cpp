@@ -1,6 +1,8 @@
 // WorkerChannel: the one wait. A caller looks in its slot and in the ring: it spins, or polls, until there is
 // something for it, or until messages are to come.
 #include "beam/worker_channel.h"
+#include "os/clock.h"
+#include "os/thread.h"
 
 #include <sched.h>
 
@@ -14,7 +16,7 @@
 namespace typhon::beam {
 
 using channel::FrameHeader;
-using channel::monotonic_ns;
+using os::monotonic_ns;
 
 namespace {
 
@@ -46,7 +48,7 @@ WorkerChannel::Drained WorkerChannel::watch_ring(ErlNifEnv* env, Looker& looker,
     // A worker that was just woken may be waiting for this very core.
     if (woke_worker && round % 4 == 0 && !patience_.guard.yield([&] { return replies_pending() != 0; }))
       return Drained::kNothing;
-    channel::cpu_relax();
+    os::cpu_relax();
   }
 }
 

@@ -7,10 +7,12 @@
 #include "beam/pool.h"
 #include "beam/worker_channel.h"
 #include "channel/doorbell.h"
+#include "os/clock.h"
+#include "os/wait.h"
 
 namespace typhon::beam {
 
-using channel::monotonic_ns;
+using os::monotonic_ns;
 
 namespace {
 
@@ -37,7 +39,7 @@ void Mover::remove(Pool& pool) noexcept {
 
 void Mover::wake() noexcept {
   std::uint32_t idle = kIdle;
-  if (state_.compare_exchange_strong(idle, kLooks, std::memory_order_seq_cst)) channel::futex_wake(state_, 1);
+  if (state_.compare_exchange_strong(idle, kLooks, std::memory_order_seq_cst)) os::wake_word(state_, 1);
   if (runs_.load(std::memory_order_acquire)) return;
   const Lock lock(opening_);
   if (runs_.load(std::memory_order_relaxed)) return;
@@ -51,7 +53,7 @@ bool Mover::stop_thread() noexcept {
   const Lock lock(opening_);
   if (!runs_.load(std::memory_order_relaxed)) return false;
   state_.store(kStops, std::memory_order_seq_cst);
-  channel::futex_wake(state_, 1);
+  os::wake_word(state_, 1);
   enif_thread_join(thread_, nullptr);
   state_.store(kLooks, std::memory_order_seq_cst);  // whoever runs next looks first
   runs_.store(false, std::memory_order_release);
@@ -69,11 +71,11 @@ void Mover::run() noexcept {
       case kStops:
         return;
       case kIdle:
-        channel::futex_wait(state_, kIdle, -1);
+        os::wait_word(state_, kIdle, -1);
         break;
       default:
         if (look()) {
-          channel::futex_wait(state_, kLooks, static_cast<std::int64_t>(kLookEveryNs));
+          os::wait_word(state_, kLooks, static_cast<std::int64_t>(kLookEveryNs));
           break;
         }
         // Rest, then look once more: a queue that was noted meanwhile has woken nobody.

@@ -9,8 +9,8 @@
 
 #include <atomic>
 
-#include "base/unique_fd.h"
 #include "beam/nif.h"
+#include "os/descriptor.h"
 
 namespace typhon::beam {
 
@@ -28,7 +28,7 @@ class OwnProcess {
 
  private:
   Mutex mutex_{"typhon.process"};
-  UniqueFd fd_ TYPHON_GUARDED_BY(mutex_);  // none where the kernel has no such descriptors
+  os::UniqueFd fd_ TYPHON_GUARDED_BY(mutex_);  // none where the kernel has no such descriptors
   std::atomic<pid_t> pid_{0};
 };
 

@@ -3,6 +3,7 @@
 #include "beam/moving.h"
 #include "beam/nif_support.h"
 #include "beam/nifs.h"
+#include "os/clock.h"
 
 namespace typhon::beam::nifs {
 
@@ -122,7 +123,7 @@ ERL_NIF_TERM pool_pick(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   if (!pool) return enif_make_badarg(env);
   std::size_t place = 0;
   Pool::Pressure pressure;
-  const Kept<WorkerChannel> channel(pool->pick(0, channel::monotonic_ns(), place, pressure));
+  const Kept<WorkerChannel> channel(pool->pick(0, os::monotonic_ns(), place, pressure));
   if (!channel.get()) return state_of(env).atoms.none;
   return enif_make_tuple2(env, enif_make_uint64(env, place), where(env, channel.get(), place));
 }

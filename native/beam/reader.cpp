@@ -7,10 +7,12 @@
 #include <optional>
 
 #include "beam/registry.h"
+#include "os/clock.h"
+#include "os/wait.h"
 
 namespace typhon::beam {
 
-using channel::monotonic_ns;
+using os::monotonic_ns;
 
 namespace {
 
@@ -72,7 +74,7 @@ bool WorkerChannel::wait_for_role(int& timed_rounds) noexcept {
     if ((state == channel::kAwake || ends || abandoned_rounds > kAbandonedRounds) && role_.reader_takes())
       return true;
     const bool sleeps = state == channel::kAsleep && !ends;
-    channel::futex_wait(word, state, sleeps ? kSleepNs : kTimedWaitNs);
+    os::wait_word(word, state, sleeps ? kSleepNs : kTimedWaitNs);
     const std::uint32_t now = word.load(std::memory_order_acquire);
     if (sleeps) {
       if (now == channel::kAsleep) look_after_sleep();

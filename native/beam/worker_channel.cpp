@@ -12,10 +12,11 @@
 #include "beam/registry.h"
 #include "beam/results.h"
 #include "beam/term_decoder.h"
+#include "os/clock.h"
 
 namespace typhon::beam {
 
-using channel::monotonic_ns;
+using os::monotonic_ns;
 
 Result<WorkerChannel*> WorkerChannel::open(ErlNifEnv* env, State& state, const ErlNifPid& owner,
                                            const ChannelOptions& options) noexcept {

@@ -58,6 +58,7 @@
 #include "channel/request_side.h"
 #include "channel/result_memory.h"
 #include "channel/ring.h"
+#include "os/clock.h"
 
 namespace typhon::beam {
 
@@ -518,7 +519,7 @@ class WorkerChannel {
     // What was sent to processes since the owner was last told of it, and one of them, drawn by lot.
     std::uint32_t sent = 0;
     std::uint32_t sent_weight = 0;
-    std::uint64_t draw = channel::monotonic_ns() | 1;
+    std::uint64_t draw = os::monotonic_ns() | 1;
     ErlNifPid drawn = {};
   };
   // The reader thread's own: what it has seen, and since when.

@@ -1,22 +1,16 @@
 #include "channel/arena.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cstring>
 #include <new>
 
+#include "os/memory.h"
+
 namespace typhon::channel {
-namespace {
 
-std::uint64_t round_up(std::uint64_t bytes) noexcept {
-  return (std::max<std::uint64_t>(bytes, 1) + kPageSize - 1) & ~std::uint64_t{kPageSize - 1};
-}
-
-}  // namespace
-
-ArenaOwner::ArenaOwner(std::uint8_t* memory, std::size_t size, std::atomic<std::uint32_t>* slots) noexcept
-    : memory_(memory), size_(size), slots_(slots) {
+ArenaOwner::ArenaOwner(std::uint8_t* memory, std::size_t size, std::atomic<std::uint32_t>* slots,
+                       std::size_t page) noexcept
+    : memory_(memory), size_(size), slots_(slots), page_(page) {
   free_.emplace(0, size);
   in_use_.reserve(kSegmentSlots);
   free_slots_.reserve(kSegmentSlots);
@@ -25,7 +19,7 @@ ArenaOwner::ArenaOwner(std::uint8_t* memory, std::size_t size, std::atomic<std::
 
 std::optional<Segment> ArenaOwner::allocate(std::size_t bytes) noexcept {
   if (bytes > size_ || free_slots_.empty()) return std::nullopt;
-  const std::uint64_t length = round_up(bytes);
+  const std::uint64_t length = whole_pages(bytes);
   const auto found =
       std::find_if(free_.begin(), free_.end(), [&](const auto& stretch) { return stretch.second >= length; });
   if (found == free_.end()) return std::nullopt;
@@ -49,7 +43,7 @@ std::optional<Segment> ArenaOwner::allocate(std::size_t bytes) noexcept {
 bool ArenaOwner::grow(Segment& segment, std::size_t used, std::size_t bytes) noexcept {
   if (bytes <= segment.capacity) return true;
   if (bytes > size_) return false;
-  const std::uint64_t wanted = round_up(bytes);
+  const std::uint64_t wanted = whole_pages(bytes);
   const std::uint64_t more = wanted - segment.capacity;
   const auto self = record_of(segment);
   if (self == in_use_.end()) return false;
@@ -78,7 +72,7 @@ bool ArenaOwner::grow(Segment& segment, std::size_t used, std::size_t bytes) noe
 }
 
 void ArenaOwner::shrink(Segment& segment, std::size_t used) noexcept {
-  const std::uint64_t kept = round_up(used);
+  const std::uint64_t kept = whole_pages(used);
   if (kept >= segment.capacity) return;
   const auto self = record_of(segment);
   if (self == in_use_.end()) return;
@@ -102,6 +96,10 @@ void ArenaOwner::reap() noexcept {
       ++segment;
     }
   }
+}
+
+std::uint64_t ArenaOwner::whole_pages(std::size_t bytes) const noexcept {
+  return os::round_up(std::max<std::size_t>(bytes, 1), page_);
 }
 
 std::vector<Segment>::iterator ArenaOwner::record_of(const Segment& segment) noexcept {
@@ -151,7 +149,7 @@ bool ArenaOwner::trim(std::size_t limit) noexcept {
     trim_cursor_ = touched_end_;
     idle_pages_ = false;
   }
-  limit = std::max(limit & ~(kPageSize - 1), kPageSize);  // madvise() takes whole pages
+  limit = std::max(limit & ~(page_ - 1), page_);  // the system takes whole pages
   std::size_t returned = 0;
   while (trim_cursor_ > 0) {
     auto stretch = free_.lower_bound(trim_cursor_);
@@ -163,7 +161,7 @@ bool ArenaOwner::trim(std::size_t limit) noexcept {
     const std::uint64_t end = std::min(stretch->first + stretch->second, trim_cursor_);
     if (returned >= limit) return true;
     const std::uint64_t step = std::min<std::uint64_t>(end - stretch->first, limit - returned);
-    ::madvise(memory_ + (end - step), step, MADV_REMOVE);
+    os::discard_shared(memory_ + (end - step), step);
     returned += step;
     trim_cursor_ = end - step;
   }

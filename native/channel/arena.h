@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "channel/layout.h"
+#include "os/memory.h"
 
 namespace typhon::channel {
 
@@ -26,7 +27,9 @@ struct Segment {
 
 class ArenaOwner {
  public:
-  ArenaOwner(std::uint8_t* memory, std::size_t size, std::atomic<std::uint32_t>* slots) noexcept;
+  // Segments are whole pages of `page` bytes, so that each can be given back to the system.
+  ArenaOwner(std::uint8_t* memory, std::size_t size, std::atomic<std::uint32_t>* slots,
+             std::size_t page = os::page_size()) noexcept;
 
   // A segment of at least `bytes`, or nothing when no slot or no stretch is free. May be called with any
   // size.
@@ -58,12 +61,15 @@ class ArenaOwner {
   // The record of exactly this segment. A peer may mark a segment released that was never sent to it: then
   // its slot and pages may belong to another one by now, which a stale copy must not reach.
   [[nodiscard]] std::vector<Segment>::iterator record_of(const Segment& segment) noexcept;
+  // At least one.
+  [[nodiscard]] std::uint64_t whole_pages(std::size_t bytes) const noexcept;
   void take_back(std::vector<Segment>::iterator record) noexcept;
   void insert_free(std::uint64_t offset, std::uint64_t length) noexcept;
 
   std::uint8_t* memory_;
   std::size_t size_;
   std::atomic<std::uint32_t>* slots_;
+  std::size_t page_;
   std::map<std::uint64_t, std::uint64_t> free_;  // offset → length, neighbours merged
   std::vector<Segment> in_use_;                  // sent or being written
   std::vector<std::uint32_t> free_slots_;

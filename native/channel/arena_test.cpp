@@ -1,8 +1,6 @@
 #include "channel/arena.h"
 
 #include <gtest/gtest.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <numeric>
@@ -16,6 +14,7 @@ namespace {
 
 using testing::attach_again;
 using testing::Child;
+using testing::kPageSize;
 using testing::kStressDivisor;
 using testing::Random;
 using testing::run_in_child;
@@ -46,9 +45,7 @@ bool overlap(const Segment& a, const Segment& b) {
 }
 
 std::size_t bytes_behind(const Region& region) {
-  struct stat status {};
-  ::fstat(region.fd(), &status);
-  return static_cast<std::size_t>(status.st_blocks) * 512;
+  return static_cast<std::size_t>(os::memory_behind(region.fd()));
 }
 
 TEST_F(ChannelArena, GivesWholePages) {
@@ -149,6 +146,29 @@ TEST_F(ChannelArena, RunsOutOfSlotsBeforeBytes) {
   many.reap();
   EXPECT_EQ(many.bytes_in_use(), 0U);
   EXPECT_TRUE(many.allocate(big->arena_size()));
+}
+
+// Each machine runs this, whatever its own page size is: 4, 16 and 64 KiB are all that there are.
+TEST(ChannelArenaPages, SegmentsAreWholePagesOfAnySize) {
+  for (const std::size_t page : {std::size_t{4096}, std::size_t{16384}, os::kLargestPage}) {
+    const auto region = small_region(kMinRing, 16 * os::kLargestPage);
+    ASSERT_TRUE(region);
+    ArenaOwner owner(region->request_arena(), region->arena_size(), region->header().request_slots, page);
+    auto first = owner.allocate(1);
+    const auto second = owner.allocate(page + 1);
+    ASSERT_TRUE(first && second);
+    EXPECT_EQ(first->capacity, page);
+    EXPECT_EQ(second->capacity, 2 * page);
+    EXPECT_EQ(second->offset % page, 0U);
+    owner.discard(*second);
+    ASSERT_TRUE(owner.grow(*first, 1, page + 1));
+    EXPECT_EQ(first->capacity, 2 * page);
+    owner.shrink(*first, 1);
+    EXPECT_EQ(first->capacity, page);
+    EXPECT_EQ(owner.bytes_in_use(), page);
+    owner.discard(*first);
+    EXPECT_TRUE(owner.allocate(region->arena_size()));
+  }
 }
 
 TEST_F(ChannelArena, MarksSlotsUsedAndFree) {

@@ -12,6 +12,8 @@
 #include "channel/doorbell.h"
 #include "channel/region.h"
 #include "channel/ring.h"
+#include "os/thread.h"
+#include "os/wait.h"
 
 namespace typhon::channel {
 namespace {
@@ -58,13 +60,13 @@ void ring_bell(std::atomic<std::uint32_t>& word) {
 void wait_for_frame(const RingConsumer& ring, std::atomic<std::uint32_t>& word, unsigned spins) {
   for (unsigned round = 1; round <= spins; ++round) {
     if (!ring.empty()) return;
-    cpu_relax();
+    os::cpu_relax();
     if (round % 1024 == 0) std::this_thread::yield();
   }
   word.store(kAsleep, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if (ring.empty()) {
-    while (word.load(std::memory_order_acquire) == kAsleep) futex_wait(word, kAsleep, -1);
+    while (word.load(std::memory_order_acquire) == kAsleep) os::wait_word(word, kAsleep, -1);
   }
   word.store(kAwake, std::memory_order_relaxed);
 }
@@ -184,9 +186,9 @@ void AllocateAmongMany(benchmark::State& state) {
   if (!region) return state.SkipWithError("no region");
   ArenaOwner owner(region->request_arena(), region->arena_size(), region->header().request_slots);
   const ArenaPeer peer(region->request_arena(), region->arena_size(), region->header().request_slots);
-  for (std::size_t i = 0; i < held; ++i) benchmark::DoNotOptimize(owner.allocate(kPageSize));
+  for (std::size_t i = 0; i < held; ++i) benchmark::DoNotOptimize(owner.allocate(os::page_size()));
   for (auto _ : state) {
-    const auto segment = owner.allocate(kPageSize);
+    const auto segment = owner.allocate(os::page_size());
     if (!segment) return state.SkipWithError("no segment");
     peer.release(segment->slot);
     owner.reap();

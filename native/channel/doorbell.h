@@ -16,11 +16,6 @@
 
 namespace typhon::channel {
 
-// Waits while `word` holds `expected`; returns on a wake, a signal, a changed word, or after `timeout_ns`
-// (negative: no limit). Spurious returns are allowed.
-void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected, std::int64_t timeout_ns) noexcept;
-void futex_wake(std::atomic<std::uint32_t>& word, int count) noexcept;
-
 // If `word` holds `from`, makes it kAwake and wakes its sleeper. True when this call woke it.
 bool wake_from(std::atomic<std::uint32_t>& word, std::uint32_t from) noexcept;
 
@@ -41,11 +36,6 @@ inline void tell_of_room(Header& header, std::size_t ring_size) noexcept {
   if (used > ring_size / 2 || wanted.exchange(0, std::memory_order_acq_rel) == 0) return;
   wake_reader(header.reader_word.value);
 }
-
-// CLOCK_MONOTONIC, nanoseconds: the same clock in every process of the machine.
-std::uint64_t monotonic_ns() noexcept;
-// Whether that clock is past `deadline`. Costs a fifth of reading it while the deadline is far.
-bool is_past(std::uint64_t deadline) noexcept;
 
 // A spinner's good manners. It yields its core, as the one it waits for may need this very core; and it
 // notices when somebody else took it: on a machine that is busy with other things a spinner loses its core
@@ -90,13 +80,5 @@ class SpinGuard {
   std::atomic<std::uint32_t> rest_{0};
   std::atomic<std::uint32_t> next_rest_{kShortRest};
 };
-
-inline void cpu_relax() noexcept {
-#if defined(__x86_64__) || defined(__i386__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
 
 }  // namespace typhon::channel

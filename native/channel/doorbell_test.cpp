@@ -10,6 +10,9 @@
 #include <vector>
 
 #include "channel/test_support.h"
+#include "os/clock.h"
+#include "os/thread.h"
+#include "os/wait.h"
 
 namespace typhon::channel {
 namespace {
@@ -66,25 +69,25 @@ TEST(SpinGuard, RestsTwiceAsLongAfterEachLossUntilOneTurnWasWorthIt) {
 }
 
 TEST(ChannelDoorbell, ADeadlineIsPastWhenTheClockHasReachedIt) {
-  EXPECT_FALSE(is_past(monotonic_ns() + 1'000'000'000));
-  EXPECT_FALSE(is_past(monotonic_ns() + 5'000'000)) << "within a tick of the coarse clock, too";
-  EXPECT_TRUE(is_past(monotonic_ns() - 1));
-  EXPECT_TRUE(is_past(1));
+  EXPECT_FALSE(os::is_past(os::monotonic_ns() + 1'000'000'000));
+  EXPECT_FALSE(os::is_past(os::monotonic_ns() + 5'000'000)) << "within a tick of the coarse clock, too";
+  EXPECT_TRUE(os::is_past(os::monotonic_ns() - 1));
+  EXPECT_TRUE(os::is_past(1));
 }
 
 TEST(ChannelDoorbell, WaitReturnsWhenTheWordHoldsSomethingElse) {
   Word32 word = kAwake;
-  futex_wait(word, kAsleep, -1);
-  futex_wait(word, kAsleep, 1'000'000'000'000);
+  os::wait_word(word, kAsleep, -1);
+  os::wait_word(word, kAsleep, 1'000'000'000'000);
   SUCCEED();
 }
 
 TEST(ChannelDoorbell, WaitEndsByItself) {
   Word32 word = kTimed;
-  futex_wait(word, kTimed, 0);
-  const std::uint64_t before = monotonic_ns();
-  futex_wait(word, kTimed, 2'000'000);
-  EXPECT_GE(monotonic_ns() - before, 1U);
+  os::wait_word(word, kTimed, 0);
+  const std::uint64_t before = os::monotonic_ns();
+  os::wait_word(word, kTimed, 2'000'000);
+  EXPECT_GE(os::monotonic_ns() - before, 1U);
   EXPECT_EQ(word.load(), kTimed) << "a wait that ends by itself changes nothing";
 }
 
@@ -105,7 +108,7 @@ TEST(ChannelDoorbell, OfManyWakersOneWakes) {
     for (int i = 0; i < 3; ++i) {
       wakers.emplace_back([&] { woke += wake_from(word, kAsleep) ? 1 : 0; });
     }
-    while (word.load() == kAsleep) futex_wait(word, kAsleep, -1);
+    while (word.load() == kAsleep) os::wait_word(word, kAsleep, -1);
     for (std::thread& waker : wakers) waker.join();
     ASSERT_EQ(woke, 1);
   }
@@ -122,7 +125,7 @@ TEST(ChannelDoorbell, WakesASleeperInAnotherProcess) {
     Word32& my_word = mine->header().worker_word.value;
     my_word.store(kAsleep);
     mine->header().reply_room.value.store(1);
-    while (my_word.load() == kAsleep) futex_wait(my_word, kAsleep, -1);
+    while (my_word.load() == kAsleep) os::wait_word(my_word, kAsleep, -1);
     return 0;
   });
   while (ready.load() == 0) ::sched_yield();
@@ -131,9 +134,9 @@ TEST(ChannelDoorbell, WakesASleeperInAnotherProcess) {
 }
 
 TEST(ChannelDoorbell, ClockDoesNotGoBack) {
-  std::uint64_t last = monotonic_ns();
+  std::uint64_t last = os::monotonic_ns();
   for (int i = 0; i < 1000; ++i) {
-    const std::uint64_t now = monotonic_ns();
+    const std::uint64_t now = os::monotonic_ns();
     ASSERT_GE(now, last);
     last = now;
   }
@@ -180,7 +183,7 @@ void ring_bell(Word32& word) {
 void sleep_until_frame(RingConsumer& consumer, Word32& word, std::uint64_t spins) {
   while (spins-- > 0) {
     if (!consumer.empty()) return;
-    cpu_relax();
+    os::cpu_relax();
   }
   word.store(kAsleep, std::memory_order_relaxed);
   full_fence();
@@ -188,7 +191,7 @@ void sleep_until_frame(RingConsumer& consumer, Word32& word, std::uint64_t spins
     word.store(kAwake, std::memory_order_relaxed);
     return;
   }
-  while (word.load(std::memory_order_acquire) == kAsleep) futex_wait(word, kAsleep, -1);
+  while (word.load(std::memory_order_acquire) == kAsleep) os::wait_word(word, kAsleep, -1);
 }
 
 void pause_at_random(Random& random) {
@@ -197,7 +200,7 @@ void pause_at_random(Random& random) {
       ::sched_yield();
       break;
     case 1:
-      for (std::uint64_t i = random.below(500); i > 0; --i) cpu_relax();
+      for (std::uint64_t i = random.below(500); i > 0; --i) os::cpu_relax();
       break;
     default:
       break;
@@ -351,7 +354,7 @@ class Beam {
       if (found != kAwake) {
         for (std::uint64_t spin = random.below(300); spin > 0 && last_answer(mine) != id; --spin) {
           drain();
-          cpu_relax();
+          os::cpu_relax();
         }
         leave(found);
       }
@@ -434,7 +437,7 @@ class Beam {
     for (;;) {
       std::uint32_t seen = word().load(std::memory_order_acquire);
       if (seen == kAwake) return;
-      futex_wait(word(), seen, state == kTimed ? 100'000 : -1);
+      os::wait_word(word(), seen, state == kTimed ? 100'000 : -1);
       seen = kTimed;
       if (state == kTimed && word().compare_exchange_strong(seen, kAwake)) return;
     }

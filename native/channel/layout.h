@@ -25,7 +25,8 @@ inline constexpr std::uint32_t kVersion = 2;
 inline constexpr std::size_t kHeaderSize = std::size_t{64} * 1024;
 inline constexpr std::size_t kClaims = std::size_t{1} << 20;
 inline constexpr std::size_t kClaimsSize = kClaims * sizeof(std::uint32_t);
-inline constexpr std::size_t kPageSize = 4096;
+// Of the protocol, whatever the page size of the machine: an arena's size is a multiple of it.
+inline constexpr std::size_t kArenaUnit = 4096;
 inline constexpr std::size_t kSegmentSlots = 4096;
 inline constexpr std::size_t kMinRing = std::size_t{64} * 1024;
 inline constexpr std::size_t kMaxRing = std::size_t{64} * 1024 * 1024;
@@ -76,7 +77,7 @@ struct Header {
   std::uint32_t version;
   std::uint32_t header_size;
   std::uint64_t ring_size;   // of each ring; a power of two
-  std::uint64_t arena_size;  // of each arena; a multiple of the page size
+  std::uint64_t arena_size;  // of each arena; whole pages
   std::uint32_t beam_pid;
   std::uint32_t worker_spin_us;
   std::uint32_t flags;  // kFlagMapsetVersion …

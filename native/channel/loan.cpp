@@ -1,18 +1,18 @@
 #include "channel/loan.h"
 
-#include <time.h>
-
 #include <cstring>
 
 #include "channel/doorbell.h"
 #include "channel/ring.h"
+#include "os/clock.h"
+#include "os/wait.h"
 
 namespace typhon::channel {
 namespace {
 
 // How long a lender's thread lets loans gather. Nobody waits for it: it only bounds how long memory stays
 // that nobody reads any more.
-constexpr long kGatherNs = 10'000'000;
+constexpr std::int64_t kGatherNs = 10'000'000;
 
 }  // namespace
 
@@ -29,11 +29,10 @@ bool LoanBox::wait() noexcept {
   while (!stopped_.load(std::memory_order_seq_cst)) {
     word_.store(kAsleep, std::memory_order_release);
     std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (!has_returned() && !stopped_.load(std::memory_order_relaxed)) futex_wait(word_, kAsleep, -1);
+    if (!has_returned() && !stopped_.load(std::memory_order_relaxed)) os::wait_word(word_, kAsleep, -1);
     word_.store(kAwake, std::memory_order_relaxed);
     if (!has_returned()) continue;
-    const timespec gather{0, kGatherNs};
-    ::nanosleep(&gather, nullptr);
+    os::sleep_ns(kGatherNs);
     // Its lender may have collected them meanwhile.
     if (has_returned()) return true;
   }

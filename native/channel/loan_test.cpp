@@ -10,6 +10,7 @@
 
 #include "channel/doorbell.h"
 #include "channel/test_support.h"
+#include "os/thread.h"
 
 namespace typhon::channel {
 namespace {
@@ -207,7 +208,7 @@ TEST(LeftBehind, LosesNothingWhenTheReceiverStopsMeanwhile) {
     const auto region = small_region();
     std::atomic<bool> go{false};
     std::thread receiver([&] {
-      while (!go.load()) cpu_relax();
+      while (!go.load()) os::cpu_relax();
       requests_of(*region).leave();
     });
     RingProducer ring = testing::request_producer(*region);

@@ -1,9 +1,5 @@
 #include "channel/region.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <bit>
@@ -11,6 +7,8 @@
 #include <cstring>
 #include <new>
 #include <string>
+
+#include "os/memory.h"
 
 namespace typhon::channel {
 namespace {
@@ -32,47 +30,18 @@ std::size_t total_size(std::size_t ring_size, std::size_t arena_size) noexcept {
 
 bool sizes_make_sense(std::size_t ring_size, std::size_t arena_size) noexcept {
   return std::has_single_bit(ring_size) && ring_size >= kMinRing && ring_size <= kMaxRing &&
-         arena_size % kPageSize == 0 && arena_size >= kPageSize && arena_size <= (std::size_t{1} << 44);
+         arena_size % kArenaUnit == 0 && arena_size >= kArenaUnit && arena_size <= (std::size_t{1} << 44);
 }
 
-// ftruncate(), except that a size beyond RLIMIT_FSIZE is an error: the system call would raise SIGXFSZ, which
-// ends a process that does not expect it.
-bool set_size(int fd, std::size_t size) noexcept {
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && size > limit.rlim_cur) {
-    errno = EFBIG;
-    return false;
-  }
-  return ::ftruncate(fd, static_cast<off_t>(size)) == 0;
-}
+// All that lies before the arenas starts at a page, whatever the page size.
+static_assert(kHeaderSize % os::kLargestPage == 0 && kClaimsSize % os::kLargestPage == 0 &&
+              kMinRing % os::kLargestPage == 0);
 
-// The next smaller arena to try: a multiple of any page size in use (4 to 64 KiB), since a mapping starts
-// there.
-std::size_t half_of(std::size_t arena_size) noexcept { return arena_size / 2 & ~(kHeaderSize - 1); }
-
-std::uint8_t* map_shared(int fd, std::size_t offset, std::size_t size, void* at = nullptr) noexcept {
-  const int fixed = at ? MAP_FIXED : 0;
-  void* mapped = ::mmap(at, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | fixed, fd,
-                        static_cast<off_t>(offset));
-  return mapped == MAP_FAILED ? nullptr : static_cast<std::uint8_t*>(mapped);
-}
-
-// The same bytes twice in a row, so that a frame that crosses the end of the ring is still contiguous.
-std::uint8_t* map_twice(int fd, std::size_t offset, std::size_t size) noexcept {
-  void* reserved = ::mmap(nullptr, 2 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (reserved == MAP_FAILED) return nullptr;
-  auto* base = static_cast<std::uint8_t*>(reserved);
-  if (!map_shared(fd, offset, size, base) || !map_shared(fd, offset, size, base + size)) {
-    const int saved = errno;
-    ::munmap(base, 2 * size);
-    errno = saved;
-    return nullptr;
-  }
-  return base;
-}
+// The next smaller arena to try. A mapping starts at a page.
+std::size_t half_of(std::size_t arena_size) noexcept { return arena_size / 2 & ~(os::page_size() - 1); }
 
 void unmap_if(void* address, std::size_t size) noexcept {
-  if (address) ::munmap(address, size);
+  if (address) os::unmap(address, size);
 }
 
 }  // namespace
@@ -81,21 +50,21 @@ Result<std::unique_ptr<Region>> Region::create(const RegionOptions& options) noe
   if (!sizes_make_sense(options.ring_size, options.arena_size)) {
     return invalid("ring_size must be a power of two from 64 KiB to 64 MiB, arena_size a multiple of 4 KiB");
   }
-  for (std::size_t arena_size = options.arena_size;; arena_size = half_of(arena_size)) {
+  for (std::size_t arena_size = os::whole_pages(options.arena_size);; arena_size = half_of(arena_size)) {
     std::unique_ptr<Region> region(new (std::nothrow) Region);
     if (!region) return Error{Code::kSystem, 0, "out of memory"};
-    region->fd_.reset(::memfd_create("typhon", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-    if (!region->fd_.valid()) return system_error("memfd_create");
-    const bool sized = set_size(region->fd_.get(), total_size(options.ring_size, arena_size));
-    if (!sized && errno != EFBIG) return system_error("ftruncate of the channel's memory");
+    region->fd_ = os::make_shared_memory("typhon");
+    if (!region->fd_.valid()) return system_error("memory to share with a worker");
+    const bool sized = os::set_size(region->fd_.get(), total_size(options.ring_size, arena_size));
+    if (!sized && errno != EFBIG) return system_error("the size of the channel's memory");
     Status mapped = sized ? region->map(options.ring_size, arena_size)
-                          : Status(system_error("ftruncate of the channel's memory"));
+                          : Status(system_error("the size of the channel's memory"));
     if (!mapped.ok()) {
       // A limit on address space or file size: a smaller arena still serves, only for smaller payloads.
       if ((errno == ENOMEM || errno == EFBIG) && half_of(arena_size) >= kSmallestArena) continue;
       return std::move(mapped).error();
     }
-    if (::fcntl(region->fd_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+    if (!os::seal(region->fd_.get(), os::kNoShrinking | os::kNoGrowing | os::kNoMoreSeals)) {
       return system_error("sealing the channel's memory");
     }
     Header& header = *region->header_;
@@ -113,23 +82,23 @@ Result<std::unique_ptr<Region>> Region::create(const RegionOptions& options) noe
   }
 }
 
-Result<std::unique_ptr<Region>> Region::attach(UniqueFd fd) noexcept {
-  struct stat status {};
-  if (::fstat(fd.get(), &status) != 0) return system_error("fstat of the channel's memory");
-  const int seals = ::fcntl(fd.get(), F_GET_SEALS);
-  if (seals < 0 || (seals & (F_SEAL_SHRINK | F_SEAL_GROW)) != (F_SEAL_SHRINK | F_SEAL_GROW)) {
+Result<std::unique_ptr<Region>> Region::attach(os::UniqueFd fd) noexcept {
+  const std::int64_t size = os::size_of(fd.get());
+  if (size < 0) return system_error("the size of the channel's memory");
+  constexpr unsigned kFixed = os::kNoShrinking | os::kNoGrowing;
+  if ((os::seals_of(fd.get()) & kFixed) != kFixed) {
     return invalid("the descriptor is not a sealed channel region");
   }
-  if (static_cast<std::uint64_t>(status.st_size) < kHeaderSize) return invalid("the region is too small");
+  if (static_cast<std::uint64_t>(size) < kHeaderSize) return invalid("the region is too small");
 
   std::unique_ptr<Region> region(new (std::nothrow) Region);
   if (!region) return Error{Code::kSystem, 0, "out of memory"};
   region->fd_ = std::move(fd);
-  std::uint8_t* first = map_shared(region->fd_.get(), 0, kHeaderSize);
+  std::uint8_t* const first = os::map_shared(region->fd_.get(), 0, kHeaderSize);
   if (!first) return system_error("mmap of the channel's header");
   Header copy_of_constants{};
   std::memcpy(static_cast<void*>(&copy_of_constants), first, offsetof(Header, request_tail));
-  ::munmap(first, kHeaderSize);
+  os::unmap(first, kHeaderSize);
 
   if (copy_of_constants.magic != kMagic)
     return invalid("the region does not start with Typhon's magic number");
@@ -140,9 +109,11 @@ Result<std::unique_ptr<Region>> Region::attach(UniqueFd fd) noexcept {
   const std::size_t arena_size = copy_of_constants.arena_size;
   region->max_result_ = copy_of_constants.max_result;
   if (!sizes_make_sense(ring_size, arena_size) ||
-      total_size(ring_size, arena_size) != static_cast<std::uint64_t>(status.st_size)) {
+      total_size(ring_size, arena_size) != static_cast<std::uint64_t>(size)) {
     return invalid("the region's sizes contradict each other");
   }
+  if (arena_size != os::whole_pages(arena_size))
+    return invalid("the region's arenas are not whole pages of this machine");
   if (Status mapped = region->map(ring_size, arena_size); !mapped.ok()) return std::move(mapped).error();
   return region;
 }
@@ -152,43 +123,42 @@ Status Region::map(std::size_t ring_size, std::size_t arena_size) noexcept {
   arena_size_ = arena_size;
   const int fd = fd_.get();
   std::size_t offset = 0;
-  std::uint8_t* const first = map_shared(fd, offset, kHeaderSize + kClaimsSize);
+  std::uint8_t* const first = os::map_shared(fd, offset, kHeaderSize + kClaimsSize);
   if (!first) return system_error("mmap of the channel's header");
   header_ = reinterpret_cast<Header*>(first);
   claims_ = reinterpret_cast<std::atomic<std::uint32_t>*>(first + kHeaderSize);
   offset += kHeaderSize + kClaimsSize;
-  request_ring_ = map_twice(fd, offset, ring_size);
+  request_ring_ = os::map_shared_twice(fd, offset, ring_size);
   offset += ring_size;
-  if (request_ring_) reply_ring_ = map_twice(fd, offset, ring_size);
+  if (request_ring_) reply_ring_ = os::map_shared_twice(fd, offset, ring_size);
   offset += ring_size;
   if (!request_ring_ || !reply_ring_) return system_error("mmap of the channel's rings");
-  request_arena_ = map_shared(fd, offset, arena_size);
+  request_arena_ = os::map_shared(fd, offset, arena_size);
   offset += arena_size;
-  if (request_arena_) reply_arena_ = map_shared(fd, offset, arena_size);
+  if (request_arena_) reply_arena_ = os::map_shared(fd, offset, arena_size);
   if (!request_arena_ || !reply_arena_) return system_error("mmap of the channel's arenas");
   // A core dump of either side should not carry gigabytes of payload.
-  ::madvise(request_arena_, arena_size, MADV_DONTDUMP);
-  ::madvise(reply_arena_, arena_size, MADV_DONTDUMP);
+  os::leave_out_of_dumps(request_arena_, arena_size);
+  os::leave_out_of_dumps(reply_arena_, arena_size);
   return Unit{};
 }
 
-void Region::drop_request_arena() noexcept { ::madvise(request_arena_, arena_size_, MADV_REMOVE); }
+void Region::drop_request_arena() noexcept { os::discard_shared(request_arena_, arena_size_); }
 
 bool Region::reply_written(std::uint64_t offset, std::uint64_t length) const noexcept {
   if (length == 0) return true;
   const std::uint64_t from = kHeaderSize + kClaimsSize + 2 * ring_size_ + arena_size_ + offset;
-  const off_t hole = ::lseek(fd_.get(), static_cast<off_t>(from), SEEK_HOLE);
+  const std::int64_t hole = os::first_hole(fd_.get(), from);
   return hole < 0 || static_cast<std::uint64_t>(hole) >= from + length;
 }
 
 void Region::unmap() noexcept {
-  const int saved = errno;  // create() looks at errno after a failed map()
+  // create() looks at errno after a failed map(), which this leaves as it is.
   unmap_if(header_, kHeaderSize + kClaimsSize);
   unmap_if(request_ring_, 2 * ring_size_);
   unmap_if(reply_ring_, 2 * ring_size_);
   unmap_if(request_arena_, arena_size_);
   unmap_if(reply_arena_, arena_size_);
-  errno = saved;
 }
 
 Region::~Region() { unmap(); }

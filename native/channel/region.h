@@ -13,9 +13,9 @@
 #include <span>
 
 #include "base/result.h"
-#include "base/unique_fd.h"
 #include "channel/claim.h"
 #include "channel/layout.h"
+#include "os/descriptor.h"
 
 namespace typhon::channel {
 
@@ -29,11 +29,12 @@ struct RegionOptions {
 
 class Region {
  public:
-  // A new region, zeroed. When the address space is limited, a smaller arena is tried, down to 64 MiB.
+  // A new region, zeroed. Its arenas are whole pages of this machine: `arena_size` is rounded up to them.
+  // When the address space is limited, a smaller arena is tried, down to 64 MiB.
   static Result<std::unique_ptr<Region>> create(const RegionOptions& options) noexcept;
 
   // The region behind a memfd of another process. Everything in its header is checked.
-  static Result<std::unique_ptr<Region>> attach(UniqueFd fd) noexcept;
+  static Result<std::unique_ptr<Region>> attach(os::UniqueFd fd) noexcept;
 
   Region(const Region&) = delete;
   Region& operator=(const Region&) = delete;
@@ -63,7 +64,7 @@ class Region {
   [[nodiscard]] Status map(std::size_t ring_size, std::size_t arena_size) noexcept;
   void unmap() noexcept;
 
-  UniqueFd fd_;
+  os::UniqueFd fd_;
   Header* header_ = nullptr;
   std::atomic<std::uint32_t>* claims_ = nullptr;  // mapped with the header
   std::uint8_t* request_ring_ = nullptr;

@@ -1,11 +1,8 @@
 #include "channel/region.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 
 #include <algorithm>
 #include <csignal>
@@ -16,18 +13,22 @@
 #include <vector>
 
 #include "channel/test_support.h"
+#include "os/descriptor.h"
+#include "os/memory.h"
+#include "os/process.h"
 
 namespace typhon::channel {
 namespace {
 
+using os::Limit;
 using testing::attach_again;
-using testing::duplicate;
+using testing::kPageSize;
 using testing::run_in_child;
 using testing::small_region;
 
 constexpr std::size_t kMiB = 1024 * 1024;
 constexpr std::size_t kGiB = 1024 * kMiB;
-constexpr std::size_t kWholeSmallRegion = kHeaderSize + kClaimsSize + 2 * kMinRing + 2 * kPageSize;
+const std::size_t kWholeSmallRegion = kHeaderSize + kClaimsSize + 2 * kMinRing + 2 * kPageSize;
 
 // The constants at the start of the header, as an attacker would write them.
 struct Constants {
@@ -39,19 +40,19 @@ struct Constants {
 };
 static_assert(offsetof(Header, arena_size) == offsetof(Constants, arena_size));
 
-constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW;
+constexpr unsigned kSeals = os::kNoShrinking | os::kNoGrowing;
 
-UniqueFd forged(const Constants& constants, std::size_t size, int seals = kSeals) {
-  UniqueFd fd(::memfd_create("forged", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  EXPECT_EQ(::ftruncate(fd.get(), static_cast<off_t>(size)), 0);
+os::UniqueFd forged(const Constants& constants, std::size_t size, unsigned seals = kSeals) {
+  os::UniqueFd fd = os::make_shared_memory("forged");
+  EXPECT_TRUE(os::set_size(fd.get(), size));
   if (size >= sizeof constants) {
     EXPECT_EQ(::pwrite(fd.get(), &constants, sizeof constants, 0), static_cast<ssize_t>(sizeof constants));
   }
-  EXPECT_EQ(::fcntl(fd.get(), F_ADD_SEALS, seals), 0);
+  EXPECT_TRUE(os::seal(fd.get(), seals));
   return fd;
 }
 
-std::string attach_error(UniqueFd fd) {
+std::string attach_error(os::UniqueFd fd) {
   auto attached = Region::attach(std::move(fd));
   return attached.ok() ? "" : attached.error().message;
 }
@@ -75,22 +76,6 @@ std::size_t mappings_of_regions() {
   std::size_t count = 0;
   for (std::string line; std::getline(maps, line);) count += line.find("memfd:") != std::string::npos;
   return count;
-}
-
-std::size_t address_space_in_use() {
-  std::ifstream statm("/proc/self/statm");
-  std::size_t pages = 0;
-  statm >> pages;
-  return pages * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-}
-
-// The soft limit only, so that it can be lifted again.
-bool limit_to(int resource, std::size_t bytes) {
-  const auto which = static_cast<__rlimit_resource>(resource);
-  rlimit limit{};
-  if (::getrlimit(which, &limit) != 0) return false;
-  limit.rlim_cur = std::min<rlim_t>(bytes, limit.rlim_max);
-  return ::setrlimit(which, &limit) == 0;
 }
 
 TEST(ChannelRegion, StartsZeroedBehindItsConstants) {
@@ -158,12 +143,11 @@ TEST(ChannelRegion, PartsDoNotOverlap) {
   EXPECT_EQ(peer->header().magic, kMagic);
 }
 
-TEST(ChannelRegion, AnotherProcessReachesItThroughProc) {
+TEST(ChannelRegion, AnotherProcessReachesItByItsDescriptor) {
   const auto region = small_region();
   ASSERT_TRUE(region);
-  const std::string path = "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(region->fd());
   const int code = run_in_child([&] {
-    auto attached = Region::attach(UniqueFd(::open(path.c_str(), O_RDWR | O_CLOEXEC)));
+    auto attached = Region::attach(os::open_descriptor_of(::getppid(), region->fd(), os::Access::kReadWrite));
     if (!attached.ok()) return 1;
     const Region& mine = *attached.value();
     if (mine.header().beam_pid != static_cast<std::uint32_t>(::getppid())) return 2;
@@ -181,8 +165,7 @@ TEST(ChannelRegion, NobodyCanResizeIt) {
   ASSERT_TRUE(region);
   EXPECT_NE(::ftruncate(region->fd(), 0), 0);
   EXPECT_NE(::ftruncate(region->fd(), static_cast<off_t>(kGiB)), 0);
-  EXPECT_NE(::fcntl(region->fd(), F_ADD_SEALS, F_SEAL_WRITE), 0)
-      << "nor can it be made read-only under a peer";
+  EXPECT_FALSE(os::seal(region->fd(), os::kNoWriting)) << "nor can it be made read-only under a peer";
 }
 
 TEST(ChannelRegion, DescriptorIsCloseOnExec) {
@@ -206,10 +189,9 @@ TEST(ChannelRegion, StaysMappedWithoutItsDescriptor) {
 TEST(ChannelRegion, ArenasCostNoMemoryUntilTouched) {
   auto created = Region::create({});
   ASSERT_TRUE(created.ok()) << created.error().message;
-  struct stat status {};
-  ASSERT_EQ(::fstat(created.value()->fd(), &status), 0);
-  EXPECT_GE(static_cast<std::size_t>(status.st_size), 2 * created.value()->arena_size());
-  EXPECT_LE(static_cast<std::size_t>(status.st_blocks) * 512, kMiB);
+  const int fd = created.value()->fd();
+  EXPECT_GE(static_cast<std::size_t>(os::size_of(fd)), 2 * created.value()->arena_size());
+  EXPECT_LE(static_cast<std::size_t>(os::memory_behind(fd)), kMiB);
 }
 
 TEST(ChannelRegion, LeavesNothingBehind) {
@@ -236,21 +218,31 @@ TEST(ChannelRegion, RefusesSizesThatMakeNoSense) {
   };
   EXPECT_TRUE(refused(0, kMiB));
   EXPECT_TRUE(refused(kMinRing / 2, kMiB));
-  EXPECT_TRUE(refused(kMinRing + kPageSize, kMiB));
+  EXPECT_TRUE(refused(kMinRing + kArenaUnit, kMiB));
   EXPECT_TRUE(refused(2 * kMaxRing, kMiB));
   EXPECT_TRUE(refused(~std::size_t{0}, kMiB));
   EXPECT_TRUE(refused(kMinRing, 0));
-  EXPECT_TRUE(refused(kMinRing, kPageSize - 1));
-  EXPECT_TRUE(refused(kMinRing, kPageSize + 1));
+  EXPECT_TRUE(refused(kMinRing, kArenaUnit - 1));
+  EXPECT_TRUE(refused(kMinRing, kArenaUnit + 1));
   EXPECT_TRUE(refused(kMinRing, std::size_t{1} << 45));
-  EXPECT_TRUE(refused(kMinRing, ~std::size_t{0} & ~(kPageSize - 1)));
-  EXPECT_FALSE(refused(kMinRing, kPageSize));
-  EXPECT_FALSE(refused(kMaxRing, kPageSize));
+  EXPECT_TRUE(refused(kMinRing, ~std::size_t{0} & ~(kArenaUnit - 1)));
+  EXPECT_FALSE(refused(kMinRing, kArenaUnit));
+  EXPECT_FALSE(refused(kMaxRing, kArenaUnit));
+}
+
+TEST(ChannelRegion, ItsArenasAreWholePagesOfThisMachine) {
+  RegionOptions options;
+  options.ring_size = kMinRing;
+  options.arena_size = kArenaUnit;
+  auto created = Region::create(options);
+  ASSERT_TRUE(created.ok()) << created.error().message;
+  EXPECT_EQ(created.value()->arena_size(), kPageSize);
+  EXPECT_TRUE(attach_again(*created.value()));
 }
 
 TEST(ChannelRegion, ShrinksItsArenasWhenAddressSpaceIsLimited) {
   const int code = run_in_child([] {
-    if (!limit_to(RLIMIT_AS, address_space_in_use() + 8 * kGiB)) return 1;
+    if (!os::set_limit(Limit::kAddressSpace, os::mapped_bytes() + 8 * kGiB)) return 1;
     auto created = Region::create({});
     if (!created.ok()) return 2;
     const Region& region = *created.value();
@@ -266,13 +258,13 @@ TEST(ChannelRegion, ShrinksItsArenasWhenAddressSpaceIsLimited) {
 TEST(ChannelRegion, ShrinksToWholePages) {
   // Half of an odd number of pages is no place where a mapping can start.
   const int code = run_in_child([] {
-    if (!limit_to(RLIMIT_AS, address_space_in_use() + 3 * kGiB)) return 1;
+    if (!os::set_limit(Limit::kAddressSpace, os::mapped_bytes() + 3 * kGiB)) return 1;
     RegionOptions options;
     options.arena_size = 2 * kGiB + kPageSize;
     auto created = Region::create(options);
     if (!created.ok()) return 2;
     if (created.value()->arena_size() % kPageSize != 0) return 3;
-    if (!limit_to(RLIMIT_AS, ~std::size_t{0})) return 4;
+    if (!os::set_limit(Limit::kAddressSpace, os::kNoLimit)) return 4;
     return attach_again(*created.value()) ? 0 : 5;
   });
   EXPECT_EQ(code, 0);
@@ -281,7 +273,7 @@ TEST(ChannelRegion, ShrinksToWholePages) {
 TEST(ChannelRegion, ShrinksItsArenasWhenFileSizesAreLimited) {
   // ftruncate() beyond RLIMIT_FSIZE raises SIGXFSZ, which ends a process that does not expect it.
   const int code = run_in_child([] {
-    if (!limit_to(RLIMIT_FSIZE, kGiB)) return 1;
+    if (!os::set_limit(Limit::kFileSize, kGiB)) return 1;
     auto created = Region::create({});
     if (!created.ok()) return 2;
     if (created.value()->arena_size() < 128 * kMiB) return 3;
@@ -292,7 +284,7 @@ TEST(ChannelRegion, ShrinksItsArenasWhenFileSizesAreLimited) {
 
 TEST(ChannelRegion, SaysSoWhenEvenTheSmallestDoesNotFit) {
   const int address_space = run_in_child([] {
-    if (!limit_to(RLIMIT_AS, address_space_in_use() + 64 * kMiB)) return 1;
+    if (!os::set_limit(Limit::kAddressSpace, os::mapped_bytes() + 64 * kMiB)) return 1;
     auto created = Region::create({});
     if (created.ok() || created.error().code != Code::kSystem) return 2;
     if (mappings_of_regions() != 0) return 3;
@@ -300,13 +292,13 @@ TEST(ChannelRegion, SaysSoWhenEvenTheSmallestDoesNotFit) {
   });
   EXPECT_EQ(address_space, 0);
   const int file_size = run_in_child([] {
-    if (!limit_to(RLIMIT_FSIZE, kMiB)) return 1;
+    if (!os::set_limit(Limit::kFileSize, kMiB)) return 1;
     auto created = Region::create({});
     return !created.ok() && created.error().code == Code::kSystem ? 0 : 2;
   });
   EXPECT_EQ(file_size, 0);
   const int descriptors = run_in_child([] {
-    if (!limit_to(RLIMIT_NOFILE, 0)) return 1;
+    if (!os::set_limit(Limit::kDescriptors, 0)) return 1;
     auto created = Region::create({});
     return !created.ok() && created.error().code == Code::kSystem ? 0 : 2;
   });
@@ -319,23 +311,23 @@ TEST(ChannelRegion, AttachTakesWhatCreateMakes) {
 }
 
 TEST(ChannelRegion, AttachRefusesWhatIsNoSealedMemory) {
-  EXPECT_NE(attach_error(UniqueFd()), "");
-  EXPECT_NE(attach_error(UniqueFd(::open("/dev/null", O_RDWR | O_CLOEXEC))), "");
-  EXPECT_NE(attach_error(UniqueFd(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC))), "");
+  EXPECT_NE(attach_error(os::UniqueFd()), "");
+  EXPECT_NE(attach_error(os::UniqueFd(::open("/dev/null", O_RDWR | O_CLOEXEC))), "");
+  EXPECT_NE(attach_error(os::UniqueFd(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC))), "");
   int ends[2];
   ASSERT_EQ(::pipe(ends), 0);
-  UniqueFd other(ends[1]);
-  EXPECT_NE(attach_error(UniqueFd(ends[0])), "");
+  os::UniqueFd other(ends[1]);
+  EXPECT_NE(attach_error(os::UniqueFd(ends[0])), "");
   // A peer that could shrink the memory could make any access fault.
   EXPECT_NE(attach_error(forged({}, kWholeSmallRegion, 0)), "");
-  EXPECT_NE(attach_error(forged({}, kWholeSmallRegion, F_SEAL_GROW)), "");
-  EXPECT_NE(attach_error(forged({}, kWholeSmallRegion, F_SEAL_SHRINK)), "");
+  EXPECT_NE(attach_error(forged({}, kWholeSmallRegion, os::kNoGrowing)), "");
+  EXPECT_NE(attach_error(forged({}, kWholeSmallRegion, os::kNoShrinking)), "");
   // Memory that this side may not write.
-  EXPECT_NE(attach_error(forged({}, kWholeSmallRegion, kSeals | F_SEAL_WRITE)), "");
+  EXPECT_NE(attach_error(forged({}, kWholeSmallRegion, kSeals | os::kNoWriting)), "");
   const auto region = small_region();
   ASSERT_TRUE(region);
   const std::string path = "/proc/self/fd/" + std::to_string(region->fd());
-  EXPECT_NE(attach_error(UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC))), "");
+  EXPECT_NE(attach_error(os::UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC))), "");
 }
 
 TEST(ChannelRegion, AttachRefusesTruncatedRegions) {
@@ -398,7 +390,7 @@ TEST(Region, TellsWhetherASegmentWasWritten) {
   EXPECT_TRUE(region->reply_written(kPageSize + 7, kPageSize));
   EXPECT_FALSE(region->reply_written(kPageSize, 2 * kPageSize + 1));
   EXPECT_FALSE(region->reply_written(0, kPageSize + 1));
-  ::madvise(peer->reply_arena() + kPageSize, 2 * kPageSize, MADV_REMOVE);
+  os::discard_shared(peer->reply_arena() + kPageSize, 2 * kPageSize);
   EXPECT_FALSE(region->reply_written(kPageSize, 1));
 }
 

@@ -4,7 +4,7 @@
 #include <atomic>
 #include <cstring>
 
-#include "channel/doorbell.h"
+#include "os/clock.h"
 
 namespace typhon::channel {
 
@@ -33,7 +33,7 @@ bool RequestSide::push(const Outgoing& frame) noexcept {
   header.flags = static_cast<std::uint8_t>((frame.segment ? kInSegment : 0) | (frame.timings ? kTimings : 0) |
                                            (frame.failed ? kFailed : 0) | (frame.loans ? kLends : 0));
   header.id = frame.id;
-  header.times[0] = frame.timings ? monotonic_ns() : frame.now;
+  header.times[0] = frame.timings ? os::monotonic_ns() : frame.now;
   header.times[1] = frame.deadline;
   header.times[2] = frame.parent;
   header.times[3] = frame.captures ? 1 : 0;

@@ -1,77 +1,48 @@
 #include "channel/result_memory.h"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <bit>
 #include <chrono>
-#include <cstdio>
-#include <cstdlib>
 #include <new>
 
-#include "channel/doorbell.h"
-#include "channel/layout.h"
+#include "os/clock.h"
+#include "os/memory.h"
 
 namespace typhon::channel {
 namespace {
 
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
-constexpr std::size_t round_to(std::size_t size, std::size_t unit) noexcept {
-  return (size + unit - 1) & ~(unit - 1);
-}
-
 // Blocks of about the same size fit one another; an eighth of one is unused at most.
 std::size_t capacity_for(std::size_t size) noexcept {
-  if (size >= kHugePage * 4) return round_to(size, kHugePage);
-  return round_to(size, std::max(std::bit_floor(size) / 8, kPageSize));
-}
-
-std::uint8_t* map(std::size_t size, int flags) noexcept {
-  void* at = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
-  return at == MAP_FAILED ? nullptr : static_cast<std::uint8_t*>(at);
+  if (size >= kHugePage * 4) return os::round_up(size, kHugePage);
+  return os::round_up(size, std::max(std::bit_floor(size) / 8, os::page_size()));
 }
 
 // All of a small one will be written at once: one call of the system instead of a fault for each page.
-std::uint8_t* map_small(std::size_t capacity) noexcept { return map(capacity, MAP_POPULATE); }
+std::uint8_t* map_small(std::size_t capacity) noexcept { return os::map_private(capacity, os::Touch::kNow); }
 
 std::uint8_t* map_huge(std::size_t capacity) noexcept {
-  std::uint8_t* const at = map(capacity + kHugePage, MAP_NORESERVE);
+  std::uint8_t* const at = os::map_private(capacity + kHugePage, os::Touch::kUnlikely);
   if (!at) return nullptr;
   const auto address = reinterpret_cast<std::uintptr_t>(at);
-  const std::size_t before = round_to(address, kHugePage) - address;
-  if (before != 0) ::munmap(at, before);
-  if (before != kHugePage) ::munmap(at + before + capacity, kHugePage - before);
-  ::madvise(at + before, capacity, MADV_HUGEPAGE);  // where there are none the pages are small ones
-  ::madvise(at + before, capacity, MADV_DONTDUMP);
+  const std::size_t before = os::round_up(address, kHugePage) - address;
+  if (before != 0) os::unmap(at, before);
+  if (before != kHugePage) os::unmap(at + before + capacity, kHugePage - before);
+  os::prefer_huge_pages(at + before, capacity);  // where there are none the pages are small ones
+  os::leave_out_of_dumps(at + before, capacity);
   return at + before;
-}
-
-std::size_t number_in(const char* path) noexcept {
-  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path, "re"), std::fclose);
-  char text[32] = {};
-  if (!file || !std::fgets(text, sizeof text, file.get())) return 0;
-  return std::strtoull(text, nullptr, 10);  // 0 for "max"
 }
 
 }  // namespace
 
-std::size_t ResultMemory::half_of_machine() noexcept {
-  const long pages = ::sysconf(_SC_PHYS_PAGES);
-  const long page = ::sysconf(_SC_PAGESIZE);
-  std::size_t all = pages > 0 && page > 0 ? static_cast<std::size_t>(pages) * static_cast<std::size_t>(page)
-                                          : std::size_t{4} << 30;
-  if (const std::size_t group = number_in("/sys/fs/cgroup/memory.max"); group != 0)
-    all = std::min(all, group);
-  return all / 2;
-}
+std::size_t ResultMemory::half_of_machine() noexcept { return os::machine_memory() / 2; }
 
 ResultMemory::~ResultMemory() {
-  for (std::size_t i = 0; i < count_; ++i) ::munmap(blocks_[i].data, blocks_[i].capacity);
+  for (std::size_t i = 0; i < count_; ++i) os::unmap(blocks_[i].data, blocks_[i].capacity);
   while (doomed_) {
     const Doomed doomed = *doomed_;
-    ::munmap(doomed_, doomed.capacity);
+    os::unmap(doomed_, doomed.capacity);
     doomed_ = doomed.next;
   }
 }
@@ -138,7 +109,7 @@ std::uint8_t* ResultMemory::take_cached(std::size_t size, std::size_t& capacity)
   std::size_t best = count_;
   for (std::size_t i = 0; i < count_; ++i) {
     const Cached& block = blocks_[i];
-    if (block.capacity < size || block.capacity > size + std::max(size / 2, kPageSize)) continue;
+    if (block.capacity < size || block.capacity > size + std::max(size / 2, os::page_size())) continue;
     if (best == count_ || block.capacity < blocks_[best].capacity ||
         (block.capacity == blocks_[best].capacity && block.since > blocks_[best].since)) {
       best = i;
@@ -164,7 +135,7 @@ void ResultMemory::give_back(std::uint8_t* data, std::size_t capacity) noexcept 
       doom_locked(coldest->data, coldest->capacity);
       forget_locked(static_cast<std::size_t>(coldest - blocks_.begin()));
     }
-    blocks_[count_++] = {data, capacity, monotonic_ns()};
+    blocks_[count_++] = {data, capacity, os::monotonic_ns()};
     cached_ += capacity;
   }
   if (waits_ || doomed_) work_.notify_one();
@@ -195,7 +166,7 @@ std::uint64_t ResultMemory::give_to_system(std::uint64_t now) noexcept {
   lock.unlock();
   while (doomed) {
     const Doomed one = *doomed;
-    ::munmap(static_cast<void*>(doomed), one.capacity);
+    os::unmap(doomed, one.capacity);
     doomed = one.next;
   }
   return next;
@@ -203,7 +174,7 @@ std::uint64_t ResultMemory::give_to_system(std::uint64_t now) noexcept {
 
 void ResultMemory::keep() noexcept {
   for (;;) {
-    const std::uint64_t now = monotonic_ns();
+    const std::uint64_t now = os::monotonic_ns();
     const std::uint64_t next = give_to_system(now);
     std::unique_lock lock(mutex_);
     if (stopping_) return;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "channel/doorbell.h"
+#include "os/clock.h"
 
 namespace typhon::channel {
 namespace {
@@ -91,7 +92,7 @@ TEST(ResultMemory, GivesBackWhatIsIdle) {
   ResultMemory memory(kPlenty);
   take(memory, kMiB).reset();
   take(memory, 9 * kMiB).reset();
-  const std::uint64_t now = monotonic_ns();
+  const std::uint64_t now = os::monotonic_ns();
   EXPECT_NE(memory.give_to_system(now), 0u);
   EXPECT_GE(memory.cached(), 10 * kMiB);
   EXPECT_EQ(memory.give_to_system(now + 2 * ResultMemory::kIdleNs), 0u);

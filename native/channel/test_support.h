@@ -2,7 +2,6 @@
 // processes.
 #pragma once
 
-#include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,11 +12,14 @@
 
 #include "channel/region.h"
 #include "channel/ring.h"
+#include "os/descriptor.h"
+#include "os/memory.h"
 
 namespace typhon::channel::testing {
 
-// Sanitizers cost a factor of ten: the stress tests then run a tenth of their rounds.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+// Sanitizers cost a factor of ten: the stress tests then run a tenth of their rounds. So they do in a build
+// that says so.
+#if defined(TYPHON_FEW_ROUNDS) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 inline constexpr std::uint64_t kStressDivisor = 10;
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
@@ -29,6 +31,8 @@ inline constexpr std::uint64_t kStressDivisor = 1;
 inline constexpr std::uint64_t kStressDivisor = 1;
 #endif
 
+inline const std::size_t kPageSize = os::page_size();
+
 inline std::unique_ptr<Region> small_region(std::size_t ring_size = kMinRing,
                                             std::size_t arena_size = 1 << 20) {
   RegionOptions options;
@@ -38,11 +42,9 @@ inline std::unique_ptr<Region> small_region(std::size_t ring_size = kMinRing,
   return created.ok() ? std::move(created).value() : nullptr;
 }
 
-inline UniqueFd duplicate(int fd) { return UniqueFd(::fcntl(fd, F_DUPFD_CLOEXEC, 0)); }
-
 // A second mapping of the same region, as the other process has it.
 inline std::unique_ptr<Region> attach_again(const Region& region) {
-  auto attached = Region::attach(duplicate(region.fd()));
+  auto attached = Region::attach(os::duplicate(region.fd()));
   return attached.ok() ? std::move(attached).value() : nullptr;
 }
 

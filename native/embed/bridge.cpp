@@ -37,8 +37,8 @@
 #include <utility>
 #include <vector>
 
-#include "base/native_thread.h"
-#include "base/unique_fd.h"
+#include "os/descriptor.h"
+#include "os/thread.h"
 
 // The few functions of Python's ABI that are needed to start one; the headers' own declarations of them
 // depend on the version.
@@ -130,7 +130,7 @@ struct Departure {
 int start_and_wait(void* (*main)(void*), void* argument) noexcept {
   Departure departure{argument, {}, 0};
   ::sem_init(&departure.left, 0, 0);
-  if (const int failed = typhon::start_native_thread(main, &departure, kStack); failed != 0) return failed;
+  if (const int failed = os::start_thread(main, &departure, kStack); failed != 0) return failed;
   while (::sem_wait(&departure.left) != 0) {
   }
   ::sem_destroy(&departure.left);
@@ -323,7 +323,7 @@ int receive_descriptor(bool& closed) noexcept {
 // closed, which says so.
 void serve_spawns(Host& host) noexcept {
   for (bool closed = false; !closed;) {
-    const UniqueFd socket(receive_descriptor(closed));
+    const os::UniqueFd socket(receive_descriptor(closed));
     if (!socket.valid()) continue;
     Spawn spawn{&host, socket.get()};
     static_cast<void>(start_and_wait(&sub_interpreter_main, &spawn));

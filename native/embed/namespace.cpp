@@ -13,8 +13,8 @@
 #include <memory>
 #include <string_view>
 
-#include "base/unique_fd.h"
 #include "embed/bridge.h"
+#include "os/descriptor.h"
 
 namespace typhon::embed {
 namespace {
@@ -62,7 +62,7 @@ Error system_error(const std::string& what) noexcept {
 }
 
 bool read_file(const std::string& path, std::string& bytes) noexcept {
-  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const os::UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   char piece[16 * 1024];
   ssize_t count = file.valid() ? 1 : -1;
   while (count > 0) {
@@ -73,7 +73,7 @@ bool read_file(const std::string& path, std::string& bytes) noexcept {
 }
 
 // The guard (guard.cpp) of a namespace: a copy of the library that needs this libpython.
-Result<UniqueFd> guard_of(const NamespaceSpec& spec) noexcept {
+Result<os::UniqueFd> guard_of(const NamespaceSpec& spec) noexcept {
   // What CMakeLists.txt has put in place of the path.
   constexpr std::string_view kUnit = "typhon-libpython/";
   std::string bytes;
@@ -88,7 +88,7 @@ Result<UniqueFd> guard_of(const NamespaceSpec& spec) noexcept {
     return Error{Code::kSystem, 0, "libpython's path is too long, or has a $ in it: " + spec.libpython};
   bytes.replace(place, spec.libpython.size() + 1, spec.libpython.c_str(), spec.libpython.size() + 1);
 
-  UniqueFd made(::memfd_create("typhon_guard", MFD_CLOEXEC));
+  os::UniqueFd made(::memfd_create("typhon_guard", MFD_CLOEXEC));
   if (!made.valid() || ::write(made.get(), bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size()))
     return system_error("the memory of typhon_guard");
   return made;
@@ -98,7 +98,7 @@ Result<UniqueFd> guard_of(const NamespaceSpec& spec) noexcept {
 
 Status start_namespace(const NamespaceSpec& spec, int socket) noexcept {
 #if defined(__GLIBC__)
-  const Result<UniqueFd> guard = guard_of(spec);
+  const Result<os::UniqueFd> guard = guard_of(spec);
   if (!guard.ok()) return guard.error();
   const std::string copy = "/proc/self/fd/" + std::to_string(guard.value().get());
   // It brings libpython along, and comes before it: the two and what they need are the global scope of the

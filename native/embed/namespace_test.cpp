@@ -25,13 +25,15 @@
 #include <utility>
 #include <vector>
 
-#include "base/native_thread.h"
-#include "base/unique_fd.h"
 #include "channel/doorbell.h"
 #include "channel/region.h"
 #include "channel/ring.h"
 #include "etf/sink.h"
 #include "etf/writer.h"
+#include "os/clock.h"
+#include "os/descriptor.h"
+#include "os/thread.h"
+#include "os/wait.h"
 
 extern char** environ;  // NOLINT(readability-redundant-declaration)
 
@@ -135,8 +137,8 @@ bool send_with(int socket, std::string message, const std::array<int, N>& fds) {
 }
 
 struct Pipe {
-  UniqueFd reads;
-  UniqueFd writes;
+  os::UniqueFd reads;
+  os::UniqueFd writes;
   Pipe() {
     int ends[2] = {-1, -1};
     EXPECT_EQ(0, ::pipe2(ends, O_CLOEXEC));
@@ -184,14 +186,14 @@ class Job {
     channel::FrameHeader header{};
     std::span<const std::uint8_t> body;
     auto& word = region_->header().reader_word.value;
-    const std::uint64_t until = channel::monotonic_ns() + std::uint64_t{kPatienceMs} * 1'000'000;
+    const std::uint64_t until = os::monotonic_ns() + std::uint64_t{kPatienceMs} * 1'000'000;
     if (!sent_) return {};
     while (replies_.peek(header, body) != channel::RingConsumer::State::kFrame) {
-      if (channel::monotonic_ns() > until) return {};
+      if (os::monotonic_ns() > until) return {};
       // As the reader thread sleeps: say so, look again, wait.
       word.store(channel::kAsleep);
       std::atomic_thread_fence(std::memory_order_seq_cst);
-      if (replies_.empty()) channel::futex_wait(word, channel::kAsleep, 1'000'000'000);
+      if (replies_.empty()) os::wait_word(word, channel::kAsleep, 1'000'000'000);
       word.store(channel::kAwake);
     }
     Frame frame{header.kind, header.id, {reinterpret_cast<const char*>(body.data()), body.size()}};
@@ -284,7 +286,7 @@ class Interpreter {
     int ends[2] = {-1, -1};
     EXPECT_EQ(0, ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends));
     ours_.reset(ends[0]);
-    const UniqueFd theirs(ends[1]);
+    const os::UniqueFd theirs(ends[1]);
     const Status started = start_namespace(spec_of_interpreter(number), theirs.get());
     EXPECT_TRUE(started.ok()) << (started.ok() ? "" : started.error().message);
     if (started.ok()) greeting_ = read_from(ours_.get());
@@ -293,7 +295,7 @@ class Interpreter {
   [[nodiscard]] const std::string& greeting() const { return greeting_; }
 
  private:
-  UniqueFd ours_;
+  os::UniqueFd ours_;
   std::string greeting_;
 };
 
@@ -302,7 +304,7 @@ class Interpreter {
 // which it does not know of, wait for that lock.
 class SecondThread : public ::testing::Environment {
   void SetUp() override {
-    ASSERT_EQ(0, start_native_thread(
+    ASSERT_EQ(0, os::start_thread(
                      [](void*) -> void* {
                        for (;;) ::pause();
                      },
@@ -480,7 +482,7 @@ TEST_F(Namespace, InterruptsACall) {
 TEST_F(Namespace, CannotCloseADescriptorOfTheProcess) {
   const Pipe pipe;
   const int number = ::fcntl(pipe.reads.get(), F_DUPFD_CLOEXEC, 500);
-  const UniqueFd ours(number);
+  const os::UniqueFd ours(number);
   ASSERT_GE(number, 500);
   Job job(first().socket());
   EXPECT_EQ(channel::Kind::kReady, job.next().kind);
@@ -507,7 +509,7 @@ TEST_F(Namespace, TwoServeAtOnce) {
 
 // The next job is served, whatever the last one was.
 TEST_F(Namespace, RefusesMemoryThatIsNoChannel) {
-  const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  const os::UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
   Job wrong(first().socket(), null.get());
   EXPECT_EQ(ended(98, true), wrong.end());
   EXPECT_TRUE(holds(wrong.printed(), "typhon: ")) << wrong.printed();
@@ -525,26 +527,26 @@ bool has_subinterpreters() {
 }
 
 // What comes by the socket of a sub-interpreter that the host is told to start.
-UniqueFd spawn(int host) {
+os::UniqueFd spawn(int host) {
   int ends[2] = {-1, -1};
   EXPECT_EQ(0, ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends));
-  const UniqueFd theirs(ends[1]);
+  const os::UniqueFd theirs(ends[1]);
   send_with(host, std::string(1, '\0'), std::array<int, 1>{theirs.get()});
-  return UniqueFd(ends[0]);
+  return os::UniqueFd(ends[0]);
 }
 
 class Host : public ::testing::Test {
  protected:
   static int socket() {
-    static const UniqueFd ours = [] {
+    static const os::UniqueFd ours = [] {
       int ends[2] = {-1, -1};
       EXPECT_EQ(0, ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends));
-      const UniqueFd theirs(ends[1]);
+      const os::UniqueFd theirs(ends[1]);
       NamespaceSpec made = spec_of_interpreter(4);
       made.host = true;
       const Status started = start_namespace(made, theirs.get());
       EXPECT_TRUE(started.ok()) << (started.ok() ? "" : started.error().message);
-      return UniqueFd(ends[0]);
+      return os::UniqueFd(ends[0]);
     }();
     return ours.get();
   }
@@ -558,8 +560,8 @@ TEST_F(Host, SaysThatAnOldPythonHasNoInterpreters) {
 
 TEST_F(Host, RunsJobsInSeveralAtOnce) {
   if (!has_subinterpreters()) return;
-  const UniqueFd first = spawn(socket());
-  const UniqueFd second = spawn(socket());
+  const os::UniqueFd first = spawn(socket());
+  const os::UniqueFd second = spawn(socket());
   EXPECT_TRUE(holds(read_from(first.get()), "ready"));
   EXPECT_TRUE(holds(read_from(second.get()), "ready"));
   for (int i = 0; i < 2; ++i) {
@@ -576,7 +578,7 @@ TEST_F(Host, RunsJobsInSeveralAtOnce) {
 
 TEST_F(Host, InterruptsACallWithoutASignal) {
   if (!has_subinterpreters()) return;
-  const UniqueFd interpreter = spawn(socket());
+  const os::UniqueFd interpreter = spawn(socket());
   EXPECT_TRUE(holds(read_from(interpreter.get()), "ready"));
   Job job(interpreter.get(), -1, 0);
   ASSERT_EQ(channel::Kind::kReady, job.next().kind);
@@ -596,7 +598,7 @@ TEST_F(Host, InterruptsACallWithoutASignal) {
 TEST_F(Host, IgnoresMessagesThatBringNothing) {
   if (!has_subinterpreters()) return;
   EXPECT_EQ(3, ::send(socket(), "abc", 3, MSG_NOSIGNAL));
-  const UniqueFd interpreter = spawn(socket());
+  const os::UniqueFd interpreter = spawn(socket());
   EXPECT_TRUE(holds(read_from(interpreter.get()), "ready"));
 }
 

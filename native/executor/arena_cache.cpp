@@ -1,13 +1,13 @@
 #include "executor/arena_cache.h"
 
 #include <dlfcn.h>
-#include <sys/mman.h>
 
 #include <array>
 #include <cstddef>
 #include <mutex>
 
 #include "executor/memory_limit.h"
+#include "os/memory.h"
 
 namespace typhon::executor::arena_cache {
 namespace {
@@ -47,8 +47,8 @@ void* allocate(void*, std::size_t size) noexcept {
     }
   }
   if (!memory_limit::allows(size)) return nullptr;
-  void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) return nullptr;
+  void* memory = os::map_private(size);
+  if (!memory) return nullptr;
   std::lock_guard lock(cache.mutex);
   cache.mapped += size;
   return memory;
@@ -65,7 +65,7 @@ void release(void*, void* memory, std::size_t size) noexcept {
     }
     cache.mapped -= size;
   }
-  ::munmap(memory, size);
+  os::unmap(memory, size);
 }
 
 // As in CPython's cpython/objimpl.h, which the limited API leaves out. The same since Python 3.4.
@@ -99,7 +99,7 @@ void trim() noexcept {
     const Arena& arena = cache.arenas[--cache.count];
     cache.bytes -= arena.size;
     cache.mapped -= arena.size;
-    ::munmap(arena.memory, arena.size);
+    os::unmap(arena.memory, arena.size);
   }
 }
 

@@ -8,9 +8,10 @@
 #include <string_view>
 #include <utility>
 
-#include "executor/heap.h"
 #include "executor/leave_child.h"
 #include "executor/worker.h"
+#include "os/clock.h"
+#include "os/heap.h"
 #include "python/gil.h"
 #include "worker/forked.h"
 
@@ -18,7 +19,7 @@ namespace typhon::executor {
 
 using channel::FrameHeader;
 using channel::Kind;
-using channel::monotonic_ns;
+using os::monotonic_ns;
 using python::PyRef;
 
 namespace {
@@ -666,7 +667,7 @@ PyObject* loop_cancelled(PyObject* module, PyObject* token) noexcept {
 
 PyObject* trim_own(PyObject*, PyObject*) noexcept {
   const python::GilRelease without_gil;
-  heap::trim_own();
+  os::heap::trim_own();
   Py_RETURN_NONE;
 }
 

@@ -1,15 +1,16 @@
 #include "executor/inbox.h"
 
-#include <pthread.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <string_view>
 
-#include "base/native_thread.h"
 #include "channel/doorbell.h"
+#include "os/clock.h"
+#include "os/thread.h"
+#include "os/wait.h"
+#include "os/wake_up.h"
 
 namespace typhon::executor {
 
@@ -430,7 +431,7 @@ int Inbox::attach_loop() noexcept {
   std::lock_guard lock(mutex_);
   // What came while the loop was being started has had nobody to be signalled to.
   const bool pending = !loop_calls_.empty() || !loop_cancels_.empty();
-  if (loop_fd_ < 0) loop_fd_ = ::eventfd(pending ? 1 : 0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (loop_fd_ < 0) loop_fd_ = os::make_wake_up(pending).release();
   return loop_fd_;
 }
 
@@ -441,16 +442,14 @@ bool Inbox::has_loop() noexcept {
 
 // Once, until it has looked: many calls may come before it does.
 void Inbox::signal_loop() noexcept {
-  const std::uint64_t one = 1;
   if (loop_fd_ < 0 || std::exchange(loop_signalled_, true)) return;
-  static_cast<void>(!::write(loop_fd_, &one, sizeof one));
+  os::set_wake_up(loop_fd_);
 }
 
 void Inbox::clear_loop_signal() noexcept {
   std::lock_guard lock(mutex_);
   loop_signalled_ = false;
-  std::uint64_t count = 0;
-  static_cast<void>(!::read(loop_fd_, &count, sizeof count));
+  os::clear_wake_up(loop_fd_);
 }
 
 void Inbox::ring_loop() noexcept {
@@ -539,19 +538,19 @@ int Inbox::start_router(const std::atomic<bool>& stop) noexcept {
     stop_ = &stop;
     routed_.store(true, std::memory_order_seq_cst);
   }
-  const int failed = start_native_thread(&Inbox::router_main, this, std::size_t{256} * 1024);
+  const int failed = os::start_thread(&Inbox::router_main, this, std::size_t{256} * 1024);
   if (failed != 0) {
     routed_.store(false, std::memory_order_seq_cst);
     return failed;
   }
   // The main thread may sleep on the ring's doorbell: from now on it waits for the router instead.
   auto& word = header_.worker_word.value;
-  if (!channel::wake_from(word, channel::kAsleep)) channel::futex_wake(word, INT32_MAX);
+  if (!channel::wake_from(word, channel::kAsleep)) os::wake_word(word, INT32_MAX);
   return 0;
 }
 
 void* Inbox::router_main(void* self) noexcept {
-  ::pthread_setname_np(::pthread_self(), "typhon-router");
+  os::name_this_thread("typhon-router");
   auto* inbox = static_cast<Inbox*>(self);
   inbox->router_loop();
   inbox->router_end_.tell();
@@ -562,7 +561,7 @@ bool Inbox::finish_router(std::int64_t limit_ns) noexcept {
   if (!routed()) return true;
   auto& word = header_.worker_word.value;
   return router_end_.wait(limit_ns, [&] {
-    if (!channel::wake_from(word, channel::kAsleep)) channel::futex_wake(word, INT32_MAX);
+    if (!channel::wake_from(word, channel::kAsleep)) os::wake_word(word, INT32_MAX);
   });
 }
 
@@ -574,11 +573,11 @@ void Inbox::router_loop() noexcept {
   };
   while (!ends()) {
     if (!pump()) break;
-    const std::uint64_t limit = channel::monotonic_ns() + kRouterSpinNs;
+    const std::uint64_t limit = os::monotonic_ns() + kRouterSpinNs;
     const auto reads = [&] { return word.load(std::memory_order_relaxed) != channel::kSpin; };
     for (unsigned round = 1; header_.worker_spin_us != 0 && !ring_has_frames() && reads(); ++round) {
-      channel::cpu_relax();
-      if (round % 16 == 0 && channel::monotonic_ns() > limit) break;
+      os::cpu_relax();
+      if (round % 16 == 0 && os::monotonic_ns() > limit) break;
     }
     if (ring_has_frames()) continue;
     // A lane that reads makes the word asleep when it stops, and then looks at the ring once more.
@@ -586,7 +585,7 @@ void Inbox::router_loop() noexcept {
     if (word.compare_exchange_strong(state, channel::kAsleep, std::memory_order_seq_cst))
       state = channel::kAsleep;
     std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (!ring_has_frames() && !ends()) channel::futex_wait(word, state, kRouterWaitNs);
+    if (!ring_has_frames() && !ends()) os::wait_word(word, state, kRouterWaitNs);
     state = channel::kAsleep;
     word.compare_exchange_strong(state, channel::kAwake, std::memory_order_seq_cst);
   }
@@ -615,7 +614,7 @@ bool Inbox::spin(const Lane& lane, bool takes_calls, std::uint64_t spin_ns,
   if (spin_ns == 0 || !guard.spin_allowed() || !start_spinning(lane, takes_calls)) return false;
   auto& word = header_.worker_word.value;
   word.store(channel::kSpin, std::memory_order_seq_cst);
-  const std::uint64_t limit = channel::monotonic_ns() + spin_ns;
+  const std::uint64_t limit = os::monotonic_ns() + spin_ns;
   const auto something = [&] {
     return ring_has_frames() || (takes_calls && has_calls()) || lane.parker.is_set();
   };
@@ -623,9 +622,9 @@ bool Inbox::spin(const Lane& lane, bool takes_calls, std::uint64_t spin_ns,
   for (unsigned round = 1;; ++round) {
     came = something();
     if (came) break;
-    channel::cpu_relax();
+    os::cpu_relax();
     if (round % 16 != 0) continue;
-    if (channel::monotonic_ns() > limit || !guard.yield(something)) break;
+    if (os::monotonic_ns() > limit || !guard.yield(something)) break;
   }
   if (came) pump();
   word.store(channel::kAsleep, std::memory_order_seq_cst);

@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "channel/test_support.h"
+#include "os/wait.h"
 
 namespace typhon::executor {
 namespace {
@@ -259,7 +260,7 @@ class FakeWorker {
     inbox_.wake_all();
     EXPECT_TRUE(inbox_.finish_router(std::chrono::nanoseconds(kLimit).count()));
     auto& word = region_.header().worker_word.value;
-    if (!channel::wake_from(word, channel::kAsleep)) channel::futex_wake(word, INT32_MAX);
+    if (!channel::wake_from(word, channel::kAsleep)) os::wake_word(word, INT32_MAX);
     inbox_.wake_all();
   }
 
@@ -301,7 +302,7 @@ class FakeWorker {
       const WithoutGil without_gil(gil_);
       std::atomic_thread_fence(std::memory_order_seq_cst);
       if (inbox_.ring_empty() && !inbox_.routed() && !stop_.load())
-        channel::futex_wait(word, channel::kAsleep, kLookAroundNs);
+        os::wait_word(word, channel::kAsleep, kLookAroundNs);
     }
     if (!inbox_.routed()) word.store(channel::kAwake, std::memory_order_relaxed);
   }

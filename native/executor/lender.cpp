@@ -3,8 +3,8 @@
 #include <new>
 #include <utility>
 
-#include "base/native_thread.h"
 #include "executor/segment_buffer.h"
+#include "os/thread.h"
 
 namespace typhon::executor {
 namespace {
@@ -16,7 +16,7 @@ constexpr std::size_t kStack = std::size_t{1} << 20;
 
 Lender* Lender::create() noexcept {
   auto* lender = new (std::nothrow) Lender;
-  if (lender && start_native_thread(&Lender::thread_main, lender, kStack) == 0) return lender;
+  if (lender && os::start_thread(&Lender::thread_main, lender, kStack) == 0) return lender;
   delete lender;
   return nullptr;
 }

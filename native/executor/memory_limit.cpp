@@ -1,9 +1,6 @@
 #include "executor/memory_limit.h"
 
 #include <dlfcn.h>
-#include <malloc.h>
-#include <sys/uio.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -13,6 +10,8 @@
 #include <mutex>
 
 #include "executor/arena_cache.h"
+#include "os/heap.h"
+#include "os/memory.h"
 
 namespace typhon::executor::memory_limit {
 namespace {
@@ -66,17 +65,7 @@ Function exported(const char* name) noexcept {
   return reinterpret_cast<Function>(::dlsym(RTLD_DEFAULT, name));
 }
 
-using MallocFigures = struct mallinfo2 (*)();
-
-// Of this libc, which may be older than mallinfo2.
-MallocFigures malloc_figures() noexcept { return exported<MallocFigures>("mallinfo2"); }
-
-std::size_t held() noexcept {
-  static const MallocFigures kFigures = malloc_figures();
-  if (!kFigures) return 0;
-  const auto now = kFigures();
-  return arena_cache::mapped() + now.uordblks + now.hblkhd;
-}
+std::size_t held() noexcept { return arena_cache::mapped() + os::heap::in_use(); }
 
 bool look_up(std::size_t bytes, std::size_t limit) noexcept {
   const std::lock_guard lock(state.looking);
@@ -98,7 +87,7 @@ std::size_t product(std::size_t count, std::size_t size) noexcept {
 
 // What a block grows by.
 std::size_t growth(void* memory, std::size_t size) noexcept {
-  const std::size_t has = memory ? ::malloc_usable_size(memory) : 0;
+  const std::size_t has = os::heap::size_of(memory);
   return size > has ? size - has : 0;
 }
 
@@ -145,17 +134,10 @@ void unhook_raw() noexcept {
   state.hooked.store(false);
 }
 
-// Where the page may be written: a handler that numpy declares constant some day is left alone.
-bool overwrite(void* place, const void* with, std::size_t size) noexcept {
-  const iovec from{const_cast<void*>(with), size};
-  const iovec to{place, size};
-  return ::process_vm_writev(::getpid(), &from, 1, &to, 1, 0) == static_cast<ssize_t>(size);
-}
-
 }  // namespace
 
 bool set(std::size_t bytes) noexcept {
-  if (!malloc_figures() || !arena_cache::installed() || !hook_raw()) return false;
+  if (!os::heap::can_tell() || !arena_cache::installed() || !hook_raw()) return false;
   const std::size_t now = held();
   state.asked.store(now, std::memory_order_relaxed);
   state.limit.store(now + bytes, std::memory_order_relaxed);
@@ -198,7 +180,8 @@ bool watch_numpy(PyObject* api) noexcept {
   state.numpy = handler->allocator;
   const NumpyAllocator ours{handler->allocator.context, numpy_malloc, numpy_calloc, numpy_realloc,
                             handler->allocator.free};
-  return overwrite(&handler->allocator, &ours, sizeof ours);
+  // A handler that numpy declares constant some day is left alone.
+  return os::write_if_writable(&handler->allocator, &ours, sizeof ours);
 }
 
 Suspension::Suspension() noexcept { state.suspensions.fetch_add(1, std::memory_order_relaxed); }

@@ -5,6 +5,8 @@
 #include <string_view>
 
 #include "channel/doorbell.h"
+#include "os/clock.h"
+#include "os/wait.h"
 #include "python/gil.h"
 #include "python/object_table.h"
 #include "worker/forked.h"
@@ -13,7 +15,7 @@
 namespace typhon::executor {
 
 using channel::FrameHeader;
-using channel::monotonic_ns;
+using os::monotonic_ns;
 
 Outbox::Outbox(channel::Region& region, const std::atomic<bool>& stop, Lender* lender) noexcept
     : worker::Outlet(region, stop), lender_(lender) {}
@@ -63,7 +65,7 @@ void Outbox::ring_reader(bool more) noexcept {
 
 void Outbox::wait_for_room(std::atomic<std::uint32_t>& room, std::int64_t limit_ns) noexcept {
   const python::GilRelease without_gil;
-  channel::futex_wait(room, 1, limit_ns);
+  os::wait_word(room, 1, limit_ns);
 }
 
 }  // namespace typhon::executor

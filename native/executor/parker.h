@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "channel/doorbell.h"
+#include "os/wait.h"
 
 namespace typhon::executor {
 
@@ -24,11 +25,11 @@ class Parker {
   void park(std::int64_t limit_ns) noexcept {
     std::uint32_t empty = kEmpty;
     if (word_.compare_exchange_strong(empty, kParked, std::memory_order_seq_cst))
-      channel::futex_wait(word_, kParked, limit_ns);
+      os::wait_word(word_, kParked, limit_ns);
   }
   // Any thread.
   void unpark() noexcept {
-    if (word_.exchange(kSet, std::memory_order_seq_cst) == kParked) channel::futex_wake(word_, 1);
+    if (word_.exchange(kSet, std::memory_order_seq_cst) == kParked) os::wake_word(word_, 1);
   }
   [[nodiscard]] bool is_set() const noexcept { return word_.load(std::memory_order_relaxed) == kSet; }
 

@@ -1,8 +1,7 @@
 // run_worker(beam_pid, fd, control_fd, greeting, settings, coroutine_type, prepare): the door from
 // typhon._worker to the Worker.
 
-#include <fcntl.h>
-#include <sys/prctl.h>
+#include <signal.h>
 
 #include <cerrno>
 #include <cstdio>
@@ -13,10 +12,12 @@
 #include <utility>
 
 #include "executor/arena_cache.h"
-#include "executor/heap.h"
 #include "executor/limits.h"
 #include "executor/memory_limit.h"
 #include "executor/worker.h"
+#include "os/descriptor.h"
+#include "os/heap.h"
+#include "os/process.h"
 #include "worker/address_space.h"
 
 namespace typhon::executor {
@@ -64,15 +65,15 @@ void refuse_cancel_signal(unsigned signal) noexcept {
   ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
 }
 
-// The BEAM's memfd, through /proc: same user, so it may be opened, and nothing has to be passed.
+// The BEAM's own descriptor: same user, so it may be opened, and nothing has to be passed.
 // In the BEAM itself the descriptor is this thread's own.
 Result<std::unique_ptr<channel::Region>> attach(int beam_pid, int fd) {
-  if (beam_pid == 0) return channel::Region::attach(UniqueFd(fd));
-  const std::string path = "/proc/" + std::to_string(beam_pid) + "/fd/" + std::to_string(fd);
-  UniqueFd memory(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  if (beam_pid == 0) return channel::Region::attach(os::UniqueFd(fd));
+  os::UniqueFd memory = os::open_descriptor_of(beam_pid, fd, os::Access::kReadWrite);
   if (!memory.valid()) {
     return Error{Code::kSystem, 0,
-                 "the channel's memory cannot be opened (" + path + ": " + std::strerror(errno) +
+                 "the channel's memory cannot be opened (descriptor " + std::to_string(fd) + " of process " +
+                     std::to_string(beam_pid) + ": " + std::strerror(errno) +
                      "): does the worker run as another user than the BEAM?"};
   }
   return channel::Region::attach(std::move(memory));
@@ -108,8 +109,8 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
     return nullptr;
   }
   try {
-    UniqueFd control_fd(control);
-    heap::keep_large_blocks();
+    os::UniqueFd control_fd(control);
+    os::heap::keep_large_blocks();
     arena_cache::install();
     // C code's printf must arrive line by line, too: a pipe would be buffered by the block.
     static_cast<void>(std::setvbuf(stdout, nullptr, _IOLBF, 0));

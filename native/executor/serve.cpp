@@ -11,6 +11,7 @@
 #include "executor/memory_limit.h"
 #include "executor/segment_buffer.h"
 #include "executor/worker.h"
+#include "os/clock.h"
 #include "python/errors.h"
 #include "worker/forked.h"
 
@@ -18,8 +19,8 @@ namespace typhon::executor {
 
 using channel::FrameHeader;
 using channel::Kind;
-using channel::monotonic_ns;
 using channel::SegmentRef;
+using os::monotonic_ns;
 using python::PyRef;
 
 namespace {
@@ -119,7 +120,7 @@ void Worker::serve(Lane& lane, const FrameHeader& header, std::span<const std::u
 // Nobody wants the result.
 bool Worker::is_given_up(const FrameHeader& header) noexcept {
   const bool cancelled = header.id != 0 && inbox_.was_cancelled(header.id);
-  return cancelled || (header.times[1] != 0 && channel::is_past(header.times[1]));
+  return cancelled || (header.times[1] != 0 && os::is_past(header.times[1]));
 }
 
 void Worker::refuse(const FrameHeader& header, std::span<const std::uint8_t> body) noexcept {

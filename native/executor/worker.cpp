@@ -7,15 +7,19 @@
 #include <utility>
 
 #include "executor/arena_cache.h"
-#include "executor/heap.h"
 #include "executor/segment_buffer.h"
+#include "os/clock.h"
+#include "os/descriptor.h"
+#include "os/heap.h"
+#include "os/thread.h"
+#include "os/wait.h"
 #include "python/gil.h"
 
 namespace typhon::executor {
 
 using channel::FrameHeader;
 using channel::Kind;
-using channel::monotonic_ns;
+using os::monotonic_ns;
 using python::PyRef;
 
 namespace {
@@ -26,7 +30,7 @@ constexpr std::size_t kMaxInline = std::size_t{16} * 1024;
 
 }  // namespace
 
-Worker::Worker(python::ModuleState& codec, std::unique_ptr<channel::Region> region, UniqueFd control,
+Worker::Worker(python::ModuleState& codec, std::unique_ptr<channel::Region> region, os::UniqueFd control,
                int beam_pid, const WorkerSettings& settings, Lender* lender) noexcept
     : codec_(codec),
       interpreter_(PyInterpreterState_Get()),
@@ -91,7 +95,7 @@ bool Worker::wind_up() noexcept {
   while (has_threads() && monotonic_ns() < limit) {
     const python::GilRelease without_gil;
     inbox_.wake_all();
-    ::usleep(1'000);
+    os::sleep_ns(1'000'000);
   }
   async_calls_.clear();
   outbox_.objects().clear();
@@ -135,7 +139,7 @@ bool Worker::spin_for_request() noexcept {
   const std::uint64_t limit = monotonic_ns() + (polled ? spin_ns_ / 5 : spin_ns_);
   for (unsigned round = 1;; ++round) {
     if (!inbox_.ring_empty()) return true;
-    channel::cpu_relax();
+    os::cpu_relax();
     if (round % 16 != 0) continue;
     if (monotonic_ns() > limit) return false;
     if (!spin_guard_.yield([&] { return !inbox_.ring_empty(); })) return false;
@@ -154,7 +158,7 @@ bool Worker::sleep_on_doorbell() noexcept {
     const python::GilRelease without_gil;
     std::atomic_thread_fence(std::memory_order_seq_cst);
     if (inbox_.ring_empty() && !inbox_.routed() && !ends()) {
-      channel::futex_wait(word, channel::kAsleep, rest_limit());
+      os::wait_word(word, channel::kAsleep, rest_limit());
       if (inbox_.ring_empty() && word.load(std::memory_order_relaxed) == channel::kAsleep) trim_when_due();
     }
   }
@@ -195,7 +199,7 @@ void Worker::trim_when_due() noexcept {
   }
   // First: what it unmaps, malloc need not look through.
   arena_cache::trim();
-  heap::trim();
+  os::heap::trim();
 }
 
 // --- taking requests ---
@@ -246,7 +250,7 @@ int Worker::serve_as_lane(Lane& lane) noexcept {
       if (!inbox_.has_calls()) {
         if (!lane.is_main && lane.used && idle_.is_over(monotonic_ns())) {
           lane.used = false;
-          heap::trim_own();
+          os::heap::trim_own();
         }
         trim_when_due();
       }

@@ -37,6 +37,7 @@
 #include "executor/inbox.h"
 #include "executor/lender.h"
 #include "executor/outbox.h"
+#include "os/descriptor.h"
 #include "python/codec.h"
 #include "python/gil.h"
 #include "python/module_state.h"
@@ -70,8 +71,8 @@ class Worker final : private worker::Interruptible, private FreeListener {
   static constexpr int kChannelBroke = 99;
 
   // `lender`: nullptr where the BEAM is another process.
-  Worker(python::ModuleState& codec, std::unique_ptr<channel::Region> region, UniqueFd control, int beam_pid,
-         const WorkerSettings& settings, Lender* lender) noexcept;
+  Worker(python::ModuleState& codec, std::unique_ptr<channel::Region> region, os::UniqueFd control,
+         int beam_pid, const WorkerSettings& settings, Lender* lender) noexcept;
   ~Worker() = default;
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;

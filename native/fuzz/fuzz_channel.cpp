@@ -7,8 +7,6 @@
 //   1  Region::attach() on a good header in which the bytes replace some fields, of a file of a size they
 //   choose otherwise a script: each step lets the hostile side write something, or this side use a ring or an
 //   arena
-#include <fcntl.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,6 +22,7 @@
 #include "channel/region.h"
 #include "channel/ring.h"
 #include "fuzz/check.h"
+#include "os/memory.h"
 
 namespace {
 
@@ -51,13 +50,15 @@ class Input {
   std::size_t size_;
 };
 
-void attach_to(std::size_t file_size, std::span<const std::uint8_t> start, int seals) {
-  UniqueFd fd(::memfd_create("fuzz", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+constexpr unsigned kFixed = os::kNoShrinking | os::kNoGrowing;
+
+void attach_to(std::size_t file_size, std::span<const std::uint8_t> start, unsigned seals) {
+  os::UniqueFd fd = os::make_shared_memory("fuzz");
   CHECK(fd.valid());
-  if (::ftruncate(fd.get(), static_cast<off_t>(file_size)) != 0) return;
+  if (!os::set_size(fd.get(), file_size)) return;
   const std::size_t written = std::min(start.size(), file_size);
   CHECK(::pwrite(fd.get(), start.data(), written, 0) == static_cast<ssize_t>(written));
-  if (::fcntl(fd.get(), F_ADD_SEALS, seals) != 0) return;
+  if (!os::seal(fd.get(), seals)) return;
   auto attached = Region::attach(std::move(fd));
   if (!attached.ok()) {
     CHECK(!attached.error().message.empty());
@@ -65,7 +66,7 @@ void attach_to(std::size_t file_size, std::span<const std::uint8_t> start, int s
   }
   // Whatever was taken must really be there: the ends of each part, written and read.
   const Region& region = *attached.value();
-  CHECK((seals & (F_SEAL_SHRINK | F_SEAL_GROW)) == (F_SEAL_SHRINK | F_SEAL_GROW));
+  CHECK((seals & kFixed) == kFixed);
   CHECK(kHeaderSize + kClaimsSize + 2 * region.ring_size() + 2 * region.arena_size() == file_size);
   for (std::uint8_t* ring : {region.request_ring(), region.reply_ring()}) {
     ring[0] = 1;
@@ -81,9 +82,9 @@ void attach_to(std::size_t file_size, std::span<const std::uint8_t> start, int s
 
 void attach_raw(Input input) {
   const std::size_t sizes[] = {input.rest().size(), kHeaderSize,
-                               kHeaderSize + kClaimsSize + 2 * kMinRing + 2 * kPageSize};
+                               kHeaderSize + kClaimsSize + 2 * kMinRing + 2 * os::page_size()};
   const std::size_t size = sizes[input.take<std::uint8_t>() % 3];
-  attach_to(size, input.rest(), F_SEAL_SHRINK | F_SEAL_GROW);
+  attach_to(size, input.rest(), kFixed);
 }
 
 void attach_changed(Input input) {
@@ -92,18 +93,18 @@ void attach_changed(Input input) {
     std::uint32_t version = kVersion;
     std::uint32_t header_size = kHeaderSize;
     std::uint64_t ring_size = kMinRing;
-    std::uint64_t arena_size = kPageSize;
+    std::uint64_t arena_size = os::page_size();
   } constants;
   static_assert(sizeof constants == offsetof(Header, beam_pid));
   const auto which = input.take<std::uint8_t>();
   std::uint64_t ring_size = kMinRing;
-  std::uint64_t arena_size = kPageSize;
+  std::uint64_t arena_size = os::page_size();
   if ((which & 1) != 0) ring_size = constants.ring_size = input.take<std::uint64_t>();
   if ((which & 2) != 0) arena_size = constants.arena_size = input.take<std::uint64_t>();
   if ((which & 4) != 0) constants.magic = input.take<std::uint64_t>();
   if ((which & 8) != 0) constants.version = input.take<std::uint32_t>();
   if ((which & 16) != 0) constants.header_size = input.take<std::uint32_t>();
-  const int seals = (which & 32) != 0 ? input.take<std::uint8_t>() & 0x1f : F_SEAL_SHRINK | F_SEAL_GROW;
+  const unsigned seals = (which & 32) != 0 ? input.take<std::uint8_t>() & 0x1fU : kFixed;
   std::uint64_t size =
       kHeaderSize + kClaimsSize + 2 * ring_size + 2 * arena_size;  // may overflow, as an attacker would like
   if ((which & 64) != 0) size += input.take<std::uint64_t>();
@@ -119,7 +120,7 @@ Region& shared_region() {
   static const std::unique_ptr<Region> region = [] {
     RegionOptions options;
     options.ring_size = kMinRing;
-    options.arena_size = kArenaPages * kPageSize;
+    options.arena_size = kArenaPages * os::page_size();
     auto created = Region::create(options);
     CHECK(created.ok());
     return std::move(created).value();

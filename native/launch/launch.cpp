@@ -3,24 +3,26 @@
 //
 // A Port reads its program's stdout as fast as that writes, into the mailbox of the process that owns it. So
 // the Port keeps stdin and the exit status, and what is printed, from the program's first byte on, goes to
-// the pipe with the number <fd> of the BEAM's. It is opened through /proc, like the memory of a channel.
+// the pipe with the number <fd> of the BEAM's. It is opened from there, like the memory of a channel.
 // <onto>: the descriptors that become the pipe, "1,2" for stdout and stderr.
 //
 // What goes wrong is a sentence on the Port's own stdout, which the program never has, and an exit status:
 // kNoOutput, or kNoProgram.
 
-#include <fcntl.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <climits>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
+#include "os/descriptor.h"
+#include "os/process.h"
+
 namespace {
+
+namespace os = typhon::os;
 
 constexpr int kNoOutput = 98;
 constexpr int kNoProgram = 126;
@@ -34,7 +36,7 @@ int number(const char* text) noexcept {
 }
 
 // The program is not to have it, and it is to be in nobody's way.
-int keep_aside(int fd) noexcept { return ::fcntl(fd, F_DUPFD_CLOEXEC, 10); }
+os::UniqueFd keep_aside(int fd) noexcept { return os::duplicate(fd, 10); }
 
 int complain(int fd, int status, const char* what) noexcept {
   static_cast<void>(::dprintf(fd, "%s%s\n", what, std::strerror(errno)));
@@ -55,18 +57,16 @@ int main(int argc, char** argv) {
   if (argc < kArguments) return kNoProgram;
   const char* const onto = argv[3];
   char** const program = argv + kArguments - 1;
-  const int report = keep_aside(number(onto));
-  char path[64];
-  static_cast<void>(std::snprintf(path, sizeof path, "/proc/%s/fd/%s", argv[1], argv[2]));
-  const int opened = ::open(path, O_WRONLY | O_CLOEXEC);
+  const os::UniqueFd report = keep_aside(number(onto));
+  os::UniqueFd opened = os::open_descriptor_of(number(argv[1]), number(argv[2]), os::Access::kWrite);
   // One of those that it is to become may have been closed, and is this one then.
-  const int pipe = opened < 0 ? -1 : keep_aside(opened);
-  if (opened >= 0) ::close(opened);
-  if (pipe < 0 || !redirect(pipe, onto))
-    return complain(report, kNoOutput, "the BEAM's pipe for its output cannot be opened: ");
+  const os::UniqueFd pipe = opened.valid() ? keep_aside(opened.get()) : os::UniqueFd();
+  opened.reset();
+  if (!pipe.valid() || !redirect(pipe.get(), onto))
+    return complain(report.get(), kNoOutput, "the BEAM's pipe for its output cannot be opened: ");
   // A worker that has been stopped (SIGSTOP) when the BEAM ends goes on, and so sees that it has ended. This
   // is kept by the program, and means nothing to one that runs.
-  static_cast<void>(::prctl(PR_SET_PDEATHSIG, SIGCONT));
+  os::go_on_when_parent_ends();
   ::execv(program[0], program);
-  return complain(report, kNoProgram, "");
+  return complain(report.get(), kNoProgram, "");
 }

@@ -7,7 +7,6 @@
 // sleep on the worker's word.
 //
 // Everything needs Ruby's lock but what sleeps, and what the LifeWatch calls.
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -28,6 +27,11 @@
 #include "channel/doorbell.h"
 #include "channel/region.h"
 #include "channel/ring.h"
+#include "os/clock.h"
+#include "os/descriptor.h"
+#include "os/process.h"
+#include "os/thread.h"
+#include "os/wait.h"
 #include "ruby/codec.h"
 #include "worker/address_space.h"
 #include "worker/forked.h"
@@ -40,8 +44,8 @@ namespace {
 
 using channel::FrameHeader;
 using channel::Kind;
-using channel::monotonic_ns;
 using channel::SegmentRef;
+using os::monotonic_ns;
 
 // How long a thread sleeps at most when it is not the only one.
 constexpr std::int64_t kLookAroundNs = 1'000'000'000;
@@ -108,7 +112,7 @@ class Outbox final : public worker::Outlet {
     rb_thread_call_without_gvl2(
         [](void* argument) -> void* {
           auto* const wait = static_cast<Sending*>(argument);
-          channel::futex_wait(*wait->word, 1, wait->limit_ns);
+          os::wait_word(*wait->word, 1, wait->limit_ns);
           return nullptr;
         },
         &sending, nullptr, nullptr);
@@ -117,7 +121,7 @@ class Outbox final : public worker::Outlet {
 
 class Link final : public worker::Interruptible {
  public:
-  Link(std::unique_ptr<channel::Region> region, UniqueFd control, int beam_pid) noexcept
+  Link(std::unique_ptr<channel::Region> region, os::UniqueFd control, int beam_pid) noexcept
       : region_(*region.release()),
         header_(region_.header()),
         arena_(region_.request_arena(), region_.arena_size(), header_.request_slots),
@@ -169,7 +173,7 @@ class Link final : public worker::Interruptible {
     const std::uint64_t limit = monotonic_ns() + (polled ? spin_ns_ / 5 : spin_ns_);
     for (unsigned round = 1;; ++round) {
       if (!empty()) return true;
-      channel::cpu_relax();
+      os::cpu_relax();
       if (round % 16 != 0) continue;
       if (monotonic_ns() > limit) return false;
       if (!spin_guard_.yield([&] { return !empty(); })) return false;
@@ -191,7 +195,7 @@ class Link final : public worker::Interruptible {
       const std::int64_t most = !alone ? kLookAroundNs : trims ? kTrimAfterNs : std::int64_t{-1};
       const std::int64_t limit =
           most < 0 || limit_ns < 0 ? std::max(most, limit_ns) : std::min(most, limit_ns);
-      channel::futex_wait(word, channel::kAsleep, limit);
+      os::wait_word(word, channel::kAsleep, limit);
       if (trims && empty() && word.load(std::memory_order_relaxed) == channel::kAsleep)
         outbox_.trim(kTrimStep);
     }
@@ -205,7 +209,7 @@ class Link final : public worker::Interruptible {
     auto& word = header_.worker_word.value;
     std::uint32_t asleep = channel::kAsleep;
     word.compare_exchange_strong(asleep, channel::kAwake, std::memory_order_seq_cst);
-    channel::futex_wake(word, INT32_MAX);
+    os::wake_word(word, INT32_MAX);
   }
 
   // --- the LifeWatch ---
@@ -229,11 +233,11 @@ class Link final : public worker::Interruptible {
   void wait_for_commands(const std::atomic<bool>& interrupted) noexcept {
     const std::uint32_t seen = commands_word_.load(std::memory_order_seq_cst);
     if (!interrupted.load(std::memory_order_seq_cst) && !has_commands())
-      channel::futex_wait(commands_word_, seen, -1);
+      os::wait_word(commands_word_, seen, -1);
   }
   void ring_commands() noexcept {
     commands_word_.fetch_add(1, std::memory_order_seq_cst);
-    channel::futex_wake(commands_word_, INT32_MAX);
+    os::wake_word(commands_word_, INT32_MAX);
   }
   bool has_commands() noexcept {
     if (ending_.load(std::memory_order_seq_cst)) return true;
@@ -324,7 +328,7 @@ VALUE frame_failed(VALUE self) {
 }
 VALUE frame_expired(VALUE self) {
   const std::uint64_t deadline = frame_of(self).header.times[1];
-  return deadline != 0 && channel::is_past(deadline) ? Qtrue : Qfalse;
+  return deadline != 0 && os::is_past(deadline) ? Qtrue : Qfalse;
 }
 
 // claim? -> whether it may begin; of a call that the BEAM has taken back nobody waits for an answer
@@ -402,14 +406,14 @@ Link& link_of(VALUE self) { return *channel_of(self).link; }
 // nullptr, and why in `error`. The Link lives for the rest of the process: its threads never end before.
 Link* attach(int beam_pid, int fd, int control, char* error, std::size_t size) noexcept {
   try {
-    UniqueFd control_fd(control);
-    const std::string path = "/proc/" + std::to_string(beam_pid) + "/fd/" + std::to_string(fd);
-    UniqueFd memory(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+    os::UniqueFd control_fd(control);
+    os::UniqueFd memory = os::open_descriptor_of(beam_pid, fd, os::Access::kReadWrite);
     if (!memory.valid()) {
-      std::snprintf(error, size,
-                    "the channel's memory cannot be opened (%s: %s): does the worker run as another user "
-                    "than the BEAM?",
-                    path.c_str(), std::strerror(errno));
+      std::snprintf(
+          error, size,
+          "the channel's memory cannot be opened (descriptor %d of process %d: %s): does the worker "
+          "run as another user than the BEAM?",
+          fd, beam_pid, std::strerror(errno));
       return nullptr;
     }
     auto region = channel::Region::attach(std::move(memory));

@@ -1,10 +1,6 @@
 #include "worker/life_watch.h"
 
-#include <fcntl.h>
 #include <poll.h>
-#include <sys/eventfd.h>
-#include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -13,8 +9,12 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "base/native_thread.h"
 #include "channel/doorbell.h"
+#include "os/clock.h"
+#include "os/process.h"
+#include "os/thread.h"
+#include "os/wait.h"
+#include "os/wake_up.h"
 #include "worker/forked.h"
 
 namespace typhon::worker {
@@ -41,25 +41,25 @@ void leave_nobody_behind() noexcept {
 }  // namespace
 
 Status LifeWatch::start() noexcept {
-  // Linux before 5.3 has no pidfd: the end of the control pipe says the same, as only the BEAM holds its
-  // other end.
+  // Where processes have no descriptors (Linux before 5.3) the end of the control pipe says the same, as only
+  // the BEAM holds its other end.
   if (beam_pid_ != 0) {
     if (Status watched = watch_forks(); !watched.ok()) return watched;
     of_process.store(this, std::memory_order_release);
     if (std::atexit(leave_nobody_behind) != 0) return Error{Code::kSystem, 0, "atexit: no memory"};
-    beam_.reset(static_cast<int>(::syscall(SYS_pidfd_open, beam_pid_, 0)));
+    beam_ = os::open_process(beam_pid_);
     if (!beam_.valid() && errno == ESRCH) return Error{Code::kClosed, 0, "the BEAM has ended"};
   } else {
-    beam_.reset(::eventfd(0, EFD_CLOEXEC));
+    beam_ = os::make_wake_up();
   }
 
-  const int failed = start_native_thread(&LifeWatch::thread_main, this, std::size_t{128} * 1024);
+  const int failed = os::start_thread(&LifeWatch::thread_main, this, std::size_t{128} * 1024);
   if (failed != 0) return Error{Code::kSystem, 0, std::string("pthread_create: ") + std::strerror(failed)};
   return Unit{};
 }
 
 void* LifeWatch::thread_main(void* self) noexcept {
-  ::pthread_setname_np(::pthread_self(), "typhon-life");
+  os::name_this_thread("typhon-life");
   auto* life = static_cast<LifeWatch*>(self);
   life->watch();
   if (life->beam_pid_ != 0) end_process();
@@ -68,7 +68,7 @@ void* LifeWatch::thread_main(void* self) noexcept {
 }
 
 bool LifeWatch::finish(std::int64_t limit_ns) noexcept {
-  return end_.wait(limit_ns, [&] { ::eventfd_write(beam_.get(), 1); });
+  return end_.wait(limit_ns, [&] { os::set_wake_up(beam_.get()); });
 }
 
 void LifeWatch::interrupt_main_thread() noexcept {
@@ -129,14 +129,12 @@ void LifeWatch::say_farewell() noexcept {
   worker_.interrupt_all();
   channel::wake_from(header_.worker_word.value, channel::kAsleep);
   header_.reply_room.value.store(0, std::memory_order_seq_cst);
-  channel::futex_wake(header_.reply_room.value, 1);
+  os::wake_word(header_.reply_room.value, 1);
   interrupt_main_thread();
 }
 
 void LifeWatch::end_process() noexcept {
-  timespec left{0, kFarewellMs * 1'000'000L};
-  while (::nanosleep(&left, &left) != 0 && errno == EINTR) {
-  }
+  os::sleep_ns(std::int64_t{kFarewellMs} * 1'000'000);
   kill_own_group();
   ::_exit(0);
 }

@@ -1,10 +1,10 @@
 // LifeWatch: the thread that ties a worker's life to the BEAM's.
 //
-// It polls two descriptors: the control pipe (the worker's former stdin) and a pidfd of the BEAM. When either
-// says that the BEAM is gone or wants no more of this worker, it asks the main thread to end. The process
-// group, and with it what Python started, is killed as the last thing that the process does, or by this
-// thread when kFarewellMs are over. It never takes the GIL, so a C loop that never lets go of it cannot keep
-// the worker alive. Over the same pipe come requests to interrupt a call: "C<id>\n".
+// It polls two descriptors: the control pipe (the worker's former stdin) and a descriptor of the BEAM's
+// process. When either says that the BEAM is gone or wants no more of this worker, it asks the main thread to
+// end. The process group, and with it what Python started, is killed as the last thing that the process does,
+// or by this thread when kFarewellMs are over. It never takes the GIL, so a C loop that never lets go of it
+// cannot keep the worker alive. Over the same pipe come requests to interrupt a call: "C<id>\n".
 //
 // In the BEAM itself (embedded) the process is not the worker's to end: the call is interrupted, the worker
 // is asked to end, and that is all. There the thread ends, too (finish()). In a sub-interpreter, where no
@@ -21,8 +21,8 @@
 #include <cstdint>
 
 #include "base/result.h"
-#include "base/unique_fd.h"
 #include "channel/layout.h"
+#include "os/descriptor.h"
 #include "worker/thread_end.h"
 
 namespace typhon::worker {
@@ -54,7 +54,7 @@ class LifeWatch {
   static constexpr int kAgainMs = 10;
 
   // `beam_pid`: 0 in the BEAM itself. `signal`: for the main thread; 0: none, it is interrupted from here.
-  LifeWatch(UniqueFd control, int beam_pid, int signal, channel::Header& header,
+  LifeWatch(os::UniqueFd control, int beam_pid, int signal, channel::Header& header,
             Interruptible& worker) noexcept
       : control_(std::move(control)),
         beam_pid_(beam_pid),
@@ -89,8 +89,8 @@ class LifeWatch {
   void interrupt_main_thread() noexcept;
   void interrupt(std::uint64_t id) noexcept;
 
-  UniqueFd control_;
-  UniqueFd beam_;  // a pidfd; embedded: an eventfd, by which finish() ends the thread
+  os::UniqueFd control_;
+  os::UniqueFd beam_;  // the process; embedded: a wake-up, by which finish() ends the thread
   const int beam_pid_;
   const int signal_;
   channel::Header& header_;

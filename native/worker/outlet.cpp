@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "channel/doorbell.h"
+#include "os/wait.h"
 
 namespace typhon::worker {
 
@@ -91,7 +92,7 @@ bool Outlet::publish(const std::uint8_t* frame, std::size_t size) noexcept {
       std::atomic_thread_fence(std::memory_order_seq_cst);
       if (put()) {
         room.store(0, std::memory_order_relaxed);
-        channel::futex_wake(room, INT32_MAX);  // other threads of this worker may wait here, too
+        os::wake_word(room, INT32_MAX);  // other threads of this worker may wait here, too
         return true;
       }
     }

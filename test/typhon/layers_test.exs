@@ -1,0 +1,102 @@
+defmodule Typhon.LayersTest do
+  # What scripts/check-layers says of a source.
+  use ExUnit.Case, async: true
+
+  @moduletag :tmp_dir
+  @script Path.expand("../../scripts/check-layers", __DIR__)
+
+  # `files`: paths under native/, with what they hold.
+  defp check(dir, files) do
+    native = Path.join(dir, "native")
+
+    for {path, text} <- files do
+      path = Path.join(native, path)
+      File.mkdir_p!(Path.dirname(path))
+      File.write!(path, text)
+    end
+
+    {text, status} = System.cmd(@script, [native])
+    File.rm_rf!(native)
+    complaints = text |> String.split("\n", trim: true) |> Enum.drop(-1)
+    assert status == if(complaints == [], do: 0, else: 1)
+    complaints
+  end
+
+  @of_few_systems [
+    "#include <sys/syscall.h>",
+    "# include <linux/futex.h>",
+    "#include <malloc.h>",
+    "#include <sys/eventfd.h>",
+    "#include <sys/mman.h>",
+    "::syscall(number);",
+    "int number = SYS_gettid;",
+    "int fd = memfd_create(name, 0);",
+    "madvise(at, size, MADV_REMOVE);",
+    "auto limit = static_cast<__rlimit_resource_t>(2);",
+    "malloc_trim(0);",
+    "using F = struct mallinfo2 (*)();",
+    "clock_gettime(CLOCK_MONOTONIC_COARSE, &now);",
+    "open(\"/proc/self/statm\", 0);"
+  ]
+
+  # Each line in a source of its own, as its second line.
+  defp sources(layers) do
+    for layer <- layers, {line, i} <- Enum.with_index(@of_few_systems), into: %{} do
+      {"#{layer}/x#{i}.cpp", "int a;\n" <> line <> "\n"}
+    end
+  end
+
+  test "what only Linux or glibc has is named in native/os and native/embed alone", %{tmp_dir: dir} do
+    sources = sources(~w(base etf channel python worker executor launch beam ruby fuzz))
+    complaints = check(dir, sources)
+    assert length(complaints) == map_size(sources)
+    for {path, _} <- sources, do: assert(Enum.any?(complaints, &(&1 =~ "native/#{path}:2: ")), path)
+    assert check(dir, sources(~w(os embed))) == []
+  end
+
+  test "what every system has may be used everywhere", %{tmp_dir: dir} do
+    text = """
+    #include <fcntl.h>
+    #include <poll.h>
+    #include <pthread.h>
+    #include <unistd.h>
+    // memfd_create, and MADV_REMOVE: a comment may explain
+    /* SYS_futex
+       too */
+    list.splice(list.end(), other);
+    int my_eventfd_count = clock_gettime(CLOCK_MONOTONIC, &now);
+    """
+
+    assert check(dir, %{"channel/x.cpp" => text}) == []
+  end
+
+  test "a line's number is the source's, also behind a comment of several lines", %{tmp_dir: dir} do
+    assert ["native/beam/x.cpp:4: not every system has SYS_futex" <> _] =
+             check(dir, %{"beam/x.cpp" => "/* one\n two\n */\nint a = SYS_futex;\n"})
+  end
+
+  test "a test may look at /proc, and calls nothing of Linux's for that", %{tmp_dir: dir} do
+    assert check(dir, %{"channel/x_test.cpp" => "open(\"/proc/self/maps\", 0);"}) == []
+    assert [_] = check(dir, %{"channel/x_test.cpp" => "gettid();"})
+  end
+
+  test "an include goes downwards only", %{tmp_dir: dir} do
+    empty = for layer <- ~w(base os etf channel worker), into: %{}, do: {"#{layer}/a.h", ""}
+    include = &"#include \"#{&1}/a.h\"\n"
+    assert check(dir, Map.put(empty, "channel/x.cpp", include.("os") <> include.("base"))) == []
+    assert [_] = check(dir, Map.put(empty, "os/x.cpp", include.("channel")))
+    assert [_] = check(dir, Map.put(empty, "channel/x.cpp", include.("etf")))
+    assert [_] = check(dir, %{"channel/x.cpp" => "#include \"nowhere.h\""})
+    assert [_] = check(dir, %{"unheard_of/x.cpp" => ""})
+  end
+
+  test "headers of a host belong to few, and share their names with nobody", %{tmp_dir: dir} do
+    for header <- ["Python.h", "erl_nif.h", "ruby/thread.h"] do
+      assert [complaint] = check(dir, %{"channel/x.cpp" => "#include <#{header}>"})
+      assert complaint =~ header
+    end
+
+    assert check(dir, %{"os/thread.h" => "", "channel/x.cpp" => "#include \"os/thread.h\""}) == []
+    assert check(dir, %{"ruby/x.cpp" => "#include <ruby/thread.h>"}) == []
+  end
+end
