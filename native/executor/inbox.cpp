@@ -1,5 +1,7 @@
 #include "executor/inbox.h"
 
+#include <sched.h>
+
 #include <unistd.h>
 
 #include <algorithm>
@@ -538,14 +540,19 @@ int Inbox::start_router(const std::atomic<bool>& stop) noexcept {
     stop_ = &stop;
     routed_.store(true, std::memory_order_seq_cst);
   }
+  // From now on the word is the router's. The main thread may sleep on it: whoever rings would wake one of
+  // the two.
+  auto& word = header_.worker_word.value;
+  while (main_sleeps_.load(std::memory_order_seq_cst)) {
+    static_cast<void>(channel::wake_from(word, channel::kAsleep));
+    os::wake_word(word, INT32_MAX);
+    ::sched_yield();
+  }
   const int failed = os::start_thread(&Inbox::router_main, this, std::size_t{256} * 1024);
   if (failed != 0) {
     routed_.store(false, std::memory_order_seq_cst);
     return failed;
   }
-  // The main thread may sleep on the ring's doorbell: from now on it waits for the router instead.
-  auto& word = header_.worker_word.value;
-  if (!channel::wake_from(word, channel::kAsleep)) os::wake_word(word, INT32_MAX);
   return 0;
 }
 

@@ -196,6 +196,10 @@ class Inbox {
   // When it has been told to stop. False: it runs still.
   [[nodiscard]] bool finish_router(std::int64_t limit_ns) noexcept;
   [[nodiscard]] bool routed() const noexcept { return routed_.load(std::memory_order_seq_cst); }
+  // The main thread is about to sleep on the ring's doorbell (said under direct(), where it has looked at
+  // routed()), or has slept. Whoever starts the router waits until it has: so it takes no lock, and not the
+  // GIL, in between.
+  void set_main_sleeps(bool sleeps) noexcept { main_sleeps_.store(sleeps, std::memory_order_seq_cst); }
   [[nodiscard]] bool broken() const noexcept { return broken_.load(std::memory_order_relaxed); }
   // Everybody who waits looks again: the worker ends.
   void wake_all() noexcept;
@@ -251,6 +255,7 @@ class Inbox {
   std::atomic<std::size_t> waiting_calls_{0};
   std::atomic<std::size_t> cancelled_count_{0};
   std::atomic<bool> routed_{false};
+  std::atomic<bool> main_sleeps_{false};
   worker::ThreadEnd router_end_;
   std::atomic<bool> broken_{false};
 };

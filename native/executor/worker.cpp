@@ -153,14 +153,16 @@ bool Worker::sleep_on_doorbell() noexcept {
     const python::SubstituteLock direct(inbox_.direct());
     if (inbox_.routed()) return true;
     word.store(channel::kAsleep, std::memory_order_relaxed);
+    inbox_.set_main_sleeps(true);
   }
   {
     const python::GilRelease without_gil;
     std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (inbox_.ring_empty() && !inbox_.routed() && !ends()) {
-      os::wait_word(word, channel::kAsleep, rest_limit());
-      if (inbox_.ring_empty() && word.load(std::memory_order_relaxed) == channel::kAsleep) trim_when_due();
-    }
+    const bool sleeps = inbox_.ring_empty() && !inbox_.routed() && !ends();
+    if (sleeps) os::wait_word(word, channel::kAsleep, rest_limit());
+    inbox_.set_main_sleeps(false);
+    const bool rested = sleeps && inbox_.ring_empty() && !inbox_.routed();
+    if (rested && word.load(std::memory_order_relaxed) == channel::kAsleep) trim_when_due();
   }
   {
     // Whoever starts the router holds this, too (or the GIL), and the word is the router's from then on.
