@@ -1,43 +1,34 @@
-// The doorbells of a channel as a model, and a check of every state that it can reach.
-//
-// Actors: the worker, the reader thread of the BEAM, and callers in the BEAM. Each runs a small program,
-// written below step by step as native/beam and native/executor do it (docs/protocol.md says it in prose). A
-// step touches shared memory at most once. The checker follows every interleaving of the steps, and every
-// moment at which a store becomes visible: each actor has a store buffer, as processors do, so a store that
-// was executed may be seen by the others later; only a fence, a compare-exchange or a system call waits until
-// the buffer is empty. That is what the fences are for, and the tests that leave one out show that the
-// checker would notice.
+// The doorbells of a channel as a model (model.h): the worker, the reader thread of the BEAM, and callers in
+// the BEAM, each step by step as native/beam and native/executor do it. docs/protocol.md says it in prose.
 //
 // Proved, for the numbers of calls and the ring sizes given in the tests:
 //   - at most one actor at a time consumes the reply ring, also when the worker writes into the reader's word
 //     whatever it likes, whenever it likes;
-//   - no wake-up is lost: wherever the actors stand, the end can still be reached, and where nobody can move,
-//     every call is answered and every cast was taken. (A wait with a limit may end by itself, one without
-//     may not.)
+//   - no wake-up is lost, and every call is answered and every cast taken;
 //   - the same when callers vanish: one that was killed stops between two calls of the library, and never
-//   does
-//     what it was about to do.
+//     does what it was about to do.
+// A caller that answers what it was asked does to the words what one does that calls: it takes the role, and
+// publishes. So an answer is a call here. What is said besides replies, and how it finds its caller, is in
+// slot_protocol_test.cpp. The worker of this model has one thread, which reads the ring itself;
+// worker_protocol_test.cpp has one with several. Loans are in loan_protocol_test.cpp.
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cstdint>
-#include <cstdio>
-#include <cstring>
 #include <string>
-#include <type_traits>
-#include <utility>
-#include <vector>
 
 #include "channel/layout.h"
+#include "channel/model.h"
 #include "channel/test_support.h"
 
 namespace typhon::channel {
 namespace {
 
-// --- The machine ---
+using model::Byte;
+using model::kLost;
+using model::kTwoConsumers;
 
-using Byte = std::uint8_t;
+// --- The state ---
 
 enum Cell : Byte {
   kReaderWord,
@@ -61,30 +52,15 @@ constexpr int kReader = 1;
 constexpr int kFirstCaller = 2;
 constexpr int kMaxActors = 4;
 constexpr int kMaxFrames = 6;
-constexpr int kMaxBuffered = 3;
-constexpr Byte kNowhere = 0xff;
 
-struct Store {
-  Byte cell;
-  Byte value;
+struct Actor : model::Actor {
+  Byte seen;   // what it found in a word
+  Byte found;  // callers: the state to store back; reader: the state it rests in
+  Byte tail;   // what it saw of a count
+  Byte left;   // callers: frames still to send
+  Byte polls;  // callers: looks for its reply itself, turn by turn
 };
 
-struct Actor {
-  Byte step;
-  Byte blocked_on;  // the cell of the futex it waits on, or kNowhere
-  Byte limited;     // that wait has a time limit
-  Byte owns_ring;   // it acts as the consumer of the reply ring
-  Byte seen;        // what it found in a word
-  Byte found;       // callers: the state to store back; reader: the state it rests in
-  Byte tail;        // what it saw of a count
-  Byte then;        // the step after a shared passage
-  Byte left;        // callers: frames still to send
-  Byte polls;       // callers: looks for its reply itself, turn by turn
-  Byte buffered;
-  Store buffer[kMaxBuffered];
-};
-
-// All bytes, no padding: states are compared and hashed as memory.
 struct State {
   Byte memory[kCells];
   Byte requests[kMaxFrames];  // who sent the frame
@@ -93,95 +69,9 @@ struct State {
   Byte room_waiters;          // guarded by kMutex
   Byte room_messages;         // {ref, :room} lies in its mailbox
   Actor actors[kMaxActors];
-
-  bool operator==(const State& other) const { return std::memcmp(this, &other, sizeof *this) == 0; }
 };
-static_assert(std::has_unique_object_representations_v<State>);
 
-// One actor's view of the machine during one step. A step that cannot be taken now (it needs an empty store
-// buffer, or what it waits for has not come) calls stall().
-class Cpu {
- public:
-  Cpu(State& state, int self, bool choice) : state_(state), self_(self), choice_(choice) {}
-
-  Actor& me() { return state_.actors[self_]; }
-  State& state() { return state_; }
-  Byte bit() const { return static_cast<Byte>(1U << self_); }
-
-  Byte load(Cell cell) {
-    const Actor& actor = me();
-    for (int i = actor.buffered; i-- > 0;) {
-      if (actor.buffer[i].cell == cell) return actor.buffer[i].value;
-    }
-    return state_.memory[cell];
-  }
-  void store(Cell cell, int value) {
-    Actor& actor = me();
-    if (actor.buffered == kMaxBuffered) return stall();
-    actor.buffer[actor.buffered++] = {cell, static_cast<Byte>(value)};
-  }
-  void fence() {
-    if (me().buffered != 0) stall();
-  }
-  // An atomic addition; what was there before.
-  int fetch_add(Cell cell, int by) {
-    fence();
-    const int before = state_.memory[cell];
-    state_.memory[cell] = static_cast<Byte>(before + by);
-    return before;
-  }
-  bool compare_exchange(Cell cell, int from, int to) {
-    fence();
-    if (state_.memory[cell] != from) return false;
-    state_.memory[cell] = static_cast<Byte>(to);
-    return true;
-  }
-  void lock() {
-    if (!compare_exchange(kMutex, 0, 1)) stall();
-  }
-  void unlock() { store(kMutex, 0); }
-  // The system call compares and begins to wait in one go.
-  void futex_wait(Cell cell, int expected, bool limited) {
-    fence();
-    if (state_.memory[cell] != expected) return;
-    me().blocked_on = cell;
-    me().limited = limited;
-  }
-  static void resume(Actor& actor) {
-    actor.blocked_on = kNowhere;
-    actor.limited = 0;
-  }
-  void futex_wake(Cell cell) {
-    for (Actor& actor : state_.actors) {
-      if (actor.blocked_on == cell) resume(actor);
-    }
-  }
-  // Time, or something else that the model does not know, decides: both ways are followed.
-  bool either() {
-    asked_ = true;
-    return choice_;
-  }
-  void stall() { stalled_ = true; }
-  void go(Byte step) { me().step = step; }
-  // A passage that ends at `then`, unless it is left out.
-  void pass(bool needed, Byte passage, Byte then) {
-    me().then = needed ? then : Byte{0};
-    go(needed ? passage : then);
-  }
-  void go_on() { go(std::exchange(me().then, Byte{0})); }
-  // What was seen is not needed any more: states that differ only in that are the same.
-  Byte forget(Byte& seen) { return std::exchange(seen, Byte{0}); }
-
-  bool stalled() const { return stalled_; }
-  bool asked() const { return asked_; }
-
- private:
-  State& state_;
-  int self_;
-  bool choice_;
-  bool asked_ = false;
-  bool stalled_ = false;
-};
+using Cpu = model::Cpu<State>;
 
 // --- The protocol ---
 
@@ -255,7 +145,7 @@ void shared_passage(Cpu& cpu, const Rules& rules) {
     case kService:
       return cpu.load(kRoomWanted) ? cpu.go(kServiceLock) : cpu.go_on();
     case kServiceLock:
-      cpu.lock();
+      cpu.lock(kMutex);
       return cpu.go(kServiceLook);
     case kServiceLook:
       return cpu.go(half_empty() ? kServiceSend : kServiceAsk);
@@ -271,7 +161,7 @@ void shared_passage(Cpu& cpu, const Rules& rules) {
       cpu.store(kRoomWanted, 0);
       return cpu.go(kServiceUnlock);
     case kServiceUnlock:
-      cpu.unlock();
+      cpu.unlock(kMutex);
       return cpu.go_on();
 
     case kRoomForWorker:
@@ -419,7 +309,7 @@ void run(Cpu& cpu, const Rules& rules) {
       return cpu.go(kLock);
 
     case kLock:
-      cpu.lock();
+      cpu.lock(kMutex);
       return cpu.go(polls && !me.owns_ring ? kPollEnter : kPush);
     // Only while the reader looks after those who poll.
     case kPollEnter:
@@ -447,11 +337,11 @@ void run(Cpu& cpu, const Rules& rules) {
     case kUnlockWithoutRoom:
       if (me.polls) cpu.fetch_add(kPolling, -1);
       me.polls = 0;
-      cpu.unlock();
+      cpu.unlock(kMutex);
       return cpu.go(me.owns_ring ? kLetGo : kLeft);
 
     case kUnlock:
-      cpu.unlock();
+      cpu.unlock(kMutex);
       me.left -= 1;
       return cpu.go(me.polls ? kPollBegin : kRingLook);
     case kRingLook:
@@ -832,220 +722,80 @@ void run(Cpu& cpu, const Rules& rules) {
 }
 }  // namespace worker
 
-// --- The checker ---
+// --- The model ---
 
-struct Verdict {
-  std::size_t states = 0;
-  std::string fault;  // empty: none was found
-};
+// Its reply is dropped, and its stores become visible as ever. That it polled is known until the reader has
+// looked.
+void vanish(State& state, int self) {
+  Actor& me = state.actors[self];
+  const auto bit = static_cast<Byte>(1U << self);
+  state.room_waiters = state.room_waiters & static_cast<Byte>(~bit);
+  state.room_messages = state.room_messages & static_cast<Byte>(~bit);
+  me.step = caller::kGone;
+  me.seen = me.found = me.tail = me.then = me.left = 0;
+}
 
-class Checker {
- public:
-  explicit Checker(const Rules& rules)
-      : rules_(rules), actors_(kFirstCaller + rules.callers), table_(1 << 16) {}
+struct Doorbells {
+  Rules rules;
 
-  Verdict check() {
-    add(initial(), kNone);
-    for (std::uint32_t index = 0; index < states_.size(); ++index) {
-      const State state = states_[index];
-      if (two_consumers(state))
-        return {states_.size(), "two consumers of the reply ring at once" + path(index)};
-      if (!expand(state, index) && !rules_.hostile && !done(state)) {
-        return {states_.size(), "everyone waits, and not all is done" + path(index)};
-      }
-      if (states_.size() > kLimit) return {states_.size(), "too many states to check"};
-    }
-    // What a hostile worker does to its own calls is its own affair.
-    return {states_.size(), rules_.hostile ? "" : end_out_of_reach()};
-  }
+  [[nodiscard]] int actors() const { return kFirstCaller + rules.callers; }
 
- private:
-  static constexpr std::uint32_t kNone = ~std::uint32_t{0};
-  static constexpr std::size_t kLimit = 6'000'000;
-
-  State initial() const {
-    State state;
-    std::memset(&state, 0, sizeof state);
+  void begin(State& state) const {
     state.memory[kReaderWord] = Word::kAsleep;
-    for (Actor& actor : state.actors) actor.blocked_on = kNowhere;
-    for (int i = kFirstCaller; i < actors_; ++i) state.actors[i].left = static_cast<Byte>(rules_.frames_each);
-    return state;
+    for (int i = kFirstCaller; i < actors(); ++i) state.actors[i].left = static_cast<Byte>(rules.frames_each);
   }
 
-  bool two_consumers(const State& state) const {
-    int owners = 0;
-    for (const Actor& actor : state.actors) owners += actor.owns_ring;
-    return owners > 1;
+  void run(Cpu& cpu) const {
+    if (cpu.self() == kWorker) return worker::run(cpu, rules);
+    if (cpu.self() == kReader) return reader::run(cpu, rules);
+    caller::run(cpu, rules);
   }
 
-  bool done(const State& state) const {
-    for (int i = kFirstCaller; i < actors_; ++i) {
+  template <class Add>
+  void happen(const State& state, Add add) const {
+    for (int self = kFirstCaller; self < kFirstCaller + rules.mortals; ++self) {
+      const Actor& actor = state.actors[self];
+      if (actor.blocked_on != model::kNowhere || !caller::may_vanish(actor.step)) continue;
+      State next = state;
+      vanish(next, self);
+      add(next);
+    }
+    if (!rules.hostile) return;
+    for (const Word word : {kAwake, kAsleep, kSpin, kTimed, kPolled}) {
+      State next = state;
+      next.memory[kReaderWord] = static_cast<Byte>(word);
+      add(next);
+    }
+  }
+
+  [[nodiscard]] bool done(const State& state) const {
+    for (int i = kFirstCaller; i < actors(); ++i) {
       if (state.actors[i].step != caller::kFinished && state.actors[i].step != caller::kGone) return false;
     }
     return state.memory[kRequestTail] == state.memory[kRequestHead] &&
            state.memory[kReplyTail] == state.memory[kReplyHead];
   }
 
-  // Adds every state that one move leads to. False when nobody can move.
-  bool expand(const State& state, std::uint32_t from) {
-    bool moved = false;
-    for (int self = 0; self < actors_; ++self) {
-      const Actor& actor = state.actors[self];
-      if (actor.buffered > 0) {  // its oldest store becomes visible
-        State next = state;
-        Actor& me = next.actors[self];
-        next.memory[me.buffer[0].cell] = me.buffer[0].value;
-        for (int i = 1; i < kMaxBuffered; ++i) me.buffer[i - 1] = me.buffer[i];
-        me.buffer[kMaxBuffered - 1] = {};
-        me.buffered -= 1;
-        add(next, from);
-        moved = true;
-      }
-      if (actor.blocked_on != kNowhere) {
-        if (!actor.limited) continue;
-        State next = state;
-        Cpu::resume(next.actors[self]);
-        add(next, from);
-        moved = true;
-        continue;
-      }
-      if (self >= kFirstCaller && self < kFirstCaller + rules_.mortals && caller::may_vanish(actor.step)) {
-        State next = state;
-        vanish(next, self);
-        add(next, from);
-      }
-      for (const bool choice : {false, true}) {
-        State next = state;
-        Cpu cpu(next, self, choice);
-        if (self == kWorker) worker::run(cpu, rules_);
-        if (self == kReader) reader::run(cpu, rules_);
-        if (self >= kFirstCaller) caller::run(cpu, rules_);
-        if (!cpu.stalled()) {
-          add(next, from);
-          moved = true;
-        }
-        if (!cpu.asked()) break;
-      }
-    }
-    if (rules_.hostile) {
-      for (const Word word : {kAwake, kAsleep, kSpin, kTimed, kPolled}) {
-        State next = state;
-        next.memory[kReaderWord] = static_cast<Byte>(word);
-        add(next, from);
-      }
-    }
-    return moved;
+  [[nodiscard]] static const char* wrong(const State& /*state*/) { return nullptr; }
+  // What a hostile worker does to its own calls is its own affair.
+  [[nodiscard]] bool ends() const { return !rules.hostile; }
+
+  [[nodiscard]] static std::string show(const State& state) {
+    const Byte* memory = state.memory;
+    return "reader_word " + std::to_string(memory[kReaderWord]) + ", worker_word " +
+           std::to_string(memory[kWorkerWord]) + ", requests " + std::to_string(memory[kRequestHead]) + "/" +
+           std::to_string(memory[kRequestTail]) + ", replies " + std::to_string(memory[kReplyHead]) + "/" +
+           std::to_string(memory[kReplyTail]);
   }
-
-  // Its reply is dropped, and its stores become visible as ever. That it polled is known until the reader has
-  // looked.
-  static void vanish(State& state, int self) {
-    Actor& me = state.actors[self];
-    const auto bit = static_cast<Byte>(1U << self);
-    state.room_waiters = state.room_waiters & static_cast<Byte>(~bit);
-    state.room_messages = state.room_messages & static_cast<Byte>(~bit);
-    me.step = caller::kGone;
-    me.seen = me.found = me.tail = me.then = me.left = 0;
-  }
-
-  void add(const State& state, std::uint32_t from) {
-    if (2 * states_.size() > table_.size()) grow();
-    std::uint32_t& place = find(state);
-    if (place == 0) {
-      states_.push_back(state);
-      came_from_.push_back(from);
-      place = static_cast<std::uint32_t>(states_.size());
-    }
-    if (from != kNone) edges_.push_back({place - 1, from});
-  }
-
-  // The table holds indices + 1; 0 is an empty place.
-  std::uint32_t& find(const State& state) {
-    std::uint64_t hash = 0xcbf29ce484222325U;
-    const auto* bytes = reinterpret_cast<const Byte*>(&state);
-    for (std::size_t i = 0; i < sizeof state; ++i) hash = (hash ^ bytes[i]) * 0x100000001b3U;
-    hash ^= hash >> 29;
-    for (std::size_t i = hash & (table_.size() - 1);; i = (i + 1) & (table_.size() - 1)) {
-      if (table_[i] == 0 || states_[table_[i] - 1] == state) return table_[i];
-    }
-  }
-
-  void grow() {
-    table_.assign(table_.size() * 2, 0);
-    for (std::uint32_t i = 0; i < states_.size(); ++i) find(states_[i]) = i + 1;
-  }
-
-  // Backwards from the ends: a state that is not met can never be left for one of them.
-  std::string end_out_of_reach() {
-    std::sort(edges_.begin(), edges_.end(), [](const Edge& a, const Edge& b) { return a.to < b.to; });
-    std::vector<bool> good(states_.size());
-    std::vector<std::uint32_t> open;
-    for (std::uint32_t i = 0; i < states_.size(); ++i) {
-      if (!done(states_[i])) continue;
-      good[i] = true;
-      open.push_back(i);
-    }
-    while (!open.empty()) {
-      const std::uint32_t to = open.back();
-      open.pop_back();
-      auto edge = std::lower_bound(edges_.begin(), edges_.end(), to,
-                                   [](const Edge& e, std::uint32_t t) { return e.to < t; });
-      for (; edge != edges_.end() && edge->to == to; ++edge) {
-        if (good[edge->from]) continue;
-        good[edge->from] = true;
-        open.push_back(edge->from);
-      }
-    }
-    const auto bad = std::find(good.begin(), good.end(), false);
-    if (bad == good.end()) return "";
-    return "the end is out of reach" + path(static_cast<std::uint32_t>(bad - good.begin()));
-  }
-
-  // How a state was reached, for whoever has to understand a fault: the steps of each actor, and the shared
-  // words.
-  std::string path(std::uint32_t index) const {
-    std::vector<std::uint32_t> way;
-    for (; index != kNone; index = came_from_[index]) way.push_back(index);
-    std::string text = "\n  worker, reader, callers | reader_word worker_word requests replies\n";
-    for (auto at = way.rbegin(); at != way.rend(); ++at) {
-      const State& state = states_[*at];
-      for (int i = 0; i < actors_; ++i) {
-        const Actor& actor = state.actors[i];
-        text += "  " + std::to_string(actor.step) + (actor.buffered ? "*" : "") +
-                (actor.blocked_on != kNowhere ? (actor.limited ? "t" : "z") : "") +
-                (actor.owns_ring ? "!" : "");
-      }
-      text += "  |  " + std::to_string(state.memory[kReaderWord]) + " " +
-              std::to_string(state.memory[kWorkerWord]) + " " + std::to_string(state.memory[kRequestHead]) +
-              "/" + std::to_string(state.memory[kRequestTail]) + " " +
-              std::to_string(state.memory[kReplyHead]) + "/" + std::to_string(state.memory[kReplyTail]) +
-              "\n";
-    }
-    return text;
-  }
-
-  struct Edge {
-    std::uint32_t to;
-    std::uint32_t from;
-  };
-
-  Rules rules_;
-  int actors_;
-  std::vector<State> states_;
-  std::vector<std::uint32_t> came_from_;
-  std::vector<Edge> edges_;
-  std::vector<std::uint32_t> table_;
 };
 
-Verdict check(const Rules& rules) { return Checker(rules).check(); }
+void expect_sound(const Rules& rules) { model::expect_sound<State>(Doorbells{rules}); }
+
+void expect_fault(const Rules& rules, const char* fault) {
+  model::expect_fault<State>(Doorbells{rules}, fault);
+}
 
 // --- What holds ---
-
-void expect_sound(const Rules& rules) {
-  const Verdict verdict = check(rules);
-  EXPECT_EQ(verdict.fault, "");
-  std::printf("             %zu states\n", verdict.states);
-}
 
 TEST(ChannelProtocol, OneCallerManyCalls) { expect_sound({.callers = 1, .frames_each = 3}); }
 
@@ -1104,13 +854,6 @@ TEST(ChannelProtocol, FullRequestRing) {
 
 // --- What each rule is for: without it, this is what happens ---
 
-constexpr const char* kLost = "everyone waits";
-
-void expect_fault(const Rules& rules, const std::string& fault) {
-  const Verdict verdict = check(rules);
-  EXPECT_EQ(verdict.fault.substr(0, fault.size()), fault) << verdict.fault << verdict.states << " states";
-}
-
 TEST(ChannelProtocolWithout, FenceOfTheWorkerBeforeItLooksAtTheReader) {
   expect_fault({.worker_fences_before_it_looks_at_the_reader = false}, kLost);
 }
@@ -1162,7 +905,7 @@ TEST(ChannelProtocolWithout, SayingWhetherTheReaderLooks) {
 }
 
 TEST(ChannelProtocolWithout, RoleInPrivateMemory) {
-  expect_fault({.hostile = true, .role_is_held_in_private_memory = false}, "two consumers");
+  expect_fault({.hostile = true, .role_is_held_in_private_memory = false}, kTwoConsumers);
 }
 
 TEST(ChannelProtocolWithout, FenceOfTheLeavingCaller) {
@@ -1174,7 +917,7 @@ TEST(ChannelProtocolWithout, SecondLookOfTheLeavingCaller) {
 }
 
 TEST(ChannelProtocolWithout, ComparisonByWhoeverTakesTheReplyRing) {
-  expect_fault({.callers = 2, .takers_compare_before_they_store = false}, "two consumers");
+  expect_fault({.callers = 2, .takers_compare_before_they_store = false}, kTwoConsumers);
 }
 
 TEST(ChannelProtocolWithout, ComparisonByWhoeverWakes) {
