@@ -4,6 +4,10 @@
 // GIL would order beyond that is left out, so that it holds without one, too. How a reply or a question gets
 // to its caller is left to the other models; the event loop and the mailbox are in none.
 //
+// The main thread is a lane, or at first the one that reads the ring by itself, until another thread needs
+// the router. Nobody sleeps on the worker's word then but the router: whoever starts it waits until the main
+// thread has left that sleep.
+//
 // Proved, for the numbers of calls given in the tests:
 //   - at most one thread at a time consumes the request ring, whether the router reads it or a lane that
 //     spins in its stead;
@@ -36,7 +40,10 @@ enum Cell : Byte {
   kReading,       // the mutex of whoever takes frames out
   kMutex,         // the inbox's
   kWaitingCalls,  // in the inbox: how many
-  kParker,        // of the first lane; the second one's is behind it
+  kDirect,        // the GIL, or what stands for it, of the thread that reads directly
+  kRouted,
+  kMainSleeps,  // on the worker's word, or is about to
+  kParker,      // of the first lane; the second one's is behind it
   kCells = kParker + 2,
 };
 
@@ -53,21 +60,23 @@ constexpr Byte kIsAnswer = 0x40;
 constexpr Byte kCallerMask = 0x0f;
 
 struct Actor : model::Actor {
-  Byte after;  // the step after a pump
-  Byte tail;   // what it saw of a count
-  Byte seen;   // router: what it found in the word
-  Byte call;   // lanes: the frame that is served; callers: what the next frame is
-  Byte takes;  // lanes: it spins for calls, too
-  Byte came;   // lanes: something came while it spun
-  Byte whom;   // the lane to be unparked
-  Byte left;   // callers: calls still to make
-  Byte waits;  // callers: for so many answers
+  Byte after;   // the step after a pump
+  Byte tail;    // what it saw of a count
+  Byte seen;    // router: what it found in the word
+  Byte call;    // lanes: the frame that is served; callers: what the next frame is
+  Byte takes;   // lanes: it spins for calls, too
+  Byte came;    // lanes: something came while it spun
+  Byte whom;    // the lane to be unparked
+  Byte direct;  // main: it reads the ring itself
+  Byte left;    // callers: calls still to make
+  Byte waits;   // callers: for so many answers
 };
 
 struct State {
   Byte memory[kCells];
   Byte requests[kMaxFrames];
   Byte taken;  // guarded by kReading: the consumer's own count
+  Byte router_runs;
   // Guarded by kMutex:
   Byte calls[kMaxFrames];
   Byte queued;
@@ -95,9 +104,12 @@ struct Rules {
   bool asks = false;     // each call asks its caller something
   bool closes = false;   // the last caller closes the channel
   bool early = false;    // without waiting for its calls
+  bool direct = false;   // the first lane reads the ring itself, until the second one starts the router
+  bool visits = false;   // the second one serves no calls
 
   bool caller_fences_before_it_looks_at_the_worker = true;
   bool one_reads_at_a_time = true;
+  bool direct_reader_is_awake_before_the_router_starts = true;
   bool router_looks_again = true;
   bool spinner_fences_before_it_looks_again = true;
   bool spinner_looks_again = true;
@@ -134,6 +146,28 @@ enum Step : Byte {
   kFinishRouter,
   kFinishRouterWake,
   kFinishRouterWakeAll,
+
+  // Reading it directly, and the end of that
+  kReadDirectly,
+  kDirectTail,
+  kDirectHead,
+  kDirectServe,
+  kDirectTake,
+  kDirectSleep,
+  kDirectSleepTail,
+  kDirectSleepHead,
+  kDirectSleepRouted,
+  kDirectWait,
+  kDirectWaited,
+  kDirectWoken,
+  kStart,
+  kStartOut,
+  kStartNudge,
+  kStartNudgeAll,
+  kStartRouter,
+  kStartWake,
+  kStartWakeOne,
+  kStartWakeAll,
 
   // Reading the ring in the router's stead
   kSpin,
@@ -377,6 +411,7 @@ void run_lane(Cpu& cpu, const Rules& rules, Byte parker) {
   };
   switch (me.step) {
     case kTop:
+      if (me.direct) return cpu.go(kReadDirectly);
       if (rules.closes) return cpu.go(cpu.load(kClosing) ? (lane == 0 ? kFinishRouter : kEnded) : kTakeCall);
       [[fallthrough]];
     case kTakeCall:
@@ -443,12 +478,105 @@ void run_lane(Cpu& cpu, const Rules& rules, Byte parker) {
   }
 }
 
+// Worker::serve_from_ring() and sleep_on_doorbell(), as long as there is no router.
+void run_directly(Cpu& cpu, const Rules& rules) {
+  Actor& me = cpu.me();
+  State& state = cpu.state();
+  switch (me.step) {
+    case kReadDirectly:
+      me.direct = cpu.load(kRouted) == 0;
+      return cpu.go(me.direct ? kDirectTail : kTop);
+    case kDirectTail:
+      me.tail = cpu.load(kRequestTail);
+      return cpu.go(kDirectHead);
+    case kDirectHead:
+      return cpu.go(cpu.load(kRequestHead) != cpu.forget(me.tail) ? kDirectServe : kDirectSleep);
+    case kDirectServe:
+      cpu.lock(kDirect);
+      me.owns_ring = cpu.load(kRouted) == 0;
+      if (me.owns_ring) return cpu.go(kDirectTake);
+      cpu.unlock(kDirect);
+      return cpu.go(kReadDirectly);
+    case kDirectTake:
+      me.call = cpu.forget(state.requests[state.taken]);
+      cpu.store(kRequestHead, ++state.taken);
+      cpu.unlock(kDirect);
+      me.owns_ring = 0;
+      return cpu.go(kBegin);
+    case kDirectSleep:
+      cpu.lock(kDirect);
+      if (cpu.load(kRouted) == 0) {
+        cpu.store(kWorkerWord, Word::kAsleep);
+        if (rules.direct_reader_is_awake_before_the_router_starts) cpu.store(kMainSleeps, 1);
+        cpu.unlock(kDirect);
+        return cpu.go(kDirectSleepTail);
+      }
+      cpu.unlock(kDirect);
+      return cpu.go(kReadDirectly);
+    case kDirectSleepTail:
+      cpu.fence();
+      me.tail = cpu.load(kRequestTail);
+      return cpu.go(kDirectSleepHead);
+    case kDirectSleepHead:
+      return cpu.go(cpu.load(kRequestHead) != cpu.forget(me.tail) ? kDirectWaited : kDirectSleepRouted);
+    case kDirectSleepRouted:
+      return cpu.go(cpu.load(kRouted) ? kDirectWaited : kDirectWait);
+    case kDirectWait:
+      cpu.futex_wait(kWorkerWord, Word::kAsleep, false);
+      return cpu.go(kDirectWaited);
+    case kDirectWaited:
+      if (rules.direct_reader_is_awake_before_the_router_starts) cpu.store(kMainSleeps, 0);
+      return cpu.go(kDirectWoken);
+    case kDirectWoken:
+    default:
+      cpu.lock(kDirect);
+      if (cpu.load(kRouted) == 0) cpu.store(kWorkerWord, kAwake);
+      cpu.unlock(kDirect);
+      return cpu.go(kReadDirectly);
+  }
+}
+
+// Inbox::start_router()
+void run_start(Cpu& cpu, const Rules& rules) {
+  const Byte then = rules.visits ? kEnded : kTop;
+  switch (cpu.me().step) {
+    case kStart:
+      cpu.lock(kDirect);
+      cpu.store(kRouted, 1);
+      cpu.unlock(kDirect);
+      return cpu.go(rules.direct_reader_is_awake_before_the_router_starts ? kStartOut : kStartRouter);
+    case kStartOut:
+      cpu.fence();
+      return cpu.go(cpu.load(kMainSleeps) ? kStartNudge : kStartRouter);
+    case kStartNudge:
+      cpu.compare_exchange(kWorkerWord, Word::kAsleep, kAwake);
+      return cpu.go(kStartNudgeAll);
+    case kStartNudgeAll:
+      cpu.futex_wake_all(kWorkerWord);
+      return cpu.go(kStartOut);
+    case kStartRouter:
+      cpu.fence();
+      cpu.state().router_runs = 1;
+      return cpu.go(rules.direct_reader_is_awake_before_the_router_starts ? then : Byte{kStartWake});
+    case kStartWake:
+      return cpu.go(cpu.compare_exchange(kWorkerWord, Word::kAsleep, kAwake) ? kStartWakeOne : kStartWakeAll);
+    case kStartWakeOne:
+      cpu.futex_wake(kWorkerWord);
+      return cpu.go(then);
+    case kStartWakeAll:
+    default:
+      cpu.futex_wake_all(kWorkerWord);
+      return cpu.go(then);
+  }
+}
+
 // --- The router ---
 
 void run_router(Cpu& cpu, const Rules& rules) {
   Actor& me = cpu.me();
   switch (me.step) {
     case kTop:
+      if (!cpu.state().router_runs) return cpu.stall();
       if (cpu.load(kClosing)) return cpu.pass(true, kWakeAll, kEnded);
       // That it looks at an empty ring for a while is the same as that it looks late.
       return pump(cpu, kRouterSleep);
@@ -551,6 +679,9 @@ struct Worker {
   [[nodiscard]] int actors() const { return kFirstCaller + rules.callers; }
 
   void begin(State& state) const {
+    state.router_runs = !rules.direct;
+    state.actors[kFirstLane].direct = rules.direct;
+    if (rules.direct) state.actors[kFirstLane + 1].step = kStart;
     for (int i = kFirstLane + rules.lanes; i < kFirstCaller; ++i) state.actors[i].step = kEnded;
     for (int i = kFirstCaller; i < actors(); ++i) state.actors[i].left = static_cast<Byte>(rules.calls_each);
   }
@@ -562,6 +693,8 @@ struct Worker {
     if (step >= kPump && step <= kPumpUnlock) return run_pump(cpu, rules);
     if (step >= kWakeAll && step <= kWakeAllEnd) return run_wake_all(cpu);
     if (cpu.self() == kRouter) return run_router(cpu, rules);
+    if (step >= kReadDirectly && step <= kDirectWoken) return run_directly(cpu, rules);
+    if (step >= kStart && step <= kStartWakeAll) return run_start(cpu, rules);
     if (step >= kSpin && step <= kSpinClosing) return run_spin(cpu, rules, parker);
     if (step >= kAsk && step <= kAnswerAgain) return run_asking(cpu, rules, parker);
     run_lane(cpu, rules, parker);
@@ -610,6 +743,12 @@ TEST(WorkerProtocol, AQuestion) { expect_sound({.asks = true}); }
 
 TEST(WorkerProtocol, AQuestionAndAnotherCall) { expect_sound({.lanes = 1, .callers = 2, .asks = true}); }
 
+// The main thread reads the ring, and may be about to sleep, when a thread of the user's needs the router.
+TEST(WorkerProtocol, TheRouterStarts) {
+  expect_sound({.direct = true});
+  expect_sound({.direct = true, .visits = true});
+}
+
 // At any moment: before the call is taken, while it runs, and when all is done.
 TEST(WorkerProtocol, Closing) {
   expect_sound({.closes = true, .early = true});
@@ -624,6 +763,12 @@ TEST(WorkerProtocolWithout, FenceOfTheCaller) {
 
 TEST(WorkerProtocolWithout, TheMutexOfWhoeverReads) {
   expect_fault({.one_reads_at_a_time = false}, kTwoConsumers);
+}
+
+TEST(WorkerProtocolWithout, AwakeningOfTheMainThreadBeforeTheRouterStarts) {
+  // It sleeps on the word that is the router's now, and nobody wakes both.
+  expect_fault({.direct = true, .visits = true, .direct_reader_is_awake_before_the_router_starts = false},
+               kLost);
 }
 
 TEST(WorkerProtocolWithout, SecondLookOfTheRouter) { expect_fault({.router_looks_again = false}, kLost); }
