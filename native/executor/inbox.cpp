@@ -1,7 +1,6 @@
 #include "executor/inbox.h"
 
 #include <sched.h>
-
 #include <unistd.h>
 
 #include <algorithm>
