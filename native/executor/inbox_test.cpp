@@ -1,7 +1,7 @@
 // The inbox with real threads: the router, threads that serve, ask and receive, one that cancels, an event
 // loop, and a writer that plays the BEAM through a real region. The checks run it under ThreadSanitizer. No
 // Python takes part: a mutex stands for the GIL, and what is done with it here is what Worker does with it
-// (worker.cpp, conversation.cpp).
+// (worker.cpp, ask.cpp).
 #include "executor/inbox.h"
 
 #include <gtest/gtest.h>

@@ -8,7 +8,7 @@ namespace {
 
 int exec(PyObject* module) noexcept {
   if (python::add_codec(module) != 0 || add_bulk(module) != 0) return -1;
-  return add_worker(module) == 0 ? add_conversation(module) : -1;
+  return add_worker(module) == 0 ? add_exports(module) : -1;
 }
 int traverse(PyObject* module, visitproc visit, void* arg) noexcept {
   return python::traverse_codec(module, visit, arg);

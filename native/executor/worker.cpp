@@ -270,6 +270,29 @@ bool Worker::start_router() noexcept {
   return false;
 }
 
+// The threads that serve calls beside the main one.
+bool Worker::start_threads() const noexcept {
+  const PyRef native = PyRef::steal(PyImport_ImportModule("typhon._native"));
+  const PyRef serve_function =
+      native ? PyRef::steal(PyObject_GetAttrString(native.get(), "serve_thread")) : PyRef();
+  const PyRef starts = serve_function ? PyRef::steal(PyImport_ImportModule("typhon._threads")) : PyRef();
+  const PyRef threads = starts ? PyRef::steal(PyImport_ImportModule("threading")) : PyRef();
+  constexpr int kStackBytes = 16 * 1024 * 1024;
+  // Larger already: inside the BEAM.
+  PyRef old = threads ? PyRef::steal(PyObject_CallMethod(threads.get(), "stack_size", nullptr)) : PyRef();
+  if (!old) return false;
+  if (PyLong_AsLong(old.get()) < kStackBytes &&
+      !PyRef::steal(PyObject_CallMethod(threads.get(), "stack_size", "i", kStackBytes)))
+    return false;
+  for (unsigned i = 1; i < settings_.concurrency; ++i) {
+    const PyRef name = PyRef::steal(PyUnicode_FromFormat("typhon-%u", i));
+    if (!name ||
+        !PyRef::steal(PyObject_CallMethod(starts.get(), "start", "O()O", serve_function.get(), name.get())))
+      return false;
+  }
+  return static_cast<bool>(PyRef::steal(PyObject_CallMethod(threads.get(), "stack_size", "O", old.get())));
+}
+
 void Worker::serve_as_thread() noexcept {
   Lane lane;
   enter_lane(lane);

@@ -105,7 +105,7 @@ class Worker final : private worker::Interruptible, private FreeListener {
   // over, 0 at once where a signal does come, -1 with an exception set.
   int nap(double seconds) noexcept;
 
-  // --- what Python code may do; conversation.cpp ---
+  // --- what Python code may do: ask.cpp, mailbox.cpp, event_loop.cpp ---
   // `call` names a call whose caller is meant; kThisCall: the one that this thread serves.
   static constexpr std::uint64_t kThisCall = ~std::uint64_t{0};
   // A tuple (ok, value), or nullptr with an exception set. `serves_all`: whatever comes meanwhile is run on
@@ -228,7 +228,7 @@ class Worker final : private worker::Interruptible, private FreeListener {
   }
   python::PyRef remembered(python::PyRef& place, const char* module_name, const char* name) noexcept;
 
-  // conversation.cpp
+  // ask.cpp, event_loop.cpp
   class Visit;
   Lane* this_lane() noexcept;
   void enter_lane(Lane& lane) noexcept;
@@ -299,10 +299,10 @@ class Worker final : private worker::Interruptible, private FreeListener {
   std::unordered_set<std::uint64_t> unfinished_;    // calls that have printed, perhaps without a line feed
 };
 
-// For the module's exec slot: adds run_worker, and the functions of conversation.cpp. 0, or -1 with an
+// For the module's exec slot: adds run_worker, and the functions of exports.cpp. 0, or -1 with an
 // exception set.
 int add_worker(PyObject* module) noexcept;
-int add_conversation(PyObject* module) noexcept;
+int add_exports(PyObject* module) noexcept;
 // From now on the worker of the module knows which of its threads import something. False with an exception
 // set.
 bool watch_imports(PyObject* module) noexcept;

@@ -1,0 +1,152 @@
+// Worker: the event loop's side of calls, of questions and of messages.
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "executor/leave_child.h"
+#include "executor/questions.h"
+#include "executor/worker.h"
+#include "worker/forked.h"
+
+namespace typhon::executor {
+
+using os::monotonic_ns;
+using python::PyRef;
+
+int Worker::loop_attach() noexcept {
+  if (!start_router()) return -1;
+  const int fd = inbox_.attach_loop();
+  if (fd < 0) PyErr_SetFromErrno(PyExc_OSError);
+  return fd;
+}
+
+PyObject* Worker::loop_take() noexcept {
+  // Some at a time: the loop has other things to do, too. It is called again at once.
+  constexpr int kAtOnce = 512;
+  inbox_.clear_loop_signal();
+  note_used();
+  PyRef calls = PyRef::steal(PyList_New(0));
+  PyRef answers = PyRef::steal(PyList_New(0));
+  PyRef cancels = PyRef::steal(PyList_New(0));
+  if (!calls || !answers || !cancels) return nullptr;
+  const auto add = [](const PyRef& list, PyObject* item) {
+    const PyRef owned = PyRef::steal(item);
+    return owned && PyList_Append(list.get(), owned.get()) == 0;
+  };
+  using ULL = unsigned long long;
+  int count = 0;
+  while (count < kAtOnce) {
+    auto frame = inbox_.take_loop_call();
+    if (!frame) break;
+    ++count;
+    if (!inbox_.claim(frame->header)) continue;
+    if (is_given_up(frame->header)) {
+      refuse(frame->header, frame->body);
+      continue;
+    }
+    Served call{frame->header};
+    if (frame->header.times[3] != 0 && frame->header.id != 0) set_captured(frame->header.id, true);
+    const bool timed = (frame->header.flags & channel::kTimings) != 0;
+    const std::uint64_t picked = timed ? monotonic_ns() : 0;
+    const PyRef request = decode_request(frame->header, frame->body, frame->loans);
+    const std::uint64_t decoded = timed ? monotonic_ns() : 0;
+    PyRef result = request ? invoke(request.get()) : PyRef();
+    if (worker::in_forked_child()) leave_child(std::move(result));
+    if (timed) {
+      call.times[0] = picked - std::min(picked, frame->header.times[0]);
+      call.times[1] = decoded - picked;
+      call.times[4] = decoded;
+    }
+    if (request) {
+      call.module = PyRef::borrow(PyTuple_GetItem(request.get(), 0));
+      call.function = PyRef::borrow(PyTuple_GetItem(request.get(), 1));
+    }
+    if (result && reinterpret_cast<PyObject*>(Py_TYPE(result.get())) == coroutine_type_.get()) {
+      const std::uint64_t token = enter_loop(call);
+      if (!add(calls, Py_BuildValue("(KOK)", static_cast<ULL>(token), result.get(),
+                                    static_cast<ULL>(frame->header.id)))) {
+        loop_failed(token, current_exception().get());
+      }
+    } else {
+      // It was one once; modules are reloaded, names bound anew. Not the next time.
+      if (result) inbox_.note_coroutine(frame->body, false);
+      if (!result || !reply(call, result.get())) fail(call, current_exception());
+      set_captured(frame->header.id, false);
+    }
+  }
+  if (count == kAtOnce) inbox_.ring_loop();
+  while (auto answer = inbox_.take_loop_answer()) {
+    end_loop_turn(answer->header.id);
+    PyRef decoded = decode_answer(*answer);
+    if (!decoded) {
+      const PyRef exception = current_exception();
+      decoded = PyRef::steal(PyTuple_Pack(2, Py_None, exception.get()));
+    }
+    if (!decoded ||
+        !add(answers, Py_BuildValue("(KO)", static_cast<ULL>(answer->header.id), decoded.get()))) {
+      return nullptr;
+    }
+  }
+  while (const auto id = inbox_.take_loop_cancel()) {
+    if (!add(cancels, PyLong_FromUnsignedLongLong(*id))) return nullptr;
+  }
+  return PyTuple_Pack(3, calls.get(), answers.get(), cancels.get());
+}
+
+std::uint64_t Worker::loop_ask(PyObject* term, std::uint64_t call) noexcept {
+  if (loop_attach() < 0) return 0;
+  const bool unnamed = in_name_of(call) == 0;
+  if (unnamed && !take_turn()) return 0;
+  const std::uint64_t tag = new_tag();
+  if (unnamed) {
+    const python::SubstituteLock lock(shared_);
+    unnamed_tags_.insert(tag);
+  }
+  inbox_.expect_async_answer(tag);
+  if (send_ask(term, call, tag, question_parts(term), "call")) return tag;
+  inbox_.forget_async_answer(tag);
+  end_loop_turn(tag);
+  return 0;
+}
+
+void Worker::loop_forget(std::uint64_t tag) noexcept {
+  inbox_.forget_async_answer(tag);
+  end_loop_turn(tag);
+}
+
+void Worker::end_loop_turn(std::uint64_t tag) noexcept {
+  const python::SubstituteLock lock(shared_);
+  open_questions_ -= static_cast<std::uint32_t>(unnamed_tags_.erase(tag));
+}
+
+void Worker::loop_done(std::uint64_t token, PyObject* value) noexcept { end_in_loop(token, value, nullptr); }
+
+void Worker::loop_failed(std::uint64_t token, PyObject* exception) noexcept {
+  end_in_loop(token, nullptr, exception);
+}
+
+void Worker::loop_cancelled(std::uint64_t token) noexcept { end_in_loop(token, nullptr, nullptr); }
+
+void Worker::end_in_loop(std::uint64_t token, PyObject* value, PyObject* exception) noexcept {
+  AsyncCall* const found = find_in_loop(token);
+  if (!found) return;
+  AsyncCall& entry = *found;
+  Served call{entry.header};
+  std::memcpy(call.times, entry.times, sizeof call.times);
+  if (call.times[4] != 0) {
+    const std::uint64_t now = monotonic_ns();
+    call.times[2] += now - call.times[4];
+    call.times[4] = now;
+  }
+  call.module = PyRef::borrow(entry.module.get());
+  call.function = PyRef::borrow(entry.function.get());
+  if (!value) {
+    fail(call, exception ? PyRef::borrow(exception) : PyRef(), !exception);
+  } else if (!reply(call, value)) {
+    fail(call, current_exception());
+  }
+  leave_loop(token);
+  note_used();
+}
+
+}  // namespace typhon::executor
