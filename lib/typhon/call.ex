@@ -33,7 +33,7 @@ defmodule Typhon.Call do
         routed({session.pool, pid, native}, bound(call), kwargs, flags, of_session(routing))
 
       {pid, native, bits, flags} ->
-        special(bits, {session.pool, pid, native}, bound(call), kwargs, flags, of_session(routing))
+        watched(bits, {session.pool, pid, native}, bound(call), kwargs, flags, of_session(routing))
 
       error ->
         error
@@ -48,7 +48,7 @@ defmodule Typhon.Call do
           else: routed({key, pid, native}, bound(call), kwargs, Session.aim(native, 0), routing)
 
       {pid, native, bits} ->
-        special(bits, {key, pid, native}, bound(call), kwargs, Session.aim(native, bits), routing)
+        watched(bits, {key, pid, native}, bound(call), kwargs, Session.aim(native, bits), routing)
 
       error ->
         error
@@ -235,7 +235,7 @@ defmodule Typhon.Call do
   end
 
   # A pool whose calls are measured, or in which a test has stubs.
-  defp special(bits, {key, pid, native} = pool, call, kwargs, flags, routing)
+  defp watched(bits, {key, pid, native} = pool, call, kwargs, flags, routing)
        when Bitwise.band(bits, Double.doubled()) != 0 do
     {module, function, args, _timeout} = call
 
@@ -248,7 +248,7 @@ defmodule Typhon.Call do
     end
   end
 
-  defp special(_bits, pool, call, kwargs, flags, routing), do: observed(pool, call, kwargs, flags, routing)
+  defp watched(_bits, pool, call, kwargs, flags, routing), do: observed(pool, call, kwargs, flags, routing)
 
   defp unmark({bits, where, parent}), do: {Double.off(bits), where, parent}
   defp unmark(bits), do: Double.off(bits)

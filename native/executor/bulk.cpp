@@ -1,11 +1,11 @@
 #include "executor/bulk.h"
 
 #include "executor/worker.h"
-#include "python/bytes_sink.h"
 #include "python/codec.h"
+#include "python/encode/bytes_sink.h"
 #include "python/module_state.h"
-#include "python/object_table.h"
 #include "python/ref.h"
+#include "python/types/object_table.h"
 
 namespace typhon::executor {
 namespace {

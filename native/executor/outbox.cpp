@@ -8,7 +8,7 @@
 #include "os/clock.h"
 #include "os/wait.h"
 #include "python/gil.h"
-#include "python/object_table.h"
+#include "python/types/object_table.h"
 #include "worker/forked.h"
 #include "worker/reply_sink.h"
 

@@ -13,7 +13,7 @@
 #include "executor/lender.h"
 #include "python/codec.h"
 #include "python/module_state.h"
-#include "python/object_table.h"
+#include "python/types/object_table.h"
 #include "worker/outlet.h"
 
 namespace typhon::executor {

@@ -41,8 +41,8 @@
 #include "python/codec.h"
 #include "python/gil.h"
 #include "python/module_state.h"
-#include "python/object_table.h"
 #include "python/ref.h"
+#include "python/types/object_table.h"
 #include "worker/life_watch.h"
 
 namespace typhon::executor {

@@ -2,8 +2,8 @@
 #include "python/codec.h"
 
 #include "python/embedded.h"
-#include "python/object_table.h"
 #include "python/test_loans.h"
+#include "python/types/object_table.h"
 
 #include <gtest/gtest.h>
 

@@ -2,8 +2,8 @@
 
 #include "python/errors.h"
 #include "python/functions.h"
-#include "python/identifier.h"
-#include "python/values.h"
+#include "python/types/identifier.h"
+#include "python/types/values.h"
 
 #include <new>
 

@@ -8,15 +8,15 @@
 // that.
 #pragma once
 
-#include "python/atom_table.h"
 #include "python/cpython.h"
-#include "python/erlport.h"
-#include "python/key_cache.h"
-#include "python/known_atoms.h"
+#include "python/decode/key_cache.h"
+#include "python/decode/small_ints.h"
+#include "python/encode/type_cache.h"
 #include "python/lazy_import.h"
 #include "python/ref.h"
-#include "python/small_ints.h"
-#include "python/type_cache.h"
+#include "python/types/atom_table.h"
+#include "python/types/erlport.h"
+#include "python/types/known_atoms.h"
 
 #include <array>
 #include <cstddef>

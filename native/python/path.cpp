@@ -1,7 +1,7 @@
 #include "python/path.h"
 
-#include "python/atom_table.h"
 #include "python/errors.h"
+#include "python/types/atom_table.h"
 
 namespace typhon::python {
 namespace {

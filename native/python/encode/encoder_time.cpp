@@ -1,5 +1,5 @@
 // datetime and decimal objects as Elixir's structs.
-#include "python/encoder.h"
+#include "python/encode/encoder.h"
 
 #include "python/errors.h"
 

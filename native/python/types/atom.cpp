@@ -1,8 +1,8 @@
-#include "python/atom_table.h"
+#include "python/types/atom_table.h"
 
 #include "python/gil.h"
-#include "python/heap_type.h"
 #include "python/module_state.h"
+#include "python/types/heap_type.h"
 
 #include "etf/tags.h"
 

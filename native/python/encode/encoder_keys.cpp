@@ -4,7 +4,7 @@
 //
 // Only keys of classes that can collide are noted. Each is then compared with the other noted ones by its
 // bytes, and looked up among the rest as the object that its bytes decode to.
-#include "python/encoder.h"
+#include "python/encode/encoder.h"
 
 #include "etf/tags.h"
 

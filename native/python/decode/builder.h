@@ -11,13 +11,13 @@
 // the inner loop.)
 #pragma once
 
-#include "python/big_integer.h"
 #include "python/cpython.h"
-#include "python/decode_caches.h"
-#include "python/decode_context.h"
-#include "python/identifier.h"
-#include "python/structs_in.h"
-#include "python/values.h"
+#include "python/decode/decode_caches.h"
+#include "python/decode/decode_context.h"
+#include "python/decode/structs_in.h"
+#include "python/types/big_integer.h"
+#include "python/types/identifier.h"
+#include "python/types/values.h"
 
 #include "etf/decode.h"
 

@@ -5,9 +5,9 @@
 // each interpreter; without a GIL one for each long decode (DecodeCaches).
 #pragma once
 
-#include "python/content_hash.h"
 #include "python/cpython.h"
 #include "python/ref.h"
+#include "python/types/content_hash.h"
 
 #include <array>
 #include <cstddef>

@@ -1,6 +1,6 @@
 #include "python/codec.h"
 
-#include "python/builder.h"
+#include "python/decode/builder.h"
 
 namespace typhon::python {
 namespace {

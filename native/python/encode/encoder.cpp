@@ -1,8 +1,8 @@
-#include "python/encoder.h"
+#include "python/encode/encoder.h"
 
-#include "python/identifier.h"
-#include "python/object_table.h"
-#include "python/values.h"
+#include "python/types/identifier.h"
+#include "python/types/object_table.h"
+#include "python/types/values.h"
 
 #include <cstring>
 #include <utility>

@@ -1,4 +1,4 @@
-#include "python/encoder.h"
+#include "python/encode/encoder.h"
 
 #include "python/errors.h"
 

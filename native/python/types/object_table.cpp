@@ -1,4 +1,4 @@
-#include "python/object_table.h"
+#include "python/types/object_table.h"
 
 #include <new>
 

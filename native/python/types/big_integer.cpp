@@ -1,4 +1,4 @@
-#include "python/big_integer.h"
+#include "python/types/big_integer.h"
 
 #include "python/module_state.h"
 

@@ -1,9 +1,9 @@
-#include "python/structs_in.h"
+#include "python/decode/structs_in.h"
 
-#include "python/big_integer.h"
-#include "python/decode_context.h"
+#include "python/decode/decode_context.h"
 #include "python/errors.h"
-#include "python/object_table.h"
+#include "python/types/big_integer.h"
+#include "python/types/object_table.h"
 
 #include <algorithm>
 #include <array>

@@ -16,10 +16,10 @@
 
 #include "python/codec.h"
 #include "python/cpython.h"
-#include "python/erlport.h"
 #include "python/module_state.h"
 #include "python/path.h"
 #include "python/ref.h"
+#include "python/types/erlport.h"
 
 #include "etf/writer.h"
 

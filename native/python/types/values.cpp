@@ -1,7 +1,7 @@
-#include "python/values.h"
+#include "python/types/values.h"
 
-#include "python/heap_type.h"
 #include "python/module_state.h"
+#include "python/types/heap_type.h"
 
 #include <cstddef>
 

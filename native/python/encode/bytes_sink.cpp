@@ -1,4 +1,4 @@
-#include "python/bytes_sink.h"
+#include "python/encode/bytes_sink.h"
 
 namespace typhon::python {
 

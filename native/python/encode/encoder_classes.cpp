@@ -1,11 +1,11 @@
 // Values of other classes than the plain builtins: what each is, and how it is written. Which struct stands
 // for what is specified in docs/internals.md.
-#include "python/encoder.h"
+#include "python/encode/encoder.h"
 
-#include "python/big_integer.h"
 #include "python/errors.h"
-#include "python/object_table.h"
-#include "python/values.h"
+#include "python/types/big_integer.h"
+#include "python/types/object_table.h"
+#include "python/types/values.h"
 
 #include <bit>
 #include <functional>

@@ -1,5 +1,5 @@
 // What a builder makes in the dialect of ErlPort (erlport.h).
-#include "python/builder.h"
+#include "python/decode/builder.h"
 #include "python/errors.h"
 
 #include "etf/sink.h"

@@ -1,4 +1,4 @@
-#include "python/decode_context.h"
+#include "python/decode/decode_context.h"
 
 #include "python/errors.h"
 

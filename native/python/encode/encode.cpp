@@ -1,6 +1,6 @@
 #include "python/codec.h"
 
-#include "python/encoder.h"
+#include "python/encode/encoder.h"
 
 namespace typhon::python {
 

@@ -1,7 +1,7 @@
 // How objects are written in the dialect of ErlPort (erlport.h).
-#include "python/encoder.h"
+#include "python/encode/encoder.h"
 #include "python/errors.h"
-#include "python/values.h"
+#include "python/types/values.h"
 
 #include "etf/leaf.h"
 #include "etf/skip.h"

@@ -11,9 +11,9 @@
 // (DecodeCaches).
 #pragma once
 
-#include "python/content_hash.h"
 #include "python/cpython.h"
 #include "python/ref.h"
+#include "python/types/content_hash.h"
 
 #include "etf/views.h"
 

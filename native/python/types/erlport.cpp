@@ -1,7 +1,7 @@
-#include "python/erlport.h"
+#include "python/types/erlport.h"
 
-#include "python/bytes_sink.h"
 #include "python/codec.h"
+#include "python/encode/bytes_sink.h"
 #include "python/module_state.h"
 
 #include "etf/skip.h"

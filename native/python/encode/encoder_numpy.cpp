@@ -1,5 +1,5 @@
 // numpy without numpy's headers: attributes and the buffer protocol say all that is needed.
-#include "python/encoder.h"
+#include "python/encode/encoder.h"
 
 #include "python/errors.h"
 

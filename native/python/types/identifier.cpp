@@ -1,8 +1,8 @@
-#include "python/identifier.h"
+#include "python/types/identifier.h"
 
-#include "python/content_hash.h"
-#include "python/heap_type.h"
 #include "python/module_state.h"
+#include "python/types/content_hash.h"
+#include "python/types/heap_type.h"
 
 #include "etf/leaf.h"
 #include "etf/tags.h"

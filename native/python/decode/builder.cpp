@@ -1,4 +1,4 @@
-#include "python/builder.h"
+#include "python/decode/builder.h"
 
 #include "python/errors.h"
 #include "python/path.h"
