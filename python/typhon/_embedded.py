@@ -23,7 +23,7 @@ from types import ModuleType
 import _imp
 import _socket
 from typhon import _native
-from typhon._io import _Finder
+from typhon._hooks import Finder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing costs a worker's start several milliseconds
@@ -297,7 +297,7 @@ def _guard() -> None:
     finder.when_imported("resource", _tame_resource)
 
 
-_finder = _Finder()
+_finder = Finder()
 
 
 def _limit_numpy(numpy: Any) -> None:

@@ -13,8 +13,10 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from types import FrameType, TracebackType
 
-from typhon import _worker
 from typhon._native import Atom, max_result, tell
+
+# What the operating system was told not to give this worker, by the names of the pool's `limits:`.
+limits: dict[str, int] = {}
 
 _EXCEPTION = Atom("exception")
 _CAST_FAILED = Atom("cast_failed")
@@ -117,16 +119,16 @@ def _fewer(frames: list[_Frame], room: int) -> list[_Frame]:
 def _note_limit(error: BaseException) -> None:
     """An error that comes of the pool's `limits:` says so."""
     try:
-        if isinstance(error, MemoryError) and "memory" in _worker.limits:
-            error.add_note(f"This worker's limit is memory: {_worker.limits['memory']} bytes (limits: of its pool).")
+        if isinstance(error, MemoryError) and "memory" in limits:
+            error.add_note(f"This worker's limit is memory: {limits['memory']} bytes (limits: of its pool).")
         elif isinstance(error, (ImportError, OSError)) and "static TLS" in str(error) and "typhon._embedded" in sys.modules:
             error.add_note(
                 "The thread-local variables of libraries have too little room for one more interpreter inside the BEAM: start the "
                 "VM with GLIBC_TUNABLES=glibc.rtld.nns=16:glibc.rtld.optional_static_tls=65536 in its environment (mix typhon.env "
                 "says how), or use fewer workers."
             )
-        elif isinstance(error, OSError) and error.errno == errno.EMFILE and "open_files" in _worker.limits:
-            error.add_note(f"This worker's limit is open_files: {_worker.limits['open_files']} (limits: of its pool).")
+        elif isinstance(error, OSError) and error.errno == errno.EMFILE and "open_files" in limits:
+            error.add_note(f"This worker's limit is open_files: {limits['open_files']} (limits: of its pool).")
     except BaseException:
         pass
 

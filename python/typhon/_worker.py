@@ -12,9 +12,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# What the operating system was told not to give this worker, by the names of the pool's `limits:`.
-limits: dict[str, int] = {}
-
 NATIVE_LOAD_FAILED = 97
 ATTACH_FAILED = 98
 
@@ -111,9 +108,9 @@ def serve(
 
 def _prepare(settings: dict[str, int]) -> None:
     """Called when the channel is there, before the first request is taken."""
-    from typhon import _io
+    from typhon import _hooks
 
-    _io.install(settings.get("log_level", 30))
+    _hooks.install(settings.get("log_level", 30))
     if settings.get("restricted") or "typhon._beam" in sys.modules:
         from typhon import _beam
 
@@ -142,10 +139,12 @@ def _settings(text: str) -> dict[str, int]:
 
 def _remember_limits(settings: dict[str, int]) -> None:
     names = {"memory": "limit_memory", "cpu_time": "limit_cpu", "open_files": "limit_files"}
-    limits.update({name: settings[key] for name, key in names.items() if key in settings})
+    limits = {name: settings[key] for name, key in names.items() if key in settings}
     if limits:
         # What describes an error must be there when there is no memory and no descriptor to import it.
-        import typhon._errors  # noqa: F401
+        from typhon import _errors
+
+        _errors.limits.update(limits)
 
 
 def _take_over_stdin() -> int:
