@@ -209,9 +209,9 @@ bool WorkerChannel::ask_looker(ErlNifEnv* env, Slot& slot, ERL_NIF_TERM term, Lo
   return true;
 }
 
-// It goes to another caller: into its slot, or as a message. That is sent under the mutex: one who gives up
-// finds in its mailbox all that it will ever be asked.
-bool WorkerChannel::ask_other(ErlNifEnv* caller_env, Slot& slot, Ask&& ask) noexcept {
+// It goes to another caller: into its slot, which takes it over, or as a message. That is sent under the
+// mutex: one who gives up finds in its mailbox all that it will ever be asked.
+bool WorkerChannel::ask_other(ErlNifEnv* caller_env, Slot& slot, Ask& ask) noexcept {
   if (slot.state != Slot::State::kWaits && !slot.looks()) return false;
   ++slot.unheard;
   if (slot.state == Slot::State::kWaits) {
@@ -243,7 +243,7 @@ bool WorkerChannel::deliver_ask(ErlNifEnv* caller_env, const FrameHeader& header
       Slot& slot = slots_[index];
       too_much = slot.unheard >= kMostUnheard;
       asked = !too_much && (is_lookers ? ask_looker(caller_env, slot, ask.term, *looker)
-                                       : ask_other(caller_env, slot, std::move(ask)));
+                                       : ask_other(caller_env, slot, ask));
     }
   }
   if (asked) {

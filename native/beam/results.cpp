@@ -87,7 +87,7 @@ WorkerChannel::Refusal WorkerChannel::copy(SegmentHandle& segment) noexcept {
 }
 
 // It is not needed any more: it was decoded, or is not going to be.
-void WorkerChannel::done_with(SegmentHandle& segment) noexcept {
+void WorkerChannel::done_with(SegmentHandle& segment) const noexcept {
   segment.decoded.store(true, std::memory_order_release);
   segment.loans.clear();
   if (segment.copy) enif_release_resource(std::exchange(segment.copy, nullptr));

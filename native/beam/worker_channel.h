@@ -189,7 +189,7 @@ class WorkerChannel {
   Refusal take_in(SegmentHandle& segment, bool has_time = true) noexcept;
   ERL_NIF_TERM refuse_segment(ErlNifEnv* caller_env, ErlNifEnv* env, SegmentHandle& segment,
                               Refusal refusal) noexcept;
-  void done_with(SegmentHandle& segment) noexcept;
+  void done_with(SegmentHandle& segment) const noexcept;
   [[nodiscard]] std::uint64_t max_result() const noexcept { return region_->max_result(); }
   [[nodiscard]] bool copies_results() const noexcept { return !options_.embedded && !options_.shared; }
   // --- moving, by the Mover's thread (moving.h) ---
@@ -213,11 +213,11 @@ class WorkerChannel {
     return now > since && now - since > kStillNs;
   }
 
-  void release_reply_segment(std::uint64_t slot) noexcept { shared_.replies.release(slot); }
+  void release_reply_segment(std::uint64_t slot) const noexcept { shared_.replies.release(slot); }
   // Nobody will decode it.
   void forget_segment(SegmentHandle& segment) noexcept;
   // Its memory is not needed any more.
-  void release_segment(SegmentHandle& segment) noexcept {
+  void release_segment(SegmentHandle& segment) const noexcept {
     if (!segment.released.exchange(true) && segment.own.empty()) release_reply_segment(segment.ref.slot);
   }
   void release_object(std::uint64_t id) noexcept;
@@ -418,7 +418,7 @@ class WorkerChannel {
   // Both tell whether the ask has found its caller.
   bool ask_looker(ErlNifEnv* env, Slot& slot, ERL_NIF_TERM term, Looker& looker) noexcept
       TYPHON_REQUIRES(mutex_);
-  bool ask_other(ErlNifEnv* caller_env, Slot& slot, Ask&& ask) noexcept TYPHON_REQUIRES(mutex_);
+  bool ask_other(ErlNifEnv* caller_env, Slot& slot, Ask& ask) noexcept TYPHON_REQUIRES(mutex_);
   void ask_owner(ErlNifEnv* caller_env, const channel::FrameHeader& header, const Ask& ask, bool statement,
                  std::uint32_t weight) noexcept;
   ERL_NIF_TERM decode_segment(ErlNifEnv* caller_env, ErlNifEnv* env, SegmentHandle& segment) noexcept;
