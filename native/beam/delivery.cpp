@@ -230,7 +230,7 @@ bool WorkerChannel::deliver_ask(ErlNifEnv* caller_env, const FrameHeader& header
     return false;
   }
   const bool is_lookers = looker && header.id == looker->id;
-  Ask ask{std::make_unique<OwnedEnv>(), 0};
+  Ask ask{is_lookers ? nullptr : std::make_unique<OwnedEnv>(), 0};
   ask.term = ask_term(is_lookers ? caller_env : ask.env->get(), header, body);
   const bool statement = header.times[0] == 0;
   const std::uint32_t weight = statement ? channel::statement_weight(header, body) : 1;
@@ -250,7 +250,10 @@ bool WorkerChannel::deliver_ask(ErlNifEnv* caller_env, const FrameHeader& header
     if (statement) tell_heard(weight);
     return is_lookers;
   }
-  if (is_lookers) ask.term = enif_make_copy(ask.env->get(), ask.term);
+  if (is_lookers) {
+    ask.env = std::make_unique<OwnedEnv>();
+    ask.term = enif_make_copy(ask.env->get(), ask.term);
+  }
   if (too_much) {
     flooded(caller_env);
   } else {

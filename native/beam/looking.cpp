@@ -55,19 +55,20 @@ WorkerChannel::Drained WorkerChannel::watch_ring(ErlNifEnv* env, Looker& looker,
 Outcome WorkerChannel::spin(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref, std::uint32_t found,
                             bool woke_worker) noexcept {
   Looker looker{id, ref};
-  const Drained drained = watch_ring(env, looker, woke_worker);
+  const std::optional<Outcome> seen = came(looker, watch_ring(env, looker, woke_worker));
   // Before the role is given back: what comes then is for a caller that waits.
-  const Outcome outcome =
-      drained == Drained::kMine || drained == Drained::kAsked ? came(looker, drained) : wait(env, id, ref);
+  const Outcome outcome = seen ? *seen : wait(env, id, ref);
   if (outcome.is == Outcome::Is::kMessages) patience_.count_missed_spin();
   leave_role(found);
   service_room(env);
   return outcome;
 }
 
-Outcome WorkerChannel::came(const Looker& looker, Drained drained) noexcept {
-  return {drained == Drained::kMine ? Outcome::Is::kReply : Outcome::Is::kAsk, looker.id, looker.term,
-          looker.deadline};
+// What came for the looker, if that is how it ended.
+std::optional<Outcome> WorkerChannel::came(const Looker& looker, Drained drained) noexcept {
+  if (drained == Drained::kMine) return Outcome{Outcome::Is::kReply, looker.id, looker.term};
+  if (drained == Drained::kAsked) return Outcome{Outcome::Is::kAsk, looker.id, looker.term, looker.deadline};
+  return std::nullopt;
 }
 
 // --- polling ---
@@ -76,7 +77,7 @@ Outcome WorkerChannel::came(const Looker& looker, Drained drained) noexcept {
 bool WorkerChannel::start_polling() noexcept {
   if (!patience_.polling_pays()) return false;
   // Only while the reader looks after those who poll (see may_sleep()), and while the channel can be found by
-  // its place in the pool (see retire()): both look at polling_ after they have said so.
+  // its place in the pool (see retire()): both look at the count after they have said so.
   pollers_.count.fetch_add(1, std::memory_order_seq_cst);
   if (pollers_.reader_looks.load(std::memory_order_seq_cst) &&
       !pollers_.retired.load(std::memory_order_seq_cst))
@@ -93,10 +94,10 @@ Outcome WorkerChannel::look(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) 
     // What somebody else has left in the slot since that look comes before what lies in the ring.
     const Drained drained = has_news(id) ? Drained::kNothing : drain(env, &looker);
     leave_role(found);
-    if (drained == Drained::kMine || drained == Drained::kAsked) {
+    if (const auto seen = came(looker, drained)) {
       stop_polling(true);
       service_room(env);
-      return came(looker, drained);
+      return *seen;
     }
   }
   if (requests_pending() != 0) ring_worker();
@@ -119,32 +120,31 @@ Outcome WorkerChannel::look(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) 
 // --- what lies in the slot ---
 
 Outcome WorkerChannel::next(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) noexcept {
-  {
-    Lock lock(mutex_);
-    slots_.count_heard(id);
-  }
-  return wait(env, id, ref);
+  Lock lock(mutex_);
+  slots_.count_heard(id);
+  return wait(env, id, ref, lock);
 }
 
 // Looking does not pay any more: from here on messages come. Or what others have left in the slot meanwhile.
 Outcome WorkerChannel::wait(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) noexcept {
-  for (;;) {
-    if (const auto news = take_news(env, id, ref)) return *news;
-    Lock lock(mutex_);
-    const std::uint32_t index = slots_.find(id);
-    if (index == Slots::kNone) return {Outcome::Is::kMessages, id};
-    Slot& slot = slots_[index];
-    if (slot.has_news()) continue;
-    const std::uint64_t deadline = slot.deadline;
-    if (slot.state != Slot::State::kLooks) return {Outcome::Is::kMessages, id, 0, deadline};
-    const bool polled = std::exchange(slot.polls, false);
-    slots_.set_waits(env, slot, ref);
-    const ERL_NIF_TERM what = slot.state == Slot::State::kAbandoned ? abandon(env, index) : 0;
-    lock.unlock();
-    if (what != 0) tell_abandoned(env, what, id);
-    if (polled) stop_polling(false);
-    return {Outcome::Is::kMessages, id, 0, deadline};
-  }
+  Lock lock(mutex_);
+  return wait(env, id, ref, lock);
+}
+
+Outcome WorkerChannel::wait(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref, Lock<Mutex>& lock) noexcept {
+  const std::uint32_t index = slots_.find(id);
+  if (index == Slots::kNone) return {Outcome::Is::kMessages, id};
+  Slot& slot = slots_[index];
+  if (slot.has_news()) return take_first(env, index, ref, lock);
+  const std::uint64_t deadline = slot.deadline;
+  if (slot.state != Slot::State::kLooks) return {Outcome::Is::kMessages, id, 0, deadline};
+  const bool polled = std::exchange(slot.polls, false);
+  slots_.set_waits(env, slot, ref);
+  const ERL_NIF_TERM what = slot.state == Slot::State::kAbandoned ? abandon(env, index) : 0;
+  lock.unlock();
+  if (what != 0) tell_abandoned(env, what, id);
+  if (polled) stop_polling(false);
+  return {Outcome::Is::kMessages, id, 0, deadline};
 }
 
 bool WorkerChannel::has_news(std::uint64_t id) noexcept {
@@ -158,6 +158,11 @@ std::optional<Outcome> WorkerChannel::take_news(ErlNifEnv* env, std::uint64_t id
   Lock lock(mutex_);
   const std::uint32_t index = slots_.find(id);
   if (index == Slots::kNone || !slots_[index].has_news()) return std::nullopt;
+  return take_first(env, index, ref, lock);
+}
+
+Outcome WorkerChannel::take_first(ErlNifEnv* env, std::uint32_t index, ERL_NIF_TERM ref,
+                                  Lock<Mutex>& lock) noexcept {
   return slots_[index].asks.empty() ? take_end(env, index, lock) : take_ask(env, index, ref, lock);
 }
 

@@ -368,12 +368,16 @@ class WorkerChannel {
   Outcome spin(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref, std::uint32_t found,
                bool woke_worker) noexcept;
   Drained watch_ring(ErlNifEnv* env, Looker& looker, bool woke_worker) noexcept;
-  static Outcome came(const Looker& looker, Drained drained) noexcept;
+  static std::optional<Outcome> came(const Looker& looker, Drained drained) noexcept;
   Outcome wait(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) noexcept TYPHON_EXCLUDES(mutex_);
   bool has_news(std::uint64_t id) noexcept TYPHON_EXCLUDES(mutex_);
   std::optional<Outcome> take_news(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) noexcept
       TYPHON_EXCLUDES(mutex_);
-  // Both give the mutex back, which the analysis cannot follow.
+  // These give the mutex back, or their caller does, which the analysis cannot follow.
+  Outcome wait(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref, Lock<Mutex>& lock) noexcept
+      TYPHON_REQUIRES(mutex_) TYPHON_NO_THREAD_SAFETY_ANALYSIS;
+  Outcome take_first(ErlNifEnv* env, std::uint32_t index, ERL_NIF_TERM ref, Lock<Mutex>& lock) noexcept
+      TYPHON_REQUIRES(mutex_) TYPHON_NO_THREAD_SAFETY_ANALYSIS;
   Outcome take_ask(ErlNifEnv* env, std::uint32_t index, ERL_NIF_TERM ref, Lock<Mutex>& lock) noexcept
       TYPHON_REQUIRES(mutex_) TYPHON_NO_THREAD_SAFETY_ANALYSIS;
   Outcome take_end(ErlNifEnv* env, std::uint32_t index, Lock<Mutex>& lock) noexcept
