@@ -202,10 +202,21 @@ defmodule Typhon.TestHelper do
   @doc """
   What becomes of Python that still runs when its call's time is over. The function makes the call, with a timeout and the path
   of a file that Python makes when it has got to where it is to be interrupted. On a busy machine its time may be over before:
-  then the function is called again with twice the time, as when it returns `:again`. On return Python has nothing to do.
+  then the function is called again with twice the time, as when it returns `:again`. On return Python has nothing to do, but
+  for what cannot be interrupted: that ends with the test, as inside the VM it would keep its interpreter (sample.wanted, busy_c_loop).
   """
   def overrun(py, call, timeout \\ 100) do
-    mark = Path.join(System.tmp_dir!(), "typhon-#{System.pid()}-#{System.unique_integer([:positive])}")
+    dir = Path.join(System.tmp_dir!(), "typhon-#{System.pid()}-#{System.unique_integer([:positive])}")
+    File.mkdir!(dir)
+    File.write!(Path.join(dir, "over"), <<0>>)
+
+    ExUnit.Callbacks.on_exit(fn ->
+      # In its place: Python may have it in its memory.
+      File.open!(Path.join(dir, "over"), [:read, :write], &IO.binwrite(&1, <<1>>))
+      File.rm_rf!(dir)
+    end)
+
+    mark = Path.join(dir, "mark")
     result = call.(timeout, mark)
     eventually(fn -> in_flight(py) == 0 end)
 
