@@ -32,14 +32,16 @@ constexpr int kUntakenRounds = 20;
 
 // --- spinning ---
 
-// Watches the reply ring, with the role, for the time of a spin.
-WorkerChannel::Drained WorkerChannel::watch_ring(ErlNifEnv* env, Looker& looker, bool woke_worker) noexcept {
+// Watches the reply ring, with the role, for the time of a spin: until there is something for the looker, or
+// for anybody where there is none.
+WorkerChannel::Drained WorkerChannel::watch_ring(ErlNifEnv* env, Looker* looker, bool woke_worker) noexcept {
   // Waking the worker takes longer than a small call: wait that out, too, rather than be woken in turn.
   const std::uint64_t at_most = woke_worker ? patience_.spin_ns() * 5 / 2 : patience_.spin_ns();
   std::uint64_t began = 0;
   for (unsigned round = 1;; ++round) {
-    const Drained drained = drain(env, &looker);
+    const Drained drained = drain(env, looker);
     if (drained == Drained::kMine || drained == Drained::kAsked) return drained;
+    if (looker == nullptr && drained == Drained::kSome) return drained;
     if (round % 8 == 0) {
       const std::uint64_t now = monotonic_ns();
       if (began == 0) began = now;
@@ -55,13 +57,21 @@ WorkerChannel::Drained WorkerChannel::watch_ring(ErlNifEnv* env, Looker& looker,
 Outcome WorkerChannel::spin(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref, std::uint32_t found,
                             bool woke_worker) noexcept {
   Looker looker{id, ref};
-  const std::optional<Outcome> seen = came(looker, watch_ring(env, looker, woke_worker));
+  const std::optional<Outcome> seen = came(looker, watch_ring(env, &looker, woke_worker));
   // Before the role is given back: what comes then is for a caller that waits.
   const Outcome outcome = seen ? *seen : wait(env, id, ref);
   if (outcome.is == Outcome::Is::kMessages) patience_.count_missed_spin();
   leave_role(found);
   service_room(env);
   return outcome;
+}
+
+// For others, with the role.
+void WorkerChannel::watch(ErlNifEnv* env, std::uint32_t found, bool woke_worker) noexcept {
+  const bool came = watch_ring(env, nullptr, woke_worker) != Drained::kNothing;
+  leave_role(found);
+  service_room(env);
+  patience_.answer_found(came);
 }
 
 // What came for the looker, if that is how it ended.

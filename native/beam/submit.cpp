@@ -170,16 +170,24 @@ void WorkerChannel::drain_for_others(ErlNifEnv* env) noexcept {
 // --- casts, messages and answers ---
 
 // True with the role: who answers spins for what comes next in its call.
-bool WorkerChannel::may_spin_again(std::uint64_t call, std::uint32_t& found) noexcept {
-  const std::uint32_t index = call == 0 ? Slots::kNone : slots_.find(call);
+bool WorkerChannel::may_spin_again(const Request& request, std::uint32_t& found) noexcept {
+  const std::uint32_t index = request.call == 0 ? Slots::kNone : slots_.find(request.call);
   if (index == Slots::kNone || in_flight() >= Patience::kCrowd) return false;
   // What it was asked besides lies in its mailbox, or in the slot, and comes first.
   const Slot& slot = slots_[index];
   if (slot.has_news() || slot.unheard > 1) return false;
+  if (slot.deadline != 0 && slot.deadline <= request.frame.now) return false;
   return slot.has_caller() && patience_.answer_pays() && try_take_role(found);
 }
 
+// The same of who answers for nobody that waits: what comes next is handed on from here, and no thread is
+// woken for it.
+bool WorkerChannel::may_watch(std::uint32_t& found) noexcept {
+  return in_flight() < Patience::kCrowd && patience_.answer_pays() && try_take_role(found);
+}
+
 Outcome WorkerChannel::submit_other(const Request& request) noexcept {
+  const bool for_nobody = request.call == 0 && request.frame.kind == channel::Kind::kAnswer;
   std::uint32_t found = 0;
   bool spins = false;
   bool reached = false;
@@ -188,7 +196,7 @@ Outcome WorkerChannel::submit_other(const Request& request) noexcept {
     if (const auto refused = refuse(request)) return *refused;
     requests_.push_releases();
     // Before the worker sees the answer: what it says next wakes nobody.
-    spins = may_spin_again(request.call, found);
+    spins = for_nobody ? may_watch(found) : may_spin_again(request, found);
     if (!push(request)) {
       const bool registered = register_for_room(request);
       lock.unlock();
@@ -208,7 +216,10 @@ Outcome WorkerChannel::submit_other(const Request& request) noexcept {
   if (request.frame.loans) requests_left_behind().look_after();
   if (reached) tell_served(request.env);
   const bool woke = ring_worker();
-  if (request.call == 0) return {Outcome::Is::kAccepted};
+  if (request.call == 0) {
+    if (spins) watch(request.env, found, woke);
+    return {Outcome::Is::kAccepted};
+  }
   if (!spins) return wait(request.env, request.call, request.ref);
   const Outcome outcome = spin(request.env, request.call, request.ref, found, woke);
   patience_.answer_found(outcome.is != Outcome::Is::kMessages);

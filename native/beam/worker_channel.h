@@ -355,7 +355,8 @@ class WorkerChannel {
   Outcome no_room(const Request& request, bool registered, std::optional<std::uint32_t> found) noexcept
       TYPHON_EXCLUDES(mutex_);
   bool may_spin(const Request& request, bool crowded, std::uint32_t& found) noexcept TYPHON_REQUIRES(mutex_);
-  bool may_spin_again(std::uint64_t call, std::uint32_t& found) noexcept TYPHON_REQUIRES(mutex_);
+  bool may_spin_again(const Request& request, std::uint32_t& found) noexcept TYPHON_REQUIRES(mutex_);
+  bool may_watch(std::uint32_t& found) noexcept TYPHON_REQUIRES(mutex_);
   Outcome begin_to_poll(ErlNifEnv* env, std::uint64_t id) noexcept;
   Outcome ring_and_look(const Request& request, std::uint64_t id, bool spins, std::uint32_t found) noexcept;
   void drain_for_others(ErlNifEnv* env) noexcept;
@@ -367,7 +368,8 @@ class WorkerChannel {
   // --- the one wait (looking.cpp) ---
   Outcome spin(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref, std::uint32_t found,
                bool woke_worker) noexcept;
-  Drained watch_ring(ErlNifEnv* env, Looker& looker, bool woke_worker) noexcept;
+  void watch(ErlNifEnv* env, std::uint32_t found, bool woke_worker) noexcept;
+  Drained watch_ring(ErlNifEnv* env, Looker* looker, bool woke_worker) noexcept;
   static std::optional<Outcome> came(const Looker& looker, Drained drained) noexcept;
   Outcome wait(ErlNifEnv* env, std::uint64_t id, ERL_NIF_TERM ref) noexcept TYPHON_EXCLUDES(mutex_);
   bool has_news(std::uint64_t id) noexcept TYPHON_EXCLUDES(mutex_);
