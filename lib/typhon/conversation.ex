@@ -481,8 +481,8 @@ defmodule Typhon.Conversation do
     end
   end
 
-  # Not of one whose time is up, nor of a process that answers in nobody's name.
-  defp call(%{id: id, deadline: deadline}), do: if(Deadline.left(deadline) == 0, do: 0, else: id)
+  # None of a process that answers in nobody's name.
+  defp call(%{id: id}), do: id
   defp call(_context), do: 0
 
   # {kind, type, message, reason, stacktrace}. The reason may be any term, also one that Python cannot hold: it travels by itself.

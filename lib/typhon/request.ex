@@ -289,8 +289,12 @@ defmodule Typhon.Request do
 
     if Deadline.left(request.deadline) == 0,
       do: {too_late(request, event, where, id), request},
-      else: step(request, event)
+      else: after_answer(request, event)
   end
+
+  # Its deadline is what it was at the first question.
+  defp after_answer(request, {:ask, where, id, _left, ask}), do: asked(request, ask, where, id)
+  defp after_answer(request, event), do: step(request, event)
 
   # What Python makes of an answer that came too late for it is not the result.
   defp too_late(request, event, where, id) do

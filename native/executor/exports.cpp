@@ -37,15 +37,18 @@ bool get_call(PyObject* object, std::uint64_t& call) noexcept {
   return !PyErr_Occurred();
 }
 
-PyObject* ask(PyObject* module, PyObject* args) noexcept {
-  PyObject* term = nullptr;
-  PyObject* of = nullptr;
+PyObject* ask(PyObject* module, PyObject* const* args, Py_ssize_t count) noexcept {
   std::uint64_t call = 0;
-  int serves_all = 0;
   Worker* worker = worker_of(module);
-  if (!worker || !PyArg_ParseTuple(args, "OO|p", &term, &of, &serves_all) || !get_call(of, call))
+  if (!worker) return nullptr;
+  if (count < 2 || count > 3) {
+    PyErr_Format(PyExc_TypeError,
+                 "ask() takes a question, a call and whether it serves all, not %zd arguments", count);
     return nullptr;
-  return worker->ask(term, call, serves_all != 0);
+  }
+  const int serves_all = count == 3 ? PyObject_IsTrue(args[2]) : 0;
+  if (serves_all < 0 || !get_call(args[1], call)) return nullptr;
+  return worker->ask(args[0], call, serves_all != 0);
 }
 
 PyObject* tell(PyObject* module, PyObject* args) noexcept {
@@ -224,7 +227,8 @@ PyObject* max_result(PyObject* module, PyObject*) noexcept {
 PyObject* forked(PyObject*, PyObject*) noexcept { return PyBool_FromLong(worker::in_forked_child()); }
 
 PyMethodDef functions[] = {
-    {"ask", ask, METH_VARARGS, "ask(term, call | None, serves_all=False) -> (ok, value)"},
+    {"ask", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(ask)), METH_FASTCALL,
+     "ask(term, call | None, serves_all=False) -> (ok, value)"},
     {"tell", tell, METH_VARARGS, "tell(term, call | None)"},
     {"send", send, METH_VARARGS, "send(pid, message)"},
     {"receive", receive, METH_VARARGS, "receive(seconds) -> message; negative: no limit"},

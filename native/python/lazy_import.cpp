@@ -28,6 +28,7 @@ constexpr std::array<Place, static_cast<std::size_t>(Lazy::kCount)> kPlaces{{
     {"builtins", "int", "from_bytes"},
     {"builtins", "int", "to_bytes"},
     {"typhon._beam", "Iter", nullptr},
+    {"typhon._beam", "apply", nullptr},
 }};
 
 PyRef find(PyBorrowed module, const Place& place) noexcept {

@@ -32,6 +32,7 @@ enum class Lazy : std::size_t {
   kIntFromBytes,
   kIntToBytes,
   kIter,
+  kApply,
   kCount,
 };
 

@@ -272,8 +272,8 @@ PyObject* fun_call(PyObject* self, PyObject* args, PyObject* kwargs) noexcept {
     PyErr_SetString(PyExc_TypeError, "a function of the BEAM takes no keyword arguments");
     return nullptr;
   }
-  const PyRef beam = PyRef::steal(PyImport_ImportModule("typhon._beam"));
-  return beam ? PyObject_CallMethod(beam.get(), "apply", "OO", self, args) : nullptr;
+  const PyBorrowed apply = ModuleState::of_type(Py_TYPE(self)).imports.get(Lazy::kApply);
+  return apply ? PyObject_CallFunctionObjArgs(apply.get(), self, args, nullptr) : nullptr;
 }
 
 struct Description {
