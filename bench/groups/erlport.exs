@@ -13,7 +13,7 @@ defmodule Bench.Erlport do
   def group("erlport", bench) do
     # What compat/erlport has compiled lies beside Typhon's own.
     Code.append_path(Path.join(Mix.Project.build_path(), "lib/erlport/ebin"))
-    small(bench) ++ list(bench) ++ binary(bench)
+    small(bench) ++ callback(bench) ++ list(bench) ++ binary(bench)
   end
 
   defp small(bench) do
@@ -26,6 +26,24 @@ defmodule Bench.Erlport do
 
       rows(floor, py && typhon, bench.runs, [
         [name: "ErlPort: p50", metric: :p50, unit: :ns, goal: {:at_most, 0.3}]
+      ])
+    end)
+  end
+
+  # What the port's caller and Python's do is the same: there and back, again and again.
+  defp callback(bench) do
+    heading("ErlPort's interface: erlport.erlang.call(erlang, abs, [-1]) (floor: port, hot)")
+    count = if bench.quick, do: 500, else: 5_000
+
+    floor = fn -> %{time: Measure.round_trips(port_caller(@add), count)} end
+
+    with_instance(bench, fn py ->
+      typhon = fn ->
+        Measure.alone(fn -> %{time: :python.call(py, :erlport_bench, :call_abs, [count]) / count} end)
+      end
+
+      rows(floor, py && typhon, bench.runs, [
+        [name: "ErlPort: a call of the BEAM", metric: :time, unit: :ns, goal: {:at_most, 0.25}]
       ])
     end)
   end

@@ -10,11 +10,19 @@ defmodule Typhon.Application do
     # This process lives as long as the application.
     Typhon.Registry.create_tables()
     Typhon.Interpreters.ensure_started()
+    load_modules()
 
     Supervisor.start_link([Typhon.Registry],
       strategy: :one_for_one,
       name: Typhon.Application.Supervisor
     )
+  end
+
+  # A VM that loads modules as they are called would do so while the first pool starts, which takes longer than Python does. A
+  # release has them already.
+  defp load_modules do
+    {:ok, modules} = :application.get_key(:typhon, :modules)
+    spawn(fn -> :code.ensure_modules_loaded(modules) end)
   end
 
   @impl true

@@ -308,6 +308,18 @@ defmodule Typhon.StartTest do
     end
   end
 
+  # Else they would be while the first pool starts.
+  test "the application's modules are loaded without anybody who calls them" do
+    {output, 0} =
+      vm("""
+      {:ok, modules} = :application.get_key(:typhon, :modules)
+      loaded? = fn -> Enum.all?(modules, &:code.is_loaded/1) end
+      IO.write(Enum.any?(1..#{limit()}//10, fn _ -> loaded?.() or (Process.sleep(10) && false) end))
+      """)
+
+    assert output == "true"
+  end
+
   describe "start_link/1" do
     test "raises on wrong options" do
       assert_raise ArgumentError, fn -> Typhon.start_link(workers: -1) end
