@@ -7,6 +7,8 @@ defmodule Typhon.Telemetry do
   """
 
   @key {__MODULE__, :available}
+  # Whether the VM's unit of time is the nanosecond.
+  @nanoseconds {__MODULE__, :nanoseconds}
 
   @doc """
   Emits `[:typhon, :pool, :load]` for a pool: how much it has to do at this moment; and `[:typhon, :worker, :ring]` for each of its workers. For `:telemetry_poller`, whose list of measurements takes
@@ -58,6 +60,7 @@ defmodule Typhon.Telemetry do
     available = Code.ensure_loaded?(:telemetry) and function_exported?(:telemetry, :execute, 3)
 
     :persistent_term.put(@key, available)
+    :persistent_term.put(@nanoseconds, System.convert_time_unit(1, :second, :native) == 1_000_000_000)
   end
 
   @spec available? :: boolean
@@ -70,7 +73,7 @@ defmodule Typhon.Telemetry do
 
     execute(
       [:typhon, :call, :start],
-      %{monotonic_time: start, system_time: System.system_time()},
+      %{monotonic_time: start, system_time: start + System.time_offset()},
       metadata
     )
 
@@ -87,7 +90,7 @@ defmodule Typhon.Telemetry do
           :ok
   def call_stop(start, metadata, result, timings) do
     stop = System.monotonic_time()
-    measurements = measurements(timings, %{duration: stop - start, monotonic_time: stop})
+    measurements = measurements(timings, stop - start, stop)
 
     case result do
       {:ok, _} ->
@@ -102,16 +105,21 @@ defmodule Typhon.Telemetry do
     end
   end
 
-  defp measurements(nil, measurements), do: measurements
+  defp measurements(nil, duration, stop), do: %{duration: duration, monotonic_time: stop}
 
-  defp measurements({queue, decode, run, encode, transfer}, measurements) do
-    Map.merge(measurements, %{
-      queue: native(queue),
-      decode: native(decode),
-      run: native(run),
-      encode: native(encode),
-      transfer: native(transfer)
-    })
+  defp measurements({queue, decode, run, encode, transfer}, duration, stop) do
+    # Each conversion takes as long as one of these calls' steps, and there is nothing to convert on most systems.
+    native = if :persistent_term.get(@nanoseconds, false), do: & &1, else: &native/1
+
+    %{
+      duration: duration,
+      monotonic_time: stop,
+      queue: native.(queue),
+      decode: native.(decode),
+      run: native.(run),
+      encode: native.(encode),
+      transfer: native.(transfer)
+    }
   end
 
   defp native(nanoseconds), do: System.convert_time_unit(nanoseconds, :nanosecond, :native)
