@@ -10,7 +10,7 @@
 # only echoes (bench/floor/), so Typhon's figures contain Python's work and the floor's contain none.
 
 for file <-
-      ~w(floor/port_echo support/measure support/system support/report support/compare support/fixture) ++
+      ~w(floor/port_echo support/measure support/system support/report support/compare support/fixture support/telemetry) ++
         ~w(groups/pool groups/inside groups/erlport) do
   Code.require_file("#{file}.exs", __DIR__)
 end
@@ -71,8 +71,8 @@ defmodule Bench do
   defp build_floor do
     File.mkdir_p!("_build/bench")
 
-    for name <- ~w(echo memcpy) do
-      {_, 0} = System.cmd("cc", ["-O2", "-o", "_build/bench/#{name}", "bench/floor/#{name}.c"])
+    for name <- ~w(echo memcpy pingpong) do
+      {_, 0} = System.cmd("cc", ["-O2", "-pthread", "-o", "_build/bench/#{name}", "bench/floor/#{name}.c"])
     end
   end
 
@@ -80,7 +80,9 @@ defmodule Bench do
   defp group("hot", bench) do
     Report.heading("operator.add(1, 2), one caller")
     calls = if bench.quick, do: 2_000, else: 20_000
-    latency_rows(bench, calls, 0, p50: 0.2, p99: 0.5)
+
+    latency_rows(bench, calls, 0, p50: 0.2, p99: 0.5) ++
+      against_ping_pong(bench, calls) ++ watched(bench, calls)
   end
 
   # A call every two milliseconds: both sides have gone to sleep.
@@ -134,7 +136,8 @@ defmodule Bench do
         echo(bench, py, "64 MiB buffer", random.(67_108_864), :buffer, 5, 6),
         against_memcpy(bench, py, "64 MiB buffer against memcpy there and back", 67_108_864)
       ])
-    end)
+    end) ++
+      first_of_all(bench, "the first 64 MiB bytes against memcpy into fresh memory", random.(67_108_864))
   end
 
   defp group("terms", bench) do
@@ -155,8 +158,8 @@ defmodule Bench do
     with_pool(bench, 1, fn py ->
       Enum.concat([
         term(bench, py, "1,000,000 ints, sum (floor: echo)", {:builtins, :sum, [ints]}, Enum.sum(ints), 1.3),
-        term(bench, py, "100,000 floats, echo", {:typhon_bench, :echo, [floats]}, floats, 2),
-        term(bench, py, "10,000 maps, echo", {:typhon_bench, :echo, [maps]}, maps, 2)
+        term(bench, py, "100,000 floats, echo", {:typhon_bench, :echo, [floats]}, floats, 1.2),
+        term(bench, py, "10,000 maps, echo", {:typhon_bench, :echo, [maps]}, maps, 1.5)
       ])
     end)
   end
@@ -280,6 +283,52 @@ defmodule Bench do
     end)
   end
 
+  # What two cores need for a word there and back is the least that a call can take.
+  defp against_ping_pong(bench, calls) do
+    rounds = if bench.quick, do: 100, else: 1_000
+    # It has no tail of its own to speak of.
+    floor = fn -> floor_program("pingpong", [rounds]) |> then(&%{p50: &1, p99: &1}) end
+
+    with_pool(bench, 1, fn py ->
+      rows(floor, py && fn -> Measure.latency(fn -> typhon_caller(py, @add, 3) end, calls) end, bench.runs, [
+        [name: "p50 against a ping-pong of two cores", metric: :p50, unit: :ns, goal: {:at_most, 3}],
+        [
+          name: "p99 / p50",
+          metric: &(&1.p99 / &1.p50),
+          unit: :ratio,
+          how: :alone,
+          goal: {:at_most, 5}
+        ]
+      ])
+    end)
+  end
+
+  # The package :telemetry is there, and nobody has attached anything.
+  defp watched(%{typhon: false}, _calls), do: []
+
+  defp watched(bench, calls) do
+    Bench.Telemetry.load()
+    latency = fn py -> fn -> Measure.latency(fn -> typhon_caller(py, @add, 3) end, calls) end end
+    with_plain = fn function -> with_pool(bench, 1, function, telemetry: false) end
+
+    result =
+      with_plain.(fn plain ->
+        with_pool(bench, 1, fn watched ->
+          rows(latency.(plain), latency.(watched), bench.runs, [
+            [name: "p50 with :telemetry (floor: without)", metric: :p50, unit: :ns, goal: {:at_most, 1.25}]
+          ])
+        end)
+      end)
+
+    Bench.Telemetry.unload()
+    result
+  end
+
+  defp floor_program(name, arguments) do
+    {nanoseconds, 0} = System.cmd(Path.expand("_build/bench/#{name}"), Enum.map(arguments, &to_string/1))
+    nanoseconds |> String.trim() |> String.to_integer()
+  end
+
   defp many(bench, callers, workers, milliseconds) do
     with_pool(bench, workers, fn py ->
       floor = fn ->
@@ -338,10 +387,7 @@ defmodule Bench do
     binary = :crypto.strong_rand_bytes(size)
     calls = if bench.quick, do: 3, else: 9
 
-    floor = fn ->
-      {nanoseconds, 0} = System.cmd(Path.expand("_build/bench/memcpy"), ["#{size}", "#{calls}"])
-      %{time: nanoseconds |> String.trim() |> String.to_integer()}
-    end
+    floor = fn -> %{time: floor_program("memcpy", [size, calls])} end
 
     typhon = fn ->
       request = {:typhon_bench, :echo, [Typhon.buffer(binary)]}
@@ -349,6 +395,34 @@ defmodule Bench do
     end
 
     rows(floor, py && typhon, bench.runs, [[name: name, metric: :time, unit: :ns, goal: {:at_most, 1.3}]])
+  end
+
+  # No page of what it takes has been touched: each time another worker.
+  defp first_of_all(bench, name, binary) do
+    times = if bench.quick, do: 1, else: 5
+    request = {:typhon_bench, :echo, [Typhon.bytes(binary)]}
+    floor = fn -> %{time: floor_program("memcpy", [byte_size(binary), times, "fresh"])} end
+
+    typhon = fn ->
+      time =
+        Measure.median_time(
+          fn ->
+            fn ->
+              {:ok, _} =
+                Typhon.call(Process.get(:pool), :typhon_bench, :echo, elem(request, 2), timeout: 60_000)
+            end
+          end,
+          times,
+          fn -> Typhon.stop(Process.delete(:pool)) end,
+          fn -> Process.put(:pool, hd(start_and_call(bench, 1))) end
+        )
+
+      %{time: time}
+    end
+
+    rows(floor, bench.typhon && typhon, bench.runs, [
+      [name: name, metric: :time, unit: :ns, goal: {:at_most, 3}]
+    ])
   end
 
   defp term(bench, py, name, {_, _, _} = request, expected, goal) do

@@ -33,14 +33,14 @@ defmodule Bench.Erlport do
   # What the port's caller and Python's do is the same: there and back, again and again.
   defp callback(bench) do
     heading("ErlPort's interface: erlport.erlang.call(erlang, abs, [-1]) (floor: port, hot)")
-    count = if bench.quick, do: 500, else: 5_000
+    count = 1_000
 
-    floor = fn -> %{time: Measure.round_trips(port_caller(@add), count)} end
+    times = if bench.quick, do: 3, else: 10
+    each = fn prepare -> %{time: Measure.round_trip(prepare, count, times)} end
+    floor = fn -> each.(fn -> again(port_caller(@add), count) end) end
 
     with_instance(bench, fn py ->
-      typhon = fn ->
-        Measure.alone(fn -> %{time: :python.call(py, :erlport_bench, :call_abs, [count]) / count} end)
-      end
+      typhon = fn -> each.(fn -> fn -> :python.call(py, :erlport_bench, :call_abs, [count]) end end) end
 
       rows(floor, py && typhon, bench.runs, [
         [name: "ErlPort: a call of the BEAM", metric: :time, unit: :ns, goal: {:at_most, 0.25}]

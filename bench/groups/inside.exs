@@ -76,7 +76,7 @@ defmodule Bench.Inside do
             [name: "against the port floor", metric: :p50, unit: :ns, goal: {:at_most, 0.2}]
           ]) ++
             rows(process && inside.(process), py && inside.(py), bench.runs, [
-              [name: "against a worker process", metric: :p50, unit: :ns]
+              [name: "against a worker process", metric: :p50, unit: :ns, goal: {:at_most, 1}]
             ])
         end,
         @inside

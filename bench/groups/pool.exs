@@ -21,26 +21,9 @@ defmodule Bench.Pool do
     times = if bench.quick, do: 5, else: 30
 
     # What the port's caller and Python's do is the same: there and back, again and again.
-    each = fn prepare ->
-      %{
-        time:
-          Measure.median_time(
-            fn ->
-              function = prepare.()
-              function.()
-              function
-            end,
-            times
-          ) / count
-      }
-    end
-
-    floor = fn ->
-      each.(fn ->
-        function = port_caller(@add)
-        fn -> for _ <- 1..count, do: function.() end
-      end)
-    end
+    each = fn prepare -> %{time: Measure.round_trip(prepare, count, times)} end
+    again = fn caller -> fn -> each.(fn -> again(caller.(), count) end) end end
+    floor = again.(fn -> port_caller(@add) end)
 
     with_pool(bench, 1, fn py ->
       back = fn function ->
@@ -54,9 +37,14 @@ defmodule Bench.Pool do
 
       typhon = fn function -> fn -> each.(fn -> back.(function) end) end end
 
-      rows(floor, py && typhon.(fn number -> number end), bench.runs, [
+      number = fn number -> number end
+
+      rows(floor, py && typhon.(number), bench.runs, [
         [name: "f(1)", metric: :time, unit: :ns, goal: {:at_most, 1}]
       ]) ++
+        rows(py && again.(fn -> typhon_caller(py, @add, 3) end), py && typhon.(number), bench.runs, [
+          [name: "f(1) (floor: a call)", metric: :time, unit: :ns, goal: {:at_most, 2}]
+        ]) ++
         rows(floor, py && typhon.(nested), bench.runs, [
           [name: "f(1), which calls Python in turn", metric: :time, unit: :ns]
         ])

@@ -34,6 +34,9 @@ defmodule Bench.Fixture do
     fn -> {:ok, _} = Typhon.call(py, module, function, args, timeout: 60_000) end
   end
 
+  @doc "A function that does so many times what the other does once."
+  def again(function, count), do: fn -> for _ <- 1..count, do: function.() end
+
   def run_python(python, args) do
     port = Port.open({:spawn_executable, python}, [:exit_status, args: args])
     receive(do: ({^port, {:exit_status, 0}} -> :ok))

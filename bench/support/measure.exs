@@ -43,12 +43,25 @@ defmodule Bench.Measure do
     System.monotonic_time() - start
   end
 
-  @doc "The median time of `calls` calls with large terms: after each, `clean_up.()` and a collection, not timed."
-  def median_time(prepare, calls, clean_up \\ fn -> :ok end) do
+  @doc "What one of `count` round trips takes, that a function makes one after the other: the median of `times`."
+  def round_trip(prepare, count, times) do
+    alone(fn ->
+      function = prepare.()
+      function.()
+      for(_ <- 1..times, do: time(function)) |> percentiles() |> Map.fetch!(:p50)
+    end) / count
+  end
+
+  @doc """
+  The median time of `calls` calls with large terms: before each `set_up.()`, after each `clean_up.()` and a collection, none of
+  it timed.
+  """
+  def median_time(prepare, calls, clean_up \\ fn -> :ok end, set_up \\ fn -> :ok end) do
     alone(fn ->
       function = prepare.()
 
       for _ <- 1..calls do
+        set_up.()
         start = System.monotonic_time()
         function.()
         stop = System.monotonic_time()
