@@ -466,8 +466,8 @@ defmodule Typhon do
   @doc """
   What a pool is made of: its `:size` between `:min` and `:max`, `:uptime` in milliseconds, calls `:in_flight`, `:restarts`,
   whether it is `:draining`; and its workers with their state (`:starting`, `:ready`, `:down`; `:waiting`, `:retiring` and
-  `:reloading` while they are replaced or a module is reloaded), process id, Python version, path of the interpreter, `:calls`
-  served by the present process, its `:in_flight`, `:memory` in bytes and `:uptime`, and how often they were replaced. `:loans` counts the bytes of large binaries
+  `:reloading` while they are replaced or a module is reloaded), process id, `:language` and its `:version` (that of a Python is
+  `:python`, too), `:executable` (the path of the interpreter), `:calls` served by the present process, its `:in_flight`, `:memory` in bytes and `:uptime`, and how often they were replaced. `:loans` counts the bytes of large binaries
   that a worker inside the VM shares with it: the VM's that Python reads (`:to_python`), Python's that binaries lie in (`:to_elixir`).
   `:ring` has the counters of the memory that the worker
   shares with the VM (`docs/telemetry.md`, `[:typhon, :worker, :ring]`). `:results` counts those of the worker's large results that binaries of Elixir lie in: `:held` in private memory, and `:shared` with the

@@ -70,13 +70,18 @@ defmodule Typhon.Language do
       [Integer.to_string(os_pid), Integer.to_string(fd), settings | config.paths]
   end
 
+  @doc "What fields called `python` hold: nothing with another language."
+  @spec if_python(name, value) :: value | nil when value: term
+  def if_python(:python, value), do: value
+  def if_python(_name, _value), do: nil
+
   @doc "Of a pool, or of a language's program that is to have one."
   @spec start_error(name, StartError.reason(), String.t(), String.t(), [String.t()]) :: StartError.t()
   def start_error(name, reason, program, message, output \\ []) do
     %StartError{
       reason: reason,
       program: program,
-      python: if(name == :python, do: program),
+      python: if_python(name, program),
       message: message,
       output: output
     }

@@ -518,6 +518,17 @@ defmodule Typhon.RubyTest do
                Typhon.start_link(language: :ruby, ruby: "no-such-ruby")
     end
 
+    test "and its workers are no Pythons in what is told of them" do
+      :telemetry.attach_process([:typhon, :worker], self())
+      me = self()
+      on_exit(fn -> :telemetry.detach_process(me) end)
+      rb = start_ruby()
+      assert %{language: :ruby, version: "3." <> _, python: nil, executable: "/" <> _} = worker(rb)
+
+      assert_receive {:telemetry, [:typhon, :worker, :ready], _,
+                      %{pool: ^rb, language: :ruby, program: "/" <> _, python: nil}}
+    end
+
     test "a program that is no Ruby, and a directory that is not there" do
       assert {:error, %StartError{reason: :not_ruby} = error} =
                Typhon.start_link(language: :ruby, ruby: "/bin/ls")

@@ -144,15 +144,17 @@ defmodule Typhon.Worker.Data do
     do: Printer.log(printer, fn -> Logger.log(level, text) end, fn -> :ok end)
 
   @spec event(atom, map, t, map) :: :ok
-  def event(name, measurements, data, metadata \\ %{}) do
+  def event(name, measurements, %{config: config} = data, metadata \\ %{}) do
     Telemetry.worker(
       name,
       measurements,
       Map.merge(metadata, %{
-        pool: data.config.name || data.config.pool,
+        pool: config.name || config.pool,
         worker: data.index,
         os_pid: Host.os_pid(data.host),
-        python: data.config.program
+        language: config.language,
+        program: config.program,
+        python: Language.if_python(config.language, config.program)
       })
     )
   end

@@ -2,7 +2,7 @@ defmodule Typhon.Worker.Usage do
   @moduledoc false
   # What a worker has done and holds: for Typhon.info/1, and for a pool that replaces it after so many calls, or bytes.
 
-  alias Typhon.Native
+  alias Typhon.{Language, Native}
   alias Typhon.Pool.Keeper
   alias Typhon.Worker.{Checkout, Data, Host}
 
@@ -81,7 +81,8 @@ defmodule Typhon.Worker.Usage do
   }
 
   @spec info(atom, Data.t()) :: map
-  def info(state, data) do
+  def info(state, %{config: config} = data) do
+    version = data.greeting && data.greeting["version"]
     use = if data.channel, do: Native.channel_info(data.channel), else: @nothing
 
     %{
@@ -100,10 +101,12 @@ defmodule Typhon.Worker.Usage do
       memory: Host.memory(data.host),
       uptime: if(is_serving(state), do: uptime(data)),
       os_pid: Host.os_pid(data.host),
-      python: data.greeting && data.greeting["version"],
-      executable: (data.greeting && data.greeting["executable"]) || data.config.program,
+      language: config.language,
+      version: version,
+      python: Language.if_python(config.language, version),
+      executable: (data.greeting && data.greeting["executable"]) || config.program,
       restarts: data.restarts,
-      concurrency: data.config.concurrency,
+      concurrency: config.concurrency,
       last_error: data.last_error
     }
   end
