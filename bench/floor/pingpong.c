@@ -1,5 +1,5 @@
-// The ping-pong floor: a word that two threads hand to each other, there and back. No message between two cores
-// takes less, whatever carries it.
+// The ping-pong floor: a word that two threads hand to each other, there and back. No message between two
+// cores takes less, whatever carries it.
 //
 //   pingpong ROUNDS    prints the median of a round trip in nanoseconds, of hundred in a row each
 #define _GNU_SOURCE

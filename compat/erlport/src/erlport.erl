@@ -8,7 +8,7 @@ stop(Instance) -> typhon_erlport:stop(Instance).
 
 -spec call(typhon_erlport:instance(), module(), atom(), list(), [async | {timeout, timeout()}]) -> term().
 call(Instance, Module, Function, Args, Options) ->
-    typhon_erlport:call(Instance, Module, Function, Args, Options).
+    typhon_erlport_caller:call(Instance, Module, Function, Args, Options).
 
 -spec cast(typhon_erlport:instance(), term()) -> ok.
 cast(Instance, Message) -> typhon_erlport:cast(Instance, Message).

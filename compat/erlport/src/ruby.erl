@@ -44,7 +44,7 @@ call(Instance, Module, Function, Args) -> call(Instance, Module, Function, Args,
 %% async the caller does not wait: ok is returned, and an error ends the instance.
 -spec call(instance(), module(), atom(), list(), [async | {timeout, timeout()}]) -> term().
 call(Instance, Module, Function, Args, Options) ->
-    typhon_erlport:call(Instance, Module, Function, Args, Options).
+    typhon_erlport_caller:call(Instance, Module, Function, Args, Options).
 
 %% @doc Sends a message to Ruby's message handler, as does sending one to the instance's pid.
 -spec cast(instance(), term()) -> ok.

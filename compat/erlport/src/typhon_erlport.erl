@@ -17,7 +17,8 @@
 
 -behaviour(gen_server).
 
--export([start/3, start/4, stop/1, call/5, cast/2]).
+-export([start/3, start/4, stop/1, cast/2]).
+-import(typhon_erlport_caller, [limit/1, until/1, left/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -export_type([name/0, instance/0]).
@@ -29,10 +30,6 @@
 -define(NATIVE, 'Elixir.Typhon.Native').
 -define(REGISTRY, 'Elixir.Typhon.Registry').
 -define(HOST, 'Elixir.Typhon.Worker.Host.OsProcess').
-%% {Pid, Native pool, call_timeout, idle | waits} of each instance on this node; `waits`: #work.queue is not empty, or the worker
-%% has not greeted. The table is Typhon.Registry's, which takes the row out when the process has ended. A table and not persistent
-%% terms, as programs start and stop instances by the dozen: to erase one of those costs the VM a look at every process.
--define(TABLE, typhon_owners).
 
 %% Kinds of Native.call/9 and Native.tell/7.
 -define(CALL, 0).
@@ -44,16 +41,11 @@
 -define(QUESTION, 1).
 -define(REFUSAL, 2).
 
-%% What `receive … after` accepts.
--define(LONGEST, 16#FFFFFFFF).
 %% How long the worker has, when it is stopped, to deal with what it was given before, in milliseconds.
 -define(STOP_GRACE, 1000).
 %% How long an exit status may lag behind the end of its process, in milliseconds: a child of the worker's may hold the pipe.
 -define(STATUS_GRACE, 100).
 -define(SIGKILL, 9).
-%% How long what has been printed at the end may take its device, in milliseconds, and how much of it there may be.
--define(PRINT_GRACE, 1000).
--define(LAST_BYTES, 1048576).
 
 %% What the instance is about, beside its worker.
 -record(work, {
@@ -126,193 +118,6 @@ stop(Instance) -> gen_server:cast(Instance, stop).
 -spec cast(instance(), term()) -> ok.
 cast(Instance, Message) -> gen_server:cast(Instance, {message, Message}).
 
--spec call(instance(), module(), atom(), list(), [async | {timeout, timeout()}]) -> term().
-call(Instance, Module, Function, Args, Options) when
-    is_atom(Module), is_atom(Function), is_list(Args), is_list(Options)
-->
-    ok = check(Options),
-    case proplists:get_bool(async, Options) of
-        true -> gen_server:cast(Instance, {call, Module, Function, Args, Options});
-        false -> call_sync(Instance, Module, Function, Args, Options)
-    end.
-
-check([]) ->
-    ok;
-check([async | Rest]) ->
-    check(Rest);
-check([{timeout, Timeout} = Option | Rest]) ->
-    case typhon_erlport_options:timeout(Timeout) of
-        {ok, _} -> check(Rest);
-        error -> erlang:error({erlport_option_error, Option})
-    end;
-check([Option | _]) ->
-    erlang:error({erlport_invalid_option, Option}).
-
-%% --- calls, in the process that makes them ---
-
-call_sync(Instance, Module, Function, Args, Options) ->
-    Request = {call, Module, Function, Args, Options},
-    Answer =
-        case call_here(pid(Instance), Request) of
-            %% gen_server says what is to be said.
-            elsewhere -> gen_server:call(Instance, Request, infinity);
-            Other -> Other
-        end,
-    case Answer of
-        {ok, Result} -> Result;
-        {error, Reason} -> erlang:error(Reason);
-        {down, Reason} -> exit({Reason, {gen_server, call, [Instance, Request, infinity]}})
-    end.
-
-%% `elsewhere`: it is on another node, or nowhere.
-call_here(Pid, {call, Module, Function, Args, Options}) ->
-    case row(Pid) of
-        {_, Native, Default, Turn} ->
-            Timeout = proplists:get_value(timeout, Options, Default),
-            case in_turn(Turn, Pid, Timeout) of
-                {go, Left} -> ended(request(Native, Module, Function, Args, Left), noproc);
-                %% It has ended meanwhile. If it had a channel, that knows why.
-                {ended, Why} -> ended(request(Native, Module, Function, Args, infinity), Why);
-                timeout -> {error, timeout}
-            end;
-        none ->
-            elsewhere
-    end.
-
-%% Of one that has ended what ErlPort says of it. One that was killed could not say why.
-ended({down, {ended, Why}}, _) -> {error, Why};
-ended({down, owner_down}, _) -> {down, killed};
-ended({down, #{'__struct__' := _}}, _) -> {down, killed};
-ended({down, _}, Why) when Why =:= noproc; Why =:= killed -> {down, Why};
-ended({down, _}, normal) -> {error, stopped};
-ended({down, _}, Why) -> {error, Why};
-ended(Answer, _) -> Answer.
-
-pid(Pid) when is_pid(Pid) -> Pid;
-pid(Name) when is_atom(Name) -> whereis(Name);
-pid({global, Name}) -> global:whereis_name(Name);
-pid({via, Module, Name}) -> Module:whereis_name(Name);
-pid({Name, Node}) when Node =:= node(), is_atom(Name) -> whereis(Name);
-pid(_) -> undefined.
-
-%% The row of an instance. What this process has sent to the instance before is on its way to the worker then: first whether
-%% it lies in the mailbox, then whether it has been read and waits for room.
-row(Pid) when is_pid(Pid), node(Pid) =:= node() ->
-    case process_info(Pid, message_queue_len) of
-        {message_queue_len, 0} -> lookup(Pid);
-        undefined -> none;
-        _ -> waits(lookup(Pid))
-    end;
-row(_) ->
-    none.
-
-waits(none) -> none;
-waits(Row) -> setelement(4, Row, waits).
-
-in_turn(idle, _, Timeout) ->
-    {go, Timeout};
-in_turn(waits, Pid, Timeout) ->
-    Until = until(Timeout),
-    try
-        ok = gen_server:call(Pid, sync, limit(Timeout)),
-        {go, left(Until)}
-    catch
-        exit:{timeout, _} -> timeout;
-        exit:{Why, _} -> {ended, Why}
-    end.
-
-lookup(Pid) ->
-    try ets:lookup(?TABLE, Pid) of
-        [Row] -> Row;
-        [] -> none
-    catch
-        %% The application is not running.
-        error:badarg -> none
-    end.
-
--spec request(reference(), module(), atom(), list(), timeout()) ->
-    {ok, term()} | {error, term()} | {down, term()}.
-request(Native, Module, Function, Args, Timeout) ->
-    Ref = make_ref(),
-    case ?NATIVE:call(Native, Ref, ?CALL, Module, Function, Args, #{}, Timeout, 0) of
-        {ok, _} = Ok ->
-            Ok;
-        {wait, Where, Id, Left} ->
-            receive
-                {Ref, {ok, _} = Ok} -> Ok;
-                {Ref, Reply} -> reply(Reply, Native, Module, Function, Args)
-            after limit(Left) -> give_up(Native, Where, Id, Ref, Module, Function, Args)
-            end;
-        {room, Channel} ->
-            Until = until(Timeout),
-            case wait_for_room(Channel, Ref, Timeout) of
-                room -> request(Native, Module, Function, Args, left(Until));
-                timeout -> {error, timeout}
-            end;
-        Reply ->
-            reply(Reply, Native, Module, Function, Args)
-    end.
-
-reply({ok, _} = Ok, _, _, _, _) ->
-    Ok;
-reply({error, expired}, _, _, _, _) ->
-    {error, timeout};
-%% The worker was told to end, and has told so before its channel was closed: that knows why. Whatever else becomes of a request for
-%% nothing is no answer.
-reply({error, cancelled}, Native, _, _, _) ->
-    case request(Native, '', nothing, [], infinity) of
-        {down, _} = Down -> Down;
-        _ -> {error, cancelled}
-    end;
-reply({error, Reason}, _, _, _, _) ->
-    {error, Reason};
-reply({segment, Handle}, Native, Module, Function, Args) ->
-    reply(?NATIVE:read(Handle), Native, Module, Function, Args);
-reply({down, _} = Down, _, _, _, _) ->
-    Down;
-%% The worker ended before it took the request, and there is no other one: asked again, its channel says why.
-reply({not_started, Left}, Native, Module, Function, Args) ->
-    request(Native, Module, Function, Args, Left);
-reply({cannot_encode, Path, Text}, _, _, _, _) ->
-    {error, {cannot_encode, Path, Text}};
-reply(no_worker, _, _, _, _) ->
-    {down, noproc}.
-
-%% The answer may have come at the very moment the time ran out: then it is there, so the caller gets it.
-give_up(Native, Where, Id, Ref, Module, Function, Args) ->
-    case ?NATIVE:cancel(Native, Where, Id) of
-        cancelled ->
-            {error, timeout};
-        {delivered, Reply} ->
-            reply(Reply, Native, Module, Function, Args);
-        delivered ->
-            case 'Elixir.Typhon.Conversation':delivered(Ref) of
-                {ok, {not_started, _}} -> {error, timeout};
-                {ok, Answer} -> reply(Answer, Native, Module, Function, Args);
-                none -> {error, timeout}
-            end
-    end.
-
-wait_for_room(Channel, Ref, Timeout) ->
-    receive
-        {Ref, room} -> room
-    after limit(Timeout) ->
-        ?NATIVE:cancel_room(Channel, Ref),
-        receive
-            {Ref, room} -> timeout
-        after 0 -> timeout
-        end
-    end.
-
-limit(infinity) -> infinity;
-limit(Timeout) -> min(Timeout, ?LONGEST).
-
-until(infinity) -> infinity;
-until(Timeout) -> erlang:monotonic_time(millisecond) + Timeout.
-
-left(infinity) -> infinity;
-left(Until) -> max(0, Until - erlang:monotonic_time(millisecond)).
-
 %% --- the instance: its start ---
 
 -spec init({language(), typhon_erlport_options:parsed()}) -> {ok, #state{}} | {stop, term()}.
@@ -335,7 +140,7 @@ open_channel(Language, Options) ->
                max_result => application:get_env(typhon, max_result, 1073741824)},
     case ?NATIVE:channel_open(self(), Wanted) of
         {ok, Channel, Region} ->
-            case start_printer() of
+            case typhon_erlport_printer:start() of
                 {ok, Printer, Fd} ->
                     open_port(Language, Options, Region, Channel, Printer, Fd);
                 {error, Text} ->
@@ -354,7 +159,7 @@ open_port(Language, Options, Region, Channel, Printer, Fd) ->
     catch
         error:Reason ->
             ?NATIVE:channel_close(Channel, {ended, Reason}),
-            finish_printer(Printer),
+            typhon_erlport_printer:finish(Printer),
             {stop, {open_port_error, Reason}}
     end.
 
@@ -393,12 +198,12 @@ started(#state{port = Port, channel = Channel, options = Options, work = Work} =
     ?REGISTRY:watch(Channel, ?HOST:os_pid(Host)),
     Native = ?NATIVE:pool_new(1),
     #{call_timeout := CallTimeout, start_timeout := StartTimeout} = Options,
-    ets:insert(?TABLE, {self(), Native, CallTimeout, waits}),
+    typhon_erlport_caller:enter(Native, CallTimeout),
     start_timer(StartTimeout, start),
     {ok, State#state{work = Work#work{host = Host, native = Native}}}.
 
 start_timer(infinity, _) -> undefined;
-start_timer(Time, What) -> erlang:start_timer(min(Time, ?LONGEST), self(), {?MODULE, What}).
+start_timer(Time, What) -> erlang:start_timer(limit(Time), self(), {?MODULE, What}).
 
 %% The worker has greeted. Its word for who it is counts when that is the port's process, or a descendant of it.
 greeted(Greeting, #state{channel = Channel, work = #work{native = Native, host = Host} = Work} = State) ->
@@ -427,7 +232,7 @@ handle_call({call, Module, Function, Args, Options}, From, State) when
             Instance = self(),
             Proxy = spawn_link(fun() ->
                 Result =
-                    case call_here(Instance, {call, Module, Function, Args, Options}) of
+                    case typhon_erlport_caller:call_here(Instance, {call, Module, Function, Args, Options}) of
                         {down, Reason} -> {error, Reason};
                         elsewhere -> {error, stopped};
                         Other -> Other
@@ -449,7 +254,7 @@ handle_cast(stop, #state{work = #work{stops = true}} = State) ->
 handle_cast(stop, #state{work = Work} = State) ->
     case has_work(Work) of
         true ->
-            ets:delete(?TABLE, self()),
+            typhon_erlport_caller:leave(),
             %% One that starts has this time from when it is ready.
             _ = Work#work.turn =/= starting andalso start_timer(?STOP_GRACE, stop),
             push({last, State#state.language}, State#state{work = Work#work{stops = true}});
@@ -490,7 +295,7 @@ handle_info({timeout, Timer, {?MODULE, ask, Pid}}, #state{work = #work{helpers =
     {noreply, State};
 handle_info({Port, {data, Data}}, #state{port = Port} = State) ->
     %% The launcher's, when there is no program to become.
-    print(Data),
+    typhon_erlport_printer:print(Data),
     {noreply, State};
 handle_info({Port, {exit_status, Status}}, #state{port = Port} = State) ->
     {stop, {port_closed, {code, Status}}, State};
@@ -531,8 +336,8 @@ terminate(Reason, State) ->
 %% Whoever waits gets the reason. The worker ends when its port does; Typhon.Registry, which watches this process, sees to it
 %% that one which cannot is killed.
 close(Reason, #state{channel = Channel, work = #work{host = Host, printer = Printer}}) ->
-    ets:delete(?TABLE, self()),
-    finish_printer(Printer),
+    typhon_erlport_caller:leave(),
+    typhon_erlport_printer:finish(Printer),
     ?NATIVE:channel_close(Channel, {ended, Reason}),
     _ = ?HOST:close(Host),
     ok.
@@ -566,14 +371,11 @@ next(#state{work = #work{queue = Queue} = Work} = State) ->
 next_noted(State) ->
     case next(State) of
         {noreply, #state{work = #work{turn = undefined}}} = Result ->
-            note(idle),
+            typhon_erlport_caller:note(idle),
             Result;
         Result ->
             Result
     end.
-
-%% Whether callers have to let this process go first.
-note(Waits) -> ets:update_element(?TABLE, self(), {4, Waits}).
 
 offer({sync, From}, State) ->
     gen_server:reply(From, ok),
@@ -602,12 +404,12 @@ sent(Ref, Until, #state{work = #work{async = Async} = Work} = State) ->
     Timer =
         case left(Until) of
             infinity -> undefined;
-            Left -> erlang:start_timer(min(Left, ?LONGEST), self(), {?MODULE, async, Ref})
+            Left -> erlang:start_timer(limit(Left), self(), {?MODULE, async, Ref})
         end,
     next(State#state{work = Work#work{async = Async#{Ref => Timer}}}).
 
 wait(Ref, Item, #state{work = #work{queue = Queue} = Work} = State) ->
-    note(waits),
+    typhon_erlport_caller:note(waits),
     {noreply, State#state{work = Work#work{turn = Ref, queue = queue:in_r(Item, Queue)}}}.
 
 tell(Kind, Tag, Term, Item, #state{channel = Channel} = State) ->
@@ -705,7 +507,7 @@ asked({call, Module, Function, Args}, Tag, State) when is_atom(Module), is_atom(
     Timer =
         case Timeout of
             infinity -> undefined;
-            _ -> erlang:start_timer(min(Timeout, ?LONGEST), self(), {?MODULE, ask, Pid})
+            _ -> erlang:start_timer(limit(Timeout), self(), {?MODULE, ask, Pid})
         end,
     {noreply, State#state{work = Work#work{helpers = Helpers#{Pid => {ask, Tag, Timer}}}}};
 asked(self, Tag, State) ->
@@ -713,7 +515,7 @@ asked(self, Tag, State) ->
 asked(make_ref, Tag, State) ->
     push({answer, ?ANSWER, Tag, make_ref()}, State);
 asked({print, Text}, 0, State) when is_binary(Text) ->
-    print(Text),
+    typhon_erlport_printer:print(Text),
     {noreply, State};
 %% All that came before has been dealt with.
 asked(sync, Tag, State) ->
@@ -786,86 +588,4 @@ helped(Pid, Reason, #state{work = #work{helpers = Helpers} = Work} = State) ->
             end;
         proxy ->
             {noreply, Left}
-    end.
-
-%% --- output ---
-
-%% What reaches the worker's stdout past its own streams, of C code and of what it starts, comes by a pipe. A process of its own
-%% reads it, piece by piece as its device takes them: while that is slow whoever prints waits, and the instance does not.
--spec start_printer() -> {ok, pid(), integer()} | {error, term()}.
-start_printer() ->
-    Instance = self(),
-    Printer = spawn_link(fun() ->
-        case ?NATIVE:output_open() of
-            {ok, Pipe, Fd} ->
-                Instance ! {self(), {ok, self(), Fd}},
-                read(Pipe, <<>>);
-            {error, _} = Error ->
-                Instance ! {self(), Error},
-                unlink(Instance)
-        end
-    end),
-    receive
-        {Printer, Result} -> Result;
-        {'EXIT', Printer, Reason} -> {error, Reason}
-    end.
-
-read(Pipe, Before) ->
-    receive
-        {finish, Instance} -> finish(Pipe, Before, ?LAST_BYTES, Instance)
-    after 0 ->
-        case ?NATIVE:descriptor_read(Pipe) of
-            {ok, Data} ->
-                read(Pipe, printed(Data, Before));
-            _ ->
-                receive
-                    {select, Pipe, _, _} -> read(Pipe, Before);
-                    {finish, Instance} -> finish(Pipe, Before, ?LAST_BYTES, Instance)
-                end
-        end
-    end.
-
-%% What is there at the end. There may be somebody who prints on and on.
-finish(Pipe, Before, Left, Instance) ->
-    case Left > 0 andalso ?NATIVE:descriptor_read(Pipe) of
-        {ok, Data} ->
-            finish(Pipe, printed(Data, Before), Left - byte_size(Data), Instance);
-        _ ->
-            unlink(Instance),
-            ok
-    end.
-
-finish_printer(Printer) ->
-    Monitor = monitor(process, Printer),
-    Printer ! {finish, self()},
-    receive
-        {'DOWN', Monitor, process, _, _} -> ok
-    after ?PRINT_GRACE ->
-        unlink(Printer),
-        exit(Printer, kill)
-    end.
-
-%% Prints whole characters; returns the bytes of one that is not complete.
-printed(Data, Before) ->
-    case unicode:characters_to_binary(<<Before/binary, Data/binary>>) of
-        Text when is_binary(Text) ->
-            print(Text),
-            <<>>;
-        {incomplete, Text, Rest} ->
-            print(Text),
-            Rest;
-        {error, Text, Rest} ->
-            print(<<Text/binary, (unicode:characters_to_binary(Rest, latin1))/binary>>),
-            <<>>
-    end.
-
-%% To the group leader. What a call has printed by its own streams is printed by the instance: it has been when the call returns.
-print(<<>>) ->
-    ok;
-print(Text) ->
-    try
-        io:put_chars(Text)
-    catch
-        %% A device that is gone, or has no such characters, is no reason to end.
-        error:_ -> ok
     end.
