@@ -12,7 +12,6 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -29,15 +28,16 @@
 #include "channel/ring.h"
 #include "os/clock.h"
 #include "os/descriptor.h"
-#include "os/process.h"
 #include "os/thread.h"
 #include "os/wait.h"
 #include "ruby/codec.h"
 #include "worker/address_space.h"
+#include "worker/attach.h"
 #include "worker/forked.h"
 #include "worker/life_watch.h"
 #include "worker/outlet.h"
 #include "worker/reply_sink.h"
+#include "worker/timings.h"
 
 namespace typhon::ruby {
 namespace {
@@ -50,7 +50,6 @@ using os::monotonic_ns;
 // How long a thread sleeps at most when it is not the only one.
 constexpr std::int64_t kLookAroundNs = 1'000'000'000;
 constexpr std::int64_t kTrimAfterNs = 5'000'000'000;
-constexpr std::size_t kTrimStep = std::size_t{64} << 20;
 
 struct Sending {
   std::atomic<std::uint32_t>* word;
@@ -61,10 +60,10 @@ class Outbox final : public worker::Outlet {
  public:
   using Outlet::Outlet;
 
-  Encoded send(FrameHeader header, VALUE value, Options options, std::uint64_t* times) noexcept {
+  Encoded send(FrameHeader header, VALUE value, Options options, worker::Timings* timings) noexcept {
     if (worker::in_forked_child()) return {true, Qnil, 0};
     bool lacks_memory = false;
-    const Encoded first = encode_and_publish(header, value, options, times, lacks_memory);
+    const Encoded first = encode_and_publish(header, value, options, timings, lacks_memory);
     if (!lacks_memory) return first;
     // As when an allocation fails: garbage that Ruby has not collected yet counts, too.
     int state = 0;
@@ -73,13 +72,13 @@ class Outbox final : public worker::Outlet {
       return Qnil;
     });
     lacks_memory = false;
-    Encoded second = encode_and_publish(header, value, options, times, lacks_memory);
+    Encoded second = encode_and_publish(header, value, options, timings, lacks_memory);
     if (lacks_memory) second.error = no_memory(second.state);
     return second;
   }
 
  private:
-  Encoded encode_and_publish(FrameHeader header, VALUE value, Options options, std::uint64_t* times,
+  Encoded encode_and_publish(FrameHeader header, VALUE value, Options options, worker::Timings* timings,
                              bool& lacks_memory) noexcept {
     alignas(8) std::array<std::uint8_t, worker::ReplySink::kReserve> frame;  // uninitialised on purpose
     worker::ReplySink sink(frame.data(), *this);
@@ -89,15 +88,7 @@ class Outbox final : public worker::Outlet {
     const Encoded encoded = encode(value, sink, options);
     lacks_memory = sink.lacks_memory();
     if (!encoded.ok) return encoded;
-    if (has_objects) header.flags |= channel::kHasObjects;
-    if (times != nullptr) {
-      header.flags |= channel::kTimings;
-      const std::uint64_t now = monotonic_ns();
-      times[3] = now - std::min(now, times[4]);
-      times[4] = now;
-      std::memcpy(header.times, times, sizeof header.times);
-    }
-    publish(frame.data(), sink.finish(header, nullptr));
+    publish(sink, header, has_objects, timings);
     return encoded;
   }
   static VALUE no_memory(int& state) noexcept {
@@ -196,8 +187,7 @@ class Link final : public worker::Interruptible {
       const std::int64_t limit =
           most < 0 || limit_ns < 0 ? std::max(most, limit_ns) : std::min(most, limit_ns);
       os::wait_word(word, channel::kAsleep, limit);
-      if (trims && empty() && word.load(std::memory_order_relaxed) == channel::kAsleep)
-        outbox_.trim(kTrimStep);
+      if (trims && empty() && word.load(std::memory_order_relaxed) == channel::kAsleep) outbox_.trim();
     }
     const std::lock_guard lock(sleeping_);
     // Others may sleep on: whoever publishes has to wake them.
@@ -284,8 +274,7 @@ struct Frame {
   Link* link;
   std::uint8_t* body;
   std::size_t size;
-  std::uint64_t picked;
-  std::uint64_t decoded;
+  worker::Timings timings;  // from when it is decoded
 };
 
 void release_segment(Frame& frame) noexcept {
@@ -369,9 +358,9 @@ VALUE frame_decode(VALUE self, VALUE objects, VALUE dialect) {
   options.objects = objects;
   options.is_call = frame.header.kind == Kind::kCall || frame.header.kind == Kind::kCast;
   options.root = options.is_call ? "call" : frame.header.kind == Kind::kAnswer ? "answer" : "message";
-  frame.picked = monotonic_ns();
+  frame.timings = worker::Timings(frame.header);
   const Decoded decoded = decode(bytes, options);
-  frame.decoded = monotonic_ns();
+  frame.timings.add(worker::Timings::Part::kDecoding);
   let_go(frame);
   RB_GC_GUARD(self);
   if (decoded.value == Qundef) raise_failure(decoded.error, decoded.state);
@@ -407,21 +396,11 @@ Link& link_of(VALUE self) { return *channel_of(self).link; }
 Link* attach(int beam_pid, int fd, int control, char* error, std::size_t size) noexcept {
   try {
     os::UniqueFd control_fd(control);
-    os::UniqueFd memory = os::open_descriptor_of(beam_pid, fd, os::Access::kReadWrite);
-    if (!memory.valid()) {
-      std::snprintf(
-          error, size,
-          "the channel's memory cannot be opened (descriptor %d of process %d: %s): does the worker "
-          "run as another user than the BEAM?",
-          fd, beam_pid, std::strerror(errno));
-      return nullptr;
-    }
-    auto region = channel::Region::attach(std::move(memory));
+    auto region = worker::attach(beam_pid, fd);
     if (!region.ok()) {
       std::snprintf(error, size, "%s", region.error().message.c_str());
       return nullptr;
     }
-    region.value()->close_fd();
     auto* const link = new Link(std::move(region).value(), std::move(control_fd), beam_pid);
     const Status started = link->start();
     if (started.ok()) return link;
@@ -598,23 +577,16 @@ Options options_for(VALUE objects, VALUE dialect, const char* root) {
 // reply(frame, error?, value, objects, dialect): answers a call
 VALUE channel_reply(VALUE self, VALUE request, VALUE failed, VALUE value, VALUE objects, VALUE dialect) {
   Link& link = link_of(self);
-  const Frame& frame = frame_of(request);
+  Frame& frame = frame_of(request);
   FrameHeader header{};
   header.kind = RTEST(failed) ? Kind::kError : Kind::kReply;
   header.id = frame.header.id;
-  std::uint64_t times[5] = {};
-  const bool timed = (frame.header.flags & channel::kTimings) != 0;
-  if (timed) {
-    const std::uint64_t now = monotonic_ns();
-    times[0] = frame.picked - std::min(frame.picked, frame.header.times[0]);
-    times[1] = frame.decoded - frame.picked;
-    times[2] = frame.decoded == 0 ? 0 : now - frame.decoded;
-    times[4] = now;
-  }
+  // One that was refused has not been decoded.
+  if (frame.body != nullptr) frame.timings = worker::Timings::unserved(frame.header);
+  frame.timings.add(worker::Timings::Part::kRunning);
   link.outbox().set_more_to_come(RARRAY_LEN(channel_of(self).calls) != 0 || !link.empty());
-  const Encoded sent =
-      link.outbox().send(header, value, options_for(objects, dialect, RTEST(failed) ? "error" : "result"),
-                         timed ? times : nullptr);
+  const Encoded sent = link.outbox().send(
+      header, value, options_for(objects, dialect, RTEST(failed) ? "error" : "result"), &frame.timings);
   RB_GC_GUARD(request);
   if (!sent.ok) raise_failure(sent.error, sent.state);
   return Qnil;
