@@ -167,6 +167,11 @@ std::optional<Incoming> Mailroom::take_message() noexcept {
   return take_first(messages_);
 }
 
+bool Mailroom::has_messages() noexcept {
+  const Lock lock(mutex_);
+  return !messages_.empty();
+}
+
 void Mailroom::set_handler(bool handles) noexcept {
   const Lock lock(mutex_);
   if (handles && !handles_messages_) {

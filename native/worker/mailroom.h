@@ -91,6 +91,7 @@ class Mailroom {
     return waiting_calls_.load(std::memory_order_relaxed) != 0;
   }
   std::optional<Incoming> take_message() noexcept TYPHON_EXCLUDES(mutex_);
+  [[nodiscard]] bool has_messages() noexcept TYPHON_EXCLUDES(mutex_);
   // Messages are work for a lane, from now on or no longer.
   void set_handler(bool handles) noexcept TYPHON_EXCLUDES(mutex_);
 
