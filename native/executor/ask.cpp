@@ -18,11 +18,10 @@ using channel::FrameHeader;
 using channel::Kind;
 using os::monotonic_ns;
 using python::PyRef;
+using worker::kLookAroundNs;
 
 namespace {
 
-// How long a thread sleeps at most before it looks whether the worker ends.
-constexpr std::int64_t kLookAroundNs = 1'000'000'000;
 // A thread that may not ask yet looks so often whether others have been answered.
 constexpr std::int64_t kTurnNs = 5'000'000;
 
@@ -46,13 +45,13 @@ void Worker::enter_lane(Lane& lane) noexcept {
     const python::SubstituteLock lock(shared_);
     threads_[lane.python_thread] = &lane;
   }
-  inbox_.add_lane(lane);
+  mailroom_.add_lane(lane);
 }
 
 void Worker::leave_lane(Lane& lane) noexcept {
   {
     const python::SubstituteLock lock(interrupting_);
-    inbox_.remove_lane(lane);
+    mailroom_.remove_lane(lane);
   }
   const python::SubstituteLock lock(shared_);
   threads_.erase(lane.python_thread);
@@ -85,7 +84,7 @@ bool Worker::take_unfinished(std::uint64_t call) noexcept {
 
 std::uint64_t Worker::this_call() noexcept {
   Lane* lane = this_lane();
-  return lane ? inbox_.innermost(*lane) : 0;
+  return lane ? mailroom_.cancels().innermost(*lane) : 0;
 }
 
 bool Worker::raise_cancelled(Lane& lane) noexcept {
@@ -101,15 +100,15 @@ bool Worker::raise_cancelled(Lane& lane) noexcept {
 }
 
 bool Worker::wait_for_news(Lane& lane, std::int64_t limit_ns) noexcept {
-  if (inbox_.take_cancel(lane) || lane.interrupted) return !raise_cancelled(lane);
-  if (ends() || inbox_.broken() || outbox_.broken()) {
+  if (mailroom_.cancels().take(lane) || lane.interrupted) return !raise_cancelled(lane);
+  if (ends() || mailroom_.broken() || outbox_.broken()) {
     PyErr_SetString(codec_.cancelled.get(), "the worker ends");
     return false;
   }
-  if (lane.is_main && !inbox_.routed()) {
-    if (inbox_.ring_empty()) {
+  if (lane.is_main && !mailroom_.routed()) {
+    if (mailroom_.ring_empty()) {
       outbox_.ring_reader(false);
-      if (!spin_for_request()) {
+      if (!mailroom_.spin_for_frame()) {
         if (limit_ns >= 0) {
           // The doorbell has no limit of its own: a router does.
           if (!start_router()) return false;
@@ -118,10 +117,10 @@ bool Worker::wait_for_news(Lane& lane, std::int64_t limit_ns) noexcept {
         }
       }
     }
-    if (!inbox_.routed()) inbox_.pump();
+    if (!mailroom_.routed()) mailroom_.pump();
     return true;
   }
-  if (inbox_.spin(lane, false, spin_ns_, spin_guard_)) return true;
+  if (mailroom_.spin(lane, false)) return true;
   {
     const python::GilRelease without_gil;
     lane.parker.park(limit_ns < 0 ? kLookAroundNs : std::min(limit_ns, kLookAroundNs));
@@ -197,10 +196,10 @@ bool Worker::send_ask(PyObject* term, std::uint64_t call, std::uint64_t tag,
 
 // The same for one that serves whatever comes.
 bool Worker::wait_for_all_news(Lane& lane) noexcept {
-  if (!inbox_.routed()) return inbox_.has_calls() || wait_for_news(lane, -1);
-  inbox_.set_idle(lane, true);
-  const bool waits = inbox_.has_calls() || wait_for_news(lane, -1);
-  inbox_.set_idle(lane, false);
+  if (!mailroom_.routed()) return mailroom_.has_calls() || wait_for_news(lane, -1);
+  mailroom_.set_idle(lane, true);
+  const bool waits = mailroom_.has_calls() || wait_for_news(lane, -1);
+  mailroom_.set_idle(lane, false);
   return waits;
 }
 
@@ -211,32 +210,32 @@ PyObject* Worker::ask(PyObject* term, std::uint64_t call, bool serves_all) noexc
   const bool unnamed = in_name_of(call) == 0;
   if (unnamed && !wait_for_turn(*lane)) return nullptr;
   const std::uint64_t tag = new_tag();
-  Waiter waiter{lane, {}, {}};
-  inbox_.add_waiter(tag, waiter);
-  std::optional<Incoming> answer;
+  worker::Waiter waiter{lane};
+  mailroom_.add_waiter(tag, waiter);
+  std::optional<worker::Incoming> answer;
   bool waits = send_ask(term, call, tag, question_parts(term), "call");
   while (waits) {
     lane->parker.reset();
-    if (auto nested = inbox_.take_nested(waiter)) {
+    if (auto nested = mailroom_.take_nested(waiter)) {
       serve(*lane, nested->header, nested->body, nested->loans);
       continue;
     }
-    answer = inbox_.take_answer(waiter);
+    answer = mailroom_.take_answer(waiter);
     if (answer) break;
     if (serves_all) {
-      if (auto other = inbox_.take_call()) {
+      if (auto other = mailroom_.take_call()) {
         serve(*lane, other->header, other->body, other->loans);
         continue;
       }
     }
     waits = serves_all ? wait_for_all_news(*lane) : wait_for_news(*lane, -1);
   }
-  inbox_.remove_waiter(tag);
+  mailroom_.remove_waiter(tag);
   if (unnamed) end_turn();
   return answer ? decode_answer(*answer).release() : nullptr;
 }
 
-PyRef Worker::decode_answer(Incoming& answer) noexcept {
+PyRef Worker::decode_answer(worker::Incoming& answer) noexcept {
   python::DecodeOptions options;
   options.root = "answer";
   const PyRef value = decode(answer.header, answer.body, answer.loans, options);

@@ -1,6 +1,4 @@
 // Worker: the event loop's side of calls, of questions and of messages.
-#include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "executor/leave_child.h"
@@ -10,12 +8,11 @@
 
 namespace typhon::executor {
 
-using os::monotonic_ns;
 using python::PyRef;
 
 int Worker::loop_attach() noexcept {
   if (!start_router()) return -1;
-  const int fd = inbox_.attach_loop();
+  const int fd = mailroom_.loop().attach();
   if (fd < 0) PyErr_SetFromErrno(PyExc_OSError);
   return fd;
 }
@@ -23,7 +20,7 @@ int Worker::loop_attach() noexcept {
 PyObject* Worker::loop_take() noexcept {
   // Some at a time: the loop has other things to do, too. It is called again at once.
   constexpr int kAtOnce = 512;
-  inbox_.clear_loop_signal();
+  mailroom_.loop().clear_signal();
   note_used();
   PyRef calls = PyRef::steal(PyList_New(0));
   PyRef answers = PyRef::steal(PyList_New(0));
@@ -36,27 +33,21 @@ PyObject* Worker::loop_take() noexcept {
   using ULL = unsigned long long;
   int count = 0;
   while (count < kAtOnce) {
-    auto frame = inbox_.take_loop_call();
+    auto frame = mailroom_.loop().take_call();
     if (!frame) break;
     ++count;
-    if (!inbox_.claim(frame->header)) continue;
+    if (!mailroom_.claim(frame->header)) continue;
     if (is_given_up(frame->header)) {
       refuse(frame->header, frame->body);
       continue;
     }
     Served call{frame->header};
     if (frame->header.times[3] != 0 && frame->header.id != 0) set_captured(frame->header.id, true);
-    const bool timed = (frame->header.flags & channel::kTimings) != 0;
-    const std::uint64_t picked = timed ? monotonic_ns() : 0;
     const PyRef request = decode_request(frame->header, frame->body, frame->loans);
-    const std::uint64_t decoded = timed ? monotonic_ns() : 0;
+    call.timings.add(worker::Timings::Part::kDecoding);
     PyRef result = request ? invoke(request.get()) : PyRef();
+    call.timings.add(worker::Timings::Part::kRunning);
     if (worker::in_forked_child()) leave_child(std::move(result));
-    if (timed) {
-      call.times[0] = picked - std::min(picked, frame->header.times[0]);
-      call.times[1] = decoded - picked;
-      call.times[4] = decoded;
-    }
     if (request) {
       call.module = PyRef::borrow(PyTuple_GetItem(request.get(), 0));
       call.function = PyRef::borrow(PyTuple_GetItem(request.get(), 1));
@@ -69,13 +60,13 @@ PyObject* Worker::loop_take() noexcept {
       }
     } else {
       // It was one once; modules are reloaded, names bound anew. Not the next time.
-      if (result) inbox_.note_coroutine(frame->body, false);
+      if (result) mailroom_.loop().note_coroutine(frame->body, false);
       if (!result || !reply(call, result.get())) fail(call, current_exception());
       set_captured(frame->header.id, false);
     }
   }
-  if (count == kAtOnce) inbox_.ring_loop();
-  while (auto answer = inbox_.take_loop_answer()) {
+  if (count == kAtOnce) mailroom_.loop().ring();
+  while (auto answer = mailroom_.loop().take_answer()) {
     end_loop_turn(answer->header.id);
     PyRef decoded = decode_answer(*answer);
     if (!decoded) {
@@ -87,7 +78,7 @@ PyObject* Worker::loop_take() noexcept {
       return nullptr;
     }
   }
-  while (const auto id = inbox_.take_loop_cancel()) {
+  while (const auto id = mailroom_.loop().take_cancel()) {
     if (!add(cancels, PyLong_FromUnsignedLongLong(*id))) return nullptr;
   }
   return PyTuple_Pack(3, calls.get(), answers.get(), cancels.get());
@@ -102,15 +93,15 @@ std::uint64_t Worker::loop_ask(PyObject* term, std::uint64_t call) noexcept {
     const python::SubstituteLock lock(shared_);
     unnamed_tags_.insert(tag);
   }
-  inbox_.expect_async_answer(tag);
+  mailroom_.loop().expect_answer(tag);
   if (send_ask(term, call, tag, question_parts(term), "call")) return tag;
-  inbox_.forget_async_answer(tag);
+  mailroom_.loop().forget_answer(tag);
   end_loop_turn(tag);
   return 0;
 }
 
 void Worker::loop_forget(std::uint64_t tag) noexcept {
-  inbox_.forget_async_answer(tag);
+  mailroom_.loop().forget_answer(tag);
   end_loop_turn(tag);
 }
 
@@ -131,13 +122,8 @@ void Worker::end_in_loop(std::uint64_t token, PyObject* value, PyObject* excepti
   AsyncCall* const found = find_in_loop(token);
   if (!found) return;
   AsyncCall& entry = *found;
-  Served call{entry.header};
-  std::memcpy(call.times, entry.times, sizeof call.times);
-  if (call.times[4] != 0) {
-    const std::uint64_t now = monotonic_ns();
-    call.times[2] += now - call.times[4];
-    call.times[4] = now;
-  }
+  Served call{entry.header, entry.timings};
+  call.timings.add(worker::Timings::Part::kRunning);
   call.module = PyRef::borrow(entry.module.get());
   call.function = PyRef::borrow(entry.function.get());
   if (!value) {

@@ -68,8 +68,8 @@ std::optional<Lane*> Worker::begin_import(PyObject* name) noexcept {
   Py_ssize_t size = 0;
   const char* const text = name && PyUnicode_Check(name) ? PyUnicode_AsUTF8AndSize(name, &size) : nullptr;
   if (!text) PyErr_Clear();
-  inbox_.begin_import(lane,
-                      text ? std::string_view(text, static_cast<std::size_t>(size)) : std::string_view());
+  mailroom_.cancels().begin_import(
+      lane, text ? std::string_view(text, static_cast<std::size_t>(size)) : std::string_view());
   return lane;
 }
 

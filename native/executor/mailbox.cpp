@@ -11,7 +11,7 @@ using os::monotonic_ns;
 using python::PyRef;
 
 PyObject* Worker::message_now() noexcept {
-  auto frame = inbox_.take_message();
+  auto frame = mailroom_.take_message();
   if (!frame) return nullptr;
   note_used();
   python::DecodeOptions options;
@@ -24,7 +24,7 @@ PyObject* Worker::receive(std::int64_t timeout_ns) noexcept {
   Visit visit(*this);
   Lane* lane = visit.lane();
   if (!lane) return nullptr;
-  inbox_.set_receiving(*lane, true);
+  mailroom_.set_receiving(*lane, true);
   PyObject* message = nullptr;
   for (;;) {
     lane->parker.reset();
@@ -35,14 +35,14 @@ PyObject* Worker::receive(std::int64_t timeout_ns) noexcept {
       left = timeout_ns - static_cast<std::int64_t>(monotonic_ns() - begun);
       if (left <= 0) {
         // What lies in the ring has come, too.
-        if (lane->is_main && !inbox_.routed() && !inbox_.ring_empty() && inbox_.pump()) continue;
+        if (lane->is_main && !mailroom_.routed() && !mailroom_.ring_empty() && mailroom_.pump()) continue;
         PyErr_SetString(PyExc_TimeoutError, "no message has come");
         break;
       }
     }
     if (!wait_for_news(*lane, left)) break;
   }
-  inbox_.set_receiving(*lane, false);
+  mailroom_.set_receiving(*lane, false);
   return message;
 }
 
@@ -53,7 +53,7 @@ void Worker::set_handler(PyObject* handler) noexcept {
     const python::SubstituteLock lock(shared_);
     std::swap(handler_, changed);
   }
-  inbox_.set_handler(handles);
+  mailroom_.set_handler(handles);
 }
 
 }  // namespace typhon::executor

@@ -1,11 +1,9 @@
 #include "executor/outbox.h"
 
 #include <array>
-#include <cstring>
 #include <string_view>
 
 #include "channel/doorbell.h"
-#include "os/clock.h"
 #include "os/wait.h"
 #include "python/gil.h"
 #include "python/types/object_table.h"
@@ -15,13 +13,12 @@
 namespace typhon::executor {
 
 using channel::FrameHeader;
-using os::monotonic_ns;
 
 Outbox::Outbox(channel::Region& region, const std::atomic<bool>& stop, Lender* lender) noexcept
     : worker::Outlet(region, stop), lender_(lender) {}
 
 bool Outbox::send(python::ModuleState& codec, FrameHeader header, PyObject* value, const char* root,
-                  std::uint64_t* times, std::span<const std::string_view> parts) noexcept {
+                  worker::Timings* timings, std::span<const std::string_view> parts) noexcept {
   if (worker::in_forked_child()) return true;
   alignas(8) std::array<std::uint8_t, worker::ReplySink::kReserve> frame;  // uninitialised on purpose
   worker::ReplySink sink(frame.data(), *this);
@@ -41,16 +38,8 @@ bool Outbox::send(python::ModuleState& codec, FrameHeader header, PyObject* valu
     return false;
   }
 
-  if (has_objects) header.flags |= channel::kHasObjects;
-  if (times) {
-    header.flags |= channel::kTimings;
-    const std::uint64_t now = monotonic_ns();
-    times[3] = now - std::min(now, times[4]);
-    times[4] = now;
-    std::memcpy(header.times, times, sizeof header.times);
-  }
   if (sink.in_segment()) used_segment_.store(true, std::memory_order_relaxed);
-  const bool published = publish(frame.data(), sink.finish(header, lending.first()));
+  const bool published = publish(sink, header, has_objects, timings, lending.first());
   if (!published || !lending.first()) return true;
   lending.sent();
   channel::LeftBehind{header_.reply_leavings.value, header_.reply_swept.value, region_.reply_ring(),

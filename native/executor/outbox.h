@@ -15,6 +15,7 @@
 #include "python/module_state.h"
 #include "python/types/object_table.h"
 #include "worker/outlet.h"
+#include "worker/timings.h"
 
 namespace typhon::executor {
 
@@ -27,11 +28,10 @@ class Outbox final : public worker::Outlet {
   ~Outbox() override = default;
 
   // With the GIL. `header`: kind, id and what else the frame carries; size and flags of the body are added.
-  // `times`: for a timed reply, with [4] the time its encoding began. False with an exception set when
-  // `value` cannot be encoded; true also when nobody is left to read it. `root`, `parts`: as in
-  // EncodeOptions.
+  // `timings`: of an answer to a call. False with an exception set when `value` cannot be encoded; true also
+  // when nobody is left to read it. `root`, `parts`: as in EncodeOptions.
   bool send(python::ModuleState& codec, channel::FrameHeader header, PyObject* value, const char* root,
-            std::uint64_t* times = nullptr, std::span<const std::string_view> parts = {}) noexcept;
+            worker::Timings* timings = nullptr, std::span<const std::string_view> parts = {}) noexcept;
   // As Outlet's, but not in a child that user code has forked.
   void ring_reader(bool more) noexcept;
 

@@ -3,9 +3,7 @@
 
 #include <signal.h>
 
-#include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <memory>
 #include <new>
 #include <string>
@@ -17,8 +15,8 @@
 #include "executor/worker.h"
 #include "os/descriptor.h"
 #include "os/heap.h"
-#include "os/process.h"
 #include "worker/address_space.h"
+#include "worker/attach.h"
 
 namespace typhon::executor {
 namespace {
@@ -65,20 +63,6 @@ void refuse_cancel_signal(unsigned signal) noexcept {
   ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
 }
 
-// The BEAM's own descriptor: same user, so it may be opened, and nothing has to be passed.
-// In the BEAM itself the descriptor is this thread's own.
-Result<std::unique_ptr<channel::Region>> attach(int beam_pid, int fd) {
-  if (beam_pid == 0) return channel::Region::attach(os::UniqueFd(fd));
-  os::UniqueFd memory = os::open_descriptor_of(beam_pid, fd, os::Access::kReadWrite);
-  if (!memory.valid()) {
-    return Error{Code::kSystem, 0,
-                 "the channel's memory cannot be opened (descriptor " + std::to_string(fd) + " of process " +
-                     std::to_string(beam_pid) + ": " + std::strerror(errno) +
-                     "): does the worker run as another user than the BEAM?"};
-  }
-  return channel::Region::attach(std::move(memory));
-}
-
 // A setting that is not there stays as it is.
 bool get_setting(PyObject* settings, const char* name, unsigned& value) noexcept {
   PyObject* const found = PyDict_GetItemString(settings, name);
@@ -114,12 +98,11 @@ PyObject* run_worker(PyObject* module, PyObject* args) noexcept {
     arena_cache::install();
     // C code's printf must arrive line by line, too: a pipe would be buffered by the block.
     static_cast<void>(std::setvbuf(stdout, nullptr, _IOLBF, 0));
-    auto region = attach(beam_pid, fd);
+    auto region = worker::attach(beam_pid, fd);
     if (!region.ok()) {
       PyErr_SetString(PyExc_OSError, region.error().message.c_str());
       return nullptr;
     }
-    region.value()->close_fd();
     // For the rest of the process, or until wind_up(): threads and views of large arguments refer to it to
     // the very end.
     auto* slot = static_cast<ExecutorSlot*>(PyModule_GetState(module));

@@ -20,8 +20,8 @@ namespace typhon::executor {
 using channel::FrameHeader;
 using channel::Kind;
 using channel::SegmentRef;
-using os::monotonic_ns;
 using python::PyRef;
+using worker::Timings;
 
 namespace {
 
@@ -119,7 +119,7 @@ void Worker::serve(Lane& lane, const FrameHeader& header, std::span<const std::u
 
 // Nobody wants the result.
 bool Worker::is_given_up(const FrameHeader& header) noexcept {
-  const bool cancelled = header.id != 0 && inbox_.was_cancelled(header.id);
+  const bool cancelled = header.id != 0 && mailroom_.cancels().was_cancelled(header.id);
   return cancelled || (header.times[1] != 0 && os::is_past(header.times[1]));
 }
 
@@ -131,13 +131,11 @@ void Worker::refuse(const FrameHeader& header, std::span<const std::uint8_t> bod
 
 void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const std::uint8_t> body,
                         channel::FrameLoans& loans) noexcept {
-  const bool timed = (header.flags & channel::kTimings) != 0;
-  const std::uint64_t picked = timed ? monotonic_ns() : 0;
-  // Its segment is the BEAM's again. A wake of the reader may have been put off for what this one would say.
-  if (!inbox_.claim(header)) return outbox_.ring_reader(false);
-  if (is_given_up(header) || !inbox_.begin(lane, header.id)) return refuse(header, body);
-  if (header.times[3] != 0 && header.id != 0) set_captured(header.id, true);
   Served call{header};
+  // Its segment is the BEAM's again. A wake of the reader may have been put off for what this one would say.
+  if (!mailroom_.claim(header)) return outbox_.ring_reader(false);
+  if (is_given_up(header) || !mailroom_.cancels().begin(lane, header.id)) return refuse(header, body);
+  if (header.times[3] != 0 && header.id != 0) set_captured(header.id, true);
   PyRef request = decode_request(header, body, loans);
   // Nobody hears the answer: better not begin.
   if (header_.closing.value.load(std::memory_order_acquire) != 0) {
@@ -145,7 +143,7 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
     PyErr_Clear();
     return;
   }
-  const std::uint64_t decoded = timed ? monotonic_ns() : 0;
+  call.timings.add(Timings::Part::kDecoding);
   PyRef result;
   if (request) result = invoke(request.get());
   if (worker::in_forked_child()) leave_child(std::move(result));
@@ -161,18 +159,12 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
     }
     if (failed) PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(failed.get())), failed.get());
   }
-  const Lane::Call::State state = finish_call(lane);
-  if (timed) {
-    const std::uint64_t ran = monotonic_ns();
-    call.times[0] = picked - std::min(picked, header.times[0]);
-    call.times[1] = decoded - picked;
-    call.times[2] = ran - decoded;
-    call.times[4] = ran;  // until its encoding replaces it
-  }
+  const Lane::State state = finish_call(lane);
+  call.timings.add(Timings::Part::kRunning);
   if (result && reinterpret_cast<PyObject*>(Py_TYPE(result.get())) == coroutine_type_.get()) {
     call.module = PyRef::borrow(PyTuple_GetItem(request.get(), 0));
     call.function = PyRef::borrow(PyTuple_GetItem(request.get(), 1));
-    if (state != Lane::Call::State::kCancelled) return start_coroutine(call, body, std::move(result));
+    if (state != Lane::State::kCancelled) return start_coroutine(call, body, std::move(result));
     // Whoever cancelled it believes that it runs here. It has not begun: closed, nothing is said of it.
     if (!PyRef::steal(PyObject_CallMethod(result.get(), "close", nullptr))) PyErr_Clear();
     result.reset();
@@ -188,18 +180,18 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
     call.function = PyRef::borrow(PyTuple_GetItem(request.get(), 1));
     call.request = std::move(request);
   }
-  fail(call, current_exception(), state != Lane::Call::State::kRuns || ends());
+  fail(call, current_exception(), state != Lane::State::kRuns || ends());
 }
 
 // kCancelled: and it has not seen it.
-Lane::Call::State Worker::finish_call(Lane& lane) noexcept {
+Lane::State Worker::finish_call(Lane& lane) noexcept {
   const python::SubstituteLock lock(interrupting_);
-  const Lane::Call::State state = inbox_.end(lane);
+  const Lane::State state = mailroom_.cancels().end(lane);
   if (!lane.interrupted) return state;
   // It came too late for this call, and must not hit the next one.
   lane.interrupted = false;
   PyThreadState_SetAsyncExc(lane.python_thread, nullptr);
-  return Lane::Call::State::kCancelled;
+  return Lane::State::kCancelled;
 }
 
 // --- what a frame holds ---
@@ -324,7 +316,7 @@ PyRef Worker::look_up(PyObject* target, PyObject* path) noexcept {
     if (!found && PyErr_Occurred()) return {};
 #endif
     // With several threads another one may just be importing it: the import waits for that.
-    if (!found || found.get() == Py_None || inbox_.routed()) found = PyRef::steal(PyImport_Import(target));
+    if (!found || found.get() == Py_None || mailroom_.routed()) found = PyRef::steal(PyImport_Import(target));
   } else {
     found = PyRef::borrow(target);
   }
@@ -367,9 +359,8 @@ bool Worker::reply(Served& call, PyObject* value) noexcept {
   FrameHeader header{};
   header.kind = Kind::kReply;
   header.id = call.header.id;
-  outbox_.set_more_to_come(!inbox_.routed() ? !inbox_.ring_empty() : inbox_.has_calls());
-  return outbox_.send(codec_, header, value, "result",
-                      (call.header.flags & channel::kTimings) != 0 ? call.times : nullptr);
+  outbox_.set_more_to_come(!mailroom_.routed() ? !mailroom_.ring_empty() : mailroom_.has_calls());
+  return outbox_.send(codec_, header, value, "result", &call.timings);
 }
 
 // Nobody waits for a cast, but a worker that is to be replaced finishes it first.
@@ -389,12 +380,11 @@ void Worker::fail(Served& call, PyRef exception, bool given_up) noexcept {
   FrameHeader header{};
   header.kind = Kind::kError;
   header.id = call.header.id;
-  std::uint64_t* times = (call.header.flags & channel::kTimings) != 0 ? call.times : nullptr;
   PyObject* const module = call.module ? call.module.get() : Py_None;
   PyObject* const function = call.function ? call.function.get() : Py_None;
   const PyRef description =
       describe(exception.get(), module, function, call.request ? call.request.get() : Py_None);
-  if (description && outbox_.send(codec_, header, description.get(), "error", times)) return;
+  if (description && outbox_.send(codec_, header, description.get(), "error", &call.timings)) return;
 
   // Not even the description can be sent (a subclass of str that misbehaves, no memory): say at least that
   // much.
@@ -405,7 +395,7 @@ void Worker::fail(Served& call, PyRef exception, bool given_up) noexcept {
                           ? PyRef::steal(Py_BuildValue("(OsONNOO)", atom.get(), "RuntimeError", why.get(),
                                                        PyList_New(0), PyList_New(0), Py_None, text.get()))
                           : PyRef();
-  if (plain && outbox_.send(codec_, header, plain.get(), "error", times)) return;
+  if (plain && outbox_.send(codec_, header, plain.get(), "error", &call.timings)) return;
   PyErr_Clear();
   send_atom_error(call.header, "cancelled");
 }
@@ -446,12 +436,8 @@ void Worker::send_atom_error(const FrameHeader& request, const char* name) noexc
   FrameHeader header{};
   header.kind = Kind::kError;
   header.id = request.id;
-  std::uint64_t times[5] = {};
-  times[4] = monotonic_ns();
-  if (!atom || !outbox_.send(codec_, header, atom.get(), "error",
-                             (request.flags & channel::kTimings) != 0 ? times : nullptr)) {
-    PyErr_Clear();
-  }
+  Timings timings = Timings::unserved(request);
+  if (!atom || !outbox_.send(codec_, header, atom.get(), "error", &timings)) PyErr_Clear();
 }
 
 // Nobody waits for it: the worker's process on the other side logs what it raised. `function` is empty for a
@@ -478,12 +464,12 @@ std::uint64_t Worker::enter_loop(Served& call) noexcept {
     token = next_token_++;
     AsyncCall& entry = async_calls_[token];
     entry.header = call.header;
-    std::memcpy(entry.times, call.times, sizeof entry.times);
+    entry.timings = call.timings;
     entry.module = std::move(call.module);
     entry.function = std::move(call.function);
     header_.suspended.value.store(async_calls_.size(), std::memory_order_release);
   }
-  inbox_.loop_runs(call.header.id, true);
+  mailroom_.cancels().enter_loop(call.header.id);
   return token;
 }
 
@@ -498,7 +484,7 @@ void Worker::leave_loop(std::uint64_t token) noexcept {
   const AsyncCall* const entry = find_in_loop(token);
   if (!entry) return;
   const std::uint64_t id = entry->header.id;
-  inbox_.loop_runs(id, false);
+  mailroom_.cancels().leave_loop(id);
   std::unordered_map<std::uint64_t, AsyncCall>::node_type ended;  // its objects go last, without the lock
   const python::SubstituteLock lock(shared_);
   captured_.erase(id);
@@ -530,17 +516,17 @@ void Worker::start_coroutine(Served& call, std::span<const std::uint8_t> body, P
   const bool known = !in_segment && is_coroutine_of(call, coroutine.get());
   // Before the loop can have answered: the caller's next call is to find it noted. Where there is no loop yet
   // it is not known that there will be one to go to.
-  const bool has_loop = inbox_.has_loop();
-  if (known && has_loop) inbox_.note_coroutine(body, true);
+  const bool has_loop = mailroom_.loop().is_attached();
+  if (known && has_loop) mailroom_.loop().note_coroutine(body, true);
   const std::uint64_t token = enter_loop(call);
   const PyRef done =
       PyRef::steal(PyObject_CallFunction(submit.get(), "KOK", static_cast<unsigned long long>(token),
                                          coroutine.get(), static_cast<unsigned long long>(id)));
   if (!done) {
-    if (known) inbox_.note_coroutine(body, false);
+    if (known) mailroom_.loop().note_coroutine(body, false);
     return loop_failed(token, current_exception().get());
   }
-  if (known && !has_loop) inbox_.note_coroutine(body, true);
+  if (known && !has_loop) mailroom_.loop().note_coroutine(body, true);
 }
 
 // Whether the function that was called is a coroutine function itself, and not one that returned a coroutine

@@ -24,7 +24,6 @@ using python::PyRef;
 
 namespace {
 
-constexpr std::size_t kTrimStep = std::size_t{64} << 20;
 // A body that is in the ring, and not in a segment.
 constexpr std::size_t kMaxInline = std::size_t{16} * 1024;
 
@@ -38,11 +37,10 @@ Worker::Worker(python::ModuleState& codec, std::unique_ptr<channel::Region> regi
       region_(*region.release()),
       header_(region_.header()),
       request_arena_(region_.request_arena(), region_.arena_size(), header_.request_slots),
-      inbox_(region_),
+      mailroom_(region_),
       life_(std::move(control), beam_pid, static_cast<int>(settings.signal), header_, *this),
       outbox_(region_, life_.stop_flag(), lender),
-      settings_(settings),
-      spin_ns_(std::min<std::uint64_t>(header_.worker_spin_us, 10'000) * 1000) {
+      settings_(settings) {
   if (lender_) lender_->listen(this);
 }
 
@@ -54,7 +52,7 @@ int Worker::run(PyObject* module, PyObject* greeting, PyObject* coroutine_type) 
   outbox_.set_buffer_type(segment_buffer_type_.get());
   main_.is_main = true;
   main_.enter();
-  inbox_.add_lane(main_);
+  mailroom_.add_lane(main_);
   if (Status started = life_.start(); !started.ok()) {
     PyErr_SetString(PyExc_OSError, started.error().message.c_str());
     return -1;
@@ -67,7 +65,7 @@ int Worker::run(PyObject* module, PyObject* greeting, PyObject* coroutine_type) 
   outbox_.set_dialect(dialect());
   outbox_.set_surrogates(surrogates());
 
-  while (!inbox_.broken() && !outbox_.broken()) {
+  while (!mailroom_.broken() && !outbox_.broken()) {
     switch (wait_for_request()) {
       case Wait::kStop:
         return 0;
@@ -87,20 +85,20 @@ bool Worker::wind_up() noexcept {
   {
     const python::GilRelease without_gil;
     if (!life_.finish(kPatienceNs)) return false;
-    inbox_.wake_all();
-    if (!inbox_.finish_router(kPatienceNs)) return false;
+    mailroom_.wake_all();
+    if (!mailroom_.router().finish(kPatienceNs)) return false;
   }
   // Threads of the user's that wait for the BEAM look around every second.
   const std::uint64_t limit = monotonic_ns() + kPatienceNs;
   while (has_threads() && monotonic_ns() < limit) {
     const python::GilRelease without_gil;
-    inbox_.wake_all();
+    mailroom_.wake_all();
     os::sleep_ns(1'000'000);
   }
   async_calls_.clear();
   outbox_.objects().clear();
   if (has_threads()) return false;
-  inbox_.leave();
+  mailroom_.leave();
   if (lender_) {
     lender_->collect();
     lender_->listen(nullptr);
@@ -119,55 +117,41 @@ void Worker::let_go() noexcept {
 // --- waiting ---
 
 Worker::Wait Worker::wait_for_request() noexcept {
-  const auto something = [&] { return !inbox_.ring_empty() || inbox_.has_calls(); };
-  if (inbox_.routed()) return Wait::kRouted;
+  const auto something = [&] { return !mailroom_.ring_empty() || mailroom_.has_calls(); };
+  if (mailroom_.routed()) return Wait::kRouted;
   if (something()) return life_.must_stop() ? Wait::kStop : Wait::kRequest;
   outbox_.ring_reader(false);
-  if (spin_for_request()) return Wait::kRequest;
+  if (mailroom_.spin_for_frame()) return Wait::kRequest;
   while (!ends()) {
-    if (inbox_.routed()) return Wait::kRouted;
+    if (mailroom_.routed()) return Wait::kRouted;
     if (something()) return Wait::kRequest;
     if (!sleep_on_doorbell()) return Wait::kInterrupted;
   }
   return Wait::kStop;
 }
 
-bool Worker::spin_for_request() noexcept {
-  if (spin_ns_ == 0 || !spin_guard_.spin_allowed()) return false;
-  // Callers that poll keep every core busy: one that spins for long takes it from them.
-  const bool polled = header_.reader_word.value.load(std::memory_order_relaxed) == channel::kPolled;
-  const std::uint64_t limit = monotonic_ns() + (polled ? spin_ns_ / 5 : spin_ns_);
-  for (unsigned round = 1;; ++round) {
-    if (!inbox_.ring_empty()) return true;
-    os::cpu_relax();
-    if (round % 16 != 0) continue;
-    if (monotonic_ns() > limit) return false;
-    if (!spin_guard_.yield([&] { return !inbox_.ring_empty(); })) return false;
-  }
-}
-
 // The main thread, while it reads the ring. False when a Python signal handler has raised.
 bool Worker::sleep_on_doorbell() noexcept {
   auto& word = header_.worker_word.value;
   {
-    const python::SubstituteLock direct(inbox_.direct());
-    if (inbox_.routed()) return true;
+    const python::SubstituteLock direct(direct_);
+    if (mailroom_.routed()) return true;
     word.store(channel::kAsleep, std::memory_order_relaxed);
-    inbox_.set_main_sleeps(true);
+    mailroom_.router().set_reader_sleeps(true);
   }
   {
     const python::GilRelease without_gil;
     std::atomic_thread_fence(std::memory_order_seq_cst);
-    const bool sleeps = inbox_.ring_empty() && !inbox_.routed() && !ends();
+    const bool sleeps = mailroom_.ring_empty() && !mailroom_.routed() && !ends();
     if (sleeps) os::wait_word(word, channel::kAsleep, rest_limit());
-    inbox_.set_main_sleeps(false);
-    const bool rested = sleeps && inbox_.ring_empty() && !inbox_.routed();
+    mailroom_.router().set_reader_sleeps(false);
+    const bool rested = sleeps && mailroom_.ring_empty() && !mailroom_.routed();
     if (rested && word.load(std::memory_order_relaxed) == channel::kAsleep) trim_when_due();
   }
   {
     // Whoever starts the router holds this, too (or the GIL), and the word is the router's from then on.
-    const python::SubstituteLock direct(inbox_.direct());
-    if (!inbox_.routed()) word.store(channel::kAwake, std::memory_order_relaxed);
+    const python::SubstituteLock direct(direct_);
+    if (!mailroom_.routed()) word.store(channel::kAwake, std::memory_order_relaxed);
   }
   return PyErr_CheckSignals() == 0;
 }
@@ -196,7 +180,7 @@ std::int64_t Worker::rest_limit() noexcept {
 void Worker::trim_when_due() noexcept {
   if (!idle_.take_due(monotonic_ns())) return;
   if (outbox_.has_idle_pages()) {
-    while (inbox_.ring_empty() && outbox_.trim(kTrimStep)) {
+    while (mailroom_.ring_empty() && outbox_.trim()) {
     }
   }
   // First: what it unmaps, malloc need not look through.
@@ -208,7 +192,7 @@ void Worker::trim_when_due() noexcept {
 
 bool Worker::serve_from_ring() noexcept {
   // What was put aside while a call waited for an answer comes first.
-  if (auto call = inbox_.take_call()) {
+  if (auto call = mailroom_.take_call()) {
     serve(main_, call->header, call->body, call->loans);
     return true;
   }
@@ -216,40 +200,41 @@ bool Worker::serve_from_ring() noexcept {
   std::span<const std::uint8_t> in_ring;
   std::array<std::uint8_t, kMaxInline> copy;  // uninitialised on purpose
   {
-    const python::SubstituteLock direct(inbox_.direct());
-    if (inbox_.routed() || inbox_.peek(header, in_ring) != Inbox::Peeked::kFrame) return false;
+    const python::SubstituteLock direct(direct_);
+    if (mailroom_.routed() || mailroom_.peek(header, in_ring) != worker::Mailroom::Peeked::kFrame)
+      return false;
     const bool call = header.kind == Kind::kCall || header.kind == Kind::kCast;
     if (!call || in_ring.size() > kMaxInline) {
-      inbox_.route(header, in_ring);
-      inbox_.pop();
+      mailroom_.route(header, in_ring);
+      mailroom_.pop();
       return true;
     }
     // Out of the ring before any Python code runs: that may read the ring itself.
     std::memcpy(copy.data(), in_ring.data(), in_ring.size());
-    inbox_.pop();
+    mailroom_.pop();
   }
   std::span<const std::uint8_t> body(copy.data(), in_ring.size());
-  channel::FrameLoans loans = inbox_.loans_of(header, body);
+  channel::FrameLoans loans = mailroom_.loans_of(header, body);
   serve(main_, header, body, loans);
   return true;
 }
 
 // The loop of a thread when a router reads the ring: the exit code, or -1 when a signal handler has raised.
 int Worker::serve_as_lane(Lane& lane) noexcept {
-  while (!ends() && !inbox_.broken() && !outbox_.broken()) {
-    if (auto call = inbox_.take_call()) {
+  while (!ends() && !mailroom_.broken() && !outbox_.broken()) {
+    if (auto call = mailroom_.take_call()) {
       serve(lane, call->header, call->body, call->loans);
       continue;
     }
     lane.parker.reset();
-    if (inbox_.spin(lane, true, spin_ns_, spin_guard_)) continue;
+    if (mailroom_.spin(lane, true)) continue;
     // A signal that came meanwhile interrupts no sleep.
     if (lane.is_main && PyErr_CheckSignals() != 0) return -1;
-    inbox_.set_idle(lane, true);
-    if (!inbox_.has_calls() && !ends()) {
+    mailroom_.set_idle(lane, true);
+    if (!mailroom_.has_calls() && !ends()) {
       const python::GilRelease without_gil;
       lane.parker.park(rest_limit());
-      if (!inbox_.has_calls()) {
+      if (!mailroom_.has_calls()) {
         if (!lane.is_main && lane.used && idle_.is_over(monotonic_ns())) {
           lane.used = false;
           os::heap::trim_own();
@@ -257,14 +242,14 @@ int Worker::serve_as_lane(Lane& lane) noexcept {
         trim_when_due();
       }
     }
-    inbox_.set_idle(lane, false);
+    mailroom_.set_idle(lane, false);
     if (lane.is_main && PyErr_CheckSignals() != 0) return -1;
   }
   return ends() ? 0 : kChannelBroke;
 }
 
 bool Worker::start_router() noexcept {
-  const int failed = inbox_.start_router(life_.stop_flag());
+  const int failed = mailroom_.router().start(life_.stop_flag(), direct_);
   if (failed == 0) return true;
   PyErr_Format(PyExc_OSError, "the router thread could not be started: %s", std::strerror(failed));
   return false;
@@ -301,25 +286,16 @@ void Worker::serve_as_thread() noexcept {
 }
 
 // On the LifeWatch's thread, without the GIL.
-bool Worker::interrupt(std::uint64_t id) noexcept { return inbox_.cancel(id); }
+bool Worker::interrupt(std::uint64_t id) noexcept { return mailroom_.cancels().cancel(id); }
 
 void Worker::interrupt_lanes() noexcept {
-#ifdef Py_GIL_DISABLED
-  for (const unsigned long thread : inbox_.to_interrupt(settings_.signal == 0)) {
+  for (;;) {
     const python::SubstituteLock lock(interrupting_);
-    Lane* const lane = inbox_.begin_interrupt(thread);
-    if (!lane) continue;
-    PyThreadState_SetAsyncExc(thread, codec_.cancelled.get());
-    lane->parker.unpark();
-  }
-#else
-  for (Lane* lane : inbox_.to_interrupt(settings_.signal == 0)) {
-    if (!inbox_.take_interrupt(*lane)) continue;
-    lane->interrupted = true;
+    auto* const lane = static_cast<Lane*>(mailroom_.cancels().begin_interrupt(settings_.signal == 0));
+    if (!lane) return;
     PyThreadState_SetAsyncExc(lane->python_thread, codec_.cancelled.get());
     lane->parker.unpark();
   }
-#endif
 }
 
 // On the LifeWatch's thread.
@@ -339,7 +315,7 @@ bool Worker::raise_if_cancelled() noexcept {
   interrupts_lanes_ = true;
   interrupt_lanes();
   interrupts_lanes_ = false;
-  return inbox_.take_interrupt(main_) && raise_cancelled(main_);
+  return mailroom_.cancels().take_interrupt(main_) && raise_cancelled(main_);
 }
 
 }  // namespace typhon::executor

@@ -5,7 +5,7 @@
 // of the ring, decode, call, encode, publish. While there is nothing to do it spins for some microseconds
 // *with* the GIL (bounded by worker_spin_us, far below Python's own switch interval, so other Python threads
 // do not notice), then lets go of it and sleeps on the doorbell. With more threads a router reads the ring
-// and each thread (a Lane) takes calls from the Inbox; a coroutine goes to the event loop's thread
+// and each thread (a Lane) takes calls from the Mailroom; a coroutine goes to the event loop's thread
 // (typhon._aio).
 //
 // A call may ask the BEAM something (ask()) and waits for the answer; calls that are made in the course of it
@@ -14,7 +14,7 @@
 // Errors. What user code raises becomes a kError frame; no request is left without an answer. A channel that
 // holds garbage ends the worker (exit code kChannelBroke): nothing on it can be trusted then.
 //
-// Threads: everything here with the GIL. The LifeWatch thread reaches the Worker through the Inbox and a
+// Threads: everything here with the GIL. The LifeWatch thread reaches the Worker through the Mailroom and a
 // signal; in a sub-interpreter, to which no signal comes, by interrupt_now(). Without a GIL any thread that
 // Python knows may be in here at any time: what they share is under shared_, which is held while no Python
 // code can run, and each object that comes out of it is owned before it is let go of.
@@ -31,10 +31,9 @@
 #include <unordered_set>
 
 #include "channel/arena.h"
-#include "channel/doorbell.h"
 #include "channel/region.h"
 #include "executor/idle_trim.h"
-#include "executor/inbox.h"
+#include "executor/lane.h"
 #include "executor/lender.h"
 #include "executor/outbox.h"
 #include "os/descriptor.h"
@@ -44,6 +43,8 @@
 #include "python/ref.h"
 #include "python/types/object_table.h"
 #include "worker/life_watch.h"
+#include "worker/mailroom.h"
+#include "worker/timings.h"
 
 namespace typhon::executor {
 
@@ -134,14 +135,14 @@ class Worker final : private worker::Interruptible, private FreeListener {
   // The thread goes into importlib. Whose it is: a lane's, the event loop's (nullptr), or of no interest
   // (nothing). What comes back is for end_import().
   std::optional<Lane*> begin_import(PyObject* name) noexcept;
-  void end_import(Lane* lane) noexcept { inbox_.end_import(lane); }
+  void end_import(Lane* lane) noexcept { mailroom_.cancels().end_import(lane); }
 
   // --- for the event loop ---
   void loop_enter() noexcept { loop_thread_.store(PyThread_get_thread_ident(), std::memory_order_relaxed); }
   int loop_attach() noexcept;  // a file descriptor, or -1 with an exception set
   // (calls: [(token, coroutine, id)], answers: [(tag, ok, value)], cancelled ids: [id])
   PyObject* loop_take() noexcept;
-  void loop_listen(bool listens) noexcept { inbox_.set_loop_listens(listens); }
+  void loop_listen(bool listens) noexcept { mailroom_.loop().set_listens(listens); }
   // The answer comes in loop_take(). 0 with an exception set, or without one when as much has been asked in
   // nobody's name as may be.
   std::uint64_t loop_ask(PyObject* term, std::uint64_t call) noexcept;
@@ -159,27 +160,26 @@ class Worker final : private worker::Interruptible, private FreeListener {
   // A call that waits in the event loop.
   struct AsyncCall {
     channel::FrameHeader header;
-    std::uint64_t times[5];
+    worker::Timings timings;
     python::PyRef module;
     python::PyRef function;
   };
   // A request in the making of its reply.
   struct Served {
     const channel::FrameHeader& header;
-    std::uint64_t times[5] = {};
+    worker::Timings timings = worker::Timings(header);
     python::PyRef module = {};  // for an error's text
     python::PyRef function = {};
     python::PyRef request = {};
   };
 
   bool interrupt(std::uint64_t id) noexcept override;
-  void interrupt_all() noexcept override { inbox_.cancel_all(); }
-  bool interrupt_again() noexcept override { return inbox_.has_cancels(); }
+  void interrupt_all() noexcept override { mailroom_.cancels().cancel_all(); }
+  bool interrupt_again() noexcept override { return mailroom_.cancels().has_any(); }
   void interrupt_now() noexcept override;
   void interrupt_lanes() noexcept;
 
   Wait wait_for_request() noexcept;
-  bool spin_for_request() noexcept;
   bool sleep_on_doorbell() noexcept;
   void note_used() noexcept;
   void freed() noexcept override { note_used(); }
@@ -197,7 +197,7 @@ class Worker final : private worker::Interruptible, private FreeListener {
   void serve_call(Lane& lane, const channel::FrameHeader& header, std::span<const std::uint8_t> body,
                   channel::FrameLoans& loans) noexcept;
   bool is_given_up(const channel::FrameHeader& header) noexcept;
-  Lane::Call::State finish_call(Lane& lane) noexcept;
+  Lane::State finish_call(Lane& lane) noexcept;
   void refuse(const channel::FrameHeader& header, std::span<const std::uint8_t> body) noexcept;
   void release_unread(std::span<const std::uint8_t> body) noexcept;
   void release_objects(std::span<const std::uint8_t> body) noexcept;
@@ -251,7 +251,7 @@ class Worker final : private worker::Interruptible, private FreeListener {
   // Lets others run until something may have come for this thread. False with an exception set.
   bool wait_for_news(Lane& lane, std::int64_t limit_ns) noexcept;
   bool wait_for_all_news(Lane& lane) noexcept;
-  python::PyRef decode_answer(Incoming& answer) noexcept;
+  python::PyRef decode_answer(worker::Incoming& answer) noexcept;
 
   python::ModuleState& codec_;
   PyInterpreterState* const interpreter_;
@@ -260,7 +260,10 @@ class Worker final : private worker::Interruptible, private FreeListener {
   channel::Region& region_;
   channel::Header& header_;
   channel::ArenaPeer request_arena_;
-  Inbox inbox_;
+  // Held by the main thread from its look at routed() until it has taken a frame, and by whoever starts the
+  // router.
+  python::GilSubstitute direct_;
+  worker::Mailroom mailroom_;
   worker::LifeWatch life_;
   Outbox outbox_;
   const WorkerSettings settings_;
@@ -271,15 +274,13 @@ class Worker final : private worker::Interruptible, private FreeListener {
   python::PyRef flush_;
   std::atomic<bool> invokes_{false};             // invoke_ is there
   std::atomic<std::size_t> segment_buffers_{0};  // views of large arguments that are in use
-  const std::uint64_t spin_ns_;
-  channel::SpinGuard spin_guard_;
   Lane main_;
   std::atomic<unsigned long> loop_thread_{0};
   bool interrupts_lanes_ = false;  // the main thread is in interrupt_lanes(), for a signal
   IdleTrim idle_;
 
   // Held from the decision to interrupt another thread until the exception is on its way, and by that thread
-  // while it ends its call or its lane. Taken before the inbox's mutex.
+  // while it ends its call or its lane. Taken before the mutex of Cancels.
   python::GilSubstitute interrupting_;
 
   python::GilSubstitute shared_;

@@ -70,10 +70,10 @@ struct Names {
   VALUE tuple, improper_list, bit_string, pid, reference, port, fun, term;  // classes
   VALUE encode_error, decode_error;
   VALUE structs;                              // module: load, dump
-  VALUE frame;                                // class
+  VALUE frame, waiter;                        // classes
   VALUE struct_key, data_key;                 // Symbols
   VALUE bytes_name, buffer_name, array_name;  // Symbols
-  ID items, raw, bits, tail, answer, nested;  // instance variables
+  ID items, raw, bits, tail;                  // instance variables
   ID load, load_erlport, dump, dump_erlport, put, rollback, last_id, make, message;
 };
 
@@ -81,5 +81,12 @@ Names& names() noexcept;
 // May raise.
 void find_names(VALUE native);
 void define_channel(VALUE native);
+
+// Whatever the arity.
+template <class Function>
+void define_method(VALUE of, const char* name, Function* function, int arity) {
+  // In parentheses: the macro of that name wants a constant.
+  (rb_define_method)(of, name, RUBY_METHOD_FUNC(function), arity);
+}
 
 }  // namespace typhon::ruby

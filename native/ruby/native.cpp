@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "ruby/codec.h"
+#include "ruby/frame.h"
 
 namespace typhon::ruby {
 
@@ -137,8 +138,6 @@ void find_names(VALUE native) {
   known.raw = rb_intern("@raw");
   known.bits = rb_intern("@bits");
   known.tail = rb_intern("@tail");
-  known.answer = rb_intern("@answer");
-  known.nested = rb_intern("@nested");
   known.load = rb_intern("load");
   known.load_erlport = rb_intern("load_erlport");
   known.dump = rb_intern("dump");
@@ -158,5 +157,6 @@ void find_names(VALUE native) {
 extern "C" [[gnu::visibility("default")]] void Init_typhon_native() {
   const VALUE native = rb_define_module_under(rb_path2class("Typhon"), "Native");
   typhon::ruby::find_names(native);
+  typhon::ruby::define_frame(native);
   typhon::ruby::define_channel(native);
 }

@@ -4,6 +4,8 @@
 
 #include "channel/doorbell.h"
 #include "os/wait.h"
+#include "worker/reply_sink.h"
+#include "worker/timings.h"
 
 namespace typhon::worker {
 
@@ -38,7 +40,7 @@ bool Outlet::may_speak_locked(std::uint32_t weight) const noexcept {
 }
 
 bool Outlet::must_wait_to_speak() noexcept {
-  std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   return !may_speak_locked(1);
 }
 
@@ -48,7 +50,7 @@ bool Outlet::wait_until_heard(std::uint32_t weight) noexcept {
   auto& room = header_.heard_room.value;
   for (;;) {
     {
-      std::lock_guard lock(mutex_);
+      const Lock lock(mutex_);
       if (!may_speak_locked(weight)) {
         ring_reader_locked(false);
         room.store(1, std::memory_order_relaxed);
@@ -65,12 +67,21 @@ bool Outlet::wait_until_heard(std::uint32_t weight) noexcept {
   }
 }
 
-// False: nobody reads any more.
-bool Outlet::publish(const std::uint8_t* frame, std::size_t size) noexcept {
-  const std::uint32_t weight = weight_as_statement({frame, size});
+bool Outlet::publish(ReplySink& sink, FrameHeader header, bool has_objects, Timings* timings,
+                     channel::Loan* loans) noexcept {
+  if (has_objects) header.flags |= channel::kHasObjects;
+  if (timings) timings->write_to(header);
+  const std::size_t size = sink.finish(header, loans);
+  const std::uint32_t weight = weight_as_statement({sink.frame(), size});
   if (weight != 0 && !wait_until_heard(weight)) return false;
+  return put_into_ring(sink.frame(), size);
+}
+
+// False: nobody reads any more.
+bool Outlet::put_into_ring(const std::uint8_t* frame, std::size_t size) noexcept {
   const std::size_t bytes = channel::align8(size);
-  const auto put = [&] {
+  // With the mutex, which the analysis does not see in a function within another.
+  const auto put = [&]() TYPHON_NO_THREAD_SAFETY_ANALYSIS {
     std::uint8_t* at = replies_.reserve(bytes);
     if (!at) return false;
     std::memcpy(at, frame, size);
@@ -81,7 +92,7 @@ bool Outlet::publish(const std::uint8_t* frame, std::size_t size) noexcept {
   for (;;) {
     auto& room = header_.reply_room.value;
     {
-      std::lock_guard lock(mutex_);
+      const Lock lock(mutex_);
       if (put()) return true;
       if (replies_.broken()) {
         broken_.store(true, std::memory_order_relaxed);
@@ -106,7 +117,7 @@ void Outlet::ring_reader(bool more) noexcept {
   std::atomic_thread_fence(std::memory_order_seq_cst);
   const std::uint32_t state = header_.reader_word.value.load(std::memory_order_relaxed);
   if (state != channel::kAsleep && state != channel::kTimed) return;
-  std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   ring_reader_locked(more);
 }
 
@@ -130,24 +141,24 @@ void Outlet::ring_reader_locked(bool more) noexcept {
 }
 
 bool Outlet::has_idle_pages() noexcept {
-  std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   arena_.reap();
   return arena_.has_idle_pages();
 }
 
 bool Outlet::will_have_idle_pages() noexcept {
-  std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   arena_.reap();
   return arena_.has_idle_pages() || arena_.bytes_in_use() > 0;
 }
 
 bool Outlet::trim(std::size_t bytes) noexcept {
-  std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   return arena_.trim(bytes);
 }
 
 std::optional<channel::Segment> Outlet::allocate(std::size_t bytes, std::size_t at_least) noexcept {
-  std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   arena_.reap();
   if (has_memory_locked(bytes)) {
     if (auto segment = arena_.allocate(bytes)) return segment;
@@ -156,7 +167,7 @@ std::optional<channel::Segment> Outlet::allocate(std::size_t bytes, std::size_t 
 }
 
 bool Outlet::has_memory(std::size_t bytes) noexcept {
-  std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   return has_memory_locked(bytes);
 }
 
@@ -169,18 +180,18 @@ bool Outlet::has_memory_locked(std::size_t bytes) noexcept {
 }
 
 bool Outlet::grow(channel::Segment& segment, std::size_t used, std::size_t bytes) noexcept {
-  std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   if (bytes > segment.capacity && !has_memory_locked(bytes - segment.capacity)) return false;
   return arena_.grow(segment, used, bytes);
 }
 
 void Outlet::shrink(channel::Segment& segment, std::size_t used) noexcept {
-  std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   arena_.shrink(segment, used);
 }
 
 void Outlet::discard(const channel::Segment& segment) noexcept {
-  std::lock_guard lock(mutex_);
+  const Lock lock(mutex_);
   arena_.discard(segment);
 }
 

@@ -50,6 +50,7 @@ class ReplySink final : public etf::Sink {
     return true;
   }
 
+  [[nodiscard]] const std::uint8_t* frame() const noexcept { return frame_; }
   [[nodiscard]] bool in_segment() const noexcept { return segment_.has_value(); }
   // The arena would be more than the worker may hold in memory: the error is the one that this gives.
   [[nodiscard]] bool lacks_memory() const noexcept { return lacks_memory_; }

@@ -47,16 +47,6 @@ module Typhon
 
     Running = Struct.new(:id, :thread, :cancelled, :interrupted)
 
-    # A thread that waits for an answer.
-    class Waiter
-      attr_reader :answer, :nested
-
-      def initialize
-        @answer = nil
-        @nested = []
-      end
-    end
-
     attr_reader :objects
     attr_accessor :handler
 
@@ -89,17 +79,9 @@ module Typhon
       # What is asked in nobody's name is answered by a process for each: only so many at a time.
       @turns << id if id.zero?
       turn = id.zero?
-      tag = @channel.new_tag
-      waiter = Waiter.new
-      @channel.waiters[tag] = waiter
-      @channel.send_frame(ASK, id, tag, Tuple.new(*parts), table, erlport?)
-      result(wait_for(waiter))
+      ask_and_wait(id, Tuple.new(*parts))
     ensure
       @turns.pop if turn
-      if waiter
-        @channel.waiters.delete(tag)
-        @channel.calls.concat(waiter.nested)
-      end
     end
 
     def statement(parts, id = current_id) = @channel.send_frame(ASK, id, 0, Tuple.new(*parts), table, erlport?)
@@ -116,7 +98,7 @@ module Typhon
       limit = timeout && (now + timeout)
       loop do
         generation = @channel.generation
-        frame = @channel.messages.shift
+        frame = @channel.next_message
         return frame.decode(table, erlport?) if frame
 
         check_interrupted
@@ -145,23 +127,33 @@ module Typhon
 
     def serve_next
       generation = @channel.generation
-      if (frame = @channel.calls.shift)
+      if (frame = @channel.next_call)
         serve(frame)
-      elsif @handler && (frame = @channel.messages.shift)
+      elsif @handler && (frame = @channel.next_message)
         handle_message(frame)
       else
         @channel.take(generation, nil)
       end
     end
 
-    def wait_for(waiter, serves_all = false)
+    # `serves_all`: whatever comes meanwhile runs on top of this, not only what is called in order to answer.
+    def ask_and_wait(id, term, serves_all: false)
+      waiter = @channel.waiter
+      @channel.send_frame(ASK, id, waiter.tag, term, table, erlport?)
+      result(wait_for(waiter, serves_all))
+    ensure
+      waiter&.stop
+    end
+
+    def wait_for(waiter, serves_all)
       loop do
         generation = @channel.generation
-        if (frame = waiter.nested.shift || (serves_all && @channel.calls.shift))
+        if (frame = waiter.next_nested || (serves_all && @channel.next_call))
           Thread.handle_interrupt(MASKED) { serve(frame) }
           next
         end
-        return waiter.answer if waiter.answer
+        answer = waiter.take_answer
+        return answer if answer
 
         check_interrupted
         @channel.take(generation, nil)

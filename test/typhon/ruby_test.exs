@@ -247,6 +247,25 @@ defmodule Typhon.RubyTest do
       assert {:ok, "kept"} = Typhon.call(rb, "Sample", "receive", [nil], timeout: limit())
       assert {:ok, nil} = Typhon.call(rb, "Sample", "receive", [0])
     end
+
+    # Which of two threads that sleep is woken for a frame is the system's to say. Where it was the other one, a message came
+    # a second late: all of these came after the time that a test has.
+    test "reach the thread that waits for them, whichever reads them" do
+      rb = start_ruby()
+      Typhon.call!(rb, "Sample", "echo_on_a_thread", [self()])
+
+      for round <- 1..200 do
+        # Both sleep by then, as a rule.
+        Process.sleep(5)
+
+        for part <- 1..2 do
+          :ok = Typhon.send(rb, {round, part})
+          assert_receive {^round, ^part}, limit()
+        end
+
+        assert {:ok, ^round} = Typhon.call(rb, "Kernel", "Integer", [round], timeout: limit())
+      end
+    end
   end
 
   describe "what Ruby sends" do

@@ -88,6 +88,12 @@ module Sample
 
     def send_all(to, count) = count.times { |i| Typhon.send(to, i) }
     def receive(timeout) = Typhon.receive(timeout: timeout)
+
+    # On a thread of its own, beside the one that serves.
+    def echo_on_a_thread(pid)
+      Thread.new { loop { Typhon.send(pid, Typhon.receive) } }
+      nil
+    end
     # Minutes in one function of C that keeps Ruby's lock.
     def hold_lock(file)
       File.write(file, "")

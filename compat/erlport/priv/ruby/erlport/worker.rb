@@ -49,21 +49,8 @@ module ErlPort
     def forked? = @channel.forked?
     def call(mod, function, args) = question([:call, mod, function, args])
 
-    def ask(what)
-      tag, waiter = waiter()
-      @channel.send_frame(ASK, 0, tag, what, nil, true)
-      result(wait_for(waiter, false))
-    ensure
-      forget(tag, waiter)
-    end
-
-    def question(parts)
-      tag, waiter = waiter()
-      @channel.send_frame(ASK, 0, tag, Typhon::Tuple.new(*parts), nil, true)
-      result(wait_for(waiter, true))
-    ensure
-      forget(tag, waiter)
-    end
+    def ask(what) = ask_and_wait(0, what)
+    def question(parts) = ask_and_wait(0, Typhon::Tuple.new(*parts), serves_all: true)
 
     def cast(pid, message)
       if pid.is_a?(ErlTerm::OpaqueObject) && PID_TAGS.include?(pid.data.getbyte(0))
@@ -84,18 +71,6 @@ module ErlPort
 
     def erlport? = true
     def table = nil
-
-    def waiter
-      tag = @channel.new_tag
-      [tag, @channel.waiters[tag] = Waiter.new]
-    end
-
-    def forget(tag, waiter)
-      return unless waiter
-
-      @channel.waiters.delete(tag)
-      @channel.calls.concat(waiter.nested)
-    end
 
     def tell(parts, weight)
       @channel.send_frame(ASK, 0, 0, Typhon::Tuple.new(*parts), nil, true)

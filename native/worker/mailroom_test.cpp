@@ -1,8 +1,8 @@
-// The inbox with real threads: the router, threads that serve, ask and receive, one that cancels, an event
+// The mailroom with real threads: the router, threads that serve, ask and receive, one that cancels, an event
 // loop, and a writer that plays the BEAM through a real region. The checks run it under ThreadSanitizer. No
-// Python takes part: a mutex stands for the GIL, and what is done with it here is what Worker does with it
-// (worker.cpp, ask.cpp).
-#include "executor/inbox.h"
+// language takes part: a mutex stands for its lock, and what is done with it here is what Python's worker
+// does with the GIL (executor/worker.cpp, ask.cpp).
+#include "worker/mailroom.h"
 
 #include <gtest/gtest.h>
 #include <poll.h>
@@ -27,7 +27,7 @@
 #include "channel/test_support.h"
 #include "os/wait.h"
 
-namespace typhon::executor {
+namespace typhon::worker {
 namespace {
 
 using channel::FrameHeader;
@@ -35,8 +35,6 @@ using channel::Kind;
 using channel::testing::Random;
 using channel::testing::small_region;
 
-constexpr std::int64_t kLookAroundNs = 1'000'000'000;
-constexpr std::uint64_t kSpinNs = 20'000;
 // Of a test that has failed; nothing here is timed.
 constexpr auto kLimit = std::chrono::minutes(4);
 
@@ -50,8 +48,12 @@ bool eventually(Condition condition) {
   return true;
 }
 
-// Held by a thread that would run Python.
+// Held by a thread that would run code of the language.
 using Gil = std::mutex;
+struct NoLock {
+  void lock() {}
+  void unlock() {}
+};
 class WithoutGil {
  public:
   explicit WithoutGil(Gil& gil) : gil_(gil) { gil_.unlock(); }
@@ -63,7 +65,7 @@ class WithoutGil {
   Gil& gil_;
 };
 
-// {Module, Function, …}, as far as the inbox looks
+// {Module, Function, …}, as far as the mailroom looks
 std::string body_of(std::string_view function, std::uint64_t id) {
   std::string body("\x83h\4m\0\0\0\4testm\0\0\0", 15);
   body.push_back(static_cast<char>(function.size()));
@@ -136,12 +138,12 @@ class Ledger {
 class FakeWorker {
  public:
   FakeWorker(channel::Region& region, Ledger& ledger)
-      : region_(region), inbox_(region), beam_(region), ledger_(ledger) {
+      : region_(region), mailroom_(region), beam_(region), ledger_(ledger) {
     main_.is_main = true;
-    inbox_.add_lane(main_);
+    mailroom_.add_lane(main_);
   }
 
-  Inbox& inbox() { return inbox_; }
+  Mailroom& mailroom() { return mailroom_; }
   Beam& beam() { return beam_; }
   Gil& gil() { return gil_; }
   // What Python asks for, on the lane that serves the call, with the GIL.
@@ -154,10 +156,11 @@ class FakeWorker {
     }
     if (frame.header.kind != Kind::kCall) return;
     if (!well_formed(frame)) malformed_.fetch_add(1);
-    if (inbox_.was_cancelled(frame.header.id) || !inbox_.begin(lane, frame.header.id))
+    if (mailroom_.cancels().was_cancelled(frame.header.id) ||
+        !mailroom_.cancels().begin(lane, frame.header.id))
       return ledger_.end(frame.header.id);
     program(lane, frame);
-    inbox_.end(lane);
+    mailroom_.cancels().end(lane);
     lane.interrupted = false;
     ledger_.end(frame.header.id);
   }
@@ -165,37 +168,37 @@ class FakeWorker {
   // The main thread, until it is told to stop: reads the ring itself as long as there is no router.
   void run_main() {
     std::unique_lock gil(gil_);
-    while (!stop_.load() && !inbox_.routed()) {
+    while (!stop_.load() && !mailroom_.routed()) {
       if (!serve_from_ring()) sleep_on_doorbell();
     }
     serve_as_lane(main_);
-    inbox_.remove_lane(main_);
+    mailroom_.remove_lane(main_);
   }
 
   void run_lane() {
     Lane lane;
     std::unique_lock gil(gil_);
-    if (inbox_.start_router(stop_) != 0) return;
-    inbox_.add_lane(lane);
+    if (mailroom_.router().start(stop_, direct_) != 0) return;
+    mailroom_.add_lane(lane);
     serve_as_lane(lane);
-    inbox_.remove_lane(lane);
+    mailroom_.remove_lane(lane);
   }
 
   void start_router() {
     const std::lock_guard gil(gil_);
-    EXPECT_EQ(inbox_.start_router(stop_), 0);
+    EXPECT_EQ(mailroom_.router().start(stop_, direct_), 0);
   }
 
   // The end of a wait for what another thread brings; false when the call was cancelled.
   bool wait_for_news(Lane& lane) {
-    if (inbox_.take_cancel(lane) || lane.interrupted) return false;
+    if (mailroom_.cancels().take(lane) || lane.interrupted) return false;
     if (stop_.load()) return false;
-    if (lane.is_main && !inbox_.routed()) {
-      if (inbox_.ring_empty()) sleep_on_doorbell();
-      if (!inbox_.routed()) inbox_.pump();
+    if (lane.is_main && !mailroom_.routed()) {
+      if (mailroom_.ring_empty()) sleep_on_doorbell();
+      if (!mailroom_.routed()) mailroom_.pump();
       return true;
     }
-    if (inbox_.spin(lane, false, kSpinNs, spin_guard_)) return true;
+    if (mailroom_.spin(lane, false)) return true;
     const WithoutGil without_gil(gil_);
     lane.parker.park(kLookAroundNs);
     return true;
@@ -203,26 +206,26 @@ class FakeWorker {
 
   // As Worker::ask: true when the answer has come, and is the right one.
   bool ask(Lane& lane, std::uint64_t tag, const std::function<void()>& send_question) {
-    Waiter waiter{&lane, {}, {}};
-    inbox_.add_waiter(tag, waiter);
+    Waiter waiter{&lane};
+    mailroom_.add_waiter(tag, waiter);
     send_question();
     std::optional<Incoming> answer;
     for (bool waits = true; waits;) {
       lane.parker.reset();
-      if (auto nested = inbox_.take_nested(waiter)) {
+      if (auto nested = mailroom_.take_nested(waiter)) {
         serve(lane, *nested);
         continue;
       }
-      answer = inbox_.take_answer(waiter);
+      answer = mailroom_.take_answer(waiter);
       if (answer) break;
       waits = wait_for_news(lane);
     }
-    inbox_.remove_waiter(tag);
+    mailroom_.remove_waiter(tag);
     return answer && answer->header.id == tag;
   }
 
   bool receive(Lane& lane) {
-    inbox_.set_receiving(lane, true);
+    mailroom_.set_receiving(lane, true);
     bool came = false;
     for (bool waits = true; waits;) {
       lane.parker.reset();
@@ -230,12 +233,12 @@ class FakeWorker {
       if (came) break;
       waits = wait_for_news(lane);
     }
-    inbox_.set_receiving(lane, false);
+    mailroom_.set_receiving(lane, false);
     return came;
   }
 
   bool take_message() {
-    if (!inbox_.take_message()) return false;
+    if (!mailroom_.take_message()) return false;
     messages_.fetch_add(1);
     return true;
   }
@@ -243,13 +246,9 @@ class FakeWorker {
   // As the LifeWatch does, on a thread of its own.
   void cancel(std::uint64_t id) {
     // Else it is dropped when its turn comes, or the loop has been told.
-    if (!inbox_.cancel(id)) return;
+    if (!mailroom_.cancels().cancel(id)) return;
     const std::lock_guard gil(gil_);
-    for (Lane* lane : inbox_.to_interrupt(true)) {
-      if (!inbox_.take_cancel(*lane)) continue;
-      lane->interrupted = true;
-      lane->parker.unpark();
-    }
+    while (Lane* const lane = mailroom_.cancels().begin_interrupt(true)) lane->parker.unpark();
     channel::wake_from(region_.header().worker_word.value, channel::kAsleep);
   }
 
@@ -257,11 +256,11 @@ class FakeWorker {
   void stop() {
     stop_.store(true);
     region_.header().closing.value.store(1);
-    inbox_.wake_all();
-    EXPECT_TRUE(inbox_.finish_router(std::chrono::nanoseconds(kLimit).count()));
+    mailroom_.wake_all();
+    EXPECT_TRUE(mailroom_.router().finish(std::chrono::nanoseconds(kLimit).count()));
     auto& word = region_.header().worker_word.value;
     if (!channel::wake_from(word, channel::kAsleep)) os::wake_word(word, INT32_MAX);
-    inbox_.wake_all();
+    mailroom_.wake_all();
   }
 
   [[nodiscard]] bool stopped() const { return stop_.load(); }
@@ -277,20 +276,20 @@ class FakeWorker {
   }
 
   bool serve_from_ring() {
-    if (auto call = inbox_.take_call()) {
+    if (auto call = mailroom_.take_call()) {
       serve(main_, *call);
       return true;
     }
     FrameHeader header{};
     std::span<const std::uint8_t> body;
-    if (inbox_.peek(header, body) != Inbox::Peeked::kFrame) return false;
+    if (mailroom_.peek(header, body) != Mailroom::Peeked::kFrame) return false;
     if (header.kind != Kind::kCall) {
-      inbox_.route(header, body);
-      inbox_.pop();
+      mailroom_.route(header, body);
+      mailroom_.pop();
       return true;
     }
     Incoming frame{header, {body.begin(), body.end()}};
-    inbox_.pop();
+    mailroom_.pop();
     serve(main_, frame);
     return true;
   }
@@ -301,36 +300,36 @@ class FakeWorker {
     {
       const WithoutGil without_gil(gil_);
       std::atomic_thread_fence(std::memory_order_seq_cst);
-      if (inbox_.ring_empty() && !inbox_.routed() && !stop_.load())
+      if (mailroom_.ring_empty() && !mailroom_.routed() && !stop_.load())
         os::wait_word(word, channel::kAsleep, kLookAroundNs);
     }
-    if (!inbox_.routed()) word.store(channel::kAwake, std::memory_order_relaxed);
+    if (!mailroom_.routed()) word.store(channel::kAwake, std::memory_order_relaxed);
   }
 
   void serve_as_lane(Lane& lane) {
-    while (!stop_.load() && !inbox_.broken()) {
-      if (auto call = inbox_.take_call()) {
+    while (!stop_.load() && !mailroom_.broken()) {
+      if (auto call = mailroom_.take_call()) {
         serve(lane, *call);
         continue;
       }
       lane.parker.reset();
-      if (inbox_.spin(lane, true, kSpinNs, spin_guard_)) continue;
-      inbox_.set_idle(lane, true);
-      if (!inbox_.has_calls() && !stop_.load()) {
+      if (mailroom_.spin(lane, true)) continue;
+      mailroom_.set_idle(lane, true);
+      if (!mailroom_.has_calls() && !stop_.load()) {
         const WithoutGil without_gil(gil_);
         lane.parker.park(kLookAroundNs);
       }
-      inbox_.set_idle(lane, false);
+      mailroom_.set_idle(lane, false);
     }
   }
 
   channel::Region& region_;
-  Inbox inbox_;
+  Mailroom mailroom_;
   Beam beam_;
   Ledger& ledger_;
   Gil gil_;
   Lane main_;
-  channel::SpinGuard spin_guard_;
+  NoLock direct_;  // who reads directly holds the gil_
   std::atomic<bool> stop_{false};
   std::atomic<std::uint64_t> messages_{0};
   std::atomic<std::uint64_t> malformed_{0};
@@ -375,7 +374,7 @@ class Errands {
   std::thread thread_;
 };
 
-TEST(Inbox, ReadsTheRingDirectly) {
+TEST(Mailroom, ReadsTheRingDirectly) {
   const auto region = small_region();
   ASSERT_TRUE(region);
   Ledger ledger(2'000);
@@ -390,7 +389,7 @@ TEST(Inbox, ReadsTheRingDirectly) {
 
 // Whoever reads the ring changes while requests come, and while the main thread is about to sleep on the
 // doorbell.
-TEST(Inbox, HandsTheRingToTheRouterAtAnyMoment) {
+TEST(Mailroom, HandsTheRingToTheRouterAtAnyMoment) {
   constexpr std::uint64_t kEach = 40;
   Random random(7);
   for (std::uint64_t round = 0; round < 2'000 / channel::testing::kStressDivisor; ++round) {
@@ -419,7 +418,7 @@ TEST(Inbox, HandsTheRingToTheRouterAtAnyMoment) {
 }
 
 // All at once: lanes that serve, ask (with calls that come in the course of it), receive and are cancelled.
-TEST(Inbox, ServesAsksReceivesAndCancelsOnManyThreads) {
+TEST(Mailroom, ServesAsksReceivesAndCancelsOnManyThreads) {
   const auto region = small_region();
   ASSERT_TRUE(region);
   Ledger ledger(2 * kCalls);
@@ -482,7 +481,7 @@ TEST(Inbox, ServesAsksReceivesAndCancelsOnManyThreads) {
   }
   EXPECT_TRUE(eventually([&] {
     // A nested call may be made by a call that was cancelled since: it is served like any other.
-    return ledger.ended() == nested.load() && worker.inbox().ring_empty();
+    return ledger.ended() == nested.load() && worker.mailroom().ring_empty();
   }));
   canceller.join();
   errands.finish();
@@ -497,20 +496,21 @@ TEST(Inbox, ServesAsksReceivesAndCancelsOnManyThreads) {
   EXPECT_GT(answered.load(), 0U);
   EXPECT_EQ(ledger.wrong(), 0U);
   EXPECT_EQ(worker.malformed(), 0U);
-  EXPECT_FALSE(worker.inbox().broken());
-  worker.inbox().leave();
+  EXPECT_FALSE(worker.mailroom().broken());
+  worker.mailroom().leave();
 }
 
 // Calls of coroutine functions, their answers and cancellations go to the thread of the event loop, messages
 // to a handler.
-TEST(Inbox, BringsCallsAnswersAndCancellationsToTheEventLoop) {
+TEST(Mailroom, BringsCallsAnswersAndCancellationsToTheEventLoop) {
   const auto region = small_region();
   ASSERT_TRUE(region);
   Ledger ledger(kCalls);
   FakeWorker worker(*region, ledger);
-  Inbox& inbox = worker.inbox();
-  inbox.note_coroutine(bytes_of(body_of("coroutine", 1)), true);
-  inbox.set_handler(true);
+  LoopMail& mail = worker.mailroom().loop();
+  Cancels& cancels = worker.mailroom().cancels();
+  mail.note_coroutine(bytes_of(body_of("coroutine", 1)), true);
+  worker.mailroom().set_handler(true);
   Errands errands;
   std::atomic<std::uint64_t> cancellable{0};
 
@@ -520,31 +520,31 @@ TEST(Inbox, BringsCallsAnswersAndCancellationsToTheEventLoop) {
   std::thread loop([&] {
     std::map<std::uint64_t, std::uint64_t> waiting;  // the tag of what it asked, and its call
     std::uint64_t last_tag = 0;
-    pollfd signal{inbox.attach_loop(), POLLIN, 0};
+    pollfd signal{mail.attach(), POLLIN, 0};
     const auto finish = [&](std::map<std::uint64_t, std::uint64_t>::iterator entry) {
-      inbox.loop_runs(entry->second, false);
+      cancels.leave_loop(entry->second);
       ledger.end(entry->second);
       waiting.erase(entry);
     };
     while (!worker.stopped()) {
       ::poll(&signal, 1, 1'000);
       const std::lock_guard gil(worker.gil());
-      inbox.clear_loop_signal();
-      while (auto call = inbox.take_loop_call()) {
-        inbox.loop_runs(call->header.id, true);
+      mail.clear_signal();
+      while (auto call = mail.take_call()) {
+        cancels.enter_loop(call->header.id);
         const std::uint64_t tag = ++last_tag;
         waiting[tag] = call->header.id;
-        inbox.expect_async_answer(tag);
+        mail.expect_answer(tag);
         errands.add([&worker, tag] { worker.beam().send(Kind::kAnswer, tag, "answer"); });
       }
-      while (auto answer = inbox.take_loop_answer()) {
+      while (auto answer = mail.take_answer()) {
         if (const auto entry = waiting.find(answer->header.id); entry != waiting.end()) finish(entry);
       }
-      while (const auto id = inbox.take_loop_cancel()) {
+      while (const auto id = mail.take_cancel()) {
         const auto entry =
             std::find_if(waiting.begin(), waiting.end(), [&](const auto& one) { return one.second == *id; });
         if (entry == waiting.end()) continue;
-        inbox.forget_async_answer(entry->first);
+        mail.forget_answer(entry->first);
         finish(entry);
       }
     }
@@ -574,14 +574,14 @@ TEST(Inbox, BringsCallsAnswersAndCancellationsToTheEventLoop) {
   EXPECT_EQ(worker.messages(), messages);
   EXPECT_EQ(ledger.wrong(), 0U);
   EXPECT_EQ(worker.malformed(), 0U);
-  EXPECT_FALSE(inbox.broken());
+  EXPECT_FALSE(worker.mailroom().broken());
 }
 
-// A frame that no BEAM writes: whoever reads next finds the channel broken, and every thread comes back.
 // What imports is not interrupted, and the BEAM can see it: of all calls that wait for the thread.
-TEST(Inbox, KeepsInterruptsFromAThreadThatImports) {
+TEST(Mailroom, KeepsInterruptsFromAThreadThatImports) {
   const auto region = small_region();
-  Inbox inbox(*region);
+  Mailroom mailroom(*region);
+  Cancels& cancels = mailroom.cancels();
   const channel::Claims claims = region->claims();
   const auto taken = [&](std::uint64_t index) {
     const std::uint64_t id = (std::uint64_t{1} << 32) | index;
@@ -592,54 +592,57 @@ TEST(Inbox, KeepsInterruptsFromAThreadThatImports) {
   const std::uint64_t inner = taken(2);
   const std::uint64_t in_loop = taken(3);
   Lane lane;
-  inbox.add_lane(lane);
-  ASSERT_TRUE(inbox.begin(lane, outer));
-  inbox.begin_import(&lane, "package");
-  inbox.begin_import(&lane, "package.module");
-  EXPECT_TRUE(inbox.cancel(outer));
-  EXPECT_TRUE(inbox.has_cancels());
-  EXPECT_TRUE(inbox.to_interrupt(true).empty());
-  EXPECT_FALSE(inbox.take_interrupt(lane));
+  mailroom.add_lane(lane);
+  ASSERT_TRUE(cancels.begin(lane, outer));
+  cancels.begin_import(&lane, "package");
+  cancels.begin_import(&lane, "package.module");
+  EXPECT_TRUE(cancels.cancel(outer));
+  EXPECT_TRUE(cancels.has_any());
+  EXPECT_EQ(cancels.begin_interrupt(true), nullptr);
+  EXPECT_FALSE(cancels.take_interrupt(lane));
   EXPECT_EQ(claims.state(outer), channel::Claim::kImports);
   EXPECT_EQ(channel::Imports(region->header()).name_for(outer), "package");
 
-  ASSERT_TRUE(inbox.begin(lane, inner));
+  ASSERT_TRUE(cancels.begin(lane, inner));
   EXPECT_EQ(claims.state(inner), channel::Claim::kImports);
-  inbox.end(lane);
-  inbox.end_import(&lane);
-  EXPECT_FALSE(inbox.take_interrupt(lane));
-  inbox.end_import(&lane);
+  cancels.end(lane);
+  cancels.end_import(&lane);
+  EXPECT_FALSE(cancels.take_interrupt(lane));
+  cancels.end_import(&lane);
   EXPECT_EQ(claims.state(outer), channel::Claim::kTaken);
   EXPECT_FALSE(channel::Imports(region->header()).is_any());
-  EXPECT_EQ(inbox.to_interrupt(true).size(), 1U);
-  EXPECT_TRUE(inbox.take_interrupt(lane));
-  inbox.end(lane);
-  inbox.remove_lane(lane);
+  EXPECT_EQ(cancels.begin_interrupt(false), &lane);
+  EXPECT_TRUE(lane.interrupted);
+  EXPECT_EQ(cancels.begin_interrupt(true), nullptr);
+  EXPECT_FALSE(cancels.take_interrupt(lane));
+  cancels.end(lane);
+  mailroom.remove_lane(lane);
 
-  inbox.loop_runs(outer, true);
-  inbox.begin_import(nullptr, "torch");
-  inbox.loop_runs(in_loop, true);
+  cancels.enter_loop(outer);
+  cancels.begin_import(nullptr, "torch");
+  cancels.enter_loop(in_loop);
   for (const std::uint64_t id : {outer, in_loop}) EXPECT_EQ(claims.state(id), channel::Claim::kImports);
-  inbox.end_import(nullptr);
+  cancels.end_import(nullptr);
   for (const std::uint64_t id : {outer, in_loop}) EXPECT_EQ(claims.state(id), channel::Claim::kTaken);
 }
 
-TEST(Inbox, EndsItsThreadsWhenTheRingHoldsGarbage) {
+// A frame that no BEAM writes: whoever reads next finds the channel broken, and every thread comes back.
+TEST(Mailroom, EndsItsThreadsWhenTheRingHoldsGarbage) {
   const auto region = small_region();
   ASSERT_TRUE(region);
   Ledger ledger(1);
   FakeWorker worker(*region, ledger);
   std::vector<std::thread> threads;
   for (int i = 0; i < 3; ++i) threads.emplace_back([&] { worker.run_lane(); });
-  EXPECT_TRUE(eventually([&] { return worker.inbox().routed(); }));
+  EXPECT_TRUE(eventually([&] { return worker.mailroom().routed(); }));
   region->header().request_tail.value.store(12, std::memory_order_release);
   EXPECT_TRUE(eventually([&] {
     channel::wake_from(region->header().worker_word.value, channel::kAsleep);
-    return worker.inbox().broken();
+    return worker.mailroom().broken();
   }));
   for (std::thread& thread : threads) thread.join();
   worker.stop();
 }
 
 }  // namespace
-}  // namespace typhon::executor
+}  // namespace typhon::worker

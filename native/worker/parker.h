@@ -11,7 +11,7 @@
 #include "channel/doorbell.h"
 #include "os/wait.h"
 
-namespace typhon::executor {
+namespace typhon::worker {
 
 class Parker {
  public:
@@ -38,4 +38,4 @@ class Parker {
   std::atomic<std::uint32_t> word_{kEmpty};
 };
 
-}  // namespace typhon::executor
+}  // namespace typhon::worker
