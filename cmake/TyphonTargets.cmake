@@ -51,18 +51,43 @@ if(TYPHON_CAN_STAND_ALONE AND NOT TYPHON_SANITIZE)
   target_link_options(typhon_alone INTERFACE ${typhon_alone_options})
 endif()
 
-# typhon_library(<layer> SOURCES … DEPENDS …): a static library typhon::<layer>, its headers as <layer>/x.h
-# Headers of a layer are found only through a dependency on it: a folder sees native/<itself> and what it names.
+# typhon_sees(<target> PUBLIC|PRIVATE|INTERFACE <folder>): the target finds the headers of native/<folder>, as <folder>/x.h
+# For each folder there is one that holds nothing but a link to it, and that is what the compiler searches: with native/ itself
+# a target would find every layer. A target gets those of its own folder, and those of others with the libraries that it names.
+function(typhon_sees target scope folder)
+  set(root ${PROJECT_BINARY_DIR}/include/${folder})
+  if(NOT EXISTS ${root}/${folder})
+    file(MAKE_DIRECTORY ${root})
+    file(CREATE_LINK ${PROJECT_SOURCE_DIR}/native/${folder} ${root}/${folder} SYMBOLIC)
+  endif()
+  target_include_directories(${target} ${scope} ${root})
+endfunction()
+
+# typhon_sees_itself(<target> PUBLIC|PRIVATE|INTERFACE): the target finds the headers of the folder whose CMakeLists.txt this is.
+function(typhon_sees_itself target scope)
+  get_filename_component(folder ${CMAKE_CURRENT_SOURCE_DIR} NAME)
+  typhon_sees(${target} ${scope} ${folder})
+endfunction()
+
+# typhon_library(<name> SOURCES … DEPENDS …): a static library typhon::<name>, or of headers alone; whoever depends on it sees
+# the headers of its folder, and of those that it depends on.
 function(typhon_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
+  # CMake would take static libraries that depend on one another.
+  foreach(lower IN LISTS ARG_DEPENDS)
+    if(lower MATCHES "^typhon::" AND NOT TARGET ${lower})
+      message(FATAL_ERROR "typhon::${name} depends on ${lower}, which is not below it in CMakeLists.txt: a layer stands on those "
+        "that are added before it")
+    endif()
+  endforeach()
   if(ARG_SOURCES)
     add_library(typhon_${name} STATIC ${ARG_SOURCES})
     target_link_libraries(typhon_${name} PRIVATE typhon_options PUBLIC ${ARG_DEPENDS})
-    target_include_directories(typhon_${name} PUBLIC ${PROJECT_SOURCE_DIR}/native)
+    typhon_sees_itself(typhon_${name} PUBLIC)
   else()
     add_library(typhon_${name} INTERFACE)
     target_link_libraries(typhon_${name} INTERFACE ${ARG_DEPENDS})
-    target_include_directories(typhon_${name} INTERFACE ${PROJECT_SOURCE_DIR}/native)
+    typhon_sees_itself(typhon_${name} INTERFACE)
   endif()
   add_library(typhon::${name} ALIAS typhon_${name})
 endfunction()
@@ -82,7 +107,8 @@ function(typhon_test name)
   endif()
   cmake_parse_arguments(ARG "CONCURRENT;MODEL" "SHARDS" "SOURCES;DEPENDS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
-  target_link_libraries(${name} PRIVATE typhon_options ${ARG_DEPENDS} GTest::gtest GTest::gtest_main Threads::Threads)
+  target_link_libraries(${name} PRIVATE typhon_options ${ARG_DEPENDS} typhon::testing GTest::gtest GTest::gtest_main Threads::Threads)
+  typhon_sees_itself(${name} PRIVATE)
   target_compile_definitions(${name} PRIVATE TYPHON_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   add_dependencies(typhon_tests ${name})
   if(ARG_CONCURRENT)
@@ -123,5 +149,6 @@ function(typhon_benchmark name)
   endif()
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
-  target_link_libraries(${name} PRIVATE typhon_options ${ARG_DEPENDS} benchmark::benchmark_main Threads::Threads)
+  target_link_libraries(${name} PRIVATE typhon_options ${ARG_DEPENDS} typhon::testing benchmark::benchmark_main Threads::Threads)
+  typhon_sees_itself(${name} PRIVATE)
 endfunction()

@@ -211,7 +211,9 @@ defmodule Mix.Tasks.Compile.TyphonNative do
   defp build do
     jobs = Integer.to_string(System.schedulers_online())
 
-    case cmake(["--build", build_dir(), "--parallel", jobs]) do
+    {output, status} = cmake(["--build", build_dir(), "--parallel", jobs])
+
+    case {in_sources(output, build_dir()), status} do
       {output, 0} ->
         warnings = diagnostics(output)
 
@@ -223,6 +225,15 @@ defmodule Mix.Tasks.Compile.TyphonNative do
       {output, _} ->
         failure("Typhon's native parts do not build.", output)
     end
+  end
+
+  @doc false
+  # The compiler finds headers through links in the build's folder (typhon_sees in cmake/TyphonTargets.cmake): its messages,
+  # with what they name where it is written.
+  @spec in_sources(String.t(), Path.t()) :: String.t()
+  def in_sources(output, build_dir) do
+    links = Regex.compile!("(?:#{Regex.escape(build_dir)}/|(?<![\\w./-]))include/(\\w+)/\\1/")
+    Regex.replace(links, output, fn _, folder -> Path.expand("native/#{folder}") <> "/" end)
   end
 
   # Copies only what differs, and removes what the last install left and this one has no more.

@@ -9,10 +9,10 @@
 #include <thread>
 #include <vector>
 
-#include "channel/test_support.h"
 #include "os/clock.h"
 #include "os/thread.h"
 #include "os/wait.h"
+#include "testing/channel.h"
 
 namespace typhon::channel {
 namespace {

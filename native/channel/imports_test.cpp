@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "channel/claim.h"
-#include "channel/test_support.h"
+#include "testing/channel.h"
 
 namespace typhon::channel {
 namespace {

@@ -1,4 +1,4 @@
-// Loans as two models (model.h), step by step as in loan.cpp.
+// Loans as two models (testing/model.h), step by step as in loan.cpp.
 //
 // The box: borrowers let go of loans, on any thread, and the last holder of one pushes it onto the box's
 // list; the lender's thread sleeps until some have come back, and frees them; so does any other thread of the
@@ -16,7 +16,7 @@
 #include <string>
 
 #include "channel/layout.h"
-#include "channel/model.h"
+#include "testing/model.h"
 
 namespace typhon::channel {
 namespace {

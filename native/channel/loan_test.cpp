@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "channel/doorbell.h"
-#include "channel/test_support.h"
 #include "os/thread.h"
+#include "testing/channel.h"
 
 namespace typhon::channel {
 namespace {

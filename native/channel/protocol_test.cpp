@@ -1,5 +1,6 @@
-// The doorbells of a channel as a model (model.h): the worker, the reader thread of the BEAM, and callers in
-// the BEAM, each step by step as native/beam and native/executor do it. docs/protocol.md says it in prose.
+// The doorbells of a channel as a model (testing/model.h): the worker, the reader thread of the BEAM, and
+// callers in the BEAM, each step by step as native/beam and native/executor do it. docs/protocol.md says it
+// in prose.
 //
 // Proved, for the numbers of calls and the ring sizes given in the tests:
 //   - at most one actor at a time consumes the reply ring, also when the worker writes into the reader's word
@@ -18,8 +19,8 @@
 #include <string>
 
 #include "channel/layout.h"
-#include "channel/model.h"
-#include "channel/test_support.h"
+#include "testing/channel.h"
+#include "testing/model.h"
 
 namespace typhon::channel {
 namespace {

@@ -12,10 +12,10 @@
 #include <string>
 #include <vector>
 
-#include "channel/test_support.h"
 #include "os/descriptor.h"
 #include "os/memory.h"
 #include "os/process.h"
+#include "testing/channel.h"
 
 namespace typhon::channel {
 namespace {

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "channel/test_support.h"
+#include "testing/channel.h"
 
 namespace typhon::channel {
 namespace {

@@ -1,5 +1,5 @@
-// Conversations as a model (model.h): how a reply, and what Python asks or says before it, finds the caller.
-// The actors are the worker, the reader thread of the BEAM, and callers. Each call has a slot, as in
+// Conversations as a model (testing/model.h): how a reply, and what Python asks or says before it, finds the
+// caller. The actors are the worker, the reader thread of the BEAM, and callers. Each call has a slot, as in
 // native/beam/slots.h; the steps are those of native/beam/submit.cpp, looking.cpp, delivery.cpp and
 // giving_up.cpp. Who takes the reader role when, and who is woken for it, protocol_test.cpp proves: here the
 // role is free or held, and the reader thread takes it whenever there is something to read.
@@ -17,7 +17,7 @@
 #include <cstring>
 #include <string>
 
-#include "channel/model.h"
+#include "testing/model.h"
 
 namespace typhon::channel {
 namespace {

@@ -1,6 +1,6 @@
-// A worker with several threads, as a model (model.h): who reads its request ring, and who is woken for what
-// was read. The actors are the router, two threads of Python that serve calls (lanes), and callers in the
-// BEAM. Each does what native/executor/inbox.cpp, worker.cpp and ask.cpp do, step by step. What the
+// A worker with several threads, as a model (testing/model.h): who reads its request ring, and who is woken
+// for what was read. The actors are the router, two threads of Python that serve calls (lanes), and callers
+// in the BEAM. Each does what native/executor/inbox.cpp, worker.cpp and ask.cpp do, step by step. What the
 // GIL would order beyond that is left out, so that it holds without one, too. How a reply or a question gets
 // to its caller is left to the other models; the event loop and the mailbox are in none.
 //
@@ -20,7 +20,7 @@
 #include <string>
 
 #include "channel/layout.h"
-#include "channel/model.h"
+#include "testing/model.h"
 
 namespace typhon::channel {
 namespace {

@@ -4,8 +4,8 @@
 
 #include <string>
 
-#include "etf/tree.h"
 #include "etf/writer.h"
+#include "testing/tree.h"
 
 namespace typhon::etf {
 namespace {

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "etf/skip.h"
-#include "etf/tree.h"
 #include "etf/writer.h"
+#include "testing/tree.h"
 
 namespace typhon::etf {
 namespace {

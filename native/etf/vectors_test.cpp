@@ -10,8 +10,8 @@
 
 #include "etf/decode.h"
 #include "etf/skip.h"
-#include "etf/tree.h"
 #include "etf/writer.h"
+#include "testing/tree.h"
 
 namespace typhon::etf {
 namespace {

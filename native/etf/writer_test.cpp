@@ -9,7 +9,7 @@
 
 #include "etf/decode.h"
 #include "etf/skip.h"
-#include "etf/tree.h"
+#include "testing/tree.h"
 
 namespace typhon::etf {
 namespace {

@@ -7,8 +7,8 @@
 #include <string>
 
 #include "etf/decode.h"
-#include "etf/tree.h"
 #include "fuzz/check.h"
+#include "testing/tree.h"
 
 namespace {
 

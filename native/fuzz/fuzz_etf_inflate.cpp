@@ -8,9 +8,9 @@
 
 #include "etf/decode.h"
 #include "etf/skip.h"
-#include "etf/tree.h"
 #include "etf/writer.h"
 #include "fuzz/check.h"
+#include "testing/tree.h"
 
 namespace {
 

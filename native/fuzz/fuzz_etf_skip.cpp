@@ -5,8 +5,8 @@
 
 #include "etf/decode.h"
 #include "etf/skip.h"
-#include "etf/tree.h"
 #include "fuzz/check.h"
+#include "testing/tree.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace typhon;

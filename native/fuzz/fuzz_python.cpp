@@ -13,8 +13,8 @@
 #include "etf/tags.h"
 #include "fuzz/check.h"
 #include "python/codec.h"
-#include "python/embedded.h"
-#include "python/test_loans.h"
+#include "testing/embedded_python.h"
+#include "testing/loans.h"
 
 extern "C" const char* __asan_default_options();
 extern "C" const char* __asan_default_options() {

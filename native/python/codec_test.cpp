@@ -1,9 +1,9 @@
 // What only C++ callers of the codec can do. Values, errors and hostile bytes are tested in python/tests.
 #include "python/codec.h"
 
-#include "python/embedded.h"
-#include "python/test_loans.h"
 #include "python/types/object_table.h"
+#include "testing/embedded_python.h"
+#include "testing/loans.h"
 
 #include <gtest/gtest.h>
 

@@ -7,7 +7,7 @@
 
 #include <string>
 
-#include "channel/test_support.h"
+#include "testing/channel.h"
 
 namespace typhon::worker {
 namespace {

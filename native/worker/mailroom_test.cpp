@@ -24,8 +24,8 @@
 #include <utility>
 #include <vector>
 
-#include "channel/test_support.h"
 #include "os/wait.h"
+#include "testing/channel.h"
 
 namespace typhon::worker {
 namespace {

@@ -45,6 +45,21 @@ defmodule Typhon.BuildTest do
     assert TyphonNative.found(dir) == all
   end
 
+  test "what the compiler says of a header names it where it is written" do
+    said = fn header ->
+      "In file included from x.cpp:1:\n#{header}:7:1: error: no, see /usr/include/etf/etf/a.h\n"
+    end
+
+    written = said.(Path.join(@root, "native/etf/a.h"))
+
+    for header <- [
+          "/b/release/include/etf/etf/a.h",
+          "include/etf/etf/a.h",
+          Path.join(@root, "native/etf/a.h")
+        ],
+        do: assert(TyphonNative.in_sources(said.(header), "/b/release") == written)
+  end
+
   test "CMake looks for a Ruby again in a build that it has configured", %{dir: dir, ruby: ruby} do
     build = Path.join(dir, "build")
 

@@ -1,5 +1,5 @@
 defmodule Typhon.LayersTest do
-  # What scripts/check-layers says of a source.
+  # What scripts/check-layers says of a source, and what the compiler finds.
   use ExUnit.Case, async: true
 
   @moduletag :tmp_dir
@@ -76,18 +76,22 @@ defmodule Typhon.LayersTest do
   end
 
   test "a test may look at /proc, and calls nothing of Linux's for that", %{tmp_dir: dir} do
-    assert check(dir, %{"channel/x_test.cpp" => "open(\"/proc/self/maps\", 0);"}) == []
+    for test <- ["channel/x_test.cpp", "testing/x.h"],
+        do: assert(check(dir, %{test => "open(\"/proc/self/maps\", 0);"}) == [])
+
     assert [_] = check(dir, %{"channel/x_test.cpp" => "gettid();"})
   end
 
-  test "an include goes downwards only", %{tmp_dir: dir} do
-    empty = for layer <- ~w(base os etf channel worker), into: %{}, do: {"#{layer}/a.h", ""}
-    include = &"#include \"#{&1}/a.h\"\n"
-    assert check(dir, Map.put(empty, "channel/x.cpp", include.("os") <> include.("base"))) == []
-    assert [_] = check(dir, Map.put(empty, "os/x.cpp", include.("channel")))
-    assert [_] = check(dir, Map.put(empty, "channel/x.cpp", include.("etf")))
-    assert [_] = check(dir, %{"channel/x.cpp" => "#include \"nowhere.h\""})
-    assert [_] = check(dir, %{"unheard_of/x.cpp" => ""})
+  test "a header is named from native/ on", %{tmp_dir: dir} do
+    with_header = &Map.put(%{"os/a.h" => ""}, "channel/x.cpp", &1)
+    assert check(dir, with_header.("#include \"os/a.h\"\n")) == []
+
+    for header <- ["nowhere.h", "a.h", "../os/a.h", "channel/../os/a.h", Path.join(dir, "native/os/a.h")] do
+      assert [complaint] = check(dir, with_header.("#include \"#{header}\"\n"))
+      assert complaint =~ "write \"layer/file.h\""
+    end
+
+    assert [_] = check(dir, with_header.("#include <channel/../os/a.h>\n"))
   end
 
   test "headers of a host belong to few, and share their names with nobody", %{tmp_dir: dir} do
@@ -98,5 +102,58 @@ defmodule Typhon.LayersTest do
 
     assert check(dir, %{"os/thread.h" => "", "channel/x.cpp" => "#include \"os/thread.h\""}) == []
     assert check(dir, %{"ruby/x.cpp" => "#include <ruby/thread.h>"}) == []
+  end
+
+  @tree Path.expand("../..", __DIR__)
+
+  # A header of each layer that needs no host, and the layers whose sources find it.
+  @found_by %{
+    "base/bytes.h" => ~w(channel etf os worker),
+    "os/clock.h" => ~w(channel os worker),
+    "etf/writer.h" => ~w(etf worker),
+    "channel/layout.h" => ~w(channel worker),
+    "worker/forked.h" => ~w(worker),
+    "testing/channel.h" => [],
+    "beam/nif.h" => [],
+    "executor/worker.h" => [],
+    "python/codec.h" => []
+  }
+
+  test "the compiler finds headers of layers that are depended on, and of no other", %{tmp_dir: dir} do
+    {_, 0} = System.cmd("cmake", ["-S", @tree, "-B", dir, "-DTYPHON_HOSTS=OFF"], stderr_to_stdout: true)
+
+    commands = File.read!(Path.join(dir, "compile_commands.json"))
+    assert map_size(@found_by) > 0
+
+    for layer <- ~w(channel etf os worker), {header, found_by} <- @found_by do
+      [command] =
+        Regex.run(~r/"command": "(.*?) -o \S+ -c \S+native\/#{layer}\//, commands, capture: :all_but_first)
+
+      source = Path.join(dir, "x.cpp")
+      File.write!(source, "#include \"#{header}\"\n")
+      {text, status} = System.cmd("sh", ["-c", "#{command} -fsyntax-only #{source}"], stderr_to_stdout: true)
+
+      if layer in found_by do
+        assert {layer, header, status, text} == {layer, header, 0, text}
+      else
+        assert {layer, header, text =~ "#{header}: No such file" or text =~ "'#{header}' file not found"} ==
+                 {layer, header, true}
+
+        assert status != 0
+      end
+    end
+  end
+
+  test "a layer that depends on one above it is an error that says so", %{tmp_dir: dir} do
+    File.write!(Path.join(dir, "CMakeLists.txt"), """
+    cmake_minimum_required(VERSION 3.25)
+    project(upwards LANGUAGES C CXX)
+    include(#{@tree}/cmake/TyphonTargets.cmake)
+    typhon_library(low DEPENDS typhon::high)
+    typhon_library(high)
+    """)
+
+    {text, 1} = System.cmd("cmake", ["-S", dir, "-B", Path.join(dir, "build")], stderr_to_stdout: true)
+    assert text =~ "typhon::low depends on typhon::high, which is not below it"
   end
 end
