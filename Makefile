@@ -32,8 +32,9 @@ test: ## every test: C++, Python (each version found), Elixir
 	@scripts/setup $@
 	@scripts/test
 
-matrix: ## the tests in a bare Debian of ROOTS="trixie" (with newer Erlang, Elixir, Python, g++), made by mmdebstrap; as root
+matrix: ## the tests in a bare Debian of ROOTS="trixie" (with newer Erlang, Elixir, Python, g++), made by mmdebstrap; as root. Before, those of musl for AArch64
 	@scripts/setup $@
+	@scripts/musl aarch64
 	@scripts/matrix $(ROOTS)
 
 musl: ## the C++ tests of what needs no Python, Erlang or Ruby, static against musl
