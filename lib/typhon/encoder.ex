@@ -118,8 +118,8 @@ end
 
 defmodule Typhon.Encoder.Walk do
   @moduledoc false
-  # Prepares arguments for the wire when the native library met a struct that the wire does not know. This is the slow road,
-  # taken only then: plain terms never come here.
+  # Prepares arguments for the wire when the native library met a struct that the wire does not know. To walk a term in Elixir
+  # takes longer than to encode it, so it is done only then: plain terms never come here.
 
   alias Typhon.{Array, EncodeError}
 
@@ -134,7 +134,7 @@ defmodule Typhon.Encoder.Walk do
     Typhon.Bytes,
     Typhon.Buffer,
     Typhon.Array,
-    Typhon.Iter.Loan,
+    Typhon.Iter.Reference,
     Typhon.Object
   ]
 
@@ -189,7 +189,7 @@ defmodule Typhon.Encoder.Walk do
 
   defp struct(module, struct, _path) when module in @wire, do: struct
 
-  defp struct(Typhon.Iter, iter, _path), do: Typhon.Iter.lend(iter)
+  defp struct(Typhon.Iter, iter, _path), do: Typhon.Iter.to_reference(iter)
 
   defp struct(Nx.Tensor, tensor, path) do
     case Array.from_nx(tensor) do

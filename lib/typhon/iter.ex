@@ -3,15 +3,15 @@ defmodule Typhon.Iter do
   An enumerable that Python is to see as an iterator, see `Typhon.iter/1`.
   """
 
-  # Python gets a Loan: a reference that names the enumeration in the dictionary of the process that made the call, where it is
-  # suspended between two batches. The loan ends with the call.
+  # Python gets a Reference: it names the enumeration in the dictionary of the process that made the call, where it is
+  # suspended between two batches. It ends with the call.
 
   @enforce_keys [:enumerable]
   defstruct [:enumerable]
 
   @type t :: %__MODULE__{enumerable: Enumerable.t()}
 
-  defmodule Loan do
+  defmodule Reference do
     @moduledoc false
     # What crosses.
     defstruct [:pull]
@@ -21,18 +21,18 @@ defmodule Typhon.Iter do
   @lent {__MODULE__, :lent}
 
   @doc false
-  @spec lend(t) :: Loan.t()
-  def lend(%__MODULE__{enumerable: enumerable}) do
+  @spec to_reference(t) :: Reference.t()
+  def to_reference(%__MODULE__{enumerable: enumerable}) do
     key = make_ref()
     Process.put({__MODULE__, key}, {:fresh, enumerable})
     Process.put(@lent, [key | Process.get(@lent, [])])
-    %Loan{pull: key}
+    %Reference{pull: key}
   end
 
   @doc false
   # Runs a function; what is lent in its course is taken back at its end.
-  @spec with_loans((() -> result)) :: result when result: term
-  def with_loans(fun) do
+  @spec with_references((() -> result)) :: result when result: term
+  def with_references(fun) do
     before = Process.get(@lent, [])
 
     try do

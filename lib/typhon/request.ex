@@ -132,7 +132,7 @@ defmodule Typhon.Request do
   def step(request, {:room, channel}), do: await_room(request, channel)
 
   def step(request, {:encoder}) do
-    Iter.with_loans(fn ->
+    Iter.with_references(fn ->
       case Encoder.Walk.prepare(request.args, request.kwargs) do
         {:ok, args, kwargs} -> run(%{request | args: args, kwargs: kwargs})
         {:error, _} = error -> {error, request}

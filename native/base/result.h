@@ -21,7 +21,7 @@ enum class Code : std::uint8_t {
   kTooLarge,      // a size beyond a limit or beyond what remains
   kTooManyAtoms,  // the atom limit
   kTrailing,      // bytes after the term
-  kHost,          // the host language's builder or visitor refused; it holds the details
+  kHost,          // the host language's decoder or visitor refused; it holds the details
   kSystem,        // a system call failed
   kClosed,        // the other side is gone
 };

@@ -10,7 +10,7 @@
 #include <cstring>
 #include <optional>
 
-#include "beam/lender.h"
+#include "beam/binary_loans.h"
 #include "beam/worker_channel.h"
 #include "etf/sink.h"
 
@@ -68,7 +68,7 @@ class BodySink final : public etf::Sink {
       no_room_ = true;
       return std::nullopt;
     }
-    BinaryLoan* loan = channel_->state().lender->lend(binary, *channel_);
+    BinaryLoan* loan = channel_->state().binary_loans->lend(binary, *channel_);
     if (!loan) return std::nullopt;
     lent_bytes_ += bytes;
     return loans_.add(*loan);
@@ -94,7 +94,7 @@ class BodySink final : public etf::Sink {
   void drop() noexcept {
     if (segment_) channel_->discard_segment(*segment_);
     segment_.reset();
-    if (loans_.first()) channel_->state().lender->discard(loans_.take());
+    if (loans_.first()) channel_->state().binary_loans->discard(loans_.take());
     lent_bytes_ = 0;
   }
 

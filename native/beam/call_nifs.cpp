@@ -5,12 +5,12 @@
 #include <optional>
 
 #include "beam/body_sink.h"
+#include "beam/decoder.h"
+#include "beam/encoder.h"
 #include "beam/moving.h"
 #include "beam/nif_support.h"
 #include "beam/nifs.h"
 #include "beam/results.h"
-#include "beam/term_decoder.h"
-#include "beam/term_encoder.h"
 #include "os/clock.h"
 
 namespace typhon::beam::nifs {
@@ -124,8 +124,8 @@ bool get_flags(ErlNifEnv* env, ERL_NIF_TERM term, CallFlags& flags) noexcept {
 }
 
 // Which atoms are written as text, if the flags of a call or an answer say so.
-void say_text(TermEncoder& encoder, unsigned bits) noexcept {
-  constexpr unsigned kMask = TermEncoder::kKeysAsText | TermEncoder::kValuesAsText;
+void say_text(Encoder& encoder, unsigned bits) noexcept {
+  constexpr unsigned kMask = Encoder::kKeysAsText | Encoder::kValuesAsText;
   if ((bits & wire::kOwnText) != 0) encoder.text((bits >> wire::kTextShift) & kMask);
 }
 
@@ -138,11 +138,11 @@ std::optional<ERL_NIF_TERM> encode_body(ErlNifEnv* env, const Kept<WorkerChannel
                                         Elsewhere elsewhere, GoDirty go_dirty) {
   State& state = state_of(env);
   const Atoms& atoms = state.atoms;
-  using Status = TermEncoder::Status;
+  using Status = Encoder::Status;
   bool retried = false;
   for (;;) {
     sink.start(channel.get(), !awaited);
-    TermEncoder encoder(env, state, channel.get(), sink);
+    Encoder encoder(env, state, channel.get(), sink);
     if (!kDirty) encoder.limit(kQuickTerms);
     const Status status = encode(encoder);
     if (status == Status::kDone) return std::nullopt;
@@ -311,14 +311,14 @@ ERL_NIF_TERM call_here(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   bool moved = false;
   std::optional<ERL_NIF_TERM> instead = encode_body<kDirty>(
       env, target.channel, argv[1], sink, kind == wire::kCall, request.movable,
-      [&](TermEncoder& encoder) {
+      [&](Encoder& encoder) {
         say_text(encoder, flags.bits);
-        const TermEncoder::Status status = encoder.call(argv[3], argv[4], argv[5], argv[6]);
+        const Encoder::Status status = encoder.call(argv[3], argv[4], argv[5], argv[6]);
         if (encoder.has_objects()) request.movable = false;
         return status;
       },
       // An object among the arguments, which only the encoder sees.
-      [&](TermEncoder& encoder) -> const char* {
+      [&](Encoder& encoder) -> const char* {
         if (target.of_object) return "objects that live on different workers";
         enif_keep_resource(encoder.other());
         target.take(*pool, encoder.other());
@@ -371,11 +371,11 @@ ERL_NIF_TERM tell_here(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   BodySink sink(stack.data(), stack.size(), kDirty ? SIZE_MAX : kQuickBytes);
   const std::optional<ERL_NIF_TERM> instead = encode_body<kDirty>(
       env, channel, argv[3], sink, kind != wire::kMessage, false,
-      [&](TermEncoder& encoder) {
+      [&](Encoder& encoder) {
         say_text(encoder, bits);
         return encoder.value(argv[6]);
       },
-      [](TermEncoder&) { return "an object that lives on another worker"; },
+      [](Encoder&) { return "an object that lives on another worker"; },
       [&] {
         return enif_schedule_nif(env, "tell", ERL_NIF_DIRTY_JOB_CPU_BOUND, guarded<tell_here<true>>, argc,
                                  argv);
@@ -473,7 +473,7 @@ ERL_NIF_TERM decode_here(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
     const ERL_NIF_TERM reply = channel.refuse_segment(env, env, *segment, refusal);
     return segment->timed ? timed_term(env, state.atoms, reply, segment->times) : reply;
   }
-  TermDecoder decoder(env, channel);
+  Decoder decoder(env, channel);
   decoder.lend(segment);
   decoder.borrow(segment->loans);
   if (!kDirty) decoder.limit(kQuickTerms, kQuickBytes);

@@ -2,8 +2,8 @@
 #include <iterator>
 #include <memory>
 
+#include "beam/binary_loans.h"
 #include "beam/handed.h"
-#include "beam/lender.h"
 #include "beam/nif_support.h"
 #include "beam/nifs.h"
 #include "beam/results.h"
@@ -89,9 +89,9 @@ ERL_NIF_TERM channel_open(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   if (enif_get_map_value(env, argv[1], atoms.results, &value)) options.shared = value == atoms.shared;
   if (enif_get_map_value(env, argv[1], atoms.raw, &value)) options.raw = value == atoms.true_;
   if (enif_get_map_value(env, argv[1], atoms.keys, &value) && value == atoms.strings)
-    options.text |= TermEncoder::kKeysAsText;
+    options.text |= Encoder::kKeysAsText;
   if (enif_get_map_value(env, argv[1], atoms.values, &value) && value == atoms.strings)
-    options.text |= TermEncoder::kValuesAsText;
+    options.text |= Encoder::kValuesAsText;
   if (enif_get_map_value(env, argv[1], atoms.mapset_version, &value) && value == atoms.true_) {
     options.region.flags |= channel::kFlagMapsetVersion;
   }
@@ -174,7 +174,7 @@ ERL_NIF_TERM numbers(ErlNifEnv* env, int, const ERL_NIF_TERM[]) {
 ERL_NIF_TERM loans(ErlNifEnv* env, int, const ERL_NIF_TERM[]) {
   const State& state = state_of(env);
   ERL_NIF_TERM keys[] = {state.atoms.lent, state.atoms.borrowed};
-  ERL_NIF_TERM values[] = {tally_term(env, state.lender->box().out), tally_term(env, state.borrowed)};
+  ERL_NIF_TERM values[] = {tally_term(env, state.binary_loans->box().out), tally_term(env, state.borrowed)};
   ERL_NIF_TERM map = 0;
   enif_make_map_from_arrays(env, keys, values, std::size(keys), &map);
   return map;

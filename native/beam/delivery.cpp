@@ -12,8 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "beam/decoder.h"
 #include "beam/handed.h"
-#include "beam/term_decoder.h"
 #include "etf/cost.h"
 #include "os/clock.h"
 #include "os/wait.h"
@@ -313,7 +313,7 @@ ERL_NIF_TERM WorkerChannel::decode_segment(ErlNifEnv* caller_env, ErlNifEnv* env
                                            SegmentHandle& segment) noexcept {
   if (const Refusal refusal = take_in(segment); refusal != Refusal::kNone)
     return refuse_segment(caller_env, env, segment, refusal);
-  TermDecoder decoder(env, *this);
+  Decoder decoder(env, *this);
   decoder.lend(&segment);
   decoder.borrow(segment.loans);
   const bool plain = segment.plain && on_scheduler() && !options_.handed;
@@ -415,7 +415,7 @@ void WorkerChannel::drop_reply(ErlNifEnv* env, const FrameHeader& header,
 // The handles become garbage of `env` at once; their destructors send the releases.
 void WorkerChannel::drop_objects(ErlNifEnv* env, std::span<const std::uint8_t> body,
                                  channel::FrameLoans& loans) noexcept {
-  TermDecoder decoder(env, *this);
+  Decoder decoder(env, *this);
   decoder.borrow(loans);
   decoder.want_objects_only();
   decoder.decode(body);
@@ -453,8 +453,8 @@ ERL_NIF_TERM WorkerChannel::reply_term(ErlNifEnv* env, const FrameHeader& header
     return enif_make_tuple2(env, atoms.error, bad);
   }
   // What it can become is bounded by whoever decodes the copy, and on a scheduler that has time for it.
-  const bool costly = etf::most_it_can_cost(body) > std::min(TermDecoder::kDirectly, max_result());
-  TermDecoder decoder(env, *this);
+  const bool costly = etf::most_it_can_cost(body) > std::min(Decoder::kDirectly, max_result());
+  Decoder decoder(env, *this);
   decoder.borrow(loans);
   ERL_NIF_TERM reply = costly ? 0 : decoder.decode_reply(body, is_error);
   if (costly || decoder.needs_scheduler()) [[unlikely]] {

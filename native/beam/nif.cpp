@@ -9,14 +9,14 @@
 #include <iterator>
 #include <new>
 
+#include "beam/binary_loans.h"
 #include "beam/descriptor.h"
 #include "beam/handed.h"
-#include "beam/lender.h"
 #include "beam/moving.h"
 #include "beam/nif_support.h"
 #include "beam/nifs.h"
+#include "beam/open_channels.h"
 #include "beam/pool.h"
-#include "beam/registry.h"
 #include "beam/results.h"
 #include "beam/worker_channel.h"
 
@@ -32,9 +32,17 @@ void Atoms::make(ErlNifEnv* env) noexcept {
   object = enif_make_atom(env, "Elixir.Typhon.Object");
   map_set = enif_make_atom(env, "Elixir.MapSet");
   const char* const known[] = {
-      "Elixir.Date",          "Elixir.Time",         "Elixir.NaiveDateTime",    "Elixir.DateTime",
-      "Elixir.MapSet",        "Elixir.Range",        "Elixir.Decimal",          "Elixir.Typhon.Bytes",
-      "Elixir.Typhon.Buffer", "Elixir.Typhon.Array", "Elixir.Typhon.Iter.Loan",
+      "Elixir.Date",
+      "Elixir.Time",
+      "Elixir.NaiveDateTime",
+      "Elixir.DateTime",
+      "Elixir.MapSet",
+      "Elixir.Range",
+      "Elixir.Decimal",
+      "Elixir.Typhon.Bytes",
+      "Elixir.Typhon.Buffer",
+      "Elixir.Typhon.Array",
+      "Elixir.Typhon.Iter.Reference",
   };
   static_assert(std::size(known) == std::extent_v<decltype(known_structs)>);
   for (std::size_t i = 0; i < std::size(known); ++i) known_structs[i] = enif_make_atom(env, known[i]);
@@ -117,17 +125,17 @@ bool open_types(ErlNifEnv* env, State& state, ErlNifResourceFlags flags) noexcep
 int load(ErlNifEnv* env, void** priv_data, ERL_NIF_TERM) noexcept {
   auto* state = new (std::nothrow) State;
   if (!state) return 1;
-  state->registry = new (std::nothrow) Registry;
-  state->lender = new (std::nothrow) Lender;
+  state->open_channels = new (std::nothrow) OpenChannels;
+  state->binary_loans = new (std::nothrow) BinaryLoans;
   state->results = new (std::nothrow) Results;
   state->mover = new (std::nothrow) Mover;
   state->atoms.make(env);
-  if (!state->registry || !state->lender || !state->results || !state->mover ||
+  if (!state->open_channels || !state->binary_loans || !state->results || !state->mover ||
       !open_types(env, *state, ERL_NIF_RT_CREATE)) {
     delete state->mover;
     delete state->results;
-    delete state->lender;
-    delete state->registry;
+    delete state->binary_loans;
+    delete state->open_channels;
     delete state;
     return 2;
   }
@@ -142,11 +150,11 @@ int upgrade(ErlNifEnv* env, void** priv_data, void** old_priv_data, ERL_NIF_TERM
   if (!state || state->layout != State::kLayout) return 1;
   if (!open_types(env, *state, static_cast<ErlNifResourceFlags>(ERL_NIF_RT_CREATE | ERL_NIF_RT_TAKEOVER)))
     return 2;
-  state->registry->join_ended();
-  if (state->lender->stop_thread() && !state->lender->ensure_thread()) return 3;
+  state->open_channels->join_ended();
+  if (state->binary_loans->stop_thread() && !state->binary_loans->ensure_thread()) return 3;
   if (state->results->stop_thread() && !state->results->ensure_thread()) return 3;
   if (state->mover->stop_thread()) state->mover->wake();
-  for (WorkerChannel* channel : state->registry->keep_all()) {
+  for (WorkerChannel* channel : state->open_channels->keep_all()) {
     if (channel->stop_reader()) channel->start_reader();
     enif_release_resource(channel);
   }
@@ -159,16 +167,17 @@ int upgrade(ErlNifEnv* env, void** priv_data, void** old_priv_data, ERL_NIF_TERM
 void unload(ErlNifEnv* env, void* priv_data) noexcept {
   auto* state = static_cast<State*>(priv_data);
   if (state->instances.fetch_sub(1, std::memory_order_acq_rel) > 1) return;  // an upgrade has taken it over
-  for (WorkerChannel* channel : state->registry->keep_all()) {
+  for (WorkerChannel* channel : state->open_channels->keep_all()) {
     channel->close(env, state->atoms.closed);
     channel->join_reader();
     enif_release_resource(channel);
   }
-  state->registry->join_ended();
-  state->lender->stop_thread();
+  state->open_channels->join_ended();
+  state->binary_loans->stop_thread();
   state->results->stop_thread();
   state->mover->stop_thread();
-  // Terms may still hold resources, whose destructors reach the registry: it stays for as long as the VM.
+  // Terms may still hold resources, whose destructors reach the list of open channels: it stays for as long
+  // as the VM.
 }
 
 ErlNifFunc functions[] = {

@@ -50,9 +50,9 @@ struct Atoms {
   [[nodiscard]] bool knows_struct(ERL_NIF_TERM module) const noexcept;
 };
 
-class Lender;
+class BinaryLoans;
 class Mover;
-class Registry;
+class OpenChannels;
 class Results;
 
 struct State {
@@ -66,8 +66,8 @@ struct State {
   ErlNifResourceType* ticket_type = nullptr;
   ErlNifResourceType* borrowed_type = nullptr;
   ErlNifResourceType* body_type = nullptr;
-  Registry* registry = nullptr;
-  Lender* lender = nullptr;
+  OpenChannels* open_channels = nullptr;
+  BinaryLoans* binary_loans = nullptr;
   Results* results = nullptr;
   Mover* mover = nullptr;
   std::atomic<std::uint32_t> instances{1};  // of the library that share this: more than one after an upgrade

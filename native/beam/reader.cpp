@@ -6,7 +6,7 @@
 #include <atomic>
 #include <optional>
 
-#include "beam/registry.h"
+#include "beam/open_channels.h"
 #include "os/clock.h"
 #include "os/wait.h"
 
@@ -40,24 +40,24 @@ bool WorkerChannel::start_reader() noexcept {
 }
 
 bool WorkerChannel::stop_reader() noexcept {
-  if (!state_.registry->remove(this)) return false;
+  if (!state_.open_channels->remove(this)) return false;
   life_.stopping.store(true, std::memory_order_seq_cst);
   wake_reader();
   enif_thread_join(reader_.thread, nullptr);
-  state_.registry->add(this);
+  state_.open_channels->add(this);
   return true;
 }
 
 void WorkerChannel::join_reader() noexcept {
-  if (state_.registry->remove(this)) enif_thread_join(reader_.thread, nullptr);
+  if (state_.open_channels->remove(this)) enif_thread_join(reader_.thread, nullptr);
 }
 
 void* WorkerChannel::reader_main(void* self) noexcept {
   auto* channel = static_cast<WorkerChannel*>(self);
   State& state = channel->state_;
   channel->reader_loop();
-  // Whoever took the channel out of the registry joins this thread.
-  if (state.registry->remove(channel)) state.registry->bury(enif_thread_self());
+  // Whoever took the channel out of the list joins this thread.
+  if (state.open_channels->remove(channel)) state.open_channels->bury(enif_thread_self());
   enif_release_resource(channel);
   return nullptr;
 }

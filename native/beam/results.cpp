@@ -7,7 +7,7 @@
 #include <string>
 #include <utility>
 
-#include "beam/term_decoder.h"
+#include "beam/decoder.h"
 #include "beam/worker_channel.h"
 #include "etf/cost.h"
 

@@ -4,8 +4,8 @@
 
 #include <cstdint>
 
+#include "beam/encoder.h"
 #include "beam/quota.h"
-#include "beam/term_encoder.h"
 
 namespace typhon::beam::wire {
 
@@ -22,8 +22,8 @@ constexpr unsigned kTimings = 1;
 constexpr unsigned kCapture = 2;
 // The call, or answer, says itself which atoms are written as text, in place of the channel.
 constexpr unsigned kTextShift = 2;
-constexpr unsigned kKeysAsText = TermEncoder::kKeysAsText << kTextShift;
-constexpr unsigned kValuesAsText = TermEncoder::kValuesAsText << kTextShift;
+constexpr unsigned kKeysAsText = Encoder::kKeysAsText << kTextShift;
+constexpr unsigned kValuesAsText = Encoder::kValuesAsText << kTextShift;
 constexpr unsigned kOwnText = 16;
 // The call was accepted before: it is not to be refused for being one too many.
 constexpr unsigned kAdmitted = 128;

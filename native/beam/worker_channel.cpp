@@ -8,10 +8,10 @@
 #include <thread>
 #include <utility>
 
-#include "beam/lender.h"
-#include "beam/registry.h"
+#include "beam/binary_loans.h"
+#include "beam/decoder.h"
+#include "beam/open_channels.h"
 #include "beam/results.h"
-#include "beam/term_decoder.h"
 #include "os/clock.h"
 
 namespace typhon::beam {
@@ -20,8 +20,8 @@ using os::monotonic_ns;
 
 Result<WorkerChannel*> WorkerChannel::open(ErlNifEnv* env, State& state, const ErlNifPid& owner,
                                            const ChannelOptions& options) noexcept {
-  state.registry->join_ended();
-  if (options.embedded && !state.lender->ensure_thread())
+  state.open_channels->join_ended();
+  if (options.embedded && !state.binary_loans->ensure_thread())
     return Error{Code::kSystem, 0, "the thread that frees loans could not be started"};
   if (!state.results->ensure_thread())
     return Error{Code::kSystem, 0, "the thread that keeps results could not be started"};
@@ -32,9 +32,9 @@ Result<WorkerChannel*> WorkerChannel::open(ErlNifEnv* env, State& state, const E
   void* memory = enif_alloc_resource(state.channel_type, sizeof(WorkerChannel));
   if (!memory) return Error{Code::kSystem, 0, "out of memory"};
   auto* self = new (memory) WorkerChannel(state, owner, options, std::move(region).value());
-  state.registry->add(self);
+  state.open_channels->add(self);
   if (!self->start_reader()) {
-    state.registry->remove(self);
+    state.open_channels->remove(self);
     enif_release_resource(self);
     return Error{Code::kSystem, 0, "the reader thread could not be started"};
   }
@@ -217,7 +217,7 @@ void WorkerChannel::handle_ready(ErlNifEnv* caller_env, std::span<const std::uin
     return;
   }
   ErlNifEnv* env = replies_.env.get();
-  TermDecoder decoder(env, *this);
+  Decoder decoder(env, *this);
   if (!decoder.decode(body) || !enif_is_map(env, decoder.term())) {
     life_.broken.store(true, std::memory_order_relaxed);
     fail_broken(caller_env, "the worker's greeting cannot be decoded");

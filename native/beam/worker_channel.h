@@ -18,8 +18,8 @@
 // Life. A resource of the BEAM, kept alive by its terms, by the pool, by segments and object handles that
 // point into its region, and by the reader thread until the channel is closed. close() is called by the
 // owner, by the owner's death (a process monitor), and at unload; the reader thread then drains what is
-// there, fails the rest, and ends. Its thread id is left to the Registry to join, because the last reference
-// may go away on that very thread.
+// there, fails the rest, and ends. Its thread id is left to the OpenChannels to join, because the last
+// reference may go away on that very thread.
 //
 // Threads. Any scheduler, normal or dirty, and the reader. Fields say what guards them.
 //
@@ -70,7 +70,7 @@ struct ChannelOptions {
   bool shared = false;             // results are not copied: the worker can write to binaries that Elixir has
   std::size_t max_held = 0;        // bytes of results in use at most; 0: half of what all workers' may be
   std::shared_ptr<Handed> handed;  // nullptr: Python may call and reach what it likes
-  unsigned text = 0;               // which atoms are written as text, of TermEncoder's bits
+  unsigned text = 0;               // which atoms are written as text, of Encoder's bits
   bool raw = false;  // maps have no meaning, and no other worker can have a request in place of this one
 };
 

@@ -1,4 +1,4 @@
-// The cost of the driver itself: builders that do next to nothing, so that what is measured is reading the
+// The cost of the reader itself: decoders that do next to nothing, so that what is measured is reading the
 // format.
 #include <benchmark/benchmark.h>
 
@@ -102,9 +102,9 @@ void decode_terms(benchmark::State& state) {
   const Bytes input(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
   const auto count = load_big<std::uint32_t>(bytes.data() + 2);
   for (auto _ : state) {
-    Summer builder;
+    Summer decoder;
     Summer::Value value{};
-    const Outcome outcome = decode(input, builder, Limits{}, value);
+    const Outcome outcome = decode(input, decoder, Limits{}, value);
     if (!outcome.ok()) state.SkipWithError(outcome.expected);
     benchmark::DoNotOptimize(value);
   }

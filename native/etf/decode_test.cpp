@@ -239,7 +239,7 @@ TEST(EtfDecode, SaysWhereItFailed) {
   EXPECT_EQ(path("h\x02" + list(1) + "h\x01" + "jj" + bad), "12 [1]");
 }
 
-TEST(EtfDecode, LeavesDuplicateKeysToTheBuilder) {
+TEST(EtfDecode, LeavesDuplicateKeysToTheDecoder) {
   const std::string twice = term("t" + u32(2) + "a\x01" + "j" + "a\x01" + "j");
   const Read r = read(twice);
   EXPECT_EQ(r.outcome.code, Code::kHost);
@@ -251,7 +251,7 @@ TEST(EtfDecode, LeavesDuplicateKeysToTheBuilder) {
   EXPECT_TRUE(decode(Tree::bytes_of(twice), lenient, Limits{}, value).ok());
 }
 
-// A builder that refuses its n-th call, and counts what it holds: values are owned.
+// A decoder that refuses its n-th call, and counts what it holds: values are owned.
 class Refuser {
  public:
   explicit Refuser(int calls) : calls_(calls) {}
@@ -330,9 +330,9 @@ class Refuser {
   int calls_;
   int open_ = 0;
 };
-static_assert(TermBuilder<Refuser> && !HasFindAtom<Refuser> && !HasFailed<Refuser>);
+static_assert(HostDecoder<Refuser> && !HasFindAtom<Refuser> && !HasFailed<Refuser>);
 
-TEST(EtfDecode, CleansUpWhereverTheBuilderRefuses) {
+TEST(EtfDecode, CleansUpWhereverTheDecoderRefuses) {
   const std::string everything =
       term("h\x08" + list(2) + "a\x01" + "h\x00"s + "a\x02"           // improper
            + list(1) + "a\x01" + list(1) + "j" + "k" + u16(2) + "ab"  // a list in three parts
@@ -346,15 +346,15 @@ TEST(EtfDecode, CleansUpWhereverTheBuilderRefuses) {
     bool done = false;
     int calls = 1;
     for (; !done && calls < 1'000; ++calls) {
-      Refuser builder(calls);
+      Refuser decoder(calls);
       Refuser::Value value;
-      const Outcome outcome = decode(Tree::bytes_of(bytes), builder, Limits{}, value);
-      EXPECT_EQ(builder.open(), 0);
+      const Outcome outcome = decode(Tree::bytes_of(bytes), decoder, Limits{}, value);
+      EXPECT_EQ(decoder.open(), 0);
       done = outcome.ok();
       EXPECT_EQ(value != nullptr, done);
       if (!done) {
         ASSERT_EQ(outcome.code, Code::kHost) << outcome.expected << " " << outcome.offset;
-        EXPECT_TRUE(builder.refused());
+        EXPECT_TRUE(decoder.refused());
       }
     }
     EXPECT_TRUE(done);
@@ -401,9 +401,9 @@ TEST(EtfDecode, AFunHoldsNoLoans) {
 }
 
 TEST(EtfDecode, ReleasesAValueThatHasBytesBehindIt) {
-  Refuser builder(100);
+  Refuser decoder(100);
   Refuser::Value value;
-  EXPECT_EQ(decode(Tree::bytes_of(term("h\x01" + "a\x01"s + "rest")), builder, Limits{}, value).code,
+  EXPECT_EQ(decode(Tree::bytes_of(term("h\x01" + "a\x01"s + "rest")), decoder, Limits{}, value).code,
             Code::kTrailing);
   EXPECT_EQ(value, nullptr);
 }
@@ -503,7 +503,7 @@ TEST(EtfInflate, SurvivesDamage) {
   }
 }
 
-// A builder that keeps spans may keep the buffer they point into.
+// A decoder that keeps spans may keep the buffer they point into.
 struct Keeper : Refuser {
   Keeper() : Refuser(1'000) {}
   Inflated kept;
@@ -515,14 +515,14 @@ struct Keeper : Refuser {
   void inflated(Inflated& buffer) noexcept { kept = std::move(buffer); }
 };
 
-TEST(EtfInflate, LetsTheBuilderKeepTheBuffer) {
+TEST(EtfInflate, LetsTheDecoderKeepTheBuffer) {
   static_assert(HasInflated<Keeper>);
   const std::string packed = compressed(term("m" + u32(500) + std::string(500, 'x')));
-  Keeper builder;
+  Keeper decoder;
   Keeper::Value value;
-  ASSERT_TRUE(decode(Tree::bytes_of(packed), builder, Limits{}, value).ok());
-  EXPECT_EQ(Tree::text(builder.seen), std::string(500, 'x'));
-  EXPECT_EQ(builder.kept.bytes().size(), 505u);
+  ASSERT_TRUE(decode(Tree::bytes_of(packed), decoder, Limits{}, value).ok());
+  EXPECT_EQ(Tree::text(decoder.seen), std::string(500, 'x'));
+  EXPECT_EQ(decoder.kept.bytes().size(), 505u);
 }
 
 // --- skip ---

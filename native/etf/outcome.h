@@ -38,8 +38,8 @@ struct [[nodiscard]] Outcome {
 struct Limits {
   std::uint32_t max_depth = 10'000;           // containers inside one another; funs count as one
   std::uint64_t max_inflated = 256ull << 20;  // bytes that a compressed term may expand to
-  std::uint64_t max_atoms = 1ull << 20;  // atoms that the builder's find_atom did not know (the BEAM's own
-                                         // table holds as many); not counted for builders without find_atom
+  std::uint64_t max_atoms = 1ull << 20;  // atoms that the decoder's find_atom did not know (the BEAM's own
+                                         // table holds as many); not counted for decoders without find_atom
   std::uint32_t loans = 0;  // that came with the term: a kLent leaf names one of them. None: there are no
                             // such leaves
 };

@@ -1,5 +1,5 @@
 // skip: finds the end of a term and validates it on the way, without building anything. It accepts exactly
-// what decode() accepts (but for duplicate map keys, which only a builder can see).
+// what decode() accepts (but for duplicate map keys, which only a decoder can see).
 //
 // No allocation but the explicit stack below 64 levels of nesting. Thread-safe: no shared state.
 #pragma once

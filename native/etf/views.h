@@ -1,4 +1,4 @@
-// What a builder gets for identifiers and funs: the fields, and the bytes of the whole term for an identical
+// What a decoder gets for identifiers and funs: the fields, and the bytes of the whole term for an identical
 // round trip. Views borrow from the input (or from a scratch buffer, see `node`) and are valid during that
 // call only.
 #pragma once

@@ -1,5 +1,5 @@
 // Arbitrary bytes behind the version byte. Whatever decodes can be written, and what is written decodes to
-// the same. A second builder owns heap values and refuses at a point that the input chooses: nothing may leak
+// the same. A second decoder owns heap values and refuses at a point that the input chooses: nothing may leak
 // or be freed twice.
 #include <cstddef>
 #include <cstdint>

@@ -38,7 +38,7 @@ inline void drop(PyObject* object) noexcept {
 #ifdef Py_GIL_DISABLED
   Py_DECREF(object);
 #else
-  // The analyzer follows a value that no builder leaves null.
+  // The analyzer follows a value that no decoder leaves null.
   // NOLINTNEXTLINE(clang-analyzer-core.NullDereference)
   const auto count = object->ob_refcnt;
   if (static_cast<std::int32_t>(count) < 0 && Py_Version >= kPython312) [[unlikely]]

@@ -26,7 +26,7 @@ VALUE binary_of(Bytes bytes) {
   return rb_str_new(reinterpret_cast<const char*>(bytes.data()), static_cast<long>(bytes.size()));
 }
 
-class Builder {
+class Decoder {
  public:
   using Value = VALUE;
   struct Container {
@@ -38,10 +38,10 @@ class Builder {
     bool has_raw_data;
   };
 
-  Builder(const Options& options, Roots& roots) noexcept : options_(options), roots_(roots) {}
-  Builder(const Builder&) = delete;
-  Builder& operator=(const Builder&) = delete;
-  ~Builder() = default;
+  Decoder(const Options& options, Roots& roots) noexcept : options_(options), roots_(roots) {}
+  Decoder(const Decoder&) = delete;
+  Decoder& operator=(const Decoder&) = delete;
+  ~Decoder() = default;
 
   // --- leaves ---
 
@@ -187,12 +187,12 @@ class Builder {
   void abandon(Container&) noexcept {}  // what it held goes with the roots
   void drop(Value&) noexcept {}
 
-  void failed(const etf::Outcome& outcome, std::span<const etf::Frame<Builder>> frames) noexcept {
+  void failed(const etf::Outcome& outcome, std::span<const etf::Frame<Decoder>> frames) noexcept {
     if (state_ != 0 && !is_standard_error(rb_errinfo())) return;
     try {
       path_ = options_.root;
       bool first = options_.is_call;
-      for (const etf::Frame<Builder>& frame : frames) {
+      for (const etf::Frame<Decoder>& frame : frames) {
         if (first) {
           static constexpr std::array<const char*, 4> kParts{"module", "function", "args", "kwargs"};
           path_ = frame.index < kParts.size() ? kParts[frame.index] : "call";
@@ -330,16 +330,16 @@ Decoded decode(std::span<const std::uint8_t> bytes, const Options& options, bool
   });
   if (decoded.state != 0) return decoded;
   {
-    Builder builder(options, *roots.roots);
+    Decoder decoder(options, *roots.roots);
     const etf::Limits limits;
     VALUE value = Qnil;
-    const etf::Outcome outcome = whole ? etf::decode(bytes, builder, limits, value)
-                                       : etf::decode_prefix(bytes, builder, limits, value);
+    const etf::Outcome outcome = whole ? etf::decode(bytes, decoder, limits, value)
+                                       : etf::decode_prefix(bytes, decoder, limits, value);
     if (outcome.ok()) {
       decoded.value = value;
       decoded.used = outcome.used;
     } else {
-      builder.tell(decoded);
+      decoder.tell(decoded);
     }
   }
   clear_roots(roots);

@@ -1,4 +1,4 @@
-// Tree: a builder that keeps a term as plain data, and the way back. For tests and fuzzing only: it is
+// Tree: a decoder that keeps a term as plain data, and the way back. For tests and fuzzing only: it is
 // neither fast nor frugal. It owns all its bytes; nodes refer to one another by index, so that deep terms
 // need no recursion anywhere.
 #pragma once
@@ -56,7 +56,7 @@ class Tree {
     bool operator==(const Node&) const = default;
   };
 
-  // TermBuilder; 0 is "no node".
+  // HostDecoder; 0 is "no node".
   using Value = std::uint32_t;
   using Container = std::uint32_t;
 
@@ -341,6 +341,6 @@ class Tree {
   int extensions_ = 0;
 };
 
-static_assert(TermBuilder<Tree> && HasFindAtom<Tree> && HasFailed<Tree>);
+static_assert(HostDecoder<Tree> && HasFindAtom<Tree> && HasFailed<Tree>);
 
 }  // namespace typhon::etf

@@ -16,7 +16,7 @@ module Typhon
       when :"Elixir.Typhon.Bytes", :"Elixir.Typhon.Buffer" then fields.fetch(:data)
       when :"Elixir.Typhon.Array" then Array.new(fields.fetch(:shape), fields.fetch(:dtype), fields.fetch(:data))
       when :"Elixir.Typhon.Object" then object(fields, objects)
-      when :"Elixir.Typhon.Iter.Loan" then Iter.new(fields.fetch(:pull))
+      when :"Elixir.Typhon.Iter.Reference" then Iter.new(fields.fetch(:pull))
       when :"Elixir.Date" then date(fields)
       when :"Elixir.DateTime" then time(fields)
       when :"Elixir.MapSet" then Set.new(fields.fetch(:map).keys)

@@ -1,6 +1,6 @@
 #include "python/codec.h"
 
-#include "python/decode/builder.h"
+#include "python/decode/decoder.h"
 
 namespace typhon::python {
 namespace {
@@ -29,14 +29,14 @@ PyObject* decode(ModuleState& state, std::span<const std::uint8_t> input,
                  const DecodeOptions& options) noexcept {
   const CollectorPause pause(input.size() > kLongInput);
   DecodeContext context(state, options);
-  Builder builder(context, input.size());
+  Decoder decoder(context, input.size());
   etf::Limits limits;
   limits.max_depth = options.max_depth;
   limits.max_atoms = options.max_atoms;
   limits.max_inflated = options.max_inflated;
   if (options.lent != nullptr) limits.loans = options.lent->count();
   PyObject* object = nullptr;
-  const etf::Outcome outcome = etf::decode(input, builder, limits, object);
+  const etf::Outcome outcome = etf::decode(input, decoder, limits, object);
   return outcome.ok() ? object : nullptr;
 }
 

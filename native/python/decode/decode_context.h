@@ -1,4 +1,4 @@
-// What one decode shares between its builder and the makers of structs: the options, the memory behind
+// What one decode shares between its decoder and the makers of structs: the options, the memory behind
 // buffers, and why it was refused.
 #pragma once
 

@@ -25,7 +25,7 @@ inline constexpr std::array<std::string_view, static_cast<std::size_t>(Known::kC
     "__struct__",
     "Elixir.Typhon.Bytes", "Elixir.Typhon.Buffer", "Elixir.Typhon.Array", "Elixir.Typhon.Object", "Elixir.Date",
     "Elixir.Time", "Elixir.NaiveDateTime", "Elixir.DateTime", "Elixir.MapSet", "Elixir.Decimal", "Elixir.Range",
-    "Elixir.Typhon.Iter.Loan", "Elixir.Calendar.ISO",
+    "Elixir.Typhon.Iter.Reference", "Elixir.Calendar.ISO",
     "data", "shape", "dtype", "id", "type", "calendar", "year", "month", "day", "hour", "minute", "second",
     "microsecond", "time_zone", "zone_abbr", "utc_offset", "std_offset", "map", "version", "sign", "coef", "exp",
     "first", "last", "step", "pull",

@@ -1,4 +1,4 @@
-#include "beam/term_decoder.h"
+#include "beam/decoder.h"
 
 #include <algorithm>
 #include <array>
@@ -6,8 +6,8 @@
 #include <memory>
 #include <new>
 
+#include "beam/binary_loans.h"
 #include "beam/handed.h"
-#include "beam/lender.h"
 #include "beam/worker_channel.h"
 #include "etf/cost.h"
 #include "etf/tags.h"
@@ -50,7 +50,7 @@ bool to_latin1(std::string_view utf8, std::array<char, 256>& out, std::size_t& l
 
 }  // namespace
 
-bool TermDecoder::decode(std::span<const std::uint8_t> body) noexcept {
+bool Decoder::decode(std::span<const std::uint8_t> body) noexcept {
   etf::Limits limits;
   if (loans_) limits.loans = loans_->count();
   if (!segment_) limits.max_inflated = kDirectly / etf::kMostCostOfAByte;
@@ -62,7 +62,7 @@ bool TermDecoder::decode(std::span<const std::uint8_t> body) noexcept {
   return decoded;
 }
 
-ERL_NIF_TERM TermDecoder::decode_reply(std::span<const std::uint8_t> body, bool is_error) noexcept {
+ERL_NIF_TERM Decoder::decode_reply(std::span<const std::uint8_t> body, bool is_error) noexcept {
   const Atoms& atoms = channel_.atoms();
   if (decode(body)) return enif_make_tuple2(env_, is_error ? atoms.error : atoms.ok, term_);
   const ERL_NIF_TERM error = enif_make_tuple3(env_, atoms.cannot_decode_result, make_binary(env_, path_),
@@ -70,11 +70,11 @@ ERL_NIF_TERM TermDecoder::decode_reply(std::span<const std::uint8_t> body, bool 
   return enif_make_tuple2(env_, atoms.error, error);
 }
 
-ERL_NIF_TERM TermDecoder::decode_reply(const SegmentHandle& segment) noexcept {
+ERL_NIF_TERM Decoder::decode_reply(const SegmentHandle& segment) noexcept {
   return decode_reply(segment.body, segment.is_error);
 }
 
-ERL_NIF_TERM TermDecoder::decode_plain_reply(const SegmentHandle& segment) noexcept {
+ERL_NIF_TERM Decoder::decode_plain_reply(const SegmentHandle& segment) noexcept {
   const std::span<const std::uint8_t> body = segment.body;
   const Atoms& atoms = channel_.atoms();
   std::unique_ptr<std::uint8_t[]> copy;
@@ -92,7 +92,7 @@ ERL_NIF_TERM TermDecoder::decode_plain_reply(const SegmentHandle& segment) noexc
   return decode_reply(segment);  // it makes new atoms if it may, or tells what is wrong, and where
 }
 
-bool TermDecoder::spend(std::size_t terms) noexcept {
+bool Decoder::spend(std::size_t terms) noexcept {
   if (terms > terms_left_) {
     over_budget_ = true;
     return false;
@@ -101,16 +101,16 @@ bool TermDecoder::spend(std::size_t terms) noexcept {
   return true;
 }
 
-bool TermDecoder::open(etf::Kind kind, std::size_t n, Container& container) noexcept {
+bool Decoder::open(etf::Kind kind, std::size_t n, Container& container) noexcept {
   if (!spend(n)) return false;
   container.kind = kind;
   container.base = static_cast<std::uint32_t>(terms_.size());
   container.is_struct = false;
-  terms_.reserve(terms_.size() + n);  // the driver has checked n against the bytes that remain
+  terms_.reserve(terms_.size() + n);  // the reader has checked n against the bytes that remain
   return true;
 }
 
-bool TermDecoder::big(bool negative, etf::Bytes magnitude, Value& out) noexcept {
+bool Decoder::big(bool negative, etf::Bytes magnitude, Value& out) noexcept {
   etf::HeapSink sink;
   etf::Writer writer(sink);
   writer.version();
@@ -120,19 +120,19 @@ bool TermDecoder::big(bool negative, etf::Bytes magnitude, Value& out) noexcept 
   return refuse("the integer is larger than the BEAM can hold");
 }
 
-bool TermDecoder::may_make_atoms(std::int64_t most) noexcept {
+bool Decoder::may_make_atoms(std::int64_t most) noexcept {
   return channel_.create_atoms() && channel_.atom_room().take(most);
 }
 
 // By the emulator's own decoder. It makes `most_atoms` at most.
-bool TermDecoder::external(etf::Bytes bytes, std::int64_t most_atoms, Value& out) noexcept {
+bool Decoder::external(etf::Bytes bytes, std::int64_t most_atoms, Value& out) noexcept {
   const auto decode = [&](ErlNifBinaryToTerm mode) {
     return enif_binary_to_term(env_, bytes.data(), bytes.size(), &out, mode) == bytes.size();
   };
   return decode(ERL_NIF_BIN2TERM_SAFE) || (may_make_atoms(most_atoms) && decode(ErlNifBinaryToTerm{}));
 }
 
-bool TermDecoder::atom(std::string_view utf8, Value& out) noexcept {
+bool Decoder::atom(std::string_view utf8, Value& out) noexcept {
   std::array<char, 256> latin1;
   std::size_t length = 0;
   if (to_latin1(utf8, latin1, length)) {
@@ -157,7 +157,7 @@ bool TermDecoder::atom(std::string_view utf8, Value& out) noexcept {
                 " does not exist in this VM; return a string, or start the pool with atoms: :create");
 }
 
-bool TermDecoder::binary(etf::Bytes bytes, Value& out) noexcept {
+bool Decoder::binary(etf::Bytes bytes, Value& out) noexcept {
   if (segment_ && bytes.size() >= kLendAtLeast && bytes.size() >= segment_->body.size() / kLendShare &&
       lies_in(bytes, segment_->body)) {
     if (!segment_->copy && !segment_->pinned.exchange(true, std::memory_order_relaxed))
@@ -177,7 +177,7 @@ bool TermDecoder::binary(etf::Bytes bytes, Value& out) noexcept {
   return true;
 }
 
-bool TermDecoder::lent(std::uint32_t index, Value& out) noexcept {
+bool Decoder::lent(std::uint32_t index, Value& out) noexcept {
   channel::Loan* loan = loans_->at(index);
   void* memory = loan ? enif_alloc_resource(channel_.state().borrowed_type, sizeof(Borrowed)) : nullptr;
   if (!memory) return refuse("out of memory");
@@ -191,7 +191,7 @@ bool TermDecoder::lent(std::uint32_t index, Value& out) noexcept {
   return true;
 }
 
-bool TermDecoder::bits(etf::Bytes bytes, unsigned bits_in_last_byte, Value& out) noexcept {
+bool Decoder::bits(etf::Bytes bytes, unsigned bits_in_last_byte, Value& out) noexcept {
   etf::HeapSink sink;
   etf::Writer writer(sink);
   writer.version();
@@ -201,7 +201,7 @@ bool TermDecoder::bits(etf::Bytes bytes, unsigned bits_in_last_byte, Value& out)
   return refuse("a bit string that the VM refuses");
 }
 
-bool TermDecoder::string(etf::Bytes bytes, Value& out) noexcept {
+bool Decoder::string(etf::Bytes bytes, Value& out) noexcept {
   if (!spend(bytes.size())) return false;
   scratch_.resize(bytes.size());
   for (std::size_t i = 0; i < bytes.size(); ++i) scratch_[i] = enif_make_uint(env_, bytes[i]);
@@ -211,7 +211,7 @@ bool TermDecoder::string(etf::Bytes bytes, Value& out) noexcept {
 
 // A fun is code: whoever gets it may call it. With an allow list Python may give back those that it was
 // handed, and name those that are in the list.
-bool TermDecoder::may_hold_fun(etf::Bytes raw) noexcept {
+bool Decoder::may_hold_fun(etf::Bytes raw) noexcept {
   Handed* const handed = channel_.handed();
   if (!handed || objects_only_ || handed->contains({reinterpret_cast<const char*>(raw.data()), raw.size()})) {
     return true;
@@ -219,14 +219,14 @@ bool TermDecoder::may_hold_fun(etf::Bytes raw) noexcept {
   return refuse("a function that this worker was not handed, which the option allow: of its pool forbids");
 }
 
-bool TermDecoder::exported_fun(const etf::ExportView& view, Value& out) noexcept {
+bool Decoder::exported_fun(const etf::ExportView& view, Value& out) noexcept {
   Handed* const handed = channel_.handed();
   const bool listed = handed && handed->may_call(env_, view.module, view.function, view.arity);
   return (listed || may_hold_fun(view.raw)) && foreign(view.raw, out);
 }
 
 // What may hold any term. A large map in it ends the emulator on other threads, as in close_large_map().
-bool TermDecoder::foreign_container(etf::Bytes raw, Value& out) noexcept {
+bool Decoder::foreign_container(etf::Bytes raw, Value& out) noexcept {
   if (objects_only_) {
     out = enif_make_list(env_, 0);
     return true;
@@ -237,7 +237,7 @@ bool TermDecoder::foreign_container(etf::Bytes raw, Value& out) noexcept {
   return refuse("a fun that only a scheduler can make");
 }
 
-bool TermDecoder::foreign(etf::Bytes raw, Value& out) noexcept {
+bool Decoder::foreign(etf::Bytes raw, Value& out) noexcept {
   etf::HeapSink sink;
   etf::Writer writer(sink);
   writer.version();
@@ -248,12 +248,12 @@ bool TermDecoder::foreign(etf::Bytes raw, Value& out) noexcept {
   return refuse("an identifier or fun that this VM refuses (it may name an atom that does not exist here)");
 }
 
-bool TermDecoder::map_key(Container& container, std::uint32_t index, Value&& key) noexcept {
+bool Decoder::map_key(Container& container, std::uint32_t index, Value&& key) noexcept {
   if (index == 0 && key == channel_.atoms().struct_key) container.is_struct = true;
   return push(key);
 }
 
-bool TermDecoder::close(Container& container, Value& out) noexcept {
+bool Decoder::close(Container& container, Value& out) noexcept {
   const auto count = static_cast<unsigned>(terms_.size() - container.base);
   const ERL_NIF_TERM* first = terms_.data() + container.base;
   switch (container.kind) {
@@ -271,7 +271,7 @@ bool TermDecoder::close(Container& container, Value& out) noexcept {
   return true;
 }
 
-bool TermDecoder::close_improper(Container& container, Value&& tail, Value& out) noexcept {
+bool Decoder::close_improper(Container& container, Value&& tail, Value& out) noexcept {
   out = tail;
   for (std::size_t i = terms_.size(); i > container.base; --i)
     out = enif_make_list_cell(env_, terms_[i - 1], out);
@@ -279,7 +279,7 @@ bool TermDecoder::close_improper(Container& container, Value&& tail, Value& out)
   return true;
 }
 
-bool TermDecoder::close_map(const Container& container, Value& out) noexcept {
+bool Decoder::close_map(const Container& container, Value& out) noexcept {
   const std::size_t pairs = (terms_.size() - container.base) / 2;
   if (pairs > kSmallMap && !on_scheduler()) return close_large_map(container, out);
   scratch_.resize(pairs * 2);
@@ -297,7 +297,7 @@ bool TermDecoder::close_map(const Container& container, Value& out) noexcept {
 
 // On a thread that is no scheduler: there the emulator (OTP 25) cannot sort the hashes of a large map, which
 // it does with a scheduler's random numbers.
-bool TermDecoder::close_large_map(const Container& container, Value& out) noexcept {
+bool Decoder::close_large_map(const Container& container, Value& out) noexcept {
   out = enif_make_new_map(env_);
   for (std::size_t i = container.base; i < terms_.size(); i += 2) {
     if (enif_make_map_put(env_, out, terms_[i], terms_[i + 1], &out) == 0) return refuse("out of memory");
@@ -308,7 +308,7 @@ bool TermDecoder::close_large_map(const Container& container, Value& out) noexce
   return true;
 }
 
-bool TermDecoder::attach_object(Value& map) noexcept {
+bool Decoder::attach_object(Value& map) noexcept {
   const Atoms& atoms = channel_.atoms();
   ERL_NIF_TERM id_term = 0;
   ErlNifUInt64 id = 0;
@@ -324,7 +324,7 @@ bool TermDecoder::attach_object(Value& map) noexcept {
   return enif_make_map_put(env_, map, atoms.ref, ref, &map) != 0;
 }
 
-std::string TermDecoder::print_key(ERL_NIF_TERM key) const noexcept {
+std::string Decoder::print_key(ERL_NIF_TERM key) const noexcept {
   ErlNifBinary binary;
   if (enif_inspect_binary(env_, key, &binary)) {
     return '"' +
@@ -336,8 +336,7 @@ std::string TermDecoder::print_key(ERL_NIF_TERM key) const noexcept {
   return text.data();
 }
 
-void TermDecoder::failed(const etf::Outcome& outcome,
-                         std::span<const etf::Frame<TermDecoder>> frames) noexcept {
+void Decoder::failed(const etf::Outcome& outcome, std::span<const etf::Frame<Decoder>> frames) noexcept {
   path_ = "result";
   for (std::size_t i = 0; i < frames.size(); ++i) {
     const auto& frame = frames[i];

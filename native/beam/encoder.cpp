@@ -1,4 +1,4 @@
-#include "beam/term_encoder.h"
+#include "beam/encoder.h"
 
 #include <array>
 #include <limits>
@@ -24,31 +24,30 @@ bool is_ascii(const char* text, std::size_t length) noexcept {
 
 }  // namespace
 
-TermEncoder::TermEncoder(ErlNifEnv* env, const State& state, const WorkerChannel* channel,
-                         BodySink& sink) noexcept
+Encoder::Encoder(ErlNifEnv* env, const State& state, const WorkerChannel* channel, BodySink& sink) noexcept
     : env_(env), state_(state), channel_(channel), sink_(sink), writer_(sink), text_(channel->text()) {}
 
-TermEncoder::~TermEncoder() {
+Encoder::~Encoder() {
   for (Frame& frame : stack_) {
     if (frame.kind == Frame::Kind::kMap) enif_map_iterator_destroy(env_, &frame.iterator);
   }
 }
 
-TermEncoder::Status TermEncoder::call(ERL_NIF_TERM module, ERL_NIF_TERM function, ERL_NIF_TERM args,
-                                      ERL_NIF_TERM kwargs) noexcept {
+Encoder::Status Encoder::call(ERL_NIF_TERM module, ERL_NIF_TERM function, ERL_NIF_TERM args,
+                              ERL_NIF_TERM kwargs) noexcept {
   const bool done = writer_.version() && writer_.tuple_header(4) && name(module) && name(function) &&
                     walk(args) && keywords(kwargs);
   if (done) return Status::kDone;
   return status_ == Status::kDone ? Status::kFull : status_;
 }
 
-TermEncoder::Status TermEncoder::value(ERL_NIF_TERM term) noexcept {
+Encoder::Status Encoder::value(ERL_NIF_TERM term) noexcept {
   if (writer_.version() && walk(term)) return Status::kDone;
   return status_ == Status::kDone ? Status::kFull : status_;
 }
 
 // A module or function: its text, or an object handle in the place of a module.
-bool TermEncoder::name(ERL_NIF_TERM value) noexcept {
+bool Encoder::name(ERL_NIF_TERM value) noexcept {
   std::array<char, 256> text;
   const int length = enif_get_atom(env_, value, text.data(), text.size(), ERL_NIF_LATIN1);
   if (length > 0) {
@@ -63,7 +62,7 @@ bool TermEncoder::name(ERL_NIF_TERM value) noexcept {
 }
 
 // Names are UTF-8.
-bool TermEncoder::latin1_name(std::string_view latin1) noexcept {
+bool Encoder::latin1_name(std::string_view latin1) noexcept {
   std::array<char, 512> utf8;
   std::size_t size = 0;
   for (const char letter : latin1) {
@@ -80,7 +79,7 @@ bool TermEncoder::latin1_name(std::string_view latin1) noexcept {
 
 // An atom beyond Latin-1. The NIF API tells its text from OTP 26 on only; the emulator's encoder always
 // writes it as UTF-8.
-bool TermEncoder::wide_name(ERL_NIF_TERM atom) noexcept {
+bool Encoder::wide_name(ERL_NIF_TERM atom) noexcept {
   ErlNifBinary encoded;
   if (!enif_term_to_binary(env_, atom, &encoded)) return stop(Status::kBadTerm, "out of memory");
   const std::size_t header = encoded.data[1] == etf::kSmallAtomUtf8 ? 3 : 4;
@@ -89,7 +88,7 @@ bool TermEncoder::wide_name(ERL_NIF_TERM atom) noexcept {
   return written;
 }
 
-bool TermEncoder::keywords(ERL_NIF_TERM value) noexcept {
+bool Encoder::keywords(ERL_NIF_TERM value) noexcept {
   std::size_t size = 0;
   if (!enif_get_map_size(env_, value, &size)) return stop(Status::kBadTerm, "kwargs must be a map");
   Frame frame{.kind = Frame::Kind::kMap};
@@ -103,13 +102,13 @@ bool TermEncoder::keywords(ERL_NIF_TERM value) noexcept {
   return drain(0);
 }
 
-bool TermEncoder::walk(ERL_NIF_TERM root) noexcept {
+bool Encoder::walk(ERL_NIF_TERM root) noexcept {
   const std::size_t base = stack_.size();
   return term(root) && drain(base);
 }
 
 // Writes all that the containers above `base` still hold.
-bool TermEncoder::drain(std::size_t base) noexcept {
+bool Encoder::drain(std::size_t base) noexcept {
   while (stack_.size() > base) {
     Frame& frame = stack_.back();
     switch (frame.kind) {
@@ -165,7 +164,7 @@ bool TermEncoder::drain(std::size_t base) noexcept {
 }
 
 // Pairs of a map up to the first one that holds a container, which goes onto the stack and comes first.
-bool TermEncoder::pairs(Frame& frame) noexcept {
+bool Encoder::pairs(Frame& frame) noexcept {
   const std::size_t depth = stack_.size();
   ERL_NIF_TERM key = 0;
   ERL_NIF_TERM value = 0;
@@ -189,7 +188,7 @@ bool TermEncoder::pairs(Frame& frame) noexcept {
   return true;
 }
 
-bool TermEncoder::key(const Frame& frame, ERL_NIF_TERM key) noexcept {
+bool Encoder::key(const Frame& frame, ERL_NIF_TERM key) noexcept {
   if ((frame.names || frame.text) && enif_is_atom(env_, key)) return frame.names ? name(key) : text_atom(key);
   is_key_ = true;
   const bool written = term(key);
@@ -198,13 +197,13 @@ bool TermEncoder::key(const Frame& frame, ERL_NIF_TERM key) noexcept {
 }
 
 // Of a struct of the wire. An atom there is what the reader looks for.
-bool TermEncoder::field(ERL_NIF_TERM value) noexcept {
+bool Encoder::field(ERL_NIF_TERM value) noexcept {
   if (!enif_is_atom(env_, value)) return term(value);
   hand(value);
   return atom(value);
 }
 
-bool TermEncoder::term(ERL_NIF_TERM value) noexcept {
+bool Encoder::term(ERL_NIF_TERM value) noexcept {
   if (terms_left_-- == 0) return stop(Status::kOverBudget);
   switch (enif_term_type(env_, value)) {
     case ERL_NIF_TERM_TYPE_INTEGER: {
@@ -260,12 +259,12 @@ bool TermEncoder::term(ERL_NIF_TERM value) noexcept {
 }
 
 // From now on the worker may send to it, or call it, or give it back.
-void TermEncoder::hand(ERL_NIF_TERM value) noexcept {
+void Encoder::hand(ERL_NIF_TERM value) noexcept {
   if (Handed* const handed = channel_->handed()) [[unlikely]]
     handed->add(handed_key(env_, value));
 }
 
-bool TermEncoder::atom(ERL_NIF_TERM value) noexcept {
+bool Encoder::atom(ERL_NIF_TERM value) noexcept {
   std::array<char, 256> text;
   const int length = enif_get_atom(env_, value, text.data(), text.size(), ERL_NIF_LATIN1);
   if (length > 0) {
@@ -275,13 +274,13 @@ bool TermEncoder::atom(ERL_NIF_TERM value) noexcept {
   return foreign(value);
 }
 
-bool TermEncoder::text_atom(ERL_NIF_TERM value) noexcept {
+bool Encoder::text_atom(ERL_NIF_TERM value) noexcept {
   const Atoms& atoms = state_.atoms;
   const bool stays = value == atoms.nil || value == atoms.true_ || value == atoms.false_;
   return stays ? atom(value) : name(value);
 }
 
-bool TermEncoder::binary(ERL_NIF_TERM value, etf::Bytes bytes) noexcept {
+bool Encoder::binary(ERL_NIF_TERM value, etf::Bytes bytes) noexcept {
   if (!sink_.lends(bytes.size())) [[likely]]
     return writer_.binary(bytes);
   const auto index = sink_.lend(value, bytes.size());
@@ -289,7 +288,7 @@ bool TermEncoder::binary(ERL_NIF_TERM value, etf::Bytes bytes) noexcept {
                : stop(sink_.no_room() ? Status::kFull : Status::kBadTerm, "out of memory");
 }
 
-bool TermEncoder::foreign(ERL_NIF_TERM value) noexcept {
+bool Encoder::foreign(ERL_NIF_TERM value) noexcept {
   ErlNifBinary encoded;
   if (!enif_term_to_binary(env_, value, &encoded)) return stop(Status::kBadTerm, "out of memory");
   const bool written = writer_.raw(etf::Bytes(encoded.data + 1, encoded.size - 1));
@@ -297,7 +296,7 @@ bool TermEncoder::foreign(ERL_NIF_TERM value) noexcept {
   return written;
 }
 
-bool TermEncoder::map(ERL_NIF_TERM value) noexcept {
+bool Encoder::map(ERL_NIF_TERM value) noexcept {
   if (stack_.size() >= kMaxDepth) return stop(Status::kBadTerm, "nested more than 10,000 deep");
   std::size_t size = 0;
   enif_get_map_size(env_, value, &size);
@@ -329,7 +328,7 @@ bool TermEncoder::map(ERL_NIF_TERM value) noexcept {
 
 // `frame` is at the first pair. The keys of a small map are in the order of terms, binaries last: one that
 // begins with a binary has no atom among its keys, and so no name.
-bool TermEncoder::is_struct(ERL_NIF_TERM map, std::size_t size, Frame& frame, ERL_NIF_TERM& module) noexcept {
+bool Encoder::is_struct(ERL_NIF_TERM map, std::size_t size, Frame& frame, ERL_NIF_TERM& module) noexcept {
   ERL_NIF_TERM key = 0;
   if (size <= kSmallMap && enif_map_iterator_get_pair(env_, &frame.iterator, &key, &module) &&
       enif_term_type(env_, key) == ERL_NIF_TERM_TYPE_BITSTRING) {
@@ -338,7 +337,7 @@ bool TermEncoder::is_struct(ERL_NIF_TERM map, std::size_t size, Frame& frame, ER
   return enif_get_map_value(env_, map, state_.atoms.struct_key, &module) && enif_is_atom(env_, module);
 }
 
-bool TermEncoder::object(ERL_NIF_TERM value) noexcept {
+bool Encoder::object(ERL_NIF_TERM value) noexcept {
   const Atoms& atoms = state_.atoms;
   ERL_NIF_TERM ref = 0;
   void* resource = nullptr;

@@ -1,10 +1,10 @@
-// Lender: large binaries of the BEAM that a Python in this VM reads in place; and the resource by which the
-// BEAM reads memory of such a Python.
+// BinaryLoans: large binaries of the BEAM that a Python in this VM reads in place; and the resource by which
+// the BEAM reads memory of such a Python.
 //
 // Each loan has an environment of its own that holds the binary (a copy of the term: another reference to the
-// same bytes). When Python has given a loan back, the Lender's thread frees it: neither a scheduler, which
-// could be long about giving back 64 MiB to the system, nor a thread of Python's, which must not run the
-// BEAM's code. One for the VM: loans outlive calls, channels and pools.
+// same bytes). When Python has given a loan back, a thread of its own frees it: neither a scheduler,
+// which could be long about giving back 64 MiB to the system, nor a thread of Python's, which must not run
+// the BEAM's code. One for the VM: loans outlive calls, channels and pools.
 //
 // Threads: lend() and discard() from any; the rest says so.
 #pragma once
@@ -27,12 +27,12 @@ struct Borrowed {
   WorkerChannel* channel;  // kept, for the same reason
 };
 
-class Lender {
+class BinaryLoans {
  public:
-  Lender() noexcept = default;
-  Lender(const Lender&) = delete;
-  Lender& operator=(const Lender&) = delete;
-  ~Lender() = default;
+  BinaryLoans() noexcept = default;
+  BinaryLoans(const BinaryLoans&) = delete;
+  BinaryLoans& operator=(const BinaryLoans&) = delete;
+  ~BinaryLoans() = default;
 
   // nullptr: no memory. The loan has one holder, the frame that it is for.
   BinaryLoan* lend(ERL_NIF_TERM binary, WorkerChannel& channel) noexcept;
@@ -52,7 +52,7 @@ class Lender {
   void collect() noexcept;
 
   channel::LoanBox box_;
-  Mutex opening_{"typhon.lender"};
+  Mutex opening_{"typhon.binary_loans"};
   bool runs_ TYPHON_GUARDED_BY(opening_) = false;
   ErlNifTid thread_ TYPHON_GUARDED_BY(opening_){};
 };

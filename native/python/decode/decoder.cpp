@@ -1,4 +1,4 @@
-#include "python/decode/builder.h"
+#include "python/decode/decoder.h"
 
 #include "python/errors.h"
 #include "python/path.h"
@@ -10,9 +10,9 @@
 
 namespace typhon::python {
 
-// The budget of one stack: the driver opens a map only when the input can hold all its pairs, so this grows
+// The budget of one stack: the reader opens a map only when the input can hold all its pairs, so this grows
 // with the input and not with what the input claims.
-bool Builder::reserve(std::size_t more) noexcept {
+bool Decoder::reserve(std::size_t more) noexcept {
   const std::size_t wanted = std::max(capacity_ * 2, top_ + more);
   void* const moved = PyMem_Realloc(stack_ == inline_stack_ ? nullptr : stack_, wanted * sizeof(PyObject*));
   if (moved == nullptr) {
@@ -25,7 +25,7 @@ bool Builder::reserve(std::size_t more) noexcept {
   return true;
 }
 
-bool Builder::string(etf::Bytes bytes, Value& out) noexcept {
+bool Decoder::string(etf::Bytes bytes, Value& out) noexcept {
   PyRef list = PyRef::steal(PyList_New(static_cast<Py_ssize_t>(bytes.size())));
   if (!list) return false;
   for (std::size_t i = 0; i < bytes.size(); ++i) {
@@ -38,7 +38,7 @@ bool Builder::string(etf::Bytes bytes, Value& out) noexcept {
 
 // --- binaries that are not, or may not be, text ---
 
-bool Builder::special_binary(etf::Bytes bytes, Value& out) noexcept {
+bool Decoder::binary_by_mode(etf::Bytes bytes, Value& out) noexcept {
   if (mode_ == Mode::kView) return (out = context_.view(bytes)) != nullptr;
   if (mode_ == Mode::kBytes) {
     return (out = PyBytes_FromStringAndSize(reinterpret_cast<const char*>(bytes.data()),
@@ -48,7 +48,7 @@ bool Builder::special_binary(etf::Bytes bytes, Value& out) noexcept {
 }
 
 // From the lender's memory straight into the object, or not even that: a view of it.
-bool Builder::lent(std::uint32_t index, Value& out) noexcept {
+bool Decoder::lent(std::uint32_t index, Value& out) noexcept {
   if (mode_ == Mode::kView) {
     const PyRef owner = PyRef::steal(context_.options.lent->owner(index));
     return owner && (out = PyMemoryView_FromObject(owner.get())) != nullptr;
@@ -59,7 +59,7 @@ bool Builder::lent(std::uint32_t index, Value& out) noexcept {
   return made;
 }
 
-bool Builder::not_text(etf::Bytes bytes, Value& out) noexcept {
+bool Decoder::not_text(etf::Bytes bytes, Value& out) noexcept {
   if (PyErr_ExceptionMatches(PyExc_UnicodeDecodeError) == 0) return false;
   if (mode_ != Mode::kValue) {
     refuse_not_text(bytes);
@@ -78,7 +78,7 @@ bool Builder::not_text(etf::Bytes bytes, Value& out) noexcept {
   return out != nullptr;
 }
 
-void Builder::refuse_not_text(etf::Bytes bytes) noexcept {
+void Decoder::refuse_not_text(etf::Bytes bytes) noexcept {
   PyErr_Clear();
   const PyRef rest = PyRef::steal(PyUnicode_DecodeUTF8(reinterpret_cast<const char*>(bytes.data()),
                                                        static_cast<Py_ssize_t>(bytes.size()), nullptr));
@@ -102,7 +102,7 @@ void Builder::refuse_not_text(etf::Bytes bytes) noexcept {
 
 // --- maps ---
 
-Builder::Mode Builder::mode_for(Container& c, PyBorrowed key) noexcept {
+Decoder::Mode Decoder::mode_for(Container& c, PyBorrowed key) noexcept {
   if (c.shape == Shape::kSet) return Mode::kSetValue;
   if (key.get() == state_.known(Known::kStruct)) return Mode::kStructName;
   const bool data = key.get() == state_.known(Known::kData);
@@ -119,7 +119,7 @@ Builder::Mode Builder::mode_for(Container& c, PyBorrowed key) noexcept {
   }
 }
 
-bool Builder::special_value(Container& c, Value value) noexcept {
+bool Decoder::value_by_mode(Container& c, Value value) noexcept {
   const Mode mode = mode_;
   mode_ = Mode::kKey;
   if (mode == Mode::kSetValue) {
@@ -138,7 +138,7 @@ bool Builder::special_value(Container& c, Value value) noexcept {
   return true;
 }
 
-bool Builder::close_dict(Container& c, Value& out) noexcept {
+bool Decoder::close_dict(Container& c, Value& out) noexcept {
   PyObject* const dict = erlport_ == nullptr ? PyDict_New() : new_dict();
   if (dict == nullptr) return false;
   PyObject* const* const pairs = stack_ + c.base;
@@ -158,7 +158,7 @@ bool Builder::close_dict(Container& c, Value& out) noexcept {
   return true;
 }
 
-bool Builder::close_set(Container& c, Value& out) noexcept {
+bool Decoder::close_set(Container& c, Value& out) noexcept {
   PyRef set = PyRef::steal(PySet_New(nullptr));
   if (!set) return false;
   PyObject* const* const keys = stack_ + c.base;
@@ -175,7 +175,7 @@ bool Builder::close_set(Container& c, Value& out) noexcept {
   return true;
 }
 
-bool Builder::close_special(Container& c, Value& out) noexcept {
+bool Decoder::close_struct_or_set(Container& c, Value& out) noexcept {
   if (c.shape == Shape::kSet) return close_set(c, out);
   const bool takes_bytes = c.kind == Struct::kBytes || c.kind == Struct::kBuffer || c.kind == Struct::kArray;
   if (c.has_no_text && !takes_bytes) return false;  // failed() names the place
@@ -191,7 +191,7 @@ bool Builder::close_special(Container& c, Value& out) noexcept {
   return true;
 }
 
-bool Builder::close_improper(Container& c, Value&& tail, Value& out) noexcept {
+bool Decoder::close_improper(Container& c, Value&& tail, Value& out) noexcept {
   mode_ = c.outer;
   PyRef owned_tail = PyRef::steal(tail);
   if (erlport_ != nullptr) {
@@ -210,7 +210,7 @@ bool Builder::close_improper(Container& c, Value&& tail, Value& out) noexcept {
 
 // --- what went wrong ---
 
-bool Builder::refuse_key(PyBorrowed key, const char* of) noexcept {
+bool Decoder::refuse_key(PyBorrowed key, const char* of) noexcept {
   if (PyErr_ExceptionMatches(PyExc_TypeError) == 0) return false;
   PyErr_Clear();
   try {
@@ -222,7 +222,7 @@ bool Builder::refuse_key(PyBorrowed key, const char* of) noexcept {
   return false;
 }
 
-bool Builder::refuse_equal_keys(std::span<PyObject* const> keys, std::size_t stride,
+bool Decoder::refuse_equal_keys(std::span<PyObject* const> keys, std::size_t stride,
                                 const char* of) noexcept {
   const PyRef first = PyRef::steal(PyDict_New());  // each key to itself, as it came first
   if (!first) return false;
@@ -272,7 +272,7 @@ const char* code_name(Code code) noexcept {
 
 }  // namespace
 
-void Builder::failed(const etf::Outcome& outcome, std::span<const etf::Frame<Builder>> frames) noexcept {
+void Decoder::failed(const etf::Outcome& outcome, std::span<const etf::Frame<Decoder>> frames) noexcept {
   if (outcome.code == Code::kSystem) {
     PyErr_NoMemory();
     return;
@@ -285,7 +285,7 @@ void Builder::failed(const etf::Outcome& outcome, std::span<const etf::Frame<Bui
   }
 }
 
-void Builder::raise(const etf::Outcome& outcome, std::span<const etf::Frame<Builder>> frames) {
+void Decoder::raise(const etf::Outcome& outcome, std::span<const etf::Frame<Decoder>> frames) {
   std::uint64_t offset = outcome.offset;
   const std::string path = path_to(outcome, frames, offset);
   std::string reason = context_.reason();
@@ -300,12 +300,12 @@ void Builder::raise(const etf::Outcome& outcome, std::span<const etf::Frame<Buil
   raise_decode_error(state_, path, reason, code_name(outcome.code), offset);
 }
 
-std::string Builder::path_to(const etf::Outcome& outcome, std::span<const etf::Frame<Builder>> frames,
+std::string Decoder::path_to(const etf::Outcome& outcome, std::span<const etf::Frame<Decoder>> frames,
                              std::uint64_t& offset) {
   const ExceptionAside aside;
   Path path(context_.options.root, context_.options.parts);
-  const etf::Frame<Builder>* closing = nullptr;
-  for (const etf::Frame<Builder>& frame : frames) {
+  const etf::Frame<Decoder>* closing = nullptr;
+  for (const etf::Frame<Decoder>& frame : frames) {
     if (frame.part == etf::Part::kTail) {
       path.suffix(" (tail)");
     } else if (frame.index == frame.count) {

@@ -1,4 +1,4 @@
-// Driver: the loop behind decode(). Internal to this folder: use decode.h.
+// Reader: the loop behind decode(). Internal to this folder: use decode.h.
 //
 // Three things make it fast. The commonest leaves are dispatched inline in each of the loops (elements, keys,
 // values); everything else is a call. The position in the input is a local variable of these loops, so that
@@ -17,7 +17,7 @@
 #include <utility>
 
 #include "base/bytes.h"
-#include "etf/builder.h"
+#include "etf/host_decoder.h"
 #include "etf/leaf.h"
 #include "etf/outcome.h"
 #include "etf/tags.h"
@@ -25,19 +25,19 @@
 
 namespace typhon::etf::detail {
 
-// The driver for one call of decode(). `begin` .. `end` are the bytes that offsets and spans refer to; on a
-// compressed term a second Driver runs over the inflated ones.
-template <TermBuilder B>
-class Driver {
+// The reader for one call of decode(). `begin` .. `end` are the bytes that offsets and spans refer to; on a
+// compressed term a second Reader runs over the inflated ones.
+template <HostDecoder B>
+class Reader {
  public:
   using Value = typename B::Value;
   using Container = typename B::Container;
 
-  Driver(B& builder, const Limits& limits, Bytes input) noexcept
-      : builder_(builder), limits_(limits), begin_(input.data()), end_(input.data() + input.size()) {}
-  Driver(const Driver&) = delete;
-  Driver& operator=(const Driver&) = delete;
-  ~Driver() {
+  Reader(B& decoder, const Limits& limits, Bytes input) noexcept
+      : decoder_(decoder), limits_(limits), begin_(input.data()), end_(input.data() + input.size()) {}
+  Reader(const Reader&) = delete;
+  Reader& operator=(const Reader&) = delete;
+  ~Reader() {
     if (frames_ != inline_frames()) std::free(frames_);
   }
 
@@ -82,9 +82,9 @@ class Driver {
     failure_.in_inflated = in_inflated_;
     // More input cannot lengthen what was inflated.
     if (in_inflated_ && failure_.code == Code::kTruncated) failure_.code = Code::kInvalid;
-    if constexpr (HasFailed<B>) builder_.failed(failure_, std::span<const FrameType>(frames_, depth_));
+    if constexpr (HasFailed<B>) decoder_.failed(failure_, std::span<const FrameType>(frames_, depth_));
     while (depth_ != 0) {
-      builder_.abandon(top().container);
+      decoder_.abandon(top().container);
       pop();
     }
     return failure_;
@@ -96,7 +96,7 @@ class Driver {
       fail_truncated(from);
       return give_up();
     }
-    if (builder_.local(view, out)) return Outcome::success(static_cast<std::uint64_t>(end_ - begin_));
+    if (decoder_.local(view, out)) return Outcome::success(static_cast<std::uint64_t>(end_ - begin_));
     fail_host(from);
     return give_up();
   }
@@ -141,15 +141,15 @@ class Driver {
     bool taken = false;
     switch (parent.part) {
       case Part::kElement:
-        taken = builder_.element(parent.container, parent.index, std::move(value));
+        taken = decoder_.element(parent.container, parent.index, std::move(value));
         if (taken) ++parent.index;
         break;
       case Part::kKey:
-        taken = builder_.map_key(parent.container, parent.index, std::move(value));
+        taken = decoder_.map_key(parent.container, parent.index, std::move(value));
         if (taken) parent.part = Part::kValue;
         break;
       case Part::kValue:
-        taken = builder_.map_value(parent.container, parent.index, std::move(value));
+        taken = decoder_.map_value(parent.container, parent.index, std::move(value));
         if (taken) {
           parent.part = Part::kKey;
           ++parent.index;
@@ -157,7 +157,7 @@ class Driver {
         break;
       case Part::kTail: {
         Value list{};
-        taken = builder_.close_improper(parent.container, std::move(value), list);
+        taken = decoder_.close_improper(parent.container, std::move(value), list);
         if (taken) {
           closed_ = parent.start;
           pop();
@@ -180,7 +180,7 @@ class Driver {
         const Step did = step(p, value);
         if (did != Step::kValue) [[unlikely]]
           return did;
-        if (!builder_.element(frame.container, index, std::move(value))) [[unlikely]]
+        if (!decoder_.element(frame.container, index, std::move(value))) [[unlikely]]
           return step_failed(fail_host(start));
       }
       frame.index = count;
@@ -206,14 +206,14 @@ class Driver {
         const std::uint8_t* const start = p;
         const Step did = step(p, value);
         if (did != Step::kValue) return did;
-        if (!builder_.map_key(frame.container, index, std::move(value))) [[unlikely]]
+        if (!decoder_.map_key(frame.container, index, std::move(value))) [[unlikely]]
           return step_failed(fail_host(start));
         frame.part = Part::kValue;
       }
       const std::uint8_t* const start = p;
       const Step did = step(p, value);
       if (did != Step::kValue) return did;
-      if (!builder_.map_value(frame.container, index, std::move(value))) [[unlikely]]
+      if (!decoder_.map_value(frame.container, index, std::move(value))) [[unlikely]]
         return step_failed(fail_host(start));
       frame.part = Part::kKey;
       frame.index = ++index;
@@ -222,7 +222,7 @@ class Driver {
   }
 
   Step close(const std::uint8_t* p, FrameType& frame, Value& value) noexcept {
-    if (!builder_.close(frame.container, value)) [[unlikely]]
+    if (!decoder_.close(frame.container, value)) [[unlikely]]
       return step_failed(fail_host(frame.start));
     closed_ = frame.start;
     pop();
@@ -250,8 +250,8 @@ class Driver {
       if (!extend(p, frame, more)) return Step::kFailed;
       for (std::uint32_t i = 0; i < more; ++i) {
         Value byte{};
-        if (!builder_.integer(p[3 + i], byte)) return step_failed(fail_host(p));
-        if (!builder_.element(frame.container, frame.index, std::move(byte)))
+        if (!decoder_.integer(p[3 + i], byte)) return step_failed(fail_host(p));
+        if (!decoder_.element(frame.container, frame.index, std::move(byte)))
           return step_failed(fail_host(p));
         ++frame.index;
       }
@@ -263,7 +263,7 @@ class Driver {
     const Step did = step_rare(p, value);
     if (did != Step::kValue) return did;
     Value tail = std::move(value);
-    if (!builder_.close_improper(frame.container, std::move(tail), value))
+    if (!decoder_.close_improper(frame.container, std::move(tail), value))
       return step_failed(fail_host(start));
     closed_ = frame.start;
     pop();
@@ -274,7 +274,7 @@ class Driver {
   bool extend(const std::uint8_t* p, FrameType& frame, std::uint32_t more) noexcept {
     if (more > UINT32_MAX - frame.count)
       return fail(Code::kTooLarge, p, "a list of fewer than 2^32 elements");
-    if (more != 0 && !builder_.extend_list(frame.container, more)) return fail_host(p);
+    if (more != 0 && !decoder_.extend_list(frame.container, more)) return fail_host(p);
     frame.count += more;
     return true;
   }
@@ -294,13 +294,13 @@ class Driver {
         if (left < 2) [[unlikely]]
           return step_failed(fail_truncated(start));
         p = start + 2;
-        built = builder_.integer(start[1], out);
+        built = decoder_.integer(start[1], out);
         break;
       case kInteger:
         if (left < 5) [[unlikely]]
           return step_failed(fail_truncated(start));
         p = start + 5;
-        built = builder_.integer(static_cast<std::int32_t>(load_big<std::uint32_t>(start + 1)), out);
+        built = decoder_.integer(static_cast<std::int32_t>(load_big<std::uint32_t>(start + 1)), out);
         break;
       case kNewFloat: {
         if (left < 9) [[unlikely]]
@@ -309,7 +309,7 @@ class Driver {
         if ((bits & kExponentMask) == kExponentMask) [[unlikely]]
           return step_failed(fail(Code::kInvalid, start, "a finite float"));
         p = start + 9;
-        built = builder_.floating(std::bit_cast<double>(bits), out);
+        built = decoder_.floating(std::bit_cast<double>(bits), out);
         break;
       }
       case kBinary: {
@@ -319,7 +319,7 @@ class Driver {
         if (left - 5 < size) [[unlikely]]
           return step_failed(fail_truncated(start));
         p = start + 5 + size;
-        built = builder_.binary(Bytes(start + 5, size), out);
+        built = decoder_.binary(Bytes(start + 5, size), out);
         break;
       }
       case kSmallAtomUtf8: {
@@ -331,7 +331,7 @@ class Driver {
         p = start + 2 + size;
         const std::string_view text(reinterpret_cast<const char*>(start + 2), size);
         if constexpr (HasFindAtom<B>) {
-          if (builder_.find_atom(text, out)) [[likely]]
+          if (decoder_.find_atom(text, out)) [[likely]]
             return Step::kValue;
         }
         return new_atom(start, text, out);
@@ -367,7 +367,7 @@ class Driver {
     return did;
   }
 
-  // An atom that the builder did not know by its bytes.
+  // An atom that the decoder did not know by its bytes.
   [[gnu::noinline]] Step new_atom(const std::uint8_t* start, std::string_view utf8, Value& out) noexcept {
     if (!check_atom(utf8))
       return step_failed(fail(Code::kInvalid, start, "an atom of at most 255 characters in UTF-8"));
@@ -375,7 +375,7 @@ class Driver {
       if (++new_atoms_ > limits_.max_atoms)
         return step_failed(fail(Code::kTooManyAtoms, start, "fewer new atoms"));
     }
-    if (!builder_.atom(utf8, out)) return step_failed(fail_host(start));
+    if (!decoder_.atom(utf8, out)) return step_failed(fail_host(start));
     return Step::kValue;
   }
 
@@ -390,7 +390,7 @@ class Driver {
         if (magnitude >> 63 == 0) {
           next_ = start + 3 + size;
           const auto value = static_cast<std::int64_t>(magnitude);
-          if (builder_.integer(start[2] != 0 ? -value : value, out)) return Step::kValue;
+          if (decoder_.integer(start[2] != 0 ? -value : value, out)) return Step::kValue;
           return step_failed(fail_host(start));
         }
       }
@@ -405,13 +405,13 @@ class Driver {
     switch (start[0]) {
       case kNil:
         next_ = start + 1;
-        built = builder_.nil(out);
+        built = decoder_.nil(out);
         break;
       case kString: {
         Bytes string;
         if (!scan_string(scan, string)) return bad_scan(start, scan);
         next_ = scan.at;
-        built = string.empty() ? builder_.nil(out) : builder_.string(string, out);
+        built = string.empty() ? decoder_.nil(out) : decoder_.string(string, out);
         break;
       }
       case kSmallBig:
@@ -419,14 +419,14 @@ class Driver {
         BigView big;
         if (!scan_big(scan, big)) return bad_scan(start, scan);
         next_ = scan.at;
-        built = big.fits ? builder_.integer(big.small, out) : builder_.big(big.negative, big.magnitude, out);
+        built = big.fits ? decoder_.integer(big.small, out) : decoder_.big(big.negative, big.magnitude, out);
         break;
       }
       case kFloatText: {
         double value = 0;
         if (!scan_float_text(scan, value)) return bad_scan(start, scan);
         next_ = scan.at;
-        built = builder_.floating(value, out);
+        built = decoder_.floating(value, out);
         break;
       }
       case kAtomUtf8:
@@ -437,7 +437,7 @@ class Driver {
         if (!scan_atom_text(scan, scratch, text)) return bad_scan(start, scan);
         next_ = scan.at;
         if constexpr (HasFindAtom<B>) {
-          if (builder_.find_atom(text, out)) return Step::kValue;
+          if (decoder_.find_atom(text, out)) return Step::kValue;
         }
         return new_atom(start, text, out);
       }
@@ -446,7 +446,7 @@ class Driver {
         unsigned bits = 0;
         if (!scan_bits(scan, bytes, bits)) return bad_scan(start, scan);
         next_ = scan.at;
-        built = bits == 8 ? builder_.binary(bytes, out) : builder_.bits(bytes, bits, out);
+        built = bits == 8 ? decoder_.binary(bytes, out) : decoder_.bits(bytes, bits, out);
         break;
       }
       case kPid:
@@ -455,7 +455,7 @@ class Driver {
         PidView view;
         if (!scan_pid(scan, scratch, view)) return bad_scan(start, scan);
         next_ = scan.at;
-        built = builder_.pid(view, out);
+        built = decoder_.pid(view, out);
         break;
       }
       case kPort:
@@ -465,7 +465,7 @@ class Driver {
         PortView view;
         if (!scan_port(scan, scratch, view)) return bad_scan(start, scan);
         next_ = scan.at;
-        built = builder_.port(view, out);
+        built = decoder_.port(view, out);
         break;
       }
       case kReference:
@@ -475,7 +475,7 @@ class Driver {
         ReferenceView view;
         if (!scan_reference(scan, scratch, view)) return bad_scan(start, scan);
         next_ = scan.at;
-        built = builder_.reference(view, out);
+        built = decoder_.reference(view, out);
         break;
       }
       case kExport: {
@@ -484,7 +484,7 @@ class Driver {
         ExportView view;
         if (!scan_export(scan, module, function, view)) return bad_scan(start, scan);
         next_ = scan.at;
-        built = builder_.exported_fun(view, out);
+        built = decoder_.exported_fun(view, out);
         break;
       }
       case kNewFun: {
@@ -493,7 +493,7 @@ class Driver {
         const std::uint64_t owed = depth_ == 0 ? 0 : top().owed + rest(top());
         if (!scan_fun(scan, scratch, limits_.max_depth, depth_, owed, view)) return bad_scan(start, scan);
         next_ = scan.at;
-        built = builder_.fun(view, out);
+        built = decoder_.fun(view, out);
         break;
       }
       case kLent:
@@ -502,7 +502,7 @@ class Driver {
           std::uint32_t index = 0;
           if (!scan_lent(scan, index)) return bad_scan(start, scan);
           next_ = scan.at;
-          built = builder_.lent(index, out);
+          built = decoder_.lent(index, out);
           break;
         }
         [[fallthrough]];
@@ -580,18 +580,18 @@ class Driver {
     if (count != 0 && depth_ >= limits_.max_depth) [[unlikely]]
       return step_failed(fail(Code::kTooDeep, start, "less nesting"));
     Container container{};
-    const bool opened = kind == Kind::kMap    ? builder_.open_map(count, container)
-                        : kind == Kind::kList ? builder_.open_list(count, container)
-                                              : builder_.open_tuple(count, container);
+    const bool opened = kind == Kind::kMap    ? decoder_.open_map(count, container)
+                        : kind == Kind::kList ? decoder_.open_list(count, container)
+                                              : decoder_.open_tuple(count, container);
     if (!opened) return step_failed(fail_host(start));
     next_ = start + header;
     if (count == 0) {
-      if (builder_.close(container, out)) return Step::kValue;
-      builder_.abandon(container);
+      if (decoder_.close(container, out)) return Step::kValue;
+      decoder_.abandon(container);
       return step_failed(fail_host(start));
     }
     if (depth_ == capacity_ && !grow()) [[unlikely]] {
-      builder_.abandon(container);
+      decoder_.abandon(container);
       return step_failed(fail(Code::kSystem, start, "memory for nesting this deep"));
     }
     ::new (static_cast<void*>(frames_ + depth_)) FrameType{
@@ -628,7 +628,7 @@ class Driver {
   static_assert(HasInflated<B> || !requires(B b, Inflated& i) { b.inflated(i); });
   static_assert(alignof(FrameType) <= alignof(std::max_align_t));
 
-  B& builder_;
+  B& decoder_;
   const Limits& limits_;
   const std::uint8_t* const begin_;
   const std::uint8_t* const end_;

@@ -1,12 +1,12 @@
-// Builder: makes Python objects of what etf::decode reads.
+// Decoder: makes Python objects of what etf::decode reads.
 //
 // Lists and tuples are made at their full size and filled in place. The keys and values of maps are collected
-// on a stack of the builder's own until the map is complete: only then is it known whether it is a dict or a
+// on a stack of the decoder's own until the map is complete: only then is it known whether it is a dict or a
 // struct (the key __struct__ may come last), and keys that are different terms but one key in Python are
 // still all at hand.
 //
 // What the next term is for decides how it is made: binaries as keys are looked up in a cache, the field
-// `data` of some structs becomes bytes and not text. That is the builder's mode: set before each part of a
+// `data` of some structs becomes bytes and not text. That is the decoder's mode: set before each part of a
 // map, kept by containers while something inside them is read. (Everything is noexcept and inline: this is
 // the inner loop.)
 #pragma once
@@ -14,7 +14,7 @@
 #include "python/cpython.h"
 #include "python/decode/decode_caches.h"
 #include "python/decode/decode_context.h"
-#include "python/decode/structs_in.h"
+#include "python/decode/structs.h"
 #include "python/types/big_integer.h"
 #include "python/types/identifier.h"
 #include "python/types/values.h"
@@ -30,7 +30,7 @@
 
 namespace typhon::python {
 
-class Builder {
+class Decoder {
  public:
   using Value = PyObject*;  // owned
 
@@ -58,14 +58,14 @@ class Builder {
     bool has_no_text = false;  // the last of no_text_ is of this map
   };
 
-  Builder(DecodeContext& context, std::size_t input_size) noexcept
+  Decoder(DecodeContext& context, std::size_t input_size) noexcept
       : context_(context),
         state_(context.state),
         erlport_(context.options.erlport),
         caches_(context.state, input_size) {}
-  Builder(const Builder&) = delete;
-  Builder& operator=(const Builder&) = delete;
-  ~Builder() {
+  Decoder(const Decoder&) = delete;
+  Decoder& operator=(const Decoder&) = delete;
+  ~Decoder() {
     if (stack_ != inline_stack_) PyMem_Free(stack_);
   }
 
@@ -102,7 +102,7 @@ class Builder {
       out = PyUnicode_DecodeUTF8(reinterpret_cast<const char*>(bytes.data()),
                                  static_cast<Py_ssize_t>(bytes.size()), nullptr);
     } else {
-      return special_binary(bytes, out);
+      return binary_by_mode(bytes, out);
     }
     return out != nullptr || not_text(bytes, out);
   }
@@ -181,7 +181,7 @@ class Builder {
       mode_ = Mode::kKey;
       return true;
     }
-    return special_value(c, value);
+    return value_by_mode(c, value);
   }
   bool close(Container& c, Value& out) noexcept {
     mode_ = c.outer;
@@ -193,7 +193,7 @@ class Builder {
     }
     if (c.shape == Shape::kMap && c.kind == Struct::kNone && !c.has_no_text) [[likely]]
       return close_dict(c, out);
-    return close_special(c, out);
+    return close_struct_or_set(c, out);
   }
   bool close_improper(Container& c, Value&& tail, Value& out) noexcept;
   void abandon(Container& c) noexcept {
@@ -206,7 +206,7 @@ class Builder {
   void drop(Value& value) noexcept { python::drop(value); }
 
   // Sets the Python exception: the path is only known now.
-  void failed(const etf::Outcome&, std::span<const etf::Frame<Builder>>) noexcept;
+  void failed(const etf::Outcome&, std::span<const etf::Frame<Decoder>>) noexcept;
 
  private:
   static bool give(PyObject* object, Value& out) noexcept {
@@ -234,7 +234,7 @@ class Builder {
   }
   bool reserve(std::size_t more) noexcept;
 
-  // --- the dialect of ErlPort (builder_erlport.cpp) ---
+  // --- the dialect of ErlPort (decoder_erlport.cpp) ---
   bool find_erlport_atom(std::string_view, Value&) noexcept;
   bool to_erlport_atom(Value&) noexcept;
   bool to_erlport_list(Value&) noexcept;
@@ -246,20 +246,20 @@ class Builder {
   bool close_erlport_list(Container&, Value& out) noexcept;
   bool close_erlport_tuple(Container&, Value& out) noexcept;
   PyObject* new_dict() noexcept;
-  bool special_binary(etf::Bytes, Value&) noexcept;
+  bool binary_by_mode(etf::Bytes, Value&) noexcept;
   bool not_text(etf::Bytes, Value&) noexcept;
   Mode mode_for(Container&, PyBorrowed key) noexcept;
-  bool special_value(Container&, Value) noexcept;
+  bool value_by_mode(Container&, Value) noexcept;
   bool close_dict(Container&, Value& out) noexcept;
   bool close_set(Container&, Value& out) noexcept;
-  bool close_special(Container&, Value& out) noexcept;
+  bool close_struct_or_set(Container&, Value& out) noexcept;
   bool refuse_key(PyBorrowed key, const char* of) noexcept;
   bool refuse_equal_keys(std::span<PyObject* const> keys, std::size_t stride, const char* of) noexcept;
   void refuse_not_text(etf::Bytes) noexcept;
-  void raise(const etf::Outcome&, std::span<const etf::Frame<Builder>>);
+  void raise(const etf::Outcome&, std::span<const etf::Frame<Decoder>>);
   // Also the reason, and the exact offset, of a binary that was let pass as no text and found no struct to
   // excuse it.
-  std::string path_to(const etf::Outcome&, std::span<const etf::Frame<Builder>>, std::uint64_t& offset);
+  std::string path_to(const etf::Outcome&, std::span<const etf::Frame<Decoder>>, std::uint64_t& offset);
 
   struct NoText {
     std::size_t key;  // on the stack

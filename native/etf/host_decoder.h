@@ -1,12 +1,12 @@
-// TermBuilder: what a host language plugs into decode().
+// HostDecoder: what a host language plugs into decode().
 //
-// What the driver settles so that builders need not: integers that fit 64 bits always arrive by integer();
+// What the reader settles so that decoders need not: integers that fit 64 bits always arrive by integer();
 // big() gets only larger ones, without leading zeros. Latin-1 atoms arrive as UTF-8. A bit string of whole
 // bytes arrives by binary(); STRING_EXT and LIST_EXT of no elements by nil() (or as their tail, as OTP has
 // it); a list whose tail is a list arrives as one list. Floats are finite. Text is validated for atoms only,
 // not for binaries.
 //
-// Everything is noexcept. Every `bool` means: false to stop; the Outcome is kHost then, and the builder keeps
+// Everything is noexcept. Every `bool` means: false to stop; the Outcome is kHost then, and the decoder keeps
 // the details.
 //
 //   using Value
@@ -23,7 +23,7 @@
 //   bool atom(std::string_view utf8, Value&);
 //     At most 255 characters of valid UTF-8.
 //   bool find_atom(std::string_view bytes, Value&);
-//     Optional. Called before validation: true and a Value when the builder has an atom of exactly these
+//     Optional. Called before validation: true and a Value when the decoder has an atom of exactly these
 //     bytes already. False is not an error: validation and atom() follow. Must be noexcept to be found.
 //   bool binary(Bytes, Value&);
 //   bool lent(std::uint32_t index, Value&);
@@ -50,13 +50,13 @@
 //     After false the Container is not used again.
 //   bool extend_list(Container&, std::uint32_t more);
 //     More elements will come than were announced: a list is the tail of a list. OTP takes that, though no
-//     known encoder writes it. A builder that appends beyond what it preallocated need not do anything here.
+//     known encoder writes it. A decoder that appends beyond what it preallocated need not do anything here.
 //   bool element(Container&, std::uint32_t index, Value&&);
 //   bool map_key(Container&, std::uint32_t index, Value&&);
-//     Called BEFORE the value of the pair is decoded, so that a builder can react to `__struct__`. Keep the
+//     Called BEFORE the value of the pair is decoded, so that a decoder can react to `__struct__`. Keep the
 //     key in the Container.
 //   bool map_value(Container&, std::uint32_t index, Value&&);
-//     Refuse duplicate keys here or in close(), as OTP does: the driver compares no keys.
+//     Refuse duplicate keys here or in close(), as OTP does: the reader compares no keys.
 //     These three consume the Value, also when they return false.
 //   bool close(Container&, Value&);
 //     All elements are there. For a list this means a proper one.
@@ -70,11 +70,11 @@
 //
 // Also optional (noexcept, too):
 //
-//   void failed(const Outcome&, std::span<const Frame<Builder>>);
+//   void failed(const Outcome&, std::span<const Frame<Decoder>>);
 //     Called once on failure, before any abandon(): the open frames from the outermost to the innermost, to
 //     print a path. See Frame for what its fields mean then.
 //   void inflated(Inflated&);
-//     The term is compressed: every span of this call points into this buffer, not into the input. A builder
+//     The term is compressed: every span of this call points into this buffer, not into the input. A decoder
 //     that borrows spans for longer moves the buffer to itself (addresses stay).
 #pragma once
 
@@ -99,9 +99,9 @@ enum class Part : std::uint8_t { kElement, kTail, kKey, kValue };
 // One open container. At a failure: `index` is the element (or pair) that was being read or delivered, `part`
 // says which half of a pair; with kValue the key is in the container, where map_key() put it. With index ==
 // count the container itself was being closed (or, part kTail, its improper tail read).
-template <class Builder>
+template <class Decoder>
 struct Frame {
-  typename Builder::Container container;
+  typename Decoder::Container container;
   const std::uint8_t* start;  // of the container's own tag
   std::uint64_t owed;         // terms that the frames below still have to read: each takes at least a byte
   std::uint32_t index;
@@ -112,7 +112,7 @@ struct Frame {
 
 // clang-format off
 template <class B>
-concept TermBuilder =
+concept HostDecoder =
     std::is_nothrow_default_constructible_v<typename B::Value> && std::is_nothrow_move_constructible_v<typename B::Value> &&
     std::is_nothrow_move_assignable_v<typename B::Value> &&
     std::is_nothrow_default_constructible_v<typename B::Container> && std::is_nothrow_move_constructible_v<typename B::Container> &&

@@ -1,5 +1,5 @@
-// Registry: every open channel of the library, for unload and upgrade; and threads that have ended and want
-// to be joined. Any thread.
+// OpenChannels: every open channel of the library, for unload and upgrade; and threads that have ended and
+// want to be joined. Any thread.
 #pragma once
 
 #include <vector>
@@ -10,9 +10,9 @@ namespace typhon::beam {
 
 class WorkerChannel;
 
-class Registry {
+class OpenChannels {
  public:
-  Registry() noexcept : mutex_("typhon.registry") {}
+  OpenChannels() noexcept : mutex_("typhon.open_channels") {}
   void add(WorkerChannel* channel) noexcept;
   // True for the one caller that took it out: that caller sees to the reader thread.
   bool remove(WorkerChannel* channel) noexcept;

@@ -1,4 +1,4 @@
-#include "beam/lender.h"
+#include "beam/binary_loans.h"
 
 #include <new>
 
@@ -6,7 +6,7 @@
 
 namespace typhon::beam {
 
-BinaryLoan* Lender::lend(ERL_NIF_TERM binary, WorkerChannel& channel) noexcept {
+BinaryLoan* BinaryLoans::lend(ERL_NIF_TERM binary, WorkerChannel& channel) noexcept {
   auto* loan = new (std::nothrow) BinaryLoan{};
   ErlNifEnv* env = loan ? enif_alloc_env() : nullptr;
   if (!env) {
@@ -32,7 +32,7 @@ BinaryLoan* Lender::lend(ERL_NIF_TERM binary, WorkerChannel& channel) noexcept {
   return loan;
 }
 
-void Lender::free(BinaryLoan* loan) noexcept {
+void BinaryLoans::free(BinaryLoan* loan) noexcept {
   box_.out.remove(loan->size);
   loan->channel->lent().remove(loan->size);
   enif_free_env(loan->env);
@@ -40,22 +40,22 @@ void Lender::free(BinaryLoan* loan) noexcept {
   delete loan;
 }
 
-void Lender::discard(channel::Loan* first) noexcept {
+void BinaryLoans::discard(channel::Loan* first) noexcept {
   while (first) free(static_cast<BinaryLoan*>(std::exchange(first, first->next)));
 }
 
-void Lender::collect() noexcept { discard(box_.collect()); }
+void BinaryLoans::collect() noexcept { discard(box_.collect()); }
 
-bool Lender::ensure_thread() noexcept {
+bool BinaryLoans::ensure_thread() noexcept {
   const Lock lock(opening_);
   if (runs_) return true;
   box_.start();
   char name[] = "typhon_lender";
-  runs_ = enif_thread_create(name, &thread_, &Lender::thread_main, this, nullptr) == 0;
+  runs_ = enif_thread_create(name, &thread_, &BinaryLoans::thread_main, this, nullptr) == 0;
   return runs_;
 }
 
-bool Lender::stop_thread() noexcept {
+bool BinaryLoans::stop_thread() noexcept {
   const Lock lock(opening_);
   if (!runs_) return false;
   box_.stop();
@@ -64,10 +64,10 @@ bool Lender::stop_thread() noexcept {
   return true;
 }
 
-void* Lender::thread_main(void* self) noexcept {
-  auto* lender = static_cast<Lender*>(self);
-  while (lender->box_.wait()) lender->collect();
-  lender->collect();
+void* BinaryLoans::thread_main(void* self) noexcept {
+  auto* loans = static_cast<BinaryLoans*>(self);
+  while (loans->box_.wait()) loans->collect();
+  loans->collect();
   return nullptr;
 }
 

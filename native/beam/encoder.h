@@ -1,4 +1,4 @@
-// TermEncoder: terms of the caller's environment to ETF, in one walk straight into the frame.
+// Encoder: terms of the caller's environment to ETF, in one walk straight into the frame.
 //
 // Plain terms are walked with the NIF term API, containers on an explicit stack; what only the emulator can
 // encode (pids, references, funs, big integers, bit strings, atoms beyond Latin-1) goes leaf by leaf through
@@ -21,7 +21,7 @@ namespace typhon::beam {
 class BodySink;
 class WorkerChannel;
 
-class TermEncoder {
+class Encoder {
  public:
   enum class Status : std::uint8_t {
     kDone,
@@ -33,10 +33,10 @@ class TermEncoder {
   };
 
   // `channel`: where the frame goes, for object handles.
-  TermEncoder(ErlNifEnv* env, const State& state, const WorkerChannel* channel, BodySink& sink) noexcept;
-  ~TermEncoder();
-  TermEncoder(const TermEncoder&) = delete;
-  TermEncoder& operator=(const TermEncoder&) = delete;
+  Encoder(ErlNifEnv* env, const State& state, const WorkerChannel* channel, BodySink& sink) noexcept;
+  ~Encoder();
+  Encoder(const Encoder&) = delete;
+  Encoder& operator=(const Encoder&) = delete;
 
   // {Module, Function, Args, Kwargs}; atoms as module, function and names of keyword arguments are written as
   // strings.

@@ -1,4 +1,4 @@
-#include "python/decode/structs_in.h"
+#include "python/decode/structs.h"
 
 #include "python/decode/decode_context.h"
 #include "python/errors.h"
@@ -390,7 +390,7 @@ PyObject* make_struct(DecodeContext& context, Struct kind, std::span<PyObject* c
     case Struct::kRange:
       return make_range(context, fields("Range"));
     case Struct::kIter:
-      return make_iter(context, fields("Typhon.Iter.Loan"));
+      return make_iter(context, fields("Typhon.Iter.Reference"));
     case Struct::kNone:
     case Struct::kUnknown:
       break;

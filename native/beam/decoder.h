@@ -1,4 +1,4 @@
-// TermDecoder: ETF bytes from the worker to terms of one environment.
+// Decoder: ETF bytes from the worker to terms of one environment.
 //
 // Plain values are built directly; what only the emulator can build (pids, references, big integers, atoms
 // beyond Latin-1) goes leaf by leaf through its own decoder in safe mode, from a private copy of the bytes:
@@ -6,7 +6,7 @@
 // unless the channel was opened with `atoms: :create`. A `Typhon.Object` map gets a resource under `:ref`
 // that owns the handle.
 //
-// Built for one call, on one thread. Implements etf::TermBuilder.
+// Built for one call, on one thread. Implements etf::HostDecoder.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +29,7 @@ struct SegmentHandle;
 // Whether this is a thread of the emulator's own: OTP 25 cannot make large maps on another one.
 inline bool on_scheduler() noexcept { return enif_thread_type() != ERL_NIF_THR_UNDEFINED; }
 
-class TermDecoder {
+class Decoder {
  public:
   using Value = ERL_NIF_TERM;
   struct Container {
@@ -42,7 +42,7 @@ class TermDecoder {
   // nothing else can be said of them beforehand. A compressed one does not expand to more than this allows.
   static constexpr std::uint64_t kDirectly = std::uint64_t{24} << 20;
 
-  TermDecoder(ErlNifEnv* env, WorkerChannel& channel) noexcept : env_(env), channel_(channel) {}
+  Decoder(ErlNifEnv* env, WorkerChannel& channel) noexcept : env_(env), channel_(channel) {}
 
   // Binaries that make up most of the segment become terms that point into its copy, or into it.
   void lend(SegmentHandle* segment) noexcept { segment_ = segment; }
@@ -73,7 +73,7 @@ class TermDecoder {
   // takes hundreds of small heaps.
   ERL_NIF_TERM decode_plain_reply(const SegmentHandle& segment) noexcept;
 
-  // --- etf::TermBuilder ---
+  // --- etf::HostDecoder ---
   bool integer(std::int64_t value, Value& out) noexcept {
     out = enif_make_int64(env_, value);
     return true;
@@ -119,7 +119,7 @@ class TermDecoder {
   bool close_improper(Container& container, Value&& tail, Value& out) noexcept;
   void abandon(Container& container) noexcept { terms_.resize(container.base); }
   void drop(Value&) noexcept {}
-  void failed(const etf::Outcome& outcome, std::span<const etf::Frame<TermDecoder>> frames) noexcept;
+  void failed(const etf::Outcome& outcome, std::span<const etf::Frame<Decoder>> frames) noexcept;
 
  private:
   bool open(etf::Kind kind, std::size_t n, Container& container) noexcept;

@@ -1,25 +1,25 @@
-#include "beam/registry.h"
+#include "beam/open_channels.h"
 
 #include "beam/worker_channel.h"
 
 namespace typhon::beam {
 
-void Registry::add(WorkerChannel* channel) noexcept {
+void OpenChannels::add(WorkerChannel* channel) noexcept {
   const Lock lock(mutex_);
   channels_.push_back(channel);
 }
 
-bool Registry::remove(WorkerChannel* channel) noexcept {
+bool OpenChannels::remove(WorkerChannel* channel) noexcept {
   const Lock lock(mutex_);
   return std::erase(channels_, channel) != 0;
 }
 
-void Registry::bury(ErlNifTid thread) noexcept {
+void OpenChannels::bury(ErlNifTid thread) noexcept {
   const Lock lock(mutex_);
   ended_.push_back(thread);
 }
 
-void Registry::join_ended() noexcept {
+void OpenChannels::join_ended() noexcept {
   std::vector<ErlNifTid> ended;
   {
     const Lock lock(mutex_);
@@ -28,7 +28,7 @@ void Registry::join_ended() noexcept {
   for (ErlNifTid thread : ended) enif_thread_join(thread, nullptr);
 }
 
-std::vector<WorkerChannel*> Registry::keep_all() noexcept {
+std::vector<WorkerChannel*> OpenChannels::keep_all() noexcept {
   const Lock lock(mutex_);
   for (WorkerChannel* channel : channels_) enif_keep_resource(channel);
   return channels_;
