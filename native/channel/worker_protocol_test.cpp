@@ -1,8 +1,9 @@
 // A worker with several threads, as a model (testing/model.h): who reads its request ring, and who is woken
 // for what was read. The actors are the router, two threads of Python that serve calls (lanes), and callers
-// in the BEAM. Each does what native/executor/inbox.cpp, worker.cpp and ask.cpp do, step by step. What the
-// GIL would order beyond that is left out, so that it holds without one, too. How a reply or a question gets
-// to its caller is left to the other models; the event loop and the mailbox are in none.
+// in the BEAM. Each does what native/worker/mailroom.cpp and router.cpp, and worker.cpp and ask.cpp of
+// native/executor, do, step by step. What the GIL would order beyond that is left out, so that it holds
+// without one, too. How a reply or a question gets to its caller is left to the other models; the event loop
+// and the mailbox are in none.
 //
 // The main thread is a lane, or at first the one that reads the ring by itself, until another thread needs
 // the router. Nobody sleeps on the worker's word then but the router: whoever starts it waits until the main
@@ -219,7 +220,7 @@ void pump(Cpu& cpu, Byte after) {
   cpu.go(kPump);
 }
 
-// Inbox::route(). A passage under the mutex is one step for each access to what it does not guard.
+// Mailroom::route(). A passage under the mutex is one step for each access to what it does not guard.
 void route(Cpu& cpu) {
   State& state = cpu.state();
   cpu.lock(kMutex);
@@ -253,7 +254,7 @@ void run_pump(Cpu& cpu, const Rules& rules) {
       return cpu.go(cpu.forget(me.after));
     case kPumpRoute:
       return route(cpu);
-    // Inbox::unpark_idle()
+    // Mailroom::unpark_idle()
     case kPumpChoose:
       if (cpu.forget(state.takes_next) != 0 || state.idles == 0) return cpu.go(kPumpUnlock);
       me.whom = cpu.forget(state.idle[--state.idles]);
@@ -294,7 +295,7 @@ void run_wake_all(Cpu& cpu) {
 
 // --- Lanes ---
 
-// Inbox::start_spinning()
+// Mailroom::start_spinning()
 void start_spinning(Cpu& cpu) {
   State& state = cpu.state();
   Actor& me = cpu.me();
@@ -308,7 +309,7 @@ void start_spinning(Cpu& cpu) {
   cpu.go(kSpinLook);
 }
 
-// Inbox::spin(); it goes on at `then`, and `came` says what it returned.
+// Mailroom::spin(); it goes on at `then`, and `came` says what it returned.
 void run_spin(Cpu& cpu, const Rules& rules, Byte parker) {
   Actor& me = cpu.me();
   State& state = cpu.state();
@@ -536,7 +537,7 @@ void run_directly(Cpu& cpu, const Rules& rules) {
   }
 }
 
-// Inbox::start_router()
+// Router::start()
 void run_start(Cpu& cpu, const Rules& rules) {
   const Byte then = rules.visits ? kEnded : kTop;
   switch (cpu.me().step) {

@@ -68,7 +68,7 @@ VALUE channel_attach(VALUE self, VALUE beam_pid, VALUE fd, VALUE control) {
   return object;
 }
 
-VALUE channel_generation(VALUE self) { return ULL2NUM(link_of(self).generation()); }
+VALUE channel_generation(VALUE self) { return UINT2NUM(link_of(self).readers().generation()); }
 VALUE channel_ends(VALUE self) { return link_of(self).ends() ? Qtrue : Qfalse; }
 VALUE channel_broken(VALUE self) { return link_of(self).broken() ? Qtrue : Qfalse; }
 VALUE channel_forked(VALUE) { return worker::in_forked_child() ? Qtrue : Qfalse; }
@@ -78,7 +78,7 @@ VALUE channel_limit_memory(VALUE self) {
   return Qnil;
 }
 VALUE channel_wake(VALUE self) {
-  link_of(self).wake();
+  link_of(self).readers().wake();
   return Qnil;
 }
 VALUE channel_cast_done(VALUE self) {
@@ -178,7 +178,7 @@ VALUE waiter_stop(VALUE self) {
 
 struct Sleep {
   Link* link;
-  std::uint64_t generation;
+  std::uint32_t generation;
   std::int64_t limit_ns;
   std::atomic<bool> interrupted;
 };
@@ -194,7 +194,7 @@ void sleep(Sleep& sleep) {
       [](void* argument) {
         auto* const wait = static_cast<Sleep*>(argument);
         wait->interrupted.store(true, std::memory_order_seq_cst);
-        wait->link->wake();
+        wait->link->readers().wake();
       },
       &sleep);
 }
@@ -203,21 +203,21 @@ void sleep(Sleep& sleep) {
 // have been an interrupt, of which nothing is lost: the caller looks again.
 VALUE channel_take(VALUE self, VALUE generation, VALUE seconds) {
   Link& link = link_of(self);
-  const std::uint64_t seen = NUM2ULL(generation);
+  const std::uint32_t seen = NUM2UINT(generation);
   constexpr double kLongest = 9e9;
   const std::int64_t limit =
       NIL_P(seconds) ? -1 : static_cast<std::int64_t>(std::clamp(NUM2DBL(seconds), 0.0, kLongest) * 1e9);
   if (worker::in_forked_child())
     rb_raise(rb_eRuntimeError,
              "this process was forked by a worker of Typhon: only the worker itself can talk to the BEAM");
-  if (link.read()) return Qtrue;
-  if (link.generation() != seen || link.ends() || link.broken()) return Qfalse;
+  if (link.readers().read()) return Qtrue;
+  if (link.readers().generation() != seen || link.ends() || link.broken()) return Qfalse;
   link.outbox().ring_reader(false);
   if (!link.mailroom().spin_for_frame()) {
     Sleep wait{&link, seen, limit, false};
     sleep(wait);
   }
-  const bool any = link.read();
+  const bool any = link.readers().read();
   RB_GC_GUARD(self);
   return any ? Qtrue : Qfalse;
 }

@@ -1,10 +1,7 @@
-// Link: a Ruby worker's end of a channel: the mailroom, the outbox, the LifeWatch, and the threads of Ruby
-// that sleep until something comes.
+// Link: a Ruby worker's end of a channel: the mailroom and its readers, the outbox, the LifeWatch.
 //
-// Who reads the ring. Whichever thread waits for something takes out all frames that are there; the mailroom
-// has them then. No Ruby code runs in between, so no exception from another thread can lose one. What is not
-// its own the others find when they look again: the generation says that they must. All of them sleep on the
-// worker's word.
+// Whichever thread waits reads the ring (worker::Readers): no Ruby code runs while it takes frames out, so no
+// exception from another thread can lose one.
 //
 // Lives for the rest of the process: its threads never end before. Everything needs Ruby's lock but what
 // sleeps, and what the LifeWatch calls.
@@ -23,6 +20,7 @@
 #include "ruby/outbox.h"
 #include "worker/life_watch.h"
 #include "worker/mailroom.h"
+#include "worker/readers.h"
 
 namespace typhon::ruby {
 
@@ -36,29 +34,21 @@ class Link final : public worker::Interruptible {
   [[nodiscard]] Status start() noexcept { return life_.start(); }
   [[nodiscard]] Outbox& outbox() noexcept { return outbox_; }
   [[nodiscard]] worker::Mailroom& mailroom() noexcept { return mailroom_; }
+  [[nodiscard]] worker::Readers& readers() noexcept { return readers_; }
   [[nodiscard]] const channel::ArenaPeer& arena() const noexcept { return arena_; }
   [[nodiscard]] bool ends() const noexcept { return life_.let_go(); }
   [[nodiscard]] bool broken() const noexcept { return mailroom_.broken() || outbox_.broken(); }
   [[nodiscard]] std::uint64_t new_tag() noexcept { return next_tag_++; }
   void cast_done() noexcept { header_.casts_done.value.fetch_add(1, std::memory_order_release); }
 
-  // --- threads that wait ---
-  [[nodiscard]] std::uint64_t generation() const noexcept {
-    return generation_.load(std::memory_order_seq_cst);
-  }
-  // Takes out all frames that are there. False: there was none.
-  bool read() noexcept TYPHON_EXCLUDES(sleeping_);
-  // Without Ruby's lock, unless something has happened since that generation. `limit_ns` negative: no limit.
-  void sleep(std::uint64_t generation, std::int64_t limit_ns, const std::atomic<bool>& interrupted) noexcept
-      TYPHON_EXCLUDES(sleeping_);
-  // Any thread: everybody who waits looks again.
-  void wake() noexcept;
+  // Without Ruby's lock: Readers::sleep(). `limit_ns` negative: no limit.
+  void sleep(std::uint32_t generation, std::int64_t limit_ns, const std::atomic<bool>& interrupted) noexcept;
 
   // --- the LifeWatch ---
   bool interrupt(std::uint64_t id) noexcept override TYPHON_EXCLUDES(commands_mutex_);
   void interrupt_all() noexcept override;
   bool interrupt_again() noexcept override { return false; }
-  void interrupt_now() noexcept override { wake(); }
+  void interrupt_now() noexcept override { readers_.wake(); }
 
   // --- the thread that interrupts ---
   void wait_for_commands(const std::atomic<bool>& interrupted) noexcept;  // without Ruby's lock
@@ -74,13 +64,10 @@ class Link final : public worker::Interruptible {
   channel::Header& header_;
   channel::ArenaPeer arena_;
   worker::Mailroom mailroom_;
+  worker::Readers readers_;
   worker::LifeWatch life_;
   Outbox outbox_;
   std::uint64_t next_tag_ = 1;
-
-  std::atomic<std::uint64_t> generation_{0};
-  std::atomic<unsigned> sleepers_{0};  // changed under sleeping_, with the word
-  Mutex sleeping_;
 
   Mutex commands_mutex_;
   std::deque<std::uint64_t> commands_ TYPHON_GUARDED_BY(commands_mutex_);
