@@ -16,7 +16,7 @@ defmodule Typhon.Conversation do
   require Typhon.Wire
 
   alias Typhon.{Apart, Deadline, Error, Iter, Message, Native, Options, Session, Telemetry, Wire}
-  alias Typhon.Worker.{MailboxLimit, Backlog, Printer}
+  alias Typhon.Worker.{Backlog, MailboxLimit, Printer}
 
   @max_text 65_536
   @device_timeout 5_000

@@ -19,7 +19,7 @@ defmodule Typhon.Worker do
   # Here is what others ask of a worker's process; what it does is in Typhon.Worker.Machine.
 
   alias Typhon.{Deadline, Native, StartError}
-  alias Typhon.Worker.{Steps, Machine}
+  alias Typhon.Worker.{Machine, Steps}
 
   @type config :: map
 

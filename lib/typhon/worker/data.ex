@@ -5,7 +5,7 @@ defmodule Typhon.Worker.Data do
   require Logger
 
   alias Typhon.{Language, PoolError, StartError, Telemetry, WorkerError}
-  alias Typhon.Worker.{Steps, Host, Printer}
+  alias Typhon.Worker.{Host, Printer, Steps}
 
   # A pause between two looks at a worker that is to finish its calls grows up to this, in milliseconds.
   @idle_pause_max 20

@@ -4,7 +4,7 @@ defmodule Typhon.Worker.Ending do
 
   alias Typhon.{Deadline, Native, Registry}
   alias Typhon.Pool.Keeper
-  alias Typhon.Worker.{OutsideCalls, Backoff, Checkout, Data, Host, Machine, Place, Printer, Starting}
+  alias Typhon.Worker.{Backoff, Checkout, Data, Host, Machine, OutsideCalls, Place, Printer, Starting}
 
   import Data, only: [event: 3, event: 4, is_serving: 1, log: 3]
 

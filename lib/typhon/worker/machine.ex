@@ -16,28 +16,16 @@ defmodule Typhon.Worker.Machine do
   # until Typhon.Pool.Keeper has told the other to give up its place; when it cannot be started it ends, and nothing has changed.
   #
   # Here is what can happen in which state. What is done then is in modules for each concern: Starting, Place, Usage, Overdue,
-  # OutsideCalls, Checkout, Ending. What runs the Python, and how its end is told, only its host knows (Typhon.Worker.Host). What user
-  # code prints has a pipe and a process of its own (Printer), so that nothing here waits behind it, or for Logger. When the Python
-  # has ended, whatever still waits for it gets that as its answer.
+  # OutsideCalls, Checkout, Ending. What runs the Python, and how its end is told, only its host knows (Typhon.Worker.Host).
+  # What user code prints has a pipe and a process of its own (Printer), so that nothing here waits behind it, or for Logger.
+  # When the Python has ended, whatever still waits for it gets that as its answer.
 
   @behaviour :gen_statem
 
   alias Typhon.Native
   alias Typhon.Pool.Keeper
-
-  alias Typhon.Worker.{
-    OutsideCalls,
-    Checkout,
-    Data,
-    Ending,
-    Host,
-    Overdue,
-    Place,
-    Backlog,
-    Printer,
-    Starting,
-    Usage
-  }
+  alias Typhon.Worker.{Backlog, Checkout, Data, Ending, Host, OutsideCalls}
+  alias Typhon.Worker.{Overdue, Place, Printer, Starting, Usage}
 
   import Data, only: [is_serving: 1]
 

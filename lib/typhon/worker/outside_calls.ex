@@ -10,7 +10,7 @@ defmodule Typhon.Worker.OutsideCalls do
   require Typhon.Wire
 
   alias Typhon.{Conversation, Native, Wire}
-  alias Typhon.Worker.{MailboxLimit, Output, Backlog, Printer}
+  alias Typhon.Worker.{Backlog, MailboxLimit, Output, Printer}
 
   # In the dictionary of the worker's process.
   @refuser {__MODULE__, :refuser}
