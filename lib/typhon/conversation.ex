@@ -16,7 +16,7 @@ defmodule Typhon.Conversation do
   require Typhon.Wire
 
   alias Typhon.{Apart, Deadline, Error, Iter, Message, Native, Options, Session, Telemetry, Wire}
-  alias Typhon.Worker.{Mailbox, Post, Printer}
+  alias Typhon.Worker.{Backlog, MailboxLimit, Printer}
 
   @max_text 65_536
   @device_timeout 5_000
@@ -233,7 +233,7 @@ defmodule Typhon.Conversation do
     cond do
       pid == nil -> false
       # Before what it was sent meanwhile.
-      pid == self() and context[:owner] == pid -> Post.forward(context.where, message) == :ok
+      pid == self() and context[:owner] == pid -> Backlog.forward(context.where, message) == :ok
       # Of a worker that is gone: its mailbox has gone with it.
       true -> Native.post(context.native, context.where, pid, message) != :none
     end
@@ -404,18 +404,18 @@ defmodule Typhon.Conversation do
 
   # Nobody's mailbox is to grow without end by what Python sends.
   defp room!(dest, message, %{max_mailbox: most}) do
-    if Mailbox.await_for(dest, most, message) == :full,
-      do: raise(ArgumentError, "the process #{inspect(dest)} #{Mailbox.too_much(most)} and reads none"),
+    if MailboxLimit.await_for(dest, most, message) == :full,
+      do: raise(ArgumentError, "the process #{inspect(dest)} #{MailboxLimit.too_much(most)} and reads none"),
       else: :ok
   end
 
-  # The owner waits for nobody: it counts what it passes on, and has it looked at (Typhon.Worker.Asked).
+  # The owner waits for nobody: it counts what it passes on, and has it looked at (Typhon.Worker.OutsideCalls).
   defp told_room!(_dest, _message, %{owner: owner}) when owner == self(), do: :ok
 
   # In its name, but in a process for this message alone: it was too large for the owner.
   defp told_room!(dest, message, %{owner: owner, max_mailbox: most} = context) when owner != nil do
-    room = Mailbox.await_for(dest, most, message)
-    if room == :full, do: send(owner, {:typhon, context.where, {:flood, Mailbox.flooded(dest, most)}})
+    room = MailboxLimit.await_for(dest, most, message)
+    if room == :full, do: send(owner, {:typhon, context.where, {:flood, MailboxLimit.flooded(dest, most)}})
     room
   end
 

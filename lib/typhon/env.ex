@@ -105,7 +105,7 @@ defmodule Typhon.Env do
 
   # Whether this engine runs it, and why.
   defp engine(engine, env, suffix) do
-    with :ok <- loadable(env), :ok <- built(env, "_native" <> suffix), do: special(engine, env)
+    with :ok <- loadable(env), :ok <- built(env, "_native" <> suffix), do: suits(engine, env)
   end
 
   # A Python without a GIL needs a native module of its own.
@@ -144,10 +144,11 @@ defmodule Typhon.Env do
     end
   end
 
-  defp special(:namespaces, env),
+  # Whether it is a Python for that.
+  defp suits(:namespaces, env),
     do: {:ok, "Linux with glibc, and #{shared(env)} is a shared library: a whole CPython for each worker"}
 
-  defp special(:subinterpreters, env) do
+  defp suits(:subinterpreters, env) do
     cond do
       env.free_threaded ->
         {:error, "a free-threaded Python has no GIL that each could have; engine: :threads runs it"}
@@ -161,10 +162,10 @@ defmodule Typhon.Env do
     end
   end
 
-  defp special(:threads, %{free_threaded: true} = env),
+  defp suits(:threads, %{free_threaded: true} = env),
     do: {:ok, "#{shared(env)} is free-threaded: one interpreter, whose threads run at the same time"}
 
-  defp special(:threads, env),
+  defp suits(:threads, env),
     do: {:ok, "one interpreter of #{shared(env)}, whose threads take turns: for work that waits"}
 
   defp shared(env), do: Path.basename(env.libpython)

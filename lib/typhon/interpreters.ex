@@ -1,10 +1,10 @@
 defmodule Typhon.Interpreters do
   @moduledoc false
-  # The Pythons inside this VM. Each is loaded once and never goes (native/embed/namespace.h): workers borrow one, and it comes
+  # The Pythons inside this VM. Each is loaded once and never goes (native/embed/namespace.h): workers take one, and it comes
   # back when its job has ended and it has been cleaned.
   #
   #   starting ──► idle ◄──ended, clean── busy ──its worker gave it up, or ended before all of its threads──► quarantined
-  #                  ├──borrowed───────────▲                                                                 │
+  #                  ├──taken──────────────▲                                                                 │
   #                  └───◄───────────────────────────what went on has ended───────────────────────────────────┘
   #
   # A quarantined one still runs something that could not be interrupted; when that ends it is as good as any. A worn one, whose
@@ -47,10 +47,10 @@ defmodule Typhon.Interpreters do
   An interpreter of this Python for the calling process, which gets {:interpreter, socket, {:exit_status, code}} when its job
   has ended. The socket is its name.
   """
-  @spec borrow(Env.t(), %{String.t() => String.t()}) ::
+  @spec take(Env.t(), %{String.t() => String.t()}) ::
           {:ok, Native.descriptor(), signal :: integer} | {:error, StartError.t()}
-  def borrow(env, environment),
-    do: GenServer.call(__MODULE__, {:borrow, Map.put(env, :environment, environment)}, :infinity)
+  def take(env, environment),
+    do: GenServer.call(__MODULE__, {:take, Map.put(env, :environment, environment)}, :infinity)
 
   @doc "Its job was never handed over."
   @spec give_back(Native.descriptor()) :: :ok
@@ -102,7 +102,7 @@ defmodule Typhon.Interpreters do
 
   # The state: interpreters by their sockets.
   @impl true
-  def handle_call({:borrow, env}, {worker, _}, state) do
+  def handle_call({:take, env}, {worker, _}, state) do
     state = look_after_all(state)
 
     case idle(env, state) || start(env, state) do

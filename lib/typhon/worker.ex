@@ -19,7 +19,7 @@ defmodule Typhon.Worker do
   # Here is what others ask of a worker's process; what it does is in Typhon.Worker.Machine.
 
   alias Typhon.{Deadline, Native, StartError}
-  alias Typhon.Worker.{Errand, Machine}
+  alias Typhon.Worker.{Machine, Steps}
 
   @type config :: map
 
@@ -96,7 +96,7 @@ defmodule Typhon.Worker do
   # Runs a function of Python in the worker when it has finished its calls, and before it takes another one. One that starts
   # runs it first thing; one that has no Python has nothing to run it in: {:ok, nil}.
   @doc false
-  @spec between_calls(pid, Errand.step(), timeout) :: {:ok, term} | {:error, Exception.t()}
+  @spec between_calls(pid, Steps.step(), timeout) :: {:ok, term} | {:error, Exception.t()}
   def between_calls(worker, step, timeout) do
     # What comes later goes nowhere: the alias of this call ends with it.
     :gen_statem.call(worker, {:between_calls, step, Deadline.from(timeout)}, timeout)

@@ -86,7 +86,7 @@ defmodule Typhon.Footprint do
   end
 
   # What a worker has of its own from when it first needs it, one of each, is there or not by chance; a second one is too many.
-  @helpers [{Typhon.Worker.Asked, :refuse, 2}, {Typhon.Worker.LogWriter, :loop, 1}]
+  @helpers [{Typhon.Worker.OutsideCalls, :refuse, 2}, {Typhon.Worker.LogWriter, :loop, 1}]
 
   defp processes do
     all = for pid <- Process.list(), do: Process.info(pid, [:dictionary, :current_function]) || []

@@ -85,9 +85,9 @@ defmodule Typhon.Worker.HostTest do
   test "one whose init: fails is aborted" do
     {worker, _native} = start(%{}, init: "what nobody runs")
     StandInHost.greet(opened(), worker)
-    eventually(fn -> match?({:starting, %{errand: {_, {:code, _}}}}, :sys.get_state(worker)) end)
-    {:starting, %{errand: {ref, _step}}} = :sys.get_state(worker)
-    send(worker, {:errand, ref, {{:error, %PythonError{type: "ValueError", message: "no"}}, ["printed"]}})
+    eventually(fn -> match?({:starting, %{steps: {_, {:code, _}}}}, :sys.get_state(worker)) end)
+    {:starting, %{steps: {ref, _step}}} = :sys.get_state(worker)
+    send(worker, {:steps, ref, {{:error, %PythonError{type: "ValueError", message: "no"}}, ["printed"]}})
 
     assert {:error, %StartError{reason: :init_failed, output: ["printed"]} = error} =
              :gen_statem.call(worker, :await)

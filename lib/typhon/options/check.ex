@@ -188,8 +188,8 @@ defmodule Typhon.Options.Check do
     |> each(&if(is_binary(&1) and &1 != "", do: {:ok, &1}, else: :error))
   end
 
-  @doc "Steps of Typhon.Worker.Errand, of one step or of a list of them."
-  @spec steps(term) :: {:ok, [Typhon.Worker.Errand.step()]} | {:error, term}
+  @doc "Steps of Typhon.Worker.Steps, of one step or of a list of them."
+  @spec steps(term) :: {:ok, [Typhon.Worker.Steps.step()]} | {:error, term}
   def steps(steps), do: steps |> one_or_more() |> each(&step/1)
 
   defp step(code) when is_binary(code), do: {:ok, {:code, code}}

@@ -394,7 +394,7 @@ defmodule Typhon.Options.Pool do
       {:value, "{module, function, arguments}, a string of Python code, or a list of those", &Check.steps/1,
        quote(do: init_step | [init_step])}
     ],
-    result: quote(do: [Typhon.Worker.Errand.step()]),
+    result: quote(do: [Typhon.Worker.Steps.step()]),
     default: [],
     default_doc: "nothing",
     doc: """

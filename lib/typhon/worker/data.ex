@@ -5,7 +5,7 @@ defmodule Typhon.Worker.Data do
   require Logger
 
   alias Typhon.{Language, PoolError, StartError, Telemetry, WorkerError}
-  alias Typhon.Worker.{Errand, Host, Printer}
+  alias Typhon.Worker.{Host, Printer, Steps}
 
   # A pause between two looks at a worker that is to finish its calls grows up to this, in milliseconds.
   @idle_pause_max 20
@@ -40,7 +40,7 @@ defmodule Typhon.Worker.Data do
     # what init: came to, when it has failed and the host has not ended yet
     init_error: nil,
     # what runs before it takes calls, or between them: {reference, the step that has begun}
-    errand: nil,
+    steps: nil,
     # of which imports it was said that a call's time ran out in them
     import_told: [],
     # who waits for a reload, and until when
@@ -80,19 +80,19 @@ defmodule Typhon.Worker.Data do
         recycling: nil,
         leaving: nil,
         init_error: nil,
-        errand: nil,
+        steps: nil,
         started_at: System.monotonic_time()
     }
   end
 
-  @doc "Begins with an errand, which is told of by its reference."
-  @spec send_on(t, [Errand.step()], timeout) :: t
-  def send_on(data, steps, timeout),
-    do: %{data | errand: {Errand.start(data.channel, steps, timeout, data.config), nil}}
+  @doc "Begins with steps, which are told of by their reference."
+  @spec begin_steps(t, [Steps.step()], timeout) :: t
+  def begin_steps(data, steps, timeout),
+    do: %{data | steps: {Steps.start(data.channel, steps, timeout, data.config), nil}}
 
   @doc "What of `preload:` and `init:` runs, or ran when it ended."
-  @spec step(t) :: Errand.step() | nil
-  def step(%{errand: {_ref, step}}), do: step
+  @spec step(t) :: Steps.step() | nil
+  def step(%{steps: {_ref, step}}), do: step
   def step(_data), do: nil
 
   @doc "Whether it will not come up by itself in a moment. One failure of a Python that has worked before may be an accident."

@@ -4,7 +4,7 @@ defmodule Typhon.Worker.Ending do
 
   alias Typhon.{Deadline, Native, Registry}
   alias Typhon.Pool.Keeper
-  alias Typhon.Worker.{Asked, Backoff, Checkout, Data, Host, Machine, Place, Printer, Starting}
+  alias Typhon.Worker.{Backoff, Checkout, Data, Host, Machine, OutsideCalls, Place, Printer, Starting}
 
   import Data, only: [event: 3, event: 4, is_serving: 1, log: 3]
 
@@ -61,7 +61,7 @@ defmodule Typhon.Worker.Ending do
       Native.pool_sweep(data.native)
     end
 
-    Asked.forget()
+    OutsideCalls.forget()
     host = Host.close(data.host)
     checkout = Checkout.lost(data.checkout)
     {host, %{data | channel: nil, host: nil, placed: false, checkout: checkout, import_told: []}}

@@ -16,15 +16,16 @@ defmodule Typhon.Worker.Machine do
   # until Typhon.Pool.Keeper has told the other to give up its place; when it cannot be started it ends, and nothing has changed.
   #
   # Here is what can happen in which state. What is done then is in modules for each concern: Starting, Place, Usage, Overdue,
-  # Asked, Checkout, Ending. What runs the Python, and how its end is told, only its host knows (Typhon.Worker.Host). What user
-  # code prints has a pipe and a process of its own (Printer), so that nothing here waits behind it, or for Logger. When the Python
-  # has ended, whatever still waits for it gets that as its answer.
+  # OutsideCalls, Checkout, Ending. What runs the Python, and how its end is told, only its host knows (Typhon.Worker.Host).
+  # What user code prints has a pipe and a process of its own (Printer), so that nothing here waits behind it, or for Logger.
+  # When the Python has ended, whatever still waits for it gets that as its answer.
 
   @behaviour :gen_statem
 
   alias Typhon.Native
   alias Typhon.Pool.Keeper
-  alias Typhon.Worker.{Asked, Checkout, Data, Ending, Host, Overdue, Place, Post, Printer, Starting, Usage}
+  alias Typhon.Worker.{Backlog, Checkout, Data, Ending, Host, OutsideCalls}
+  alias Typhon.Worker.{Overdue, Place, Printer, Starting, Usage}
 
   import Data, only: [is_serving: 1]
 
@@ -75,10 +76,10 @@ defmodule Typhon.Worker.Machine do
   def handle_event(:info, {:typhon, channel, {:ready, greeting}}, :starting, %{channel: channel} = data),
     do: Starting.greeted(greeting, data)
 
-  def handle_event(:info, {:errand, ref, {:begins, step}}, _state, %{errand: {ref, _}} = data),
-    do: {:keep_state, %{data | errand: {ref, step}}}
+  def handle_event(:info, {:steps, ref, {:begins, step}}, _state, %{steps: {ref, _}} = data),
+    do: {:keep_state, %{data | steps: {ref, step}}}
 
-  def handle_event(:info, {:errand, ref, result}, :starting, %{errand: {ref, _}} = data),
+  def handle_event(:info, {:steps, ref, result}, :starting, %{steps: {ref, _}} = data),
     do: Starting.ran(result, data)
 
   # --- down ---
@@ -115,8 +116,8 @@ defmodule Typhon.Worker.Machine do
 
   # --- reloading: between calls ---
 
-  def handle_event({:call, from}, {:between_calls, _, _} = errand, :ready, data),
-    do: Place.reload(from, errand, data)
+  def handle_event({:call, from}, {:between_calls, _, _} = request, :ready, data),
+    do: Place.reload(from, request, data)
 
   def handle_event({:call, _from}, {:between_calls, _, _}, state, _data)
       when state in [:starting, :waiting, :reloading],
@@ -127,7 +128,7 @@ defmodule Typhon.Worker.Machine do
 
   def handle_event(:state_timeout, {:idle, pause}, :reloading, data), do: Place.begin_when_idle(pause, data)
 
-  def handle_event(:info, {:errand, ref, {result, _printed}}, :reloading, %{errand: {ref, _}} = data),
+  def handle_event(:info, {:steps, ref, {result, _printed}}, :reloading, %{steps: {ref, _}} = data),
     do: Place.reloaded(result, data)
 
   # --- ready: what it has been used for ---
@@ -185,19 +186,19 @@ defmodule Typhon.Worker.Machine do
     do: asked(asked, weight, data)
 
   def handle_event(:info, {:typhon, channel, {:send, message, weight}}, _state, data) do
-    Asked.deliver(channel, message, weight, data.config)
+    OutsideCalls.deliver(channel, message, weight, data.config)
     :keep_state_and_data
   end
 
   # To itself: whatever that looks like, it is for its mailbox.
   def handle_event(:info, {:typhon, channel, {:post, message}}, _state, %{channel: channel}) do
-    Post.forward(channel, message)
+    Backlog.forward(channel, message)
     :keep_state_and_data
   end
 
   # It sends much: whether that is taken decides when it may go on.
   def handle_event(:info, {:typhon, channel, {:sent, pid, count, weight}}, _state, %{channel: channel} = data) do
-    Asked.sent(channel, pid, count, weight, data.config)
+    OutsideCalls.sent(channel, pid, count, weight, data.config)
     :keep_state_and_data
   end
 
@@ -211,7 +212,7 @@ defmodule Typhon.Worker.Machine do
     Data.log(:error, "the #{Data.title(data)} #{Host.os_pid(data.host)} is ended: #{text}", data)
     # Its calls get this as their reason, and not how it went.
     Native.channel_close(channel, Data.worker_error(data, :flood, Printer.tail(data.printer)))
-    Asked.abandon()
+    OutsideCalls.abandon()
     {:keep_state, Data.kill(data, :flood)}
   end
 
@@ -294,7 +295,7 @@ defmodule Typhon.Worker.Machine do
   # --- what is not the host's either ---
 
   defp other({:EXIT, pid, reason}, _state, _data) do
-    Asked.ended(pid, reason)
+    OutsideCalls.ended(pid, reason)
     :keep_state_and_data
   end
 
@@ -305,18 +306,18 @@ defmodule Typhon.Worker.Machine do
     do: {:keep_state, %{data | checkout: Checkout.moment_over(data.checkout, moment, free?(state, data))}}
 
   defp other({ref, :room}, _state, _data) when is_reference(ref) do
-    Post.room(ref)
+    Backlog.room(ref)
     :keep_state_and_data
   end
 
   # What was sent to typhon.self() goes to Python's mailbox; but not what a former host or channel still had to say.
   defp other(message, state, data) do
-    if state == :ready and not stale?(message), do: Post.forward(data.channel, message)
+    if state == :ready and not stale?(message), do: Backlog.forward(data.channel, message)
     :keep_state_and_data
   end
 
   defp stale?({:typhon, _, _}), do: true
-  defp stale?({:errand, ref, _}) when is_reference(ref), do: true
+  defp stale?({:steps, ref, _}) when is_reference(ref), do: true
   defp stale?({:DOWN, _, _, _, _}), do: true
   defp stale?({:select, _, _, _}), do: true
   defp stale?({:interpreter, _, _}), do: true
@@ -327,7 +328,7 @@ defmodule Typhon.Worker.Machine do
   # --- what comes up again and again ---
 
   defp asked(asked, weight, data) do
-    Asked.handle(data.channel, asked, weight, data.config, data.printer, data.metadata, data.native)
+    OutsideCalls.handle(data.channel, asked, weight, data.config, data.printer, data.metadata, data.native)
     :keep_state_and_data
   end
 

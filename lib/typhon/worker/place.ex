@@ -71,8 +71,8 @@ defmodule Typhon.Worker.Place do
 
   @doc "Takes no calls until a step has run in it."
   @spec reload(:gen_statem.from(), tuple, Data.t()) :: Data.result()
-  def reload(from, {:between_calls, step, deadline} = errand, data) do
-    if late?(errand) do
+  def reload(from, {:between_calls, step, deadline} = request, data) do
+    if late?(request) do
       :keep_state_and_data
     else
       Native.pool_put(data.native, data.index, nil)
@@ -90,7 +90,7 @@ defmodule Typhon.Worker.Place do
   @spec begin_when_idle(pos_integer, Data.t()) :: Data.result()
   def begin_when_idle(pause, %{reload: reload} = data) do
     case {Native.channel_info(data.channel), Deadline.left(reload.deadline)} do
-      {%{busy: false}, left} -> {:keep_state, Data.send_on(data, [reload.step], left)}
+      {%{busy: false}, left} -> {:keep_state, Data.begin_steps(data, [reload.step], left)}
       {_, 0} -> reloaded({:error, %TimeoutError{operation: :reload}}, data)
       _ -> {:keep_state_and_data, [{:state_timeout, pause, {:idle, Data.longer(pause)}}]}
     end
@@ -111,6 +111,6 @@ defmodule Typhon.Worker.Place do
 
   def answer_reload(%{reload: %{from: from}} = data, result) do
     :gen_statem.reply(from, result)
-    %{data | reload: nil, errand: nil}
+    %{data | reload: nil, steps: nil}
   end
 end

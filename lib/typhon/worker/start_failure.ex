@@ -3,10 +3,10 @@ defmodule Typhon.Worker.StartFailure do
   # How a start that has failed is described: what a worker's StartErrors say.
 
   alias Typhon.{Error, Language, Native, StartError}
-  alias Typhon.Worker.Errand
+  alias Typhon.Worker.Steps
 
   @typedoc "What of `preload:` and `init:` was running; nil: it had not come to that."
-  @type step :: Errand.step() | nil
+  @type step :: Steps.step() | nil
 
   @typedoc """
   How it ended: its status, the signal that ended it, and what the launcher said when there was no program to become.

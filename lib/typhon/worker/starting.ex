@@ -66,13 +66,13 @@ defmodule Typhon.Worker.Starting do
   defp run_steps(%{config: config} = data) do
     case Enum.map(config.preload, &{:preload, &1}) ++ config.init do
       [] -> up(data)
-      steps -> {:keep_state, Data.send_on(data, steps, :infinity)}
+      steps -> {:keep_state, Data.begin_steps(data, steps, :infinity)}
     end
   end
 
   @doc "`preload:` and `init:` are through."
   @spec ran({{:ok, term} | {:error, Exception.t()}, [String.t()]}, Data.t()) :: Data.result()
-  def ran({{:ok, _}, _printed}, data), do: up(%{data | errand: nil})
+  def ran({{:ok, _}, _printed}, data), do: up(%{data | steps: nil})
 
   # The worker ended meanwhile: its host says how.
   def ran({{:error, %WorkerError{}}, _printed}, _data), do: :keep_state_and_data
@@ -120,7 +120,7 @@ defmodule Typhon.Worker.Starting do
     data = %{
       data
       | last_error: error,
-        errand: nil,
+        steps: nil,
         init_error: nil,
         failures: data.failures + 1,
         failed_starts: data.failed_starts + 1

@@ -1,6 +1,6 @@
 defmodule Typhon.Worker.Host.Embedded do
   @moduledoc false
-  # An interpreter in this VM, which Typhon.Interpreters lends. Its end comes as {:interpreter, socket, {:exit_status, code}}.
+  # An interpreter in this VM, which Typhon.Interpreters gives out. Its end comes as {:interpreter, socket, {:exit_status, code}}.
 
   @behaviour Typhon.Worker.Host
 
@@ -52,7 +52,7 @@ defmodule Typhon.Worker.Host.Embedded do
   def open(config, %{region: region, output: output}) do
     environment = Interpreters.environment(config.env)
 
-    with {:ok, socket, signal} <- Interpreters.borrow(config.interpreter, environment) do
+    with {:ok, socket, signal} <- Interpreters.take(config.interpreter, environment) do
       case Native.interpreter_job(socket, job(config, environment, signal), region.fd, output) do
         {:ok, control} ->
           {:ok, %__MODULE__{socket: socket, control: control}}

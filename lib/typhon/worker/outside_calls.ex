@@ -1,4 +1,4 @@
-defmodule Typhon.Worker.Asked do
+defmodule Typhon.Worker.OutsideCalls do
   @moduledoc false
   # Questions and statements of Python that no waiting caller is there for: of casts, of threads and handlers of its own, of a call
   # that was given up. They reach the worker's process. It must not be held up, so each question is answered by a process of
@@ -10,7 +10,7 @@ defmodule Typhon.Worker.Asked do
   require Typhon.Wire
 
   alias Typhon.{Conversation, Native, Wire}
-  alias Typhon.Worker.{Mailbox, Output, Post, Printer}
+  alias Typhon.Worker.{Backlog, MailboxLimit, Output, Printer}
 
   # In the dictionary of the worker's process.
   @refuser {__MODULE__, :refuser}
@@ -127,7 +127,7 @@ defmodule Typhon.Worker.Asked do
         deliver(channel, {:error, :not_allowed}, weight, config)
 
       pid == self() ->
-        Post.forward(channel, message)
+        Backlog.forward(channel, message)
         count_sent(channel, pid, weight, config)
 
       config.allow != :all and Native.control?(nil, channel, pid, message) ->
@@ -169,7 +169,7 @@ defmodule Typhon.Worker.Asked do
   @spec sent(Native.channel(), pid, pos_integer, pos_integer, map) :: :ok
   # They go on to Python itself.
   def sent(channel, pid, _count, weight, _config) when pid == self(),
-    do: Post.when_short(fn -> Native.channel_heard(channel, Wire.statement(), weight) end)
+    do: Backlog.when_short(fn -> Native.channel_heard(channel, Wire.statement(), weight) end)
 
   def sent(channel, _dest, _count, weight, %{max_mailbox: :infinity}),
     do: Native.channel_heard(channel, Wire.statement(), weight)
@@ -179,12 +179,12 @@ defmodule Typhon.Worker.Asked do
     owner = self()
 
     spawn_link(fn ->
-      case Mailbox.await(dest, most, {count, weight - count}) do
+      case MailboxLimit.await(dest, most, {count, weight - count}) do
         :ok ->
           Native.channel_heard(channel, Wire.statement(), weight)
 
         :full ->
-          send(owner, {:typhon, channel, {:flood, Mailbox.flooded(dest, most)}})
+          send(owner, {:typhon, channel, {:flood, MailboxLimit.flooded(dest, most)}})
       end
     end)
 

@@ -1,4 +1,4 @@
-defmodule Typhon.Worker.Post do
+defmodule Typhon.Worker.Backlog do
   @moduledoc false
   # Messages for Python's mailbox on their way through the worker's process, which must not be held up: those that find no room
   # in the ring wait here, in order, as they would in any process' mailbox. They belong to one Python: the next one does not get

@@ -1,8 +1,8 @@
-defmodule Typhon.Worker.Errand do
+defmodule Typhon.Worker.Steps do
   @moduledoc false
   # Calls on one worker that takes no others at the time: its `preload:` and `init:`, and hot reload. They run in a process of
-  # their own, so that the worker's Elixir process goes on answering; it gets {:errand, ref, {:begins, step}} before each of
-  # them, and {:errand, ref, result}.
+  # their own, so that the worker's Elixir process goes on answering; it gets {:steps, ref, {:begins, step}} before each of
+  # them, and {:steps, ref, result}.
 
   require Typhon.Wire
 
@@ -24,8 +24,8 @@ defmodule Typhon.Worker.Errand do
       pool = Native.pool_new(1)
       :ok = Native.pool_put(pool, 0, channel)
       options = config |> Map.take([:stdio, :allow, :max_mailbox]) |> Map.put(:metadata, [])
-      begins = &send(parent, {:errand, ref, {:begins, &1}})
-      send(parent, {:errand, ref, run(steps, {pool, timeout, options, begins}, {:ok, nil}, [])})
+      begins = &send(parent, {:steps, ref, {:begins, &1}})
+      send(parent, {:steps, ref, run(steps, {pool, timeout, options, begins}, {:ok, nil}, [])})
     end)
 
     ref

@@ -1,4 +1,4 @@
-defmodule Typhon.Worker.Mailbox do
+defmodule Typhon.Worker.MailboxLimit do
   @moduledoc false
   # Python may send faster than a process reads. No sender of the BEAM's waits for that; but code that floods is not to take the
   # VM's memory, so a worker is heard on (docs/protocol.md, "What is said and not heard") when the mailbox it fills is not too long.
