@@ -184,11 +184,11 @@ bool Worker::make_way() noexcept {
 }
 
 // With a tag it is a question, else a statement. False with an exception set.
-bool Worker::send_ask(PyObject* term, std::uint64_t call, std::uint64_t tag,
+bool Worker::send_ask(PyObject* term, std::uint64_t of, std::uint64_t tag,
                       std::span<const std::string_view> parts, const char* root) noexcept {
   FrameHeader header{};
   header.kind = Kind::kAsk;
-  header.id = in_name_of(call);
+  header.id = of;
   header.times[0] = tag;
   outbox_.set_more_to_come(false);
   return outbox_.send(codec_, header, term, root, nullptr, parts);
@@ -207,13 +207,13 @@ PyObject* Worker::ask(PyObject* term, std::uint64_t call, bool serves_all) noexc
   Visit visit(*this);
   Lane* lane = visit.lane();
   if (!lane) return nullptr;
-  const bool unnamed = in_name_of(call) == 0;
-  if (unnamed && !wait_for_turn(*lane)) return nullptr;
+  const std::uint64_t of = in_name_of(call);
+  if (of == 0 && !wait_for_turn(*lane)) return nullptr;
   const std::uint64_t tag = new_tag();
   worker::Waiter waiter{lane};
   mailroom_.add_waiter(tag, waiter);
   std::optional<worker::Incoming> answer;
-  bool waits = send_ask(term, call, tag, question_parts(term), "call");
+  bool waits = send_ask(term, of, tag, question_parts(term), "call");
   while (waits) {
     lane->parker.reset();
     if (auto nested = mailroom_.take_nested(waiter)) {
@@ -231,7 +231,7 @@ PyObject* Worker::ask(PyObject* term, std::uint64_t call, bool serves_all) noexc
     waits = serves_all ? wait_for_all_news(*lane) : wait_for_news(*lane, -1);
   }
   mailroom_.remove_waiter(tag);
-  if (unnamed) end_turn();
+  if (of == 0) end_turn();
   return answer ? decode_answer(*answer).release() : nullptr;
 }
 
@@ -247,7 +247,7 @@ PyRef Worker::decode_answer(worker::Incoming& answer) noexcept {
 bool Worker::tell(PyObject* term, std::uint64_t call) noexcept {
   const bool sends = PyTuple_Check(term) && PyTuple_Size(term) == 3;
   return make_way() &&
-         send_ask(term, call, 0,
+         send_ask(term, in_name_of(call), 0,
                   sends ? std::span<const std::string_view>(kSendParts) : std::span<const std::string_view>(),
                   "message");
 }

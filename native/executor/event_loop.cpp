@@ -86,15 +86,15 @@ PyObject* Worker::loop_take() noexcept {
 
 std::uint64_t Worker::loop_ask(PyObject* term, std::uint64_t call) noexcept {
   if (loop_attach() < 0) return 0;
-  const bool unnamed = in_name_of(call) == 0;
-  if (unnamed && !take_turn()) return 0;
+  const std::uint64_t of = in_name_of(call);
+  if (of == 0 && !take_turn()) return 0;
   const std::uint64_t tag = new_tag();
-  if (unnamed) {
+  if (of == 0) {
     const python::SubstituteLock lock(shared_);
     unnamed_tags_.insert(tag);
   }
   mailroom_.loop().expect_answer(tag);
-  if (send_ask(term, call, tag, question_parts(term), "call")) return tag;
+  if (send_ask(term, of, tag, question_parts(term), "call")) return tag;
   mailroom_.loop().forget_answer(tag);
   end_loop_turn(tag);
   return 0;

@@ -243,8 +243,8 @@ class Worker final : private worker::Interruptible, private FreeListener {
   bool make_way() noexcept;
   void set_captured(std::uint64_t call, bool captured) noexcept;
   bool take_unfinished(std::uint64_t call) noexcept;
-  bool send_ask(PyObject* term, std::uint64_t call, std::uint64_t tag,
-                std::span<const std::string_view> parts, const char* root) noexcept;
+  bool send_ask(PyObject* term, std::uint64_t of, std::uint64_t tag, std::span<const std::string_view> parts,
+                const char* root) noexcept;
   // With a value, an exception, or neither: it was given up.
   void end_in_loop(std::uint64_t token, PyObject* value, PyObject* exception) noexcept;
   bool raise_cancelled(Lane& lane) noexcept;

@@ -26,7 +26,7 @@ void Cancels::remove_lane(Lane& lane) noexcept {
 bool Cancels::begin(Lane& lane, std::uint64_t id) noexcept {
   const Lock lock(mutex_);
   if (id != 0 && forget(id)) return false;
-  if (lane.calls_.empty()) serving_.fetch_add(1, std::memory_order_relaxed);
+  if (lane.calls_.empty()) count_serving(1);
   lane.calls_.push_back({id, Lane::State::kRuns});
   // On top of a call that imports: the code of a module asks the BEAM.
   if (lane.imports_ != 0) claims_.set_imports(id, true);
@@ -37,7 +37,7 @@ Lane::State Cancels::end(Lane& lane) noexcept {
   const Lock lock(mutex_);
   const Lane::State state = lane.calls_.back().state;
   lane.calls_.pop_back();
-  if (lane.calls_.empty()) serving_.fetch_sub(1, std::memory_order_relaxed);
+  if (lane.calls_.empty()) count_serving(-1);
   return state;
 }
 

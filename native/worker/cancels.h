@@ -75,6 +75,11 @@ class Cancels {
  private:
   static bool is_cancelled(const Lane::Call& call) noexcept { return call.state == Lane::State::kCancelled; }
   static void mark(Lane::Call& call) noexcept;
+  // Written with the mutex alone: no need of an atomic step.
+  void count_serving(int more) noexcept TYPHON_REQUIRES(mutex_) {
+    serving_.store(serving_.load(std::memory_order_relaxed) + static_cast<unsigned>(more),
+                   std::memory_order_relaxed);
+  }
   static bool wants_interrupt(const Lane& lane) noexcept;
   static bool interrupt_innermost(Lane& lane) noexcept;
   bool forget(std::uint64_t id) noexcept TYPHON_REQUIRES(mutex_);
@@ -90,7 +95,7 @@ class Cancels {
   unsigned loop_imports_ TYPHON_GUARDED_BY(mutex_) = 0;
   int loop_mark_ TYPHON_GUARDED_BY(mutex_) = channel::Imports::kNone;
   std::atomic<std::size_t> noted_count_{0};
-  std::atomic<std::size_t> serving_{0};  // lanes with a call
+  std::atomic<unsigned> serving_{0};  // lanes with a call
 };
 
 }  // namespace typhon::worker
