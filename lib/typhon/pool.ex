@@ -6,7 +6,7 @@ defmodule Typhon.Pool do
   use Supervisor
 
   alias Typhon.{Call, Deadline, Language, Native, Registry, StartError, Worker}
-  alias Typhon.Pool.{Keeper, Watcher}
+  alias Typhon.Pool.{Board, Keeper, Watcher}
   alias Typhon.Worker.Host
 
   @spec start_link(Typhon.Options.start()) ::
@@ -60,13 +60,13 @@ defmodule Typhon.Pool do
 
   @impl true
   def init({config, native}) do
-    board = Keeper.new_board()
+    board = Board.new()
     config = Map.merge(config, %{pool: self(), board: board})
 
     workers =
       for index <- 0..(config.min_workers - 1) do
-        serial = Keeper.next_serial(board)
-        Keeper.take_place(board, index, serial)
+        serial = Board.next_serial(board)
+        Board.take_place(board, index, serial)
         {Worker, {config, native, %{index: index, serial: serial, role: :holder}}}
       end
 

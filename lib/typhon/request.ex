@@ -35,7 +35,7 @@ defmodule Typhon.Request do
     Wire
   }
 
-  alias Typhon.Pool.Keeper
+  alias Typhon.Pool.Board
   alias Typhon.Worker.Output
 
   # Who has waited for so many milliseconds has its worker looked at; and again after as many.
@@ -200,7 +200,7 @@ defmodule Typhon.Request do
 
   # It takes long. That is no fault; but a process that has been stopped would not answer in all eternity, and nobody hears of it.
   defp look(%{pool: {_, nil, _}}), do: :ok
-  defp look(%{pool: {_, pid, _}}), do: Keeper.look(Registry.options(pid)[:board])
+  defp look(%{pool: {_, pid, _}}), do: Board.look(Registry.options(pid)[:board])
 
   defp await_room(request, channel) do
     with false <- alone?(request), {:ok, request} <- queue(request) do

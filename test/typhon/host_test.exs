@@ -5,13 +5,13 @@ defmodule Typhon.Worker.HostTest do
   import Typhon.TestHelper, only: [eventually: 1]
 
   alias Typhon.{Language, Native, Options, PythonError, StandInHost, StartError, Worker, WorkerError}
-  alias Typhon.Pool.Keeper
+  alias Typhon.Pool.Board
 
   @limit Typhon.TestHelper.limit()
 
   defp start(answers \\ %{}, options \\ [], role \\ :holder) do
     options = Options.start!(Keyword.merge([workers: 1, stdio: :discard], options))
-    board = Keeper.new_board()
+    board = Board.new()
     # What the pool's keeper is told comes here.
     :ets.insert(board, {:keeper, self()})
 
@@ -22,7 +22,7 @@ defmodule Typhon.Worker.HostTest do
       |> Map.merge(%{tester: self(), answers: answers})
 
     native = Native.pool_new(1, Map.take(config, [:max_queue, :concurrency]))
-    place = %{index: 0, serial: Keeper.next_serial(board), role: role}
+    place = %{index: 0, serial: Board.next_serial(board), role: role}
     {start_supervised!({Worker, {config, native, place}}), native}
   end
 

@@ -10,15 +10,14 @@ defmodule Typhon.Pool.Keeper do
   #   * Gives up: when Pythons end, or cannot be started, more often than the pool's max_restarts allows, the pool goes down
   #     with the last error as its reason, and whoever supervises it decides.
   #
-  # What must outlive this process, and what workers ask without waiting for it, lies on the board: an ETS table that belongs
-  # to the pool's supervisor. There is the pid of this process, the next serial number, and for each place the serial number
-  # of the worker that has it.
+  # What must outlive this process, and what workers ask without waiting for it, lies on the board (Typhon.Pool.Board).
 
   use GenServer
 
   require Logger
 
   alias Typhon.{Native, PoolError, Registry, Telemetry, TimeoutError, Worker, WorkerError}
+  alias Typhon.Pool.Board
   alias Typhon.Worker.Backoff
 
   # A call that finds no idle worker may be an accident of a moment: so long after it the pool looks again before it grows.
@@ -64,53 +63,6 @@ defmodule Typhon.Pool.Keeper do
     started_at: 0
   ]
 
-  # --- the board ---
-
-  @spec new_board :: :ets.tid()
-  def new_board do
-    board = :ets.new(__MODULE__, [:set, :public, read_concurrency: true])
-    :ets.insert(board, {:serial, 0})
-    board
-  end
-
-  @spec next_serial(:ets.tid()) :: pos_integer
-  def next_serial(board), do: :ets.update_counter(board, :serial, 1)
-
-  @doc "What a worker is that starts, perhaps not for the first time: others may have taken its place meanwhile."
-  @spec role(:ets.tid(), non_neg_integer, pos_integer, :holder | :successor) ::
-          :holder | :successor | :superfluous
-  def role(board, index, serial, role) do
-    case {:ets.lookup(board, {:place, index}), role} do
-      {[{_, ^serial}], _} -> :holder
-      {_, :successor} -> :successor
-      {[], :holder} -> :holder
-      {_, :holder} -> :superfluous
-    end
-  end
-
-  @spec take_place(:ets.tid(), non_neg_integer, pos_integer) :: true
-  def take_place(board, index, serial), do: :ets.insert(board, {{:place, index}, serial})
-
-  @spec give_up_place(:ets.tid(), non_neg_integer, pos_integer) :: true
-  def give_up_place(board, index, serial), do: :ets.delete_object(board, {{:place, index}, serial})
-
-  @doc "A message of a worker, which does not wait. A keeper that is being restarted asks the workers itself."
-  @spec tell(:ets.tid(), term) :: :ok
-  def tell(board, message) do
-    case :ets.lookup(board, :keeper) do
-      [{_, keeper}] -> GenServer.cast(keeper, message)
-      [] -> :ok
-    end
-  rescue
-    # The pool's supervisor has been killed, and this worker will be next.
-    ArgumentError -> :ok
-  end
-
-  @doc "A call has waited for long: do all workers of the pool run? They look for themselves. A pool of a test has none."
-  @spec look(:ets.tid() | nil) :: :ok
-  def look(nil), do: :ok
-  def look(board), do: tell(board, :look)
-
   # --- questions ---
 
   @spec child_spec({map, Native.pool()}) :: Supervisor.child_spec()
@@ -136,7 +88,7 @@ defmodule Typhon.Pool.Keeper do
 
   @impl true
   def init({config, native}) do
-    :ets.insert(config.board, {:keeper, self()})
+    Board.enter(config.board)
 
     state = %__MODULE__{
       config: config,
@@ -144,7 +96,7 @@ defmodule Typhon.Pool.Keeper do
       pool: config.pool,
       looked_at: now(),
       started_at: now(),
-      active: :ets.member(config.board, :active)
+      active: Board.active?(config.board)
     }
 
     {:ok, state, {:continue, :find_workers}}
@@ -223,7 +175,7 @@ defmodule Typhon.Pool.Keeper do
 
   @impl true
   def handle_call(:activate, _from, state) do
-    :ets.insert(state.config.board, {:active, true})
+    Board.activate(state.config.board)
     {:reply, :ok, settle(%{state | active: true})}
   end
 
@@ -372,7 +324,7 @@ defmodule Typhon.Pool.Keeper do
   end
 
   defp start_successor(state, index) do
-    serial = next_serial(state.config.board)
+    serial = Board.next_serial(state.config.board)
     place = %{index: index, serial: serial, role: :successor}
 
     case Supervisor.start_child(state.pool, Worker.child_spec({state.config, state.native, place})) do

@@ -3,7 +3,7 @@ defmodule Typhon.Worker.Ending do
   # The end of a worker's Python: by itself, because it is told to, or with the worker's own process.
 
   alias Typhon.{Deadline, Native, Registry}
-  alias Typhon.Pool.Keeper
+  alias Typhon.Pool.Board
   alias Typhon.Worker.{Backoff, Checkout, Data, Host, Machine, OutsideCalls, Place, Printer, Starting}
 
   import Data, only: [event: 3, event: 4, is_serving: 1, log: 3]
@@ -33,7 +33,7 @@ defmodule Typhon.Worker.Ending do
     event(:down, %{lifetime: lived}, data, %{reason: error})
     log(:warning, "a #{Data.title(data)} is being replaced: " <> Exception.message(error), data)
     Printer.settle(data.printer)
-    Keeper.tell(data.config.board, {:ended, self(), error})
+    Board.tell(data.config.board, {:ended, self(), error})
     {_host, data} = close(data, error)
     data = Place.answer_reload(data, {:error, error})
 

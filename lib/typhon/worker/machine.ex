@@ -23,7 +23,7 @@ defmodule Typhon.Worker.Machine do
   @behaviour :gen_statem
 
   alias Typhon.Native
-  alias Typhon.Pool.Keeper
+  alias Typhon.Pool.Board
   alias Typhon.Worker.{Backlog, Checkout, Data, Ending, Host, OutsideCalls}
   alias Typhon.Worker.{Overdue, Place, Printer, Starting, Usage}
 
@@ -34,7 +34,7 @@ defmodule Typhon.Worker.Machine do
 
   @impl true
   def init({config, native, %{index: index, serial: serial, role: role}}) do
-    case Keeper.role(config.board, index, serial, role) do
+    case Board.role(config.board, index, serial, role) do
       # It had given up its place before it was killed, and was started again.
       :superfluous -> :ignore
       role -> init(config, native, %{index: index, serial: serial, role: role})
@@ -45,7 +45,7 @@ defmodule Typhon.Worker.Machine do
     Process.flag(:trap_exit, true)
     # A predecessor that was killed could not do it.
     if role == :holder, do: Native.pool_put(native, index, nil)
-    Keeper.tell(config.board, {:worker, self(), place})
+    Board.tell(config.board, {:worker, self(), place})
     metadata = [typhon_pool: config.name, typhon_worker: index]
     {:ok, printer} = Printer.start_link(config.stdio, metadata)
     Printer.serve(printer)

@@ -3,7 +3,7 @@ defmodule Typhon.Worker.Place do
   # A worker's place in its pool: how it takes it, gives it up, and lends itself between two calls to what has to run alone.
 
   alias Typhon.{Deadline, Native, TimeoutError}
-  alias Typhon.Pool.Keeper
+  alias Typhon.Pool.Board
   alias Typhon.Worker.{Checkout, Data, Ending, Usage}
 
   import Data, only: [event: 3]
@@ -13,12 +13,12 @@ defmodule Typhon.Worker.Place do
   def take(data) do
     now = System.monotonic_time()
     data = %{data | ready_at: now, last_error: nil, failed_starts: 0, placed: true, seen: 0}
-    Keeper.take_place(data.config.board, data.index, data.serial)
+    Board.take_place(data.config.board, data.index, data.serial)
     Native.pool_active(data.native, data.index, true)
     :ok = Native.pool_put(data.native, data.index, data.channel)
     data = %{data | checkout: Checkout.serve(data.checkout)}
     event(:ready, %{duration: now - data.started_at}, data)
-    Keeper.tell(data.config.board, {:placed, self()})
+    Board.tell(data.config.board, {:placed, self()})
     # Collects garbage: the memory of a former channel goes with the last term that names it.
     {:next_state, :ready, data, [:hibernate | Usage.watch(data)]}
   end
@@ -30,7 +30,7 @@ defmodule Typhon.Worker.Place do
   def give_up(data) do
     Native.pool_put(data.native, data.index, nil)
     Native.pool_active(data.native, data.index, false)
-    Keeper.give_up_place(data.config.board, data.index, data.serial)
+    Board.give_up_place(data.config.board, data.index, data.serial)
     retiring(data)
   end
 

@@ -3,7 +3,7 @@ defmodule Typhon.Worker.Starting do
   # A worker's start, up to when it could take calls, and what becomes of one that fails.
 
   alias Typhon.{Native, Registry, WorkerError}
-  alias Typhon.Pool.Keeper
+  alias Typhon.Pool.Board
   alias Typhon.Worker.{Backoff, Checkout, Data, Ending, Host, Place, Printer, Settings, StartFailure}
 
   import Data, only: [event: 3, event: 4, log: 3]
@@ -89,7 +89,7 @@ defmodule Typhon.Worker.Starting do
 
   # It could take calls.
   defp up(%{role: :successor} = data) do
-    Keeper.tell(data.config.board, {:waiting, self()})
+    Board.tell(data.config.board, {:waiting, self()})
     {:next_state, :waiting, %{data | last_error: nil, failed_starts: 0}}
   end
 
@@ -109,7 +109,7 @@ defmodule Typhon.Worker.Starting do
     if data.host, do: Host.abort(data.host)
     {_host, data} = Ending.close(data, Data.worker_error(data, :gone, error.output))
     event(:down, %{}, data, %{reason: error})
-    Keeper.tell(data.config.board, {:ended, self(), error})
+    Board.tell(data.config.board, {:ended, self(), error})
 
     # start_link returns the first failure; the later ones have no other way to be known.
     unless first,

@@ -3,7 +3,7 @@ defmodule Typhon.Worker.Usage do
   # What a worker has done and holds: for Typhon.info/1, and for a pool that replaces it after so many calls, or bytes.
 
   alias Typhon.{Language, Native}
-  alias Typhon.Pool.Keeper
+  alias Typhon.Pool.Board
   alias Typhon.Worker.{Checkout, Data, Host}
 
   import Data, only: [event: 3, event: 4, is_serving: 1]
@@ -63,7 +63,7 @@ defmodule Typhon.Worker.Usage do
     lifetime = System.monotonic_time() - data.ready_at
     figures = %{calls: served, memory: Host.memory(data.host) || 0, lifetime: lifetime}
     event(:recycle, figures, data, %{reason: reason})
-    Keeper.tell(data.config.board, {:recycle, self(), reason})
+    Board.tell(data.config.board, {:recycle, self(), reason})
     %{data | recycling: reason}
   end
 
