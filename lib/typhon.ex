@@ -467,13 +467,14 @@ defmodule Typhon do
   What a pool is made of: its `:size` between `:min` and `:max`, `:uptime` in milliseconds, calls `:in_flight`, `:restarts`,
   whether it is `:draining`; and its workers with their state (`:starting`, `:ready`, `:down`; `:waiting`, `:retiring` and
   `:reloading` while they are replaced or a module is reloaded), process id, `:language` and its `:version` (that of a Python is
-  `:python`, too), `:executable` (the path of the interpreter), `:calls` served by the present process, its `:in_flight`, `:memory` in bytes and `:uptime`, and how often they were replaced. `:loans` counts the bytes of large binaries
-  that a worker inside the VM shares with it: the VM's that Python reads (`:to_python`), Python's that binaries lie in (`:to_elixir`).
-  `:ring` has the counters of the memory that the worker
-  shares with the VM (`docs/telemetry.md`, `[:typhon, :worker, :ring]`). `:results` counts those of the worker's large results that binaries of Elixir lie in: `:held` in private memory, and `:shared` with the
-  worker (inside the VM, and with `results: :shared`). A part of a large binary keeps the whole; `:binary.copy/1` makes it independent.
-  `:results` of the pool is the same for the VM as a whole: bytes `:held`, bytes `:cached` for results to come (they go
-  back to the system when they have not been used for five seconds), and the `:limit` of those that may be held.
+  `:python`, too), `:executable` (the path of the interpreter), `:calls` served by the present process, its `:in_flight`,
+  `:memory` in bytes and `:uptime`, and how often they were replaced. `:loans` counts the bytes of large binaries that a worker
+  inside the VM shares with it: the VM's that Python reads (`:to_python`), Python's that binaries lie in (`:to_elixir`). `:ring`
+  has the counters of the memory that the worker shares with the VM (`docs/telemetry.md`, `[:typhon, :worker, :ring]`).
+  `:results` counts those of the worker's large results that binaries of Elixir lie in: `:held` in private memory, and `:shared`
+  with the worker (inside the VM, and with `results: :shared`). A part of a large binary keeps the whole; `:binary.copy/1` makes
+  it independent. `:results` of the pool is the same for the VM as a whole: bytes `:held`, bytes `:cached` for results to come
+  (they go back to the system when they have not been used for five seconds), and the `:limit` of those that may be held.
 
       iex> {:ok, py} = Typhon.start_link(workers: 1)
       iex> {:ok, %{isolation: :process, workers: [worker]}} = Typhon.info(py)

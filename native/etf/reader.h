@@ -5,6 +5,9 @@
 // it stays in a register; functions that are not inlined hand it back in next_. And what remains to be read
 // is kept as two numbers, the frame's own and what is owed to the frames below, so that a leaf costs no
 // bookkeeping beyond its index.
+//
+// It is longer than a file should be: one class whose functions the compiler has to see together, for all
+// that.
 #pragma once
 
 #include <bit>
