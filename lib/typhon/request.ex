@@ -281,20 +281,27 @@ defmodule Typhon.Request do
 
   # --- what Python asks ---
 
-  defp asked(request, ask, where, id) do
-    {printed, event} = Conversation.handle(ask, context(request, where, id))
+  defp asked(request, ask, where, id), do: asked(request, ask, context(request, where, id))
+
+  defp asked(request, ask, %{where: where, id: id} = context) do
+    {printed, event} = Conversation.handle(ask, context)
 
     request =
       if printed == "", do: request, else: %{request | printed: Output.last_lines(request.printed, printed)}
 
-    if Deadline.left(request.deadline) == 0,
-      do: {too_late(request, event, where, id), request},
-      else: after_answer(request, event)
+    case event do
+      {:ok, _} = ok -> {ok, request}
+      # Its deadline is what it was at the first question.
+      {:ask, ^where, ^id, left, ask} when left != 0 -> asked(request, ask, context)
+      _ -> unless_late(request, event, where, id)
+    end
   end
 
-  # Its deadline is what it was at the first question.
-  defp after_answer(request, {:ask, where, id, _left, ask}), do: asked(request, ask, where, id)
-  defp after_answer(request, event), do: step(request, event)
+  defp unless_late(request, event, where, id) do
+    if Deadline.left(request.deadline) == 0,
+      do: {too_late(request, event, where, id), request},
+      else: step(request, event)
+  end
 
   # What Python makes of an answer that came too late for it is not the result.
   defp too_late(request, event, where, id) do

@@ -84,7 +84,7 @@ defmodule Typhon.Session do
   @spec with_entry(Native.pool(), entry, Deadline.t(), (() -> result)) :: result when result: term
   def with_entry(native, entry, deadline \\ :infinity, fun) do
     before = Process.get(@key)
-    Process.put(@key, (before || %{}) |> Map.put(native, entry) |> end_by(deadline))
+    Process.put(@key, entries(before, native, entry, deadline))
 
     try do
       fun.()
@@ -93,9 +93,13 @@ defmodule Typhon.Session do
     end
   end
 
+  defp entries(nil, native, entry, :infinity), do: %{native => entry}
+  defp entries(nil, native, entry, deadline), do: %{native => entry, deadline: deadline}
+  defp entries(before, native, entry, :infinity), do: Map.put(before, native, entry)
+
   # A call cannot outlive the one that it is made for.
-  defp end_by(entries, :infinity), do: entries
-  defp end_by(entries, deadline), do: Map.update(entries, :deadline, deadline, &min(&1, deadline))
+  defp entries(before, native, entry, deadline),
+    do: before |> Map.put(native, entry) |> Map.update(:deadline, deadline, &min(&1, deadline))
 
   @doc false
   # The timeout of what this process is about to do: no more than is left of the call whose callback it runs. That one is to be

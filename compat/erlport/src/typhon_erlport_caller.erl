@@ -133,7 +133,7 @@ request(Native, Module, Function, Args, Timeout) ->
             end;
         {room, Channel} ->
             Until = until(Timeout),
-            case wait_for_room(Channel, Ref, Timeout) of
+            case 'Elixir.Typhon.Room':wait(Channel, Ref, Timeout) of
                 room -> request(Native, Module, Function, Args, left(Until));
                 timeout -> {error, timeout}
             end;
@@ -179,17 +179,6 @@ give_up(Native, Where, Id, Ref, Module, Function, Args) ->
                 {ok, Answer} -> reply(Answer, Native, Module, Function, Args);
                 none -> {error, timeout}
             end
-    end.
-
-wait_for_room(Channel, Ref, Timeout) ->
-    receive
-        {Ref, room} -> room
-    after limit(Timeout) ->
-        ?NATIVE:cancel_room(Channel, Ref),
-        receive
-            {Ref, room} -> timeout
-        after 0 -> timeout
-        end
     end.
 
 %% --- the table ---
