@@ -36,7 +36,7 @@ defmodule Typhon.Pool do
               max_mailbox: config.max_mailbox,
               isolation: config.isolation,
               board: of_keeper(pool, &Keeper.board/1),
-              metadata: [typhon_pool: config.name]
+              metadata: [typhon_pool: config.name || pool]
             })
 
             Registry.register(pool, config.name, native, Call.flags(config))

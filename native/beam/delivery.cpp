@@ -233,6 +233,7 @@ bool WorkerChannel::deliver_ask(ErlNifEnv* caller_env, const FrameHeader& header
   Ask ask{is_lookers ? nullptr : std::make_unique<OwnedEnv>(), 0};
   ask.term = ask_term(is_lookers ? caller_env : ask.env->get(), header, body);
   const bool statement = header.times[0] == 0;
+  if (!statement) patience_.question_came();
   const std::uint32_t weight = statement ? channel::statement_weight(header, body) : 1;
   bool too_much = false;
   bool asked = false;

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "channel/doorbell.h"
+#include "os/clock.h"
 
 namespace typhon::beam {
 
@@ -56,6 +57,15 @@ class Patience {
   void answer_found(bool found) noexcept {
     answer_misses_.store(found ? 0 : answer_misses_.load(std::memory_order_relaxed) + 1,
                          std::memory_order_relaxed);
+  }
+  void answered(std::uint64_t now) noexcept { answered_ns_.store(now, std::memory_order_relaxed); }
+  // The next question came too late for whoever spun, but not by much: its worker had fallen asleep, as it
+  // does before each answer if nobody spins.
+  void question_came() noexcept {
+    if (answer_misses_.load(std::memory_order_relaxed) == 0) return;
+    const std::uint64_t answered = answered_ns_.load(std::memory_order_relaxed);
+    if (os::monotonic_ns() - answered <= spin_ns_ * kLongCall)
+      answer_misses_.store(0, std::memory_order_relaxed);
   }
 
   // --- polling ---
@@ -107,6 +117,7 @@ class Patience {
   const std::uint64_t spin_ns_;
   std::atomic<std::uint32_t> call_misses_{0};
   std::atomic<std::uint32_t> answer_misses_{0};
+  std::atomic<std::uint64_t> answered_ns_{0};
   std::atomic<std::uint32_t> poll_misses_{0};
   std::atomic<std::uint64_t> missed_spins_{0};
   std::atomic<std::uint64_t> crowded_until_ns_{0};

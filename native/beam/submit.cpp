@@ -187,7 +187,9 @@ bool WorkerChannel::may_watch(std::uint32_t& found) noexcept {
 }
 
 Outcome WorkerChannel::submit_other(const Request& request) noexcept {
-  const bool for_nobody = request.call == 0 && request.frame.kind == channel::Kind::kAnswer;
+  const bool answers = request.frame.kind == channel::Kind::kAnswer;
+  const bool for_nobody = answers && request.call == 0;
+  if (answers) patience_.answered(request.frame.now);
   std::uint32_t found = 0;
   bool spins = false;
   bool reached = false;

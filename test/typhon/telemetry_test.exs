@@ -76,6 +76,10 @@ defmodule Typhon.TelemetryTest do
              metadata
 
     assert %Typhon.PythonError{type: "ZeroDivisionError"} = metadata.reason
+
+    unnamed = start_pool()
+    :ok = Typhon.cast(unnamed, :operator, :truediv, [1, 0])
+    assert_receive {:telemetry, [:typhon, :cast, :exception], _, %{pool: ^unnamed, worker: 0}}, limit()
   end
 
   test "the pool is named as the caller named it" do

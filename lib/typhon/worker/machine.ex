@@ -46,7 +46,7 @@ defmodule Typhon.Worker.Machine do
     # A predecessor that was killed could not do it.
     if role == :holder, do: Native.pool_put(native, index, nil)
     Board.tell(config.board, {:worker, self(), place})
-    metadata = [typhon_pool: config.name, typhon_worker: index]
+    metadata = [typhon_pool: config.name || config.pool, typhon_worker: index]
     {:ok, printer} = Printer.start_link(config.stdio, metadata)
     Printer.serve(printer)
 
