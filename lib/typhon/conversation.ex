@@ -19,6 +19,7 @@ defmodule Typhon.Conversation do
   alias Typhon.Worker.{Backlog, MailboxLimit, Printer}
 
   @max_text 65_536
+  @indescribable "it failed in a way that cannot be described: its message, or its stacktrace, raises an error itself"
   @device_timeout 5_000
   # In the dictionary of who prints: the device that took nothing for so long.
   @hangs {__MODULE__, :hangs}
@@ -179,7 +180,14 @@ defmodule Typhon.Conversation do
   defp run(tag, context, fun) do
     {:ok, Session.with_entry(context.native, {context.where, tag}, context.deadline, fun)}
   catch
-    kind, reason -> {:failed, failure(kind, reason, __STACKTRACE__)}
+    kind, reason -> {:failed, described(kind, reason, __STACKTRACE__)}
+  end
+
+  # An exception's message, and the inspection of what is in its stacktrace, are code like any other.
+  defp described(kind, reason, stack) do
+    failure(kind, reason, stack)
+  catch
+    _, _ -> {Atom.to_string(kind), "", @indescribable, @indescribable, ""}
   end
 
   # --- statements ---
@@ -475,8 +483,8 @@ defmodule Typhon.Conversation do
     case Message.deliver(to, term, context.deadline) do
       {:error, %Typhon.EncodeError{}} = error -> error
       nobody_looks when nobody_looks in [:ok, :timeout] -> next(context)
-      # The worker has ended: the call has, too.
-      {:error, _} -> next(context)
+      # The worker has ended: the call has, too. What Python raises is no exception yet, and an event.
+      {:error, error} when is_exception(error) -> next(context)
       event -> event
     end
   end

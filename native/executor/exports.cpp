@@ -25,6 +25,9 @@ Worker* worker_of(PyObject* module) noexcept {
         PyExc_RuntimeError,
         "this process was forked by a worker of Typhon: only the worker itself can talk to the BEAM");
     return nullptr;
+  } else if (worker->is_over()) {
+    PyErr_SetString(PyExc_RuntimeError, "this worker of Typhon has ended: nobody hears it any more");
+    return nullptr;
   }
   return worker;
 }

@@ -82,6 +82,7 @@ int Worker::run(PyObject* module, PyObject* greeting, PyObject* coroutine_type) 
 
 bool Worker::wind_up() noexcept {
   constexpr std::int64_t kPatienceNs = 2'000'000'000;
+  over_.store(true, std::memory_order_seq_cst);
   {
     const python::GilRelease without_gil;
     if (!life_.finish(kPatienceNs)) return false;

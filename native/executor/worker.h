@@ -82,6 +82,8 @@ class Worker final : private worker::Interruptible, private FreeListener {
   // False when a thread may still use the worker. Otherwise let_go() may follow, the last thing that is done
   // with it: it frees the channel's memory, unless a view of that is held.
   bool wind_up() noexcept;
+  // Threads of the user's that go on come no further than to this: those that had come before are waited for.
+  [[nodiscard]] bool is_over() const noexcept { return over_.load(std::memory_order_seq_cst); }
   void let_go() noexcept;
   [[nodiscard]] python::Surrogates surrogates() const noexcept {
     return static_cast<python::Surrogates>(settings_.surrogates);
@@ -273,6 +275,7 @@ class Worker final : private worker::Interruptible, private FreeListener {
   // Sends what a call has printed and not yet ended with a line feed; set before the first call.
   python::PyRef flush_;
   std::atomic<bool> invokes_{false};             // invoke_ is there
+  std::atomic<bool> over_{false};                // it is being wound up
   std::atomic<std::size_t> segment_buffers_{0};  // views of large arguments that are in use
   Lane main_;
   std::atomic<unsigned long> loop_thread_{0};

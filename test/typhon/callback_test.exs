@@ -12,6 +12,14 @@ defmodule Typhon.CallbackTest do
   end
 
   def double(x), do: 2 * x
+
+  def quit, do: Process.exit(self(), :normal)
+
+  def vanish do
+    for pid <- Process.info(self(), :links) |> elem(1), do: Process.unlink(pid)
+    Process.exit(self(), :kill)
+  end
+
   def boom(text), do: raise(ArgumentError, text)
 
   defmodule Fault do
@@ -167,7 +175,38 @@ defmodule Typhon.CallbackTest do
     end
   end
 
+  defmodule Speechless do
+    defexception [:text]
+    def message(_), do: exit(:speechless)
+  end
+
   describe "an error in the BEAM" do
+    # It follows the callback's answer so soon that who answers sees it.
+    test "that Python lets through is the call's error, each time" do
+      py = start_pool()
+
+      for _ <- 1..3_000 do
+        assert {:error, %PythonError{type: "typhon.BeamError"}} =
+                 Typhon.call(py, :talk, :apply, [fn -> raise "x" end])
+      end
+    end
+
+    test "that cannot be described says so, and the worker goes on", %{py: py} do
+      ways = [
+        fn -> raise Speechless, text: "x" end,
+        fn -> :erlang.raise(:error, :x, [{:m, :f, 1, [file: self(), line: 1]}]) end,
+        fn -> :erlang.raise(:error, :undef, [{:m, :f, [1 | 2], []}]) end
+      ]
+
+      for way <- ways do
+        assert {:error, %PythonError{type: "typhon.BeamError", message: message}} =
+                 Typhon.call(py, :talk, :apply, [way])
+
+        assert message =~ "in a way that cannot be described"
+        assert Typhon.call(py, :talk, :apply, [fn -> 1 end]) == {:ok, 1}
+      end
+    end
+
     test "is a BeamError with kind, type, reason and stacktrace", %{py: py} do
       assert {"raised", error} = attempt(py, fn -> boom("no luck") end)
 
@@ -594,6 +633,13 @@ defmodule Typhon.CallbackTest do
   end
 
   describe "who may ask" do
+    test "hears of a process that ends without an answer, in whatever way", %{py: py} do
+      for function <- ~w(quit vanish) do
+        code = "in_thread_of_its_own(lambda: typhon.call('#{__MODULE__}', '#{function}'))"
+        assert {:ok, "the process that was to answer has ended: " <> _} = python(py, code)
+      end
+    end
+
     test "a thread of the user's" do
       py = start_pool()
       me = self()

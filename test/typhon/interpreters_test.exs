@@ -53,6 +53,16 @@ defmodule Typhon.InterpretersTest do
       {:ok, py: inside(grace: 200)}
     end
 
+    test "threads that ask on and on, whatever they hear, while their pool is stopped", %{py: py} do
+      for _ <- 1..8 do
+        pool = inside()
+        assert Typhon.call(pool, :talk, :ask_on_and_on, [3]) == {:ok, nil}
+        assert Typhon.stop(pool) == :ok
+      end
+
+      assert python(py, "2 + 2") == {:ok, 4}
+    end
+
     test "what would end, fork or confuse it", %{py: py} do
       pid = System.pid()
 

@@ -35,6 +35,20 @@ defmodule Typhon.RubyTest do
     path
   end
 
+  defp catch_any(fun) do
+    fun.()
+  catch
+    kind, reason -> {kind, reason}
+  end
+
+  # Calls back, that many on top of each other.
+  defp down(_rb, 0), do: 0
+
+  defp down(rb, depth) do
+    {:ok, sum} = Typhon.call(rb, "Sample", :apply, [fn x -> 1 + down(rb, x - 1) end, depth])
+    sum
+  end
+
   # A deadline that comes before Ruby has begun proves nothing: such a call is made again.
   defp outlast(rb, how, timeout \\ 500) do
     {begun, caught} = {file("begun"), file("caught")}
@@ -331,6 +345,26 @@ defmodule Typhon.RubyTest do
   end
 
   describe "deadlines" do
+    # What comes too late for its call is pending when the call ends.
+    test "that pass at any moment of calls on top of each other leave the worker as it is" do
+      rb = start_ruby(workers: 2)
+
+      1..2_000
+      |> Task.async_stream(
+        fn i ->
+          catch_any(fn ->
+            Typhon.call(rb, "Sample", :apply, [fn x -> down(rb, x) end, 10], timeout: 1 + rem(i, 4))
+          end)
+        end,
+        max_concurrency: 8,
+        timeout: :infinity
+      )
+      |> Stream.run()
+
+      assert Typhon.call(rb, "Sample", :apply, [fn x -> x end, 1]) == {:ok, 1}
+      assert {:ok, %{restarts: 0}} = Typhon.health(rb)
+    end
+
     test "end a loop, a sleep and a wait, and ensure sees it" do
       rb = start_ruby()
       pid = Typhon.call!(rb, "Sample", "pid", [])

@@ -36,6 +36,8 @@
 -define(ANSWER, 0).
 -define(FAILURE, 1).
 -define(MESSAGE, 2).
+%% What a process that has answered exits with.
+-define(ANSWERED, {?MODULE, answered}).
 %% Of Native.channel_heard/3.
 -define(STATEMENT, 0).
 -define(QUESTION, 1).
@@ -60,8 +62,8 @@
     stops = false :: boolean(),
     %% asynchronous calls: their timers
     async = #{} :: #{reference() => reference() | undefined},
-    %% processes of its own: {ask, Tag, Timer} of one that answers the worker, or `proxy`
-    helpers = #{} :: #{pid() => proxy | {ask, non_neg_integer(), reference() | undefined}},
+    %% processes of its own: {ask, Tag, Timer, Monitor} of one that answers the worker, or `proxy`
+    helpers = #{} :: #{pid() => proxy | {ask, non_neg_integer(), reference() | undefined, reference()}},
     %% the process behind the port, as Typhon's own workers have it; its `watch` tells of its end, also when the port does not
     host :: ?HOST:t() | undefined,
     %% the process that reads what the worker prints past its own streams
@@ -289,7 +291,7 @@ handle_info({timeout, Timer, {?MODULE, async, Ref}}, #state{work = #work{async =
 handle_info({timeout, Timer, {?MODULE, ask, Pid}}, #state{work = #work{helpers = Helpers}} = State) ->
     case Helpers of
         %% Its end is what the worker is told.
-        #{Pid := {ask, _, Timer}} -> exit(Pid, kill);
+        #{Pid := {ask, _, Timer, _}} -> exit(Pid, kill);
         _ -> ok
     end,
     {noreply, State};
@@ -304,6 +306,10 @@ handle_info({Port, closed}, #state{port = Port} = State) ->
 handle_info({'EXIT', Port, Reason}, #state{port = Port} = State) ->
     {stop, {port_closed, Reason}, State};
 handle_info({'EXIT', Pid, Reason}, #state{work = #work{helpers = Helpers}} = State) when is_map_key(Pid, Helpers) ->
+    helped(Pid, Reason, State);
+handle_info({'DOWN', _, process, Pid, Reason}, #state{work = #work{helpers = Helpers}} = State) when
+    is_map_key(Pid, Helpers)
+->
     helped(Pid, Reason, State);
 handle_info({'EXIT', Printer, Reason}, #state{work = #work{printer = Printer}} = State) ->
     {stop, {printer, Reason}, State};
@@ -503,13 +509,20 @@ send(Reply, State) ->
 %% In a process of its own, which others may have to wait for: the worker runs what they ask of it meanwhile.
 asked({call, Module, Function, Args}, Tag, State) when is_atom(Module), is_atom(Function), is_list(Args) ->
     #state{channel = Channel, options = #{call_timeout := Timeout}, work = #work{helpers = Helpers} = Work} = State,
-    Pid = spawn_link(fun() -> answer(Channel, Tag, apply_function(Module, Function, Args)) end),
+    %% What it runs may end it as if all was well, or take its link away.
+    {Pid, Monitor} = spawn_opt(
+        fun() ->
+            answer(Channel, Tag, apply_function(Module, Function, Args)),
+            exit(?ANSWERED)
+        end,
+        [link, monitor]
+    ),
     Timer =
         case Timeout of
             infinity -> undefined;
             _ -> erlang:start_timer(limit(Timeout), self(), {?MODULE, ask, Pid})
         end,
-    {noreply, State#state{work = Work#work{helpers = Helpers#{Pid => {ask, Tag, Timer}}}}};
+    {noreply, State#state{work = Work#work{helpers = Helpers#{Pid => {ask, Tag, Timer, Monitor}}}}};
 asked(self, Tag, State) ->
     push({answer, ?ANSWER, Tag, self()}, State);
 asked(make_ref, Tag, State) ->
@@ -577,10 +590,11 @@ helped(Pid, Reason, #state{work = #work{helpers = Helpers} = Work} = State) ->
     {Helper, Rest} = maps:take(Pid, Helpers),
     Left = State#state{work = Work#work{helpers = Rest}},
     case Helper of
-        {ask, Tag, Timer} ->
+        {ask, Tag, Timer, Monitor} ->
+            forget(Pid, Monitor),
             stop_timer(Timer),
             case Reason of
-                normal ->
+                ?ANSWERED ->
                     heard(Left#state.channel, ?QUESTION, 1),
                     {noreply, Left};
                 _ ->
@@ -588,4 +602,13 @@ helped(Pid, Reason, #state{work = #work{helpers = Helpers} = Work} = State) ->
             end;
         proxy ->
             {noreply, Left}
+    end.
+
+%% Both its link and its monitor tell of its end.
+forget(Pid, Monitor) ->
+    demonitor(Monitor, [flush]),
+    unlink(Pid),
+    receive
+        {'EXIT', Pid, _} -> ok
+    after 0 -> ok
     end.

@@ -4,7 +4,7 @@
 -include_lib("eunit/include/eunit.hrl").
 
 %% Python calls these.
--export([recurse/2, through_another/1, identity/1, error_of_python/2]).
+-export([recurse/2, through_another/1, identity/1, error_of_python/2, quit/0, vanish/0]).
 
 %% What waits for another process waits so long before it is a failure.
 -define(BOUND, 60000).
@@ -407,6 +407,12 @@ error_test_() ->
                 python:call(P, erlport_sample, caught, [timer, sleep, [infinity]], [{timeout, infinity}])
             )
         end),
+        with(fun(P) ->
+            %% What it calls may end the process that was to answer, in whatever way.
+            ?assertEqual({erlang, exit, normal, true}, python:call(P, erlport_sample, caught, [?MODULE, quit, []])),
+            ?assertEqual({erlang, exit, killed, true}, python:call(P, erlport_sample, caught, [?MODULE, vanish, []])),
+            ?assertEqual(4, python:call(P, operator, add, [2, 2]))
+        end),
         quiet(fun() ->
             P = start([]),
             ok = call(P, faulty_handler, []),
@@ -640,6 +646,13 @@ catch_any(Fun) ->
         exit:{Reason, {gen_server, call, [_, {call, _, _, _, _}, _]}} when Reason =/= killed, Reason =/= noproc -> {exit, Reason};
         Class:Reason -> {Class, Reason}
     end.
+
+quit() -> exit(self(), normal).
+
+vanish() ->
+    {links, Links} = process_info(self(), links),
+    [unlink(Link) || Link <- Links],
+    exit(self(), kill).
 
 reason_of(Monitor) ->
     receive

@@ -299,8 +299,11 @@ defmodule Typhon.Worker.Machine do
     :keep_state_and_data
   end
 
-  defp other({:DOWN, monitor, :process, _, _}, state, data),
-    do: data.checkout |> Checkout.down(monitor, free?(state, data)) |> checked(data)
+  defp other({:DOWN, monitor, :process, pid, reason}, state, data) do
+    if OutsideCalls.ended(pid, reason),
+      do: :keep_state_and_data,
+      else: data.checkout |> Checkout.down(monitor, free?(state, data)) |> checked(data)
+  end
 
   defp other({:typhon_moment, moment}, state, data),
     do: {:keep_state, %{data | checkout: Checkout.moment_over(data.checkout, moment, free?(state, data))}}

@@ -12,6 +12,8 @@ defmodule Typhon.Worker.OutsideCalls do
   alias Typhon.{Conversation, Native, Wire}
   alias Typhon.Worker.{Backlog, MailboxLimit, Output, Printer}
 
+  # What one that has answered exits with.
+  @answered {__MODULE__, :answered}
   # In the dictionary of the worker's process.
   @refuser {__MODULE__, :refuser}
   @sent {__MODULE__, :sent}
@@ -68,12 +70,17 @@ defmodule Typhon.Worker.OutsideCalls do
   def handle(channel, {_id, {:ask, tag, _} = ask}, weight, config, _printer, metadata, native) do
     owner = self()
 
-    # Its end says that it is done; a crash in here does not end the owner, who traps exits.
-    pid =
-      spawn_link(fn ->
-        collect(owner)
-        Conversation.handle(ask, context(channel, config, metadata, native, owner))
-      end)
+    # Its end says that it is done; a crash in here does not end the owner, who traps exits. What it runs may end it as if all
+    # was well, or take its link away.
+    {pid, _monitor} =
+      :erlang.spawn_opt(
+        fn ->
+          collect(owner)
+          Conversation.handle(ask, context(channel, config, metadata, native, owner))
+          exit(@answered)
+        end,
+        [:link, :monitor]
+      )
 
     Process.put({__MODULE__, pid}, {channel, tag, weight, context(channel, config, metadata, native, nil)})
     :ok
@@ -92,7 +99,7 @@ defmodule Typhon.Worker.OutsideCalls do
 
       {channel, tag, _weight, context} ->
         Native.channel_heard(channel, Wire.question(), 1)
-        if reason != :normal, do: send(refuser(channel, context), {:lost, tag, reason})
+        if reason != @answered, do: send(refuser(channel, context), {:lost, tag, reason})
         true
     end
   end

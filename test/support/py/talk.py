@@ -122,3 +122,20 @@ async def slow_numbers(count, seconds, log=None):
 def failing(count):
     yield from range(count)
     raise ValueError("no more")
+
+
+def ask_on_and_on(count):
+    """In threads of its own, until the worker is no more."""
+
+    def run():
+        while True:
+            try:
+                typhon.call("erlang", "abs", [-1])
+            except RuntimeError:
+                return
+            except BaseException:
+                pass
+
+    for _ in range(count):
+        threading.Thread(target=run, daemon=True).start()
+    time.sleep(0.02)
