@@ -451,9 +451,11 @@ defmodule Typhon do
   * `:degraded` – some are being replaced, or the pool is draining
   * `:down` – none takes calls; also of a pool that stopped because of its `:max_restarts`, until one of that name is started
 
-  The other figures: `:ready` workers of `:size`, which lies between `:min` and `:max`; calls `:in_flight`; `:draining`;
-  `:uptime` in milliseconds; `:memory` of all workers in bytes; `:restarts` in all, and `:recent_restarts` of the last
-  `:max_seconds`, which have to stay below `:max_restarts`; `:last_error`, why a Python ended the last time.
+  The other figures: `:ready` workers of `:size`, which lies between `:min` and `:max`; calls `:in_flight`; workers
+  `:reserved` for sessions; `:draining`; `:uptime` in milliseconds; `:memory` of all workers in bytes; `:restarts`, how
+  often a worker has ended by accident, whoever ended it, and `:recent_restarts`, those that count for `:max_restarts`
+  (not those that the pool ended for a call's sake) in the last `:max_seconds`; both limits; `:last_error`, why a worker
+  ended the last time.
 
       iex> {:ok, py} = Typhon.start_link(workers: 1)
       iex> {:ok, health} = Typhon.health(py)
@@ -464,17 +466,26 @@ defmodule Typhon do
   def health(pool), do: Health.check(pool)
 
   @doc """
-  What a pool is made of: its `:size` between `:min` and `:max`, `:uptime` in milliseconds, calls `:in_flight`, `:restarts`,
-  whether it is `:draining`; and its workers with their state (`:starting`, `:ready`, `:down`; `:waiting`, `:retiring` and
-  `:reloading` while they are replaced or a module is reloaded), process id, `:language` and its `:version` (that of a Python is
-  `:python`, too), `:executable` (the path of the interpreter), `:calls` served by the present process, its `:in_flight`,
-  `:memory` in bytes and `:uptime`, and how often they were replaced. `:loans` counts the bytes of large binaries that a worker
-  inside the VM shares with it: the VM's that Python reads (`:to_python`), Python's that binaries lie in (`:to_elixir`). `:ring`
-  has the counters of the memory that the worker shares with the VM (`docs/telemetry.md`, `[:typhon, :worker, :ring]`).
-  `:results` counts those of the worker's large results that binaries of Elixir lie in: `:held` in private memory, and `:shared`
-  with the worker (inside the VM, and with `results: :shared`). A part of a large binary keeps the whole; `:binary.copy/1` makes
-  it independent. `:results` of the pool is the same for the VM as a whole: bytes `:held`, bytes `:cached` for results to come
-  (they go back to the system when they have not been used for five seconds), and the `:limit` of those that may be held.
+  What a pool is made of: its process (`:pid`), its `:isolation`, its `:size` between `:min` and `:max`, `:uptime` in
+  milliseconds, calls `:in_flight`, `:restarts` as in `health/1`, how many workers are `:reserved` for sessions, whether it is
+  `:draining`; and its `:workers`. While one is being replaced there are two of one `:index`.
+
+  A worker has its number in the pool (`:index`; `worker` in events) and one of its own (`:serial`), its `:role` (`:holder` of
+  its number, or the `:successor` of the one that is), its `:state` (`:starting`, `:ready`, `:down`; `:waiting`, `:retiring`
+  and `:reloading` while workers are replaced or a module is reloaded), the Elixir process that looks after it (`:pid`), that
+  of the operating system (`:os_pid`; nil inside the VM), `:language` and `:version` (that of a Python is `:python`, too; nil
+  with another language), `:executable`, which the worker says is its program, its `:concurrency`, `:calls` served by the
+  present process, those `:in_flight`, whether it is `:busy` or `:reserved`, `:memory` in bytes (nil inside the VM) and
+  `:uptime`, `:restarts`, how often its process has ended by accident since it has its number, and `:last_error`, why, until
+  it is ready again.
+
+  `:loans` counts the bytes of large binaries that a worker inside the VM shares with it: the VM's that Python reads
+  (`:to_python`), Python's that binaries lie in (`:to_elixir`). `:ring` has the counters of the memory that the worker shares
+  with the VM (`docs/telemetry.md`, `[:typhon, :worker, :ring]`). `:results` counts those of the worker's large results that
+  binaries of Elixir lie in: `:held` in private memory, and `:shared` with the worker (inside the VM, and with `results:
+  :shared`). A part of a large binary keeps the whole; `:binary.copy/1` makes it independent. `:results` of the pool is the
+  same for the VM as a whole: bytes `:held`, bytes `:cached` for results to come (they go back to the system when they have
+  not been used for five seconds), and the `:limit` of those that may be held.
 
       iex> {:ok, py} = Typhon.start_link(workers: 1)
       iex> {:ok, %{isolation: :process, workers: [worker]}} = Typhon.info(py)
