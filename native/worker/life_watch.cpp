@@ -131,6 +131,11 @@ void LifeWatch::say_farewell() noexcept {
   header_.reply_room.value.store(0, std::memory_order_seq_cst);
   os::wake_word(header_.reply_room.value, 1);
   interrupt_main_thread();
+  // Else it may have come just before a system call, or in the midst of an import. The process does not end
+  // inside the VM, so it is asked until nothing is left to be interrupted, or finish() is called.
+  pollfd finished = {beam_.get(), POLLIN, 0};
+  while (beam_pid_ == 0 && worker_.interrupt_again() && ::poll(&finished, 1, kAgainMs) <= 0)
+    interrupt_main_thread();
 }
 
 void LifeWatch::end_process() noexcept {
