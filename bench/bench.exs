@@ -309,25 +309,21 @@ defmodule Bench do
   defp watched(bench, calls) do
     Bench.Telemetry.load()
     latency = fn py -> fn -> Measure.latency(fn -> typhon_caller(py, @add, 3) end, calls) end end
-    with_plain = fn function -> with_pool(bench, 1, function, telemetry: false) end
+    plain = start_pool(bench, 1, telemetry: false)
 
     result =
-      with_plain.(fn plain ->
-        with_pool(bench, 1, fn watched ->
-          rows(latency.(plain), latency.(watched), bench.runs, [
-            [name: "p50 with :telemetry (floor: without)", metric: :p50, unit: :ns, goal: {:at_most, 1.25}]
-          ])
-        end)
+      with_pool(bench, 1, fn watched ->
+        rows(latency.(plain), latency.(watched), bench.runs, [
+          [name: "p50 with :telemetry (floor: without)", metric: :p50, unit: :ns, goal: {:at_most, 1.25}]
+        ])
       end)
 
+    Typhon.stop(plain)
     Bench.Telemetry.unload()
     result
   end
 
-  defp floor_program(name, arguments) do
-    {nanoseconds, 0} = System.cmd(Path.expand("_build/bench/#{name}"), Enum.map(arguments, &to_string/1))
-    nanoseconds |> String.trim() |> String.to_integer()
-  end
+  defp floor_program(name, arguments), do: told_by("_build/bench/#{name}", arguments)
 
   defp many(bench, callers, workers, milliseconds) do
     with_pool(bench, workers, fn py ->
@@ -400,17 +396,14 @@ defmodule Bench do
   # No page of what it takes has been touched: each time another worker.
   defp first_of_all(bench, name, binary) do
     times = if bench.quick, do: 1, else: 5
-    request = {:typhon_bench, :echo, [Typhon.bytes(binary)]}
+    args = [Typhon.bytes(binary)]
     floor = fn -> %{time: floor_program("memcpy", [byte_size(binary), times, "fresh"])} end
 
     typhon = fn ->
       time =
         Measure.median_time(
           fn ->
-            fn ->
-              {:ok, _} =
-                Typhon.call(Process.get(:pool), :typhon_bench, :echo, elem(request, 2), timeout: 60_000)
-            end
+            fn -> {:ok, _} = Typhon.call(Process.get(:pool), :typhon_bench, :echo, args, timeout: 60_000) end
           end,
           times,
           fn -> Typhon.stop(Process.delete(:pool)) end,

@@ -10,19 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
-static int64_t now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
-}
-
-static int ascending(const void* a, const void* b) {
-  int64_t x = *(const int64_t*)a;
-  int64_t y = *(const int64_t*)b;
-  return (x > y) - (x < y);
-}
+#include "times.h"
 
 // Memory of its own pages, which go when it is given back.
 static char* take(size_t size) {
@@ -67,7 +56,6 @@ int main(int argc, char** argv) {
     there = take(size);
     back = take(size);
   }
-  qsort(times, runs, sizeof *times, ascending);
-  printf("%" PRId64 "\n", times[runs / 2]);
+  printf("%" PRId64 "\n", median(times, runs));
   return 0;
 }

@@ -8,24 +8,13 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
+
+#include "times.h"
 
 enum { kInARow = 100 };
 
 static _Alignas(64) atomic_uint there;
 static _Alignas(64) atomic_uint back;
-
-static int64_t now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
-}
-
-static int ascending(const void* a, const void* b) {
-  int64_t x = *(const int64_t*)a;
-  int64_t y = *(const int64_t*)b;
-  return (x > y) - (x < y);
-}
 
 static void* answer(void* rounds) {
   unsigned last = (unsigned)(*(size_t*)rounds * kInARow);
@@ -55,7 +44,6 @@ int main(int argc, char** argv) {
     times[round] = (now() - start) / kInARow;
   }
   pthread_join(other, NULL);
-  qsort(times, rounds, sizeof *times, ascending);
-  printf("%" PRId64 "\n", times[rounds / 2]);
+  printf("%" PRId64 "\n", median(times, rounds));
   return 0;
 }

@@ -22,8 +22,8 @@ defmodule Bench.Pool do
 
     # What the port's caller and Python's do is the same: there and back, again and again.
     each = fn prepare -> %{time: Measure.round_trip(prepare, count, times)} end
-    again = fn caller -> fn -> each.(fn -> again(caller.(), count) end) end end
-    floor = again.(fn -> port_caller(@add) end)
+    calls = fn caller -> fn -> each.(fn -> again(caller.(), count) end) end end
+    floor = calls.(fn -> port_caller(@add) end)
 
     with_pool(bench, 1, fn py ->
       back = fn function ->
@@ -42,7 +42,7 @@ defmodule Bench.Pool do
       rows(floor, py && typhon.(number), bench.runs, [
         [name: "f(1)", metric: :time, unit: :ns, goal: {:at_most, 1}]
       ]) ++
-        rows(py && again.(fn -> typhon_caller(py, @add, 3) end), py && typhon.(number), bench.runs, [
+        rows(py && calls.(fn -> typhon_caller(py, @add, 3) end), py && typhon.(number), bench.runs, [
           [name: "f(1) (floor: a call)", metric: :time, unit: :ns, goal: {:at_most, 2}]
         ]) ++
         rows(floor, py && typhon.(nested), bench.runs, [
@@ -202,11 +202,7 @@ defmodule Bench.Pool do
     heading("10,000 times asyncio.sleep(0.1) (floor: gather)")
     count = 10_000
 
-    floor = fn ->
-      {nanoseconds, 0} = System.cmd(bench.python, [Path.expand("bench/python/gather.py"), "#{count}", "0.1"])
-
-      %{time: nanoseconds |> String.trim() |> String.to_integer()}
-    end
+    floor = fn -> %{time: told_by(bench.python, [Path.expand("bench/python/gather.py"), count, 0.1])} end
 
     with_pool(bench, 1, fn py ->
       typhon = fn ->

@@ -37,6 +37,12 @@ defmodule Bench.Fixture do
   @doc "A function that does so many times what the other does once."
   def again(function, count), do: fn -> for _ <- 1..count, do: function.() end
 
+  @doc "The nanoseconds that a program prints, which times itself."
+  def told_by(program, arguments) do
+    {nanoseconds, 0} = System.cmd(Path.expand(program), Enum.map(arguments, &to_string/1))
+    nanoseconds |> String.trim() |> String.to_integer()
+  end
+
   def run_python(python, args) do
     port = Port.open({:spawn_executable, python}, [:exit_status, args: args])
     receive(do: ({^port, {:exit_status, 0}} -> :ok))
