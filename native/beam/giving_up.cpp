@@ -41,6 +41,7 @@ ERL_NIF_TERM WorkerChannel::abandon(ErlNifEnv* env, std::uint32_t index) noexcep
 ERL_NIF_TERM WorkerChannel::forget(ErlNifEnv* env, std::uint32_t index, Unseen& unseen) noexcept {
   Slot& slot = slots_[index];
   unseen = Unseen::take(slot);
+  if (std::exchange(slot.polls, false)) pollers_.count.fetch_sub(1, std::memory_order_relaxed);
   if (slot.ended == Slot::Ended::kNot) return abandon(env, index);
   free_slot(env, index);
   return 0;

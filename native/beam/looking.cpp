@@ -260,8 +260,6 @@ void WorkerChannel::reap_dead_callers(bool is_reader) noexcept {
     for (std::uint32_t index = 0; index < slots_.size(); ++index) {
       Slot& slot = slots_[index];
       if (!slot.polls || enif_is_process_alive(nullptr, &slot.caller)) continue;
-      slot.polls = false;
-      pollers_.count.fetch_sub(1, std::memory_order_relaxed);
       const std::uint64_t id = slots_.id(index);
       unseen.emplace_back();
       abandoned.emplace_back(forget(nullptr, index, unseen.back()), id);

@@ -78,6 +78,10 @@ std::uint32_t Slots::find(const ErlNifMonitor& monitor) const noexcept {
 bool Slots::watch(ErlNifEnv* env, Slot& slot, ERL_NIF_TERM ref) noexcept {
   if (!slot.env) slot.env = enif_alloc_env();
   if (slot.ref == 0) slot.ref = enif_make_copy(slot.env, ref);
+  return monitor(env, slot);
+}
+
+bool Slots::monitor(ErlNifEnv* env, Slot& slot) noexcept {
   if (!slot.monitored) slot.monitored = enif_monitor_process(env, channel_, &slot.caller, &slot.monitor) == 0;
   return slot.monitored;
 }

@@ -9,7 +9,8 @@
 //   kWaits       its caller, who gets what comes as messages
 //   kAbandoned   nobody: its caller gave up, and its reply is dropped
 //   kDelivering  the holder of the reader role, which is sending the reply right now
-// A caller that waits, or that Python asked something, is monitored: when it ends, the call is abandoned.
+// A caller that waits, or that Python asked something, is monitored: when it ends, the call is abandoned. One
+// that polls is looked after by the reader thread, and monitored when that ends.
 //
 // Not thread-safe: the channel's mutex guards it. A slot that is kDelivering may be used without, by whoever
 // delivers.
@@ -108,9 +109,11 @@ class Slots {
   [[nodiscard]] const Slot& operator[](std::uint32_t index) const noexcept { return slots_[index]; }
   [[nodiscard]] std::uint32_t size() const noexcept { return static_cast<std::uint32_t>(slots_.size()); }
 
-  // From here on its caller may be sent messages, and its end is noticed. False: one that was killed while it
-  // ran a dirty NIF has ended already, and nobody would tell.
+  // From here on its caller may be sent messages, and its end is noticed. False: it has ended already, and
+  // nobody would tell.
   bool watch(ErlNifEnv* env, Slot& slot, ERL_NIF_TERM ref) noexcept;
+  // Its end alone.
+  bool monitor(ErlNifEnv* env, Slot& slot) noexcept;
   // What comes is sent to its caller as messages; or it is kAbandoned, when that is gone.
   void set_waits(ErlNifEnv* env, Slot& slot, ERL_NIF_TERM ref) noexcept;
   // Its caller has dealt with one thing that it was asked or told.

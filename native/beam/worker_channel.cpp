@@ -296,11 +296,12 @@ struct WorkerChannel::Failed {
   Unseen unseen;  // what its caller, who was asked something, would have found
 };
 
-void WorkerChannel::fail_slot(std::uint32_t index, std::vector<Failed>& failed) noexcept {
+void WorkerChannel::fail_slot(std::uint32_t index, std::vector<Failed>& failed,
+                              std::vector<Unseen>& unseen) noexcept {
   Slot& slot = slots_[index];
   if (slot.state == Slot::State::kFree) return;
   const bool ended = slot.ended != Slot::Ended::kNot;
-  if (slot.polls && ended) return;
+  if (slot.polls && ended) return watch_poller(index, unseen);
   if (!ended) load_.in_flight.fetch_sub(1, std::memory_order_relaxed);
   if (slot.ref == 0 && !slot.polls) return free_slot(nullptr, index);
   if (slot.state != Slot::State::kLooks && slot.state != Slot::State::kWaits)
@@ -310,7 +311,7 @@ void WorkerChannel::fail_slot(std::uint32_t index, std::vector<Failed>& failed) 
   if (slot.polls) {
     slot.ended = Slot::Ended::kFailed;
     slot.started = started;
-    return;
+    return watch_poller(index, unseen);
   }
   failed.push_back({index, slot.caller, slot.env, slot.ref, started, slot.deadline, Unseen::take(slot)});
   slot.env = nullptr;  // goes away with the message
@@ -318,12 +319,21 @@ void WorkerChannel::fail_slot(std::uint32_t index, std::vector<Failed>& failed) 
   slot.state = Slot::State::kDelivering;  // who gives up now waits until it has been sent
 }
 
+// The reader, who reaps those that were killed while they polled, is about to end.
+void WorkerChannel::watch_poller(std::uint32_t index, std::vector<Unseen>& unseen) noexcept {
+  if (slots_.monitor(nullptr, slots_[index])) return;
+  unseen.emplace_back();
+  forget(nullptr, index, unseen.back());
+}
+
 void WorkerChannel::fail_calls_in_flight() noexcept {
   std::vector<Failed> failed;
+  std::vector<Unseen> unseen;
   {
     Lock lock(mutex_);
-    for (std::uint32_t index = 0; index < slots_.size(); ++index) fail_slot(index, failed);
+    for (std::uint32_t index = 0; index < slots_.size(); ++index) fail_slot(index, failed, unseen);
   }
+  for (const Unseen& one : unseen) drop(one);
   for (Failed& call : failed) {
     for (const Ask& ask : call.unseen.asks) ask.send(nullptr, call.caller, call.ref);
     ERL_NIF_TERM term = 0;

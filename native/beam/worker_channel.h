@@ -476,7 +476,9 @@ class WorkerChannel {
   void set_closed(ERL_NIF_TERM reason) noexcept TYPHON_REQUIRES(mutex_);
   void finish_close(ErlNifEnv* env) noexcept;
   void fail_calls_in_flight() noexcept TYPHON_EXCLUDES(mutex_);
-  void fail_slot(std::uint32_t index, std::vector<Failed>& failed) noexcept TYPHON_REQUIRES(mutex_);
+  void fail_slot(std::uint32_t index, std::vector<Failed>& failed, std::vector<Unseen>& unseen) noexcept
+      TYPHON_REQUIRES(mutex_);
+  void watch_poller(std::uint32_t index, std::vector<Unseen>& unseen) noexcept TYPHON_REQUIRES(mutex_);
   ERL_NIF_TERM down_term(ErlNifEnv* env) const noexcept TYPHON_REQUIRES(mutex_);
   ERL_NIF_TERM not_started_term(ErlNifEnv* env, std::uint64_t deadline, std::uint64_t now) const noexcept;
 
