@@ -76,8 +76,14 @@ defmodule Typhon.Error do
       module: module,
       function: function,
       arity: length(args),
-      importing: importing && imported(importing)
+      importing: importing && named(importing)
     }
+
+  # Typhon's own modules come with what is called: nobody can have them imported before.
+  defp named(importing) do
+    name = imported(importing)
+    if String.starts_with?(name, "typhon._"), do: nil, else: name
+  end
 
   @doc "The name of a module that is imported, for messages. The worker has written it."
   @spec imported(Typhon.Native.importing()) :: String.t()
