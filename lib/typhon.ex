@@ -174,9 +174,14 @@ defmodule Typhon do
   the next one finds. Calls of the same process to the pool itself go there, too, as do those of code that knows nothing of
   the session; other processes can use the session while the run lasts, and have the rest of the pool.
 
+  The function begins when nothing runs there any more: no call, coroutines that wait among them, and no cast. A worker that
+  has nothing to do is taken first. When there is none, one of them gets no further calls, and the first that has ended what it
+  had is the session's. That is part of the time to wait for a worker (`:timeout`).
+
   The worker is given back when the function returns, raises or throws, and when its process ends. When the worker's Python
   ends, its memory is gone: further calls get a `Typhon.WorkerError` with the reason `:lost`, and the pool goes on with a new
-  one. A run within a run of the same pool has the same worker.
+  one. A run within a run of the same pool has the same worker. So has one in a callback: that of the call which calls back,
+  beside what else runs there unless the call is a session's.
 
   Returns `{:ok, result}` with what the function returned, or `{:error, exception}` when there was no worker for it: a
   `Typhon.TimeoutError` or `Typhon.OverloadError` (see `:max_queue` of `start_link/1`).
