@@ -219,6 +219,20 @@ class Worker final : private worker::Interruptible, private FreeListener {
   void report_cast(python::PyRef exception, python::PyRef target, python::PyRef function = {},
                    python::PyRef given = {}) noexcept;
   void cast_done() noexcept;
+  // Frames above Python's recursion limit, for what describes the exception of a call that ended there: calls
+  // nest.
+  class RecursionRoom {
+   public:
+    explicit RecursionRoom(Worker& worker) noexcept;
+    RecursionRoom(const RecursionRoom&) = delete;
+    RecursionRoom& operator=(const RecursionRoom&) = delete;
+    ~RecursionRoom();
+
+   private:
+    static constexpr int kFrames = 300;
+    Worker& worker_;
+  };
+  python::PyRef undescribed_term() noexcept;
   python::PyRef describe(PyObject* exception, PyObject* module, PyObject* function, PyObject* given) noexcept;
   void start_coroutine(Served& call, std::span<const std::uint8_t> body, python::PyRef coroutine) noexcept;
   bool is_coroutine_of(const Served& call, PyObject* coroutine) noexcept;
@@ -288,6 +302,8 @@ class Worker final : private worker::Interruptible, private FreeListener {
 
   python::GilSubstitute shared_;
   // Guarded by shared_:
+  unsigned rooms_ = 0;  // of RecursionRoom
+  int recursion_limit_ = 0;
   python::PyRef describe_function_;
   python::PyRef instead_function_;  // typhon._namespace.instead
   python::PyRef submit_;            // typhon._aio.submit

@@ -356,6 +356,24 @@ defmodule Typhon.CallbackTest do
   end
 
   describe "nesting" do
+    test "to the end of Python's stack: the call that finds none left says so" do
+      py = start_pool()
+      me = self()
+
+      down = fn down ->
+        case Typhon.call(py, :talk, :nest, [fn 0 -> down.(down) end, 0], timeout: :infinity) do
+          {:ok, _} -> 0
+          {:error, error} -> send(me, {:failed, error}) && 0
+        end
+      end
+
+      down.(down)
+      assert_received {:failed, %PythonError{type: "RecursionError"} = error}
+      assert Exception.message(error) =~ "maximum recursion depth exceeded"
+      refute_received {:failed, _}
+      assert Typhon.call(py, :sys, :getrecursionlimit, []) == {:ok, 1_000}
+    end
+
     test "50 deep in both directions on one worker" do
       py = start_pool()
       assert down(py, 50) == 50
