@@ -112,7 +112,7 @@ class Worker final : private worker::Interruptible, private FreeListener {
   // `call` names a call whose caller is meant; kThisCall: the one that this thread serves.
   static constexpr std::uint64_t kThisCall = ~std::uint64_t{0};
   // A tuple (ok, value), or nullptr with an exception set. `serves_all`: whatever comes meanwhile is run on
-  // top of this, not only what is called in order to answer.
+  // top of this, not only what is called in order to answer; up to a depth.
   PyObject* ask(PyObject* term, std::uint64_t call, bool serves_all) noexcept;
   bool tell(PyObject* term, std::uint64_t call) noexcept;
   bool send(PyObject* pid_and_message) noexcept;
@@ -266,7 +266,8 @@ class Worker final : private worker::Interruptible, private FreeListener {
   bool raise_cancelled(Lane& lane) noexcept;
   // Lets others run until something may have come for this thread. False with an exception set.
   bool wait_for_news(Lane& lane, std::int64_t limit_ns) noexcept;
-  bool wait_for_all_news(Lane& lane) noexcept;
+  bool serve_other(Lane& lane, std::uint64_t& since) noexcept;
+  bool wait_for_all_news(Lane& lane, std::uint64_t since) noexcept;
   python::PyRef decode_answer(worker::Incoming& answer) noexcept;
 
   python::ModuleState& codec_;
