@@ -4,6 +4,8 @@ defmodule Typhon do
 
   import Kernel, except: [send: 2]
 
+  import Typhon.Callee, only: [is_name: 1]
+
   alias Typhon.{Async, Call, Callee, Health, Multi, Options, Pool, PoolError, Registry, Session}
 
   @default_timeout Options.default_timeout()
@@ -115,13 +117,12 @@ defmodule Typhon do
   def call(pool, module, function, args, options \\ [])
 
   def call(pool, module, function, args, [])
-      when length(args) >= 0 and (is_atom(module) or is_binary(module)) and
-             (is_atom(function) or is_binary(function)) do
+      when length(args) >= 0 and is_name(module) and is_name(function) do
     Call.call(pool, {module, function, args, @default_timeout}, %{})
   end
 
   def call(pool, module, function, args, options) do
-    Callee.check!(module, function, args)
+    Callee.check!(pool, module, function, args)
     %{kwargs: kwargs, timeout: timeout, routing: routing} = Options.call!(options)
     Call.call(pool, {module, function, args, timeout}, kwargs, routing)
   end
@@ -161,7 +162,7 @@ defmodule Typhon do
   """
   @spec cast(pool, callee, name, list, [cast_option]) :: :ok | {:error, error}
   def cast(pool, module, function, args, options \\ []) do
-    Callee.check!(module, function, args)
+    Callee.check!(pool, module, function, args)
     %{kwargs: kwargs, timeout: timeout, routing: routing} = Options.cast!(options)
     Call.cast(pool, {module, function, args, timeout}, kwargs, routing)
   end
@@ -228,7 +229,7 @@ defmodule Typhon do
   """
   @spec async(pool, callee, name, list, [call_option]) :: Task.t()
   def async(pool, module, function, args, options \\ []) do
-    Callee.check!(module, function, args)
+    Callee.check!(pool, module, function, args)
     # A wrong option is the caller's mistake, not the task's.
     Options.call!(options)
     Async.async(pool, module, function, args, options)
@@ -320,7 +321,7 @@ defmodule Typhon do
   """
   @spec multi(pool, callee, name, [list], [multi_option]) :: [{:ok, term} | {:error, error}]
   def multi(pool, module, function, calls, options \\ []) do
-    Callee.check!(module, function, [])
+    Callee.check!(pool, module, function, [])
     Multi.multi(pool, module, function, calls, options)
   end
 
@@ -347,7 +348,7 @@ defmodule Typhon do
   """
   @spec map(pool, callee, name, Enumerable.t(), [map_option]) :: Enumerable.t()
   def map(pool, module, function, enumerable, options \\ []) do
-    Callee.check!(module, function, [])
+    Callee.check!(pool, module, function, [])
     Typhon.Map.map(pool, module, function, enumerable, options)
   end
 
@@ -553,7 +554,7 @@ defmodule Typhon do
   """
   @spec stream(pool, callee, name, list, [stream_option]) :: Enumerable.t()
   def stream(pool, module, function, args, options \\ []) do
-    Callee.check!(module, function, args)
+    Callee.check!(pool, module, function, args)
     Typhon.Stream.stream(pool, module, function, args, Options.stream!(options))
   end
 

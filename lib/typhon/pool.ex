@@ -35,6 +35,7 @@ defmodule Typhon.Pool do
               values: config.values,
               max_mailbox: config.max_mailbox,
               isolation: config.isolation,
+              language: config.language,
               board: of_keeper(pool, &Keeper.board/1),
               metadata: [typhon_pool: config.name || pool]
             })
