@@ -215,6 +215,17 @@ defmodule Typhon.CallbackTest do
 
       assert error["stacktrace"] =~ "callback_test.exs"
       assert error["stacktrace"] =~ "Typhon.CallbackTest.boom/1"
+      # What called Python in the first place is not of this error.
+      assert [_boom] = String.split(error["stacktrace"], "\n", trim: true)
+
+      # Of an enumerable's, and of one that calls Python itself.
+      elements = Typhon.iter(Stream.map([1], fn _ -> boom("none") end))
+      assert {"raised", %{"stacktrace" => stack}} = Typhon.call!(py, :converse, :attempt_next, [elements])
+      assert stack =~ "Typhon.CallbackTest.boom/1"
+      refute stack =~ "lib/typhon/"
+      assert {"raised", error} = attempt(py, fn -> [Typhon.run!(py, fn _ -> [boom("within")] end)] end)
+      assert error["stacktrace"] =~ "Typhon.CallbackTest.boom/1"
+      assert error["stacktrace"] |> String.split("\n", trim: true) |> List.last() =~ "callback_test.exs"
       assert ["The BEAM's stacktrace:\n" <> _] = error["notes"]
 
       assert {"raised", error} = attempt(py, fn -> throw({:ball, 1}) end)
