@@ -420,8 +420,16 @@ PyRef Worker::undescribed_term() noexcept {
                                     PyList_New(0), Py_None, text.get()));
 }
 
-// Several threads may be in want of it; whoever sets another limit meanwhile keeps that.
+// Several threads may be in want of a higher limit; whoever sets another one meanwhile keeps that.
 Worker::RecursionRoom::RecursionRoom(Worker& worker) noexcept : worker_(worker) {
+  if (Py_Version >= python::kPython312) {
+    away_.emplace();
+    fresh_.emplace(worker_.interpreter_);
+    if (fresh_->attached()) return;
+    fresh_.reset();
+    away_.reset();
+    return;
+  }
   const python::SubstituteLock lock(worker_.shared_);
   if (worker_.rooms_++ != 0) return;
   worker_.recursion_limit_ = Py_GetRecursionLimit();
@@ -429,6 +437,11 @@ Worker::RecursionRoom::RecursionRoom(Worker& worker) noexcept : worker_(worker) 
 }
 
 Worker::RecursionRoom::~RecursionRoom() {
+  if (Py_Version >= python::kPython312) {
+    fresh_.reset();
+    away_.reset();
+    return;
+  }
   const python::SubstituteLock lock(worker_.shared_);
   if (--worker_.rooms_ == 0 && Py_GetRecursionLimit() == worker_.recursion_limit_ + kFrames)
     Py_SetRecursionLimit(worker_.recursion_limit_);

@@ -219,8 +219,10 @@ class Worker final : private worker::Interruptible, private FreeListener {
   void report_cast(python::PyRef exception, python::PyRef target, python::PyRef function = {},
                    python::PyRef given = {}) noexcept;
   void cast_done() noexcept;
-  // Frames above Python's recursion limit, for what describes the exception of a call that ended there: calls
-  // nest.
+  // Room beyond Python's recursion limit, for what describes the exception of a call that ended there: calls
+  // nest. From Python 3.12 on calls of C functions have a limit of their own that cannot be set: there it is
+  // a thread state that has just been made, of which everything is counted anew. (Before, PyGILState_Ensure()
+  // would not know of that one.) No exception may be set at either end.
   class RecursionRoom {
    public:
     explicit RecursionRoom(Worker& worker) noexcept;
@@ -231,6 +233,8 @@ class Worker final : private worker::Interruptible, private FreeListener {
    private:
     static constexpr int kFrames = 300;
     Worker& worker_;
+    std::optional<python::GilRelease> away_;
+    std::optional<python::AttachGuard> fresh_;
   };
   python::PyRef undescribed_term() noexcept;
   python::PyRef describe(PyObject* exception, PyObject* module, PyObject* function, PyObject* given) noexcept;

@@ -379,10 +379,19 @@ defmodule Typhon.CallbackTest do
       end
 
       down.(down)
-      assert_received {:failed, %PythonError{type: "RecursionError"} = error}
+      # Those above may need more frames when they go on.
+      assert_received {:failed, error}
+      for error <- [error | failed()], do: assert(%PythonError{type: "RecursionError"} = error)
       assert Exception.message(error) =~ "maximum recursion depth exceeded"
-      refute_received {:failed, _}
       assert Typhon.call(py, :sys, :getrecursionlimit, []) == {:ok, 1_000}
+    end
+
+    defp failed do
+      receive do
+        {:failed, error} -> [error | failed()]
+      after
+        0 -> []
+      end
     end
 
     test "50 deep in both directions on one worker" do

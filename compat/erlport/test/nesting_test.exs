@@ -53,14 +53,24 @@ defmodule Typhon.ErlportNestingTest do
     {:ok, instance: instance}
   end
 
+  defp failed do
+    receive do
+      {:failed, reason} -> [reason | failed()]
+    after
+      0 -> []
+    end
+  end
+
   test "where that comes to the end of Python's stack, the error is one of ErlPort's", %{instance: instance} do
     depth = Back.nest(instance, self(), 2_000)
     assert_received {:failed, reason}
-    assert {:python, :"builtins.RecursionError", message, [frame | _]} = reason
-    assert List.to_string(message) =~ "maximum recursion depth exceeded"
-    assert List.to_string(frame) =~ "File"
-    # That is where it ended.
-    refute_received {:failed, _}
+    # Those above may need more frames when they go on.
+    for reason <- [reason | failed()] do
+      assert {:python, :"builtins.RecursionError", message, [frame | _]} = reason
+      assert List.to_string(message) =~ "maximum recursion depth exceeded"
+      assert List.to_string(frame) =~ "File"
+    end
+
     assert depth in 100..1_000
     assert :python.call(instance, :sys, :getrecursionlimit, []) == 1_000
   end
@@ -78,8 +88,8 @@ defmodule Typhon.ErlportNestingTest do
     others =
       for _ <- 1..200, do: Task.async(:python, :call, [instance, :erlport_sample, :back, [Back, :nap, []]])
 
-    nests = for _ <- 1..2, do: Task.async(fn -> Back.nest(instance, test, 80) end)
-    assert await_many(nests) == [80, 80]
+    nests = for _ <- 1..2, do: Task.async(fn -> Back.nest(instance, test, 70) end)
+    assert await_many(nests) == [70, 70]
     assert await_many(others) == List.duplicate(:ok, 200)
     refute_received {:failed, _}
   end
