@@ -4,6 +4,8 @@ defmodule Typhon do
 
   import Kernel, except: [send: 2]
 
+  import Typhon.Callee, only: [is_name: 1]
+
   alias Typhon.{Async, Call, Callee, Health, Multi, Options, Pool, PoolError, Registry, Session}
 
   @default_timeout Options.default_timeout()
@@ -115,13 +117,12 @@ defmodule Typhon do
   def call(pool, module, function, args, options \\ [])
 
   def call(pool, module, function, args, [])
-      when length(args) >= 0 and (is_atom(module) or is_binary(module)) and
-             (is_atom(function) or is_binary(function)) do
+      when length(args) >= 0 and is_name(module) and is_name(function) do
     Call.call(pool, {module, function, args, @default_timeout}, %{})
   end
 
   def call(pool, module, function, args, options) do
-    Callee.check!(module, function, args)
+    Callee.check!(pool, module, function, args)
     %{kwargs: kwargs, timeout: timeout, routing: routing} = Options.call!(options)
     Call.call(pool, {module, function, args, timeout}, kwargs, routing)
   end
@@ -161,7 +162,7 @@ defmodule Typhon do
   """
   @spec cast(pool, callee, name, list, [cast_option]) :: :ok | {:error, error}
   def cast(pool, module, function, args, options \\ []) do
-    Callee.check!(module, function, args)
+    Callee.check!(pool, module, function, args)
     %{kwargs: kwargs, timeout: timeout, routing: routing} = Options.cast!(options)
     Call.cast(pool, {module, function, args, timeout}, kwargs, routing)
   end
@@ -174,9 +175,14 @@ defmodule Typhon do
   the next one finds. Calls of the same process to the pool itself go there, too, as do those of code that knows nothing of
   the session; other processes can use the session while the run lasts, and have the rest of the pool.
 
+  The function begins when nothing runs there any more: no call, coroutines that wait among them, and no cast. A worker that
+  has nothing to do is taken first. When there is none, one of them gets no further calls, and the first that has ended what it
+  had is the session's. That is part of the time to wait for a worker (`:timeout`).
+
   The worker is given back when the function returns, raises or throws, and when its process ends. When the worker's Python
   ends, its memory is gone: further calls get a `Typhon.WorkerError` with the reason `:lost`, and the pool goes on with a new
-  one. A run within a run of the same pool has the same worker.
+  one. A run within a run of the same pool has the same worker. So has one in a callback: that of the call which calls back,
+  beside what else runs there unless the call is a session's.
 
   Returns `{:ok, result}` with what the function returned, or `{:error, exception}` when there was no worker for it: a
   `Typhon.TimeoutError` or `Typhon.OverloadError` (see `:max_queue` of `start_link/1`).
@@ -223,7 +229,7 @@ defmodule Typhon do
   """
   @spec async(pool, callee, name, list, [call_option]) :: Task.t()
   def async(pool, module, function, args, options \\ []) do
-    Callee.check!(module, function, args)
+    Callee.check!(pool, module, function, args)
     # A wrong option is the caller's mistake, not the task's.
     Options.call!(options)
     Async.async(pool, module, function, args, options)
@@ -315,7 +321,7 @@ defmodule Typhon do
   """
   @spec multi(pool, callee, name, [list], [multi_option]) :: [{:ok, term} | {:error, error}]
   def multi(pool, module, function, calls, options \\ []) do
-    Callee.check!(module, function, [])
+    Callee.check!(pool, module, function, [])
     Multi.multi(pool, module, function, calls, options)
   end
 
@@ -342,7 +348,7 @@ defmodule Typhon do
   """
   @spec map(pool, callee, name, Enumerable.t(), [map_option]) :: Enumerable.t()
   def map(pool, module, function, enumerable, options \\ []) do
-    Callee.check!(module, function, [])
+    Callee.check!(pool, module, function, [])
     Typhon.Map.map(pool, module, function, enumerable, options)
   end
 
@@ -548,7 +554,7 @@ defmodule Typhon do
   """
   @spec stream(pool, callee, name, list, [stream_option]) :: Enumerable.t()
   def stream(pool, module, function, args, options \\ []) do
-    Callee.check!(module, function, args)
+    Callee.check!(pool, module, function, args)
     Typhon.Stream.stream(pool, module, function, args, Options.stream!(options))
   end
 

@@ -2,16 +2,22 @@ defmodule Typhon.Callee do
   @moduledoc false
   # What names a Python function among the arguments of Typhon's: a mistake there is one in the program.
 
-  @spec check!(term, term, term) :: :ok
-  def check!(module, function, args) do
-    unless is_atom(module) or is_binary(module) or is_struct(module, Typhon.Object) do
+  alias Typhon.{Registry, Session}
+
+  # Atoms that are no names: a variable was nil, a condition stands where its result should.
+  defguard is_name(term) when (is_atom(term) and term not in [nil, true, false]) or is_binary(term)
+
+  @spec check!(term, term, term, term) :: :ok
+  def check!(pool, module, function, args) do
+    unless is_name(module) or is_struct(module, Typhon.Object) or main?(module, pool) do
       raise ArgumentError,
-            "the module must be an atom, a string or a Typhon.Object, got #{inspect(module)}"
+            "the module must be an atom, a string or a Typhon.Object, got #{inspect(module)}" <>
+              as_name(module)
     end
 
-    unless is_atom(function) or is_binary(function) do
+    unless is_name(function) do
       raise ArgumentError,
-            "the function must be an atom or a string, got #{inspect(function)}"
+            "the function must be an atom or a string, got #{inspect(function)}" <> as_name(function)
     end
 
     unless is_list(args) and List.improper?(args) == false do
@@ -21,4 +27,21 @@ defmodule Typhon.Callee do
 
     :ok
   end
+
+  # nil is Ruby's top level.
+  defp main?(nil, %Session{pid: pid}), do: ruby?(pid)
+
+  defp main?(nil, pool) do
+    case Registry.lookup(pool) do
+      {pid, _, _} -> ruby?(pid)
+      {:error, _} -> false
+    end
+  end
+
+  defp main?(_module, _pool), do: false
+
+  defp ruby?(pid), do: Registry.options(pid)[:language] == :ruby
+
+  defp as_name(atom) when is_atom(atom), do: ~s(. One that has this name is "#{Atom.to_string(atom)}")
+  defp as_name(_other), do: ""
 end

@@ -180,7 +180,16 @@ defmodule Typhon.Conversation do
   defp run(tag, context, fun) do
     {:ok, Session.with_entry(context.native, {context.where, tag}, context.deadline, fun)}
   catch
-    kind, reason -> {:failed, described(kind, reason, __STACKTRACE__)}
+    kind, reason -> {:failed, described(kind, reason, users(__STACKTRACE__))}
+  end
+
+  # Down to the function that Python called: what is below is Typhon's, and then whoever called Python.
+  defp users(stack) do
+    stack
+    |> Enum.take_while(&(not match?({__MODULE__, :run, 3, _}, &1)))
+    |> Enum.reverse()
+    |> Enum.drop_while(&(elem(&1, 0) in [__MODULE__, Session, Iter]))
+    |> Enum.reverse()
   end
 
   # An exception's message, and the inspection of what is in its stacktrace, are code like any other.

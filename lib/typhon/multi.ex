@@ -6,7 +6,7 @@ defmodule Typhon.Multi do
   # Every call has a result of its own. What fails a batch as a whole is the result of each call in it, except for an argument
   # that cannot cross: that is known before the first call is made, so the others go without it.
 
-  alias Typhon.{Deadline, EncodeError, Error, Options, PoolError, Registry, Session, TimeoutError}
+  alias Typhon.{Callee, Deadline, EncodeError, Error, Options, PoolError, Registry, Session, TimeoutError}
   alias Typhon.Test.Double
 
   @module "typhon._bulk"
@@ -36,7 +36,7 @@ defmodule Typhon.Multi do
   @spec multi(Typhon.pool(), [tuple], keyword) :: [result]
   def multi(pool, calls, options) do
     options = Options.multi!(options, :multi_each)
-    run(batch(pool, :each, options), each!(calls, 0))
+    run(batch(pool, :each, options), each!(pool, calls, 0))
   end
 
   defp batch(pool, shape, options) do
@@ -88,20 +88,22 @@ defmodule Typhon.Multi do
   defp args!(other, _index),
     do: raise(ArgumentError, "the calls must be a list of lists of arguments, got #{inspect(other)}")
 
-  defp each!([call | rest], index), do: [one!(call, index) | each!(rest, index + 1)]
-  defp each!([], _index), do: []
+  defp each!(pool, [call | rest], index), do: [one!(pool, call, index) | each!(pool, rest, index + 1)]
+  defp each!(_pool, [], _index), do: []
 
-  defp each!(other, _index),
+  defp each!(_pool, other, _index),
     do: raise(ArgumentError, "the calls must be a list of {module, function, args}, got #{inspect(other)}")
 
-  defp one!({module, function, args}, index), do: one!({module, function, args, %{}}, index)
+  defp one!(pool, {module, function, args}, index), do: one!(pool, {module, function, args, %{}}, index)
 
-  defp one!({module, function, args, kwargs}, _index)
+  defp one!(pool, {module, function, args, kwargs}, _index)
        when (is_atom(module) or is_binary(module) or is_struct(module, Typhon.Object)) and
-              (is_atom(function) or is_binary(function)) and length(args) >= 0,
-       do: {name(module), to_string(function), args, Options.kwargs!(kwargs)}
+              (is_atom(function) or is_binary(function)) and length(args) >= 0 do
+    Callee.check!(pool, module, function, args)
+    {name(module), to_string(function), args, Options.kwargs!(kwargs)}
+  end
 
-  defp one!(call, index) do
+  defp one!(_pool, call, index) do
     raise ArgumentError,
           "each call must be {module, function, args} or {module, function, args, kwargs}, " <>
             "number #{index} is #{inspect(call)}"

@@ -35,6 +35,7 @@ defmodule Typhon.Pool do
               values: config.values,
               max_mailbox: config.max_mailbox,
               isolation: config.isolation,
+              language: config.language,
               board: of_keeper(pool, &Keeper.board/1),
               metadata: [typhon_pool: config.name || pool]
             })
@@ -231,8 +232,9 @@ defmodule Typhon.Pool do
   end
 
   @doc """
-  One worker for the calling process alone: the least loaded one, else the first that anybody gives back. It goes by
-  `checkin/2` with the reference, or with the calling process.
+  One worker for the calling process alone, when nothing of anybody else's runs there any more: the least loaded one, if that
+  is at rest. Else no further calls come to that one, and the first that is at rest, or that a session gives back, is it. It
+  goes by `checkin/2` with the reference, or with the calling process.
   """
   @spec checkout(pid, Native.pool(), timeout) ::
           {:ok, pid, reference, map} | :timeout | {:error, Exception.t()}
@@ -240,8 +242,10 @@ defmodule Typhon.Pool do
     deadline = Deadline.from(timeout)
     ref = make_ref()
 
-    with {index, _where} <- Native.pool_pick(native),
-         [worker | _] <- find_workers(pool, index),
+    # None: all are taken.
+    picked = with {index, _where} <- Native.pool_pick(native), do: List.first(find_workers(pool, index))
+
+    with worker when is_pid(worker) <- picked,
          {:ok, grant} <- checkout_now(worker, ref, deadline) do
       {:ok, worker, ref, grant}
     else
@@ -249,7 +253,7 @@ defmodule Typhon.Pool do
         :timeout
 
       _ ->
-        with :moved <- checkout_any(workers(pool), ref, deadline),
+        with :moved <- checkout_any(workers(pool), picked, ref, deadline),
              do: checkout(pool, native, Deadline.left(deadline))
     end
   catch
@@ -272,10 +276,11 @@ defmodule Typhon.Pool do
     end
   end
 
-  defp checkout_any(workers, ref, deadline) do
+  defp checkout_any(workers, picked, ref, deadline) do
     requests =
       Enum.reduce(workers, :gen_statem.reqids_new(), fn worker, requests ->
-        :gen_statem.send_request(worker, {:checkout, ref, :wait}, worker, requests)
+        mode = if worker == picked, do: :reserve, else: :wait
+        :gen_statem.send_request(worker, {:checkout, ref, mode}, worker, requests)
       end)
 
     # When the Elixir processes of all of them have ended, the supervisor starts others.

@@ -115,7 +115,7 @@ WorkerChannel::Abandoned WorkerChannel::abandoned(std::uint64_t id) noexcept {
 }
 
 bool WorkerChannel::runs_something() const noexcept {
-  if (region_->header().casts_done.value.load(std::memory_order_acquire) != load_.casts_sent) return true;
+  if (casts() != 0) return true;
   for (std::uint32_t index = 0; index < slots_.size(); ++index) {
     const Slot& slot = slots_[index];
     if (slot.state != Slot::State::kFree && claims_.is_taken(slots_.id(index))) return true;

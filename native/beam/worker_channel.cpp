@@ -185,9 +185,7 @@ void WorkerChannel::note_answers(std::uint64_t now) noexcept {
 }
 
 bool WorkerChannel::busy() const noexcept {
-  return in_flight() != 0 || load_.holds.load(std::memory_order_relaxed) != 0 ||
-         region_->header().casts_done.value.load(std::memory_order_acquire) !=
-             load_.casts_sent.load(std::memory_order_relaxed);
+  return in_flight() != 0 || casts() != 0 || load_.holds.load(std::memory_order_relaxed) != 0;
 }
 
 // True when the owner is to be told.
@@ -399,11 +397,11 @@ ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
     const Slot& slot = slots_[index];
     if (slot.state != Slot::State::kFree && claims_.is_taken(slots_.id(index))) ++running;
   }
-  const ERL_NIF_TERM keys[] = {atoms.running,   atoms.in_flight,  atoms.polling,       atoms.waiting,
-                               atoms.ring_size, atoms.arena_size, atoms.request_arena, atoms.os_pid,
-                               atoms.closed,    atoms.served,     atoms.busy,          atoms.lent,
-                               atoms.borrowed,  atoms.heard,      atoms.results,       atoms.shared,
-                               atoms.moved,     atoms.settled,    atoms.owner,         atoms.ring};
+  const ERL_NIF_TERM keys[] = {
+      atoms.running,       atoms.in_flight, atoms.polling, atoms.waiting, atoms.ring_size, atoms.arena_size,
+      atoms.request_arena, atoms.os_pid,    atoms.closed,  atoms.served,  atoms.busy,      atoms.lent,
+      atoms.borrowed,      atoms.heard,     atoms.results, atoms.shared,  atoms.moved,     atoms.settled,
+      atoms.owner,         atoms.ring,      atoms.casts};
   const ERL_NIF_TERM values[] = {
       enif_make_uint64(env, running),
       enif_make_uint(env, in_flight()),
@@ -426,6 +424,7 @@ ERL_NIF_TERM WorkerChannel::info(ErlNifEnv* env) noexcept {
       settled() ? atoms.true_ : atoms.false_,
       enif_make_pid(env, &owner_),
       ring_term(env),
+      enif_make_uint64(env, casts()),
   };
   ERL_NIF_TERM map = 0;
   enif_make_map_from_arrays(env, const_cast<ERL_NIF_TERM*>(keys), const_cast<ERL_NIF_TERM*>(values),

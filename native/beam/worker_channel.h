@@ -245,10 +245,7 @@ class WorkerChannel {
   [[nodiscard]] Occupied occupied() const noexcept {
     const channel::Header& header = region_->header();
     const std::uint64_t calls = in_flight();
-    const std::uint64_t sent = load_.casts_sent.load(std::memory_order_relaxed);
-    const std::uint64_t done =
-        sent == 0 ? 0 : std::min(sent, header.casts_done.value.load(std::memory_order_relaxed));
-    const std::uint64_t all = calls + (sent - done);
+    const std::uint64_t all = calls + casts();
     if (all == 0) return {};
     const std::uint64_t suspended = header.suspended.value.load(std::memory_order_relaxed);
     Occupied by;
@@ -256,6 +253,12 @@ class WorkerChannel {
     by.weight = static_cast<std::uint32_t>(all - std::min(all, suspended));
     if (by.weight != 0) by.weight += load_.moved_away.load(std::memory_order_relaxed);
     return by;
+  }
+  // Casts that the worker has not finished.
+  [[nodiscard]] std::uint64_t casts() const noexcept {
+    const std::uint64_t sent = load_.casts_sent.load(std::memory_order_relaxed);
+    if (sent == 0) return 0;
+    return sent - std::min(sent, region_->header().casts_done.value.load(std::memory_order_acquire));
   }
   [[nodiscard]] std::uint32_t in_flight() const noexcept {
     return load_.in_flight.load(std::memory_order_relaxed);

@@ -25,6 +25,13 @@ namespace {
 // A thread that may not ask yet looks so often whether others have been answered.
 constexpr std::int64_t kTurnNs = 5'000'000;
 
+// So many calls run on top of each other because they came while others waited. Each takes some frames of
+// Python's stack, which has a thousand.
+constexpr unsigned kMostNested = 64;
+// Where there are so many, another one begins when nothing has come for so long: somebody may wait for it
+// before the answer can come.
+constexpr std::uint64_t kStuckNs = 1'000'000'000;
+
 }  // namespace
 
 // --- threads that wait ---
@@ -194,8 +201,27 @@ bool Worker::send_ask(PyObject* term, std::uint64_t of, std::uint64_t tag,
   return outbox_.send(codec_, header, term, root, nullptr, parts);
 }
 
-// The same for one that serves whatever comes.
-bool Worker::wait_for_all_news(Lane& lane) noexcept {
+// Of a thread that serves whatever comes, and has waited since then: runs one call on top of what waits. One
+// that is made in order to answer is always run.
+bool Worker::serve_other(Lane& lane, std::uint64_t& since) noexcept {
+  const bool deep = lane.nested >= kMostNested && monotonic_ns() - since < kStuckNs;
+  auto other = mailroom_.take_call(deep ? worker::Mailroom::Take::kNested : worker::Mailroom::Take::kAny);
+  if (!other) return false;
+  ++lane.nested;
+  serve(lane, other->header, other->body, other->loans);
+  --lane.nested;
+  since = monotonic_ns();
+  return true;
+}
+
+// wait_for_news() of such a thread.
+bool Worker::wait_for_all_news(Lane& lane, std::uint64_t since) noexcept {
+  if (lane.nested >= kMostNested) {
+    // An answer may have been put off for that of a call which stays in the queue.
+    outbox_.ring_reader(false);
+    const std::uint64_t waited = monotonic_ns() - since;
+    return wait_for_news(lane, waited < kStuckNs ? static_cast<std::int64_t>(kStuckNs - waited) : -1);
+  }
   if (!mailroom_.routed()) return mailroom_.has_calls() || wait_for_news(lane, -1);
   mailroom_.set_idle(lane, true);
   const bool waits = mailroom_.has_calls() || wait_for_news(lane, -1);
@@ -210,10 +236,11 @@ PyObject* Worker::ask(PyObject* term, std::uint64_t call, bool serves_all) noexc
   const std::uint64_t of = in_name_of(call);
   if (of == 0 && !wait_for_turn(*lane)) return nullptr;
   const std::uint64_t tag = new_tag();
-  worker::Waiter waiter{lane};
+  worker::Waiter waiter{lane, serves_all};
   mailroom_.add_waiter(tag, waiter);
   std::optional<worker::Incoming> answer;
   bool waits = send_ask(term, of, tag, question_parts(term), "call");
+  std::uint64_t since = monotonic_ns();
   while (waits) {
     lane->parker.reset();
     if (auto nested = mailroom_.take_nested(waiter)) {
@@ -223,12 +250,11 @@ PyObject* Worker::ask(PyObject* term, std::uint64_t call, bool serves_all) noexc
     answer = mailroom_.take_answer(waiter);
     if (answer) break;
     if (serves_all) {
-      if (auto other = mailroom_.take_call()) {
-        serve(*lane, other->header, other->body, other->loans);
-        continue;
-      }
+      if (serve_other(*lane, since)) continue;
+      waits = wait_for_all_news(*lane, since);
+    } else {
+      waits = wait_for_news(*lane, -1);
     }
-    waits = serves_all ? wait_for_all_news(*lane) : wait_for_news(*lane, -1);
   }
   mailroom_.remove_waiter(tag);
   if (of == 0) end_turn();

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstring>
 #include <new>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -382,22 +383,68 @@ void Worker::fail(Served& call, PyRef exception, bool given_up) noexcept {
   header.id = call.header.id;
   PyObject* const module = call.module ? call.module.get() : Py_None;
   PyObject* const function = call.function ? call.function.get() : Py_None;
-  const PyRef description =
-      describe(exception.get(), module, function, call.request ? call.request.get() : Py_None);
+  PyObject* const given = call.request ? call.request.get() : Py_None;
+  std::optional<RecursionRoom> room;
+  if (exception && PyErr_GivenExceptionMatches(exception.get(), PyExc_RecursionError)) room.emplace(*this);
+  PyRef description = describe(exception.get(), module, function, given);
+  // Where calls nest, one may fail for a reason of its own just below the limit.
+  if (!description && !room && PyErr_ExceptionMatches(PyExc_RecursionError)) {
+    PyErr_Clear();
+    room.emplace(*this);
+    description = describe(exception.get(), module, function, given);
+  }
   if (description && outbox_.send(codec_, header, description.get(), "error", &call.timings)) return;
 
   // Not even the description can be sent (a subclass of str that misbehaves, no memory): say at least that
   // much.
-  const PyRef why = undescribed();
-  const PyRef text = why ? PyRef::steal(PyUnicode_FromFormat("RuntimeError: %U\n", why.get())) : PyRef();
-  const PyRef atom = PyRef::steal(codec_.atoms.get("exception"));
-  const PyRef plain = atom && text
-                          ? PyRef::steal(Py_BuildValue("(OsONNOO)", atom.get(), "RuntimeError", why.get(),
-                                                       PyList_New(0), PyList_New(0), Py_None, text.get()))
-                          : PyRef();
+  const PyRef plain = undescribed_term();
   if (plain && outbox_.send(codec_, header, plain.get(), "error", &call.timings)) return;
   PyErr_Clear();
   send_atom_error(call.header, "cancelled");
+}
+
+// What stands for a description. nullptr with an exception set.
+PyRef Worker::undescribed_term() noexcept {
+  const PyRef why = undescribed();
+  if (!why) return {};
+  if (settings_.erlport != 0) {
+    const PyRef language = PyRef::steal(codec_.atoms.get("python"));
+    const PyRef name = PyRef::steal(codec_.atoms.get("builtins.RuntimeError"));
+    if (!language || !name) return {};
+    return PyRef::steal(Py_BuildValue("(OOON)", language.get(), name.get(), why.get(), PyList_New(0)));
+  }
+  const PyRef text = PyRef::steal(PyUnicode_FromFormat("RuntimeError: %U\n", why.get()));
+  const PyRef atom = PyRef::steal(codec_.atoms.get("exception"));
+  if (!text || !atom) return {};
+  return PyRef::steal(Py_BuildValue("(OsONNOO)", atom.get(), "RuntimeError", why.get(), PyList_New(0),
+                                    PyList_New(0), Py_None, text.get()));
+}
+
+// Several threads may be in want of a higher limit; whoever sets another one meanwhile keeps that.
+Worker::RecursionRoom::RecursionRoom(Worker& worker) noexcept : worker_(worker) {
+  if (Py_Version >= python::kPython312) {
+    away_.emplace();
+    fresh_.emplace(worker_.interpreter_);
+    if (fresh_->attached()) return;
+    fresh_.reset();
+    away_.reset();
+    return;
+  }
+  const python::SubstituteLock lock(worker_.shared_);
+  if (worker_.rooms_++ != 0) return;
+  worker_.recursion_limit_ = Py_GetRecursionLimit();
+  Py_SetRecursionLimit(worker_.recursion_limit_ + kFrames);
+}
+
+Worker::RecursionRoom::~RecursionRoom() {
+  if (Py_Version >= python::kPython312) {
+    fresh_.reset();
+    away_.reset();
+    return;
+  }
+  const python::SubstituteLock lock(worker_.shared_);
+  if (--worker_.rooms_ == 0 && Py_GetRecursionLimit() == worker_.recursion_limit_ + kFrames)
+    Py_SetRecursionLimit(worker_.recursion_limit_);
 }
 
 // `given`: what the arguments are in, or None.

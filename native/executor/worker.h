@@ -112,7 +112,7 @@ class Worker final : private worker::Interruptible, private FreeListener {
   // `call` names a call whose caller is meant; kThisCall: the one that this thread serves.
   static constexpr std::uint64_t kThisCall = ~std::uint64_t{0};
   // A tuple (ok, value), or nullptr with an exception set. `serves_all`: whatever comes meanwhile is run on
-  // top of this, not only what is called in order to answer.
+  // top of this, not only what is called in order to answer; up to a depth.
   PyObject* ask(PyObject* term, std::uint64_t call, bool serves_all) noexcept;
   bool tell(PyObject* term, std::uint64_t call) noexcept;
   bool send(PyObject* pid_and_message) noexcept;
@@ -219,6 +219,24 @@ class Worker final : private worker::Interruptible, private FreeListener {
   void report_cast(python::PyRef exception, python::PyRef target, python::PyRef function = {},
                    python::PyRef given = {}) noexcept;
   void cast_done() noexcept;
+  // Room beyond Python's recursion limit, for what describes the exception of a call that ended there: calls
+  // nest. From Python 3.12 on calls of C functions have a limit of their own that cannot be set: there it is
+  // a thread state that has just been made, of which everything is counted anew. (Before, PyGILState_Ensure()
+  // would not know of that one.) No exception may be set at either end.
+  class RecursionRoom {
+   public:
+    explicit RecursionRoom(Worker& worker) noexcept;
+    RecursionRoom(const RecursionRoom&) = delete;
+    RecursionRoom& operator=(const RecursionRoom&) = delete;
+    ~RecursionRoom();
+
+   private:
+    static constexpr int kFrames = 300;
+    Worker& worker_;
+    std::optional<python::GilRelease> away_;
+    std::optional<python::AttachGuard> fresh_;
+  };
+  python::PyRef undescribed_term() noexcept;
   python::PyRef describe(PyObject* exception, PyObject* module, PyObject* function, PyObject* given) noexcept;
   void start_coroutine(Served& call, std::span<const std::uint8_t> body, python::PyRef coroutine) noexcept;
   bool is_coroutine_of(const Served& call, PyObject* coroutine) noexcept;
@@ -252,7 +270,8 @@ class Worker final : private worker::Interruptible, private FreeListener {
   bool raise_cancelled(Lane& lane) noexcept;
   // Lets others run until something may have come for this thread. False with an exception set.
   bool wait_for_news(Lane& lane, std::int64_t limit_ns) noexcept;
-  bool wait_for_all_news(Lane& lane) noexcept;
+  bool serve_other(Lane& lane, std::uint64_t& since) noexcept;
+  bool wait_for_all_news(Lane& lane, std::uint64_t since) noexcept;
   python::PyRef decode_answer(worker::Incoming& answer) noexcept;
 
   python::ModuleState& codec_;
@@ -288,6 +307,8 @@ class Worker final : private worker::Interruptible, private FreeListener {
 
   python::GilSubstitute shared_;
   // Guarded by shared_:
+  unsigned rooms_ = 0;  // of RecursionRoom
+  int recursion_limit_ = 0;
   python::PyRef describe_function_;
   python::PyRef instead_function_;  // typhon._namespace.instead
   python::PyRef submit_;            // typhon._aio.submit

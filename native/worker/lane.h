@@ -41,6 +41,9 @@ class Lane {
 // A thread that waits for the answer to what it asked; guarded by the mailroom's mutex while it is added.
 struct Waiter {
   Lane* lane;
+  // Its thread runs whatever comes: what is called in order to answer is in the queue of all calls, too, as
+  // any thread that waits may have to run it.
+  bool serves_all = false;
   std::optional<Incoming> answer = {};
   std::deque<Incoming> nested = {};
 };

@@ -124,7 +124,11 @@ void Mailroom::put_message(Incoming& frame) noexcept {
 void Mailroom::put_call(Incoming& frame) noexcept {
   const auto waiter = frame.header.times[2] == 0 ? waiters_.end() : waiters_.find(frame.header.times[2]);
   if (waiter != waiters_.end()) {
-    waiter->second->nested.push_back(std::move(frame));
+    if (waiter->second->serves_all) {
+      enqueue(std::move(frame));
+    } else {
+      waiter->second->nested.push_back(std::move(frame));
+    }
     waiter->second->lane->parker.unpark();
     return;
   }
@@ -154,11 +158,15 @@ void Mailroom::unpark_idle() noexcept {
   idle_.pop_back();
 }
 
-std::optional<Incoming> Mailroom::take_call() noexcept {
+std::optional<Incoming> Mailroom::take_call(Take which) noexcept {
   if (!has_calls()) return std::nullopt;
   const Lock lock(mutex_);
-  std::optional<Incoming> frame = take_first(calls_);
-  if (frame) waiting_calls_.fetch_sub(1, std::memory_order_relaxed);
+  const auto first = std::ranges::find_if(
+      calls_, [which](const Incoming& call) { return which == Take::kAny || call.header.times[2] != 0; });
+  if (first == calls_.end()) return std::nullopt;
+  std::optional<Incoming> frame = std::move(*first);
+  calls_.erase(first);
+  waiting_calls_.fetch_sub(1, std::memory_order_relaxed);
   return frame;
 }
 

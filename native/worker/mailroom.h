@@ -86,7 +86,9 @@ class Mailroom {
   // --- what has been taken out ---
   void route(const channel::FrameHeader& header, std::span<const std::uint8_t> body) noexcept
       TYPHON_EXCLUDES(mutex_);
-  std::optional<Incoming> take_call() noexcept TYPHON_EXCLUDES(mutex_);
+  enum class Take : std::uint8_t { kAny, kNested };
+  // kNested: only one that was made in order to answer what Python asked.
+  std::optional<Incoming> take_call(Take which = Take::kAny) noexcept TYPHON_EXCLUDES(mutex_);
   [[nodiscard]] bool has_calls() const noexcept {
     return waiting_calls_.load(std::memory_order_relaxed) != 0;
   }

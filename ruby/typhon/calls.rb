@@ -71,8 +71,13 @@ module Typhon
             depth.zero? ? text(error) : ""]
     end
 
+    # Ruby 3.1 puts the line of the source into the message of a NameError: of a method that is missing in what was called,
+    # that would be one of this file. Later Rubies have it elsewhere (detailed_message).
+    HIGHLIGHT = /\n\n[^\n]*\n[ \t]*\^+(?=\n|\z)/
+
     def message(error)
-      clean(error.message.to_s)
+      text = clean(error.message.to_s)
+      error.is_a?(NameError) ? text.sub(HIGHLIGHT, "") : text
     rescue Exception => e
       "<message of #{error.class} raised #{e.class}>"
     end

@@ -215,6 +215,17 @@ defmodule Typhon.CallbackTest do
 
       assert error["stacktrace"] =~ "callback_test.exs"
       assert error["stacktrace"] =~ "Typhon.CallbackTest.boom/1"
+      # What called Python in the first place is not of this error.
+      assert [_boom] = String.split(error["stacktrace"], "\n", trim: true)
+
+      # Of an enumerable's, and of one that calls Python itself.
+      elements = Typhon.iter(Stream.map([1], fn _ -> boom("none") end))
+      assert {"raised", %{"stacktrace" => stack}} = Typhon.call!(py, :converse, :attempt_next, [elements])
+      assert stack =~ "Typhon.CallbackTest.boom/1"
+      refute stack =~ "lib/typhon/"
+      assert {"raised", error} = attempt(py, fn -> [Typhon.run!(py, fn _ -> [boom("within")] end)] end)
+      assert error["stacktrace"] =~ "Typhon.CallbackTest.boom/1"
+      assert error["stacktrace"] |> String.split("\n", trim: true) |> List.last() =~ "callback_test.exs"
       assert ["The BEAM's stacktrace:\n" <> _] = error["notes"]
 
       assert {"raised", error} = attempt(py, fn -> throw({:ball, 1}) end)
@@ -356,6 +367,33 @@ defmodule Typhon.CallbackTest do
   end
 
   describe "nesting" do
+    test "to the end of Python's stack: the call that finds none left says so" do
+      py = start_pool()
+      me = self()
+
+      down = fn down ->
+        case Typhon.call(py, :talk, :nest, [fn 0 -> down.(down) end, 0], timeout: :infinity) do
+          {:ok, _} -> 0
+          {:error, error} -> send(me, {:failed, error}) && 0
+        end
+      end
+
+      down.(down)
+      # Those above may need more frames when they go on.
+      assert_received {:failed, error}
+      for error <- [error | failed()], do: assert(%PythonError{type: "RecursionError"} = error)
+      assert Exception.message(error) =~ "maximum recursion depth exceeded"
+      assert Typhon.call(py, :sys, :getrecursionlimit, []) == {:ok, 1_000}
+    end
+
+    defp failed do
+      receive do
+        {:failed, error} -> [error | failed()]
+      after
+        0 -> []
+      end
+    end
+
     test "50 deep in both directions on one worker" do
       py = start_pool()
       assert down(py, 50) == 50

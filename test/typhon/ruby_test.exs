@@ -99,7 +99,16 @@ defmodule Typhon.RubyTest do
       refute Exception.message(error) =~ "worker.rb"
 
       assert {:error, %RubyError{type: "NameError"}} = Typhon.call(rb, "Nowhere", "x", [])
-      assert {:error, %RubyError{type: "NoMethodError"}} = Typhon.call(rb, "Sample", "nothing", [])
+      assert {:error, %RubyError{type: "NoMethodError"} = missing} = Typhon.call(rb, "Sample", "nothing", [])
+      assert [line] = String.split(missing.message, "\n")
+      assert line =~ ~r/undefined method .nothing. for/
+      assert {:error, %RubyError{type: "NoMethodError"} = near} = Typhon.call(rb, "Sample", "with_caus", [])
+      refute Exception.message(near) =~ "public_send"
+
+      # Ruby 3.1 and before; later ones have it elsewhere.
+      if Typhon.call!(rb, "main", "eval", ["Exception.method_defined?(:detailed_message)"]) == false,
+        do: assert([_, "Did you mean?  with_cause"] = String.split(near.message, "\n"))
+
       assert {:error, %RubyError{type: "ArgumentError"}} = Typhon.call(rb, "Sample", "greet", [])
       assert {:error, %RubyError{type: "SystemExit"}} = Typhon.call(rb, "Sample", "leave", [3])
       assert {:error, %RubyError{type: "SystemStackError"}} = Typhon.call(rb, "Sample", "exhaust", [])

@@ -445,6 +445,264 @@ defmodule Typhon.SessionTest do
     end
   end
 
+  describe "a session begins when its worker is at rest:" do
+    # A session that tells when its function runs. It begins to wait before this returns.
+    defp run(py, options \\ [timeout: :infinity]) do
+      test = self()
+
+      task =
+        Task.async(fn ->
+          Typhon.run(py, fn session -> send(test, {:began, self(), session}) && :ran end, options)
+        end)
+
+      eventually(fn -> waiting(py) > 0 end)
+      task
+    end
+
+    defp began(%{pid: pid} = run) do
+      assert await(run) == {:ok, :ran}
+      assert_received {:began, ^pid, _}
+    end
+
+    defp calls(py),
+      do: Enum.sum(for {_, _, in_flight, _} <- Native.pool_info(native(py)).places, do: in_flight)
+
+    defp refute_began do
+      # Several looks of the worker at what it runs.
+      refute_receive {:began, _, _}, 100
+    end
+
+    test "a call that runs there ends first, and those that come later wait" do
+      for concurrency <- [1, 2] do
+        py = start_pool(concurrency: concurrency)
+        let_go = keep_busy(py)
+        run = run(py)
+        eventually(fn -> reserved(py) == 1 end)
+        later = Task.async(fn -> Typhon.call!(py, :dispatch, :mark, ["later"], timeout: :infinity) end)
+        eventually(fn -> waiting(py) == 2 end)
+        refute_began()
+        assert calls(py) == 1
+        let_go.()
+        began(run)
+        assert await(later) == 1
+        assert %{waiting: 0} = Native.pool_info(native(py))
+        assert reserved(py) == 0
+      end
+    end
+
+    test "so do calls that wait in the queue of a worker" do
+      py = start_pool()
+      let_go = keep_busy(py)
+
+      queued =
+        for i <- 1..5, do: Task.async(fn -> Typhon.call!(py, :dispatch, :mark, [i], timeout: :infinity) end)
+
+      eventually(fn -> calls(py) == 6 end)
+      test = self()
+
+      run =
+        Task.async(fn ->
+          Typhon.run!(
+            py,
+            fn session ->
+              send(test, {:began, self(), session})
+              Typhon.call!(session, :dispatch, :mark, ["session"])
+            end,
+            timeout: :infinity
+          )
+        end)
+
+      eventually(fn -> waiting(py) == 1 end)
+      refute_began()
+      let_go.()
+      assert Enum.sort(await_many(queued)) == Enum.to_list(1..5)
+      assert await(run) == 6
+    end
+
+    test "a coroutine that waits" do
+      py = start_pool(concurrency: 2)
+      path = gate()
+      call = Task.async(fn -> Typhon.call(py, :dispatch, :await_file, [path], timeout: :infinity) end)
+      eventually(fn -> calls(py) == 1 end)
+      run = run(py)
+      refute_began()
+      File.touch!(path)
+      assert {:ok, _} = await(call)
+      began(run)
+    end
+
+    test "casts, one that has begun, and one of a coroutine" do
+      for function <- [:wait_for, :await_file] do
+        py = start_pool(concurrency: 2)
+        path = gate()
+        :ok = Typhon.cast(py, :dispatch, function, [path])
+        run = run(py)
+        refute_began()
+        assert reserved(py) == 1
+        File.touch!(path)
+        began(run)
+      end
+    end
+
+    test "what the session before has left there" do
+      py = start_pool(concurrency: 2)
+      path = gate()
+      Typhon.run!(py, &Typhon.cast(&1, :dispatch, :wait_for, [path]))
+      run = run(py)
+      refute_began()
+      File.touch!(path)
+      began(run)
+    end
+
+    test "a call whose caller has gone, until Python has ended it" do
+      py = start_pool(concurrency: 2)
+      {mark, path} = {gate(), gate()}
+      pid = spawn(fn -> Typhon.call(py, :dispatch, :end_late, [mark, path], timeout: :infinity) end)
+      eventually(fn -> File.exists?(mark) end)
+      Process.exit(pid, :kill)
+      run = run(py)
+      refute_began()
+      File.touch!(path)
+      began(run)
+    end
+
+    test "a call that calls back gets its answers meanwhile, and its callback may call" do
+      py = start_pool()
+      test = self()
+
+      callback = fn a, b ->
+        send(test, {:called, self()})
+
+        receive do
+          :go -> Typhon.call!(py, :operator, :add, [a, b])
+        end
+      end
+
+      call =
+        Task.async(fn -> Typhon.call(py, :functools, :reduce, [callback, [1, 2, 3]], timeout: :infinity) end)
+
+      assert_receive {:called, pid}
+      run = run(py)
+      eventually(fn -> reserved(py) == 1 end)
+      send(pid, :go)
+      assert_receive {:called, pid}
+      refute_received {:began, _, _}
+      send(pid, :go)
+      assert await(call) == {:ok, 6}
+      began(run)
+    end
+
+    test "a stream that another process has open does not keep it from beginning" do
+      py = start_pool()
+
+      assert py
+             |> Typhon.stream(:itertools, :count, [1], batch: 1)
+             |> Stream.take(3)
+             |> Enum.map(fn i -> Typhon.run!(py, &Typhon.call!(&1, :operator, :add, [i, 1])) end) == [2, 3, 4]
+    end
+
+    @tag :several_workers
+    test "one that has nothing to do comes first" do
+      py = start_pool(workers: 3)
+      let_go = keep_busy(py, 2)
+      assert {:ok, _} = Typhon.run(py, &Typhon.call!(&1, :sample, :pid, []))
+      assert reserved(py) == 0
+      let_go.()
+    end
+
+    @tag :several_workers
+    test "the first of all that has nothing to do any more" do
+      for first <- [0, 1] do
+        py = start_pool(workers: 2)
+        lets_go = [keep_busy(py), keep_busy_too(py)]
+        run = run(py)
+        eventually(fn -> reserved(py) == 1 end)
+        refute_began()
+        Enum.at(lets_go, first).()
+        began(run)
+        eventually(fn -> reserved(py) == 0 end)
+        Enum.at(lets_go, 1 - first).()
+        assert {:ok, _} = Typhon.run(py, fn _ -> :ok end)
+      end
+    end
+
+    # keep_busy/2 waits until nothing runs.
+    defp keep_busy_too(py) do
+      path = gate()
+      task = Task.async(fn -> Typhon.call(py, :dispatch, :wait_for, [path], timeout: :infinity) end)
+      eventually(fn -> running(py) == 2 end)
+
+      fn ->
+        File.touch!(path)
+        assert {:ok, _} = await(task)
+      end
+    end
+
+    test "its time is over while it waits: the worker is everybody's again" do
+      py = start_pool(concurrency: 2)
+      let_go = keep_busy(py)
+
+      assert {:error, %TimeoutError{timeout: 50} = error} =
+               Typhon.run(py, fn _ -> flunk("it ran") end, timeout: 50)
+
+      assert Exception.message(error) =~ "Typhon.run/3 found no worker free within 50 ms"
+      eventually(fn -> reserved(py) == 0 end)
+      assert waiting(py) == 0
+      # Beside the one that still runs.
+      assert Typhon.call(py, :operator, :add, [1, 2], timeout: :infinity) == {:ok, 3}
+      let_go.()
+      assert {:ok, :ran} = Typhon.run(py, fn _ -> :ran end)
+      assert_mailbox_empty()
+    end
+
+    test "it is killed while it waits: the next one waits in its place, then calls" do
+      py = start_pool(concurrency: 2)
+      let_go = keep_busy(py)
+
+      [first, second] =
+        for _ <- 1..2, do: spawn(fn -> Typhon.run(py, fn _ -> :ok end, timeout: :infinity) end)
+
+      eventually(fn -> waiting(py) == 2 end)
+      eventually(fn -> reserved(py) == 1 end)
+      call = Task.async(fn -> Typhon.call(py, :operator, :add, [1, 2], timeout: :infinity) end)
+      eventually(fn -> waiting(py) == 3 end)
+      for pid <- [first, second], do: Process.exit(pid, :kill)
+      assert await(call) == {:ok, 3}
+      eventually(fn -> reserved(py) == 0 end)
+      assert waiting(py) == 0
+      let_go.()
+      assert {:ok, :ran} = Typhon.run(py, fn _ -> :ran end)
+    end
+
+    @tag :os_process
+    test "the worker dies while it waits: it gets the next one" do
+      py = start_pool(concurrency: 2)
+      os_pid = worker(py).os_pid
+      path = gate()
+      call = Task.async(fn -> Typhon.call(py, :dispatch, :wait_for, [path], timeout: :infinity) end)
+      eventually(fn -> running(py) == 1 end)
+      run = run(py)
+      eventually(fn -> reserved(py) == 1 end)
+      kill(os_pid, "KILL")
+      assert {:error, %WorkerError{}} = await(call)
+      began(run)
+      eventually(fn -> reserved(py) == 0 end)
+    end
+
+    @tag :os_process
+    test "the worker is replaced while it waits: it gets the new one" do
+      py = start_pool(concurrency: 2)
+      let_go = keep_busy(py)
+      run = run(py)
+      eventually(fn -> reserved(py) == 1 end)
+      restart = Task.async(fn -> Typhon.restart(py) end)
+      began(run)
+      let_go.()
+      assert await(restart) == :ok
+      assert reserved(py) == 0
+    end
+  end
+
   describe "an entry in the dictionary of a process" do
     test "leads calls to a worker, and is taken back" do
       py = start_pool(workers: 2)

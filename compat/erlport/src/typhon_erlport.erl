@@ -508,10 +508,13 @@ send(Reply, State) ->
 
 %% In a process of its own, which others may have to wait for: the worker runs what they ask of it meanwhile.
 asked({call, Module, Function, Args}, Tag, State) when is_atom(Module), is_atom(Function), is_list(Args) ->
-    #state{channel = Channel, options = #{call_timeout := Timeout}, work = #work{helpers = Helpers} = Work} = State,
+    #state{language = Language, channel = Channel, options = #{call_timeout := Timeout}, work = Work} = State,
+    #work{native = Native, helpers = Helpers} = Work,
     %% What it runs may end it as if all was well, or take its link away.
     {Pid, Monitor} = spawn_opt(
         fun() ->
+            %% Python's stack is short: what else comes may have to wait.
+            _ = Language =:= python andalso typhon_erlport_caller:answers(Native, Channel, Tag),
             answer(Channel, Tag, apply_function(Module, Function, Args)),
             exit(?ANSWERED)
         end,

@@ -3,6 +3,7 @@
 
 -export([call/5, call_here/2]).
 -export([enter/2, note/1, leave/0]).
+-export([answers/3]).
 -export([limit/1, until/1, left/1]).
 
 -define(NATIVE, 'Elixir.Typhon.Native').
@@ -120,9 +121,11 @@ lookup(Pid) ->
 
 -spec request(reference(), module(), atom(), list(), timeout()) ->
     {ok, term()} | {error, term()} | {down, term()}.
-request(Native, Module, Function, Args, Timeout) ->
+request(Native, Module, Function, Args, Timeout) -> request(Native, Module, Function, Args, Timeout, flags(Native)).
+
+request(Native, Module, Function, Args, Timeout, Flags) ->
     Ref = make_ref(),
-    case ?NATIVE:call(Native, Ref, ?CALL, Module, Function, Args, #{}, Timeout, 0) of
+    case ?NATIVE:call(Native, Ref, ?CALL, Module, Function, Args, #{}, Timeout, Flags) of
         {ok, _} = Ok ->
             Ok;
         {wait, Where, Id, Left} ->
@@ -137,8 +140,26 @@ request(Native, Module, Function, Args, Timeout) ->
                 room -> request(Native, Module, Function, Args, left(Until));
                 timeout -> {error, timeout}
             end;
+        %% Asked as by anybody, its channel says why.
+        {down, gone} when Flags =/= 0 ->
+            request(Native, Module, Function, Args, Timeout, 0);
         Reply ->
             reply(Reply, Native, Module, Function, Args)
+    end.
+
+%% In the dictionary of a process that answers what a worker has asked.
+-define(ANSWERS, {?MODULE, answers}).
+
+%% The calling process is about to answer what the worker has asked by this tag: what it calls there meanwhile does not wait.
+-spec answers(reference(), reference(), non_neg_integer()) -> ok.
+answers(Native, Channel, Tag) ->
+    _ = put(?ANSWERS, {Native, {0, Channel, Tag}}),
+    ok.
+
+flags(Native) ->
+    case get(?ANSWERS) of
+        {Native, Flags} -> Flags;
+        _ -> 0
     end.
 
 reply({ok, _} = Ok, _, _, _, _) ->

@@ -67,7 +67,10 @@ defmodule Typhon.Options.Calls do
         ],
         [
           scope: [:run],
-          doc: "milliseconds to wait for a worker, or `:infinity`. The function itself may take any time"
+          doc: """
+          milliseconds to wait for a worker, and for the end of what runs there, or `:infinity`. The function itself may
+          take any time
+          """
         ],
         [scope: [:yield_many], doc: "milliseconds, or `:infinity`"],
         [scope: [:multi, :multi_each], doc: "milliseconds for all calls together, or `:infinity`"],

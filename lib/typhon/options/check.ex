@@ -9,14 +9,16 @@ defmodule Typhon.Options.Check do
   @typedoc """
   An atom is itself. `:any` of its own takes every term. Of the others the sentence says `says`.
 
-  The function of a `:value` returns what the option comes to, or `:error`, or `{:error, part}` with the part that is wrong.
+  The function of a `:value` returns what the option comes to, or `:error`, or `{:error, part}` with the part that is wrong, or
+  `{:one, element}` when it is an element of the list that it must be.
   `type` is quoted code. `:keys` are options in an option.
   """
   @type alternative ::
           atom
           | {:integer, integer, integer | :infinity, says :: String.t()}
           | {:power_of_two, integer, integer, says :: String.t()}
-          | {:value, says :: String.t(), (term -> {:ok, term} | :error | {:error, term}), type :: Macro.t()}
+          | {:value, says :: String.t(), (term -> {:ok, term} | :error | {:error, term} | {:one, term}),
+             type :: Macro.t()}
           | {:keys, [Option.t()]}
 
   # --- what a table is written with ---
@@ -53,6 +55,7 @@ defmodule Typhon.Options.Check do
       {:ok, value} -> value
       :error -> wrong!(name, says(check), value)
       {:error, part} -> wrong!(name, says(check), part)
+      {:one, one} -> wrong!(name, says(check), value, ". A single one is #{inspect([one])}")
     end
   end
 
@@ -62,7 +65,7 @@ defmodule Typhon.Options.Check do
     case one(alternative, name, value) do
       {:ok, _} = ok -> ok
       :error -> any(others, name, value, error)
-      {:error, _} = error -> any(others, name, value, error)
+      {wrong, _} = error when wrong in [:error, :one] -> any(others, name, value, error)
     end
   end
 
@@ -107,9 +110,9 @@ defmodule Typhon.Options.Check do
   defp say({:value, says, _fun, _type}), do: says
   defp say({:keys, options}), do: "a keyword list of #{Enum.map_join(options, ", ", &inspect(&1.name))}"
 
-  @spec wrong!(atom | String.t(), String.t(), term) :: no_return
-  def wrong!(name, allowed, given),
-    do: raise(ArgumentError, "#{name}: must be #{allowed}, got #{inspect(given)}")
+  @spec wrong!(atom | String.t(), String.t(), term, String.t()) :: no_return
+  def wrong!(name, allowed, given, instead \\ ""),
+    do: raise(ArgumentError, "#{name}: must be #{allowed}, got #{inspect(given)}" <> instead)
 
   @doc "`where` is the function, or the option, that takes options of these names."
   @spec known!(term, [atom], String.t()) :: :ok
@@ -156,9 +159,10 @@ defmodule Typhon.Options.Check do
   def pid(pid) when is_pid(pid), do: {:ok, pid}
   def pid(_), do: :error
 
-  @spec list(term) :: {:ok, list} | :error
+  @spec list(term) :: {:ok, list} | :error | {:one, term}
   def list(list) when length(list) >= 0, do: {:ok, list}
-  def list(_), do: :error
+  def list(list) when is_list(list), do: :error
+  def list(one), do: {:one, one}
 
   @doc "A charlist, too, as Erlang writes strings."
   @spec path(term) :: {:ok, String.t()} | :error
@@ -169,8 +173,14 @@ defmodule Typhon.Options.Check do
 
   def path(_), do: :error
 
-  @spec paths(term) :: {:ok, [String.t()]} | :error | {:error, term}
-  def paths(paths), do: each(paths, &path/1)
+  @spec paths(term) :: {:ok, [String.t()]} | :error | {:error, term} | {:one, String.t()}
+  def paths(paths) do
+    # A charlist is a list.
+    case path(paths) do
+      {:ok, path} -> {:one, path}
+      :error -> each(paths, &path/1)
+    end
+  end
 
   @doc "A module, or a list of them."
   @spec modules(term) :: {:ok, [String.t()]} | {:error, term}
@@ -201,7 +211,7 @@ defmodule Typhon.Options.Check do
 
   defp step(_), do: :error
 
-  @spec allow(term) :: {:ok, [{module, atom, arity | :_}]} | :error
+  @spec allow(term) :: {:ok, [{module, atom, arity | :_}]} | :error | {:one, tuple}
   def allow(list) do
     case each(list, &function/1) do
       {:error, part} -> wrong!(:allow, "a list of {module, function, arity}, each of them also :_", part)
@@ -215,7 +225,7 @@ defmodule Typhon.Options.Check do
 
   defp function(_), do: :error
 
-  @spec addresses(term) :: {:ok, [pid | atom | {atom, node}]} | :error | {:error, term}
+  @spec addresses(term) :: {:ok, [pid | atom | {atom, node}]} | :error | {:error, term} | {:one, term}
   def addresses(list), do: each(list, &address/1)
 
   defp address(pid) when is_pid(pid), do: {:ok, pid}
@@ -231,8 +241,9 @@ defmodule Typhon.Options.Check do
   @spec hash(term) :: non_neg_integer
   def hash(key), do: :erlang.phash2(key, 4_294_967_296)
 
-  @spec env(term) :: {:ok, [{String.t(), String.t() | nil}]} | :error
+  @spec env(term) :: {:ok, [{String.t(), String.t() | nil}]} | :error | {:one, tuple}
   def env(env) when is_map(env) or is_list(env), do: {:ok, Enum.map(env, &variable!/1)}
+  def env({_, _} = one), do: {:one, one}
   def env(_), do: :error
 
   defp variable!({name, value}) when is_atom(name) and name != nil,
@@ -283,7 +294,10 @@ defmodule Typhon.Options.Check do
   defp one_or_more(one), do: [one]
 
   defp each(list, fun) when is_list(list), do: each(list, fun, [])
-  defp each(_, _fun), do: :error
+
+  defp each(one, fun) do
+    with {:ok, _} <- fun.(one), do: {:one, one}
+  end
 
   defp each([], _fun, done), do: {:ok, Enum.reverse(done)}
 

@@ -248,7 +248,7 @@ defmodule Typhon.Worker.Machine do
   def handle_event({:call, from}, {:checkout, ref, mode}, state, data) do
     case hopeless(state, data) do
       nil ->
-        {:keep_state, %{data | checkout: Checkout.ask(data.checkout, from, ref, mode, free?(state, data))}}
+        {:keep_state, %{data | checkout: Checkout.ask(data.checkout, from, ref, mode, free(state, data))}}
 
       error ->
         refuse(from, error)
@@ -259,10 +259,10 @@ defmodule Typhon.Worker.Machine do
     do: {:keep_state, %{data | checkout: Checkout.move(data.checkout)}}
 
   def handle_event({:call, from}, {:checkin, ref}, state, data),
-    do: data.checkout |> Checkout.checkin(ref, free?(state, data)) |> checked(data, [{:reply, from, :ok}])
+    do: data.checkout |> Checkout.checkin(ref, free(state, data)) |> checked(data, [{:reply, from, :ok}])
 
   def handle_event(:cast, {:checkin, ref}, state, data),
-    do: data.checkout |> Checkout.checkin(ref, free?(state, data)) |> checked(data)
+    do: data.checkout |> Checkout.checkin(ref, free(state, data)) |> checked(data)
 
   # --- any: the end ---
 
@@ -302,11 +302,11 @@ defmodule Typhon.Worker.Machine do
   defp other({:DOWN, monitor, :process, pid, reason}, state, data) do
     if OutsideCalls.ended(pid, reason),
       do: :keep_state_and_data,
-      else: data.checkout |> Checkout.down(monitor, free?(state, data)) |> checked(data)
+      else: data.checkout |> Checkout.down(monitor, free(state, data)) |> checked(data)
   end
 
-  defp other({:typhon_moment, moment}, state, data),
-    do: {:keep_state, %{data | checkout: Checkout.moment_over(data.checkout, moment, free?(state, data))}}
+  defp other({:typhon_checkout, tick}, state, data),
+    do: {:keep_state, %{data | checkout: Checkout.tick(data.checkout, tick, free(state, data))}}
 
   defp other({ref, :room}, _state, _data) when is_reference(ref) do
     Backlog.room(ref)
@@ -344,8 +344,9 @@ defmodule Typhon.Worker.Machine do
   defp hopeless(:down, data), do: Data.why_broken(data)
   defp hopeless(_state, _data), do: nil
 
-  # Whether a session may have it.
-  defp free?(state, data), do: state == :ready and data.killed == nil and data.pending == []
+  # The channel of a worker that a session may have.
+  defp free(:ready, %{killed: nil, pending: [], channel: channel}), do: channel
+  defp free(_state, _data), do: nil
 
   defp checked(checkout, data, replies \\ []) do
     data = %{data | checkout: checkout}

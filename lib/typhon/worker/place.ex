@@ -16,7 +16,7 @@ defmodule Typhon.Worker.Place do
     Board.take_place(data.config.board, data.index, data.serial)
     Native.pool_active(data.native, data.index, true)
     :ok = Native.pool_put(data.native, data.index, data.channel)
-    data = %{data | checkout: Checkout.serve(data.checkout)}
+    data = %{data | checkout: Checkout.serve(data.checkout, data.channel)}
     event(:ready, %{duration: now - data.started_at}, data)
     Board.tell(data.config.board, {:placed, self()})
     # Collects garbage: the memory of a former channel goes with the last term that names it.
@@ -101,7 +101,7 @@ defmodule Typhon.Worker.Place do
   def reloaded(result, data) do
     :ok = Native.pool_put(data.native, data.index, data.channel)
     data = answer_reload(%{data | placed: true}, result)
-    data = %{data | checkout: Checkout.serve(data.checkout)}
+    data = %{data | checkout: Checkout.serve(data.checkout, data.channel)}
     {:next_state, :ready, data, Usage.watch(data)}
   end
 

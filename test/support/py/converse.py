@@ -90,6 +90,10 @@ def attempt(function, *args):
         return (type(error).__name__, str(error))
 
 
+def attempt_next(iterator):
+    return attempt(next, iterator)
+
+
 async def attempt_async(function, *args):
     try:
         return ("returned", await typhon.aio.apply(function, *args))

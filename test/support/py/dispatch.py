@@ -1,5 +1,6 @@
 """Functions for the tests of dispatch, sessions and retries."""
 
+import asyncio
 import os
 import signal
 import threading
@@ -23,6 +24,22 @@ def wait_for(path):
     while not os.path.exists(path):
         time.sleep(0.001)
     return threading.main_thread().native_id
+
+
+def end_late(mark, path):
+    """Makes one file; interrupted, it ends when the other one is there."""
+    try:
+        with open(mark, "w"):
+            pass
+        time.sleep(600)
+    finally:
+        wait_for(path)
+
+
+async def await_file(path):
+    """As wait_for, and others run meanwhile."""
+    while not os.path.exists(path):
+        await asyncio.sleep(0.001)
 
 
 def die_unless(path):

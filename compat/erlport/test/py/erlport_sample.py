@@ -295,3 +295,7 @@ def many_keys():
 
 async def awaited(value):
     return value
+
+
+def back(module, function, args):
+    return erlang.call(module, function, args)

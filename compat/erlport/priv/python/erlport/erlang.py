@@ -1,6 +1,8 @@
 """The BEAM, as seen from Python: calling its functions, sending messages, taking them.
 
-While a call waits for the BEAM, whatever the BEAM asks of this Python meanwhile is run on top of it, whoever asks.
+While a call waits for the BEAM, whatever the BEAM asks of this Python meanwhile is run on top of it, whoever asks: up to 64 calls
+on top of each other. Those of the functions that are called here go deeper; others wait then, but for one each second in which
+nothing has come.
 """
 
 from __future__ import annotations
