@@ -23,6 +23,7 @@ class Worker::Visit {
   Visit(const Visit&) = delete;
   Visit& operator=(const Visit&) = delete;
   ~Visit() {
+    if (!lane_) return;
     const bool interrupted =
         waits_ && worker_.mailroom_.cancels().end_wait(*lane_) == Lane::State::kInterrupted;
     if (lane_ != &visitor_) return;
