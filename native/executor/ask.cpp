@@ -229,8 +229,8 @@ bool Worker::wait_for_all_news(Lane& lane, std::uint64_t since) noexcept {
   return waits;
 }
 
-PyObject* Worker::ask(PyObject* term, std::uint64_t call, bool serves_all) noexcept {
-  Visit visit(*this);
+PyObject* Worker::ask(PyObject* term, std::uint64_t call, std::uint64_t waits_for, bool serves_all) noexcept {
+  Visit visit(*this, waits_for);
   Lane* lane = visit.lane();
   if (!lane) return nullptr;
   const std::uint64_t of = in_name_of(call);

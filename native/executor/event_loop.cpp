@@ -110,6 +110,17 @@ void Worker::end_loop_turn(std::uint64_t tag) noexcept {
   open_questions_ -= static_cast<std::uint32_t>(unnamed_tags_.erase(tag));
 }
 
+// The event loop's thread has waited in the name of a call that is given up, and an exception is set that
+// says so. When it is raised in the call's own task, that is told by it alone.
+void Worker::tell_task(std::uint64_t call) noexcept {
+  if (PyThread_get_thread_ident() != loop_thread_.load(std::memory_order_relaxed)) return;
+  const PyRef error = current_exception();
+  const PyRef told = remembered(told_, "typhon._aio", "told");
+  if (!told || !PyRef::steal(PyObject_CallFunction(told.get(), "K", static_cast<unsigned long long>(call))))
+    PyErr_Clear();
+  PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.get())), error.get());
+}
+
 void Worker::loop_done(std::uint64_t token, PyObject* value) noexcept { end_in_loop(token, value, nullptr); }
 
 void Worker::loop_failed(std::uint64_t token, PyObject* exception) noexcept {

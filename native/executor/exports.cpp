@@ -44,14 +44,17 @@ PyObject* ask(PyObject* module, PyObject* const* args, Py_ssize_t count) noexcep
   std::uint64_t call = 0;
   Worker* worker = worker_of(module);
   if (!worker) return nullptr;
-  if (count < 2 || count > 3) {
+  if (count < 2 || count > 4) {
     PyErr_Format(PyExc_TypeError,
-                 "ask() takes a question, a call and whether it serves all, not %zd arguments", count);
+                 "ask() takes a question, a call, the call that waits and whether it serves all, not %zd "
+                 "arguments",
+                 count);
     return nullptr;
   }
-  const int serves_all = count == 3 ? PyObject_IsTrue(args[2]) : 0;
-  if (serves_all < 0 || !get_call(args[1], call)) return nullptr;
-  return worker->ask(args[0], call, serves_all != 0);
+  std::uint64_t waits_for = 0;
+  if (!get_call(args[1], call) || !get_call(args[count > 2 ? 2 : 1], waits_for)) return nullptr;
+  const int serves_all = count > 3 ? PyObject_IsTrue(args[3]) : 0;
+  return serves_all < 0 ? nullptr : worker->ask(args[0], call, waits_for, serves_all != 0);
 }
 
 PyObject* tell(PyObject* module, PyObject* args) noexcept {
@@ -72,10 +75,14 @@ PyObject* send(PyObject* module, PyObject* args) noexcept {
 
 PyObject* receive(PyObject* module, PyObject* args) noexcept {
   double seconds = -1;
+  PyObject* of = nullptr;
+  std::uint64_t call = 0;
   Worker* worker = worker_of(module);
-  if (!worker || !PyArg_ParseTuple(args, "d", &seconds)) return nullptr;
+  if (!worker || !PyArg_ParseTuple(args, "dO", &seconds, &of) || !get_call(of, call)) return nullptr;
   constexpr double kLongest = 9e9;
-  return worker->receive(seconds < 0 ? -1 : static_cast<std::int64_t>(std::min(seconds, kLongest) * 1e9));
+  const std::int64_t limit_ns =
+      seconds < 0 ? -1 : static_cast<std::int64_t>(std::min(seconds, kLongest) * 1e9);
+  return worker->receive(limit_ns, call);
 }
 
 PyObject* message_now(PyObject* module, PyObject*) noexcept {
@@ -231,10 +238,10 @@ PyObject* forked(PyObject*, PyObject*) noexcept { return PyBool_FromLong(worker:
 
 PyMethodDef functions[] = {
     {"ask", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(ask)), METH_FASTCALL,
-     "ask(term, call | None, serves_all=False) -> (ok, value)"},
+     "ask(term, call | None, waits_for=call, serves_all=False) -> (ok, value)"},
     {"tell", tell, METH_VARARGS, "tell(term, call | None)"},
     {"send", send, METH_VARARGS, "send(pid, message)"},
-    {"receive", receive, METH_VARARGS, "receive(seconds) -> message; negative: no limit"},
+    {"receive", receive, METH_VARARGS, "receive(seconds, call | None) -> message; negative: no limit"},
     {"message_now", message_now, METH_NOARGS, "message_now() -> (message,) | None"},
     {"set_handler", set_handler, METH_O, "set_handler(function | None)"},
     {"set_invoke", set_invoke, METH_O, "set_invoke(function | None)"},

@@ -19,9 +19,9 @@ PyObject* Worker::message_now() noexcept {
   return decode(frame->header, frame->body, frame->loans, options).release();
 }
 
-PyObject* Worker::receive(std::int64_t timeout_ns) noexcept {
+PyObject* Worker::receive(std::int64_t timeout_ns, std::uint64_t waits_for) noexcept {
   const std::uint64_t begun = monotonic_ns();
-  Visit visit(*this);
+  Visit visit(*this, waits_for);
   Lane* lane = visit.lane();
   if (!lane) return nullptr;
   mailroom_.set_receiving(*lane, true);

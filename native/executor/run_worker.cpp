@@ -150,6 +150,12 @@ PyObject* let_go(PyObject* module, PyObject*) noexcept {
   Py_RETURN_NONE;
 }
 
+PyObject* leave(PyObject*, PyObject* code) noexcept {
+  const long status = PyLong_AsLong(code);
+  if (PyErr_Occurred()) return nullptr;
+  worker::LifeWatch::leave(static_cast<int>(status));
+}
+
 PyObject* limit_numpy(PyObject*, PyObject* api) noexcept {
   return PyBool_FromLong(memory_limit::watch_numpy(api));
 }
@@ -171,6 +177,12 @@ PyMethodDef let_go_method = {"let_go", let_go, METH_NOARGS,
                              "After wind_up() and whatever may still know of the worker: frees it. For "
                              "typhon._embedded alone."};
 
+PyMethodDef leave_method = {
+    "leave", leave, METH_O,
+    "leave(code)\n\n"
+    "Ends the process at once, with what it has started when the BEAM lets go of it. For "
+    "typhon._worker alone."};
+
 PyMethodDef run_worker_method = {
     "run_worker", run_worker, METH_VARARGS,
     "run_worker(beam_pid, fd, control_fd, greeting, settings, coroutine_type, prepare) -> exit code\n\n"
@@ -181,7 +193,8 @@ PyMethodDef run_worker_method = {
 int add_worker(PyObject* module) noexcept {
   const PyRef name = PyRef::steal(PyModule_GetNameObject(module));
   if (!name) return -1;
-  for (PyMethodDef* method : {&run_worker_method, &wind_up_method, &let_go_method, &limit_numpy_method}) {
+  for (PyMethodDef* method :
+       {&run_worker_method, &leave_method, &wind_up_method, &let_go_method, &limit_numpy_method}) {
     const PyRef function = PyRef::steal(PyCFunction_NewEx(method, module, name.get()));
     if (!function || PyModule_AddObjectRef(module, method->ml_name, function.get()) != 0) return -1;
   }

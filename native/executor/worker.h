@@ -111,13 +111,14 @@ class Worker final : private worker::Interruptible, private FreeListener {
   // --- what Python code may do: ask.cpp, mailbox.cpp, event_loop.cpp ---
   // `call` names a call whose caller is meant; kThisCall: the one that this thread serves.
   static constexpr std::uint64_t kThisCall = ~std::uint64_t{0};
-  // A tuple (ok, value), or nullptr with an exception set. `serves_all`: whatever comes meanwhile is run on
-  // top of this, not only what is called in order to answer; up to a depth.
-  PyObject* ask(PyObject* term, std::uint64_t call, bool serves_all) noexcept;
+  // A tuple (ok, value), or nullptr with an exception set: typhon.Cancelled when the call `waits_for`, whose
+  // code asks this, is given up. `serves_all`: whatever comes meanwhile is run on top of this, not only what
+  // is called in order to answer; up to a depth.
+  PyObject* ask(PyObject* term, std::uint64_t call, std::uint64_t waits_for, bool serves_all) noexcept;
   bool tell(PyObject* term, std::uint64_t call) noexcept;
   bool send(PyObject* pid_and_message) noexcept;
   // The next message; nullptr with TimeoutError after `timeout_ns` (negative: no limit).
-  PyObject* receive(std::int64_t timeout_ns) noexcept;
+  PyObject* receive(std::int64_t timeout_ns, std::uint64_t waits_for) noexcept;
   void set_handler(PyObject* handler) noexcept;
   [[nodiscard]] std::uint64_t this_call() noexcept;
   void set_invoke(PyObject* function) noexcept;
@@ -268,6 +269,7 @@ class Worker final : private worker::Interruptible, private FreeListener {
   // With a value, an exception, or neither: it was given up.
   void end_in_loop(std::uint64_t token, PyObject* value, PyObject* exception) noexcept;
   bool raise_cancelled(Lane& lane) noexcept;
+  void tell_task(std::uint64_t call) noexcept;
   // Lets others run until something may have come for this thread. False with an exception set.
   bool wait_for_news(Lane& lane, std::int64_t limit_ns) noexcept;
   bool serve_other(Lane& lane, std::uint64_t& since) noexcept;
@@ -312,6 +314,7 @@ class Worker final : private worker::Interruptible, private FreeListener {
   python::PyRef describe_function_;
   python::PyRef instead_function_;  // typhon._namespace.instead
   python::PyRef submit_;            // typhon._aio.submit
+  python::PyRef told_;              // typhon._aio.told
   python::PyRef handler_;           // of messages
   python::PyRef invoke_;            // of ErlPort's dialect: makes the calls in this one's stead; or empty
   std::unordered_map<std::uint64_t, AsyncCall> async_calls_;

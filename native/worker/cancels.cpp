@@ -23,11 +23,15 @@ void Cancels::remove_lane(Lane& lane) noexcept {
   std::erase(lanes_, &lane);
 }
 
+void Cancels::push(Lane& lane, Lane::Call call) noexcept {
+  if (lane.calls_.empty()) count_serving(1);
+  lane.calls_.push_back(call);
+}
+
 bool Cancels::begin(Lane& lane, std::uint64_t id) noexcept {
   const Lock lock(mutex_);
   if (id != 0 && forget(id)) return false;
-  if (lane.calls_.empty()) count_serving(1);
-  lane.calls_.push_back({id, Lane::State::kRuns});
+  push(lane, {id, Lane::State::kRuns});
   // On top of a call that imports: the code of a module asks the BEAM.
   if (lane.imports_ != 0) claims_.set_imports(id, true);
   return true;
@@ -43,7 +47,17 @@ Lane::State Cancels::end(Lane& lane) noexcept {
 
 std::uint64_t Cancels::innermost(const Lane& lane) noexcept {
   const Lock lock(mutex_);
-  return lane.calls_.empty() ? 0 : lane.calls_.back().id;
+  const auto call = std::find_if(lane.calls_.rbegin(), lane.calls_.rend(),
+                                 [](const Lane::Call& one) { return !one.waits; });
+  return call == lane.calls_.rend() ? 0 : call->id;
+}
+
+bool Cancels::begin_wait(Lane& lane, std::uint64_t id) noexcept {
+  const Lock lock(mutex_);
+  if (!lane.calls_.empty() && lane.calls_.back().id == id && !lane.calls_.back().waits) return false;
+  // A loop that waits does not come to look.
+  push(lane, {id, loop_.has_cancel(id) ? Lane::State::kCancelled : Lane::State::kRuns, true});
+  return true;
 }
 
 void Cancels::enter_loop(std::uint64_t id) noexcept {
@@ -68,14 +82,31 @@ void Cancels::mark(Lane::Call& call) noexcept {
   if (call.state == Lane::State::kRuns) call.state = Lane::State::kCancelled;
 }
 
-bool Cancels::wants_interrupt(const Lane& lane) noexcept {
-  return !lane.interrupted && !lane.calls_.empty() && is_cancelled(lane.calls_.back()) && lane.imports_ == 0;
+// A wait's thread looks by itself when it is woken, and all but the main one are woken by their parkers.
+bool Cancels::needs_interrupt(const Lane& lane) noexcept {
+  return !lane.interrupted && std::any_of(lane.calls_.begin(), lane.calls_.end(), [&](const auto& call) {
+    return is_cancelled(call) && (!call.waits || lane.is_main);
+  });
 }
 
+bool Cancels::wants_interrupt(const Lane& lane) noexcept {
+  return !lane.interrupted && !lane.calls_.empty() && is_cancelled(lane.calls_.back()) &&
+         !lane.calls_.back().waits && lane.imports_ == 0;
+}
+
+// A wait raises the exception in the call beneath it, so that is interrupted with it.
 bool Cancels::interrupt_innermost(Lane& lane) noexcept {
-  if (lane.calls_.empty() || !is_cancelled(lane.calls_.back())) return false;
-  lane.calls_.back().state = Lane::State::kInterrupted;
-  return true;
+  const auto interrupt = [](Lane::Call& call) {
+    if (!is_cancelled(call)) return false;
+    call.state = Lane::State::kInterrupted;
+    return true;
+  };
+  if (lane.calls_.empty()) return false;
+  const auto innermost = lane.calls_.rbegin();
+  const bool interrupts = interrupt(*innermost);
+  const auto beneath = innermost + 1;
+  if (!innermost->waits || beneath == lane.calls_.rend() || beneath->waits) return interrupts;
+  return interrupt(*beneath) || interrupts;
 }
 
 bool Cancels::forget(std::uint64_t id) noexcept {
@@ -97,17 +128,22 @@ void Cancels::note(std::uint64_t id) noexcept {
 
 bool Cancels::cancel(std::uint64_t id) noexcept {
   const Lock lock(mutex_);
+  bool served = false;
+  bool interrupts = false;
   for (Lane* lane : lanes_) {
     auto call = std::find_if(lane->calls_.begin(), lane->calls_.end(),
                              [id](const Lane::Call& running) { return running.id == id; });
     if (call == lane->calls_.end()) continue;
-    for (; call != lane->calls_.end(); ++call) mark(*call);
+    for (; call != lane->calls_.end(); ++call) {
+      served = served || (call->id == id && !call->waits);
+      mark(*call);
+    }
+    interrupts = interrupts || needs_interrupt(*lane);
     lane->parker.unpark();
-    return true;
   }
   // With the mutex: enter_loop() adds it there first, and looks here then.
-  if (!loop_.cancel(id)) note(id);
-  return false;
+  if (!served && !loop_.cancel(id)) note(id);
+  return interrupts;
 }
 
 void Cancels::cancel_all() noexcept {
@@ -126,9 +162,7 @@ bool Cancels::was_cancelled(std::uint64_t id) noexcept {
 
 bool Cancels::has_any() noexcept {
   const Lock lock(mutex_);
-  return std::any_of(lanes_.begin(), lanes_.end(), [](const Lane* lane) {
-    return !lane->interrupted && std::any_of(lane->calls_.begin(), lane->calls_.end(), is_cancelled);
-  });
+  return std::any_of(lanes_.begin(), lanes_.end(), [](const Lane* lane) { return needs_interrupt(*lane); });
 }
 
 bool Cancels::take(Lane& lane) noexcept {

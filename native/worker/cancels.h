@@ -6,6 +6,10 @@
 // the event loop: that is told. On its way to one of these: it is noted, and does not begin. Nowhere, because
 // its reply crossed the news: the note stays until so many others have come.
 //
+// Threads that do not serve the call may wait in its name: the event loop's, one to which the loop has handed
+// work. Each of them stands on its lane as the call would. It is woken and finds out by take(), and no
+// exception is sent to it: what it waits for raises one.
+//
 // Threads: any; no code of the host language runs with the mutex held.
 #pragma once
 
@@ -42,6 +46,10 @@ class Cancels {
   Lane::State end(Lane& lane) noexcept TYPHON_EXCLUDES(mutex_);
   [[nodiscard]] std::uint64_t innermost(const Lane& lane) noexcept
       TYPHON_EXCLUDES(mutex_);  // 0: it serves none
+  // The lane is about to wait in the name of that call. False: the lane itself serves it, and end_wait() must
+  // not follow.
+  bool begin_wait(Lane& lane, std::uint64_t id) noexcept TYPHON_EXCLUDES(mutex_);
+  Lane::State end_wait(Lane& lane) noexcept TYPHON_EXCLUDES(mutex_) { return end(lane); }
   void enter_loop(std::uint64_t id) noexcept TYPHON_EXCLUDES(mutex_);
   void leave_loop(std::uint64_t id) noexcept;
   // From the lane's own thread, a hint: whether another one serves a call.
@@ -51,7 +59,7 @@ class Cancels {
   void unpark_all() noexcept TYPHON_EXCLUDES(mutex_);
 
   // --- what is given up ---
-  // A call that has been claimed. True: it runs on a thread that has to be interrupted.
+  // A call that has been claimed. True: there is a thread that has to be interrupted for it.
   bool cancel(std::uint64_t id) noexcept TYPHON_EXCLUDES(mutex_);
   void cancel_all() noexcept TYPHON_EXCLUDES(mutex_);  // the worker ends: whatever runs is interrupted
   bool was_cancelled(std::uint64_t id) noexcept TYPHON_EXCLUDES(mutex_);  // before it began; once
@@ -75,11 +83,13 @@ class Cancels {
  private:
   static bool is_cancelled(const Lane::Call& call) noexcept { return call.state == Lane::State::kCancelled; }
   static void mark(Lane::Call& call) noexcept;
+  void push(Lane& lane, Lane::Call call) noexcept TYPHON_REQUIRES(mutex_);
   // Written with the mutex alone: no need of an atomic step.
   void count_serving(int more) noexcept TYPHON_REQUIRES(mutex_) {
     serving_.store(serving_.load(std::memory_order_relaxed) + static_cast<unsigned>(more),
                    std::memory_order_relaxed);
   }
+  static bool needs_interrupt(const Lane& lane) noexcept;
   static bool wants_interrupt(const Lane& lane) noexcept;
   static bool interrupt_innermost(Lane& lane) noexcept;
   bool forget(std::uint64_t id) noexcept TYPHON_REQUIRES(mutex_);

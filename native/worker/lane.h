@@ -29,7 +29,8 @@ class Lane {
   friend class Cancels;
   struct Call {
     std::uint64_t id;
-    State state;  // once interrupted it is left in peace: it cleans up
+    State state;         // once interrupted it is left in peace: it cleans up
+    bool waits = false;  // it is served elsewhere: this thread waits for something in its name
   };
 
   // Guarded by the mutex of Cancels:

@@ -32,8 +32,8 @@ constinit std::atomic<const LifeWatch*> of_process{nullptr};
 // After the language's own end: the main thread was in time, and nobody else may be left to look after its
 // children. A child that was forked may come here, too.
 void leave_nobody_behind() noexcept {
-  const LifeWatch& life = *of_process.load(std::memory_order_acquire);
-  if (in_forked_child() || !life.let_go()) return;
+  const LifeWatch* const life = of_process.load(std::memory_order_acquire);
+  if (!life || in_forked_child() || !life->let_go()) return;
   static_cast<void>(std::fflush(nullptr));
   kill_own_group();
 }
@@ -56,6 +56,12 @@ Status LifeWatch::start() noexcept {
   const int failed = os::start_thread(&LifeWatch::thread_main, this, std::size_t{128} * 1024);
   if (failed != 0) return Error{Code::kSystem, 0, std::string("pthread_create: ") + std::strerror(failed)};
   return Unit{};
+}
+
+void LifeWatch::leave(int code) noexcept {
+  static_cast<void>(std::fflush(nullptr));
+  leave_nobody_behind();
+  ::_exit(code);
 }
 
 void* LifeWatch::thread_main(void* self) noexcept {

@@ -69,6 +69,9 @@ class LifeWatch {
   // From the main thread, once.
   [[nodiscard]] Status start() noexcept;
 
+  // Of a process of its own: ends it without the language's own end, but with what it has started.
+  [[noreturn]] static void leave(int code) noexcept;
+
   // Embedded: the thread ends. False when it has not within so long; then nothing that it uses may go away.
   [[nodiscard]] bool finish(std::int64_t limit_ns) noexcept;
 

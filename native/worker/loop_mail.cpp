@@ -1,5 +1,6 @@
 #include "worker/loop_mail.h"
 
+#include <algorithm>
 #include <functional>
 #include <string_view>
 #include <utility>
@@ -172,6 +173,11 @@ bool LoopMail::cancel(std::uint64_t id) noexcept {
   cancels_.push_back(id);
   signal();
   return true;
+}
+
+bool LoopMail::has_cancel(std::uint64_t id) noexcept {
+  const Lock lock(mutex_);
+  return std::find(cancels_.begin(), cancels_.end(), id) != cancels_.end();
 }
 
 void LoopMail::set_imports(bool imports) noexcept {

@@ -60,6 +60,8 @@ class LoopMail {
   void remove(std::uint64_t id) noexcept TYPHON_EXCLUDES(mutex_);
   // Whether it runs that call: the loop is told then.
   bool cancel(std::uint64_t id) noexcept TYPHON_EXCLUDES(mutex_);
+  // Whether it has been told so, and has not looked.
+  [[nodiscard]] bool has_cancel(std::uint64_t id) noexcept TYPHON_EXCLUDES(mutex_);
   // Its thread imports a module: all of its calls wait for that.
   void set_imports(bool imports) noexcept TYPHON_EXCLUDES(mutex_);
 

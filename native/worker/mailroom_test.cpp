@@ -140,6 +140,17 @@ class FakeWorker {
     return answer && answer->header.id == tag;
   }
 
+  // As Worker::Visit: on a thread that serves no call, in the name of one.
+  bool visit(std::uint64_t call, std::uint64_t tag, const std::function<void()>& send_question) {
+    Lane lane;
+    mailroom_.add_lane(lane);
+    EXPECT_TRUE(mailroom_.cancels().begin_wait(lane, call));
+    const bool answered = ask(lane, tag, send_question);
+    mailroom_.cancels().end_wait(lane);
+    mailroom_.remove_lane(lane);
+    return answered;
+  }
+
   bool receive(Lane& lane) {
     mailroom_.set_receiving(lane, true);
     bool came = false;
@@ -454,6 +465,137 @@ TEST(Mailroom, BringsCallsAnswersAndCancellationsToTheEventLoop) {
   EXPECT_EQ(ledger.wrong(), 0U);
   EXPECT_EQ(worker.malformed(), 0U);
   EXPECT_FALSE(worker.mailroom().broken());
+}
+
+// A call of the event loop, whose thread waits in its name, and so do threads that it has handed work to. At
+// any moment the call is given up, and most of what they ask is never answered: all come back.
+TEST(Mailroom, WakesWhoeverWaitsInTheNameOfACallThatIsGivenUp) {
+  constexpr std::uint64_t kEach = 20'000 / channel::testing::kStressDivisor;
+  constexpr std::uint64_t kHelpers = 2;
+  const auto region = small_region();
+  ASSERT_TRUE(region);
+  Ledger ledger(kEach);
+  FakeWorker worker(*region, ledger);
+  worker.start_router();
+  LoopMail& mail = worker.mailroom().loop();
+  Cancels& cancels = worker.mailroom().cancels();
+  ASSERT_GE(mail.attach(), 0);
+  Errands errands;
+  std::atomic<std::uint64_t> last_tag{0};
+  std::atomic<std::uint64_t> newest{0};
+  std::atomic<std::uint64_t> helped{0};
+  std::atomic<std::uint64_t> answered{0};
+  const auto wait_for = [&](std::uint64_t id) {
+    const std::lock_guard gil(worker.gil());
+    const std::uint64_t tag = last_tag.fetch_add(1) + 1;
+    const bool right = worker.visit(id, tag, [&worker, &errands, tag] {
+      if (tag % 4 == 0) errands.add([&worker, tag] { worker.beam().send(Kind::kAnswer, tag, "answer"); });
+    });
+    if (right) answered.fetch_add(1);
+  };
+
+  std::vector<std::thread> threads;
+  threads.emplace_back([&] { worker.run_main(); });
+  threads.emplace_back([&] { worker.run_lane(); });
+  std::vector<std::thread> helpers;
+  for (std::uint64_t i = 0; i < kHelpers; ++i) {
+    helpers.emplace_back([&] {
+      for (std::uint64_t id = 1; id <= kEach; ++id) {
+        while (newest.load() < id) ::sched_yield();
+        wait_for(id);
+        helped.fetch_add(1);
+      }
+    });
+  }
+  std::thread loop([&] {
+    for (std::uint64_t id = 1; id <= kEach; ++id) {
+      cancels.enter_loop(id);
+      newest.store(id);
+      wait_for(id);
+      while (helped.load() < id * kHelpers) ::sched_yield();
+      cancels.leave_loop(id);
+      ledger.end(id);
+      mail.clear_signal();
+      EXPECT_FALSE(mail.take_cancel()) << "is of a call that has ended";
+    }
+  });
+  std::thread canceller([&] {
+    Random random(17);
+    for (std::uint64_t id = 1; id <= kEach; ++id) {
+      // Sometimes before it has come to the loop.
+      while (newest.load() + random.below(2) < id) ::sched_yield();
+      for (std::uint64_t pause = random.below(30); pause > 0; --pause) ::sched_yield();
+      worker.cancel(id);
+    }
+  });
+  EXPECT_TRUE(eventually([&] { return ledger.ended() == kEach; }));
+  loop.join();
+  canceller.join();
+  for (std::thread& helper : helpers) helper.join();
+  errands.finish();
+  worker.stop();
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_GT(answered.load(), 0U);
+  EXPECT_LT(answered.load(), last_tag.load());
+  EXPECT_EQ(ledger.wrong(), 0U);
+  EXPECT_FALSE(cancels.has_any());
+  worker.mailroom().leave();
+}
+
+// What a thread does when it has waited in the name of another thread's call.
+TEST(Mailroom, TellsAWaitOfACallOnceAndNobodyElse) {
+  const auto region = small_region();
+  Mailroom mailroom(*region);
+  Cancels& cancels = mailroom.cancels();
+  const std::uint64_t in_loop = 1;
+  const std::uint64_t nested = 2;
+  const std::uint64_t other = 3;
+  cancels.enter_loop(in_loop);
+
+  // The loop's thread, which serves a call on top of its wait: both go, one after the other.
+  Lane visitor;
+  mailroom.add_lane(visitor);
+  ASSERT_TRUE(cancels.begin_wait(visitor, in_loop));
+  EXPECT_EQ(cancels.innermost(visitor), 0U);
+  EXPECT_FALSE(cancels.take(visitor));
+  ASSERT_TRUE(cancels.begin(visitor, nested));
+  EXPECT_EQ(cancels.innermost(visitor), nested);
+  EXPECT_TRUE(cancels.cancel(in_loop));
+  EXPECT_EQ(cancels.begin_interrupt(false), &visitor);
+  visitor.interrupted = false;
+  EXPECT_EQ(cancels.end(visitor), Lane::State::kInterrupted);
+  EXPECT_EQ(cancels.begin_interrupt(true), nullptr) << "while it waits";
+  EXPECT_TRUE(cancels.take(visitor));
+  EXPECT_FALSE(cancels.take(visitor));
+  EXPECT_EQ(cancels.end_wait(visitor), Lane::State::kInterrupted);
+
+  // The loop has not come to look: the next wait does not begin. Afterwards the task is left in peace.
+  ASSERT_TRUE(cancels.begin_wait(visitor, in_loop));
+  EXPECT_TRUE(cancels.take(visitor));
+  cancels.end_wait(visitor);
+  EXPECT_EQ(mailroom.loop().take_cancel(), in_loop);
+  ASSERT_TRUE(cancels.begin_wait(visitor, in_loop));
+  EXPECT_FALSE(cancels.take(visitor));
+  EXPECT_EQ(cancels.end_wait(visitor), Lane::State::kRuns);
+  mailroom.remove_lane(visitor);
+
+  // A thread that serves a call. In its own name no wait begins; in another's one exception is for both.
+  Lane lane;
+  lane.is_main = true;
+  mailroom.add_lane(lane);
+  ASSERT_TRUE(cancels.begin(lane, other));
+  EXPECT_FALSE(cancels.begin_wait(lane, other));
+  ASSERT_TRUE(cancels.begin_wait(lane, in_loop));
+  EXPECT_TRUE(cancels.cancel(in_loop)) << "the main thread may sleep on the doorbell";
+  EXPECT_TRUE(cancels.take(lane));
+  EXPECT_FALSE(cancels.has_any());
+  cancels.end_wait(lane);
+  ASSERT_TRUE(cancels.begin_wait(lane, nested));
+  EXPECT_TRUE(cancels.cancel(other));
+  EXPECT_TRUE(cancels.take(lane));
+  EXPECT_EQ(cancels.end_wait(lane), Lane::State::kInterrupted);
+  EXPECT_EQ(cancels.end(lane), Lane::State::kInterrupted);
+  mailroom.remove_lane(lane);
 }
 
 // What imports is not interrupted, and the BEAM can see it: of all calls that wait for the thread.

@@ -5,6 +5,7 @@ others are handed over by the thread that found out (submit).
 """
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import logging
@@ -27,7 +28,7 @@ _tasks: "dict[int, asyncio.Task[Any]]" = {}
 _tokens: "dict[int, int]" = {}
 # Calls that were cancelled on their way here.
 _given_up: "set[int]" = set()
-# Tokens of tasks that are cancelled because the BEAM gave up on their calls. Any other cancellation is the task's own affair.
+# Tokens of tasks that have been told that the BEAM gave up on their calls. Any other cancellation is the task's own affair.
 _cancelled: "set[int]" = set()
 _answers: "dict[int, asyncio.Future[Any]]" = {}
 _lock = _threads.allocate_lock()
@@ -180,16 +181,19 @@ def _finish(token: int, call: int, task: "asyncio.Task[Any]") -> None:
     _cancelled.discard(token)
     if call:
         _tokens.pop(call, None)
-        _io.finish(call)
+        with contextlib.suppress(Cancelled):
+            _io.finish(call)
     if task.cancelled():
         if given_up:
             _native.loop_cancelled(token)
         else:
             _native.loop_failed(token, _own_cancellation(task))
-    elif (error := task.exception()) is not None:
-        _native.loop_failed(token, error)
-    else:
+    elif (error := task.exception()) is None:
         _native.loop_done(token, task.result())
+    elif given_up and isinstance(error, Cancelled):
+        _native.loop_cancelled(token)
+    else:
+        _native.loop_failed(token, error)
     _used = True
     if not _rests:
         _rest()
@@ -208,8 +212,19 @@ def _rest() -> None:
 
 
 def _cancel(token: int) -> None:
-    _cancelled.add(token)
-    _tasks[token].cancel()
+    if token not in _cancelled:
+        _cancelled.add(token)
+        _tasks[token].cancel()
+
+
+def told(call: int) -> None:
+    """What runs in the loop is about to be told, by Cancelled, that a call is given up: it has waited there for the BEAM.
+
+    A task of the call's hears of it once. Another one, which works for the call, does not say so to the call's own.
+    """
+    token = _tokens.get(call)
+    if token is not None and asyncio.current_task(_loop) is _tasks[token]:
+        _cancelled.add(token)
 
 
 def is_given_up(error: BaseException) -> bool:

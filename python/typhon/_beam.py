@@ -108,7 +108,7 @@ def caller() -> Pid:
 
 def self() -> Pid:
     """The process of the BEAM that stands for this worker: what is sent to it arrives in the mailbox."""
-    pid: Pid = result(ask((_SELF,), 0))
+    pid: Pid = result(ask((_SELF,), 0, CALL.get()))
     return pid
 
 
@@ -125,7 +125,7 @@ def send(dest: "Pid | Reference | Atom | str | tuple[object, ...]", message: obj
     elif not isinstance(dest, (Pid, Reference, Atom, tuple)):
         raise TypeError(f"a message goes to a Pid, a name or (name, node), not to {type(dest).__name__}")
     if _asks_to_send:
-        result(ask((_SEND, dest, message), 0))
+        result(ask((_SEND, dest, message), 0, CALL.get()))
     elif isinstance(dest, Pid):
         _send(dest, message)
     else:
@@ -140,7 +140,7 @@ def ask_to_send(asks: bool) -> None:
 
 def receive(timeout: "float | None" = None) -> Any:
     """The next message that was sent to this worker; waits for it. Raises TimeoutError after `timeout` seconds."""
-    return _receive(-1.0 if timeout is None else max(float(timeout), 0.0))
+    return _receive(-1.0 if timeout is None else max(float(timeout), 0.0), CALL.get())
 
 
 def on_message(handler: "Callable[[Any], object] | None") -> "Callable[[Any], object] | None":

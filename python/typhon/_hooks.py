@@ -1,4 +1,4 @@
-"""What of Python's own Typhon takes over when a worker starts: output, and warnings and logging once they are imported."""
+"""What of Python's own Typhon takes over when a worker starts: output, and warnings, logging and threading once they are imported."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # typing costs a worker's start several milliseconds
     from typing import Any, TextIO
 
 from typhon import _io
+from typhon._native import Cancelled
 
 
 def _show_warning(
@@ -26,6 +27,18 @@ def _show_warning(
         file.write(warnings.formatwarning(message, category, filename, lineno, line))
         return
     _io.log("warning", f"{category.__name__}: {message}", {"file": filename, "line": lineno, "logger": "py.warnings"})
+
+
+def _without_cancelled(report: "Callable[[Any], object]") -> "Callable[[Any], object]":
+    """Threads of the user's that wait for the BEAM are told so when the worker ends. They end by it in silence, as by SystemExit."""
+    if getattr(report, "_typhon", False):
+        return report
+
+    def excepthook(args: Any, /) -> object:
+        return None if issubclass(args.exc_type, Cancelled) else report(args)
+
+    excepthook._typhon = True  # type: ignore[attr-defined]
+    return excepthook
 
 
 class _Loader:
@@ -75,7 +88,7 @@ class Finder:
 
 
 def install(level: int) -> None:
-    """Take over sys.stdout, sys.stderr, warnings and logging. `level`: below it nothing is logged (as in logging)."""
+    """Take over sys.stdout, sys.stderr, warnings, logging and what threads end with. `level`: below it nothing is logged (as in logging)."""
 
     def hook_logging(_: Any) -> None:
         from typhon import _logging
@@ -85,8 +98,12 @@ def install(level: int) -> None:
     def hook_warnings(module: Any) -> None:
         module.showwarning = _show_warning
 
+    def hook_threading(module: Any) -> None:
+        module.excepthook = _without_cancelled(module.excepthook)
+
     _io.install()
     finder = Finder()
     sys.meta_path.insert(0, finder)
     finder.when_imported("logging", hook_logging)
     finder.when_imported("warnings", hook_warnings)
+    finder.when_imported("threading", hook_threading)

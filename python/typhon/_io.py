@@ -130,9 +130,11 @@ def _tell(call: int, statement: "tuple[object, ...]", size: int) -> None:
 def finish(call: int) -> None:
     """The call ends: what it printed last goes out, too."""
     line = _lines.pop(call, None)
-    if line:
-        _send(call, line)
-    _sent.pop(call, None)
+    try:
+        if line:
+            _send(call, line)
+    finally:
+        _sent.pop(call, None)
 
 
 def _forget() -> None:

@@ -1,7 +1,7 @@
 """The native part of typhon. Import typhon instead; where a thing is defined for users, its docstring says so."""
 
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Final, Literal, SupportsIndex, final, overload
+from typing import Any, Final, Literal, NoReturn, SupportsIndex, final, overload
 
 from typing_extensions import Buffer
 
@@ -186,14 +186,20 @@ def erlport_decode(data: Buffer, /) -> tuple[Any, int]:
 def run_worker(beam_pid: int, fd: int, control_fd: int, greeting: dict[str, Any], settings: dict[str, int], coroutine_type: type, prepare: Callable[[dict[str, int]], None], /) -> int:
     """Serve the channel until the BEAM lets go of it; the exit code. For typhon._worker alone."""
 
+def leave(code: int, /) -> NoReturn:
+    """End the process at once, with what it has started when the BEAM lets go of it. For typhon._worker alone."""
+
 # The following are for typhon itself; they raise RuntimeError where no worker runs. `call`: None means the call that this
 # thread serves, 0 none at all.
-def ask(term: object, call: int | None, serves_all: bool = False, /) -> tuple[bool, Any]:
-    """Ask the BEAM and wait for the answer: (whether it went well, the answer). Serves nested calls meanwhile, or all that come."""
+def ask(term: object, call: int | None, waits_for: int | None = ..., serves_all: bool = False, /) -> tuple[bool, Any]:
+    """Ask the BEAM and wait for the answer: (whether it went well, the answer). Serves nested calls meanwhile, or all that come.
+
+    waits_for: the call whose code this is, `call` unless given. Raises Cancelled when that is given up.
+    """
 
 def tell(term: object, call: int | None, /) -> None: ...
 def send(pid: object, message: object, /) -> None: ...
-def receive(seconds: float, /) -> Any: ...
+def receive(seconds: float, waits_for: int | None, /) -> Any: ...
 def message_now() -> tuple[Any] | None: ...
 def set_handler(handler: Callable[[Any], object] | None, /) -> None: ...
 def this_call() -> int: ...

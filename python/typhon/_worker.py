@@ -24,26 +24,73 @@ def main() -> int:
     del sys.argv[1:]
     control = _take_over_stdin()
     _enable_faulthandler()
-    code = serve(beam_pid, fd, control, settings)
-    if settings.get("concurrency", 1) > 1:
-        _leave(code)
-    return code
+    return _end(lambda: serve(beam_pid, fd, control, settings))
 
 
-def _leave(code: int) -> None:
-    """End as a program does, but for the interpreter: it would end its threads in the midst of the C++ code that called them, which
-    takes that for an error of its own and aborts."""
+def _end(serves: "Callable[[], int]") -> int:
+    """The exit code of a process that serves and then ends. With other threads it ends here, as a program does, but for the
+    interpreter.
+
+    An interpreter that ends (before Python 3.14) ends each other thread where that next wants the GIL, by unwinding its stack. Where
+    that is in the midst of C++ code of ours, or was called from there, no exception may pass, and the process would abort. A thread
+    may want the GIL anywhere, so none is to be ended.
+    """
+    try:
+        code = serves()
+    except BaseException as error:
+        if not _has_threads():
+            raise
+        code = _report(error)
+    if not _has_threads():
+        return code
     import atexit
     import threading
 
+    from typhon import _native
+
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
+    if not _has_threads():
+        return code
+    _flush_files()
+    _native.leave(code)
+
+
+def _has_threads() -> bool:
+    """Whether another thread runs Python, also one that Python has not started, and may be in C++ code of ours."""
+    return "typhon._native" in sys.modules and len(sys._current_frames()) > 1
+
+
+def _report(error: BaseException) -> int:
+    """As Python does with an exception that ends a program: the exit code."""
+    if isinstance(error, SystemExit):
+        if error.code is None or isinstance(error.code, int):
+            return error.code or 0
+        print(error.code, file=sys.stderr)
+    else:
+        sys.excepthook(type(error), error, error.__traceback__)
+    return 1
+
+
+def _flush_files() -> None:
+    """What has been written to files and is not in them yet: an interpreter that ends closes whatever is open."""
+    import gc
+
+    base = io.IOBase.__base__
+    assert base is not None
+    files = [thing for thing in gc.get_objects() if issubclass(type(thing), base)]
+    # Text goes to files such as gzip's, and those to Python's own.
+    files.sort(key=lambda file: 0 if isinstance(file, io.TextIOBase) else 1 if _writes_when_closed(file) else 2)
+    for file in (*files, sys.stdout, sys.stderr):
         try:
-            stream.flush()
-        except (OSError, ValueError):
+            file.close() if _writes_when_closed(file) else file.flush()
+        except BaseException:
             pass
-    os._exit(code)
+
+
+def _writes_when_closed(file: object) -> bool:
+    """One that compresses, or has another format that needs an end."""
+    return isinstance(file, io.BufferedIOBase) and type(file).__module__ != "_io"
 
 
 def main_of_erlport(beam_pid: int, fd: int, control: int, prepare: "Callable[[dict[str, int]], None]") -> int:
@@ -56,7 +103,7 @@ def main_of_erlport(beam_pid: int, fd: int, control: int, prepare: "Callable[[di
         os.set_inheritable(stdin, False)
         os.close(control)
     _enable_faulthandler()
-    return serve(beam_pid, fd, stdin, {"erlport": 1, "capture": 0}, prepare)
+    return _end(lambda: serve(beam_pid, fd, stdin, {"erlport": 1, "capture": 0}, prepare))
 
 
 def _enable_faulthandler() -> None:

@@ -184,6 +184,78 @@ defmodule Typhon.CancelTest do
     end
   end
 
+  # Called from Python: it does not come back, and a file says that it is there.
+  def stay(mark) do
+    File.touch!(mark)
+    Process.sleep(:infinity)
+  end
+
+  # Nobody answers what it waits for, and meanwhile the loop does nothing for others.
+  describe "a coroutine that blocks the event loop while it waits for" do
+    for kind <- [
+          "a function",
+          "a function, in a task",
+          "a function, in a thread",
+          "a call",
+          "an element",
+          "a message"
+        ] do
+      test "#{kind} is interrupted, and others go on", %{dir: dir} do
+        py = start_pool(grace: 60_000)
+        Typhon.call!(py, :talk, :sleep, [0])
+        note = Path.join(dir, "note")
+        others = for i <- 1..4, do: Task.async(fn -> Typhon.call(py, :talk, :sleep, [0.2, i]) end)
+        eventually(fn -> in_flight(py) == 4 end)
+
+        give_up(:kill, py, dir, fn mark, timeout ->
+          args =
+            case unquote(kind) do
+              "a message" -> []
+              "a call" -> [to_string(__MODULE__), "stay", [mark]]
+              "an element" -> [Typhon.iter(Stream.map([mark], &stay/1))]
+              _function -> [fn -> stay(mark) end]
+            end
+
+          Typhon.call(py, :converse, :block_loop_in, [unquote(kind), mark, note | args], timeout: timeout)
+        end)
+
+        eventually(fn -> File.read(note) == {:ok, "Cancelled"} end)
+        assert await_many(others) == for(i <- 1..4, do: {:ok, i})
+        assert Typhon.call(py, :talk, :ask, [&(&1 + 1), 1]) == {:ok, 2}
+        assert_free(py)
+      end
+    end
+
+    test "a message is interrupted at its deadline", %{dir: dir} do
+      py = start_pool(grace: 60_000)
+      note = Path.join(dir, "note")
+
+      give_up(
+        :deadline,
+        py,
+        dir,
+        &Typhon.call(py, :converse, :block_loop_in, ["a message", &1, note], timeout: &2)
+      )
+
+      eventually(fn -> File.read(note) == {:ok, "Cancelled"} end)
+      assert Typhon.call(py, :talk, :sleep, [0, 7]) == {:ok, 7}
+      assert_free(py)
+    end
+
+    test "functions, again and again, each until its deadline" do
+      py = start_pool(grace: 60_000)
+      ask = fn i -> Typhon.call(py, :converse, :ask_blocking_async, [& &1, 50], timeout: 1 + rem(i, 40)) end
+
+      results =
+        1..300
+        |> Task.async_stream(ask, max_concurrency: 30, timeout: limit())
+        |> Enum.map(fn {:ok, result} -> result end)
+
+      assert Enum.all?(results, &(&1 == {:ok, 50} or match?({:error, %Typhon.TimeoutError{}}, &1)))
+      assert_free(py)
+    end
+  end
+
   describe "Python that cannot be interrupted is killed after the grace" do
     @describetag :os_process
 

@@ -52,6 +52,63 @@ defmodule Typhon.LifeTest do
                "left\n"
     end
 
+    # A Python whose exit status is noted in a file, whoever else waits for it.
+    defp noting_python(dir) do
+      path = Path.join(dir, "python")
+
+      File.write!(path, """
+      #!/bin/sh
+      setsid sh -c '#{System.find_executable("python3")} "$@"; echo $? >> #{dir}/status' sh "$@"
+      """)
+
+      File.chmod!(path, 0o755)
+      path
+    end
+
+    for {function, ending} <- [{:wait_on_and_on, "end with what they are told"}, {:ask_on_and_on, "go on"}] do
+      @tag :os_process
+      @tag :tmp_dir
+      test "because it is told to, while other threads wait for the BEAM and #{ending}: in order", %{
+        tmp_dir: dir
+      } do
+        {:ok, device} = StringIO.open("")
+        python = noting_python(dir)
+        leave = "import atexit, sys; atexit.register(lambda: print('left', file=sys.__stdout__))"
+        # At another moment each.
+        times = 6
+
+        for _ <- 1..times do
+          py = start_pool(python: python, stdio: device)
+          {:ok, nil} = Typhon.call(py, :builtins, :exec, [leave])
+          {:ok, nil} = Typhon.call(py, :talk, unquote(function), [3])
+          :ok = Typhon.stop(py)
+        end
+
+        status = Path.join(dir, "status")
+        eventually(fn -> match?({:ok, text} when byte_size(text) >= 2 * times, File.read(status)) end)
+        assert File.read!(status) == String.duplicate("0\n", times)
+        eventually(fn -> device |> StringIO.contents() |> elem(1) |> byte_size() >= 5 * times end)
+        assert StringIO.contents(device) == {"", String.duplicate("left\n", times)}
+      end
+    end
+
+    for {who, options} <- [{"its own", [concurrency: 2]}, {"others", []}] do
+      @tag :os_process
+      @tag :tmp_dir
+      test "because it is told to, with threads of #{who}: what was written to files is there", %{
+        tmp_dir: dir
+      } do
+        py = start_pool(unquote(options))
+        {:ok, nil} = Typhon.call(py, :talk, :ask_on_and_on, [1])
+        [text, zipped] = for name <- ["text", "zipped"], do: Path.join(dir, name)
+        assert Typhon.call(py, :talk, :leave_open, [text, zipped]) == {:ok, nil}
+        assert {File.read!(text), File.read!(zipped)} == {"", ""}
+        :ok = Typhon.stop(py)
+        eventually(fn -> File.read!(text) == "written" and File.stat!(zipped).size > 16 end)
+        assert :zlib.gunzip(File.read!(zipped)) == "written"
+      end
+    end
+
     @tag :os_process
     test "by os._exit: with its status and last words" do
       py = start_pool()
@@ -429,12 +486,12 @@ defmodule Typhon.LifeTest do
 
   describe "a BEAM that is killed" do
     # A BEAM of its own, which prints the pids of its workers and then waits for ever.
-    defp child_beam(function) do
+    defp child_beam(function, module \\ :sample, args \\ []) do
       script = """
       {:ok, _} = Application.ensure_all_started(:typhon)
       {:ok, py} = Typhon.start_link(workers: 1, python_path: [#{inspect(py_dir())}], stdio: :discard)
       {:ok, %{workers: [%{os_pid: os_pid}]}} = Typhon.info(py)
-      spawn(fn -> Typhon.call(py, :sample, :#{function}, [], timeout: :infinity) end)
+      spawn(fn -> Typhon.call(py, :#{module}, :#{function}, #{inspect(args)}, timeout: :infinity) end)
       Process.sleep(500)
       IO.puts("worker \#{os_pid} beam \#{System.pid()}")
       Process.sleep(:infinity)
@@ -474,6 +531,18 @@ defmodule Typhon.LifeTest do
       kill(beam, "KILL")
       assert_receive {^port, {:exit_status, _}}
       eventually(fn -> not os_process?(worker) or zombie?(worker) end)
+    end
+
+    @tag :os_process
+    @tag :tmp_dir
+    test "while other threads of the worker wait for it: its children go, too", %{tmp_dir: dir} do
+      note = Path.join(dir, "note")
+      {port, worker, beam} = child_beam(:ask_beside_child, :talk, [note])
+      eventually(fn -> match?({:ok, text} when text != "", File.read(note)) end)
+      kill(beam, "KILL")
+      assert_receive {^port, {:exit_status, _}}
+      child = File.read!(note)
+      eventually(fn -> Enum.all?([worker, child], &(not os_process?(&1) or zombie?(&1))) end)
     end
   end
 

@@ -183,6 +183,38 @@ async def note_async(function, path):
         raise
 
 
+async def block_loop_in(kind, begun, path, *args):
+    """Waits for the BEAM and does not await it. `begun` is a file that says that it waits, `path` one that says how that ended."""
+
+    async def in_task():
+        note(lambda: args[0](), path)
+
+    ways = {
+        "a function": lambda: args[0](),
+        "a call": lambda: typhon.call(*args),
+        "an element": lambda: next(args[0]),
+        "a message": lambda: (sample.reached(begun), typhon.receive()),
+    }
+    if kind == "a function, in a task":
+        return await asyncio.create_task(in_task())
+    if kind == "a function, in a thread":
+        return await asyncio.to_thread(note, args[0], path)
+    try:
+        ways[kind]()
+    except BaseException as error:
+        # It may take its time to clean up: it hears of it once.
+        await asyncio.sleep(0.05)
+        pathlib.Path(path).write_text(type(error).__name__)
+        raise
+
+
+async def ask_blocking_async(function, count):
+    for i in range(count):
+        function(i)
+        await asyncio.sleep(0)
+    return count
+
+
 async def gather(function, count):
     return await asyncio.gather(*(typhon.aio.apply(function, i) for i in range(count)))
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import concurrent.futures
+import gzip
 import logging
 import pathlib
+import subprocess
 import threading
 import time
 import warnings
@@ -122,6 +124,37 @@ async def slow_numbers(count, seconds, log=None):
 def failing(count):
     yield from range(count)
     raise ValueError("no more")
+
+
+def wait_on_and_on(count):
+    """In threads of its own that wait in each way and end with whatever is raised there."""
+    ways = [
+        lambda: typhon.call("erlang", "abs", [-1]),
+        lambda: typhon.call("timer", "sleep", [1]),
+        lambda: typhon.receive(600),
+        typhon.self,
+    ]
+
+    def run(way):
+        while True:
+            way()
+
+    for way in ways * count:
+        threading.Thread(target=run, args=(way,), daemon=True).start()
+    time.sleep(0.02)
+
+
+def leave_open(text, zipped):
+    global _open_text, _open_zipped
+    _open_text = open(text, "w")
+    _open_text.write("written")
+    _open_zipped = gzip.open(zipped, "wt")
+    _open_zipped.write("written")
+
+
+def ask_beside_child(path):
+    ask_on_and_on(1)
+    pathlib.Path(path).write_text(str(subprocess.Popen(["sleep", "600"]).pid))
 
 
 def ask_on_and_on(count):

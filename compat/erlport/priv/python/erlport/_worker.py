@@ -80,7 +80,7 @@ class ChannelBackend:
             self._native.need_flush(call)
 
     def _ask(self, question: Any, serves: bool) -> Any:
-        ok, value = self._native.ask(question, 0, serves)
+        ok, value = self._native.ask(question, 0, 0, serves)
         if not ok:
             raise erlang.CallError(value)
         return value
