@@ -494,9 +494,8 @@ TEST(Mailroom, WakesWhoeverWaitsInTheNameOfACallThatIsGivenUp) {
     if (right) answered.fetch_add(1);
   };
 
-  std::vector<std::thread> threads;
-  threads.emplace_back([&] { worker.run_main(); });
-  threads.emplace_back([&] { worker.run_lane(); });
+  std::thread main([&] { worker.run_main(); });
+  std::thread lane([&] { worker.run_lane(); });
   std::vector<std::thread> helpers;
   for (std::uint64_t i = 0; i < kHelpers; ++i) {
     helpers.emplace_back([&] {
@@ -534,7 +533,8 @@ TEST(Mailroom, WakesWhoeverWaitsInTheNameOfACallThatIsGivenUp) {
   for (std::thread& helper : helpers) helper.join();
   errands.finish();
   worker.stop();
-  for (std::thread& thread : threads) thread.join();
+  main.join();
+  lane.join();
   EXPECT_GT(answered.load(), 0U);
   EXPECT_LT(answered.load(), last_tag.load());
   EXPECT_EQ(ledger.wrong(), 0U);
