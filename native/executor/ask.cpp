@@ -62,8 +62,10 @@ bool Worker::has_threads() noexcept {
   return !threads_.empty();
 }
 
-std::uint64_t Worker::new_tag() noexcept {
+// For a question of this call's, until forget_question().
+std::uint64_t Worker::new_tag(std::uint64_t call) noexcept {
   const python::SubstituteLock lock(shared_);
+  if (call != 0) asked_by_.emplace(next_tag_, call);
   return next_tag_++;
 }
 
@@ -85,6 +87,27 @@ bool Worker::take_unfinished(std::uint64_t call) noexcept {
 std::uint64_t Worker::this_call() noexcept {
   Lane* lane = this_lane();
   return lane ? mailroom_.cancels().innermost(*lane) : 0;
+}
+
+bool Worker::serves_for(std::uint64_t call) noexcept {
+  std::uint64_t at = this_call();
+  const python::SubstituteLock lock(shared_);
+  // Each call is younger than the question that it belongs to, and that one than its call: it comes to an
+  // end.
+  while (at != 0) {
+    const auto made_for = made_for_.find(at);
+    if (made_for == made_for_.end()) return false;
+    const auto asked_by = asked_by_.find(made_for->second);
+    if (asked_by == asked_by_.end()) return false;
+    if (asked_by->second == call) return true;
+    at = asked_by->second;
+  }
+  return false;
+}
+
+void Worker::forget_question(std::uint64_t tag) noexcept {
+  const python::SubstituteLock lock(shared_);
+  asked_by_.erase(tag);
 }
 
 bool Worker::raise_cancelled(Lane& lane) noexcept {
@@ -209,7 +232,7 @@ PyObject* Worker::ask(PyObject* term, std::uint64_t call, bool serves_all) noexc
   if (!lane) return nullptr;
   const std::uint64_t of = in_name_of(call);
   if (of == 0 && !wait_for_turn(*lane)) return nullptr;
-  const std::uint64_t tag = new_tag();
+  const std::uint64_t tag = new_tag(of);
   worker::Waiter waiter{lane};
   mailroom_.add_waiter(tag, waiter);
   std::optional<worker::Incoming> answer;
@@ -231,6 +254,7 @@ PyObject* Worker::ask(PyObject* term, std::uint64_t call, bool serves_all) noexc
     waits = serves_all ? wait_for_all_news(*lane) : wait_for_news(*lane, -1);
   }
   mailroom_.remove_waiter(tag);
+  forget_question(tag);
   if (of == 0) end_turn();
   return answer ? decode_answer(*answer).release() : nullptr;
 }

@@ -1,0 +1,118 @@
+"""Turns: one after another, in the order in which they came, whether they are in a thread or in the event loop.
+
+There is no lock: a turn may end anywhere, in a finaliser, too, and what is done with the row is done in one step each. Who
+waits is woken, and looks now and then for itself.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from typhon._context import current
+from typhon._native import serves_for
+from typhon._threads import allocate_lock, get_ident
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+# So often, in seconds, who waits looks for itself: also whether its call was given up.
+_LOOK = 0.05
+
+
+class _Place:
+    """In the row of those who wait. The first one has its turn."""
+
+    def __init__(self) -> None:
+        self.thread: int | None = get_ident()
+        self.call = current()
+        self.wake: Callable[[], object] | None = None
+
+    def is_under(self, other: _Place) -> bool:
+        """Whether the other one runs on top of this, which does not go on before that has ended."""
+        return self.thread == other.thread or (self.call != 0 and serves_for(self.call))
+
+
+class Turns:
+    def __init__(self) -> None:
+        self._row: deque[_Place] = deque()
+
+    def first(self) -> _Place | None:
+        try:
+            return self._row[0]
+        except IndexError:
+            return None
+
+    def come(self) -> _Place | None:
+        """A place at the end of the row; None: who has the turn waits for this one."""
+        place, first = _Place(), self.first()
+        if first is not None and first.is_under(place):
+            return None
+        self._row.append(place)
+        return place
+
+    def leave(self, place: _Place) -> None:
+        try:
+            self._row.remove(place)
+        except ValueError:
+            return
+        first = self.first()
+        if first is not None and first.wake is not None:
+            first.wake()
+
+
+class Turn:
+    """Whoever holds this is in the row, until it leaves or is gone."""
+
+    _place: _Place | None = None
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self._place = turns.come()
+
+    def _waits(self) -> bool:
+        return self._place is not None and self._turns.first() is not self._place
+
+    def wait(self) -> None:
+        """Until it is there, in a thread."""
+        if self._place is None or not self._waits():
+            return
+        gate = allocate_lock()
+        gate.acquire()
+        self._place.wake = lambda: gate.release() if gate.locked() else None
+        while self._waits():
+            gate.acquire(timeout=_LOOK)
+
+    def go_on(self) -> None:
+        """The rest is done in the event loop."""
+        if self._place is not None:
+            self._place.thread = None
+
+    async def wait_in_loop(self) -> None:
+        if self._place is None or not self._waits():
+            return
+        import asyncio
+
+        loop, news = asyncio.get_running_loop(), asyncio.Event()
+        self._place.wake = lambda: loop.call_soon_threadsafe(news.set)
+        while self._waits():
+            try:
+                await asyncio.wait_for(news.wait(), _LOOK)
+            except TimeoutError:
+                pass
+            news.clear()
+
+    def leave(self) -> None:
+        if self._place is not None:
+            self._turns.leave(self._place)
+            self._place = None
+
+    def __enter__(self) -> Any:
+        self.wait()
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def __del__(self) -> None:
+        self.leave()
