@@ -24,6 +24,8 @@ _LOOK = 0.05
 class _Place:
     """In the row of those who wait. The first one has its turn."""
 
+    __slots__ = ("call", "thread", "wake")
+
     def __init__(self) -> None:
         self.thread: int | None = get_ident()
         self.call = current()
@@ -65,9 +67,10 @@ class Turns:
 class Turn:
     """Whoever holds this is in the row, until it leaves or is gone."""
 
-    _place: _Place | None = None
+    __slots__ = ("_place", "_turns")
 
     def __init__(self, turns: Turns) -> None:
+        self._place: _Place | None = None
         self._turns = turns
         self._place = turns.come()
 
