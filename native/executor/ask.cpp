@@ -3,6 +3,7 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <unordered_set>
 #include <utility>
 
 #include "executor/questions.h"
@@ -89,11 +90,9 @@ std::uint64_t Worker::this_call() noexcept {
   return lane ? mailroom_.cancels().innermost(*lane) : 0;
 }
 
-bool Worker::serves_for(std::uint64_t call) noexcept {
-  std::uint64_t at = this_call();
-  const python::SubstituteLock lock(shared_);
-  // Each call is younger than the question that it belongs to, and that one than its call: it comes to an
-  // end.
+// Whether the call `at` is made for an answer that `call` waits for, at any remove. Under shared_.
+bool Worker::belongs_to(std::uint64_t at, std::uint64_t call) const noexcept {
+  // Each call is younger than its question, and that one than the call that asks it: this comes to an end.
   while (at != 0) {
     const auto made_for = made_for_.find(at);
     if (made_for == made_for_.end()) return false;
@@ -103,6 +102,29 @@ bool Worker::serves_for(std::uint64_t call) noexcept {
     at = asked_by->second;
   }
   return false;
+}
+
+bool Worker::serves_for(std::uint64_t call) noexcept {
+  const std::uint64_t at = this_call();
+  const python::SubstituteLock lock(shared_);
+  return belongs_to(at, call);
+}
+
+bool Worker::serve_one_for(std::uint64_t call) noexcept {
+  Lane* const lane = this_lane();
+  if (!lane) return false;
+  std::unordered_set<std::uint64_t> tags;
+  {
+    const python::SubstituteLock lock(shared_);
+    for (const auto& [tag, of] : asked_by_) {
+      if (of == call || belongs_to(of, call)) tags.insert(tag);
+    }
+  }
+  if (tags.empty()) return false;
+  auto made = mailroom_.take_call_of(tags);
+  if (!made) return false;
+  serve(*lane, made->header, made->body, made->loans);
+  return true;
 }
 
 void Worker::forget_question(std::uint64_t tag) noexcept {

@@ -122,6 +122,8 @@ class Worker final : private worker::Interruptible, private FreeListener {
   [[nodiscard]] std::uint64_t this_call() noexcept;
   // Whether the call that this thread serves belongs to an answer that `call` waits for, at any remove.
   [[nodiscard]] bool serves_for(std::uint64_t call) noexcept;
+  // Serves one call that waits here and belongs to such an answer. False when there is none.
+  bool serve_one_for(std::uint64_t call) noexcept;
   void set_invoke(PyObject* function) noexcept;
   void set_flush(PyObject* flush) noexcept { flush_ = python::PyRef::borrow(flush); }
   void need_flush(std::uint64_t call) noexcept {
@@ -249,6 +251,7 @@ class Worker final : private worker::Interruptible, private FreeListener {
   bool take_unfinished(std::uint64_t call) noexcept;
   class MadeFor;
   void forget_question(std::uint64_t tag) noexcept;
+  [[nodiscard]] bool belongs_to(std::uint64_t at, std::uint64_t call) const noexcept;
   bool send_ask(PyObject* term, std::uint64_t of, std::uint64_t tag, std::span<const std::string_view> parts,
                 const char* root) noexcept;
   // With a value, an exception, or neither: it was given up.

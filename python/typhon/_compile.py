@@ -12,6 +12,7 @@ import ast
 import inspect
 import linecache
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from types import CodeType
 
@@ -31,6 +32,8 @@ _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
 # The lines of each file that tracebacks quote, and how many programs have some there.
 _files: dict[str, tuple[list[str], int]] = {}
+# Files of programs that are gone: they may go anywhere, also while somebody has the lock.
+_gone: deque[str] = deque()
 _lock = allocate_lock()
 
 
@@ -48,28 +51,37 @@ class Program:
         self.size = size
         self.awaits = any(map(self.awaits_in, (code for code, _ in steps)))
         self.only = steps[0][0] if len(steps) == 1 and not steps[0][1] else None
-        with _lock:
-            known, count = _files.get(file, ([], 0))
-            known.extend(["\n"] * (line - 1 + len(lines) - len(known)))
-            known[line - 1 : line - 1 + len(lines)] = lines
-            _files[file] = known, count + 1
-            linecache.cache[file] = (len(known), None, known, file)
+        _publish(file, line, lines)
 
     @staticmethod
     def awaits_in(code: CodeType) -> bool:
         return code.co_flags & inspect.CO_COROUTINE != 0
 
     def __del__(self) -> None:
-        with _lock:
-            known, count = _files[self.file]
-            if count > 1:
-                _files[self.file] = known, count - 1
-                return
-            del _files[self.file]
-            entry = linecache.cache.get(self.file)
-            # Somebody may have cleared it, and read the file itself.
-            if entry is not None and entry[2] is known:  # type: ignore[misc]
-                del linecache.cache[self.file]
+        _gone.append(self.file)
+
+
+def _publish(file: str, line: int, lines: list[str]) -> None:
+    with _lock:
+        known, count = _files.get(file, ([], 0))
+        known.extend(["\n"] * (line - 1 + len(lines) - len(known)))
+        known[line - 1 : line - 1 + len(lines)] = lines
+        _files[file] = known, count + 1
+        linecache.cache[file] = (len(known), None, known, file)
+        while _gone:
+            _withdraw(_gone.popleft())
+
+
+def _withdraw(file: str) -> None:
+    known, count = _files[file]
+    if count > 1:
+        _files[file] = known, count - 1
+        return
+    del _files[file]
+    entry = linecache.cache.get(file)
+    # Somebody may have cleared it, and read the file itself.
+    if entry is not None and len(entry) == 4 and entry[2] is known:
+        del linecache.cache[file]
 
 
 def compile_program(code: str, file: str | None, line: int) -> Program:
@@ -242,6 +254,12 @@ def _function(kind: type, body: list[ast.stmt], file: str, flags: int) -> CodeTy
     return next(constant for constant in compiled.co_consts if isinstance(constant, CodeType))
 
 
+def _moved(new: ast.AST, old: ast.AST) -> ast.AST:
+    for node in ast.walk(new):
+        ast.copy_location(node, old)
+    return new
+
+
 class _Returns(ast.NodeTransformer):
     """Makes tuples of what is returned, and of annotated assignments plain ones: a name that is global has no annotation."""
 
@@ -254,5 +272,10 @@ class _Returns(ast.NodeTransformer):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             plain = ast.Pass() if node.value is None else ast.Assign([node.target], node.value)
             return ast.copy_location(plain, node)
+        if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
+            # No function may have it.
+            source = f"exec('from {'.' * node.level}{node.module or ''} import *', globals())"
+            taken = ast.parse(source).body[0]
+            return _moved(taken, node)
         self.generic_visit(node)
         return node

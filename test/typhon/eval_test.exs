@@ -106,6 +106,7 @@ defmodule Typhon.EvalTest do
           [last := i for i in range(3)]
           exec("d = 4")
           from math import pi as p
+          from string import *
           for q in (1, 2):
               pass
           try:
@@ -117,6 +118,7 @@ defmodule Typhon.EvalTest do
           if not a:
               return 1
       assert locals() is globals() and h.closed
+      assert digits == "0123456789"
       f(), C.c, C.__qualname__, f.__qualname__, last, d, round(p), q, "e" in globals()
       """
 
@@ -325,6 +327,22 @@ defmodule Typhon.EvalTest do
 
       assert Typhon.eval!(py, "import linecache; sum(name.startswith('<eval') for name in linecache.cache)") <=
                513
+    end
+
+    # Inside the VM the next pool may have the same interpreter.
+    test "leaves nothing to the next pool" do
+      one = start_pool()
+      scope = scope(one, x: 1)
+      for i <- 1..3, do: Typhon.eval!(scope, "y#{i} = 1")
+      Typhon.eval!(one, "left = 1")
+      :ok = Typhon.stop(one)
+
+      left = """
+      import sys, linecache
+      sum(name.startswith("<eval") for name in linecache.cache), [n for n in sys.modules if n.startswith("typhon_scope")]
+      """
+
+      assert Typhon.eval(start_pool(), left) == {:ok, {1, []}}
     end
 
     @tag :several_workers
@@ -624,6 +642,25 @@ defmodule Typhon.EvalTest do
         for fun <- [sync, later], code <- ["g()", "await typhon.aio.apply(g)"] do
           assert Typhon.eval(scope, code, [g: fun], timeout: limit()) == {:ok, 10}
         end
+
+        # Also when somebody waits for the only thread of the worker.
+        gate = gate()
+        began = "open(mark, 'w').close()\nawait typhon.aio.apply(g)"
+
+        wait = fn ->
+          eventually(fn -> File.exists?(gate) end) && Typhon.call!(py, :operator, :add, [sync.(), 1])
+        end
+
+        bound = [g: wait, mark: gate <> "-began"]
+        on_exit(fn -> File.rm(gate <> "-began") end)
+        asks = async(fn -> Typhon.eval(scope, began, bound, timeout: limit()) end)
+        eventually(fn -> File.exists?(gate <> "-began") end)
+        behind = async(fn -> Typhon.eval(scope, "z", %{}, timeout: limit()) end)
+        eventually(fn -> in_flight(py) == 2 end)
+        Process.sleep(20)
+        File.touch!(gate)
+        assert {await(asks), await(behind)} == {{:ok, 11}, {:ok, 5}}
+        File.rm(gate <> "-began")
 
         # At any remove.
         far = fn -> Typhon.call!(py, :functools, :reduce, [fn x, y -> sync.() + x + y end, [1, 2]]) end
