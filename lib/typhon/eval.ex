@@ -58,6 +58,8 @@ defmodule Typhon.Eval do
 
     case made do
       {:ok, {%Typhon.Object{} = object, name}} -> {:ok, %Scope{pool: pool, object: object, name: name}}
+      # A test's.
+      {:ok, %Scope{}} = scope -> scope
       {:ok, nonsense} -> {:error, Error.nonsense(nonsense)}
       error -> error
     end

@@ -91,19 +91,20 @@ def compile_program(code: str, file: str | None, line: int) -> Program:
             "of this size into a file (Typhon.exec_file) or a module (python_path: of the pool)"
         )
     text, hint = _normal(code)
-    name = file or f"<eval {zlib.crc32(f'{line}:{code}'.encode()):08x}>"
+    own_name = f"<eval {zlib.crc32(f'{line}:{code}'.encode()):08x}>"
+    name = file or own_name
     lines = [each + "\n" for each in text.split("\n")]
-    parsed = False
     try:
         if "\0" in text:
             raise _null(text, name, line)
-        tree: ast.Module = compile("\n" * (line - 1) + text, name, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)  # type: ignore[assignment]
-        parsed = True
+        tree = _parse(text, line, name, own_name)
         has_classes = any(isinstance(node, ast.ClassDef) for node in ast.walk(tree))
-        steps = _steps(tree, name)
-    except SyntaxError as error:
-        if parsed:
+        try:
+            steps = _steps(tree, name)
+        except SyntaxError as error:
             _quote(error, lines, line)
+            raise
+    except SyntaxError as error:
         _shorten(error)
         if hint is None and isinstance(error, TabError):
             hint = "Indent all of the code by tabs, or all of it by spaces."
@@ -116,6 +117,25 @@ def compile_program(code: str, file: str | None, line: int) -> Program:
         )
         raise
     return Program(steps, name, line, lines, len(code) + _EACH_LINE * line, has_classes)
+
+
+def _parse(text: str, line: int, name: str, own_name: str) -> ast.Module:
+    def parse(name: str) -> ast.Module:
+        tree = compile("\n" * (line - 1) + text, name, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+        assert isinstance(tree, ast.Module)
+        return tree
+
+    try:
+        return parse(name)
+    except SyntaxError:
+        if name == own_name:
+            raise
+    # It has quoted the file of this name, if there is one, which may have other lines.
+    try:
+        return parse(own_name)
+    except SyntaxError as error:
+        error.filename = name
+        raise
 
 
 # --- the text ---

@@ -193,6 +193,10 @@ defmodule Typhon.EvalTest do
       assert [%{file: "lib/shop.ex", line: 41, source: "y = = 2"}] = error.traceback
       assert error.cause == nil
 
+      # Whatever a file of that name has there.
+      assert {:error, %PythonError{} = error} = Typhon.eval(py, "'ü' +", %{}, file: __ENV__.file, line: 2)
+      assert Exception.message(error) =~ "line 2\n    'ü' +\n         ^\n"
+
       # What the parser lets pass and the compiler does not; where a file of that name has other lines.
       assert {:error, %PythonError{} = error} =
                Typhon.eval(py, "# ü\nfor i in 'ü', ü: break; break", %{}, file: __ENV__.file, line: 7)
@@ -309,6 +313,12 @@ defmodule Typhon.EvalTest do
           do: assert_raise(ArgumentError, ~r/line: must be/, fn -> Typhon.eval(py, "1", %{}, line: line) end)
 
       assert_raise ArgumentError, ~r/file: must be/, fn -> Typhon.eval(py, "1", %{}, file: 5) end
+
+      for file <- ["a\0b", <<255>>, ""],
+          do:
+            assert_raise(ArgumentError, ~r/file: must be the name of a file/, fn ->
+              Typhon.eval(py, "1", %{}, file: file)
+            end)
     end
 
     test "compiles the same code once, and keeps so much of it" do
@@ -373,6 +383,23 @@ defmodule Typhon.EvalTest do
       assert Typhon.eval(scope, "x") == {:ok, 2}
     end
 
+    test "is stubbed by its own name" do
+      {:ok, py} = Typhon.Test.start_pool()
+
+      assert message(Typhon.eval(py, "1")) =~
+               ~s|Typhon.Test.stub(#{inspect(py)}, "Typhon", "eval", fn arg1, arg2|
+
+      Typhon.Test.stub(py, "Typhon", :eval, fn code, bindings -> {code, bindings} end)
+      Typhon.Test.stub(py, "Typhon", :exec_file, fn path, argv -> length([path | argv]) end)
+      scope = %Typhon.Scope{pool: py, object: Typhon.Test.object("typhon.Scope"), name: "stubbed"}
+      Typhon.Test.stub(py, "Typhon", :scope, scope)
+      assert Typhon.eval(py, "1") == {:ok, {"1", %{}}}
+      assert Typhon.eval(py, "x", x: 1) == {:ok, {"x", %{"x" => 1}}}
+      assert Typhon.scope(py, x: 1) == {:ok, scope}
+      assert Typhon.eval(scope, "y", y: 2) == {:ok, {"y", %{"y" => 2}}}
+      assert Typhon.exec_file(py, "a.py", argv: ["b"]) == {:ok, 2}
+    end
+
     test "is refused by what is no pool, and says how it is called" do
       assert {:error, %Typhon.PoolError{reason: :not_found}} = Typhon.eval(:no_such_pool, "1")
       assert {:error, %Typhon.PoolError{reason: :not_found}} = Typhon.scope(:no_such_pool)
@@ -420,6 +447,10 @@ defmodule Typhon.EvalTest do
       assert_raise ArgumentError, ~r/no name of a variable/, fn -> Typhon.get(scope, "a.b") end
       assert_raise ArgumentError, ~r/must be an atom or a string, got 1/, fn -> Typhon.delete(scope, 1) end
       assert {:error, %EncodeError{path: "bindings" <> _}} = Typhon.put(scope, :x, <<255>>)
+
+      assert message(Typhon.eval(py, "x", x: scope)) =~
+               ~s|bindings["x"] cannot cross: a scope is a place for code|
+
       # One that is kept is not awaited.
       assert Typhon.eval(scope, "async def f(): return 1\nc = f()") == {:ok, nil}
       assert {:ok, %Object{type: "coroutine"}} = Typhon.get(scope, :c)

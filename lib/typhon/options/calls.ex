@@ -212,7 +212,7 @@ defmodule Typhon.Options.Calls do
 
   option(:file,
     scope: [:eval],
-    check: [{:value, "the name of a file", &Check.path/1, quote(do: String.t())}],
+    check: [{:value, "the name of a file", &Check.file/1, quote(do: String.t())}],
     default_doc: "a name that is made of the code",
     doc: "where the code stands, for tracebacks: `file: __ENV__.file`"
   )

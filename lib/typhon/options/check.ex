@@ -160,6 +160,13 @@ defmodule Typhon.Options.Check do
   def list(list) when length(list) >= 0, do: {:ok, list}
   def list(_), do: :error
 
+  @doc "The name of a file that need not be there."
+  @spec file(term) :: {:ok, String.t()} | :error
+  def file(name) do
+    with {:ok, name} <- path(name),
+         do: if(String.valid?(name) and not String.contains?(name, "\0"), do: {:ok, name}, else: :error)
+  end
+
   @spec strings(term) :: {:ok, [String.t()]} | :error | {:error, term}
   def strings(list), do: each(list, &if(is_binary(&1), do: {:ok, &1}, else: :error))
 
