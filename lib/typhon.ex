@@ -627,6 +627,12 @@ defmodule Typhon do
   def get(%Scope{} = scope, name, options), do: Scope.get(scope, name, options)
 
   @doc """
+  As `get/3`, and returns the value itself or raises the exception.
+  """
+  @spec get!(Scope.t(), name, [get_option]) :: term
+  def get!(scope, name, options \\ []), do: value!(get(scope, name, options))
+
+  @doc """
   Gives a name of a scope a value.
 
   ## Options
@@ -684,6 +690,12 @@ defmodule Typhon do
   @spec names(Scope.t(), [names_option]) :: {:ok, [String.t()]} | {:error, error}
   def names(scope, options \\ [])
   def names(%Scope{} = scope, options), do: Scope.names(scope, options)
+
+  @doc """
+  As `names/2`, and returns the names themselves or raises the exception.
+  """
+  @spec names!(Scope.t(), [names_option]) :: [String.t()]
+  def names!(scope, options \\ []), do: value!(names(scope, options))
 
   @doc """
   A binary that Python is to see as `bytes`, not as `str`.

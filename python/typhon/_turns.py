@@ -1,12 +1,13 @@
 """Turns: one after another, in the order in which they came, whether they are in a thread or in the event loop.
 
-There is no lock: a turn may end anywhere, in a finaliser, too, and what is done with the row is done in one step each. Who
-waits is woken, and looks now and then for itself.
+There is no lock, and no finaliser that an interrupt could hit: what is done with the row is done in one step each. Who waits is
+woken, and looks now and then for itself, also whether whoever has the turn is still there.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from weakref import ref
 
 from typhon._context import current
 from typhon._native import serve_one_for, serves_for
@@ -17,16 +18,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-# So often, in seconds, who waits looks for itself: also whether its call was given up.
+# So often, in seconds, a thread that waits looks for itself: also whether its call was given up. The loop may have thousands that wait.
 _LOOK = 0.02
+_LOOK_IN_LOOP = 1.0
 
 
 class _Place:
     """In the row of those who wait. The first one has its turn."""
 
-    __slots__ = ("call", "thread", "wake")
+    __slots__ = ("call", "owner", "thread", "wake")
 
-    def __init__(self) -> None:
+    def __init__(self, turn: Turn) -> None:
+        self.owner = ref(turn)
         self.thread: int | None = get_ident()
         self.call = current()
         self.wake: Callable[[], object] | None = None
@@ -41,14 +44,18 @@ class Turns:
         self._row: deque[_Place] = deque()
 
     def first(self) -> _Place | None:
-        try:
-            return self._row[0]
-        except IndexError:
-            return None
+        while True:
+            try:
+                first = self._row[0]
+            except IndexError:
+                return None
+            if first.owner() is not None:
+                return first
+            self.leave(first)
 
-    def come(self) -> _Place | None:
+    def come(self, turn: Turn) -> _Place | None:
         """A place at the end of the row; None: who has the turn waits for this one."""
-        place, first = _Place(), self.first()
+        place, first = _Place(turn), self.first()
         if first is not None and first.is_under(place):
             return None
         self._row.append(place)
@@ -59,20 +66,23 @@ class Turns:
             self._row.remove(place)
         except ValueError:
             return
-        first = self.first()
-        if first is not None and first.wake is not None:
-            first.wake()
+        try:
+            wake = self._row[0].wake
+        except IndexError:
+            return
+        if wake is not None:
+            wake()
 
 
 class Turn:
     """Whoever holds this is in the row, until it leaves or is gone."""
 
-    __slots__ = ("_place", "_turns")
+    __slots__ = ("__weakref__", "_place", "_turns")
 
     def __init__(self, turns: Turns) -> None:
         self._place: _Place | None = None
         self._turns = turns
-        self._place = turns.come()
+        self._place = turns.come(self)
 
     def _waits(self) -> bool:
         return self._place is not None and self._turns.first() is not self._place
@@ -104,7 +114,7 @@ class Turn:
         self._place.wake = lambda: loop.call_soon_threadsafe(news.set)
         while self._waits():
             try:
-                await asyncio.wait_for(news.wait(), _LOOK)
+                await asyncio.wait_for(news.wait(), _LOOK_IN_LOOP)
             except TimeoutError:
                 pass
             news.clear()
@@ -118,7 +128,4 @@ class Turn:
         self.wait()
 
     def __exit__(self, *_: object) -> None:
-        self.leave()
-
-    def __del__(self) -> None:
         self.leave()

@@ -435,7 +435,9 @@ defmodule Typhon.EvalTest do
       assert Typhon.get(scope, "a") == {:ok, [1, 2]}
       assert {:ok, %Object{type: "list"}} = Typhon.get(scope, :a, as: :object)
       assert Typhon.names(scope) == {:ok, ["a", "b", "größe"]}
+      assert {Typhon.get!(scope, :b), Typhon.names!(scope)} == {1, ["a", "b", "größe"]}
       assert Typhon.delete(scope, :b) == :ok
+      assert_raise PythonError, fn -> Typhon.get!(scope, :b) end
       assert Typhon.names(scope) == {:ok, ["a", "größe"]}
 
       assert {:error, %PythonError{type: "NameError", message: "there is no 'b' in this scope"}} =
