@@ -6,6 +6,8 @@ defmodule Typhon.Eval do
   alias Typhon.{Call, EncodeError, Error, Options, RubyError, Scope, TimeoutError, WorkerError}
 
   @default_timeout Options.default_timeout()
+  # What the native library says of a handle that is none of its own.
+  @unknown "a Typhon.Object that no Python call has returned"
 
   @type result :: {:ok, term} | {:error, Error.t()}
 
@@ -86,7 +88,7 @@ defmodule Typhon.Eval do
     do: %{error | module: "Typhon", function: function, arity: 2}
 
   # Its handle was written down (:erlang.term_to_binary/1), which does not hold it.
-  defp named(%EncodeError{path: "args"} = error, _function, %Scope{name: name}) do
+  defp named(%EncodeError{path: "args", reason: @unknown <> _} = error, _function, %Scope{name: name}) do
     reason =
       "the scope #{name} is not there any more: no process held it, so Python has released it. " <>
         "Make another one with Typhon.scope/3"
@@ -107,6 +109,7 @@ defmodule Typhon.Eval do
   defp named(error, _function, _scope), do: error
 
   # From the place in the arguments to what the user has given.
+  defp place("args", _function), do: "bindings"
   defp place("args[0]" <> rest, "eval"), do: "code" <> rest
   defp place("args[1]" <> rest, "eval"), do: "bindings" <> rest
   defp place("args[0]" <> rest, function) when function in ["scope", "put"], do: "bindings" <> rest

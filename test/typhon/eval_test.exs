@@ -717,6 +717,16 @@ defmodule Typhon.EvalTest do
       assert await(waiting) == {:ok, "open"}
     end
 
+    @tag :several_workers
+    test "does not take objects of another worker" do
+      py = start_pool(workers: 2)
+      [one, two] = eventually(fn -> two_places(py) end)
+      {:ok, %Object{} = object} = Typhon.eval(one, "object()")
+      assert {:error, %EncodeError{path: "bindings"} = error} = Typhon.eval(two, "x", x: object)
+      assert Exception.message(error) =~ "on different workers"
+      assert {:ok, %Object{}} = Typhon.eval(one, "x", x: object)
+    end
+
     defp two_places(py) do
       here = "import os, threading; f'{os.getpid()} {threading.get_ident()} {id(threading)}'"
 
