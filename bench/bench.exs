@@ -1,7 +1,7 @@
 # Typhon against its floors, from Elixir: `make bench`, or `mix run bench/bench.exs [options]`.
 #
 #   --only hot,echo    these groups only: hot, cold, many, echo, terms, start, memory, idle,
-#                      callback, stream, multi, dispatch, mixed, asyncio, replace, cancel, inside, erlport
+#                      eval, callback, stream, multi, dispatch, mixed, asyncio, replace, cancel, inside, erlport
 #   --runs 5           runs of each line; the table shows medians
 #   --quick            one short run, to see that everything works
 #   --floor-only       the floors without Typhon

@@ -6,7 +6,7 @@ defmodule Typhon do
 
   import Typhon.Callee, only: [is_name: 1]
 
-  alias Typhon.{Async, Call, Callee, Health, Multi, Options, Pool, PoolError, Registry, Session}
+  alias Typhon.{Async, Call, Callee, Eval, Health, Multi, Options, Pool, PoolError, Registry, Scope, Session}
 
   @default_timeout Options.default_timeout()
 
@@ -39,6 +39,16 @@ defmodule Typhon do
   @type reload_option :: unquote(Options.type(:reload))
   @type stream_option :: unquote(Options.type(:stream))
   @type send_option :: unquote(Options.type(:send))
+  @type eval_option :: unquote(Options.type(:eval))
+  @type exec_file_option :: unquote(Options.type(:exec_file))
+  @type scope_option :: unquote(Options.type(:scope))
+  @type get_option :: unquote(Options.type(:get))
+  @type put_option :: unquote(Options.type(:put))
+  @type delete_option :: unquote(Options.type(:delete))
+  @type names_option :: unquote(Options.type(:names))
+
+  @typedoc "Variables of Python code. A name is an identifier of Python's, and no keyword."
+  @type bindings :: %{optional(name) => term} | [{name, term}]
 
   @doc """
   Starts a pool of Pythons, linked to the caller, and returns when all of them are ready.
@@ -502,6 +512,196 @@ defmodule Typhon do
   def info(pool) do
     with {pid, _native, _flags} <- Registry.find(pool), do: Pool.info(pid)
   end
+
+  @doc """
+  Runs Python code, and returns its value when it ends in an expression, else `nil`.
+
+  The names of `bindings` are variables of the code. `return` ends it with a value, and `await`, `async for` and `async with` may
+  stand anywhere in it. Code of a pool finds nothing of what other code has left; that of a `Typhon.Scope` finds what is
+  there, and leaves there what it assigns.
+
+  The code's common indentation is taken off. What has been compiled is kept, so that the same code is compiled once in a worker:
+  give what varies by `bindings`, not in the text. `docs/eval.md` says more.
+
+  ## Options
+
+  #{Options.docs(:eval)}
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.eval(py, "1 + 1")
+      {:ok, 2}
+      iex> code = "  import statistics\\n  if not rows:\\n      return 0\\n  statistics.mean(rows)"
+      iex> {Typhon.eval(py, code, rows: [1, 2, 6]), Typhon.eval(py, code, rows: [])}
+      {{:ok, 3}, {:ok, 0}}
+      iex> Typhon.eval(py, "import asyncio; await asyncio.sleep(0, x)", x: 5)
+      {:ok, 5}
+      iex> {:error, error} = Typhon.eval(py, "1 +", %{}, file: "shop.ex", line: 12)
+      iex> {error.type, hd(error.traceback).file, hd(error.traceback).line}
+      {"SyntaxError", "shop.ex", 12}
+  """
+  @spec eval(pool | Scope.t(), String.t(), bindings, [eval_option]) :: {:ok, term} | {:error, error}
+  def eval(target, code, bindings \\ %{}, options \\ []), do: Eval.eval(target, code, bindings, options)
+
+  @doc """
+  As `eval/4`, and returns the value itself or raises the exception.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.eval!(py, "x ** 2", x: 3)
+      9
+  """
+  @spec eval!(pool | Scope.t(), String.t(), bindings, [eval_option]) :: term
+  def eval!(target, code, bindings \\ %{}, options \\ []), do: value!(eval(target, code, bindings, options))
+
+  @doc """
+  Runs a file of Python as `python path argv…` does, and returns the status it would exit with: 0, or that of `sys.exit`.
+
+  It is the module `__main__` while it runs, its folder is the first of `sys.path`, and `sys.argv` has the arguments: these are
+  one for the whole worker, so files run there one after the other, and other code of the worker finds them, too. What it raises
+  is the error, but for `SystemExit`. A relative path starts at the worker's directory (`:cd` of `start_link/1`).
+
+  ## Options
+
+  #{Options.docs(:exec_file)}
+
+  ## Examples
+
+      iex> path = Path.join(System.tmp_dir!(), "typhon-exec-file.py")
+      iex> File.write!(path, "import sys; sys.exit(len(sys.argv[1:]))")
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.exec_file(py, path, argv: ["--all", "-v"])
+      {:ok, 2}
+  """
+  @spec exec_file(pool, String.t(), [exec_file_option]) :: {:ok, non_neg_integer} | {:error, error}
+  def exec_file(pool, path, options \\ []), do: Eval.exec_file(pool, path, options)
+
+  @doc """
+  As `exec_file/3`, and returns the status itself or raises the exception.
+  """
+  @spec exec_file!(pool, String.t(), [exec_file_option]) :: non_neg_integer
+  def exec_file!(pool, path, options \\ []), do: value!(exec_file(pool, path, options))
+
+  @doc """
+  Makes a `Typhon.Scope`: a namespace that stays, on one worker of the pool. A scope of a scope is a fork of it: the same objects
+  under names of its own. A function still finds the names of the scope that it was written in.
+
+  ## Options
+
+  #{Options.docs(:scope)}
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 2)
+      iex> {:ok, scope} = Typhon.scope(py, x: 1)
+      iex> Typhon.eval(scope, "x += 1")
+      {:ok, nil}
+      iex> {:ok, fork} = Typhon.scope(scope)
+      iex> Typhon.put(fork, :x, 10)
+      :ok
+      iex> {Typhon.eval!(fork, "x"), Typhon.eval!(scope, "x")}
+      {10, 2}
+  """
+  @spec scope(pool | Scope.t(), bindings, [scope_option]) :: {:ok, Scope.t()} | {:error, error}
+  def scope(origin, bindings \\ %{}, options \\ []), do: Eval.scope(origin, bindings, options)
+
+  @doc """
+  As `scope/3`, and returns the scope itself or raises the exception.
+  """
+  @spec scope!(pool | Scope.t(), bindings, [scope_option]) :: Scope.t()
+  def scope!(origin, bindings \\ %{}, options \\ []), do: value!(scope(origin, bindings, options))
+
+  @doc """
+  What a name of a scope stands for.
+
+  ## Options
+
+  #{Options.docs(:get)}
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, scope} = Typhon.scope(py, rows: [1, 2])
+      iex> Typhon.get(scope, :rows)
+      {:ok, [1, 2]}
+      iex> {:error, error} = Typhon.get(scope, :columns)
+      iex> error.type
+      "NameError"
+  """
+  @spec get(Scope.t(), name, [get_option]) :: {:ok, term} | {:error, error}
+  def get(scope, name, options \\ [])
+  def get(%Scope{} = scope, name, options), do: Scope.get(scope, name, options)
+
+  @doc """
+  As `get/3`, and returns the value itself or raises the exception.
+  """
+  @spec get!(Scope.t(), name, [get_option]) :: term
+  def get!(scope, name, options \\ []), do: value!(get(scope, name, options))
+
+  @doc """
+  Gives a name of a scope a value.
+
+  ## Options
+
+  #{Options.docs(:put)}
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, scope} = Typhon.scope(py)
+      iex> Typhon.put(scope, :x, 2)
+      :ok
+      iex> Typhon.eval(scope, "x * 21")
+      {:ok, 42}
+  """
+  @spec put(Scope.t(), name, term, [put_option]) :: :ok | {:error, error}
+  def put(scope, name, value, options \\ [])
+  def put(%Scope{} = scope, name, value, options), do: Scope.put(scope, name, value, options)
+
+  @doc """
+  Takes a name out of a scope.
+
+  ## Options
+
+  #{Options.docs(:delete)}
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, scope} = Typhon.scope(py, x: 1)
+      iex> Typhon.delete(scope, :x)
+      :ok
+      iex> Typhon.names(scope)
+      {:ok, []}
+  """
+  @spec delete(Scope.t(), name, [delete_option]) :: :ok | {:error, error}
+  def delete(scope, name, options \\ [])
+  def delete(%Scope{} = scope, name, options), do: Scope.delete(scope, name, options)
+
+  @doc """
+  The names of a scope, in order, without those that every module has (`__name__`).
+
+  ## Options
+
+  #{Options.docs(:names)}
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, scope} = Typhon.scope(py, b: 1)
+      iex> Typhon.eval!(scope, "import math; a = 2")
+      iex> Typhon.names(scope)
+      {:ok, ["a", "b", "math"]}
+  """
+  @spec names(Scope.t(), [names_option]) :: {:ok, [String.t()]} | {:error, error}
+  def names(scope, options \\ [])
+  def names(%Scope{} = scope, options), do: Scope.names(scope, options)
+
+  @doc """
+  As `names/2`, and returns the names themselves or raises the exception.
+  """
+  @spec names!(Scope.t(), [names_option]) :: [String.t()]
+  def names!(scope, options \\ []), do: value!(names(scope, options))
 
   @doc """
   A binary that Python is to see as `bytes`, not as `str`.

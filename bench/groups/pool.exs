@@ -13,7 +13,38 @@ defmodule Bench.Pool do
   # Ahead of what is measured from a deadline.
   @deadline 100
 
-  def groups, do: ~w(callback stream multi dispatch mixed asyncio replace cancel)
+  def groups, do: ~w(eval callback stream multi dispatch mixed asyncio replace cancel)
+
+  def group("eval", bench) do
+    heading("Python code beside a call (floor: a call)")
+    count = 1_000
+    times = if bench.quick, do: 5, else: 30
+
+    each = fn caller ->
+      fn -> %{time: Measure.round_trip(fn -> again(caller.(), count) end, count, times)} end
+    end
+
+    with_pool(bench, 1, fn py ->
+      lines = [
+        {~s|eval("1 + 1"), compiled before|, 1.5, fn -> fn -> {:ok, 2} = Typhon.eval(py, "1 + 1") end end},
+        {"the same with a binding", nil, fn -> fn -> {:ok, 2} = Typhon.eval(py, "x + 1", x: 1) end end},
+        {"the same in a scope", nil,
+         fn ->
+           {:ok, scope} = Typhon.scope(py)
+           fn -> {:ok, 2} = Typhon.eval(scope, "1 + 1") end
+         end},
+        {"a scope, made and dropped", 20, fn -> fn -> {:ok, _} = Typhon.scope(py) end end}
+      ]
+
+      for {name, goal, caller} <- lines, py != nil do
+        specification =
+          [name: name, metric: :time, unit: :ns] ++ if(goal, do: [goal: {:at_most, goal}], else: [])
+
+        rows(each.(fn -> typhon_caller(py, @add, 3) end), each.(caller), bench.runs, [specification])
+      end
+      |> Enum.concat()
+    end)
+  end
 
   def group("callback", bench) do
     heading("Python calls the BEAM, a round trip (floor: port, hot)")

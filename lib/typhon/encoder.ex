@@ -189,6 +189,13 @@ defmodule Typhon.Encoder.Walk do
 
   defp struct(module, struct, _path) when module in @wire, do: struct
 
+  defp struct(Typhon.Scope, _scope, path) do
+    throw(
+      {__MODULE__, path, Typhon.Scope,
+       "a scope is a place for code, and no value: run code there (Typhon.eval/4), or send what it holds (Typhon.get/3)"}
+    )
+  end
+
   defp struct(Typhon.Iter, iter, _path), do: Typhon.Iter.to_reference(iter)
 
   defp struct(Nx.Tensor, tensor, path) do

@@ -110,6 +110,31 @@ defmodule Typhon.Options do
     Map.put(call(values), :batch, values.batch)
   end
 
+  @spec eval!(keyword) :: map
+  def eval!([]), do: %{kwargs: %{}, timeout: default_timeout(), routing: nil, file: nil, line: 1, as: :value}
+  def eval!(options), do: with_own(options, :eval, [:file, :line, :as])
+
+  @spec exec_file!(keyword) :: map
+  def exec_file!(options), do: with_own(options, :exec_file, [:argv, :bindings])
+
+  @doc "Of the functions that work with a scope."
+  @spec scope!(keyword, :scope | :get | :put | :delete | :names) :: map
+  def scope!(options, :get), do: with_own(options, :get, [:as])
+  def scope!(options, function), do: with_own(options, function, [])
+
+  defp with_own(options, scope, own) do
+    values = values!(options, scope)
+    values |> Map.take(own) |> Map.merge(call(Map.put_new(values, :kwargs, %{})))
+  end
+
+  @spec bindings!(term) :: %{optional(String.t()) => term}
+  def bindings!(bindings) do
+    case Check.bindings(bindings) do
+      {:ok, bindings} -> bindings
+      :error -> raise ArgumentError, "bindings must be a map or a keyword list, got #{inspect(bindings)}"
+    end
+  end
+
   @doc "`call`: what is left for the call that carries the batch, without kwargs and timeout."
   @spec multi!(keyword, :multi | :multi_each) :: %{
           stop_on_error: boolean,
@@ -165,6 +190,7 @@ defmodule Typhon.Options do
 
   defp text(%{keys: nil, values: nil}), do: nil
   defp text(%{keys: keys, values: values}), do: {keys, values}
+  defp text(_values), do: nil
 
   # --- what each option comes to ---
 

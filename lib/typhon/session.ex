@@ -170,6 +170,10 @@ defmodule Typhon.Session do
   end
 
   @doc false
+  @spec open?(t) :: boolean
+  def open?(session), do: :atomics.get(session.state, 1) == @open
+
+  @doc false
   @spec run(term, (t -> result), keyword) :: {:ok, result} | {:error, Exception.t()} when result: term
   def run(%__MODULE__{} = session, fun, _options) do
     with {_, native, _, {_, where, parent}} <- target(session),

@@ -49,6 +49,9 @@ defmodule Typhon.Test do
   Modules and functions are named as in calls, by atoms or strings, which mean the same. The methods of a `Typhon.Object` are
   named by its class: `Typhon.Test.stub(py, "sklearn.svm._classes.SVC", :predict, [0])`; `object/1` makes such an object.
 
+  Code is stubbed as `"Typhon", :eval` with the code and its bindings, a map with strings as keys: `stub(MyApp.Python, "Typhon", :eval, fn
+  _code, %{"rows" => rows} -> length(rows) end)`, also that of scopes. `Typhon.exec_file/3` has the path and the arguments.
+
   ## An application without Python
 
   Let the module that starts the pool be configurable; `Typhon.Test` takes all options of `Typhon`. In `application.ex`:

@@ -3,6 +3,7 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <unordered_set>
 #include <utility>
 
 #include "executor/questions.h"
@@ -69,8 +70,10 @@ bool Worker::has_threads() noexcept {
   return !threads_.empty();
 }
 
-std::uint64_t Worker::new_tag() noexcept {
+// For a question of this call's, until forget_question().
+std::uint64_t Worker::new_tag(std::uint64_t call) noexcept {
   const python::SubstituteLock lock(shared_);
+  if (call != 0) asked_by_.emplace(next_tag_, call);
   return next_tag_++;
 }
 
@@ -92,6 +95,48 @@ bool Worker::take_unfinished(std::uint64_t call) noexcept {
 std::uint64_t Worker::this_call() noexcept {
   Lane* lane = this_lane();
   return lane ? mailroom_.cancels().innermost(*lane) : 0;
+}
+
+// Whether the call `at` is made for an answer that `call` waits for, at any remove. Under shared_.
+bool Worker::belongs_to(std::uint64_t at, std::uint64_t call) const noexcept {
+  // Each call is younger than its question, and that one than the call that asks it: this comes to an end.
+  while (at != 0) {
+    const auto made_for = made_for_.find(at);
+    if (made_for == made_for_.end()) return false;
+    const auto asked_by = asked_by_.find(made_for->second);
+    if (asked_by == asked_by_.end()) return false;
+    if (asked_by->second == call) return true;
+    at = asked_by->second;
+  }
+  return false;
+}
+
+bool Worker::serves_for(std::uint64_t call) noexcept {
+  const std::uint64_t at = this_call();
+  const python::SubstituteLock lock(shared_);
+  return belongs_to(at, call);
+}
+
+bool Worker::serve_one_for(std::uint64_t call) noexcept {
+  Lane* const lane = this_lane();
+  if (!lane) return false;
+  std::unordered_set<std::uint64_t> tags;
+  {
+    const python::SubstituteLock lock(shared_);
+    for (const auto& [tag, of] : asked_by_) {
+      if (of == call || belongs_to(of, call)) tags.insert(tag);
+    }
+  }
+  if (tags.empty()) return false;
+  auto made = mailroom_.take_call_of(tags);
+  if (!made) return false;
+  serve(*lane, made->header, made->body, made->loans);
+  return true;
+}
+
+void Worker::forget_question(std::uint64_t tag) noexcept {
+  const python::SubstituteLock lock(shared_);
+  asked_by_.erase(tag);
 }
 
 bool Worker::raise_cancelled(Lane& lane) noexcept {
@@ -235,7 +280,7 @@ PyObject* Worker::ask(PyObject* term, std::uint64_t call, std::uint64_t waits_fo
   if (!lane) return nullptr;
   const std::uint64_t of = in_name_of(call);
   if (of == 0 && !wait_for_turn(*lane)) return nullptr;
-  const std::uint64_t tag = new_tag();
+  const std::uint64_t tag = new_tag(of);
   worker::Waiter waiter{lane, serves_all};
   mailroom_.add_waiter(tag, waiter);
   std::optional<worker::Incoming> answer;
@@ -257,6 +302,7 @@ PyObject* Worker::ask(PyObject* term, std::uint64_t call, std::uint64_t waits_fo
     }
   }
   mailroom_.remove_waiter(tag);
+  forget_question(tag);
   if (of == 0) end_turn();
   return answer ? decode_answer(*answer).release() : nullptr;
 }

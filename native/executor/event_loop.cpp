@@ -88,7 +88,7 @@ std::uint64_t Worker::loop_ask(PyObject* term, std::uint64_t call) noexcept {
   if (loop_attach() < 0) return 0;
   const std::uint64_t of = in_name_of(call);
   if (of == 0 && !take_turn()) return 0;
-  const std::uint64_t tag = new_tag();
+  const std::uint64_t tag = new_tag(of);
   if (of == 0) {
     const python::SubstituteLock lock(shared_);
     unnamed_tags_.insert(tag);
@@ -107,6 +107,7 @@ void Worker::loop_forget(std::uint64_t tag) noexcept {
 
 void Worker::end_loop_turn(std::uint64_t tag) noexcept {
   const python::SubstituteLock lock(shared_);
+  asked_by_.erase(tag);
   open_questions_ -= static_cast<std::uint32_t>(unnamed_tags_.erase(tag));
 }
 

@@ -113,6 +113,18 @@ PyObject* this_call(PyObject* module, PyObject*) noexcept {
   return PyLong_FromUnsignedLongLong(worker ? const_cast<Worker*>(worker)->this_call() : 0);
 }
 
+PyObject* serves_for(PyObject* module, PyObject* call) noexcept {
+  Worker* worker = worker_of(module);
+  const std::uint64_t id = worker ? PyLong_AsUnsignedLongLong(call) : 0;
+  return !worker || PyErr_Occurred() ? nullptr : PyBool_FromLong(worker->serves_for(id));
+}
+
+PyObject* serve_one_for(PyObject* module, PyObject* call) noexcept {
+  Worker* worker = worker_of(module);
+  const std::uint64_t id = worker ? PyLong_AsUnsignedLongLong(call) : 0;
+  return !worker || PyErr_Occurred() ? nullptr : PyBool_FromLong(worker->serve_one_for(id));
+}
+
 PyObject* captures(PyObject* module, PyObject* call) noexcept {
   if (worker::in_forked_child()) Py_RETURN_FALSE;
   Worker* worker = worker_of(module);
@@ -246,6 +258,10 @@ PyMethodDef functions[] = {
     {"set_handler", set_handler, METH_O, "set_handler(function | None)"},
     {"set_invoke", set_invoke, METH_O, "set_invoke(function | None)"},
     {"this_call", this_call, METH_NOARGS, "this_call() -> id of the call that this thread serves, or 0"},
+    {"serves_for", serves_for, METH_O,
+     "serves_for(call) -> whether the call of this thread belongs to an answer that `call` waits for"},
+    {"serve_one_for", serve_one_for, METH_O,
+     "serve_one_for(call) -> whether there was a call to serve that belongs to such an answer"},
     {"captures", captures, METH_O, "captures(call) -> whether what the call prints goes to its caller"},
     {"set_flush", set_flush, METH_O, "set_flush(function), called at the end of a call that needs it"},
     {"need_flush", need_flush, METH_O, "need_flush(call)"},

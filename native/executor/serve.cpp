@@ -101,6 +101,30 @@ PyRef current_exception() noexcept {
   return PyRef::steal(value);
 }
 
+// A call that is made for a question, while this thread serves it. leave_loop() forgets one that goes on in
+// the event loop.
+class Worker::MadeFor {
+ public:
+  MadeFor(Worker& worker, const FrameHeader& header) noexcept
+      : worker_(worker), call_(header.times[2] != 0 ? header.id : 0) {
+    if (call_ == 0) return;
+    const python::SubstituteLock lock(worker_.shared_);
+    worker_.made_for_.emplace(call_, header.times[2]);
+  }
+  MadeFor(const MadeFor&) = delete;
+  MadeFor& operator=(const MadeFor&) = delete;
+  ~MadeFor() {
+    if (call_ == 0) return;
+    const python::SubstituteLock lock(worker_.shared_);
+    worker_.made_for_.erase(call_);
+  }
+  void goes_on() noexcept { call_ = 0; }
+
+ private:
+  Worker& worker_;
+  std::uint64_t call_;
+};
+
 void Worker::serve(Lane& lane, const FrameHeader& header, std::span<const std::uint8_t> body,
                    channel::FrameLoans& loans) noexcept {
   if (lender_) lender_->collect();
@@ -137,6 +161,7 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
   if (!mailroom_.claim(header)) return outbox_.ring_reader(false);
   if (is_given_up(header) || !mailroom_.cancels().begin(lane, header.id)) return refuse(header, body);
   if (header.times[3] != 0 && header.id != 0) set_captured(header.id, true);
+  MadeFor made_for(*this, header);
   PyRef request = decode_request(header, body, loans);
   // Nobody hears the answer: better not begin.
   if (header_.closing.value.load(std::memory_order_acquire) != 0) {
@@ -165,7 +190,10 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
   if (result && reinterpret_cast<PyObject*>(Py_TYPE(result.get())) == coroutine_type_.get()) {
     call.module = PyRef::borrow(PyTuple_GetItem(request.get(), 0));
     call.function = PyRef::borrow(PyTuple_GetItem(request.get(), 1));
-    if (state != Lane::State::kCancelled) return start_coroutine(call, body, std::move(result));
+    if (state != Lane::State::kCancelled) {
+      made_for.goes_on();
+      return start_coroutine(call, body, std::move(result));
+    }
     // Whoever cancelled it believes that it runs here. It has not begun: closed, nothing is said of it.
     if (!PyRef::steal(PyObject_CallMethod(result.get(), "close", nullptr))) PyErr_Clear();
     result.reset();
@@ -514,6 +542,7 @@ std::uint64_t Worker::enter_loop(Served& call) noexcept {
     entry.timings = call.timings;
     entry.module = std::move(call.module);
     entry.function = std::move(call.function);
+    if (call.header.times[2] != 0) made_for_.insert_or_assign(call.header.id, call.header.times[2]);
     header_.suspended.value.store(async_calls_.size(), std::memory_order_release);
   }
   mailroom_.cancels().enter_loop(call.header.id);
@@ -535,6 +564,7 @@ void Worker::leave_loop(std::uint64_t token) noexcept {
   std::unordered_map<std::uint64_t, AsyncCall>::node_type ended;  // its objects go last, without the lock
   const python::SubstituteLock lock(shared_);
   captured_.erase(id);
+  made_for_.erase(id);
   unfinished_.erase(id);
   ended = async_calls_.extract(token);
   header_.suspended.value.store(async_calls_.size(), std::memory_order_release);
@@ -557,7 +587,14 @@ PyRef Worker::remembered(PyRef& place, const char* module_name, const char* name
 // A thread that serves calls has called a coroutine function: the loop goes on with it.
 void Worker::start_coroutine(Served& call, std::span<const std::uint8_t> body, PyRef coroutine) noexcept {
   const PyRef submit = remembered(submit_, "typhon._aio", "submit");
-  if (!submit) return fail(call, current_exception());
+  if (!submit) {
+    const PyRef failed = current_exception();
+    {
+      const python::SubstituteLock lock(shared_);
+      made_for_.erase(call.header.id);
+    }
+    return fail(call, PyRef::borrow(failed));
+  }
   const bool in_segment = (call.header.flags & channel::kInSegment) != 0;
   const std::uint64_t id = call.header.id;
   const bool known = !in_segment && is_coroutine_of(call, coroutine.get());

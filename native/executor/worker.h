@@ -121,6 +121,10 @@ class Worker final : private worker::Interruptible, private FreeListener {
   PyObject* receive(std::int64_t timeout_ns, std::uint64_t waits_for) noexcept;
   void set_handler(PyObject* handler) noexcept;
   [[nodiscard]] std::uint64_t this_call() noexcept;
+  // Whether the call that this thread serves belongs to an answer that `call` waits for, at any remove.
+  [[nodiscard]] bool serves_for(std::uint64_t call) noexcept;
+  // Serves one call that waits here and belongs to such an answer. False when there is none.
+  bool serve_one_for(std::uint64_t call) noexcept;
   void set_invoke(PyObject* function) noexcept;
   void set_flush(PyObject* flush) noexcept { flush_ = python::PyRef::borrow(flush); }
   void need_flush(std::uint64_t call) noexcept {
@@ -255,7 +259,7 @@ class Worker final : private worker::Interruptible, private FreeListener {
   void enter_lane(Lane& lane) noexcept;
   void leave_lane(Lane& lane) noexcept;
   bool has_threads() noexcept;
-  std::uint64_t new_tag() noexcept;
+  std::uint64_t new_tag(std::uint64_t call) noexcept;
   std::uint64_t in_name_of(std::uint64_t call) noexcept;
   bool take_turn() noexcept;
   void end_turn() noexcept;
@@ -264,6 +268,9 @@ class Worker final : private worker::Interruptible, private FreeListener {
   bool make_way() noexcept;
   void set_captured(std::uint64_t call, bool captured) noexcept;
   bool take_unfinished(std::uint64_t call) noexcept;
+  class MadeFor;
+  void forget_question(std::uint64_t tag) noexcept;
+  [[nodiscard]] bool belongs_to(std::uint64_t at, std::uint64_t call) const noexcept;
   bool send_ask(PyObject* term, std::uint64_t of, std::uint64_t tag, std::span<const std::string_view> parts,
                 const char* root) noexcept;
   // With a value, an exception, or neither: it was given up.
@@ -322,9 +329,11 @@ class Worker final : private worker::Interruptible, private FreeListener {
   std::unordered_set<std::uint64_t> captured_;        // calls that say so
   std::uint64_t next_token_ = 1;
   std::uint64_t next_tag_ = 1;
-  std::uint32_t open_questions_ = 0;                // in nobody's name
-  std::unordered_set<std::uint64_t> unnamed_tags_;  // those of them that the event loop has asked
-  std::unordered_set<std::uint64_t> unfinished_;    // calls that have printed, perhaps without a line feed
+  std::uint32_t open_questions_ = 0;                           // in nobody's name
+  std::unordered_set<std::uint64_t> unnamed_tags_;             // those of them that the event loop has asked
+  std::unordered_map<std::uint64_t, std::uint64_t> asked_by_;  // the tags of questions, and whose they are
+  std::unordered_map<std::uint64_t, std::uint64_t> made_for_;  // calls, and the question that they belong to
+  std::unordered_set<std::uint64_t> unfinished_;  // calls that have printed, perhaps without a line feed
 };
 
 // For the module's exec slot: adds run_worker, and the functions of exports.cpp. 0, or -1 with an

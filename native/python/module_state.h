@@ -39,6 +39,7 @@ struct ModuleState {
   PyRef fun_type;
   PyRef bit_string_type;
   PyRef improper_list_type;
+  PyRef kept_type;
   PyRef typhon_error;
   PyRef encode_error;
   PyRef decode_error;

@@ -170,6 +170,17 @@ std::optional<Incoming> Mailroom::take_call(Take which) noexcept {
   return frame;
 }
 
+std::optional<Incoming> Mailroom::take_call_of(const std::unordered_set<std::uint64_t>& tags) noexcept {
+  const Lock lock(mutex_);
+  const auto found = std::ranges::find_if(
+      calls_, [&](const Incoming& frame) { return tags.contains(frame.header.times[2]); });
+  if (found == calls_.end()) return std::nullopt;
+  std::optional<Incoming> frame(std::move(*found));
+  calls_.erase(found);
+  waiting_calls_.fetch_sub(1, std::memory_order_relaxed);
+  return frame;
+}
+
 std::optional<Incoming> Mailroom::take_message() noexcept {
   const Lock lock(mutex_);
   return take_first(messages_);

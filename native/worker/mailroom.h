@@ -25,6 +25,7 @@
 #include <optional>
 #include <span>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "base/mutex.h"
@@ -92,6 +93,9 @@ class Mailroom {
   [[nodiscard]] bool has_calls() const noexcept {
     return waiting_calls_.load(std::memory_order_relaxed) != 0;
   }
+  // The first that is made for one of these questions.
+  std::optional<Incoming> take_call_of(const std::unordered_set<std::uint64_t>& tags) noexcept
+      TYPHON_EXCLUDES(mutex_);
   std::optional<Incoming> take_message() noexcept TYPHON_EXCLUDES(mutex_);
   [[nodiscard]] bool has_messages() noexcept TYPHON_EXCLUDES(mutex_);
   // Messages are work for a lane, from now on or no longer.

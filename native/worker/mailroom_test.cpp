@@ -390,6 +390,28 @@ TEST(Mailroom, ServesAsksReceivesAndCancelsOnManyThreads) {
   worker.mailroom().leave();
 }
 
+// Of the calls that wait, one that belongs to a question comes before those that came before it.
+TEST(Mailroom, FindsACallThatIsMadeForAQuestion) {
+  const auto region = small_region();
+  ASSERT_TRUE(region);
+  Mailroom mailroom(*region);
+  for (const std::uint64_t id : {1, 2, 3, 4}) {
+    FrameHeader header{};
+    header.kind = Kind::kCall;
+    header.id = id;
+    header.times[2] = id == 3 ? 7 : id == 4 ? 8 : 0;
+    mailroom.route(header, {});
+  }
+  EXPECT_FALSE(mailroom.take_call_of({9}).has_value());
+  const auto found = mailroom.take_call_of({7, 9});
+  ASSERT_TRUE(found.has_value());
+  EXPECT_EQ(found->header.id, 3U);
+  EXPECT_FALSE(mailroom.take_call_of({7, 9}).has_value());
+  for (const std::uint64_t id : {1, 2, 4}) EXPECT_EQ(mailroom.take_call()->header.id, id);
+  EXPECT_FALSE(mailroom.has_calls());
+  mailroom.leave();
+}
+
 // Calls of coroutine functions, their answers and cancellations go to the thread of the event loop, messages
 // to a handler.
 TEST(Mailroom, BringsCallsAnswersAndCancellationsToTheEventLoop) {

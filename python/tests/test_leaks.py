@@ -31,6 +31,7 @@ from terms import (
 
 import typhon
 from typhon import Atom, BitString, ImproperList
+from typhon._native import Kept
 
 
 class Colour(enum.Enum):
@@ -75,6 +76,7 @@ ENCODE = {
         decimal.Decimal("NaN"),
     ],
     "refused": [{"a": [1, {"b": (object(),)}]}],
+    "refused kept": [Kept([1]), {"a": Kept(Kept({}))}],
     "refused key": [{"a": 1, (1, object()): [2]}],
     "refused element": [{1, (2, object())}],
     "refused text": [{"a": "\ud800"}],

@@ -11,6 +11,7 @@ from terms import V, binary, closure, export, pid, port, reference, tuple_
 
 import typhon
 from typhon import Atom, BitString, ImproperList
+from typhon._native import Kept
 
 OPAQUE = {
     "pid": (pid(), typhon.Pid, "<typhon.Pid a@b 0.1.2>"),
@@ -187,6 +188,20 @@ class TestBitString:
         bits = BitString(bytearray(b"\x80"), 1)
         assert pickle.loads(pickle.dumps(bits)) == bits
         assert copy.deepcopy(bits) is bits
+
+
+class TestKept:
+    def test_is_a_handle_whatever_is_in_it_and_nobody_has_handles_here(self):
+        kept = Kept([1])
+        assert kept.value == [1]
+        with pytest.raises(typhon.EncodeError) as error:
+            typhon.encode({"a": kept})
+        assert "a value of type list has no counterpart on the BEAM" in str(error.value)
+
+    def test_takes_one_value(self):
+        for wrong in [lambda: Kept(), lambda: Kept(1, 2), lambda: Kept(value=1)]:
+            with pytest.raises(TypeError):
+                wrong()
 
 
 class TestImproperList:

@@ -180,6 +180,10 @@ def _tidy(before: _Snapshot) -> None:
     names.update(before.main)
     _unpatch()
     _forget_modules(before.modules)
+    # Of files that may have changed, and of code that is gone.
+    lines: Any = sys.modules.get("linecache")
+    if lines is not None:
+        lines.clearcache()
     gc.collect()
 
 

@@ -25,6 +25,10 @@ _CONTEXT = Atom("context")
 
 # The "file" of a frame that stands for the call itself.
 _CALL = "<call>"
+# Modules whose frames stand between a call and the user's code.
+_BETWEEN = ("typhon._namespace", "typhon._eval", "typhon._compile", "typhon._scope", "typhon._turns", "typhon._program")
+# What users know these by.
+_CALLED = {"typhon._eval.evaluate": "Typhon.eval", "typhon.Scope.evaluate": "Typhon.eval", "typhon._program.execute": "Typhon.exec_file"}
 
 _IMPORTLIB = importlib.__file__
 
@@ -58,8 +62,12 @@ def describe(error: BaseException, module: object, function: str, given: object 
     _drop_frames_between(error)
     name = f"{module if isinstance(module, str) else _type_name(type(module))}.{function}"
     term = _term(error, 0)
-    if not term[3]:
-        frame = (_CALL, 1, _clean(name), "")
+    if not term[3] and name in _CALLED and isinstance(error, SyntaxError) and error.filename:
+        # Python's own text of it says where: this code has not run.
+        frame = (_clean(error.filename), error.lineno or 1, "<module>", _clean((error.text or "").strip()))
+        term = (term[0], term[1], term[2], [frame], term[4], term[5], term[6])
+    elif not term[3]:
+        frame = (_CALL, 1, _clean(_CALLED.get(name, name)), "")
         text = f'Traceback (most recent call last):\n  File "{_CALL}", line 1, in {frame[2]}\n{term[6]}'
         term = (term[0], term[1], term[2], [frame], term[4], term[5], text)
     most = max_result()
@@ -252,7 +260,7 @@ def _stands_between(tb: TracebackType) -> bool:
     return (
         file.startswith("<frozen importlib.")
         or file == _IMPORTLIB
-        or tb.tb_frame.f_globals.get("__name__") == "typhon._namespace"
+        or tb.tb_frame.f_globals.get("__name__") in _BETWEEN
     )
 
 

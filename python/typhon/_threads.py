@@ -32,6 +32,7 @@ def _true(name: str) -> Any:
 
 
 allocate_lock: Callable[[], Any] = _true("allocate_lock")
+get_ident: Callable[[], int] = _true("get_ident")
 
 
 def are_patched() -> bool:

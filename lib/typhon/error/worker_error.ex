@@ -27,10 +27,17 @@ defmodule Typhon.WorkerError do
   * `signal` – a name such as `"SIGKILL"`, or nil
   * `os_pid` – the process id it had
   * `language` – `:python` or `:ruby`
+  * `scope` – the name of the `Typhon.Scope` that was used, and is gone with the worker; nil for any other call
   * `output` – the last lines it printed, oldest first
   """
 
-  defexception reason: :exit, exit_status: nil, signal: nil, os_pid: nil, language: :python, output: []
+  defexception reason: :exit,
+               exit_status: nil,
+               signal: nil,
+               os_pid: nil,
+               language: :python,
+               scope: nil,
+               output: []
 
   @type t :: %__MODULE__{
           reason:
@@ -51,13 +58,20 @@ defmodule Typhon.WorkerError do
           signal: String.t() | nil,
           os_pid: pos_integer | nil,
           language: :python | :ruby,
+          scope: nil | String.t(),
           output: [String.t()]
         }
 
   @impl true
   def message(error) do
-    "the #{worker(error)} #{what(error)}" <> Typhon.Error.output(error.output)
+    "the #{worker(error)} #{what(error)}" <> scope(error.scope) <> Typhon.Error.output(error.output)
   end
+
+  defp scope(nil), do: ""
+
+  defp scope(name),
+    do:
+      ". The scope #{name} was there, and is gone with all that it held: make another one with Typhon.scope/3"
 
   defp worker(%{os_pid: nil}), do: "worker"
   defp worker(error), do: "#{Typhon.Language.title(error.language)} worker #{error.os_pid}"

@@ -49,6 +49,7 @@ defmodule Typhon.Options.Calls do
   for fields <- [
         [
           scope: [:call],
+          as_of: [:eval, :exec_file, :scope, :get, :put, :delete, :names],
           default_doc:
             "`5_000`, unless `config :typhon, timeout: 10_000` says otherwise when Typhon is compiled",
           doc: """
@@ -101,7 +102,7 @@ defmodule Typhon.Options.Calls do
 
   option(:worker,
     scope: [:call],
-    as_of: [:cast, :multi, :multi_each, :map],
+    as_of: [:cast, :multi, :multi_each, :map, :eval, :exec_file, :scope],
     check: [:any],
     default_doc: "nil, the least loaded worker",
     doc: """
@@ -113,7 +114,7 @@ defmodule Typhon.Options.Calls do
 
   option(:retry,
     scope: [:call],
-    as_of: [:multi, :multi_each, :map],
+    as_of: [:multi, :multi_each, :map, :eval, :exec_file, :scope],
     check: [non_negative()],
     default: 0,
     doc: """
@@ -124,7 +125,7 @@ defmodule Typhon.Options.Calls do
 
   option(:stdio,
     scope: [:call],
-    as_of: [:multi, :multi_each, :map],
+    as_of: [:multi, :multi_each, :map, :eval, :exec_file, :scope],
     check: [
       :group_leader,
       :logger,
@@ -140,7 +141,7 @@ defmodule Typhon.Options.Calls do
 
   option(:keys,
     scope: [:call],
-    as_of: [:cast, :stream, :multi, :multi_each, :map],
+    as_of: [:cast, :stream, :multi, :multi_each, :map, :eval, :exec_file, :scope, :put],
     check: [:atoms, :strings],
     default_doc: "as the pool's `:keys` says",
     doc: """
@@ -151,7 +152,7 @@ defmodule Typhon.Options.Calls do
 
   option(:values,
     scope: [:call],
-    as_of: [:cast, :stream, :multi, :multi_each, :map],
+    as_of: [:cast, :stream, :multi, :multi_each, :map, :eval, :exec_file, :scope, :put],
     check: [:atoms, :strings],
     default_doc: "as the pool's `:values` says",
     doc: "the same for all other atoms"
@@ -210,5 +211,45 @@ defmodule Typhon.Options.Calls do
     what becomes of a task without a result: `:nothing` (it can be waited for again), `:kill_task` (its call is given
     up) or `:ignore` (it goes on, and its result is dropped)
     """
+  )
+
+  option(:file,
+    scope: [:eval],
+    check: [{:value, "the name of a file", &Check.file/1, quote(do: String.t())}],
+    default_doc: "a name that is made of the code",
+    doc: "where the code stands, for tracebacks: `file: __ENV__.file`"
+  )
+
+  option(:line,
+    scope: [:eval],
+    check: [integer(1, 1_000_000, "the line of the code's first one")],
+    default: 1,
+    doc: "the line of that file on which the code begins"
+  )
+
+  option(:as,
+    scope: [:eval, :get],
+    check: [:value, :object],
+    default: :value,
+    doc: "`:object`: the value stays in Python, whatever it is, and what comes is a `Typhon.Object`"
+  )
+
+  option(:argv,
+    scope: [:exec_file],
+    check: [{:value, "a list of strings", &Check.strings/1, quote(do: [String.t()])}],
+    default: [],
+    doc: "the arguments, `sys.argv[1:]`"
+  )
+
+  option(:bindings,
+    scope: [:exec_file],
+    check: [
+      {:value, "a map or a keyword list", &Check.bindings/1,
+       quote(do: %{optional(name) => term} | [{name, term}])}
+    ],
+    result: quote(do: %{optional(String.t()) => term}),
+    default: %{},
+    default_doc: "none",
+    doc: "variables that are there when the file begins, as those of `eval/4`"
   )
 end

@@ -164,6 +164,16 @@ defmodule Typhon.Options.Check do
   def list(list) when is_list(list), do: :error
   def list(one), do: {:one, one}
 
+  @doc "The name of a file that need not be there."
+  @spec file(term) :: {:ok, String.t()} | :error
+  def file(name) do
+    with {:ok, name} <- path(name),
+         do: if(String.valid?(name) and not String.contains?(name, "\0"), do: {:ok, name}, else: :error)
+  end
+
+  @spec strings(term) :: {:ok, [String.t()]} | :error | {:error, term}
+  def strings(list), do: each(list, &if(is_binary(&1), do: {:ok, &1}, else: :error))
+
   @doc "A charlist, too, as Erlang writes strings."
   @spec path(term) :: {:ok, String.t()} | :error
   def path(path) when is_binary(path) and path != "", do: {:ok, path}
@@ -289,6 +299,70 @@ defmodule Typhon.Options.Check do
   defp keyword!(other, _map) do
     raise ArgumentError, "kwargs: must be a map or a keyword list, it has the element #{inspect(other)}"
   end
+
+  # Those of every version from 3.11 on.
+  @keywords ~w(False None True and as assert async await break class continue def del elif else except finally for from
+               global if import in is lambda nonlocal not or pass raise return try while with yield)
+
+  @doc "Variables of Python code, with their names as Python's parser has them."
+  @spec bindings(term) :: {:ok, %{optional(String.t()) => term}} | :error
+  def bindings(bindings) when bindings == %{} or bindings == [], do: {:ok, %{}}
+
+  def bindings(bindings) when (is_map(bindings) and not is_struct(bindings)) or is_list(bindings),
+    do: {:ok, Enum.reduce(bindings, %{}, &binding!/2)}
+
+  def bindings(_), do: :error
+
+  defp binding!({name, value}, map) when is_binary(name) or is_atom(name) do
+    name = variable!("bindings", name)
+    if is_map_key(map, name), do: raise(ArgumentError, "bindings: name #{inspect(name)} twice")
+    Map.put(map, name, value)
+  end
+
+  defp binding!({name, _}, _map),
+    do: raise(ArgumentError, "the names of bindings must be atoms or strings, got #{inspect(name)}")
+
+  defp binding!(other, _map) do
+    raise ArgumentError, "bindings must be a map or a keyword list, they have the element #{inspect(other)}"
+  end
+
+  @doc "The name of a variable, as Python's parser has it. `what` is what the sentence of an error says it is."
+  @spec variable!(String.t(), term) :: String.t()
+  def variable!(what, name) when is_atom(name), do: variable!(what, Atom.to_string(name))
+
+  def variable!(what, name) when is_binary(name) do
+    cond do
+      name in @keywords ->
+        raise ArgumentError,
+              "#{what}: #{inspect(name)} is a keyword of Python, and no variable can have that name. " <>
+                "Give it another one, such as #{inspect(name <> "_")}"
+
+      plain?(name) ->
+        name
+
+      String.valid?(name) and name =~ ~r/\A[\p{L}\p{Nl}_][\p{L}\p{Nl}\p{Mn}\p{Mc}\p{Nd}\p{Pc}]*\z/u ->
+        String.normalize(name, :nfkc)
+
+      true ->
+        raise ArgumentError,
+              "#{what}: #{inspect(name)} is no name of a variable in Python. " <>
+                "One has letters, digits and underscores, and does not begin with a digit"
+    end
+  end
+
+  def variable!(what, name),
+    do: raise(ArgumentError, "#{what}: a name must be an atom or a string, got #{inspect(name)}")
+
+  defp plain?(<<first, rest::binary>>) when first in ?a..?z or first in ?A..?Z or first == ?_,
+    do: plain_rest?(rest)
+
+  defp plain?(_name), do: false
+
+  defp plain_rest?(<<one, rest::binary>>)
+       when one in ?a..?z or one in ?A..?Z or one == ?_ or one in ?0..?9,
+       do: plain_rest?(rest)
+
+  defp plain_rest?(rest), do: rest == ""
 
   defp one_or_more(list) when is_list(list), do: list
   defp one_or_more(one), do: [one]

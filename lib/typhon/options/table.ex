@@ -17,7 +17,14 @@ defmodule Typhon.Options.Table do
     restart: "Typhon.restart/2",
     reload: "Typhon.reload/3",
     stream: "Typhon.stream/5",
-    send: "Typhon.send/3"
+    send: "Typhon.send/3",
+    eval: "Typhon.eval/4",
+    exec_file: "Typhon.exec_file/3",
+    scope: "Typhon.scope/3",
+    get: "Typhon.get/3",
+    put: "Typhon.put/4",
+    delete: "Typhon.delete/3",
+    names: "Typhon.names/2"
   ]
 
   @typedoc "One of `scopes/0`."

@@ -41,6 +41,7 @@ defmodule Typhon.Test.Double do
   @doc "What the calling process gets for this call; `:through` when it is Python's."
   @spec call(row, Typhon.pool(), term, term, list, map) :: :through | result
   def call({pid, _native, _flags} = row, key, module, function, args, kwargs) do
+    {module, function, args} = as_written(module, function, args)
     name = {pid, name(module), to_string(function)}
     call = %{args: args, kwargs: kwargs, pid: self()}
     chain = chain()
@@ -53,6 +54,16 @@ defmodule Typhon.Test.Double do
       :none -> through(row, key, name, call, chain)
     end
   end
+
+  # What Typhon.Eval makes calls of.
+  defp as_written("typhon._eval", "evaluate", [code | rest]), do: eval(code, rest)
+  defp as_written(%Typhon.Object{type: "typhon.Scope"}, "evaluate", [code | rest]), do: eval(code, rest)
+  defp as_written("typhon._scope", "scope", args), do: {"Typhon", "scope", args}
+  defp as_written("typhon._program", "execute", [path, argv, _]), do: {"Typhon", "exec_file", [path, argv]}
+  defp as_written(module, function, args), do: {module, function, args}
+
+  defp eval(code, []), do: {"Typhon", "eval", [code, %{}]}
+  defp eval(code, [bindings | _]), do: {"Typhon", "eval", [code, bindings]}
 
   @spec cast(row, Typhon.pool(), term, term, list, map) :: :through | :ok | {:error, Exception.t()}
   def cast({_pid, _native, flags} = row, key, module, function, args, kwargs) do

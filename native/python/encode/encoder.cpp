@@ -87,6 +87,8 @@ Encoder::Did Encoder::put_kind(PyRef object, EncodeKind kind) noexcept {
       return put_bit_string(object);
     case EncodeKind::kImproperList:
       return open_improper(std::move(object));
+    case EncodeKind::kKept:
+      return put_object(KeptObject::of(object.get())->value);
     case EncodeKind::kEnum:
       return put_enum(object);
     case EncodeKind::kDataclass:

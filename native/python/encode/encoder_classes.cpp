@@ -61,6 +61,7 @@ EncodeKind Encoder::classify(PyBorrowed object) noexcept {
       {state_.fun_type, EncodeKind::kIdentifier},
       {state_.bit_string_type, EncodeKind::kBitString},
       {state_.improper_list_type, EncodeKind::kImproperList},
+      {state_.kept_type, EncodeKind::kKept},
       {imports.if_loaded(Lazy::kDateTime), EncodeKind::kDateTime},
       {imports.if_loaded(Lazy::kDate), EncodeKind::kDate},
       {imports.if_loaded(Lazy::kTime), EncodeKind::kTime},

@@ -32,6 +32,7 @@ enum class EncodeKind : std::uint8_t {
   kIdentifier,  // Pid, Reference, Port, Fun
   kBitString,
   kImproperList,
+  kKept,
   kEnum,
   kDataclass,
   kDate,

@@ -255,12 +255,67 @@ PyType_Slot improper_list_slots[] = {
 PyType_Spec improper_list_spec = {"typhon.ImproperList", sizeof(ImproperListObject), 0,
                                   Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, improper_list_slots};
 
+// --- Kept ---
+
+PyObject* kept_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) noexcept {
+  PyObject* value = nullptr;
+  if (kwargs != nullptr && PyDict_Size(kwargs) != 0) {
+    PyErr_SetString(PyExc_TypeError, "Kept() takes no keyword arguments");
+    return nullptr;
+  }
+  if (PyArg_ParseTuple(args, "O:Kept", &value) == 0) return nullptr;
+  PyObject* const object = PyType_GenericAlloc(type, 0);
+  if (object != nullptr) KeptObject::of(object)->value = take(value);
+  return object;
+}
+
+int kept_traverse(PyObject* self, visitproc visit, void* arg) noexcept {
+  Py_VISIT(Py_TYPE(self));
+  Py_VISIT(KeptObject::of(self)->value);
+  return 0;
+}
+
+// Immutable, and what it holds cannot refer to it from its making on: whoever makes a cycle makes it through
+// something that has a tp_clear.
+void kept_dealloc(PyObject* self) noexcept {
+  PyTypeObject* const type = Py_TYPE(self);
+  PyObject_GC_UnTrack(self);
+  PyObject* const value = KeptObject::of(self)->value;
+  PyObject_GC_Del(self);
+  if (value != nullptr) drop(value);
+  drop(reinterpret_cast<PyObject*>(type));
+}
+
+PyObject* kept_get_value(PyObject* self, void*) noexcept { return take(KeptObject::of(self)->value); }
+
+PyGetSetDef kept_getset[] = {
+    {"value", kept_get_value, nullptr, "What is kept.", nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+constexpr const char* kKeptDoc =
+    "Kept(value)\n--\n\n"
+    "Around a result that stays in Python, whatever it is: the BEAM gets a handle of `value`.";
+
+PyType_Slot kept_slots[] = {
+    {Py_tp_doc, const_cast<char*>(kKeptDoc)},
+    {Py_tp_new, reinterpret_cast<void*>(kept_new)},
+    {Py_tp_dealloc, reinterpret_cast<void*>(kept_dealloc)},
+    {Py_tp_traverse, reinterpret_cast<void*>(kept_traverse)},
+    {Py_tp_getset, kept_getset},
+    {0, nullptr},
+};
+
+PyType_Spec kept_spec = {"typhon._native.Kept", sizeof(KeptObject), 0,
+                         Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, kept_slots};
+
 }  // namespace
 
 int init_values(ModuleState& state, PyObject* module) noexcept {
   state.bit_string_type = make_type(module, bit_string_spec, {"data", "bit_size"});
   state.improper_list_type = make_type(module, improper_list_spec, {"items", "tail"});
-  return state.bit_string_type && state.improper_list_type ? 0 : -1;
+  state.kept_type = make_type(module, kept_spec, {"value"});
+  return state.bit_string_type && state.improper_list_type && state.kept_type ? 0 : -1;
 }
 
 PyObject* make_bit_string(ModuleState& state, etf::Bytes bytes, unsigned bits_in_last_byte) noexcept {

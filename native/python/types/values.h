@@ -1,4 +1,5 @@
-// BitString and ImproperList: values of the BEAM for which Python has no type.
+// BitString and ImproperList: values of the BEAM for which Python has no type. Kept: a value that is to stay
+// here.
 #pragma once
 
 #include "python/cpython.h"
@@ -35,7 +36,17 @@ struct ImproperListObject {
   }
 };
 
-// Makes both heap types in `state`. 0, or -1 with an exception set.
+// Around a value that the BEAM is to get a handle of, whatever it is: of a number, too.
+struct KeptObject {
+  PyObject_HEAD
+  PyObject* value;
+
+  [[nodiscard]] static KeptObject* of(PyObject* object) noexcept {
+    return reinterpret_cast<KeptObject*>(object);
+  }
+};
+
+// Makes the heap types in `state`. 0, or -1 with an exception set.
 int init_values(ModuleState& state, PyObject* module) noexcept;
 
 // New reference, or null with an exception set.

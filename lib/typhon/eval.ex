@@ -1,0 +1,120 @@
+defmodule Typhon.Eval do
+  @moduledoc false
+  # Code beside a call, by way of python/typhon/_eval.py, _scope.py and _program.py. It is an ordinary call of their functions,
+  # so that all that holds for those holds for it; errors name what the user has called.
+
+  alias Typhon.{Call, EncodeError, Error, Options, RubyError, Scope, TimeoutError, WorkerError}
+
+  @default_timeout Options.default_timeout()
+  # What the native library says of a handle that is none of its own.
+  @unknown "a Typhon.Object that no Python call has returned"
+
+  @type result :: {:ok, term} | {:error, Error.t()}
+
+  @spec eval(Typhon.pool() | Scope.t(), String.t(), map | keyword, keyword) :: result
+  def eval(%Scope{} = scope, code, bindings, options) do
+    %{timeout: timeout, routing: routing} = options = Options.eval!(options)
+    args = [code!(code), Options.bindings!(bindings), options.file, options.line, options.as == :object]
+    in_scope(scope, "evaluate", args, timeout, routing, "eval")
+  end
+
+  # The usual one.
+  def eval(pool, code, bindings, []) when is_binary(code) and bindings == %{},
+    do: pool |> Call.call({"typhon._eval", "evaluate", [code], @default_timeout}, %{}) |> result("eval", nil)
+
+  def eval(pool, code, bindings, options) do
+    %{timeout: timeout, routing: routing} = options = Options.eval!(options)
+    args = [code!(code), Options.bindings!(bindings), options.file, options.line, options.as == :object]
+
+    pool
+    |> Call.call({"typhon._eval", "evaluate", args, timeout}, %{}, routing)
+    |> result("eval", nil)
+  end
+
+  @spec exec_file(Typhon.pool(), String.t(), keyword) :: result
+  def exec_file(pool, path, options) do
+    %{timeout: timeout, routing: routing, argv: argv, bindings: bindings} = Options.exec_file!(options)
+
+    unless is_binary(path) and path != "",
+      do: raise(ArgumentError, "the path must be a string, got #{inspect(path)}")
+
+    pool
+    |> Call.call({"typhon._program", "execute", [path, argv, bindings], timeout}, %{}, routing)
+    |> result("exec_file", nil)
+  end
+
+  @spec scope(Typhon.pool() | Scope.t(), map | keyword, keyword) :: {:ok, Scope.t()} | {:error, Error.t()}
+  def scope(origin, bindings, options) do
+    %{timeout: timeout, routing: routing} = Options.scope!(options, :scope)
+    args = [Options.bindings!(bindings)]
+
+    {pool, made} =
+      case origin do
+        %Scope{} = scope ->
+          {scope.pool, in_scope(scope, "fork", args, timeout, routing, "scope")}
+
+        pool ->
+          call = {"typhon._scope", "scope", args, timeout}
+          {pool, pool |> Call.call(call, %{}, routing) |> result("scope", nil)}
+      end
+
+    case made do
+      {:ok, {%Typhon.Object{} = object, name}} -> {:ok, %Scope{pool: pool, object: object, name: name}}
+      # A test's.
+      {:ok, %Scope{}} = scope -> scope
+      {:ok, nonsense} -> {:error, Error.nonsense(nonsense)}
+      error -> error
+    end
+  end
+
+  @doc "A method of the scope's, which users know as `function`."
+  @spec in_scope(Scope.t(), String.t(), list, timeout, Options.routing(), String.t()) :: result
+  def in_scope(%Scope{object: object} = scope, method, args, timeout, routing, function) do
+    scope
+    |> Scope.pool()
+    |> Call.call({object, method, args, timeout}, %{}, routing)
+    |> result(function, scope)
+  end
+
+  defp code!(code) when is_binary(code), do: code
+  defp code!(code), do: raise(ArgumentError, "the code must be a string, got #{inspect(code)}")
+
+  # --- errors ---
+
+  defp result({:ok, _} = ok, _function, _scope), do: ok
+  defp result({:error, error}, function, scope), do: {:error, named(error, function, scope)}
+
+  defp named(%TimeoutError{arity: arity} = error, function, _scope) when arity != nil,
+    do: %{error | module: "Typhon", function: function, arity: 2}
+
+  # Its handle was written down (:erlang.term_to_binary/1), which does not hold it.
+  defp named(%EncodeError{path: "args", reason: @unknown <> _} = error, _function, %Scope{name: name}) do
+    reason =
+      "the scope #{name} is not there any more: no process held it, so Python has released it. " <>
+        "Make another one with Typhon.scope/3"
+
+    %{error | path: nil, reason: reason}
+  end
+
+  defp named(%EncodeError{path: path} = error, function, _scope) when is_binary(path),
+    do: %{error | path: place(path, function)}
+
+  defp named(%WorkerError{} = error, _function, %Scope{name: name}), do: %{error | scope: name}
+
+  defp named(%RubyError{}, function, _scope) do
+    raise ArgumentError,
+          "Typhon.#{function} is Python's: this pool has Rubies, which run no Python code. Call functions of Ruby's with Typhon.call/5"
+  end
+
+  defp named(error, _function, _scope), do: error
+
+  # From the place in the arguments to what the user has given.
+  defp place("args", _function), do: "bindings"
+  defp place("args[0]" <> rest, "eval"), do: "code" <> rest
+  defp place("args[1]" <> rest, "eval"), do: "bindings" <> rest
+  defp place("args[0]" <> rest, function) when function in ["scope", "put"], do: "bindings" <> rest
+  defp place("args[0]" <> rest, "exec_file"), do: "path" <> rest
+  defp place("args[1]" <> rest, "exec_file"), do: "argv" <> rest
+  defp place("args[2]" <> rest, "exec_file"), do: "bindings" <> rest
+  defp place(path, _function), do: path
+end
