@@ -4,7 +4,7 @@ defmodule Typhon do
 
   import Kernel, except: [send: 2]
 
-  alias Typhon.{Async, Call, Callee, Health, Multi, Options, Pool, PoolError, Registry, Session}
+  alias Typhon.{Async, Call, Callee, Health, Multi, Object, Options, Pool, PoolError, Registry, Session}
 
   @default_timeout Options.default_timeout()
 
@@ -37,6 +37,10 @@ defmodule Typhon do
   @type reload_option :: unquote(Options.type(:reload))
   @type stream_option :: unquote(Options.type(:stream))
   @type send_option :: unquote(Options.type(:send))
+  @type object_option :: unquote(Options.type(:object))
+  @type call_object_option :: unquote(Options.type(:call_object))
+  @type stream_object_option :: unquote(Options.type(:stream_object))
+  @type enter_option :: unquote(Options.type(:enter))
 
   @doc """
   Starts a pool of Pythons, linked to the caller, and returns when all of them are ready.
@@ -607,6 +611,276 @@ defmodule Typhon do
   """
   @spec iter(Enumerable.t()) :: Typhon.Iter.t()
   def iter(enumerable), do: %Typhon.Iter{enumerable: enumerable}
+
+  # --- objects ---
+
+  @doc """
+  An attribute of an object: `Typhon.get(object, :name)`. With dots attributes of attributes: `"index.name"`.
+
+  `get(pool, module, name)` is the same of a module, for its constants; options follow then.
+
+  ## Options
+
+  #{Options.docs(:object)}
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.get(py, :math, :pi)
+      {:ok, 3.141592653589793}
+      iex> {:ok, queue} = Typhon.call(py, :collections, :deque, [[1, 2], 5])
+      iex> Typhon.get(queue, :maxlen)
+      {:ok, 5}
+      iex> Typhon.get(queue, "__class__.__name__")
+      {:ok, "deque"}
+      iex> {:error, %Typhon.PythonError{type: "AttributeError"}} = Typhon.get(queue, :size)
+  """
+  @spec get(Object.t(), name, [object_option]) :: {:ok, term} | {:error, error}
+  @spec get(pool, callee, name) :: {:ok, term} | {:error, error}
+  def get(object, path, options \\ [])
+  def get(%Object{} = object, path, options) when is_list(options), do: Object.get(object, path, options)
+  def get(pool, module, name), do: get(pool, module, name, [])
+
+  @doc "An attribute of a module: its constants. See `get/3`."
+  @spec get(pool, callee, name, [object_option]) :: {:ok, term} | {:error, error}
+  def get(pool, module, name, options), do: Object.constant(pool, module, name, options)
+
+  @doc """
+  As `get/3`, and returns the value itself or raises the exception.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.get!(py, :sys, :byteorder)
+      "little"
+  """
+  @spec get!(Object.t(), name, [object_option]) :: term
+  @spec get!(pool, callee, name) :: term
+  def get!(object, path, options \\ []), do: value!(get(object, path, options))
+
+  @doc "As `get/4`, and returns the value itself or raises the exception."
+  @spec get!(pool, callee, name, [object_option]) :: term
+  def get!(pool, module, name, options), do: value!(get(pool, module, name, options))
+
+  @doc """
+  Sets an attribute of an object: in Python `object.path = value`. The options are those of `get/3`.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, space} = Typhon.call(py, :types, :SimpleNamespace, [], kwargs: [x: 1])
+      iex> Typhon.set(space, :x, [2])
+      :ok
+      iex> Typhon.get(space, :x)
+      {:ok, [2]}
+  """
+  @spec set(Object.t(), name, term, [object_option]) :: :ok | {:error, error}
+  def set(object, path, value, options \\ []), do: Object.set(object, path, value, options)
+
+  @doc """
+  Deletes an attribute of an object: in Python `del object.path`. The options are those of `get/3`.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, space} = Typhon.call(py, :types, :SimpleNamespace, [], kwargs: [x: 1])
+      iex> Typhon.delete(space, :x)
+      :ok
+  """
+  @spec delete(Object.t(), name, [object_option]) :: :ok | {:error, error}
+  def delete(object, path, options \\ []), do: Object.delete(object, path, options)
+
+  @doc """
+  An element of an object by its key, any term: in Python `object[key]`. The options are those of `get/3`.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, queue} = Typhon.call(py, :collections, :deque, [["a", "b"]])
+      iex> Typhon.item(queue, -1)
+      {:ok, "b"}
+  """
+  @spec item(Object.t(), term, [object_option]) :: {:ok, term} | {:error, error}
+  def item(object, key, options \\ []), do: Object.item(object, key, options)
+
+  @doc "As `item/3`, and returns the value itself or raises the exception."
+  @spec item!(Object.t(), term, [object_option]) :: term
+  def item!(object, key, options \\ []), do: value!(item(object, key, options))
+
+  @doc """
+  Sets an element of an object: in Python `object[key] = value`. The options are those of `get/3`.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, queue} = Typhon.call(py, :collections, :deque, [[1, 2]])
+      iex> Typhon.put_item(queue, 0, "first")
+      :ok
+      iex> Typhon.to_term(queue)
+      {:error, %Typhon.EncodeError{
+        path: "the object",
+        type: "collections.deque",
+        reason: "a value of type collections.deque has no counterpart in Elixir. Typhon.get/3, Typhon.item/3 and " <>
+          "Typhon.call/4 reach what is in it"
+      }}
+      iex> Typhon.item(queue, 0)
+      {:ok, "first"}
+  """
+  @spec put_item(Object.t(), term, term, [object_option]) :: :ok | {:error, error}
+  def put_item(object, key, value, options \\ []), do: Object.put_item(object, key, value, options)
+
+  @doc """
+  The length of an object: in Python `len(object)`. The options are those of `get/3`.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, queue} = Typhon.call(py, :collections, :deque, [[1, 2]])
+      iex> Typhon.len(queue)
+      {:ok, 2}
+  """
+  @spec len(Object.t(), [object_option]) :: {:ok, non_neg_integer} | {:error, error}
+  def len(object, options \\ []), do: Object.ask(object, ".len", options)
+
+  @doc "As `len/2`, and returns the value itself or raises the exception."
+  @spec len!(Object.t(), [object_option]) :: non_neg_integer
+  def len!(object, options \\ []), do: value!(len(object, options))
+
+  @doc """
+  Calls an object itself: a function, a class, whatever Python can call. A method of an object is called by `call/5`.
+
+  ## Options
+
+  #{Options.docs(:call_object)}
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, second} = Typhon.call(py, :operator, :itemgetter, [1])
+      iex> Typhon.call(second, [["a", "b"]])
+      {:ok, "b"}
+  """
+  @spec call(Object.t(), list, [call_object_option]) :: {:ok, term} | {:error, error}
+  def call(object, args, options \\ []), do: Object.call(object, args, options)
+
+  @doc "As `call/3`, and returns the value itself or raises the exception."
+  @spec call!(Object.t(), list, [call_object_option]) :: term
+  def call!(object, args, options \\ []), do: value!(call(object, args, options))
+
+  @doc """
+  How Python shows an object: `repr(object)`. The options are those of `get/3`.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, queue} = Typhon.call(py, :collections, :deque, [[1, 2]])
+      iex> Typhon.repr(queue)
+      {:ok, "deque([1, 2])"}
+  """
+  @spec repr(Object.t(), [object_option]) :: {:ok, String.t()} | {:error, error}
+  def repr(object, options \\ []), do: Object.ask(object, ".repr", options)
+
+  @doc "As `repr/2`, and returns the value itself or raises the exception."
+  @spec repr!(Object.t(), [object_option]) :: String.t()
+  def repr!(object, options \\ []), do: value!(repr(object, options))
+
+  @doc """
+  The full name of an object's class. The handle has it: nobody is asked.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, queue} = Typhon.call(py, :collections, :deque, [])
+      iex> Typhon.type(queue)
+      "collections.deque"
+  """
+  @spec type(Object.t()) :: String.t()
+  def type(%Object{type: type}), do: type
+
+  @doc """
+  The names of an object's attributes: in Python `dir(object)`. The options are those of `get/3`.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, queue} = Typhon.call(py, :collections, :deque, [])
+      iex> {:ok, names} = Typhon.dir(queue)
+      iex> "appendleft" in names
+      true
+  """
+  @spec dir(Object.t(), [object_option]) :: {:ok, [String.t()]} | {:error, error}
+  def dir(object, options \\ []), do: Object.ask(object, ".dir", options)
+
+  @doc """
+  The docstring of an object, or of its class, without its indentation; nil when there is none. The options are those of `get/3`.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, queue} = Typhon.call(py, :collections, :deque, [])
+      iex> {:ok, text} = Typhon.doc(queue)
+      iex> text =~ "list-like sequence"
+      true
+  """
+  @spec doc(Object.t(), [object_option]) :: {:ok, String.t() | nil} | {:error, error}
+  def doc(object, options \\ []), do: Object.ask(object, ".doc", options)
+
+  @doc """
+  Whether two handles are of one object: in Python `a is b`. Raises when Python cannot be asked.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, one} = Typhon.call(py, :collections, :deque, [])
+      iex> {:ok, other} = Typhon.call(py, :collections, :deque, [])
+      iex> {:ok, again} = Typhon.call(py, :copy, :copy, [one])
+      iex> {Typhon.same?(one, one), Typhon.same?(one, other), Typhon.same?(one, again)}
+      {true, false, false}
+  """
+  @spec same?(Object.t(), Object.t()) :: boolean
+  def same?(%Object{} = one, %Object{} = other), do: Object.same?(one, other)
+
+  @doc """
+  The value of an object, in Elixir. One that has no counterpart there is a `Typhon.EncodeError`; one that is in a list or
+  another container is a `Typhon.Object` there. The options are those of `get/3`.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, space} = Typhon.call(py, :types, :SimpleNamespace, [], kwargs: [x: 1])
+      iex> {:error, %Typhon.EncodeError{type: "types.SimpleNamespace"}} = Typhon.to_term(space)
+  """
+  @spec to_term(Object.t(), [object_option]) :: {:ok, term} | {:error, error}
+  def to_term(object, options \\ []), do: Object.to_term(object, options)
+
+  @doc "As `to_term/2`, and returns the value itself or raises the exception."
+  @spec to_term!(Object.t(), [object_option]) :: term
+  def to_term!(object, options \\ []), do: value!(to_term(object, options))
+
+  @doc """
+  Enters a context manager for the time of a function: Python's `with object as value:`, or `async with` where an object has
+  that alone.
+
+  The function gets what Python binds, and returns what `enter/3` returns in `{:ok, result}`. The context manager is left when the
+  function returns, raises, throws or exits, and when its process ends. What the function raised is there a `typhon.BeamError`,
+  and goes on in Elixir, unless `__exit__` says that it is to be ignored: then the result is `{:ok, nil}`. An error of entering
+  or leaving is `{:error, exception}`.
+
+  The worker takes other calls meanwhile; in a `run/3` it takes none but those of the session.
+
+  ## Options
+
+  #{Options.docs(:enter)}
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, folder} = Typhon.call(py, :tempfile, :TemporaryDirectory, [])
+      iex> {:ok, path} = Typhon.enter(folder, fn path -> if File.dir?(path), do: path end)
+      iex> File.dir?(path)
+      false
+  """
+  @spec enter(Object.t(), (term -> result), [enter_option]) :: {:ok, result | nil} | {:error, error}
+        when result: term
+  def enter(%Object{} = object, fun, options \\ []) when is_function(fun, 1),
+    do: Object.enter(object, fun, options)
+
+  @doc """
+  The elements of an object, as a lazy stream: whatever Python can iterate over, or iterate over asynchronously. See `stream/5`.
+
+  A generator is not closed when Elixir stops early, because its handle is there still; but elements that were fetched ahead are
+  gone.
+
+  ## Options
+
+  #{Options.docs(:stream_object)}
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, queue} = Typhon.call(py, :collections, :deque, [[1, 2]])
+      iex> queue |> Typhon.stream() |> Enum.to_list()
+      [1, 2]
+  """
+  @spec stream(Object.t(), [stream_object_option]) :: Enumerable.t()
+  def stream(%Object{} = object, options \\ []),
+    do: Typhon.Stream.stream(object, Options.stream_object!(options))
 
   defp value!({:ok, value}), do: value
   defp value!({:error, error}), do: raise(error)

@@ -110,6 +110,18 @@ defmodule Typhon.Options do
     Map.put(call(values), :batch, values.batch)
   end
 
+  @spec stream_object!(keyword) :: %{kwargs: map, timeout: timeout, batch: pos_integer, routing: routing}
+  def stream_object!(options) do
+    values = values!(options, :stream_object)
+    Map.put(call(values), :batch, values.batch)
+  end
+
+  @doc "Those of the functions on objects."
+  @spec object!(keyword, :object | :call_object | :enter) :: call
+  def object!(options, scope \\ :object)
+  def object!([], _scope), do: %{kwargs: %{}, timeout: default_timeout(), routing: nil}
+  def object!(options, scope), do: options |> values!(scope) |> call()
+
   @doc "`call`: what is left for the call that carries the batch, without kwargs and timeout."
   @spec multi!(keyword, :multi | :multi_each) :: %{
           stop_on_error: boolean,
@@ -150,9 +162,9 @@ defmodule Typhon.Options do
   def kwargs!(kwargs), do: Check.check!(Table.by_name(:call).kwargs, kwargs)
 
   defp call(values),
-    do: %{kwargs: values.kwargs, timeout: values.timeout, routing: routing(values)}
+    do: %{kwargs: Map.get(values, :kwargs, %{}), timeout: values.timeout, routing: routing(values)}
 
-  # A cast and a stream have some of these alone.
+  # Some functions have some of these alone.
   defp routing(values) do
     routing(Map.get(values, :worker), Map.get(values, :retry, 0), Map.get(values, :stdio), text(values))
   end
@@ -163,8 +175,8 @@ defmodule Typhon.Options do
   defp routing(key, retry, stdio, text),
     do: %{worker: Check.hash(key), retry: retry, stdio: stdio, text: text}
 
-  defp text(%{keys: nil, values: nil}), do: nil
-  defp text(%{keys: keys, values: values}), do: {keys, values}
+  defp text(%{keys: keys, values: values}) when keys != nil or values != nil, do: {keys, values}
+  defp text(_values), do: nil
 
   # --- what each option comes to ---
 

@@ -209,9 +209,14 @@ class Worker final : private worker::Interruptible, private FreeListener {
                        channel::FrameLoans& loans, python::DecodeOptions options) noexcept;
   python::PyRef decode_request(const channel::FrameHeader& header, std::span<const std::uint8_t> body,
                                channel::FrameLoans& loans) noexcept;
-  python::PyRef invoke(PyObject* request) noexcept;
-  python::PyRef resolve(PyObject* target, PyObject* path) noexcept;
-  python::PyRef look_up(PyObject* target, PyObject* path) noexcept;
+  static bool is_of_object(const channel::FrameHeader& header) noexcept {
+    return (header.flags & channel::kOfObject) != 0;
+  }
+  // `of_object`: what stands in the module's place is an object, be it a str.
+  python::PyRef invoke(PyObject* request, bool of_object) noexcept;
+  python::PyRef operate(PyObject* target, PyObject* name, PyObject* args, PyObject* kwargs) noexcept;
+  python::PyRef resolve(PyObject* target, PyObject* path, bool of_object) noexcept;
+  python::PyRef look_up(PyObject* target, PyObject* path, bool of_object) noexcept;
   bool reply(Served& call, PyObject* value) noexcept;
   // `given_up`: the BEAM wants no result; a typhon.Cancelled says just that then.
   void fail(Served& call, python::PyRef exception, bool given_up = false) noexcept;
@@ -290,6 +295,7 @@ class Worker final : private worker::Interruptible, private FreeListener {
   // Guarded by shared_:
   python::PyRef describe_function_;
   python::PyRef instead_function_;  // typhon._namespace.instead
+  python::PyRef operations_;        // typhon._objects.OPERATIONS
   python::PyRef submit_;            // typhon._aio.submit
   python::PyRef handler_;           // of messages
   python::PyRef invoke_;            // of ErlPort's dialect: makes the calls in this one's stead; or empty

@@ -27,6 +27,9 @@ _CONTEXT = Atom("context")
 _CALL = "<call>"
 
 _IMPORTLIB = importlib.__file__
+# Typhon's modules that stand between a call and what it calls.
+_OBJECTS = "typhon._objects"
+_OWN = ("typhon._namespace", "typhon._bulk", _OBJECTS)
 
 _Frame = tuple[str, int, str, str]
 _Term = tuple[Atom, str, str, list[_Frame], list[str], "tuple[Atom, _Term] | None", str]
@@ -57,6 +60,11 @@ def describe(error: BaseException, module: object, function: str, given: object 
     note_hints(error, module, function)
     _drop_frames_between(error)
     name = f"{module if isinstance(module, str) else _type_name(type(module))}.{function}"
+    # As it was called in Elixir.
+    if isinstance(function, str) and function.startswith("."):
+        name = f"Typhon{function}"
+    elif isinstance(module, str) and module == _OBJECTS:
+        name = "Typhon.get"
     term = _term(error, 0)
     if not term[3]:
         frame = (_CALL, 1, _clean(name), "")
@@ -252,7 +260,7 @@ def _stands_between(tb: TracebackType) -> bool:
     return (
         file.startswith("<frozen importlib.")
         or file == _IMPORTLIB
-        or tb.tb_frame.f_globals.get("__name__") == "typhon._namespace"
+        or tb.tb_frame.f_globals.get("__name__") in _OWN
     )
 
 

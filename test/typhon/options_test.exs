@@ -213,7 +213,11 @@ defmodule Typhon.OptionsTest do
             restart: :restart_option,
             reload: :reload_option,
             stream: :stream_option,
-            send: :send_option
+            send: :send_option,
+            object: :object_option,
+            call_object: :call_object_option,
+            stream_object: :stream_object_option,
+            enter: :enter_option
           ] do
         {:type, definition} = Enum.find(types, fn {_, definition} -> elem(definition, 0) == type end)
         {:"::", _, [_, union]} = Code.Typespec.type_to_quoted(definition)

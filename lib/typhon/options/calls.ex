@@ -30,7 +30,12 @@ defmodule Typhon.Options.Calls do
 
   option(
     :kwargs,
-    @kwargs ++ [scope: [:call, :cast, :stream], doc: "keyword arguments, a map or a keyword list"]
+    @kwargs ++
+      [
+        scope: [:call, :cast, :stream],
+        as_of: [:call_object],
+        doc: "keyword arguments, a map or a keyword list"
+      ]
   )
 
   option(
@@ -49,6 +54,7 @@ defmodule Typhon.Options.Calls do
   for fields <- [
         [
           scope: [:call],
+          as_of: [:object, :call_object],
           default_doc:
             "`5_000`, unless `config :typhon, timeout: 10_000` says otherwise when Typhon is compiled",
           doc: """
@@ -74,7 +80,13 @@ defmodule Typhon.Options.Calls do
         [scope: [:map], doc: "milliseconds for each request, or `:infinity`"],
         [
           scope: [:stream],
+          as_of: [:stream_object],
           doc: "milliseconds for the call of the function and for each batch, or `:infinity`"
+        ],
+        [
+          scope: [:enter],
+          doc:
+            "milliseconds for entering, and as many for leaving; or `:infinity`. The function itself may take any time"
         ],
         [scope: [:send], doc: "milliseconds to wait while the worker has more waiting than it can hold"],
         [
@@ -91,6 +103,7 @@ defmodule Typhon.Options.Calls do
 
   option(:batch,
     scope: [:stream],
+    as_of: [:stream_object],
     check: [positive("elements in a request")],
     default: 1_024,
     doc: "elements in a batch at most. It is sent sooner when it is large (about 1 MiB) or took long"
@@ -121,7 +134,7 @@ defmodule Typhon.Options.Calls do
 
   option(:stdio,
     scope: [:call],
-    as_of: [:multi, :multi_each, :map],
+    as_of: [:multi, :multi_each, :map, :object, :call_object, :enter],
     check: [
       :group_leader,
       :logger,
@@ -137,7 +150,7 @@ defmodule Typhon.Options.Calls do
 
   option(:keys,
     scope: [:call],
-    as_of: [:cast, :stream, :multi, :multi_each, :map],
+    as_of: [:cast, :stream, :multi, :multi_each, :map, :object, :call_object, :stream_object],
     check: [:atoms, :strings],
     default_doc: "as the pool's `:keys` says",
     doc: """
@@ -148,7 +161,7 @@ defmodule Typhon.Options.Calls do
 
   option(:values,
     scope: [:call],
-    as_of: [:cast, :stream, :multi, :multi_each, :map],
+    as_of: [:cast, :stream, :multi, :multi_each, :map, :object, :call_object, :stream_object],
     check: [:atoms, :strings],
     default_doc: "as the pool's `:values` says",
     doc: "the same for all other atoms"

@@ -17,6 +17,10 @@ defmodule Typhon.Options.Table do
     restart: "Typhon.restart/2",
     reload: "Typhon.reload/3",
     stream: "Typhon.stream/5",
+    object: "Typhon.get/3",
+    call_object: "Typhon.call/3",
+    stream_object: "Typhon.stream/2",
+    enter: "Typhon.enter/3",
     send: "Typhon.send/3"
   ]
 
