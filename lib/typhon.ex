@@ -4,7 +4,20 @@ defmodule Typhon do
 
   import Kernel, except: [send: 2]
 
-  alias Typhon.{Async, Call, Callee, Health, Multi, Object, Options, Pool, PoolError, Registry, Session}
+  alias Typhon.{
+    Async,
+    Call,
+    Callee,
+    Chain,
+    Health,
+    Multi,
+    Object,
+    Options,
+    Pool,
+    PoolError,
+    Registry,
+    Session
+  }
 
   @default_timeout Options.default_timeout()
 
@@ -860,6 +873,33 @@ defmodule Typhon do
         when result: term
   def enter(%Object{} = object, fun, options \\ []) when is_function(fun, 1),
     do: Object.enter(object, fun, options)
+
+  @doc """
+  Several steps from one object to the next, in one request: attributes, elements and calls.
+
+  `Typhon.Chain` has the list of steps. With an object alone this is the beginning of a chain, to which the functions of
+  `Typhon.Chain` add steps, and which `Typhon.Chain.run/2` runs. The options are those of `get/3`.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, space} = Typhon.call(py, :types, :SimpleNamespace, [], kwargs: [rows: [%{"x" => "a-b"}]])
+      iex> Typhon.chain(space, get: "rows", item: 0, item: "x", call: {"split", ["-"]}, item: -1)
+      {:ok, "b"}
+      iex> {:error, error} = Typhon.chain(space, get: "rows", item: 0, item: "y", call: {"split", ["-"]})
+      iex> {error.type, error.notes}
+      {"KeyError", ["In a chain: step 3 of 4, item: 'y'"]}
+      iex> space |> Typhon.chain() |> Typhon.Chain.get("rows") |> Typhon.Chain.item(0) |> Typhon.Chain.run()
+      {:ok, %{"x" => "a-b"}}
+  """
+  @spec chain(Object.t(), [Chain.step()], [object_option]) :: {:ok, term} | {:error, error}
+  def chain(%Object{} = object, steps, options \\ []), do: object |> Chain.new(steps) |> Chain.run(options)
+
+  @doc "The beginning of a chain. See `chain/3`."
+  @spec chain(Object.t()) :: Chain.t()
+  def chain(%Object{} = object), do: Chain.new(object)
+
+  @doc "As `chain/3`, and returns the value itself or raises the exception."
+  @spec chain!(Object.t(), [Chain.step()], [object_option]) :: term
+  def chain!(object, steps, options \\ []), do: value!(chain(object, steps, options))
 
   @doc """
   The elements of an object, as a lazy stream: whatever Python can iterate over, or iterate over asynchronously. See `stream/5`.

@@ -35,6 +35,7 @@ defmodule Typhon.Object do
   | `Typhon.to_term(object)` | the value itself, in Elixir |
   | `Typhon.enter(object, fn value -> … end)` | `with object as value: …`, or `async with` |
   | `Typhon.stream(object)` | `for element in object: …` |
+  | `Typhon.chain(object, get: "a", item: key, call: {"b", args})` | `object.a[key].b(*args)`, in one request (`Typhon.Chain`) |
 
   The object lives in the worker that made it: calls that name it run there, and fail with a `Typhon.WorkerError` when that
   worker is gone. Objects of one call have to live in the same worker. It is released in Python when no Elixir process holds
@@ -57,6 +58,7 @@ defmodule Typhon.Object do
   # The arguments of operations, as errors name them.
   @parts %{
     ".get" => ["path"],
+    ".get_path" => ["path"],
     ".set" => ["path", "value"],
     ".delete" => ["path"],
     ".item" => ["key"],
@@ -69,7 +71,14 @@ defmodule Typhon.Object do
 
   @doc false
   @spec get(t, Typhon.name(), keyword) :: result
-  def get(object, path, options), do: ask(object, ".get", [name!(path)], options)
+  def get(object, path, options) do
+    path = name!(path)
+    ask(object, if(plain?(path), do: ".get", else: ".get_path"), [path], options)
+  end
+
+  # Python's own getattr does with it; else it is to be taken apart, or may be there in another form.
+  defp plain?(<<character, rest::binary>>), do: character != ?. and character < 128 and plain?(rest)
+  defp plain?(<<>>), do: true
 
   @doc false
   # A constant of a module, which any worker has.
@@ -158,6 +167,11 @@ defmodule Typhon.Object do
     "a value of type #{type} has no counterpart in Elixir. Typhon.get/3, Typhon.item/3 and Typhon.call/4 reach what is in it"
   end
 
+  @doc false
+  # For Typhon.Chain.
+  @spec chain(t, String.t(), list, keyword) :: result
+  def chain(object, shape, args, options), do: ask(object, ".chain", [shape, args], options)
+
   # --- context managers ---
 
   @doc false
@@ -205,7 +219,8 @@ defmodule Typhon.Object do
 
   defp ask(object, function, args, options) do
     if not is_struct(object, __MODULE__),
-      do: no_object!(object, "Typhon#{function}/#{length(args) + 2}", "it is what a call has returned")
+      do:
+        no_object!(object, "Typhon#{called(function)}/#{length(args) + 2}", "it is what a call has returned")
 
     of_object(object, function, args, %{}, Options.object!(options))
   end
@@ -233,7 +248,12 @@ defmodule Typhon.Object do
 
   # As it was called in Elixir.
   defp told(%TimeoutError{} = error, function),
-    do: %{error | module: "Typhon", function: String.trim_leading(function, "."), arity: error.arity + 1}
+    do: %{
+      error
+      | module: "Typhon",
+        function: function |> called() |> String.trim_leading("."),
+        arity: error.arity + 1
+    }
 
   defp told(%EncodeError{path: "args[" <> _ = path} = error, function) when is_map_key(@parts, function) do
     [index, rest] = Regex.run(~r/\Aargs\[(\d+)\](.*)\z/s, path, capture: :all_but_first)
@@ -242,6 +262,8 @@ defmodule Typhon.Object do
 
   defp told(error, _function), do: error
 
+  defp called(function), do: String.replace_suffix(function, "_path", "")
+
   defp done({:ok, _}), do: :ok
   defp done(error), do: error
 
@@ -249,9 +271,11 @@ defmodule Typhon.Object do
   defp no_object!(other, function, hint),
     do: raise(ArgumentError, "#{function} takes a Typhon.Object, got #{inspect(other)}: #{hint}")
 
-  defp name!(name) when is_binary(name), do: name
-  defp name!(name) when is_atom(name), do: Atom.to_string(name)
+  @doc false
+  @spec name!(Typhon.name()) :: String.t()
+  def name!(name) when is_binary(name), do: name
+  def name!(name) when is_atom(name), do: Atom.to_string(name)
 
-  defp name!(other),
+  def name!(other),
     do: raise(ArgumentError, "the name must be an atom or a string, got #{inspect(other)}")
 end

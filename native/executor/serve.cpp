@@ -305,10 +305,13 @@ PyRef Worker::operate(PyObject* target, PyObject* name, PyObject* args, PyObject
     if (!PyErr_Occurred()) PyErr_Format(PyExc_AttributeError, "Typhon has no operation %R", name);
     return {};
   }
+  PyRef object = PyRef::borrow(target);
+  if (PyCFunction_Check(target) && PyUnicode_CompareWithASCIIString(name, ".call") == 0)
+    object = not_looking(std::move(object));
   const Py_ssize_t count = PyList_Size(args);
-  const PyRef all = PyRef::steal(PyTuple_New(count + 1));
+  const PyRef all = object ? PyRef::steal(PyTuple_New(count + 1)) : PyRef();
   if (!all) return {};
-  PyTuple_SetItem(all.get(), 0, PyRef::borrow(target).release());
+  PyTuple_SetItem(all.get(), 0, object.release());
   for (Py_ssize_t i = 0; i < count; ++i)
     PyTuple_SetItem(all.get(), i + 1, PyRef::borrow(PyList_GetItem(args, i)).release());
   return PyRef::steal(PyObject_Call(function.get(), all.get(), PyDict_Size(kwargs) != 0 ? kwargs : nullptr));
@@ -330,8 +333,14 @@ PyRef Worker::resolve(PyObject* target, PyObject* path, bool of_object) noexcept
   if (!found) return of_object && PyUnicode_Check(target) ? PyRef() : find_normal(target, path);
   if (!PyCFunction_Check(found.get()) || !looks_at_its_caller(path)) [[likely]]
     return found;
+  return not_looking(std::move(found));
+}
+
+// What stands in for a builtin that looks into the namespace of its caller; other functions as they are.
+PyRef Worker::not_looking(PyRef function) noexcept {
   const PyRef instead = remembered(instead_function_, "typhon._namespace", "instead");
-  return instead ? PyRef::steal(PyObject_CallFunctionObjArgs(instead.get(), found.get(), nullptr)) : PyRef();
+  return instead ? PyRef::steal(PyObject_CallFunctionObjArgs(instead.get(), function.get(), nullptr))
+                 : PyRef();
 }
 
 // By these very names.

@@ -216,6 +216,7 @@ class Worker final : private worker::Interruptible, private FreeListener {
   python::PyRef invoke(PyObject* request, bool of_object) noexcept;
   python::PyRef operate(PyObject* target, PyObject* name, PyObject* args, PyObject* kwargs) noexcept;
   python::PyRef resolve(PyObject* target, PyObject* path, bool of_object) noexcept;
+  python::PyRef not_looking(python::PyRef function) noexcept;
   python::PyRef look_up(PyObject* target, PyObject* path, bool of_object) noexcept;
   bool reply(Served& call, PyObject* value) noexcept;
   // `given_up`: the BEAM wants no result; a typhon.Cancelled says just that then.

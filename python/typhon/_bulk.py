@@ -109,12 +109,13 @@ def run_each(calls: Sequence[tuple[Any, str, list[Any], dict[str, Any]]], stop: 
 
 
 def find(module: Any, function: str) -> Any:
-    found = _look_up(module, function)
+    found = look_up(module, function)
     # As the worker does for a call that comes alone.
     return instead(found) if module == "builtins" else found
 
 
-def _look_up(module: Any, function: str) -> Any:
+def look_up(module: Any, function: str) -> Any:
+    """What that is, be it a function or not."""
     found = module
     try:
         if type(module) is str:

@@ -29,7 +29,9 @@ _CALL = "<call>"
 _IMPORTLIB = importlib.__file__
 # Typhon's modules that stand between a call and what it calls.
 _OBJECTS = "typhon._objects"
-_OWN = ("typhon._namespace", "typhon._bulk", _OBJECTS)
+_OWN = ("typhon._namespace", "typhon._bulk", "typhon._chain", _OBJECTS)
+# The file of what typhon._chain compiles.
+_CHAIN = "<typhon chain>"
 
 _Frame = tuple[str, int, str, str]
 _Term = tuple[Atom, str, str, list[_Frame], list[str], "tuple[Atom, _Term] | None", str]
@@ -62,7 +64,7 @@ def describe(error: BaseException, module: object, function: str, given: object 
     name = f"{module if isinstance(module, str) else _type_name(type(module))}.{function}"
     # As it was called in Elixir.
     if isinstance(function, str) and function.startswith("."):
-        name = f"Typhon{function}"
+        name = f"Typhon{function.removesuffix('_path')}"
     elif isinstance(module, str) and module == _OBJECTS:
         name = "Typhon.get"
     term = _term(error, 0)
@@ -259,7 +261,7 @@ def _stands_between(tb: TracebackType) -> bool:
     file = tb.tb_frame.f_code.co_filename
     return (
         file.startswith("<frozen importlib.")
-        or file == _IMPORTLIB
+        or file in (_IMPORTLIB, _CHAIN)
         or tb.tb_frame.f_globals.get("__name__") in _OWN
     )
 

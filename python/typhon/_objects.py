@@ -7,10 +7,8 @@ else there is. Their frames are left out of what is raised (`_errors`).
 from __future__ import annotations
 
 import operator
-from types import BuiltinFunctionType
 
-from typhon._bulk import find
-from typhon._namespace import instead
+from typhon._bulk import look_up
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,11 +17,9 @@ if TYPE_CHECKING:
 
 
 def get(target: Any, path: str) -> Any:
-    """An attribute; with dots attributes of attributes."""
+    """An attribute; with dots attributes of attributes. Of one whose name is plain the BEAM asks getattr itself."""
     found = target
     try:
-        if "." not in path:
-            return getattr(target, path)
         for name in path.split("."):
             found = getattr(found, name)
         return found
@@ -45,7 +41,7 @@ class _Held:
 
 
 def get_of_module(module: str, path: str) -> Any:
-    return find(module, path)
+    return look_up(module, path)
 
 
 def put(target: Any, path: str, value: Any) -> None:
@@ -61,11 +57,6 @@ def delete(target: Any, path: str) -> None:
 def _owner(target: Any, path: str) -> tuple[Any, str]:
     owner, dot, name = path.rpartition(".")
     return (get(target, owner) if dot else target), name
-
-
-def call(target: Any, /, *args: Any, **kwargs: Any) -> Any:
-    # As the worker does for a call of a builtin by its name.
-    return (instead(target) if type(target) is BuiltinFunctionType else target)(*args, **kwargs)
 
 
 def doc(target: Any) -> str | None:
@@ -141,18 +132,28 @@ async def _enter_later(target: Any, kind: Any) -> tuple[AsyncEntered, Any]:
     return AsyncEntered(target, leave), value
 
 
+def _chain(target: Any, shape: str, args: list[Any]) -> Any:
+    from typhon._chain import chain
+
+    OPERATIONS[".chain"] = chain
+    return chain(target, shape, args)
+
+
 OPERATIONS: dict[str, Callable[..., Any]] = {
-    ".get": get,
+    ".get": getattr,
+    ".get_path": get,
     ".set": put,
     ".delete": delete,
     ".item": operator.getitem,
     ".put_item": operator.setitem,
     ".len": len,
-    ".call": call,
+    # The worker sees to builtins that look at their caller.
+    ".call": operator.call,
     ".repr": repr,
     ".dir": dir,
     ".doc": doc,
     ".same": operator.is_,
     ".to_term": to_term,
+    ".chain": _chain,
     ".enter": enter,
 }

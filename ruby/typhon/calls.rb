@@ -223,7 +223,7 @@ module Typhon
 
     def operate(target, name, args, kwargs)
       case name
-      when ".get" then get(target, *args)
+      when ".get", ".get_path" then get(target, *args)
       when ".set" then set(target, *args)
       when ".item" then target[args.first]
       when ".put_item" then target[args.first] = args.last
@@ -233,6 +233,7 @@ module Typhon
       when ".dir" then target.public_methods.map(&:to_s).sort
       when ".same" then target.equal?(args.first)
       when ".to_term" then target
+      when ".chain" then chain(target, *args)
       else raise NotImplementedError, "Typhon#{name} is for objects of Python: Ruby cannot #{PYTHON.fetch(name.delete_prefix("."), "do that")}"
       end
     end
@@ -244,6 +245,21 @@ module Typhon
       *path, name = path.split(".")
       path.reduce(target) { |found, step| found.public_send(step) }.public_send("#{name}=", value)
       nil
+    end
+
+    # python/typhon/_chain.py says what a shape is. What a step raises has its backtrace to say which one it was.
+    def chain(target, shape, args)
+      left = args.dup
+      shape.split("\0").drop(1).reduce(target) do |found, step|
+        name = step[1..]
+        case step[0]
+        when "g" then get(found, name)
+        when "i" then found[left.shift]
+        else
+          args = step[0].match?(/\d/) ? left.shift(step[0].to_i) : left.shift
+          Calls.invoke(found, name.empty? ? "call" : name, args, step[0] == "&" ? left.shift : {}, true)
+        end
+      end
     end
 
     # Of a module: a constant, or what a method returns.

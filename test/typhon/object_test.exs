@@ -169,6 +169,7 @@ defmodule Typhon.ObjectTest do
     test "builtins that look at their caller see a program's beginning", %{py: py} do
       {:ok, run} = Typhon.get(py, :builtins, :eval)
       assert {:ok, "__main__"} = Typhon.call(run, ["__name__"])
+      assert {:ok, "eval"} = Typhon.get(run, "__name__")
     end
 
     test "refuses what is no object and no list", %{py: py} do
@@ -256,6 +257,174 @@ defmodule Typhon.ObjectTest do
 
       assert Exception.message(error) =~
                "the object cannot cross: a value of type objects.Box has no counterpart"
+    end
+  end
+
+  describe "chain/3" do
+    @steps [get: "box", get: :number, call: {:__add__, [1]}, call: {"__mul__", [3]}, get: "real"]
+
+    test "takes the steps in one request", %{py: py} do
+      box = object(py, :box)
+      assert {:ok, 18} = Typhon.chain(box, @steps)
+      assert 18 = Typhon.chain!(box, @steps, timeout: 10_000)
+      assert {:ok, 2} = Typhon.chain(box, get: "nested", item: "a", item: -1)
+      assert {:ok, {{1}, %{"a" => 2}}} = Typhon.chain(box, call: {[1], [a: 2]})
+      assert {:ok, {{1}, %{}}} = Typhon.chain(box, call: [1])
+
+      for count <- [0, 9, 10, 300] do
+        args = Enum.to_list(1..count//1)
+        assert {:ok, {given, %{}}} = Typhon.chain(box, get: "box", call: args)
+        assert Tuple.to_list(given) == args
+        assert {:ok, {^given, %{}}} = Typhon.chain(box, item: "box", call: {"__call__", args})
+      end
+
+      assert {:ok, 5} =
+               Typhon.chain(box, get: "box", get: :inner, get: "__self__", call: {"add", [2], %{b: 3}})
+
+      assert {:ok, 7} = Typhon.chain(box, get: "box.größe")
+      assert {:ok, %Object{type: "objects.Box"}} = Typhon.chain(box, get: "box")
+      assert {:ok, %Object{} = same} = Typhon.chain(box, [])
+      assert Typhon.same?(box, same)
+    end
+
+    test "has any number of steps and shapes", %{py: py} do
+      box = object(py, :box)
+      long = [get: "number"] ++ List.duplicate({:get, "real"}, 999)
+      assert {:ok, 1} = Typhon.chain(box, long)
+      for n <- 1..600, do: assert({:ok, ^n} = Typhon.chain(box, call: {:set, ["n#{n}", n]}, get: "n#{n}"))
+    end
+
+    test "names are what Python takes for a name, or anything else", %{py: py} do
+      box = object(py, :box)
+
+      {:ok, adder} = Typhon.call(py, :objects, :add_to, [])
+
+      for name <- ["class", "None", "a b", "'", "x\nimport os", "größe", "__debug__", "x[0]", "\\"] do
+        assert {:ok, 5} = Typhon.chain(box, call: {"set", [name, 5]}, get: name)
+        assert {:ok, 6} = Typhon.chain(box, call: {"set", [name, adder]}, call: {name, [1]})
+      end
+
+      assert {:ok, 7} = Typhon.chain(box, get: "box.gro\u0308ße")
+    end
+
+    test "builtins that look at their caller see a program's beginning", %{py: py} do
+      {:ok, builtins} = Typhon.call(py, :importlib, :import_module, ["builtins"])
+      assert {:ok, "__main__"} = Typhon.chain(builtins, call: {:eval, ["__name__"]})
+      assert {:ok, "__main__"} = Typhon.chain(builtins, get: "eval", call: ["__name__"])
+      assert {:error, %PythonError{type: "NameError"}} = Typhon.chain(builtins, get: :eval, call: ["a"])
+    end
+
+    test "can be made step by step", %{py: py} do
+      chain = py |> object(:box) |> Typhon.chain() |> Typhon.Chain.get(:nested) |> Typhon.Chain.item("a")
+      assert inspect(chain) == "#Typhon.Chain<objects.Box, steps: 2>"
+      assert {:ok, [1, 2]} = Typhon.Chain.run(chain)
+      assert {:ok, 0} = chain |> Typhon.Chain.call("index", [1]) |> Typhon.Chain.run(timeout: 10_000)
+
+      assert {{}, %{"a" => 1}} =
+               py |> object(:box) |> Typhon.chain() |> Typhon.Chain.call([], a: 1) |> Typhon.Chain.run!()
+
+      added = py |> object(:box) |> Typhon.chain() |> Typhon.Chain.call(:add, [1], %{b: 2})
+      assert {:ok, 3} = Typhon.Chain.run(added)
+
+      assert {:ok, "('x',)"} =
+               py
+               |> object(:box)
+               |> Typhon.chain()
+               |> Typhon.Chain.call(["x"])
+               |> Typhon.Chain.item(0)
+               |> Typhon.Chain.call(:__repr__, [])
+               |> Typhon.Chain.run()
+    end
+
+    test "awaits coroutines on its way", %{py: py} do
+      box = object(py, :box)
+      assert {:ok, 3} = Typhon.chain(box, call: {:later, [3]})
+      assert {:ok, 8} = Typhon.chain(box, call: {:later_box, []}, call: {:later, [7]}, call: {:__add__, [1]})
+
+      assert {:error, %PythonError{type: "AttributeError"} = error} =
+               Typhon.chain(box, call: {:later_box, []}, get: "missing")
+
+      assert Exception.message(error) =~ "step 2 of 2, get: 'missing'"
+    end
+
+    test "says which step failed, and shows the user's frames", %{py: py} do
+      box = object(py, :box)
+      hostile = object(py, :Hostile)
+
+      for {object, steps, type, note} <- [
+            {box, [get: :box, get: "text", item: "x", get: "y"], "TypeError", "step 3 of 4, item: 'x'"},
+            {box, [item: :number], "KeyError", "step 1 of 1, item: Atom('number')"},
+            {box, [get: "nested", item: {1, 2}], "KeyError", "step 2 of 2, item: a key of the type tuple"},
+            {box, [get: "nested", item: nil], "KeyError", "step 2 of 2, item: None"},
+            {box, [get: "number", call: [1]], "TypeError", "step 2 of 2, call: with 1 argument"},
+            {box, [call: {"no_such", []}], "AttributeError", "step 1 of 1, call: 'no_such'"},
+            {box, [get: String.duplicate("a", 100)], "AttributeError",
+             "step 1 of 1, get: '#{String.duplicate("a", 60)}' …"},
+            {hostile, [get: "a.b"], "RuntimeError", "step 1 of 1, get: 'a.b'"}
+          ] do
+        assert {:error, %PythonError{type: ^type} = error} = Typhon.chain(object, steps)
+        assert Exception.message(error) =~ "In a chain: " <> note <> "\n" or Exception.message(error) =~ note
+        refute Exception.message(error) =~ "_objects"
+      end
+
+      assert {:error, error} = Typhon.chain(hostile, get: "x")
+      assert files(error) == ["objects.py"]
+      assert {:error, error} = Typhon.chain(box, get: "missing")
+      assert Exception.message(error) =~ ~s(File "<call>", line 1, in Typhon.chain)
+    end
+
+    test "an exception that is raised twice has one note", %{py: py} do
+      chained = object(py, :Raising)
+      assert {:error, %PythonError{notes: [_]}} = Typhon.chain(chained, call: {:fail, []})
+      assert {:error, %PythonError{notes: [note]}} = Typhon.chain(chained, get: "itself", call: {:fail, []})
+      assert note =~ "step 2 of 2"
+    end
+
+    test "ends at its deadline", %{py: py} do
+      assert {:error, %TimeoutError{function: "chain"} = error} =
+               Typhon.chain(object(py, :Hostile), [get: "endless"], timeout: 20)
+
+      assert Exception.message(error) =~ "Typhon.chain"
+    end
+
+    test "says where an argument cannot cross", %{py: py} do
+      box = object(py, :box)
+
+      for {steps, path} <- [
+            {[get: "box", item: [<<255>>]], "step 2, key[0]"},
+            {[call: [1, <<255>>]], "step 1, args[1]"},
+            {[call: {"add", [<<255>>]}, get: "x"], "step 1, args[0]"},
+            {[item: 1, call: Enum.to_list(1..9) ++ [<<255>>]], "step 2, args[9]"},
+            {[item: 1, call: {[<<255>>], %{}}], "step 2, args[0]"},
+            {[call: {"add", [1], b: URI.parse("a")}], ~s(step 1, kwargs["b"])},
+            {[call: {"add", [URI.parse("a")]}], "step 1, args[0]"}
+          ] do
+        assert {:error, %EncodeError{path: ^path}} = Typhon.chain(box, steps)
+      end
+    end
+
+    test "refuses what is no step", %{py: py} do
+      box = object(py, :box)
+
+      for steps <- [
+            [get: 1],
+            [call: 1],
+            [call: {:a, 1}],
+            [call: {[], 1, 2}],
+            [:get],
+            [set: "a"],
+            [get: "a"] ++ :b
+          ] do
+        assert_raise ArgumentError, ~r/must be/, fn -> Typhon.chain(box, steps) end
+      end
+
+      assert_raise ArgumentError, ~r/at most 1000 steps/, fn ->
+        Typhon.chain(box, List.duplicate({:get, :real}, 1_001))
+      end
+
+      assert_raise ArgumentError, ~r/step 2 of a chain must be get: path, item: key/, fn ->
+        Typhon.chain(box, get: "a", items: 1)
+      end
     end
   end
 

@@ -122,6 +122,12 @@ defmodule Typhon.RubyTest do
       assert {:ok, os_pid} = Typhon.get(rb, "Sample", :pid)
       assert is_integer(os_pid)
 
+      assert {:ok, "10"} = Typhon.chain(counter, get: "count", call: {"to_s", []})
+      assert {:ok, 18} = Typhon.chain(counter, call: {"method", ["add"]}, call: [8])
+      assert {:ok, 18} = Typhon.chain(counter, call: {:method, ["count"]}, call: [])
+      assert {:ok, 1} = Typhon.chain(set, item: 1, item: 0)
+      assert {:error, %RubyError{type: "NoMethodError"}} = Typhon.chain(counter, get: "count", get: "missing")
+
       for {name, result} <- [
             {"delete", Typhon.delete(counter, :count)},
             {"doc", Typhon.doc(counter)},

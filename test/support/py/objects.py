@@ -20,11 +20,18 @@ class Box:
     def __call__(self, *args, **kwargs):
         return (args, kwargs)
 
+    def set(self, name, value):
+        setattr(self, name, value)
+        return self
+
     def inner(self):
         return self.box
 
     def add(self, a, b=1):
         return a + b
+
+    def adder(self, number):
+        return lambda n: n + number
 
     async def later(self, value):
         await asyncio.sleep(0)
@@ -36,6 +43,10 @@ class Box:
     async def _later_box(self):
         await asyncio.sleep(0)
         return self
+
+
+def add_to():
+    return Box().adder(5)
 
 
 class Table:
@@ -55,6 +66,16 @@ class Table:
 def box():
     inner = Box(number=5, text="five", größe=7)
     return Box(box=inner, number=1, nested={"a": [1, 2]})
+
+
+class Raising:
+    error = ValueError("again")
+
+    def __init__(self):
+        self.itself = self
+
+    def fail(self):
+        raise self.error
 
 
 class Hostile:
