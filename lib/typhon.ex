@@ -719,13 +719,6 @@ defmodule Typhon do
       iex> {:ok, queue} = Typhon.call(py, :collections, :deque, [[1, 2]])
       iex> Typhon.put_item(queue, 0, "first")
       :ok
-      iex> Typhon.to_term(queue)
-      {:error, %Typhon.EncodeError{
-        path: "the object",
-        type: "collections.deque",
-        reason: "a value of type collections.deque has no counterpart in Elixir. Typhon.get/3, Typhon.item/3 and " <>
-          "Typhon.call/4 reach what is in it"
-      }}
       iex> Typhon.item(queue, 0)
       {:ok, "first"}
   """
@@ -836,7 +829,12 @@ defmodule Typhon do
   another container is a `Typhon.Object` there. The options are those of `get/3`.
 
       iex> {:ok, py} = Typhon.start_link(workers: 1)
-      iex> {:ok, space} = Typhon.call(py, :types, :SimpleNamespace, [], kwargs: [x: 1])
+      iex> {:ok, numbers} = Typhon.call(py, :builtins, :list, ["ab"], as: :object)
+      iex> Typhon.call(py, numbers, :append, ["c"])
+      {:ok, nil}
+      iex> Typhon.to_term(numbers)
+      {:ok, ["a", "b", "c"]}
+      iex> {:ok, space} = Typhon.call(py, :types, :SimpleNamespace, [])
       iex> {:error, %Typhon.EncodeError{type: "types.SimpleNamespace"}} = Typhon.to_term(space)
   """
   @spec to_term(Object.t(), [object_option]) :: {:ok, term} | {:error, error}

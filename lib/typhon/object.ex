@@ -25,6 +25,8 @@ defmodule Typhon.Object do
       {:ok, 3} = Typhon.len(queue)
       ["A", "b", "c"] = queue |> Typhon.stream() |> Enum.to_list()
 
+  What has a counterpart in Elixir stays in Python, too, when a call has the option `as: :object`.
+
   | Elixir | Python |
   |---|---|
   | `Typhon.get(object, "a.b")`, `Typhon.set(object, :a, value)`, `Typhon.delete(object, :a)` | `object.a.b`, `object.a = value`, `del object.a` |

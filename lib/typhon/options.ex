@@ -19,7 +19,7 @@ defmodule Typhon.Options do
   @type call :: %{kwargs: %{optional(String.t()) => term}, timeout: timeout, routing: routing}
 
   @typedoc """
-  Where a call goes and how often, where it prints, and what becomes of its atoms; nil: to the least loaded worker, once, to
+  Where a call goes and how often, where it prints, what becomes of its atoms, and of its result; nil: to the least loaded worker, once, to
   the caller, and what the pool says. `worker` is the hash of the key.
   """
   @type routing ::
@@ -28,7 +28,8 @@ defmodule Typhon.Options do
               worker: nil | non_neg_integer,
               retry: non_neg_integer,
               stdio: nil | :group_leader | :logger | :discard | pid,
-              text: text
+              text: text,
+              as: :term | :object
             }
 
   @typedoc "What a call says of `keys:` and `values:`; nil: what its pool says."
@@ -166,14 +167,18 @@ defmodule Typhon.Options do
 
   # Some functions have some of these alone.
   defp routing(values) do
-    routing(Map.get(values, :worker), Map.get(values, :retry, 0), Map.get(values, :stdio), text(values))
+    case %{
+      worker: Map.get(values, :worker),
+      retry: Map.get(values, :retry, 0),
+      stdio: Map.get(values, :stdio),
+      text: text(values),
+      as: Map.get(values, :as, :term)
+    } do
+      %{worker: nil, retry: 0, stdio: nil, text: nil, as: :term} -> nil
+      %{worker: nil} = routing -> routing
+      %{worker: key} = routing -> %{routing | worker: Check.hash(key)}
+    end
   end
-
-  defp routing(nil, 0, nil, nil), do: nil
-  defp routing(nil, retry, stdio, text), do: %{worker: nil, retry: retry, stdio: stdio, text: text}
-
-  defp routing(key, retry, stdio, text),
-    do: %{worker: Check.hash(key), retry: retry, stdio: stdio, text: text}
 
   defp text(%{keys: keys, values: values}) when keys != nil or values != nil, do: {keys, values}
   defp text(_values), do: nil

@@ -3,7 +3,7 @@ defmodule Typhon.Stream do
   # A Python iterator as an Elixir stream. Python holds it behind a handle (python/typhon/_stream.py); each batch is a call of its
   # method `next`. One such call is on its way while the batch before it is used.
 
-  alias Typhon.{Call, DecodeError, EncodeError, Error, Native}
+  alias Typhon.{Call, Callee, DecodeError, EncodeError, Error, Native}
 
   @spec stream(Typhon.pool(), Typhon.callee(), Typhon.name(), list, map) :: Enumerable.t()
   def stream(pool, module, function, args, options),
@@ -24,8 +24,7 @@ defmodule Typhon.Stream do
   defp open(pool, module, function, args, options) do
     case Call.stubbed(pool, module, function, args, options.kwargs) do
       :through ->
-        what = if is_struct(module), do: module, else: to_string(module)
-        open(pool, "open", [what, to_string(function), args, options.kwargs], options)
+        open(pool, "open", [Callee.target(module), to_string(function), args, options.kwargs], options)
 
       {:ok, enumerable} ->
         {:stub, enumerable}

@@ -336,6 +336,7 @@ ERL_NIF_TERM call_here(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   request.frame.timings = (flags.bits & wire::kTimings) != 0;
   request.frame.parent = flags.parent;
   request.frame.captures = (flags.bits & wire::kCapture) != 0;
+  request.frame.as_object = (flags.bits & wire::kAsObject) != 0;
   request.frame.of_object = enif_is_map(env, argv[3]) != 0;
   request.admitted = (flags.bits & wire::kAdmitted) != 0;
   // An object of another pool: there is nobody here to wait for that worker with.

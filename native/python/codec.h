@@ -101,6 +101,9 @@ struct EncodeOptions {
   // Becomes true when one was put there. May be null.
   bool* has_objects = nullptr;
 
+  // The object itself goes out so, also when it has another form.
+  bool as_object = false;
+
   // Takes large immutable bytes, which then stand in the term by their index only. Null: they are copied.
   BinaryLender* lender = nullptr;
 

@@ -44,6 +44,8 @@ module Typhon
     SERVICES = { "typhon._bulk" => :Bulk, "typhon._stream" => :Streams, "typhon._objects" => :Objects, "typhon._life" => :Life }.freeze
 
     def find(target)
+      # An object that is a String, or a Tuple, is in a Tuple of its own.
+      return target.to_a.first if target.is_a?(Tuple)
       return target unless target.is_a?(String)
       return MAIN if ["main", "nil", ""].include?(target)
       return Typhon.const_get(SERVICES.fetch(target)) if SERVICES.key?(target)

@@ -251,6 +251,86 @@ defmodule Typhon.ObjectTest do
     end)
   end
 
+  describe "as: :object" do
+    @values [1, 1.5, "text", "", nil, true, [1, [2]], %{"a" => %{}}, {1, {}}, :atom]
+
+    test "keeps any result in Python", %{py: py} do
+      for value <- @values do
+        assert {:ok, %Object{} = object} = Typhon.call(py, :objects, :same, [value], as: :object)
+        assert {:ok, ^value} = Typhon.to_term(object)
+        assert Typhon.to_term!(object) == value
+        assert {:ok, ^value} = Typhon.call(py, :objects, :same, [object])
+        assert {:ok, ^value} = Typhon.call(py, :objects, :same, [value], as: :term)
+      end
+
+      assert {:ok, %Object{type: "NoneType"}} = Typhon.call(py, :objects, :same, [nil], as: :object)
+
+      assert {:ok, %Object{type: "list"}} =
+               Typhon.call(py, :objects, :same, [[]], as: :object, worker: 1, retry: 1)
+
+      assert {:ok, %Object{type: "list"}} =
+               py |> Typhon.async(:objects, :same, [[]], as: :object) |> Typhon.await()
+
+      assert {:ok, %Object{type: "objects.Box"}} = Typhon.call(py, :objects, :box, [], as: :object)
+    end
+
+    test "of operations and chains", %{py: py} do
+      box = object(py, :box)
+      assert {:ok, %Object{type: "dict"} = nested} = Typhon.get(box, :nested, as: :object)
+      assert {:ok, %Object{type: "list"} = list} = Typhon.item(nested, "a", as: :object)
+      assert :ok = Typhon.put_item(list, 0, list)
+      assert {:ok, "[[...], 2]"} = Typhon.repr(list)
+      assert {:error, %EncodeError{path: path}} = Typhon.to_term(list)
+      assert path =~ "result[0]"
+      assert {:ok, %Object{type: "int"}} = Typhon.len(list, as: :object)
+      assert {:ok, %Object{type: "tuple"}} = Typhon.call(box, [1], as: :object)
+      assert {:ok, %Object{type: "float"}} = Typhon.get(py, :math, :pi, as: :object)
+      assert {:ok, %Object{type: "int"} = five} = Typhon.chain(box, [get: "box.number"], as: :object)
+      assert {:ok, %Object{type: "int"}} = Typhon.Chain.run(Typhon.chain(five), as: :object)
+      assert {:ok, %Object{type: "str"}} = Typhon.call(py, box, :later, ["x"], as: :object)
+      assert_raise ArgumentError, ~r/as: must be :term or :object/, fn -> Typhon.get(box, :a, as: :map) end
+    end
+
+    test "in a session, and in a pool that is measured" do
+      py = start_pool(telemetry: true)
+      assert {:ok, %Object{type: "list"}} = Typhon.call(py, :objects, :same, [[]], as: :object)
+
+      Typhon.run!(py, fn session ->
+        assert {:ok, %Object{type: "list"} = list} = Typhon.call(session, :objects, :same, [[]], as: :object)
+        assert {:ok, %Object{type: "int"}} = Typhon.call(py, list, :__len__, [], as: :object)
+        assert {:ok, 0} = Typhon.len(list)
+      end)
+    end
+
+    test "what is raised is raised", %{py: py} do
+      assert {:error, %PythonError{type: "RuntimeError"}} = Typhon.get(object(py, :Hostile), :x, as: :object)
+    end
+
+    test "a str or a tuple in the place of a module is that, and no module's name", %{py: py} do
+      for {value, method, args, result} <- [{"math", :upper, [], "MATH"}, {{1, 1}, :count, [1], 2}] do
+        {:ok, object} = Typhon.call(py, :objects, :same, [value], as: :object)
+        assert {:ok, ^result} = Typhon.call(py, object, method, args)
+        assert {:ok, ^result} = Typhon.chain(object, call: {method, args})
+        assert [{:ok, ^result}] = Typhon.multi(py, object, method, [args])
+        assert [{:ok, ^result}] = Typhon.multi(py, [{object, method, args}])
+        assert [^result] = py |> Typhon.map(:objects, :same, [result]) |> Enum.to_list()
+
+        assert {:error, %PythonError{type: "AttributeError"}} = Typhon.call(py, object, :sqrt, [4])
+        assert {:error, %PythonError{type: "AttributeError"}} = Typhon.call(py, object, :größe, [4])
+        assert [{:error, %PythonError{type: "AttributeError"}}] = Typhon.multi(py, object, :sqrt, [[4]])
+        assert [{:error, %PythonError{}}] = Typhon.multi(py, object, :größe, [[4]])
+        assert {:error, %PythonError{} = error} = Typhon.call(py, object, method, [1, 2, 3])
+        assert Exception.message(error) =~ ~s(in #{Typhon.type(object)}.#{method})
+        assert {:error, %TimeoutError{}} = Typhon.call(py, object, method, args, timeout: 0)
+      end
+
+      {:ok, text} = Typhon.call(py, :objects, :same, ["a,b"], as: :object)
+      assert py |> Typhon.stream(text, :split, [","]) |> Enum.to_list() == ["a", "b"]
+      assert text |> Typhon.stream() |> Enum.to_list() == ["a", ",", "b"]
+      assert {:ok, "math"} = Typhon.get(py, "math", "__name__")
+    end
+  end
+
   describe "to_term/2" do
     test "says that there is no counterpart", %{py: py} do
       assert {:error, %EncodeError{type: "objects.Box"} = error} = Typhon.to_term(object(py, :box))
@@ -590,6 +670,12 @@ defmodule Typhon.ObjectTest do
       assert {:error, %EncodeError{}} = Typhon.enter(object, & &1)
       assert_raise EncodeError, fn -> Enum.to_list(Typhon.stream(object)) end
       assert "shop.Cart" = Typhon.type(object)
+    end
+
+    test "is not compared with names", %{py: py} do
+      hostile = object(py, :Hostile)
+      assert [{:ok, -1}] = Typhon.multi(py, hostile, :__len__, [[]])
+      assert [{:ok, -1}] = Typhon.multi(py, [{hostile, :__len__, []}])
     end
 
     test "has the pid of its pool, wherever it comes from" do

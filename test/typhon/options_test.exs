@@ -274,7 +274,7 @@ defmodule Typhon.OptionsTest do
              "kwargs: must be a map or a keyword list, got #{inspect(Date.utc_today())}"},
             {[timout: 1],
              "Typhon.call/5 has no option :timout, did you mean :timeout? It takes :kwargs, :timeout, :worker, :retry, " <>
-               ":stdio, :keys, :values"}
+               ":stdio, :keys, :values, :as"}
           ] do
         assert message(fn -> Options.call!(options) end) == expected
       end

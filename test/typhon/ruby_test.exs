@@ -128,6 +128,14 @@ defmodule Typhon.RubyTest do
       assert {:ok, 1} = Typhon.chain(set, item: 1, item: 0)
       assert {:error, %RubyError{type: "NoMethodError"}} = Typhon.chain(counter, get: "count", get: "missing")
 
+      for value <- [nil, 1, "Math", [1], %{"a" => 1}, {1, 2}] do
+        assert {:ok, %Typhon.Object{} = object} = Typhon.call(rb, "Sample", "echo", [value], as: :object)
+        assert {:ok, ^value} = Typhon.to_term(object)
+        assert {:ok, class} = Typhon.call(rb, object, "class.name", [])
+        assert class == Typhon.type(object)
+        assert [{:ok, ^class}] = Typhon.multi(rb, object, "class.name", [[]])
+      end
+
       for {name, result} <- [
             {"delete", Typhon.delete(counter, :count)},
             {"doc", Typhon.doc(counter)},

@@ -167,6 +167,17 @@ defmodule Typhon.Options.Calls do
     doc: "the same for all other atoms"
   )
 
+  option(:as,
+    scope: [:call],
+    as_of: [:object, :call_object],
+    check: [:term, :object],
+    default: :term,
+    doc: """
+    `:object`: the result stays in Python, and its `Typhon.Object` is returned, also when it has a counterpart in Elixir.
+    `Typhon.to_term/2` gives that
+    """
+  )
+
   option(:stop_on_error,
     scope: [:multi, :multi_each],
     check: [true, false],

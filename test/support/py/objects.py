@@ -126,11 +126,6 @@ def cyclic():
     return numbers
 
 
-def hold(value):
-    """An object whose attribute `value` is that."""
-    return Box(value=value)
-
-
 def same(target):
     return target
 
