@@ -903,7 +903,7 @@ defmodule Typhon do
   The elements of an object, as a lazy stream: whatever Python can iterate over, or iterate over asynchronously. See `stream/5`.
 
   A generator is not closed when Elixir stops early, because its handle is there still; but elements that were fetched ahead are
-  gone.
+  gone, and one that makes an element just then is interrupted.
 
   ## Options
 

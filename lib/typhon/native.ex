@@ -79,6 +79,7 @@ defmodule Typhon.Native do
     Typhon.Object,
     :id,
     :type,
+    :repr,
     Typhon.Array,
     :shape,
     :dtype,

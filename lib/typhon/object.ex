@@ -43,7 +43,12 @@ defmodule Typhon.Object do
   worker is gone. Objects of one call have to live in the same worker. It is released in Python when no Elixir process holds
   the handle any more.
 
-  `type` is the full name of its Python class. Everything else is private.
+  * `type` – the full name of its class
+  * `repr` – how Python showed it when the handle was made, for `inspect/1`: the first 200 characters of its `repr()`, of
+    containers a part. nil when it shows nothing but its class, when its `__repr__` raised, or took longer than five
+    milliseconds (all objects of one result together). `Typhon.repr/2` asks for the whole, as it is now
+
+  Everything else is private.
   """
 
   alias Typhon.{Call, Conversation, EncodeError, Error, Native, Options, TimeoutError}
@@ -51,9 +56,15 @@ defmodule Typhon.Object do
   # `ref` is the native library's resource: its destruction releases the object in Python. `pool` is the pid of the pool; nil of
   # one that Typhon.Test.object/1 has made, and in ErlPort's dialect.
   @enforce_keys [:id, :type, :ref]
-  defstruct [:id, :type, :ref, :pool]
+  defstruct [:id, :type, :ref, :pool, :repr]
 
-  @type t :: %__MODULE__{id: non_neg_integer, type: String.t(), ref: reference, pool: pid | nil}
+  @type t :: %__MODULE__{
+          id: non_neg_integer,
+          type: String.t(),
+          ref: reference,
+          pool: pid | nil,
+          repr: String.t() | nil
+        }
 
   @typep result :: {:ok, term} | {:error, Error.t()}
 
@@ -68,7 +79,11 @@ defmodule Typhon.Object do
   }
 
   defimpl Inspect do
-    def inspect(%{type: type}, _opts), do: "#Typhon.Object<#{type}>"
+    def inspect(%{type: type, repr: nil}, _opts), do: "#Typhon.Object<#{type}>"
+
+    # On one line.
+    def inspect(%{type: type, repr: repr}, _opts),
+      do: "#Typhon.Object<#{type}: #{repr |> String.split() |> Enum.join(" ")}>"
   end
 
   @doc false

@@ -320,14 +320,18 @@ bool Decoder::attach_object(Value& map) noexcept {
   if (!enif_get_map_value(env_, map, atoms.type, &type) || !enif_is_binary(env_, type)) {
     return refuse("an object handle without a type");
   }
+  ERL_NIF_TERM repr = atoms.nil;
+  if (enif_get_map_value(env_, map, atoms.repr, &repr) && !enif_is_binary(env_, repr)) {
+    return refuse("an object handle whose repr is no text");
+  }
   void* memory = enif_alloc_resource(channel_.state().object_type, sizeof(ObjectHandle));
   auto* handle = new (memory) ObjectHandle{&channel_, id, false, false};
   if (!on_scheduler()) handles_.push_back(handle);
   enif_keep_resource(&channel_);
   const ERL_NIF_TERM ref = enif_make_resource(env_, handle);
   enif_release_resource(handle);
-  const std::array keys{atoms.struct_key, atoms.id, atoms.type, atoms.ref, atoms.pool};
-  const std::array values{atoms.object, id_term, type, ref, channel_.pool(env_)};
+  const std::array keys{atoms.struct_key, atoms.id, atoms.type, atoms.repr, atoms.ref, atoms.pool};
+  const std::array values{atoms.object, id_term, type, repr, ref, channel_.pool(env_)};
   return enif_make_map_from_arrays(env_, const_cast<ERL_NIF_TERM*>(keys.data()),
                                    const_cast<ERL_NIF_TERM*>(values.data()), keys.size(), &map) != 0;
 }

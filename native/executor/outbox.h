@@ -32,7 +32,7 @@ class Outbox final : public worker::Outlet {
   // when nobody is left to read it. `root`, `parts`: as in EncodeOptions.
   bool send(python::ModuleState& codec, channel::FrameHeader header, PyObject* value, const char* root,
             worker::Timings* timings = nullptr, std::span<const std::string_view> parts = {},
-            bool as_object = false) noexcept;
+            bool as_object = false, python::Painter* painter = nullptr) noexcept;
   // As Outlet's, but not in a child that user code has forked.
   void ring_reader(bool more) noexcept;
 

@@ -400,8 +400,9 @@ bool Worker::reply(Served& call, PyObject* value) noexcept {
   header.kind = Kind::kReply;
   header.id = call.header.id;
   outbox_.set_more_to_come(!mailroom_.routed() ? !mailroom_.ring_empty() : mailroom_.has_calls());
+  Painting painting(*this);
   const bool as_object = (call.header.flags & channel::kAsObject) != 0;
-  return outbox_.send(codec_, header, value, "result", &call.timings, {}, as_object);
+  return outbox_.send(codec_, header, value, "result", &call.timings, {}, as_object, &painting);
 }
 
 // Nobody waits for a cast, but a worker that is to be replaced finishes it first.

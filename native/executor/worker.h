@@ -36,6 +36,7 @@
 #include "executor/lane.h"
 #include "executor/lender.h"
 #include "executor/outbox.h"
+#include "executor/pictures.h"
 #include "os/descriptor.h"
 #include "python/codec.h"
 #include "python/gil.h"
@@ -177,6 +178,7 @@ class Worker final : private worker::Interruptible, private FreeListener {
 
   bool interrupt(std::uint64_t id) noexcept override;
   void interrupt_all() noexcept override { mailroom_.cancels().cancel_all(); }
+  bool alarm() noexcept override;
   bool interrupt_again() noexcept override { return mailroom_.cancels().has_any(); }
   void interrupt_now() noexcept override;
   void interrupt_lanes() noexcept;
@@ -288,15 +290,18 @@ class Worker final : private worker::Interruptible, private FreeListener {
   bool interrupts_lanes_ = false;  // the main thread is in interrupt_lanes(), for a signal
   IdleTrim idle_;
 
+  friend class Painting;
   // Held from the decision to interrupt another thread until the exception is on its way, and by that thread
   // while it ends its call or its lane. Taken before the mutex of Cancels.
   python::GilSubstitute interrupting_;
+  Pictures pictures_{life_, interrupting_};
 
   python::GilSubstitute shared_;
   // Guarded by shared_:
   python::PyRef describe_function_;
   python::PyRef instead_function_;  // typhon._namespace.instead
   python::PyRef operations_;        // typhon._objects.OPERATIONS
+  python::PyRef picture_function_;  // typhon._picture.picture
   python::PyRef submit_;            // typhon._aio.submit
   python::PyRef handler_;           // of messages
   python::PyRef invoke_;            // of ErlPort's dialect: makes the calls in this one's stead; or empty

@@ -224,6 +224,7 @@ defmodule Typhon.ObjectTest do
       refute Typhon.same?(object(py, :Hostile), object(py, :Hostile))
     end
 
+    @tag :several_workers
     test "objects of two workers, or pools, are two", %{py: py} do
       other = start_pool(workers: 1)
       refute Typhon.same?(object(py, :box), object(other, :box))
@@ -328,6 +329,112 @@ defmodule Typhon.ObjectTest do
       assert py |> Typhon.stream(text, :split, [","]) |> Enum.to_list() == ["a", "b"]
       assert text |> Typhon.stream() |> Enum.to_list() == ["a", ",", "b"]
       assert {:ok, "math"} = Typhon.get(py, "math", "__name__")
+    end
+  end
+
+  describe "the picture of a handle" do
+    test "is its repr, on one line, and asks nobody", %{py: py} do
+      {:ok, queue} = Typhon.call(py, :collections, :deque, [["a", 1]])
+      assert queue.repr == "deque(['a', 1])"
+      assert inspect(queue) == "#Typhon.Object<collections.deque: deque(['a', 1])>"
+      assert :ok = Typhon.put_item(queue, 0, "b")
+      assert queue.repr == "deque(['a', 1])"
+
+      shown = object(py, :Shown, ["two\n  lines"])
+      assert shown.repr == "two\n  lines"
+      assert inspect(shown) == "#Typhon.Object<objects.Shown: two lines>"
+
+      assert [%Object{repr: "x"}, %{"a" => %Object{repr: "y"}}] =
+               Typhon.call!(py, :objects, :shown, ["x", "y"])
+    end
+
+    test "is that of the class when there is no other", %{py: py} do
+      assert %Object{repr: nil} = box = object(py, :box)
+      assert inspect(box) == "#Typhon.Object<objects.Box>"
+      assert %Object{repr: nil} = object(py, :Hostile)
+      assert %Object{repr: nil} = object(py, :Shown, [1])
+      assert {:ok, 1} = Typhon.get(object(py, :box), :number)
+    end
+
+    test "is cut", %{py: py} do
+      assert %Object{repr: repr} = object(py, :Shown, [String.duplicate("ä", 1000)])
+      assert repr == String.duplicate("ä", 199) <> "…"
+      assert %Object{repr: repr} = object(py, :Shown, [String.duplicate("a", 200)])
+      assert repr == String.duplicate("a", 200)
+      assert %Object{repr: repr} = object(py, :surrogates)
+      assert repr =~ "\\udcff"
+      assert {:ok, %Object{repr: repr}} = Typhon.call(py, :builtins, :range, [0, 5], as: :object)
+      assert repr == "range(0, 5)"
+    end
+
+    test "of containers is a part of them, however large", %{py: py} do
+      for {type, length} <- [
+            {"list", 3_000_000},
+            {"tuple", 3_000_000},
+            {"set", 3_000_000},
+            {"bytes", 30_000_000}
+          ] do
+        assert {:ok, %Object{repr: repr}} =
+                 Typhon.call(py, :objects, :large, [type, length], as: :object, timeout: 60_000)
+
+        assert String.length(repr) in 100..200
+      end
+
+      assert {:ok, %Object{repr: "{'a': [1, {'b': None}]}"}} =
+               Typhon.call(py, :objects, :same, [%{"a" => [1, %{"b" => nil}]}], as: :object)
+
+      for code <- [
+            "[]",
+            "()",
+            "(1,)",
+            "{}",
+            "set()",
+            "{1}",
+            "frozenset()",
+            "frozenset({1})",
+            "[[[1]]]",
+            "''",
+            "b'a'"
+          ] do
+        assert {:ok, %Object{repr: ^code}} = Typhon.call(py, :builtins, :eval, [code], as: :object)
+      end
+
+      assert {:ok, %Object{repr: "'text'"}} = Typhon.call(py, :objects, :same, ["text"], as: :object)
+      assert {:ok, %Object{repr: "[1, " <> _}} = Typhon.call(py, :objects, :cyclic, [], as: :object)
+
+      assert {:ok, %Object{repr: "Counter" <> _}} =
+               Typhon.call(py, :collections, :Counter, ["ab"], as: :object)
+    end
+
+    test "does not wait for a repr that takes long, nor for many", %{py: py} do
+      for kind <- [:Slow, :Busy, :Stubborn] do
+        assert %Object{repr: nil, type: "objects." <> _} = slow = object(py, kind)
+        assert inspect(slow) == "#Typhon.Object<#{slow.type}>"
+        # It was for the picture alone.
+        assert {:ok, 499_999_500_000} = Typhon.call(py, :objects, :work, [])
+      end
+
+      objects = Typhon.call!(py, :objects, :many_slow, [1_000])
+      assert length(objects) == 1_000
+      assert Enum.count(objects, &(&1.repr == nil)) > 900
+      assert {:ok, 1} = Typhon.get(object(py, :box), :number)
+    end
+
+    test "of coroutines, and in a pool with threads" do
+      py = start_pool(concurrency: 4)
+
+      assert {:ok, %Object{repr: "now"}} = Typhon.call(py, :objects, :shown_later, ["now"])
+      assert {:ok, %Object{repr: nil}} = Typhon.call(py, :objects, :slow_later, [])
+
+      results =
+        1..40
+        |> Enum.map(fn i ->
+          Typhon.async(py, :objects, Enum.at([:Slow, :Busy, :box], rem(i, 3)), [], timeout: 60_000)
+        end)
+        |> Task.await_many(limit())
+
+      for result <- results, do: assert({:ok, %Object{repr: nil}} = result)
+      for _ <- 1..20, do: assert({:ok, 499_999_500_000} = Typhon.call(py, :objects, :work, []))
     end
   end
 
@@ -614,7 +721,11 @@ defmodule Typhon.ObjectTest do
     test "does not close a generator of which there is a handle", %{py: py} do
       for function <- [:numbers, :numbers_async] do
         numbers = object(py, function, [10])
-        assert numbers |> Typhon.stream(batch: 1) |> Enum.take(2) == [0, 1]
+        # What is being fetched when the stream ends is interrupted.
+        fetched =
+          Stream.each(Typhon.stream(numbers, batch: 1), fn _ -> eventually(fn -> in_flight(py) == 0 end) end)
+
+        assert Enum.take(fetched, 2) == [0, 1]
         assert List.last(numbers |> Typhon.stream() |> Enum.to_list()) == 9
       end
     end
@@ -632,6 +743,7 @@ defmodule Typhon.ObjectTest do
   end
 
   describe "an object" do
+    @tag :several_workers
     test "of another worker, or pool, is refused as an argument", %{py: py} do
       other = object(start_pool(workers: 1), :box)
       [one, another] = on_both(start_pool(workers: 2))
@@ -644,7 +756,8 @@ defmodule Typhon.ObjectTest do
       end
     end
 
-    test "goes to its worker, whichever pool a session is of" do
+    @tag :several_workers
+    test "goes to its worker, whichever that is" do
       two = start_pool(workers: 2)
       [one, another] = on_both(two)
       :ok = Typhon.set(one, :number, :one)

@@ -112,8 +112,66 @@ class Large:
 
 class Slow:
     def __repr__(self):
+        time.sleep(600)
+
+
+class Busy:
+    def __repr__(self):
         while True:
-            time.sleep(0.01)
+            pass
+
+
+class Stubborn:
+    def __repr__(self):
+        for _ in range(3):
+            try:
+                time.sleep(600)
+            except BaseException:
+                pass
+        return "at last"
+
+
+class Shown:
+    def __init__(self, text):
+        self.text = text
+
+    def __repr__(self):
+        return self.text
+
+
+def shown(first, second):
+    return [Shown(first), {"a": Shown(second)}]
+
+
+async def shown_later(text):
+    await asyncio.sleep(0)
+    return Shown(text)
+
+
+async def slow_later():
+    await asyncio.sleep(0)
+    return Busy()
+
+
+def surrogates():
+    return Shown("\udcff")
+
+
+def many_slow(count):
+    class Slowish:
+        def __repr__(self):
+            time.sleep(0.001)
+            return "slow"
+
+    return [Slowish() for _ in range(count)]
+
+
+def large(kind, length):
+    return bytes(length) if kind == "bytes" else {"list": list, "tuple": tuple, "set": set}[kind](range(length))
+
+
+def work():
+    return sum(range(1_000_000))
 
 
 def number_of(box):
