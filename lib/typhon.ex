@@ -6,7 +6,22 @@ defmodule Typhon do
 
   import Typhon.Callee, only: [is_name: 1]
 
-  alias Typhon.{Async, Call, Callee, Eval, Health, Multi, Options, Pool, PoolError, Registry, Scope, Session}
+  alias Typhon.{
+    Async,
+    Call,
+    Callee,
+    Chain,
+    Eval,
+    Health,
+    Multi,
+    Object,
+    Options,
+    Pool,
+    PoolError,
+    Registry,
+    Scope,
+    Session
+  }
 
   @default_timeout Options.default_timeout()
 
@@ -42,13 +57,15 @@ defmodule Typhon do
   @type eval_option :: unquote(Options.type(:eval))
   @type exec_file_option :: unquote(Options.type(:exec_file))
   @type scope_option :: unquote(Options.type(:scope))
-  @type get_option :: unquote(Options.type(:get))
   @type put_option :: unquote(Options.type(:put))
-  @type delete_option :: unquote(Options.type(:delete))
   @type names_option :: unquote(Options.type(:names))
 
   @typedoc "Variables of Python code. A name is an identifier of Python's, and no keyword."
   @type bindings :: %{optional(name) => term} | [{name, term}]
+  @type object_option :: unquote(Options.type(:object))
+  @type call_object_option :: unquote(Options.type(:call_object))
+  @type stream_object_option :: unquote(Options.type(:stream_object))
+  @type enter_option :: unquote(Options.type(:enter))
 
   @doc """
   Starts a pool of Pythons, linked to the caller, and returns when all of them are ready.
@@ -612,33 +629,6 @@ defmodule Typhon do
   def scope!(origin, bindings \\ %{}, options \\ []), do: value!(scope(origin, bindings, options))
 
   @doc """
-  What a name of a scope stands for.
-
-  ## Options
-
-  #{Options.docs(:get)}
-
-  ## Examples
-
-      iex> {:ok, py} = Typhon.start_link(workers: 1)
-      iex> {:ok, scope} = Typhon.scope(py, rows: [1, 2])
-      iex> Typhon.get(scope, :rows)
-      {:ok, [1, 2]}
-      iex> {:error, error} = Typhon.get(scope, :columns)
-      iex> error.type
-      "NameError"
-  """
-  @spec get(Scope.t(), name, [get_option]) :: {:ok, term} | {:error, error}
-  def get(scope, name, options \\ [])
-  def get(%Scope{} = scope, name, options), do: Scope.get(scope, name, options)
-
-  @doc """
-  As `get/3`, and returns the value itself or raises the exception.
-  """
-  @spec get!(Scope.t(), name, [get_option]) :: term
-  def get!(scope, name, options \\ []), do: value!(get(scope, name, options))
-
-  @doc """
   Gives a name of a scope a value.
 
   ## Options
@@ -657,26 +647,6 @@ defmodule Typhon do
   @spec put(Scope.t(), name, term, [put_option]) :: :ok | {:error, error}
   def put(scope, name, value, options \\ [])
   def put(%Scope{} = scope, name, value, options), do: Scope.put(scope, name, value, options)
-
-  @doc """
-  Takes a name out of a scope.
-
-  ## Options
-
-  #{Options.docs(:delete)}
-
-  ## Examples
-
-      iex> {:ok, py} = Typhon.start_link(workers: 1)
-      iex> {:ok, scope} = Typhon.scope(py, x: 1)
-      iex> Typhon.delete(scope, :x)
-      :ok
-      iex> Typhon.names(scope)
-      {:ok, []}
-  """
-  @spec delete(Scope.t(), name, [delete_option]) :: :ok | {:error, error}
-  def delete(scope, name, options \\ [])
-  def delete(%Scope{} = scope, name, options), do: Scope.delete(scope, name, options)
 
   @doc """
   The names of a scope, in order, without those that every module has (`__name__`).
@@ -813,6 +783,314 @@ defmodule Typhon do
   """
   @spec iter(Enumerable.t()) :: Typhon.Iter.t()
   def iter(enumerable), do: %Typhon.Iter{enumerable: enumerable}
+
+  # --- objects ---
+
+  @doc """
+  An attribute of an object: `Typhon.get(object, :name)`. With dots attributes of attributes: `"index.name"`.
+
+  `get(scope, name)` is what a name of a scope stands for. `get(pool, module, name)` is an attribute of a module, for its
+  constants; options follow then.
+
+  ## Options
+
+  #{Options.docs(:object)}
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.get(py, :math, :pi)
+      {:ok, 3.141592653589793}
+      iex> {:ok, queue} = Typhon.call(py, :collections, :deque, [[1, 2], 5])
+      iex> Typhon.get(queue, :maxlen)
+      {:ok, 5}
+      iex> Typhon.get(queue, "__class__.__name__")
+      {:ok, "deque"}
+      iex> {:error, %Typhon.PythonError{type: "AttributeError"}} = Typhon.get(queue, :size)
+      iex> {:ok, scope} = Typhon.scope(py, rows: [1, 2])
+      iex> Typhon.get(scope, :rows)
+      {:ok, [1, 2]}
+      iex> {:error, %Typhon.PythonError{type: "NameError"}} = Typhon.get(scope, :columns)
+  """
+  @spec get(Object.t() | Scope.t(), name, [object_option]) :: {:ok, term} | {:error, error}
+  @spec get(pool, callee, name) :: {:ok, term} | {:error, error}
+  def get(target, path, options \\ [])
+  def get(%Object{} = object, path, options) when is_list(options), do: Object.get(object, path, options)
+  def get(%Scope{} = scope, name, options), do: Scope.get(scope, name, options)
+  def get(pool, module, name), do: get(pool, module, name, [])
+
+  @doc "An attribute of a module: its constants. See `get/3`."
+  @spec get(pool, callee, name, [object_option]) :: {:ok, term} | {:error, error}
+  def get(pool, module, name, options), do: Object.constant(pool, module, name, options)
+
+  @doc """
+  As `get/3`, and returns the value itself or raises the exception.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> Typhon.get!(py, :sys, :byteorder)
+      "little"
+  """
+  @spec get!(Object.t() | Scope.t(), name, [object_option]) :: term
+  @spec get!(pool, callee, name) :: term
+  def get!(target, path, options \\ []), do: value!(get(target, path, options))
+
+  @doc "As `get/4`, and returns the value itself or raises the exception."
+  @spec get!(pool, callee, name, [object_option]) :: term
+  def get!(pool, module, name, options), do: value!(get(pool, module, name, options))
+
+  @doc """
+  Sets an attribute of an object: in Python `object.path = value`. The options are those of `get/3`.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, space} = Typhon.call(py, :types, :SimpleNamespace, [], kwargs: [x: 1])
+      iex> Typhon.set(space, :x, [2])
+      :ok
+      iex> Typhon.get(space, :x)
+      {:ok, [2]}
+  """
+  @spec set(Object.t(), name, term, [object_option]) :: :ok | {:error, error}
+  def set(object, path, value, options \\ []), do: Object.set(object, path, value, options)
+
+  @doc """
+  Deletes an attribute of an object: in Python `del object.path`. Or a name of a scope. The options are those of `get/3`.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, space} = Typhon.call(py, :types, :SimpleNamespace, [], kwargs: [x: 1])
+      iex> Typhon.delete(space, :x)
+      :ok
+      iex> {:ok, scope} = Typhon.scope(py, x: 1)
+      iex> Typhon.delete(scope, :x)
+      :ok
+      iex> Typhon.names(scope)
+      {:ok, []}
+  """
+  @spec delete(Object.t() | Scope.t(), name, [object_option]) :: :ok | {:error, error}
+  def delete(target, path, options \\ [])
+  def delete(%Scope{} = scope, name, options), do: Scope.delete(scope, name, options)
+  def delete(object, path, options), do: Object.delete(object, path, options)
+
+  @doc """
+  An element of an object by its key, any term: in Python `object[key]`. The options are those of `get/3`.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, queue} = Typhon.call(py, :collections, :deque, [["a", "b"]])
+      iex> Typhon.item(queue, -1)
+      {:ok, "b"}
+  """
+  @spec item(Object.t(), term, [object_option]) :: {:ok, term} | {:error, error}
+  def item(object, key, options \\ []), do: Object.item(object, key, options)
+
+  @doc "As `item/3`, and returns the value itself or raises the exception."
+  @spec item!(Object.t(), term, [object_option]) :: term
+  def item!(object, key, options \\ []), do: value!(item(object, key, options))
+
+  @doc """
+  Sets an element of an object: in Python `object[key] = value`. The options are those of `get/3`.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, queue} = Typhon.call(py, :collections, :deque, [[1, 2]])
+      iex> Typhon.put_item(queue, 0, "first")
+      :ok
+      iex> Typhon.item(queue, 0)
+      {:ok, "first"}
+  """
+  @spec put_item(Object.t(), term, term, [object_option]) :: :ok | {:error, error}
+  def put_item(object, key, value, options \\ []), do: Object.put_item(object, key, value, options)
+
+  @doc """
+  The length of an object: in Python `len(object)`. The options are those of `get/3`.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, queue} = Typhon.call(py, :collections, :deque, [[1, 2]])
+      iex> Typhon.len(queue)
+      {:ok, 2}
+  """
+  @spec len(Object.t(), [object_option]) :: {:ok, non_neg_integer} | {:error, error}
+  def len(object, options \\ []), do: Object.ask(object, ".len", options)
+
+  @doc "As `len/2`, and returns the value itself or raises the exception."
+  @spec len!(Object.t(), [object_option]) :: non_neg_integer
+  def len!(object, options \\ []), do: value!(len(object, options))
+
+  @doc """
+  Calls an object itself: a function, a class, whatever Python can call. A method of an object is called by `call/5`.
+
+  ## Options
+
+  #{Options.docs(:call_object)}
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, second} = Typhon.call(py, :operator, :itemgetter, [1])
+      iex> Typhon.call(second, [["a", "b"]])
+      {:ok, "b"}
+  """
+  @spec call(Object.t(), list, [call_object_option]) :: {:ok, term} | {:error, error}
+  def call(object, args, options \\ []), do: Object.call(object, args, options)
+
+  @doc "As `call/3`, and returns the value itself or raises the exception."
+  @spec call!(Object.t(), list, [call_object_option]) :: term
+  def call!(object, args, options \\ []), do: value!(call(object, args, options))
+
+  @doc """
+  How Python shows an object: `repr(object)`. The options are those of `get/3`.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, queue} = Typhon.call(py, :collections, :deque, [[1, 2]])
+      iex> Typhon.repr(queue)
+      {:ok, "deque([1, 2])"}
+  """
+  @spec repr(Object.t(), [object_option]) :: {:ok, String.t()} | {:error, error}
+  def repr(object, options \\ []), do: Object.ask(object, ".repr", options)
+
+  @doc "As `repr/2`, and returns the value itself or raises the exception."
+  @spec repr!(Object.t(), [object_option]) :: String.t()
+  def repr!(object, options \\ []), do: value!(repr(object, options))
+
+  @doc """
+  The full name of an object's class. The handle has it: nobody is asked.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, queue} = Typhon.call(py, :collections, :deque, [])
+      iex> Typhon.type(queue)
+      "collections.deque"
+  """
+  @spec type(Object.t()) :: String.t()
+  def type(%Object{type: type}), do: type
+
+  @doc """
+  The names of an object's attributes: in Python `dir(object)`. The options are those of `get/3`.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, queue} = Typhon.call(py, :collections, :deque, [])
+      iex> {:ok, names} = Typhon.dir(queue)
+      iex> "appendleft" in names
+      true
+  """
+  @spec dir(Object.t(), [object_option]) :: {:ok, [String.t()]} | {:error, error}
+  def dir(object, options \\ []), do: Object.ask(object, ".dir", options)
+
+  @doc """
+  The docstring of an object, or of its class, without its indentation; nil when there is none. The options are those of `get/3`.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, queue} = Typhon.call(py, :collections, :deque, [])
+      iex> {:ok, text} = Typhon.doc(queue)
+      iex> text =~ "list-like sequence"
+      true
+  """
+  @spec doc(Object.t(), [object_option]) :: {:ok, String.t() | nil} | {:error, error}
+  def doc(object, options \\ []), do: Object.ask(object, ".doc", options)
+
+  @doc """
+  Whether two handles are of one object: in Python `a is b`. Raises when Python cannot be asked.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, one} = Typhon.call(py, :collections, :deque, [])
+      iex> {:ok, other} = Typhon.call(py, :collections, :deque, [])
+      iex> {:ok, again} = Typhon.call(py, :copy, :copy, [one])
+      iex> {Typhon.same?(one, one), Typhon.same?(one, other), Typhon.same?(one, again)}
+      {true, false, false}
+  """
+  @spec same?(Object.t(), Object.t()) :: boolean
+  def same?(%Object{} = one, %Object{} = other), do: Object.same?(one, other)
+
+  @doc """
+  The value of an object, in Elixir. One that has no counterpart there is a `Typhon.EncodeError`; one that is in a list or
+  another container is a `Typhon.Object` there. The options are those of `get/3`.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, numbers} = Typhon.call(py, :builtins, :list, ["ab"], as: :object)
+      iex> Typhon.call(py, numbers, :append, ["c"])
+      {:ok, nil}
+      iex> Typhon.to_term(numbers)
+      {:ok, ["a", "b", "c"]}
+      iex> {:ok, space} = Typhon.call(py, :types, :SimpleNamespace, [])
+      iex> {:error, %Typhon.EncodeError{type: "types.SimpleNamespace"}} = Typhon.to_term(space)
+  """
+  @spec to_term(Object.t(), [object_option]) :: {:ok, term} | {:error, error}
+  def to_term(object, options \\ []), do: Object.to_term(object, options)
+
+  @doc "As `to_term/2`, and returns the value itself or raises the exception."
+  @spec to_term!(Object.t(), [object_option]) :: term
+  def to_term!(object, options \\ []), do: value!(to_term(object, options))
+
+  @doc """
+  Enters a context manager for the time of a function: Python's `with object as value:`, or `async with` where an object has
+  that alone.
+
+  The function gets what Python binds, and returns what `enter/3` returns in `{:ok, result}`. The context manager is left when the
+  function returns, raises, throws or exits, and when its process ends. What the function raised is there a `typhon.BeamError`,
+  and goes on in Elixir, unless `__exit__` says that it is to be ignored: then the result is `{:ok, nil}`. An error of entering
+  or leaving is `{:error, exception}`.
+
+  The worker takes other calls meanwhile; in a `run/3` it takes none but those of the session.
+
+  ## Options
+
+  #{Options.docs(:enter)}
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, folder} = Typhon.call(py, :tempfile, :TemporaryDirectory, [])
+      iex> {:ok, path} = Typhon.enter(folder, fn path -> if File.dir?(path), do: path end)
+      iex> File.dir?(path)
+      false
+  """
+  @spec enter(Object.t(), (term -> result), [enter_option]) :: {:ok, result | nil} | {:error, error}
+        when result: term
+  def enter(%Object{} = object, fun, options \\ []) when is_function(fun, 1),
+    do: Object.enter(object, fun, options)
+
+  @doc """
+  Several steps from one object to the next, in one request: attributes, elements and calls.
+
+  `Typhon.Chain` has the list of steps. With an object alone this is the beginning of a chain, to which the functions of
+  `Typhon.Chain` add steps, and which `Typhon.Chain.run/2` runs. The options are those of `get/3`.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, space} = Typhon.call(py, :types, :SimpleNamespace, [], kwargs: [rows: [%{"x" => "a-b"}]])
+      iex> Typhon.chain(space, get: "rows", item: 0, item: "x", call: {"split", ["-"]}, item: -1)
+      {:ok, "b"}
+      iex> {:error, error} = Typhon.chain(space, get: "rows", item: 0, item: "y", call: {"split", ["-"]})
+      iex> {error.type, error.notes}
+      {"KeyError", ["In a chain: step 3 of 4, item: 'y'"]}
+      iex> space |> Typhon.chain() |> Typhon.Chain.get("rows") |> Typhon.Chain.item(0) |> Typhon.Chain.run()
+      {:ok, %{"x" => "a-b"}}
+  """
+  @spec chain(Object.t(), [Chain.step()], [object_option]) :: {:ok, term} | {:error, error}
+  def chain(%Object{} = object, steps, options \\ []), do: object |> Chain.new(steps) |> Chain.run(options)
+
+  @doc "The beginning of a chain. See `chain/3`."
+  @spec chain(Object.t()) :: Chain.t()
+  def chain(%Object{} = object), do: Chain.new(object)
+
+  @doc "As `chain/3`, and returns the value itself or raises the exception."
+  @spec chain!(Object.t(), [Chain.step()], [object_option]) :: term
+  def chain!(object, steps, options \\ []), do: value!(chain(object, steps, options))
+
+  @doc """
+  The elements of an object, as a lazy stream: whatever Python can iterate over, or iterate over asynchronously. See `stream/5`.
+
+  A generator is not closed when Elixir stops early, because its handle is there still; but elements that were fetched ahead are
+  gone, and one that makes an element just then is interrupted.
+
+  ## Options
+
+  #{Options.docs(:stream_object)}
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, queue} = Typhon.call(py, :collections, :deque, [[1, 2]])
+      iex> queue |> Typhon.stream() |> Enum.to_list()
+      [1, 2]
+  """
+  @spec stream(Object.t(), [stream_object_option]) :: Enumerable.t()
+  def stream(%Object{} = object, options \\ []),
+    do: Typhon.Stream.stream(object, Options.stream_object!(options))
 
   defp value!({:ok, value}), do: value
   defp value!({:error, error}), do: raise(error)

@@ -135,7 +135,7 @@ defmodule TyphonTest do
             {fn -> Typhon.call(py, :math, {}, []) end, "the function must be an atom or a string, got {}"},
             {fn -> Typhon.call(py, :math, :sqrt, [16], kwarg: %{}) end,
              "Typhon.call/5 has no option :kwarg, did you mean :kwargs? It takes :kwargs, :timeout, :worker, :retry, " <>
-               ":stdio, :keys, :values"},
+               ":stdio, :keys, :values, :as"},
             {fn -> Typhon.cast(py, :math, :sqrt, 16) end,
              "the arguments must be a list, got 16. A single argument is [16]"}
           ] do

@@ -56,7 +56,7 @@ defmodule Typhon.Call do
   end
 
   defp of_session(nil), do: nil
-  defp of_session(%{stdio: nil, text: nil}), do: nil
+  defp of_session(%{stdio: nil, text: nil, as: :value}), do: nil
   defp of_session(routing), do: %{routing | worker: nil, retry: 0}
 
   defp bound({module, function, args, timeout}), do: {module, function, args, Session.bound(timeout)}
@@ -65,6 +65,7 @@ defmodule Typhon.Call do
 
   defp routed({_, pid, _} = pool, {_, _, _, timeout} = call, kwargs, flags, routing) do
     flags = if routing.stdio, do: Request.mark(flags, Wire.capture()), else: flags
+    flags = if routing.as == :object, do: Request.mark(flags, Wire.as_object()), else: flags
     flags = mark_text(flags, pid, routing)
 
     Request.with_stdio(routing.stdio, fn ->

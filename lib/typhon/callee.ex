@@ -7,6 +7,20 @@ defmodule Typhon.Callee do
   # Atoms that are no names: a variable was nil, a condition stands where its result should.
   defguard is_name(term) when (is_atom(term) and term not in [nil, true, false]) or is_binary(term)
 
+  # In Python such an object would be the name of a module, or what is here put around one.
+  @mistaken ["str", "tuple", "String", "Typhon::Tuple"]
+
+  @doc "A module or an object among the arguments of a function of Typhon's own in Python or Ruby."
+  @spec target(Typhon.callee()) :: String.t() | Typhon.Object.t() | {Typhon.Object.t()}
+  def target(%Typhon.Object{type: type} = object) when type in @mistaken, do: {object}
+  def target(%Typhon.Object{} = object), do: object
+  def target(module), do: to_string(module)
+
+  @doc "What target/1 was of."
+  @spec bare(term) :: term
+  def bare({object}), do: object
+  def bare(module), do: module
+
   @spec check!(term, term, term, term) :: :ok
   def check!(pool, module, function, args) do
     unless is_name(module) or is_struct(module, Typhon.Object) or main?(module, pool) do

@@ -192,8 +192,13 @@ defmodule Typhon.Conversation do
     |> Enum.reverse()
   end
 
+  @typedoc "What Python makes a `typhon.BeamError` of: kind, type, message, reason, stacktrace."
+  @type failure :: {String.t(), String.t(), String.t(), term, String.t()}
+
   # An exception's message, and the inspection of what is in its stacktrace, are code like any other.
-  defp described(kind, reason, stack) do
+  @doc "What failed, for Python."
+  @spec described(:error | :exit | :throw, term, Exception.stacktrace()) :: failure
+  def described(kind, reason, stack) do
     failure(kind, reason, stack)
   catch
     _, _ -> {Atom.to_string(kind), "", @indescribable, @indescribable, ""}
@@ -502,7 +507,7 @@ defmodule Typhon.Conversation do
   defp call(%{id: id}), do: id
   defp call(_context), do: 0
 
-  # {kind, type, message, reason, stacktrace}. The reason may be any term, also one that Python cannot hold: it travels by itself.
+  # The reason may be any term, also one that Python cannot hold: it travels by itself.
   defp failure(:error, reason, stack) do
     exception = Exception.normalize(:error, reason, stack)
     message = text(Exception.message(exception))

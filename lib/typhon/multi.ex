@@ -53,8 +53,7 @@ defmodule Typhon.Multi do
     }
   end
 
-  defp name(module) when is_atom(module), do: Atom.to_string(module)
-  defp name(module), do: module
+  defp name(module), do: Callee.target(module)
 
   # Lists of arguments as one list for each argument, when all calls have the same number, and few: an Erlang list and a Python
   # one less for every call.
@@ -302,6 +301,9 @@ defmodule Typhon.Multi do
     {module, function, args, batch.timeout}
   end
 
-  defp whole(%{shape: {module, function}, kwargs: kwargs}, args), do: {module, function, args, kwargs}
-  defp whole(%{shape: :each}, call), do: call
+  defp whole(%{shape: {module, function}, kwargs: kwargs}, args),
+    do: {Callee.bare(module), function, args, kwargs}
+
+  defp whole(%{shape: :each}, {module, function, args, kwargs}),
+    do: {Callee.bare(module), function, args, kwargs}
 end

@@ -79,6 +79,7 @@ defmodule Typhon.Native do
     Typhon.Object,
     :id,
     :type,
+    :repr,
     Typhon.Array,
     :shape,
     :dtype,
@@ -338,6 +339,10 @@ defmodule Typhon.Native do
   @doc "Whether a worker may be replaced while the object of this handle lives (false) or not (true)."
   @spec hold(reference, boolean) :: :ok
   def hold(_object, _hold?), do: :erlang.nif_error(:not_loaded)
+
+  @doc "Whether the objects of two handles live in one worker."
+  @spec same_worker?(reference, reference) :: boolean
+  def same_worker?(_one, _other), do: :erlang.nif_error(:not_loaded)
 
   @spec cancel_room(channel, reference) :: :ok
   def cancel_room(_channel, _ref), do: :erlang.nif_error(:not_loaded)

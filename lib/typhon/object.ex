@@ -13,19 +13,286 @@ defmodule Typhon.Object do
       {:ok, labels} = Typhon.call(py, model, :predict, [[[5.0, 3.4]]])
       ["a"] = Typhon.Array.to_list(labels)
 
-  The object lives in the worker that made it: calls that name it run there, and fail with a `Typhon.WorkerError` when that
-  worker is gone. It is released in Python when no Elixir process holds the handle any more.
+  What else Python does with an object needs no pool, because a handle knows its own:
 
-  `type` is the full name of its Python class. Everything else is private.
+      {:ok, "rbf"} = Typhon.get(model, :kernel)
+      :ok = Typhon.set(model, :kernel, "linear")
+      {:ok, text} = Typhon.repr(model)                  # => {:ok, "SVC(kernel='linear')"}
+
+      {:ok, queue} = Typhon.call(py, :collections, :deque, [["a", "b", "c"]])
+      {:ok, "c"} = Typhon.item(queue, -1)
+      :ok = Typhon.put_item(queue, 0, "A")
+      {:ok, 3} = Typhon.len(queue)
+      ["A", "b", "c"] = queue |> Typhon.stream() |> Enum.to_list()
+
+  What has a counterpart in Elixir stays in Python, too, when a call has the option `as: :object`.
+
+  | Elixir | Python |
+  |---|---|
+  | `Typhon.get(object, "a.b")`, `Typhon.set(object, :a, value)`, `Typhon.delete(object, :a)` | `object.a.b`, `object.a = value`, `del object.a` |
+  | `Typhon.item(object, key)`, `Typhon.put_item(object, key, value)`, `Typhon.len(object)` | `object[key]`, `object[key] = value`, `len(object)` |
+  | `Typhon.call(object, args, kwargs: …)`, `Typhon.call(py, object, :method, args)` | `object(*args, **kwargs)`, `object.method(*args)` |
+  | `Typhon.repr(object)`, `Typhon.type(object)`, `Typhon.dir(object)`, `Typhon.doc(object)` | `repr(object)`, the name of its class, `dir(object)`, its docstring |
+  | `Typhon.same?(a, b)` | `a is b` |
+  | `Typhon.to_term(object)` | the value itself, in Elixir |
+  | `Typhon.enter(object, fn value -> … end)` | `with object as value: …`, or `async with` |
+  | `Typhon.stream(object)` | `for element in object: …` |
+  | `Typhon.chain(object, get: "a", item: key, call: {"b", args})` | `object.a[key].b(*args)`, in one request (`Typhon.Chain`) |
+
+  The object lives in the worker that made it: calls that name it run there, and fail with a `Typhon.WorkerError` when that
+  worker is gone. Objects of one call have to live in the same worker. It is released in Python when no Elixir process holds
+  the handle any more.
+
+  * `type` – the full name of its class
+  * `repr` – how Python showed it when the handle was made, for `inspect/1`: the first 200 characters of its `repr()`, of
+    containers a part. nil when it shows nothing but its class, when its `__repr__` raised, or took longer than five
+    milliseconds (all objects of one result together). `Typhon.repr/2` asks for the whole, as it is now
+
+  Everything else is private.
   """
 
-  # `ref` is the native library's resource: its destruction releases the object in Python.
-  @enforce_keys [:id, :type, :ref]
-  defstruct [:id, :type, :ref]
+  alias Typhon.{Call, Conversation, EncodeError, Error, Native, Options, TimeoutError}
 
-  @type t :: %__MODULE__{id: non_neg_integer, type: String.t(), ref: reference}
+  # `ref` is the native library's resource: its destruction releases the object in Python. `pool` is the pid of the pool; nil of
+  # one that Typhon.Test.object/1 has made, and in ErlPort's dialect.
+  @enforce_keys [:id, :type, :ref]
+  defstruct [:id, :type, :ref, :pool, :repr]
+
+  @type t :: %__MODULE__{
+          id: non_neg_integer,
+          type: String.t(),
+          ref: reference,
+          pool: pid | nil,
+          repr: String.t() | nil
+        }
+
+  @typep result :: {:ok, term} | {:error, Error.t()}
+
+  # The arguments of operations, as errors name them.
+  @parts %{
+    ".get" => ["path"],
+    ".get_path" => ["path"],
+    ".set" => ["path", "value"],
+    ".delete" => ["path"],
+    ".item" => ["key"],
+    ".put_item" => ["key", "value"]
+  }
 
   defimpl Inspect do
-    def inspect(%{type: type}, _opts), do: "#Typhon.Object<#{type}>"
+    def inspect(%{type: type, repr: nil}, _opts), do: "#Typhon.Object<#{type}>"
+
+    # On one line.
+    def inspect(%{type: type, repr: repr}, _opts),
+      do: "#Typhon.Object<#{type}: #{repr |> String.split() |> Enum.join(" ")}>"
   end
+
+  @doc false
+  @spec get(t, Typhon.name(), keyword) :: result
+  def get(object, path, options) do
+    path = name!(path)
+    ask(object, if(plain?(path), do: ".get", else: ".get_path"), [path], options)
+  end
+
+  # Python's own getattr does with it; else it is to be taken apart, or may be there in another form.
+  defp plain?(<<character, rest::binary>>), do: character != ?. and character < 128 and plain?(rest)
+  defp plain?(<<>>), do: true
+
+  @doc false
+  # A constant of a module, which any worker has.
+  @spec constant(Typhon.pool(), Typhon.callee(), Typhon.name(), keyword) :: result
+  def constant(_pool, %__MODULE__{} = object, path, options), do: get(object, path, options)
+
+  def constant(pool, module, path, options) do
+    %{timeout: timeout, routing: routing} = Options.object!(options)
+    call = {"typhon._objects", "get_of_module", [name!(module), name!(path)], timeout}
+    with {:error, error} <- Call.call(pool, call, %{}, routing), do: {:error, told(error, ".get")}
+  end
+
+  @doc false
+  @spec set(t, Typhon.name(), term, keyword) :: :ok | {:error, Error.t()}
+  def set(object, path, value, options),
+    do: object |> ask(".set", [name!(path), value], options) |> done()
+
+  @doc false
+  @spec delete(t, Typhon.name(), keyword) :: :ok | {:error, Error.t()}
+  def delete(object, path, options), do: object |> ask(".delete", [name!(path)], options) |> done()
+
+  @doc false
+  @spec item(t, term, keyword) :: result
+  def item(object, key, options), do: ask(object, ".item", [key], options)
+
+  @doc false
+  @spec put_item(t, term, term, keyword) :: :ok | {:error, Error.t()}
+  def put_item(object, key, value, options),
+    do: object |> ask(".put_item", [key, value], options) |> done()
+
+  @doc false
+  @spec call(t, list, keyword) :: result
+  def call(object, args, options) do
+    if not is_struct(object, __MODULE__),
+      do:
+        no_object!(
+          object,
+          "Typhon.call/3",
+          "a function of a module is Typhon.call(pool, module, function, args)"
+        )
+
+    unless is_list(args) and not List.improper?(args) do
+      raise ArgumentError,
+            "the arguments must be a list, got #{inspect(args)}. A single argument is [#{inspect(args)}]"
+    end
+
+    options = Options.object!(options, :call_object)
+    of_object(object, ".call", args, options.kwargs, options)
+  end
+
+  @doc false
+  # What needs nothing but the object.
+  @spec ask(t, String.t(), keyword) :: result
+  def ask(object, function, options), do: ask(object, function, [], options)
+
+  @doc false
+  @spec same?(t, t) :: boolean
+  def same?(%__MODULE__{ref: ref}, %__MODULE__{ref: ref}), do: true
+
+  def same?(%__MODULE__{pool: pool} = one, %__MODULE__{pool: pool} = other) when pool != nil do
+    if Native.same_worker?(one.ref, other.ref) do
+      case ask(one, ".same", [other], []) do
+        {:ok, same} -> same
+        {:error, error} -> raise error
+      end
+    else
+      false
+    end
+  end
+
+  def same?(%__MODULE__{}, %__MODULE__{}), do: false
+
+  @doc false
+  @spec to_term(t, keyword) :: result
+  def to_term(object, options) do
+    case ask(object, ".to_term", [], options) do
+      {:ok, %__MODULE__{type: type}} ->
+        {:error, %EncodeError{path: "the object", type: type, reason: no_counterpart(type)}}
+
+      other ->
+        other
+    end
+  end
+
+  defp no_counterpart(type) do
+    "a value of type #{type} has no counterpart in Elixir. Typhon.get/3, Typhon.item/3 and Typhon.call/4 reach what is in it"
+  end
+
+  @doc false
+  # For Typhon.Chain.
+  @spec chain(t, String.t(), list, keyword) :: result
+  def chain(object, shape, args, options), do: ask(object, ".chain", [shape, args], options)
+
+  # --- context managers ---
+
+  @doc false
+  @spec enter(t, (term -> result), keyword) :: {:ok, result} | {:error, Error.t()} when result: term
+  def enter(object, fun, options) do
+    options = Options.object!(options, :enter)
+
+    case of_object(object, ".enter", [], %{}, options) do
+      {:ok, {%__MODULE__{} = entered, value}} -> within(entered, value, fun, options)
+      {:ok, nonsense} -> {:error, Error.nonsense(nonsense)}
+      error -> error
+    end
+  end
+
+  # A worker that is to be replaced waits for the end.
+  defp within(entered, value, fun, options) do
+    Native.hold(entered.ref, true)
+
+    case attempt(fun, value) do
+      {:ok, result} ->
+        with {:ok, _} <- leave(entered, nil, options), do: {:ok, result}
+
+      {kind, reason, stack} ->
+        case leave(entered, Conversation.described(kind, reason, stack), options) do
+          {:ok, true} -> {:ok, nil}
+          _ -> :erlang.raise(kind, reason, stack)
+        end
+    end
+  after
+    Native.hold(entered.ref, false)
+  end
+
+  defp attempt(fun, value) do
+    {:ok, fun.(value)}
+  catch
+    kind, reason -> {kind, reason, __STACKTRACE__}
+  end
+
+  defp leave(entered, failure, %{timeout: timeout, routing: routing}) do
+    with {:error, error} <- Call.call(entered.pool, {entered, "exit", [failure], timeout}, %{}, routing),
+         do: {:error, told(error, ".enter")}
+  end
+
+  # --- one request ---
+
+  defp ask(object, function, args, options) do
+    if not is_struct(object, __MODULE__),
+      do:
+        no_object!(object, "Typhon#{called(function)}/#{length(args) + 2}", "it is what a call has returned")
+
+    of_object(object, function, args, %{}, Options.object!(options))
+  end
+
+  @doc false
+  @spec of_pool(t) :: :ok | {:error, EncodeError.t()}
+  def of_pool(%{pool: nil}) do
+    {:error,
+     %EncodeError{
+       path: "the object",
+       type: __MODULE__,
+       reason: "it is of no pool: no Python call has returned it"
+     }}
+  end
+
+  def of_pool(_object), do: :ok
+
+  # Python finds it by the dot, with which no attribute's name begins.
+  defp of_object(object, function, args, kwargs, %{timeout: timeout, routing: routing}) do
+    with :ok <- of_pool(object),
+         {:error, error} <-
+           Call.call(object.pool, {object, function, args, timeout}, kwargs, routing),
+         do: {:error, told(error, function)}
+  end
+
+  # As it was called in Elixir.
+  defp told(%TimeoutError{} = error, function),
+    do: %{
+      error
+      | module: "Typhon",
+        function: function |> called() |> String.trim_leading("."),
+        arity: error.arity + 1
+    }
+
+  defp told(%EncodeError{path: "args[" <> _ = path} = error, function) when is_map_key(@parts, function) do
+    [index, rest] = Regex.run(~r/\Aargs\[(\d+)\](.*)\z/s, path, capture: :all_but_first)
+    %{error | path: Enum.at(@parts[function], String.to_integer(index)) <> rest}
+  end
+
+  defp told(error, _function), do: error
+
+  defp called(function), do: String.replace_suffix(function, "_path", "")
+
+  defp done({:ok, _}), do: :ok
+  defp done(error), do: error
+
+  @spec no_object!(term, String.t(), String.t()) :: no_return
+  defp no_object!(other, function, hint),
+    do: raise(ArgumentError, "#{function} takes a Typhon.Object, got #{inspect(other)}: #{hint}")
+
+  @doc false
+  @spec name!(Typhon.name()) :: String.t()
+  def name!(name) when is_binary(name), do: name
+  def name!(name) when is_atom(name), do: Atom.to_string(name)
+
+  def name!(other),
+    do: raise(ArgumentError, "the name must be an atom or a string, got #{inspect(other)}")
 end

@@ -19,7 +19,7 @@ defmodule Typhon.Options do
   @type call :: %{kwargs: %{optional(String.t()) => term}, timeout: timeout, routing: routing}
 
   @typedoc """
-  Where a call goes and how often, where it prints, and what becomes of its atoms; nil: to the least loaded worker, once, to
+  Where a call goes and how often, where it prints, what becomes of its atoms, and of its result; nil: to the least loaded worker, once, to
   the caller, and what the pool says. `worker` is the hash of the key.
   """
   @type routing ::
@@ -28,7 +28,8 @@ defmodule Typhon.Options do
               worker: nil | non_neg_integer,
               retry: non_neg_integer,
               stdio: nil | :group_leader | :logger | :discard | pid,
-              text: text
+              text: text,
+              as: :term | :object
             }
 
   @typedoc "What a call says of `keys:` and `values:`; nil: what its pool says."
@@ -119,12 +120,12 @@ defmodule Typhon.Options do
 
   @doc "Of the functions that work with a scope."
   @spec scope!(keyword, :scope | :get | :put | :delete | :names) :: map
-  def scope!(options, :get), do: with_own(options, :get, [:as])
+  def scope!(options, function) when function in [:get, :delete], do: with_own(options, :object, [:as])
   def scope!(options, function), do: with_own(options, function, [])
 
   defp with_own(options, scope, own) do
-    values = values!(options, scope)
-    values |> Map.take(own) |> Map.merge(call(Map.put_new(values, :kwargs, %{})))
+    {own, values} = options |> values!(scope) |> Map.split(own)
+    Map.merge(own, call(values))
   end
 
   @spec bindings!(term) :: %{optional(String.t()) => term}
@@ -134,6 +135,18 @@ defmodule Typhon.Options do
       :error -> raise ArgumentError, "bindings must be a map or a keyword list, got #{inspect(bindings)}"
     end
   end
+
+  @spec stream_object!(keyword) :: %{kwargs: map, timeout: timeout, batch: pos_integer, routing: routing}
+  def stream_object!(options) do
+    values = values!(options, :stream_object)
+    Map.put(call(values), :batch, values.batch)
+  end
+
+  @doc "Those of the functions on objects."
+  @spec object!(keyword, :object | :call_object | :enter) :: call
+  def object!(options, scope \\ :object)
+  def object!([], _scope), do: %{kwargs: %{}, timeout: default_timeout(), routing: nil}
+  def object!(options, scope), do: options |> values!(scope) |> call()
 
   @doc "`call`: what is left for the call that carries the batch, without kwargs and timeout."
   @spec multi!(keyword, :multi | :multi_each) :: %{
@@ -175,21 +188,24 @@ defmodule Typhon.Options do
   def kwargs!(kwargs), do: Check.check!(Table.by_name(:call).kwargs, kwargs)
 
   defp call(values),
-    do: %{kwargs: values.kwargs, timeout: values.timeout, routing: routing(values)}
+    do: %{kwargs: Map.get(values, :kwargs, %{}), timeout: values.timeout, routing: routing(values)}
 
-  # A cast and a stream have some of these alone.
+  # Some functions have some of these alone.
   defp routing(values) do
-    routing(Map.get(values, :worker), Map.get(values, :retry, 0), Map.get(values, :stdio), text(values))
+    case %{
+      worker: Map.get(values, :worker),
+      retry: Map.get(values, :retry, 0),
+      stdio: Map.get(values, :stdio),
+      text: text(values),
+      as: Map.get(values, :as, :value)
+    } do
+      %{worker: nil, retry: 0, stdio: nil, text: nil, as: :value} -> nil
+      %{worker: nil} = routing -> routing
+      %{worker: key} = routing -> %{routing | worker: Check.hash(key)}
+    end
   end
 
-  defp routing(nil, 0, nil, nil), do: nil
-  defp routing(nil, retry, stdio, text), do: %{worker: nil, retry: retry, stdio: stdio, text: text}
-
-  defp routing(key, retry, stdio, text),
-    do: %{worker: Check.hash(key), retry: retry, stdio: stdio, text: text}
-
-  defp text(%{keys: nil, values: nil}), do: nil
-  defp text(%{keys: keys, values: values}), do: {keys, values}
+  defp text(%{keys: keys, values: values}) when keys != nil or values != nil, do: {keys, values}
   defp text(_values), do: nil
 
   # --- what each option comes to ---

@@ -3,40 +3,46 @@ defmodule Typhon.Stream do
   # A Python iterator as an Elixir stream. Python holds it behind a handle (python/typhon/_stream.py); each batch is a call of its
   # method `next`. One such call is on its way while the batch before it is used.
 
-  alias Typhon.{Call, DecodeError, EncodeError, Error, Native}
+  alias Typhon.{Call, Callee, DecodeError, EncodeError, Error, Native}
 
   @spec stream(Typhon.pool(), Typhon.callee(), Typhon.name(), list, map) :: Enumerable.t()
-  def stream(pool, module, function, args, options) do
-    Stream.resource(
-      fn -> open(pool, module, function, args, options) end,
-      &next(&1, pool, options),
-      &close(&1, pool)
-    )
+  def stream(pool, module, function, args, options),
+    do: resource(pool, options, fn -> open(pool, module, function, args, options) end)
+
+  @doc "The same of an object that is there."
+  @spec stream(Typhon.Object.t(), map) :: Enumerable.t()
+  def stream(%Typhon.Object{pool: pool} = object, options) do
+    resource(pool, options, fn ->
+      with {:error, error} <- Typhon.Object.of_pool(object), do: raise(error)
+      open(pool, "over", [object], options)
+    end)
   end
+
+  defp resource(pool, options, open),
+    do: Stream.resource(open, &next(&1, pool, options), &close(&1, pool))
 
   defp open(pool, module, function, args, options) do
     case Call.stubbed(pool, module, function, args, options.kwargs) do
       :through ->
-        what = if is_struct(module), do: module, else: to_string(module)
-        open = [what, to_string(function), args, options.kwargs]
-
-        call = {"typhon._stream", "open", open, options.timeout}
-
-        case Call.call(pool, call, %{}, options.routing) do
-          {:ok, %Typhon.Object{} = stream} ->
-            # A worker that is to be replaced waits for the end of the stream.
-            Native.hold(stream.ref, true)
-            {stream, fetch(stream, pool, options)}
-
-          other ->
-            fail(other)
-        end
+        open(pool, "open", [Callee.target(module), to_string(function), args, options.kwargs], options)
 
       {:ok, enumerable} ->
         {:stub, enumerable}
 
       {:error, error} ->
         raise error
+    end
+  end
+
+  defp open(pool, function, args, options) do
+    case Call.call(pool, {"typhon._stream", function, args, options.timeout}, %{}, options.routing) do
+      {:ok, %Typhon.Object{} = stream} ->
+        # A worker that is to be replaced waits for the end of the stream.
+        Native.hold(stream.ref, true)
+        {stream, fetch(stream, pool, options)}
+
+      other ->
+        fail(other)
     end
   end
 

@@ -19,8 +19,10 @@ defmodule Typhon.Wire do
     values_as_text: 8,
     own_text: 16,
     admitted: 128,
+    # Its result stays in Python.
+    as_object: 256,
     # From this bit on a call's flags name a place, plus one.
-    place_bit: 8,
+    place_bit: 9,
     # A channel in its pool: the place, and from this bit on the channel's number.
     serial_bit: 16,
     # the kinds of Native.channel_heard/3

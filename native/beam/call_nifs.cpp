@@ -336,6 +336,8 @@ ERL_NIF_TERM call_here(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
   request.frame.timings = (flags.bits & wire::kTimings) != 0;
   request.frame.parent = flags.parent;
   request.frame.captures = (flags.bits & wire::kCapture) != 0;
+  request.frame.as_object = (flags.bits & wire::kAsObject) != 0;
+  request.frame.of_object = enif_is_map(env, argv[3]) != 0;
   request.admitted = (flags.bits & wire::kAdmitted) != 0;
   // An object of another pool: there is nobody here to wait for that worker with.
   request.named = (flags.where != 0 && !target.of_object) || target.place == Pool::kNoPlace;
@@ -439,6 +441,15 @@ ERL_NIF_TERM hold(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
     wanted ? handle->channel->hold() : handle->channel->let_go();
   }
   return state.atoms.ok;
+}
+
+// same_worker?(ObjectRef, ObjectRef)
+ERL_NIF_TERM same_worker(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
+  const State& state = state_of(env);
+  const auto* one = get_resource<ObjectHandle>(env, argv[0], state.object_type);
+  const auto* other = get_resource<ObjectHandle>(env, argv[1], state.object_type);
+  if (!one || !other) return enif_make_badarg(env);
+  return one->channel == other->channel ? state.atoms.true_ : state.atoms.false_;
 }
 
 ERL_NIF_TERM cancel_room(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {

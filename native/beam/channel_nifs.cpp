@@ -88,6 +88,11 @@ ERL_NIF_TERM channel_open(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   if (enif_get_map_value(env, argv[1], atoms.embedded, &value)) options.embedded = value == atoms.true_;
   if (enif_get_map_value(env, argv[1], atoms.results, &value)) options.shared = value == atoms.shared;
   if (enif_get_map_value(env, argv[1], atoms.raw, &value)) options.raw = value == atoms.true_;
+  if (enif_get_map_value(env, argv[1], atoms.pool, &value)) {
+    ErlNifPid pool;
+    if (!enif_get_local_pid(env, value, &pool)) return enif_make_badarg(env);
+    options.pool = pool;
+  }
   if (enif_get_map_value(env, argv[1], atoms.keys, &value) && value == atoms.strings)
     options.text |= Encoder::kKeysAsText;
   if (enif_get_map_value(env, argv[1], atoms.values, &value) && value == atoms.strings)

@@ -308,12 +308,21 @@ bool Decoder::close_large_map(const Container& container, Value& out) noexcept {
   return true;
 }
 
+// The struct as Elixir has it: what the worker said of the object, whose it is, and the resource.
 bool Decoder::attach_object(Value& map) noexcept {
   const Atoms& atoms = channel_.atoms();
   ERL_NIF_TERM id_term = 0;
+  ERL_NIF_TERM type = 0;
   ErlNifUInt64 id = 0;
   if (!enif_get_map_value(env_, map, atoms.id, &id_term) || !enif_get_uint64(env_, id_term, &id)) {
     return refuse("an object handle without an id");
+  }
+  if (!enif_get_map_value(env_, map, atoms.type, &type) || !enif_is_binary(env_, type)) {
+    return refuse("an object handle without a type");
+  }
+  ERL_NIF_TERM repr = atoms.nil;
+  if (enif_get_map_value(env_, map, atoms.repr, &repr) && !enif_is_binary(env_, repr)) {
+    return refuse("an object handle whose repr is no text");
   }
   void* memory = enif_alloc_resource(channel_.state().object_type, sizeof(ObjectHandle));
   auto* handle = new (memory) ObjectHandle{&channel_, id, false, false};
@@ -321,7 +330,10 @@ bool Decoder::attach_object(Value& map) noexcept {
   enif_keep_resource(&channel_);
   const ERL_NIF_TERM ref = enif_make_resource(env_, handle);
   enif_release_resource(handle);
-  return enif_make_map_put(env_, map, atoms.ref, ref, &map) != 0;
+  const std::array keys{atoms.struct_key, atoms.id, atoms.type, atoms.repr, atoms.ref, atoms.pool};
+  const std::array values{atoms.object, id_term, type, repr, ref, channel_.pool(env_)};
+  return enif_make_map_from_arrays(env_, const_cast<ERL_NIF_TERM*>(keys.data()),
+                                   const_cast<ERL_NIF_TERM*>(values.data()), keys.size(), &map) != 0;
 }
 
 std::string Decoder::print_key(ERL_NIF_TERM key) const noexcept {

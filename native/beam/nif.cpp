@@ -210,6 +210,7 @@ ErlNifFunc functions[] = {
     {"next", 4, guarded<nifs::next>, 0},
     {"cancel", 3, guarded<nifs::cancel>, 0},
     {"hold", 2, guarded<nifs::hold>, 0},
+    {"same_worker?", 2, guarded<nifs::same_worker>, 0},
     {"cancel_room", 2, guarded<nifs::cancel_room>, 0},
     {"decode", 1, guarded<nifs::decode>, 0},
     {"adopt", 3, guarded<nifs::adopt>, 0},

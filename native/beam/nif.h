@@ -24,7 +24,7 @@ namespace typhon::beam {
   X(no_worker) X(cancelled) X(delivered) X(typhon) X(ready) X(overdue) X(importing) X(untaken) X(nil) X(infinity) \
   X(bad_frame) X(cannot_decode_result) X(closed) X(create) X(atoms) X(atom_room) X(ring_size) \
   X(arena_size) X(spin_us) X(worker_spin_us) X(mapset_version) X(fd) X(os_pid) X(in_flight) X(polling) \
-  X(waiting) X(casts) X(request_arena) X(id) X(ref) X(data) \
+  X(waiting) X(casts) X(request_arena) X(id) X(type) X(repr) X(ref) X(pool) X(data) \
   X(gone) X(overload) X(held) X(none) X(busy) X(places) X(size) X(max_queue) X(concurrency) \
   X(no_process) X(not_permitted) X(invalid) X(owner_down) X(not_started) X(ask) X(send) X(running) X(ignored) \
   X(served) X(reached) X(again) X(eof) X(embedded) X(raw) X(lent) X(borrowed) X(moved) X(settled) X(owner) \
@@ -76,7 +76,7 @@ struct State {
   AtomRoom atom_room;
   channel::Tally borrowed;  // memory of Pythons in this VM that binaries lie in
 
-  static constexpr std::uint32_t kLayout = 12;
+  static constexpr std::uint32_t kLayout = 13;
 };
 
 inline State& state_of(ErlNifEnv* env) noexcept { return *static_cast<State*>(enif_priv_data(env)); }

@@ -41,6 +41,7 @@ Nif tell;
 Nif next;
 Nif cancel;
 Nif hold;
+Nif same_worker;
 Nif cancel_room;
 Nif decode;
 

@@ -27,8 +27,10 @@ constexpr unsigned kValuesAsText = Encoder::kValuesAsText << kTextShift;
 constexpr unsigned kOwnText = 16;
 // The call was accepted before: it is not to be refused for being one too many.
 constexpr unsigned kAdmitted = 128;
+// The result stays in Python, also when it has a counterpart.
+constexpr unsigned kAsObject = 256;
 // From this bit on: a place, and 1; 0 for the least loaded worker.
-constexpr unsigned kPlaceBit = 8;
+constexpr unsigned kPlaceBit = 9;
 // A channel in its pool: its place, and from this bit on its serial number.
 constexpr unsigned kSerialBit = 16;
 
@@ -48,6 +50,7 @@ constexpr Number kNumbers[] = {
     {"values_as_text", kValuesAsText},
     {"own_text", kOwnText},
     {"admitted", kAdmitted},
+    {"as_object", kAsObject},
     {"place_bit", kPlaceBit},
     {"serial_bit", kSerialBit},
     {"statement", static_cast<std::uint64_t>(Quota::Of::kStatement)},

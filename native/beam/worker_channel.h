@@ -72,6 +72,7 @@ struct ChannelOptions {
   std::shared_ptr<Handed> handed;  // nullptr: Python may call and reach what it likes
   unsigned text = 0;               // which atoms are written as text, of Encoder's bits
   bool raw = false;  // maps have no meaning, and no other worker can have a request in place of this one
+  std::optional<ErlNifPid> pool;  // its process, which handles of objects name
 };
 
 // What a step of a caller came to.
@@ -281,6 +282,10 @@ class WorkerChannel {
   [[nodiscard]] bool create_atoms() const noexcept { return options_.create_atoms; }
   [[nodiscard]] AtomRoom& atom_room() noexcept { return state_.atom_room; }
   [[nodiscard]] bool raw() const noexcept { return options_.raw; }
+  // The pid of its pool, or nil.
+  [[nodiscard]] ERL_NIF_TERM pool(ErlNifEnv* env) const noexcept {
+    return options_.pool ? enif_make_pid(env, &*options_.pool) : atoms().nil;
+  }
   [[nodiscard]] unsigned text() const noexcept { return options_.text; }
   [[nodiscard]] bool lends() const noexcept { return options_.embedded; }
   // Binaries that Python may read in place; Python's memory that binaries lie in.

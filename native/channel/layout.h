@@ -148,6 +148,8 @@ enum FrameFlag : std::uint8_t {
   kPlain = 8,    // reply in a segment: neither object handles nor a binary that is worth pointing into
   kFailed = 16,  // answer: the body says what went wrong
   kLends = 32,   // the frame ends with the address of its first Loan, 8 bytes that are no part of the body
+  kAsObject = 64,   // call: its result goes back as an object handle, whatever it is
+  kOfObject = 128,  // request: an object stands in the module's place, which may be a string in Python
 };
 
 struct FrameHeader {

@@ -30,8 +30,9 @@ bool RequestSide::push(const Outgoing& frame) noexcept {
   FrameHeader header{};
   header.size = static_cast<std::uint32_t>(size);
   header.kind = frame.kind;
-  header.flags = static_cast<std::uint8_t>((frame.segment ? kInSegment : 0) | (frame.timings ? kTimings : 0) |
-                                           (frame.failed ? kFailed : 0) | (frame.loans ? kLends : 0));
+  header.flags = static_cast<std::uint8_t>(
+      (frame.segment ? kInSegment : 0) | (frame.timings ? kTimings : 0) | (frame.failed ? kFailed : 0) |
+      (frame.loans ? kLends : 0) | (frame.of_object ? kOfObject : 0) | (frame.as_object ? kAsObject : 0));
   header.id = frame.id;
   header.times[0] = frame.timings ? os::monotonic_ns() : frame.now;
   header.times[1] = frame.deadline;

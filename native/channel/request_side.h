@@ -26,6 +26,8 @@ struct Outgoing {
   Kind kind = Kind::kCall;
   bool timings = false;
   bool captures = false;       // its output goes to the caller
+  bool as_object = false;      // the result is to stay in the worker
+  bool of_object = false;      // an object stands in the place of the module
   bool failed = false;         // kAnswer: the body says what went wrong
   std::uint64_t id = 0;        // of a call; kAnswer: the tag of the ask
   std::uint64_t parent = 0;    // the worker's request that this one is made for, 0 for none

@@ -192,6 +192,10 @@ int Worker::nap(double seconds) noexcept {
   for (;;) {
     lane->parker.reset();
     if (lane->interrupted) return raise_cancelled(*lane) ? -1 : 0;
+    if (pictures_.is_late_here()) {
+      PyErr_SetString(codec_.cancelled.get(), "the repr takes too long");
+      return -1;
+    }
     const std::uint64_t now = monotonic_ns();
     if (now >= limit) return 1;
     const python::GilRelease without_gil;

@@ -45,7 +45,7 @@ PyObject* Worker::loop_take() noexcept {
     if (frame->header.times[3] != 0 && frame->header.id != 0) set_captured(frame->header.id, true);
     const PyRef request = decode_request(frame->header, frame->body, frame->loans);
     call.timings.add(worker::Timings::Part::kDecoding);
-    PyRef result = request ? invoke(request.get()) : PyRef();
+    PyRef result = request ? invoke(request.get(), is_of_object(frame->header)) : PyRef();
     call.timings.add(worker::Timings::Part::kRunning);
     if (worker::in_forked_child()) leave_child(std::move(result));
     if (request) {

@@ -18,7 +18,8 @@ Outbox::Outbox(channel::Region& region, const std::atomic<bool>& stop, Lender* l
     : worker::Outlet(region, stop), lender_(lender) {}
 
 bool Outbox::send(python::ModuleState& codec, FrameHeader header, PyObject* value, const char* root,
-                  worker::Timings* timings, std::span<const std::string_view> parts) noexcept {
+                  worker::Timings* timings, std::span<const std::string_view> parts, bool as_object,
+                  python::Painter* painter) noexcept {
   if (worker::in_forked_child()) return true;
   alignas(8) std::array<std::uint8_t, worker::ReplySink::kReserve> frame;  // uninitialised on purpose
   worker::ReplySink sink(frame.data(), *this);
@@ -29,6 +30,8 @@ bool Outbox::send(python::ModuleState& codec, FrameHeader header, PyObject* valu
   options.surrogates = surrogates_;
   Lending lending(lender_, buffer_type_);
   if (lender_) options.lender = &lending;
+  options.painter = painter;
+  options.as_object = as_object;
   options.root = root;
   options.parts = parts;
   bool has_objects = false;

@@ -31,7 +31,8 @@ class Outbox final : public worker::Outlet {
   // `timings`: of an answer to a call. False with an exception set when `value` cannot be encoded; true also
   // when nobody is left to read it. `root`, `parts`: as in EncodeOptions.
   bool send(python::ModuleState& codec, channel::FrameHeader header, PyObject* value, const char* root,
-            worker::Timings* timings = nullptr, std::span<const std::string_view> parts = {}) noexcept;
+            worker::Timings* timings = nullptr, std::span<const std::string_view> parts = {},
+            bool as_object = false, python::Painter* painter = nullptr) noexcept;
   // As Outlet's, but not in a child that user code has forked.
   void ring_reader(bool more) noexcept;
 

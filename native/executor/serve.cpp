@@ -51,6 +51,11 @@ bool looks_at_its_caller(PyObject* name) noexcept {
       kNames, [name](const char* one) { return PyUnicode_CompareWithASCIIString(name, one) == 0; });
 }
 
+// Names of attributes never begin with a dot.
+bool is_operation(PyObject* name) noexcept {
+  return PyUnicode_Check(name) && PyUnicode_GetLength(name) > 1 && PyUnicode_ReadChar(name, 0) == '.';
+}
+
 // A name beyond ASCII was not found, and an exception is set. Python may have it in the form that its parser
 // gives to identifiers; if not, the exception stays.
 PyRef find_normal(PyObject* target, PyObject* path) noexcept {
@@ -171,7 +176,7 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
   }
   call.timings.add(Timings::Part::kDecoding);
   PyRef result;
-  if (request) result = invoke(request.get());
+  if (request) result = invoke(request.get(), is_of_object(header));
   if (worker::in_forked_child()) leave_child(std::move(result));
   if (take_unfinished(header.id)) {
     PyRef failed = result ? PyRef() : current_exception();
@@ -288,7 +293,7 @@ void Worker::set_invoke(PyObject* function) noexcept {
   std::swap(invoke_, changed);
 }
 
-PyRef Worker::invoke(PyObject* request) noexcept {
+PyRef Worker::invoke(PyObject* request, bool of_object) noexcept {
   if (invokes_.load(std::memory_order_relaxed)) [[unlikely]] {
     PyRef function;
     {
@@ -300,10 +305,13 @@ PyRef Worker::invoke(PyObject* request) noexcept {
                                                        PyTuple_GetItem(request, 1),
                                                        PyTuple_GetItem(request, 2), nullptr));
   }
-  const PyRef function = resolve(PyTuple_GetItem(request, 0), PyTuple_GetItem(request, 1));
-  if (!function) return {};
+  PyObject* const target = PyTuple_GetItem(request, 0);
+  PyObject* const path = PyTuple_GetItem(request, 1);
   PyObject* list = PyTuple_GetItem(request, 2);
   PyObject* kwargs = PyTuple_GetItem(request, 3);
+  if (of_object && is_operation(path)) return operate(target, path, list, kwargs);
+  const PyRef function = resolve(target, path, of_object);
+  if (!function) return {};
   if (!PyList_Check(list) || !PyDict_Check(kwargs)) {
     PyErr_SetString(PyExc_TypeError, "args must be a list and kwargs a map");
     return {};
@@ -313,29 +321,61 @@ PyRef Worker::invoke(PyObject* request) noexcept {
   return PyRef::steal(PyObject_Call(function.get(), args.get(), PyDict_Size(kwargs) != 0 ? kwargs : nullptr));
 }
 
+// What Typhon.get and the other functions on objects do, by its name with a dot before it.
+PyRef Worker::operate(PyObject* target, PyObject* name, PyObject* args, PyObject* kwargs) noexcept {
+  const PyRef operations = remembered(operations_, "typhon._objects", "OPERATIONS");
+  if (!operations) return {};
+  if (!PyList_Check(args) || !PyDict_Check(kwargs)) {
+    PyErr_SetString(PyExc_TypeError, "args must be a list and kwargs a map");
+    return {};
+  }
+  const PyRef function = PyRef::borrow(PyDict_GetItemWithError(operations.get(), name));
+  if (!function) {
+    if (!PyErr_Occurred()) PyErr_Format(PyExc_AttributeError, "Typhon has no operation %R", name);
+    return {};
+  }
+  PyRef object = PyRef::borrow(target);
+  if (PyCFunction_Check(target) && PyUnicode_CompareWithASCIIString(name, ".call") == 0)
+    object = not_looking(std::move(object));
+  const Py_ssize_t count = PyList_Size(args);
+  const PyRef all = object ? PyRef::steal(PyTuple_New(count + 1)) : PyRef();
+  if (!all) return {};
+  PyTuple_SetItem(all.get(), 0, object.release());
+  for (Py_ssize_t i = 0; i < count; ++i)
+    PyTuple_SetItem(all.get(), i + 1, PyRef::borrow(PyList_GetItem(args, i)).release());
+  return PyRef::steal(PyObject_Call(function.get(), all.get(), PyDict_Size(kwargs) != 0 ? kwargs : nullptr));
+}
+
 // `target`: a module's name, or an object that a handle stood for. `path`: attributes, with dots between.
-PyRef Worker::resolve(PyObject* target, PyObject* path) noexcept {
+PyRef Worker::resolve(PyObject* target, PyObject* path, bool of_object) noexcept {
   if (settings_.erlport != 0 && PyBytes_Check(target) && PyBytes_Check(path)) {
     const PyRef module = PyRef::steal(PyUnicode_FromEncodedObject(target, "utf-8", "strict"));
     const PyRef names = module ? PyRef::steal(PyUnicode_FromEncodedObject(path, "utf-8", "strict")) : PyRef();
-    return names ? resolve(module.get(), names.get()) : PyRef();
+    return names ? resolve(module.get(), names.get(), false) : PyRef();
   }
   if (!PyUnicode_Check(path)) {
     PyErr_SetString(PyExc_TypeError, "the function must be an atom or a string");
     return {};
   }
-  PyRef found = look_up(target, path);
-  if (!found) return find_normal(target, path);
+  PyRef found = look_up(target, path, of_object);
+  // Of a str, which is taken for a module's name there, all names are ASCII.
+  if (!found) return of_object && PyUnicode_Check(target) ? PyRef() : find_normal(target, path);
   if (!PyCFunction_Check(found.get()) || !looks_at_its_caller(path)) [[likely]]
     return found;
+  return not_looking(std::move(found));
+}
+
+// What stands in for a builtin that looks into the namespace of its caller; other functions as they are.
+PyRef Worker::not_looking(PyRef function) noexcept {
   const PyRef instead = remembered(instead_function_, "typhon._namespace", "instead");
-  return instead ? PyRef::steal(PyObject_CallFunctionObjArgs(instead.get(), found.get(), nullptr)) : PyRef();
+  return instead ? PyRef::steal(PyObject_CallFunctionObjArgs(instead.get(), function.get(), nullptr))
+                 : PyRef();
 }
 
 // By these very names.
-PyRef Worker::look_up(PyObject* target, PyObject* path) noexcept {
+PyRef Worker::look_up(PyObject* target, PyObject* path, bool of_object) noexcept {
   PyRef found;
-  if (PyUnicode_Check(target)) {
+  if (!of_object && PyUnicode_Check(target)) {
 #ifdef Py_GIL_DISABLED
     PyObject* module = nullptr;
     if (PyDict_GetItemRef(modules_.get(), target, &module) < 0) return {};
@@ -389,7 +429,9 @@ bool Worker::reply(Served& call, PyObject* value) noexcept {
   header.kind = Kind::kReply;
   header.id = call.header.id;
   outbox_.set_more_to_come(!mailroom_.routed() ? !mailroom_.ring_empty() : mailroom_.has_calls());
-  return outbox_.send(codec_, header, value, "result", &call.timings);
+  Painting painting(*this);
+  const bool as_object = (call.header.flags & channel::kAsObject) != 0;
+  return outbox_.send(codec_, header, value, "result", &call.timings, {}, as_object, &painting);
 }
 
 // Nobody waits for a cast, but a worker that is to be replaced finishes it first.
@@ -397,6 +439,9 @@ void Worker::cast_done() noexcept { header_.casts_done.value.fetch_add(1, std::m
 
 // `exception`: raised by user code, or by the codec for an argument or a result that cannot cross.
 void Worker::fail(Served& call, PyRef exception, bool given_up) noexcept {
+  // A str in the module's place is its name, for those who describe an error.
+  if (call.module && is_of_object(call.header) && PyUnicode_Check(call.module.get()))
+    call.module = PyRef::steal(PyType_GetName(Py_TYPE(call.module.get())));
   if (call.header.kind != Kind::kCall) {
     report_cast(std::move(exception), std::move(call.module), std::move(call.function),
                 std::move(call.request));
@@ -616,7 +661,9 @@ void Worker::start_coroutine(Served& call, std::span<const std::uint8_t> body, P
 // Whether the function that was called is a coroutine function itself, and not one that returned a coroutine
 // this time: such a one may do anything else the next time, and the loop must not wait for it.
 bool Worker::is_coroutine_of(const Served& call, PyObject* coroutine) noexcept {
-  const PyRef function = resolve(call.module.get(), call.function.get());
+  const bool of_object = is_of_object(call.header);
+  if (of_object && is_operation(call.function.get())) return false;
+  const PyRef function = resolve(call.module.get(), call.function.get(), of_object);
   const PyRef code = function ? PyRef::steal(PyObject_GetAttrString(function.get(), "__code__")) : PyRef();
   const PyRef runs = code ? PyRef::steal(PyObject_GetAttrString(coroutine, "cr_code")) : PyRef();
   if (!runs) PyErr_Clear();

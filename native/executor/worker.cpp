@@ -309,7 +309,21 @@ void Worker::interrupt_now() noexcept {
   channel::wake_from(header_.worker_word.value, channel::kAsleep);
 }
 
+// On the LifeWatch's thread: a picture takes too long.
+bool Worker::alarm() noexcept {
+  if (!pictures_.is_late()) return false;
+  if (settings_.signal != 0) return true;
+  const python::AttachGuard attach(interpreter_);
+  if (attach.attached()) pictures_.interrupt(codec_.cancelled.get());
+  return false;
+}
+
 bool Worker::raise_if_cancelled() noexcept {
+  if (pictures_.is_late_here()) {
+    PyErr_SetString(codec_.cancelled.get(), "the repr takes too long");
+    return true;
+  }
+  pictures_.interrupt(codec_.cancelled.get());
   // The next signal may come while this one is dealt with, where that runs Python code. What it raised there
   // would be lost, so it raises nothing: its call is looked at below.
   if (interrupts_lanes_) return false;

@@ -36,6 +36,7 @@
 #include "executor/lane.h"
 #include "executor/lender.h"
 #include "executor/outbox.h"
+#include "executor/pictures.h"
 #include "os/descriptor.h"
 #include "python/codec.h"
 #include "python/gil.h"
@@ -182,6 +183,7 @@ class Worker final : private worker::Interruptible, private FreeListener {
 
   bool interrupt(std::uint64_t id) noexcept override;
   void interrupt_all() noexcept override { mailroom_.cancels().cancel_all(); }
+  bool alarm() noexcept override;
   bool interrupt_again() noexcept override { return mailroom_.cancels().has_any(); }
   void interrupt_now() noexcept override;
   void interrupt_lanes() noexcept;
@@ -214,9 +216,15 @@ class Worker final : private worker::Interruptible, private FreeListener {
                        channel::FrameLoans& loans, python::DecodeOptions options) noexcept;
   python::PyRef decode_request(const channel::FrameHeader& header, std::span<const std::uint8_t> body,
                                channel::FrameLoans& loans) noexcept;
-  python::PyRef invoke(PyObject* request) noexcept;
-  python::PyRef resolve(PyObject* target, PyObject* path) noexcept;
-  python::PyRef look_up(PyObject* target, PyObject* path) noexcept;
+  static bool is_of_object(const channel::FrameHeader& header) noexcept {
+    return (header.flags & channel::kOfObject) != 0;
+  }
+  // `of_object`: what stands in the module's place is an object, be it a str.
+  python::PyRef invoke(PyObject* request, bool of_object) noexcept;
+  python::PyRef operate(PyObject* target, PyObject* name, PyObject* args, PyObject* kwargs) noexcept;
+  python::PyRef resolve(PyObject* target, PyObject* path, bool of_object) noexcept;
+  python::PyRef not_looking(python::PyRef function) noexcept;
+  python::PyRef look_up(PyObject* target, PyObject* path, bool of_object) noexcept;
   bool reply(Served& call, PyObject* value) noexcept;
   // `given_up`: the BEAM wants no result; a typhon.Cancelled says just that then.
   void fail(Served& call, python::PyRef exception, bool given_up = false) noexcept;
@@ -310,9 +318,11 @@ class Worker final : private worker::Interruptible, private FreeListener {
   bool interrupts_lanes_ = false;  // the main thread is in interrupt_lanes(), for a signal
   IdleTrim idle_;
 
+  friend class Painting;
   // Held from the decision to interrupt another thread until the exception is on its way, and by that thread
   // while it ends its call or its lane. Taken before the mutex of Cancels.
   python::GilSubstitute interrupting_;
+  Pictures pictures_{life_, interrupting_};
 
   python::GilSubstitute shared_;
   // Guarded by shared_:
@@ -320,6 +330,8 @@ class Worker final : private worker::Interruptible, private FreeListener {
   int recursion_limit_ = 0;
   python::PyRef describe_function_;
   python::PyRef instead_function_;  // typhon._namespace.instead
+  python::PyRef operations_;        // typhon._objects.OPERATIONS
+  python::PyRef picture_function_;  // typhon._picture.picture
   python::PyRef submit_;            // typhon._aio.submit
   python::PyRef told_;              // typhon._aio.told
   python::PyRef handler_;           // of messages

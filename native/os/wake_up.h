@@ -5,6 +5,8 @@
 // it is there nothing fails.
 #pragma once
 
+#include <cstdint>
+
 #include "os/descriptor.h"
 
 namespace typhon::os {
@@ -13,5 +15,9 @@ namespace typhon::os {
 [[nodiscard]] UniqueFd make_wake_up(bool set = false) noexcept;
 void set_wake_up(int fd) noexcept;
 void clear_wake_up(int fd) noexcept;
+
+// Readable when so much time has passed, once, until clear_wake_up(). Invalid: the system has none left.
+UniqueFd make_timer() noexcept;
+bool set_timer(int fd, std::int64_t in_ns) noexcept;
 
 }  // namespace typhon::os

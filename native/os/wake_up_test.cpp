@@ -32,6 +32,17 @@ TEST(OsWakeUp, MayBeSetFromTheStart) {
   EXPECT_TRUE(is_set(wake_up));
 }
 
+TEST(OsWakeUp, OfATimerComesOnce) {
+  const UniqueFd timer = make_timer();
+  ASSERT_TRUE(timer.valid());
+  EXPECT_FALSE(is_set(timer));
+  EXPECT_TRUE(set_timer(timer.get(), 1'000'000));
+  EXPECT_TRUE(is_set(timer, -1));
+  clear_wake_up(timer.get());
+  EXPECT_FALSE(is_set(timer));
+  EXPECT_FALSE(set_timer(-1, 1));
+}
+
 TEST(OsWakeUp, WakesAThreadThatWaits) {
   const UniqueFd wake_up = make_wake_up();
   ASSERT_TRUE(wake_up.valid());

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace typhon::python {
@@ -50,6 +51,17 @@ class BinaryLender {
   [[nodiscard]] virtual bool is_immutable(PyObject* owner) const noexcept = 0;
   // `bytes` are of the owner's, which is immutable. False: not this one, it is to be copied.
   virtual bool lend(PyObject* owner, std::span<const std::uint8_t> bytes, std::uint32_t& index) noexcept = 0;
+};
+
+// Shows an object to whoever gets its handle.
+class Painter {
+ public:
+  Painter() noexcept = default;
+  Painter(const Painter&) = delete;
+  Painter& operator=(const Painter&) = delete;
+  virtual ~Painter() = default;
+  // May run Python code, and leaves no exception. False: it has no picture. The text is UTF-8.
+  virtual bool paint(PyObject* object, std::string& text) noexcept = 0;
 };
 
 struct DecodeOptions {
@@ -100,6 +112,11 @@ struct EncodeOptions {
   ObjectTable* objects = nullptr;
   // Becomes true when one was put there. May be null.
   bool* has_objects = nullptr;
+
+  // Shows them. Null: their handles are without a picture.
+  Painter* painter = nullptr;
+  // The object itself goes out so, also when it has another form.
+  bool as_object = false;
 
   // Takes large immutable bytes, which then stand in the term by their index only. Null: they are copied.
   BinaryLender* lender = nullptr;

@@ -265,8 +265,9 @@ VALUE channel_reply(VALUE self, VALUE request, VALUE failed, VALUE value, VALUE 
   if (frame.has_body) frame.timings = worker::Timings::unserved(frame.incoming.header);
   frame.timings.add(worker::Timings::Part::kRunning);
   link.outbox().set_more_to_come(link.mailroom().has_calls() || !link.mailroom().ring_empty());
-  const Encoded sent = link.outbox().send(
-      header, value, options_for(objects, dialect, RTEST(failed) ? "error" : "result"), &frame.timings);
+  Options options = options_for(objects, dialect, RTEST(failed) ? "error" : "result");
+  options.as_object = !RTEST(failed) && (frame.incoming.header.flags & channel::kAsObject) != 0;
+  const Encoded sent = link.outbox().send(header, value, options, &frame.timings);
   RB_GC_GUARD(request);
   if (!sent.ok) raise_failure(sent.error, sent.state);
   return Qnil;

@@ -18,6 +18,7 @@ struct Options {
   VALUE objects = Qnil;         // the worker's table; nil: what has no counterpart is an error
   const char* root = "term";    // what paths start with
   bool old_forms = false;       // atoms and lists of bytes as ErlPort's encode writes them, byte by byte
+  bool as_object = false;       // the value itself goes as a handle, whatever it is
   bool is_call = false;         // the root is {Module, Function, Args, Kwargs}: paths start with their names
   bool mapset_version = false;  // Elixir's MapSet has a `version` field
   bool* has_objects = nullptr;  // set when a handle was written

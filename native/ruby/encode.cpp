@@ -39,7 +39,9 @@ class Encoder {
 
   // May raise. False with reason() set.
   bool run(VALUE value) {
-    if (!writer_.version() || !put(value)) return false;
+    if (!writer_.version()) return false;
+    if (options_.as_object) return put_handle(value, rb_obj_class(value));
+    if (!put(value)) return false;
     while (depth_ != 0) {
       Level& level = levels_[depth_ - 1];
       if (level.index == level.count) {

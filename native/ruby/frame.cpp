@@ -50,6 +50,10 @@ const channel::FrameHeader& header_of(VALUE self) { return frame_of(self).incomi
 
 VALUE frame_kind(VALUE self) { return UINT2NUM(static_cast<unsigned>(header_of(self).kind)); }
 VALUE frame_id(VALUE self) { return ULL2NUM(header_of(self).id); }
+// An object stands in the module's place, which may be a String.
+VALUE frame_of_object(VALUE self) {
+  return (header_of(self).flags & channel::kOfObject) != 0 ? Qtrue : Qfalse;
+}
 VALUE frame_captured(VALUE self) { return header_of(self).times[3] != 0 ? Qtrue : Qfalse; }
 VALUE frame_failed(VALUE self) { return (header_of(self).flags & channel::kFailed) != 0 ? Qtrue : Qfalse; }
 VALUE frame_expired(VALUE self) {
@@ -130,6 +134,7 @@ void define_frame(VALUE native) {
   define_method(frame, "kind", frame_kind, 0);
   define_method(frame, "id", frame_id, 0);
   define_method(frame, "captured?", frame_captured, 0);
+  define_method(frame, "of_object?", frame_of_object, 0);
   define_method(frame, "failed?", frame_failed, 0);
   define_method(frame, "expired?", frame_expired, 0);
   define_method(frame, "claim?", frame_claim, 0);

@@ -53,6 +53,7 @@ Status LifeWatch::start() noexcept {
     beam_ = os::make_wake_up();
   }
 
+  timer_ = os::make_timer();
   const int failed = os::start_thread(&LifeWatch::thread_main, this, std::size_t{128} * 1024);
   if (failed != 0) return Error{Code::kSystem, 0, std::string("pthread_create: ") + std::strerror(failed)};
   return Unit{};
@@ -77,6 +78,13 @@ bool LifeWatch::finish(std::int64_t limit_ns) noexcept {
   return end_.wait(limit_ns, [&] { os::set_wake_up(beam_.get()); });
 }
 
+bool LifeWatch::set_alarm(std::int64_t in_ns) noexcept { return os::set_timer(timer_.get(), in_ns); }
+
+void LifeWatch::take_alarm() noexcept {
+  os::clear_wake_up(timer_.get());
+  if (worker_.alarm() && signal_ != 0) ::pthread_kill(main_thread_, signal_);
+}
+
 void LifeWatch::interrupt_main_thread() noexcept {
   if (signal_ != 0) {
     ::pthread_kill(main_thread_, signal_);
@@ -87,14 +95,16 @@ void LifeWatch::interrupt_main_thread() noexcept {
 
 void LifeWatch::watch() noexcept {
   for (;;) {
-    pollfd events[2] = {{control_.get(), POLLIN, 0}, {beam_.get(), POLLIN, 0}};
+    // A descriptor that is not there is negative, and passed over.
+    pollfd events[3] = {{control_.get(), POLLIN, 0}, {beam_.get(), POLLIN, 0}, {timer_.get(), POLLIN, 0}};
     if (again_) again_ = worker_.interrupt_again();
     if (again_) interrupt_main_thread();
-    if (::poll(events, beam_.valid() ? 2 : 1, again_ ? kAgainMs : -1) < 0) {
+    if (::poll(events, 3, again_ ? kAgainMs : -1) < 0) {
       if (errno == EINTR || errno == EAGAIN) continue;
       break;
     }
     if (events[1].revents != 0) break;
+    if (events[2].revents != 0) take_alarm();
     if (events[0].revents != 0) read_commands();
     if (!control_open_) break;
   }

@@ -41,6 +41,8 @@ class Interruptible {
   virtual bool interrupt_again() noexcept = 0;
   // Where the main thread is not to be signalled: interrupts whatever has to be. Waits for the GIL.
   virtual void interrupt_now() noexcept = 0;
+  // The alarm has gone off. True when the main thread has to be signalled. May wait for the GIL.
+  virtual bool alarm() noexcept { return false; }
 
  protected:
   ~Interruptible() = default;
@@ -75,6 +77,9 @@ class LifeWatch {
   // Embedded: the thread ends. False when it has not within so long; then nothing that it uses may go away.
   [[nodiscard]] bool finish(std::int64_t limit_ns) noexcept;
 
+  // worker.alarm() is called when so much time has passed, once. Any thread. False: the system had no timer.
+  bool set_alarm(std::int64_t in_ns) noexcept;
+
   [[nodiscard]] bool must_stop() const noexcept { return stop_.load(std::memory_order_acquire); }
   // The BEAM is gone or wants no more of this worker, and may have said so in the channel only.
   [[nodiscard]] bool let_go() const noexcept {
@@ -87,13 +92,15 @@ class LifeWatch {
   void watch() noexcept;
   void read_commands() noexcept;
   void obey(const char* line, std::size_t length) noexcept;
+  void take_alarm() noexcept;
   void say_farewell() noexcept;
   [[noreturn]] static void end_process() noexcept;
   void interrupt_main_thread() noexcept;
   void interrupt(std::uint64_t id) noexcept;
 
   os::UniqueFd control_;
-  os::UniqueFd beam_;  // the process; embedded: a wake-up, by which finish() ends the thread
+  os::UniqueFd timer_;  // of the alarm
+  os::UniqueFd beam_;   // the process; embedded: a wake-up, by which finish() ends the thread
   const int beam_pid_;
   const int signal_;
   channel::Header& header_;

@@ -20,8 +20,9 @@ _SECONDS = 0.002
 class AsyncStream:
     """What _stream.Stream is for an iterator, for an asynchronous one."""
 
-    def __init__(self, iterator: AsyncIterator[Any]) -> None:
+    def __init__(self, iterator: AsyncIterator[Any], owned: bool) -> None:
         self._iterator = iterator
+        self._owned = owned
         self._error: BaseException | None = None
         # As in _stream.
         self._held: list[Any] = []
@@ -60,12 +61,12 @@ class AsyncStream:
     async def close(self) -> None:
         self._open = False
         async with self._lock:
-            if inspect.isasyncgen(self._iterator):
+            if self._owned and inspect.isasyncgen(self._iterator):
                 await self._iterator.aclose()
 
     def __del__(self) -> None:
         # The BEAM's handle has gone without a close(): its process died.
-        if self._open and inspect.isasyncgen(self._iterator):
+        if self._open and self._owned and inspect.isasyncgen(self._iterator):
             from typhon import _aio
 
             _aio.run_soon(self._iterator.aclose())

@@ -109,25 +109,28 @@ def run_each(calls: Sequence[tuple[Any, str, list[Any], dict[str, Any]]], stop: 
 
 
 def find(module: Any, function: str) -> Any:
-    found = _look_up(module, function)
+    found = look_up(module, function)
     # As the worker does for a call that comes alone.
-    return instead(found) if module == "builtins" else found
+    return instead(found) if type(module) is str and module == "builtins" else found
 
 
-def _look_up(module: Any, function: str) -> Any:
+def look_up(module: Any, function: str) -> Any:
+    """What that is, be it a function or not. An object that is a str, or a tuple, is in a tuple of its own."""
     found = module
     try:
         if type(module) is str:
             # Also when it is in sys.modules: another thread may still be importing it, and this waits for that.
             __import__(module)
             found = sys.modules[module]
+        elif type(module) is tuple:
+            found = module[0]
         for name in function.split("."):
             found = getattr(found, name)
         return found
     except (AttributeError, ModuleNotFoundError) as error:
         # Whoever describes it may know of another call alone, that of a stream.
         note_hints(error, module, function)
-        if function.isascii() and (type(module) is not str or module.isascii()):
+        if type(module) is tuple or function.isascii() and (type(module) is not str or module.isascii()):
             raise
         from typhon import _names
 
@@ -140,7 +143,7 @@ def _describe(error: BaseException, module: Any, function: str, given: object = 
     """The error without this file's frames, as if the call had come alone."""
     while (tb := error.__traceback__) is not None and tb.tb_frame.f_globals is globals():
         error.__traceback__ = tb.tb_next
-    return describe(error, module, function, given)
+    return describe(error, type(module[0]).__name__ if type(module) is tuple else module, function, given)
 
 
 def _reply(results: list[Any], errors: _Errors, stop: bool, name: _Name) -> _Reply:

@@ -26,11 +26,24 @@ _CONTEXT = Atom("context")
 # The "file" of a frame that stands for the call itself.
 _CALL = "<call>"
 # Modules whose frames stand between a call and the user's code.
-_BETWEEN = ("typhon._namespace", "typhon._eval", "typhon._compile", "typhon._scope", "typhon._turns", "typhon._program")
+_OBJECTS = "typhon._objects"
+_BETWEEN = (
+    "typhon._namespace",
+    "typhon._bulk",
+    "typhon._chain",
+    _OBJECTS,
+    "typhon._eval",
+    "typhon._compile",
+    "typhon._scope",
+    "typhon._turns",
+    "typhon._program",
+)
 # What users know these by.
 _CALLED = {"typhon._eval.evaluate": "Typhon.eval", "typhon.Scope.evaluate": "Typhon.eval", "typhon._program.execute": "Typhon.exec_file"}
 
 _IMPORTLIB = importlib.__file__
+# The file of what typhon._chain compiles.
+_CHAIN = "<typhon chain>"
 
 _Frame = tuple[str, int, str, str]
 _Term = tuple[Atom, str, str, list[_Frame], list[str], "tuple[Atom, _Term] | None", str]
@@ -61,6 +74,11 @@ def describe(error: BaseException, module: object, function: str, given: object 
     note_hints(error, module, function)
     _drop_frames_between(error)
     name = f"{module if isinstance(module, str) else _type_name(type(module))}.{function}"
+    # As it was called in Elixir.
+    if isinstance(function, str) and function.startswith("."):
+        name = f"Typhon{function.removesuffix('_path')}"
+    elif isinstance(module, str) and module == _OBJECTS:
+        name = "Typhon.get"
     term = _term(error, 0)
     if not term[3] and name in _CALLED and isinstance(error, SyntaxError) and error.filename:
         # Python's own text of it says where: this code has not run.
@@ -259,7 +277,7 @@ def _stands_between(tb: TracebackType) -> bool:
     file = tb.tb_frame.f_code.co_filename
     return (
         file.startswith("<frozen importlib.")
-        or file == _IMPORTLIB
+        or file in (_IMPORTLIB, _CHAIN)
         or tb.tb_frame.f_globals.get("__name__") in _BETWEEN
     )
 

@@ -23,8 +23,10 @@ _SECONDS = 0.002
 class Stream:
     """Held by the BEAM, which calls next() until the end, and close() when it wants no more."""
 
-    def __init__(self, iterator: Iterator[Any]) -> None:
+    def __init__(self, iterator: Iterator[Any], owned: bool = True) -> None:
         self._iterator = iterator
+        # A generator that somebody else has a handle of is theirs to close.
+        self._owned = owned
         self._error: BaseException | None = None
         # An element that was too large for the batch that it came in; it begins the next one.
         self._held: list[Any] = []
@@ -77,7 +79,7 @@ class Stream:
     def close(self) -> None:
         with self._lock:
             self._held = []
-            if inspect.isgenerator(self._iterator):
+            if self._owned and inspect.isgenerator(self._iterator):
                 self._iterator.close()
             self._iterator = iter(())
 
@@ -92,12 +94,17 @@ async def _open_later(coroutine: Any) -> Any:
     return _stream(await coroutine)
 
 
-def _stream(result: Any) -> Any:
+def over(target: Any) -> Any:
+    """The Stream of an object that Elixir holds."""
+    return _stream(target, "and this object is", owned=False)
+
+
+def _stream(result: Any, what: str = "and the function returned", owned: bool = True) -> Any:
     if hasattr(result, "__aiter__"):
         from typhon._async_stream import AsyncStream
 
-        return AsyncStream(aiter(result))
+        return AsyncStream(aiter(result), owned)
     try:
-        return Stream(iter(result))
+        return Stream(iter(result), owned)
     except TypeError:
-        raise TypeError(f"a stream needs an iterator or an iterable, and the function returned {type(result).__name__}") from None
+        raise TypeError(f"a stream needs an iterator or an iterable, {what} {type(result).__name__}") from None

@@ -14,12 +14,14 @@ module Typhon
     module_function
 
     # `target`: the name of a module ("A::B"), "main" or an object. `name`: a method; with dots, methods of what they return.
-    # A keyword argument "&" is the block.
-    def invoke(target, name, args, kwargs)
+    # A keyword argument "&" is the block. `of_object`: the target is an object, be it a String; its name may be an operation then.
+    def invoke(target, name, args, kwargs, of_object = false)
       raise TypeError, "args must be a list and kwargs a map" unless args.is_a?(::Array) && kwargs.is_a?(Hash)
 
-      receiver = find(target)
+      receiver = of_object ? target : find(target)
       name = name.to_s
+      return Objects.operate(receiver, name, args, kwargs) if of_object && name.start_with?(".")
+
       receiver, name = walk(receiver, name) if name.include?(".") && name.match?(DOTTED)
       main = receiver.equal?(MAIN)
       if kwargs.empty?
@@ -39,9 +41,11 @@ module Typhon
     end
 
     MAIN = TOPLEVEL_BINDING.receiver
-    SERVICES = { "typhon._bulk" => :Bulk, "typhon._stream" => :Streams, "typhon._life" => :Life }.freeze
+    SERVICES = { "typhon._bulk" => :Bulk, "typhon._stream" => :Streams, "typhon._objects" => :Objects, "typhon._life" => :Life }.freeze
 
     def find(target)
+      # An object that is a String, or a Tuple, is in a Tuple of its own.
+      return target.to_a.first if target.is_a?(Tuple)
       return target unless target.is_a?(String)
       return MAIN if ["main", "nil", ""].include?(target)
       return Typhon.const_get(SERVICES.fetch(target)) if SERVICES.key?(target)
@@ -65,10 +69,17 @@ module Typhon
 
     def term(error, target, name, depth)
       frames = frames(error)
-      frames = [Tuple["<call>", 1, clean("#{target.is_a?(String) ? target : target.class}.#{name}")]] if frames.empty? && depth.zero?
+      frames = [Tuple["<call>", 1, clean(called(target, name))]] if frames.empty? && depth.zero?
       cause = error.cause && depth < MAX_CHAIN ? term(error.cause, target, name, depth + 1) : nil
       Tuple[:ruby_exception, clean(error.class.name || "(anonymous class)"), message(error), frames, cause,
             depth.zero? ? text(error) : ""]
+    end
+
+    # As it was called in Elixir.
+    def called(target, name)
+      return "Typhon#{name}" if name.to_s.start_with?(".")
+
+      "#{target.is_a?(String) ? target : target.class}.#{name}"
     end
 
     # Ruby 3.1 puts the line of the source into the message of a NameError: of a method that is missing in what was called,
@@ -164,11 +175,16 @@ module Typhon
     SECONDS = 0.002
 
     def self.open(target, name, args, kwargs)
-      result = Calls.invoke(target, name, args, kwargs)
+      stream(Calls.invoke(target, name, args, kwargs), "and the method returned")
+    end
+
+    def self.over(target) = stream(target, "and this object is")
+
+    def self.stream(result, what)
       return Stream.new(result) if result.is_a?(Enumerator)
       return Stream.new(result.each_entry) if result.is_a?(Enumerable)
 
-      raise TypeError, "a stream needs an Enumerator or an Enumerable, and the method returned #{result.class}"
+      raise TypeError, "a stream needs an Enumerator or an Enumerable, #{what} #{result.class}"
     end
 
     # Held by the BEAM, which calls next until the end, and close when it wants no more.
@@ -203,6 +219,62 @@ module Typhon
         @enumerator = [].each
         nil
       end
+    end
+  end
+
+  # What the functions of Elixir's on objects do in Ruby.
+  module Objects
+    PYTHON = { "delete" => "delete an attribute", "doc" => "give a docstring", "enter" => "enter a context manager" }.freeze
+
+    module_function
+
+    def operate(target, name, args, kwargs)
+      case name
+      when ".get", ".get_path" then get(target, *args)
+      when ".set" then set(target, *args)
+      when ".item" then target[args.first]
+      when ".put_item" then target[args.first] = args.last
+      when ".len" then target.length
+      when ".call" then Calls.invoke(target, "call", args, kwargs, true)
+      when ".repr" then target.inspect
+      when ".dir" then target.public_methods.map(&:to_s).sort
+      when ".same" then target.equal?(args.first)
+      when ".to_term" then target
+      when ".chain" then chain(target, *args)
+      else raise NotImplementedError, "Typhon#{name} is for objects of Python: Ruby cannot #{PYTHON.fetch(name.delete_prefix("."), "do that")}"
+      end
+    end
+
+    # What methods without arguments return, with dots those of what the one before returns.
+    def get(target, path) = path.split(".").reduce(target) { |found, name| found.public_send(name) }
+
+    def set(target, path, value)
+      *path, name = path.split(".")
+      path.reduce(target) { |found, step| found.public_send(step) }.public_send("#{name}=", value)
+      nil
+    end
+
+    # python/typhon/_chain.py says what a shape is. What a step raises has its backtrace to say which one it was.
+    def chain(target, shape, args)
+      left = args.dup
+      shape.split("\0").drop(1).reduce(target) do |found, step|
+        name = step[1..]
+        case step[0]
+        when "g" then get(found, name)
+        when "i" then found[left.shift]
+        else
+          args = step[0].match?(/\d/) ? left.shift(step[0].to_i) : left.shift
+          Calls.invoke(found, name.empty? ? "call" : name, args, step[0] == "&" ? left.shift : {}, true)
+        end
+      end
+    end
+
+    # Of a module: a constant, or what a method returns.
+    def get_of_module(name, path)
+      first, *rest = path.split(".")
+      owner = Calls.find(name)
+      found = owner.is_a?(Module) && first.match?(/\A[[:upper:]]/) ? owner.const_get(first) : owner.public_send(first)
+      get(found, rest.join("."))
     end
   end
 

@@ -119,7 +119,7 @@ module Typhon
     # What a dialect has of its own.
     def erlport? = false
     def table = @objects
-    def invoke(target, name, args, kwargs) = Calls.invoke(target, name, args, kwargs)
+    def invoke(target, name, args, kwargs, of_object) = Calls.invoke(target, name, args, kwargs, of_object)
     def describe(error, target, name) = Calls.describe(error, target, name)
     def finish_output(call) = Output.finish(call)
 
@@ -215,7 +215,7 @@ module Typhon
       target = nil
       begin
         target, name, args, kwargs = *frame.decode(table, erlport?)
-        value = Thread.handle_interrupt(OPEN) { invoke(target, name, args, kwargs) }
+        value = Thread.handle_interrupt(OPEN) { invoke(target, name, args, kwargs, frame.of_object?) }
         exit if @channel.forked?
         finish_call(running)
         frame.kind == CALL ? @channel.reply(frame, false, value, table, erlport?) : @channel.cast_done

@@ -3,7 +3,9 @@ defmodule Typhon.DispatchTest do
 
   import Typhon.TestHelper
 
-  alias Typhon.{Native, TimeoutError}
+  require Typhon.Wire
+
+  alias Typhon.{Native, TimeoutError, Wire}
 
   defp native(py), do: py |> Typhon.Registry.lookup() |> elem(1)
   defp pid_for(py, key), do: Typhon.call!(py, :sample, :pid, [], worker: key, timeout: 60_000)
@@ -204,7 +206,7 @@ defmodule Typhon.DispatchTest do
 
       call = fn flags -> Native.call(native, make_ref(), 0, :math, :sqrt, [16], %{}, 5_000, flags) end
       assert call.(0) == :no_worker
-      assert call.(2 * 256) == {:held, 1}
+      assert call.(Bitwise.bsl(2, Wire.place_bit())) == {:held, 1}
 
       case call.({0, where, 0}) do
         {:ok, 4.0} -> :ok

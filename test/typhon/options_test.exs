@@ -224,7 +224,11 @@ defmodule Typhon.OptionsTest do
             restart: :restart_option,
             reload: :reload_option,
             stream: :stream_option,
-            send: :send_option
+            send: :send_option,
+            object: :object_option,
+            call_object: :call_object_option,
+            stream_object: :stream_object_option,
+            enter: :enter_option
           ] do
         {:type, definition} = Enum.find(types, fn {_, definition} -> elem(definition, 0) == type end)
         {:"::", _, [_, union]} = Code.Typespec.type_to_quoted(definition)
@@ -281,7 +285,7 @@ defmodule Typhon.OptionsTest do
              "kwargs: must be a map or a keyword list, got #{inspect(Date.utc_today())}"},
             {[timout: 1],
              "Typhon.call/5 has no option :timout, did you mean :timeout? It takes :kwargs, :timeout, :worker, :retry, " <>
-               ":stdio, :keys, :values"}
+               ":stdio, :keys, :values, :as"}
           ] do
         assert message(fn -> Options.call!(options) end) == expected
       end

@@ -82,6 +82,73 @@ defmodule Typhon.RubyTest do
       assert {:ok, "7"} = Typhon.call(rb, counter, "count.to_s", [])
     end
 
+    test "the functions on objects are Ruby's, where Ruby has them" do
+      rb = start_ruby()
+      {:ok, counter} = Typhon.call(rb, "Sample", "counter", [], kwargs: [start: 5])
+      assert {:ok, 5} = Typhon.get(counter, :count)
+      assert {:ok, "5"} = Typhon.get(counter, "count.to_s")
+      assert :ok = Typhon.set(counter, :count, 8)
+      assert {:ok, 8} = Typhon.get(counter, :count)
+      assert {:ok, "#<Sample::Counter" <> _} = Typhon.repr(counter)
+      assert "Sample::Counter" = Typhon.type(counter)
+      assert {:ok, names} = Typhon.dir(counter)
+      assert "add" in names
+      assert Typhon.same?(counter, Typhon.call!(rb, "Sample", "echo", [counter]))
+      refute Typhon.same?(counter, Typhon.call!(rb, "Sample", "counter", []))
+      assert {:error, %EncodeError{type: "Sample::Counter"}} = Typhon.to_term(counter)
+
+      {:ok, add} = Typhon.call(rb, counter, "method", ["add"])
+      assert {:ok, 10} = Typhon.call(add, [2])
+
+      {:ok, range} = Typhon.call(rb, "main", "eval", ["Enumerator.new { |y| y << 1 << 2 }"])
+      assert range |> Typhon.stream() |> Enum.to_list() == [1, 2]
+
+      assert_raise RubyError, ~r/and this object is Sample::Counter/, fn ->
+        Enum.to_list(Typhon.stream(counter))
+      end
+
+      {:ok, set} =
+        Typhon.call(rb, "main", "eval", [
+          "Class.new { def [](k) = [k]; def []=(k, v); end; def length = 3 }.new"
+        ])
+
+      assert {:ok, [1]} = Typhon.item(set, 1)
+      assert :ok = Typhon.put_item(set, 1, 2)
+      assert {:ok, 3} = Typhon.len(set)
+
+      assert {:ok, pi} = Typhon.get(rb, "Math", "PI")
+      assert_in_delta pi, 3.14, 0.01
+      assert {:ok, "Sample::Inner"} = Typhon.get(rb, "Sample", "Inner.name")
+      assert {:ok, os_pid} = Typhon.get(rb, "Sample", :pid)
+      assert is_integer(os_pid)
+
+      assert {:ok, "10"} = Typhon.chain(counter, get: "count", call: {"to_s", []})
+      assert {:ok, 18} = Typhon.chain(counter, call: {"method", ["add"]}, call: [8])
+      assert {:ok, 18} = Typhon.chain(counter, call: {:method, ["count"]}, call: [])
+      assert {:ok, 1} = Typhon.chain(set, item: 1, item: 0)
+      assert {:error, %RubyError{type: "NoMethodError"}} = Typhon.chain(counter, get: "count", get: "missing")
+
+      for value <- [nil, 1, "Math", [1], %{"a" => 1}, {1, 2}] do
+        assert {:ok, %Typhon.Object{} = object} = Typhon.call(rb, "Sample", "echo", [value], as: :object)
+        assert {:ok, ^value} = Typhon.to_term(object)
+        assert {:ok, class} = Typhon.call(rb, object, "class.name", [])
+        assert class == Typhon.type(object)
+        assert [{:ok, ^class}] = Typhon.multi(rb, object, "class.name", [[]])
+      end
+
+      for {name, result} <- [
+            {"delete", Typhon.delete(counter, :count)},
+            {"doc", Typhon.doc(counter)},
+            {"enter", Typhon.enter(counter, & &1)}
+          ] do
+        assert {:error, %RubyError{type: "NotImplementedError"} = error} = result
+        assert Exception.message(error) =~ "Typhon.#{name} is for objects of Python"
+      end
+
+      assert {:error, %RubyError{type: "NoMethodError"} = error} = Typhon.get(counter, :missing)
+      refute Exception.message(error) =~ "calls.rb"
+    end
+
     test "says where an error came from, and what caused it" do
       rb = start_ruby()
       assert {:error, %RubyError{} = error} = Typhon.call(rb, "Sample", "with_cause", [])

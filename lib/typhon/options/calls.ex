@@ -30,7 +30,12 @@ defmodule Typhon.Options.Calls do
 
   option(
     :kwargs,
-    @kwargs ++ [scope: [:call, :cast, :stream], doc: "keyword arguments, a map or a keyword list"]
+    @kwargs ++
+      [
+        scope: [:call, :cast, :stream],
+        as_of: [:call_object],
+        doc: "keyword arguments, a map or a keyword list"
+      ]
   )
 
   option(
@@ -49,7 +54,7 @@ defmodule Typhon.Options.Calls do
   for fields <- [
         [
           scope: [:call],
-          as_of: [:eval, :exec_file, :scope, :get, :put, :delete, :names],
+          as_of: [:eval, :exec_file, :scope, :put, :names, :object, :call_object],
           default_doc:
             "`5_000`, unless `config :typhon, timeout: 10_000` says otherwise when Typhon is compiled",
           doc: """
@@ -78,7 +83,13 @@ defmodule Typhon.Options.Calls do
         [scope: [:map], doc: "milliseconds for each request, or `:infinity`"],
         [
           scope: [:stream],
+          as_of: [:stream_object],
           doc: "milliseconds for the call of the function and for each batch, or `:infinity`"
+        ],
+        [
+          scope: [:enter],
+          doc:
+            "milliseconds for entering, and as many for leaving; or `:infinity`. The function itself may take any time"
         ],
         [scope: [:send], doc: "milliseconds to wait while the worker has more waiting than it can hold"],
         [
@@ -95,6 +106,7 @@ defmodule Typhon.Options.Calls do
 
   option(:batch,
     scope: [:stream],
+    as_of: [:stream_object],
     check: [positive("elements in a request")],
     default: 1_024,
     doc: "elements in a batch at most. It is sent sooner when it is large (about 1 MiB) or took long"
@@ -125,7 +137,7 @@ defmodule Typhon.Options.Calls do
 
   option(:stdio,
     scope: [:call],
-    as_of: [:multi, :multi_each, :map, :eval, :exec_file, :scope],
+    as_of: [:multi, :multi_each, :map, :eval, :exec_file, :scope, :object, :call_object, :enter],
     check: [
       :group_leader,
       :logger,
@@ -141,7 +153,20 @@ defmodule Typhon.Options.Calls do
 
   option(:keys,
     scope: [:call],
-    as_of: [:cast, :stream, :multi, :multi_each, :map, :eval, :exec_file, :scope, :put],
+    as_of: [
+      :cast,
+      :stream,
+      :multi,
+      :multi_each,
+      :map,
+      :eval,
+      :exec_file,
+      :scope,
+      :put,
+      :object,
+      :call_object,
+      :stream_object
+    ],
     check: [:atoms, :strings],
     default_doc: "as the pool's `:keys` says",
     doc: """
@@ -152,10 +177,34 @@ defmodule Typhon.Options.Calls do
 
   option(:values,
     scope: [:call],
-    as_of: [:cast, :stream, :multi, :multi_each, :map, :eval, :exec_file, :scope, :put],
+    as_of: [
+      :cast,
+      :stream,
+      :multi,
+      :multi_each,
+      :map,
+      :eval,
+      :exec_file,
+      :scope,
+      :put,
+      :object,
+      :call_object,
+      :stream_object
+    ],
     check: [:atoms, :strings],
     default_doc: "as the pool's `:values` says",
     doc: "the same for all other atoms"
+  )
+
+  option(:as,
+    scope: [:call],
+    as_of: [:eval, :object, :call_object],
+    check: [:value, :object],
+    default: :value,
+    doc: """
+    `:object`: the result stays in Python, and its `Typhon.Object` is returned, also when it has a counterpart in Elixir.
+    `Typhon.to_term/2` gives that
+    """
   )
 
   option(:stop_on_error,
@@ -225,13 +274,6 @@ defmodule Typhon.Options.Calls do
     check: [integer(1, 1_000_000, "the line of the code's first one")],
     default: 1,
     doc: "the line of that file on which the code begins"
-  )
-
-  option(:as,
-    scope: [:eval, :get],
-    check: [:value, :object],
-    default: :value,
-    doc: "`:object`: the value stays in Python, whatever it is, and what comes is a `Typhon.Object`"
   )
 
   option(:argv,

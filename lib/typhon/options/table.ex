@@ -21,10 +21,12 @@ defmodule Typhon.Options.Table do
     eval: "Typhon.eval/4",
     exec_file: "Typhon.exec_file/3",
     scope: "Typhon.scope/3",
-    get: "Typhon.get/3",
     put: "Typhon.put/4",
-    delete: "Typhon.delete/3",
-    names: "Typhon.names/2"
+    names: "Typhon.names/2",
+    object: "Typhon.get/3",
+    call_object: "Typhon.call/3",
+    stream_object: "Typhon.stream/2",
+    enter: "Typhon.enter/3"
   ]
 
   @typedoc "One of `scopes/0`."

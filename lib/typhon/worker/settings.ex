@@ -20,6 +20,7 @@ defmodule Typhon.Worker.Settings do
       results: config.results,
       max_result: config.max_result,
       max_held: if(config.max_held == :auto, do: 0, else: config.max_held),
+      pool: config.pool,
       embedded: config.host.in_vm?(),
       allow: config.allow,
       send_to: config.send_to,

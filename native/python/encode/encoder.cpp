@@ -17,7 +17,7 @@ Encoder::~Encoder() {
 bool Encoder::run(PyObject* root, bool with_version) noexcept {
   const std::size_t start = writer_.position();
   Did did = with_version ? done(writer_.version()) : Did::kWritten;
-  if (did == Did::kWritten) did = put(root);
+  if (did == Did::kWritten) did = options_.as_object ? put_object(root) : put(root);
   while (did != Did::kFailed && depth_ > 0) did = walk(frames_[depth_ - 1]);
   if (did != Did::kFailed) {
     if (options_.has_objects != nullptr) *options_.has_objects = !handles_.empty();

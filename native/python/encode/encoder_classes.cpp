@@ -282,12 +282,15 @@ Encoder::Did Encoder::put_object(PyBorrowed object) noexcept {
     if (options_.objects == nullptr) {
       return refuse(object, "a value of type %s has no counterpart on the BEAM", name.c_str());
     }
+    std::string picture;
+    const bool shown = options_.painter != nullptr && options_.painter->paint(object.get(), picture);
     handles_.push_back(0);
     const std::uint64_t id = options_.objects->put(object.get());
     handles_.back() = id;
     if (id == 0) return Did::kFailed;
-    return done(put_struct(Known::kObject, 2) && put_known(Known::kId) && writer_.unsigned_integer(id) &&
-                put_known(Known::kType) && writer_.binary(name));
+    return done(put_struct(Known::kObject, shown ? 3 : 2) && put_known(Known::kId) &&
+                writer_.unsigned_integer(id) && put_known(Known::kType) && writer_.binary(name) &&
+                (!shown || (put_known(Known::kRepr) && writer_.binary(picture))));
   } catch (const std::bad_alloc&) {
     PyErr_NoMemory();
     return Did::kFailed;

@@ -9,7 +9,7 @@ module Sample
 
   # A value of no counterpart.
   class Counter
-    attr_reader :count
+    attr_accessor :count
 
     def initialize(start: 0) = @count = start
     def add(number) = @count += number

@@ -95,7 +95,7 @@ module ErlPort
     end
 
     # "file" or "", and "A::B::method": the last part is called, those before it name where it is.
-    def invoke(file, name, args, _kwargs)
+    def invoke(file, name, args, _kwargs, _of_object)
       args = args.map(&Erlang.decoder)
       require file.to_s unless file.to_s.empty?
       *path, last = name.to_s.split("::")
