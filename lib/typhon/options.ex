@@ -29,7 +29,7 @@ defmodule Typhon.Options do
               retry: non_neg_integer,
               stdio: nil | :group_leader | :logger | :discard | pid,
               text: text,
-              as: :term | :object
+              as: :value | :object
             }
 
   @typedoc "What a call says of `keys:` and `values:`; nil: what its pool says."

@@ -53,8 +53,8 @@ defmodule Typhon.Options.Check do
   defp value!(check, name, value) do
     case any(check, name, value, :error) do
       {:ok, value} -> value
-      :error -> wrong!(name, says(check), value)
-      {:error, part} -> wrong!(name, says(check), part)
+      :error -> wrong!(name, says(check), value, "")
+      {:error, part} -> wrong!(name, says(check), part, "")
       {:one, one} -> wrong!(name, says(check), value, ". A single one is #{inspect([one])}")
     end
   end
@@ -111,7 +111,7 @@ defmodule Typhon.Options.Check do
   defp say({:keys, options}), do: "a keyword list of #{Enum.map_join(options, ", ", &inspect(&1.name))}"
 
   @spec wrong!(atom | String.t(), String.t(), term, String.t()) :: no_return
-  def wrong!(name, allowed, given, instead \\ ""),
+  def wrong!(name, allowed, given, instead),
     do: raise(ArgumentError, "#{name}: must be #{allowed}, got #{inspect(given)}" <> instead)
 
   @doc "`where` is the function, or the option, that takes options of these names."
@@ -224,7 +224,7 @@ defmodule Typhon.Options.Check do
   @spec allow(term) :: {:ok, [{module, atom, arity | :_}]} | :error | {:one, tuple}
   def allow(list) do
     case each(list, &function/1) do
-      {:error, part} -> wrong!(:allow, "a list of {module, function, arity}, each of them also :_", part)
+      {:error, part} -> wrong!(:allow, "a list of {module, function, arity}, each of them also :_", part, "")
       other -> other
     end
   end
