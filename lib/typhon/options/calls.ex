@@ -151,49 +151,29 @@ defmodule Typhon.Options.Calls do
     """
   )
 
-  option(:keys,
+  @text [
     scope: [:call],
-    as_of: [
-      :cast,
-      :stream,
-      :multi,
-      :multi_each,
-      :map,
-      :eval,
-      :exec_file,
-      :scope,
-      :put,
-      :object,
-      :call_object,
-      :stream_object
-    ],
-    check: [:atoms, :strings],
-    default_doc: "as the pool's `:keys` says",
-    doc: """
-    `:strings`: atoms that are keys of maps are `str` in Python, see `start_link/1`; in the arguments, and in what
-    Python is told while the call runs. `:atoms`: they are `typhon.Atom`
-    """
+    as_of:
+      [:cast, :stream, :multi, :multi_each, :map, :eval, :exec_file, :scope, :put] ++
+        [:object, :call_object, :stream_object],
+    check: [:atoms, :strings]
+  ]
+
+  option(
+    :keys,
+    @text ++
+      [
+        default_doc: "as the pool's `:keys` says",
+        doc: """
+        `:strings`: atoms that are keys of maps are `str` in Python, see `start_link/1`; in the arguments, and in what
+        Python is told while the call runs. `:atoms`: they are `typhon.Atom`
+        """
+      ]
   )
 
-  option(:values,
-    scope: [:call],
-    as_of: [
-      :cast,
-      :stream,
-      :multi,
-      :multi_each,
-      :map,
-      :eval,
-      :exec_file,
-      :scope,
-      :put,
-      :object,
-      :call_object,
-      :stream_object
-    ],
-    check: [:atoms, :strings],
-    default_doc: "as the pool's `:values` says",
-    doc: "the same for all other atoms"
+  option(
+    :values,
+    @text ++ [default_doc: "as the pool's `:values` says", doc: "the same for all other atoms"]
   )
 
   option(:as,
