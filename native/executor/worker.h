@@ -216,15 +216,6 @@ class Worker final : private worker::Interruptible, private FreeListener {
                        channel::FrameLoans& loans, python::DecodeOptions options) noexcept;
   python::PyRef decode_request(const channel::FrameHeader& header, std::span<const std::uint8_t> body,
                                channel::FrameLoans& loans) noexcept;
-  static bool is_of_object(const channel::FrameHeader& header) noexcept {
-    return (header.flags & channel::kOfObject) != 0;
-  }
-  // `of_object`: what stands in the module's place is an object, be it a str.
-  python::PyRef invoke(PyObject* request, bool of_object) noexcept;
-  python::PyRef operate(PyObject* target, PyObject* name, PyObject* args, PyObject* kwargs) noexcept;
-  python::PyRef resolve(PyObject* target, PyObject* path, bool of_object) noexcept;
-  python::PyRef not_looking(python::PyRef function) noexcept;
-  python::PyRef look_up(PyObject* target, PyObject* path, bool of_object) noexcept;
   bool reply(Served& call, PyObject* value) noexcept;
   // `given_up`: the BEAM wants no result; a typhon.Cancelled says just that then.
   void fail(Served& call, python::PyRef exception, bool given_up = false) noexcept;
@@ -252,13 +243,24 @@ class Worker final : private worker::Interruptible, private FreeListener {
   python::PyRef undescribed_term() noexcept;
   python::PyRef describe(PyObject* exception, PyObject* module, PyObject* function, PyObject* given) noexcept;
   void start_coroutine(Served& call, std::span<const std::uint8_t> body, python::PyRef coroutine) noexcept;
-  bool is_coroutine_of(const Served& call, PyObject* coroutine) noexcept;
   std::uint64_t enter_loop(Served& call) noexcept;
   AsyncCall* find_in_loop(std::uint64_t token) noexcept;
   void leave_loop(std::uint64_t token) noexcept;
   [[nodiscard]] const python::Erlport* dialect() const noexcept {
     return settings_.erlport != 0 ? codec_.erlport.get() : nullptr;
   }
+
+  // invoke.cpp
+  static bool is_of_object(const channel::FrameHeader& header) noexcept {
+    return (header.flags & channel::kOfObject) != 0;
+  }
+  // `of_object`: what stands in the module's place is an object, be it a str.
+  python::PyRef invoke(PyObject* request, bool of_object) noexcept;
+  python::PyRef operate(PyObject* target, PyObject* name, PyObject* args, PyObject* kwargs) noexcept;
+  python::PyRef resolve(PyObject* target, PyObject* path, bool of_object) noexcept;
+  python::PyRef not_looking(python::PyRef function) noexcept;
+  python::PyRef look_up(PyObject* target, PyObject* path, bool of_object) noexcept;
+  bool is_coroutine_of(const Served& call, PyObject* coroutine) noexcept;
   python::PyRef remembered(python::PyRef& place, const char* module_name, const char* name) noexcept;
 
   // ask.cpp, event_loop.cpp
