@@ -194,6 +194,7 @@ ERL_NIF_TERM enif_make_resource_binary(ErlNifEnv* env, void* object, const void*
                     .data = static_cast<const unsigned char*>(data),
                     .size = size});
 }
+int enif_is_binary(ErlNifEnv*, ERL_NIF_TERM term) { return is(term, Kind::kBinary) ? 1 : 0; }
 int enif_inspect_binary(ErlNifEnv*, ERL_NIF_TERM term, ErlNifBinary* binary) {
   if (!is(term, Kind::kBinary)) return 0;
   const std::string_view bytes = bytes_of(at(term));

@@ -395,7 +395,7 @@ TEST(Mailroom, FindsACallThatIsMadeForAQuestion) {
   const auto region = small_region();
   ASSERT_TRUE(region);
   Mailroom mailroom(*region);
-  for (const std::uint64_t id : {1, 2, 3, 4}) {
+  for (const std::uint64_t id : {1U, 2U, 3U, 4U}) {
     FrameHeader header{};
     header.kind = Kind::kCall;
     header.id = id;
@@ -407,7 +407,7 @@ TEST(Mailroom, FindsACallThatIsMadeForAQuestion) {
   ASSERT_TRUE(found.has_value());
   EXPECT_EQ(found->header.id, 3U);
   EXPECT_FALSE(mailroom.take_call_of({7, 9}).has_value());
-  for (const std::uint64_t id : {1, 2, 4}) EXPECT_EQ(mailroom.take_call()->header.id, id);
+  for (const std::uint64_t id : {1U, 2U, 4U}) EXPECT_EQ(mailroom.take_call()->header.id, id);
   EXPECT_FALSE(mailroom.has_calls());
   mailroom.leave();
 }
