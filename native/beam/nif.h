@@ -64,6 +64,7 @@ struct State {
   ErlNifResourceType* object_type = nullptr;
   ErlNifResourceType* descriptor_type = nullptr;
   ErlNifResourceType* ticket_type = nullptr;
+  ErlNifResourceType* notifier_type = nullptr;
   ErlNifResourceType* borrowed_type = nullptr;
   ErlNifResourceType* body_type = nullptr;
   OpenChannels* open_channels = nullptr;
@@ -76,7 +77,7 @@ struct State {
   AtomRoom atom_room;
   channel::Tally borrowed;  // memory of Pythons in this VM that binaries lie in
 
-  static constexpr std::uint32_t kLayout = 12;
+  static constexpr std::uint32_t kLayout = 13;
 };
 
 inline State& state_of(ErlNifEnv* env) noexcept { return *static_cast<State*>(enif_priv_data(env)); }
