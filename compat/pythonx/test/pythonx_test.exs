@@ -278,9 +278,13 @@ defmodule PythonxTest do
       assert repr(sum) == "(2+2j)"
     end
 
-    test "says what cannot be an element of a set, in Python's words" do
-      assert_raise Pythonx.Error, ~r/unhashable type: 'list'/, fn ->
-        {_, _} = Pythonx.eval("{rows}", %{"rows" => []})
+    test "says what Python cannot hold, and where it is" do
+      assert_raise Typhon.EncodeError, ~r/^term\[0\] cannot cross: a map with the keys 1 and 1.0/, fn ->
+        Pythonx.encode!([%{1 => 1, 1.0 => 2}])
+      end
+
+      assert_raise Typhon.EncodeError, ~r/^globals\["rows"\].* an element of a MapSet is \[1\]/, fn ->
+        Pythonx.eval("rows", %{"rows" => MapSet.new([[1]])})
       end
     end
   end
@@ -336,6 +340,15 @@ defmodule PythonxTest do
       pid = self()
       {result, _} = Pythonx.eval("[pid, {pid: 1}, pid == pid]", %{"pid" => pid})
       assert Pythonx.decode(result) == [pid, %{pid => 1}, true]
+    end
+
+    test "says what no term can be, and where it is" do
+      assert_raise Typhon.EncodeError, ~r/^object\[0\] cannot cross: its keys/, fn ->
+        decoded("[{'a': 1, b'a': 2}]")
+      end
+
+      assert_raise Pythonx.Error, ~r/RecursionError/, fn -> decoded("x = []\nx.append(x)\nx") end
+      assert decoded("[float('nan'), float('inf')]") == [:nan, :infinity]
     end
 
     test "says what to do about nil" do

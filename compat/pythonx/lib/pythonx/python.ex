@@ -28,9 +28,21 @@ defmodule Pythonx.Python do
         }
 
       {:error, error} ->
-        raise error
+        raise named(error, function)
     end
   end
+
+  # From the place in the request to what the user has given, or asked for.
+  defp named(%Typhon.EncodeError{path: path} = error, function) when is_binary(path),
+    do: %{error | path: place(path, function)}
+
+  defp named(error, _function), do: error
+
+  defp place("args[1]" <> rest, "evaluate"), do: "globals" <> rest
+  defp place("args[0]" <> rest, "evaluate"), do: "code" <> rest
+  defp place("args[0]" <> rest, "encode"), do: "term" <> rest
+  defp place("result[1][2]" <> rest, "decode"), do: "object" <> rest
+  defp place(path, _function), do: path
 
   # Its name is there before it takes calls.
   defp ready? do
