@@ -29,8 +29,8 @@ defmodule Pythonx do
   Makes the environment that the text of a `pyproject.toml` describes, and starts a Python in it.
 
   With the command `uv` on the `PATH` that is `uv sync`, in a cache folder, without the user's own configuration of uv.
-  Without it the configured interpreter must have what the text asks for; else the error says what is missing. A Python that runs
-  already is replaced, and its objects are gone.
+  Without it the configured interpreter must have what the text asks for; else the error says what is missing. A Python that
+  runs already is replaced, and its objects are gone.
 
     * `:force` – true: the environment is made anew. Default: `false`
     * `:python` – the version of Python, as `uv sync --python` takes it
@@ -45,8 +45,8 @@ defmodule Pythonx do
   Runs code. Gives the object of its last expression, or nil when it ends in a statement, and all globals that are there then.
 
   The globals are objects, or terms that become objects as by `encode!/2`. The code has a `__main__` of its own, whatever
-  else runs at the same time. What it raises is a `Pythonx.Error`; when Python itself ends, the error is a `Typhon.WorkerError`, and
-  the next evaluation has a new Python.
+  else runs at the same time. What it raises is a `Pythonx.Error`; when Python itself ends, the error is a
+  `Typhon.WorkerError`, and the next evaluation has a new Python.
 
     * `:stdout_device`, `:stderr_device` – the processes that get what is printed, pids or registered names. Default: the
       caller's group leader, and `:standard_error`

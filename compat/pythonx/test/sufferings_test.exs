@@ -74,7 +74,8 @@ defmodule Pythonx.SufferingsTest do
     code = """
     import os, subprocess, sys
 
-    done = subprocess.run([sys.executable, "-c", "print('from', 'the child'); raise SystemExit(7)"], capture_output=True, text=True)
+    program = "print('from', 'the child'); raise SystemExit(7)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     waited = subprocess.Popen(["sh", "-c", "exit 3"]).wait()
     status = os.waitstatus_to_exitcode(os.system("exit 4"))
     (done.returncode, done.stdout, waited, status)
@@ -134,6 +135,18 @@ defmodule Pythonx.SufferingsTest do
     assert_receive {:begun, _}
     Process.exit(pid, :kill)
     assert decoded("flag.wait()", %{"flag" => flag})
+  end
+
+  test "one that cannot be interrupted takes no other's objects with it" do
+    {socket, globals} = Pythonx.eval("import socket\nnear, far = socket.socketpair()\nnear", %{})
+    test = self()
+    code = "import pythonx\npythonx.send_tagged_object(test, 'begun', None)\nnear.recv(1)"
+    pid = spawn(fn -> Pythonx.eval(code, %{"near" => socket, "test" => test}) end)
+    assert_receive {:begun, _}
+    Process.exit(pid, :kill)
+    # The default grace of a pool is over by then.
+    Process.sleep(1_500)
+    assert decoded("far.send(b'x')", globals) == 1
   end
 
   defp decoded(code, globals) do

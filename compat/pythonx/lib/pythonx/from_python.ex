@@ -1,6 +1,6 @@
 defmodule Pythonx.FromPython do
   @moduledoc false
-  # What Python calls. It runs in the process whose evaluation this is; for a thread that outlives its evaluation in one of its own.
+  # What Python calls. It runs in the process whose evaluation this is; for a thread that has none any more in one of its own.
 
   require Logger
 

@@ -5,7 +5,7 @@ defmodule Pythonx.Object do
   `inspect/1` shows what Python's `repr` says. The fields are private.
   """
 
-  # `resource`: the handle of Typhon's. `remote_info`: what tells the node of a remote object that it is not held here any more.
+  # `resource`: the handle of Typhon's. `remote_info`: a note that ends with the struct, of an object of another node.
   defstruct [:resource, :remote_info]
 
   @type t :: %__MODULE__{resource: Typhon.Object.t(), remote_info: reference | nil}

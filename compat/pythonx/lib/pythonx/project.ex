@@ -9,7 +9,8 @@ defmodule Pythonx.Project do
   @options [force: false, python: nil, native_tls: false, uv_version: nil]
   @most 30 * 60_000
   # What would lead uv to another project, environment or configuration than this one.
-  @not_ours ~w(VIRTUAL_ENV CONDA_PREFIX UV_CONFIG_FILE UV_PROJECT UV_PROJECT_ENVIRONMENT UV_PYTHON UV_WORKING_DIRECTORY UV_NO_SYNC)
+  @not_ours ~w(VIRTUAL_ENV CONDA_PREFIX UV_CONFIG_FILE UV_PROJECT UV_PROJECT_ENVIRONMENT UV_PYTHON UV_WORKING_DIRECTORY
+               UV_NO_SYNC)
 
   @spec init!(String.t(), keyword) :: :ok
   def init!(text, options) do

@@ -9,6 +9,8 @@ defmodule Pythonx.Python do
   @pool Pythonx.Python.Pool
   @module "pythonx._worker"
   @concurrency 16
+  # Milliseconds. What cannot be interrupted goes on, as in Pythonx: its thread is less than what all others have in this Python.
+  @grace 4_294_967_295
 
   @doc "Calls a function of pythonx._worker. Raises Pythonx.Error for what went wrong in Python's code."
   @spec call!(String.t(), list) :: term
@@ -119,6 +121,7 @@ defmodule Pythonx.Python do
       workers: 1,
       python: python || Application.get_env(:pythonx, :python, "python3"),
       isolation: Application.get_env(:pythonx, :isolation, :process),
+      grace: @grace,
       concurrency: Application.get_env(:pythonx, :concurrency, @concurrency),
       python_path: [Path.join(:code.priv_dir(:pythonx), "python")],
       init: {@module, "install", []}

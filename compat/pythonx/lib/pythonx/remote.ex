@@ -1,7 +1,8 @@
 defmodule Pythonx.Remote do
   @moduledoc false
-  # Objects of other nodes. A handle lives on the node of its Python, and is released when no process there holds it. So this process
-  # holds it there while the other node does: that one's has a note (Typhon.Native.notifier/2) in its struct, whose end it hears of.
+  # Objects of other nodes. A handle lives on the node of its Python, and is released when no process there holds it. So this
+  # process holds it there while the other node does: the struct there has a note in it (Typhon.Native.notifier/2), whose end that
+  # node's process hears of.
 
   use GenServer
 

@@ -1,4 +1,4 @@
-"""Which names of a program come from outside, and which it defines: for the `~PY` sigil, which binds Elixir's variables to them."""
+"""Which names of a program come from outside, and which it defines: the `~PY` sigil binds Elixir's variables to them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typhon import _eval
 
 _BUILTINS = frozenset(dir(builtins))
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+_NAMED = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef, ast.MatchAs, ast.ExceptHandler)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
@@ -197,7 +198,7 @@ def _function(node: ast.AST, body: Sequence[ast.AST], parameters: list[str]) -> 
             block.names.add(each.id)
         elif isinstance(each, (ast.Import, ast.ImportFrom, ast.MatchStar)):
             names.visit(each)
-        elif isinstance(each, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef, ast.MatchAs, ast.ExceptHandler)) and each.name:
+        elif isinstance(each, _NAMED) and each.name:
             block.names.add(each.name)
         elif isinstance(each, ast.MatchMapping) and each.rest:
             block.names.add(each.rest)

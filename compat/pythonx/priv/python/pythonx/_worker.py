@@ -1,4 +1,4 @@
-"""What Pythonx's functions call. What goes wrong with a value or with code is an answer, as Pythonx's error holds the objects."""
+"""What Pythonx's functions call. What code or a value raises is an answer, as Pythonx.Error holds the objects."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _answers(function: Callable[..., Any]) -> Callable[..., Any]:
 def _failed(error: BaseException) -> tuple[object, ...]:
     trace = _of_code(error.__traceback__)
     error.__traceback__ = trace
-    # Where the code is no Python there is nothing that was called. What remains is for those who ask whether there is a traceback.
+    # Where the code is no Python nothing was called. What remains is for those who ask whether there is a traceback.
     shown = None if trace is not None and _is_ours(trace) else trace
     lines = [_text(line) for line in traceback.format_exception(type(error), error, shown)]
     return False, lines, Kept(type(error)), Kept(error), Kept(trace)
