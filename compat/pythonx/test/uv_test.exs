@@ -93,7 +93,9 @@ defmodule Pythonx.UvTest do
 
       before = decoded("import os\nos.getpid()")
       said = capture_io(fn -> assert Pythonx.uv_init(@empty, python: "3.12", native_tls: true) == :ok end)
-      assert said =~ "sync --no-config --python 3.12 --native-tls in #{dir}/cache/typhon/"
+      assert said =~ "sync --no-config --python 3.12 in #{dir}/cache/typhon/"
+      # A company's certificates are those of the operating system.
+      assert said =~ "UV_NATIVE_TLS=1\nUV_SYSTEM_CERTS=1\n"
       refute said =~ "nowhere"
 
       assert decoded("import sys\nsys.prefix") =~ ~r"^#{dir}/cache/typhon/\w+/\.venv$"
@@ -103,7 +105,9 @@ defmodule Pythonx.UvTest do
 
       # What is there already is taken, unless it is to be made anew.
       assert capture_io(fn -> Pythonx.uv_init(@empty, python: "3.12", native_tls: true) end) == ""
-      assert capture_io(fn -> Pythonx.uv_init(@empty, python: "3.12", force: true) end) =~ "sync"
+      again = capture_io(fn -> Pythonx.uv_init(@empty, python: "3.12", force: true) end)
+      assert again =~ "sync"
+      refute again =~ "TLS"
 
       [project, home] = Pythonx.install_paths()
       assert File.exists?(Path.join(project, "pyproject.toml"))

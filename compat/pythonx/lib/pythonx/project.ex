@@ -107,12 +107,10 @@ defmodule Pythonx.Project do
   end
 
   defp sync!(uv, folder, options) do
-    arguments =
-      ["sync", "--no-config"] ++
-        if(options[:python], do: ["--python", options[:python]], else: []) ++
-        if(options[:native_tls], do: ["--native-tls"], else: [])
-
-    env = for name <- @not_ours, do: {name, nil}
+    arguments = ["sync", "--no-config"] ++ if(options[:python], do: ["--python", options[:python]], else: [])
+    # Of the flag newer versions of uv have another name; a variable that one does not know is nothing to it.
+    tls = if options[:native_tls], do: [{"UV_NATIVE_TLS", "1"}, {"UV_SYSTEM_CERTS", "1"}], else: []
+    env = tls ++ for name <- @not_ours, do: {name, nil}
     # What it says goes where the caller prints.
     command = [into: IO.stream(), stderr_to_stdout: true, cd: folder, env: env]
     task = Task.async(fn -> System.cmd(uv, arguments, command) end)
