@@ -140,6 +140,33 @@ defmodule PythonxTest do
       assert StringIO.contents(out) == {"", "late"}
     end
 
+    test "of warnings and logging goes to stderr" do
+      {:ok, err} = StringIO.open("")
+      code = "import logging, warnings\nwarnings.warn('careful')\nlogging.warning('hot')"
+      Pythonx.eval(code, %{}, stderr_device: err)
+      assert {"", text} = StringIO.contents(err)
+      assert text =~ "UserWarning: careful\n  warnings.warn('careful')\n"
+      assert text =~ "WARNING:root:hot\n"
+    end
+
+    @tag :os_process
+    test "of a process that the code forks is that of a child process" do
+      code = """
+      import os
+      print("parent", end="")
+      child = os.fork()
+      if child == 0:
+          print("child")
+          os._exit(5)
+      os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+      """
+
+      {:ok, out} = StringIO.open("")
+      {status, _} = Pythonx.eval(code, %{}, stdout_device: out)
+      assert Pythonx.decode(status) == 5
+      assert StringIO.contents(out) == {"", "parent"}
+    end
+
     test "to a device that is the caller does not keep it waiting" do
       Pythonx.eval("print('hi')", %{}, stdout_device: self())
       assert_receive {:io_request, _, _, {:put_chars, :unicode, "hi\n"}}

@@ -11,11 +11,13 @@ import functools
 import io
 import sys
 import threading
+import warnings
 from contextvars import ContextVar
 from types import ModuleType
 
 import typhon
 from pythonx import _FROM_PYTHON
+from typhon._native import forked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,6 +94,11 @@ class Main(ModuleType):
         return dir(_main(self))
 
 
+def _printing() -> Evaluation | None:
+    """A child that code has forked may not talk in its parent's name: what it prints is that of a child process."""
+    return None if forked() else current()
+
+
 def _main(stand_in: Main) -> ModuleType:
     evaluation = current()
     before: ModuleType = object.__getattribute__(stand_in, "_before")
@@ -108,14 +115,14 @@ class Output(io.TextIOBase):
     def write(self, text: str) -> int:
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        evaluation = current()
+        evaluation = _printing()
         if evaluation is None:
             return self._before.write(text)
         evaluation.write(self._name, text)
         return len(text)
 
     def flush(self) -> None:
-        evaluation = current()
+        evaluation = _printing()
         if evaluation is None:
             self._before.flush()
         else:
@@ -176,12 +183,37 @@ def _inheriting(start: Callable[[threading.Thread], None]) -> Callable[[threadin
     return start_in_evaluation
 
 
+def _printed(show: Callable[..., None]) -> Callable[..., None]:
+    """warnings.showwarning: a notebook has them where its code prints, and not in a log."""
+
+    @functools.wraps(show)
+    def show_printed(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if file is None and _printing() is not None:
+            sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
+        else:
+            show(message, category, filename, lineno, file, line)
+
+    return show_printed
+
+
 def install() -> None:
     """Called in each new worker, before it takes calls."""
     sys.modules["__main__"] = Main(sys.modules["__main__"])
     sys.stdout = Output("stdout", sys.stdout)
     sys.stderr = Output("stderr", sys.stderr)
     sys.stdin = Input()
-    start = threading.Thread.start
     # An interpreter inside the BEAM may have served such a worker before.
-    threading.Thread.start = _inheriting(getattr(start, "__wrapped__", start))  # type: ignore[method-assign, assignment]
+    threading.Thread.start = _inheriting(_bare(threading.Thread.start))  # type: ignore[method-assign, assignment]
+    warnings.showwarning = _printed(_bare(warnings.showwarning))
+
+
+def _bare(function: Callable[..., None]) -> Callable[..., None]:
+    bare: Callable[..., None] = getattr(function, "__wrapped__", function)
+    return bare
