@@ -6,6 +6,8 @@ defmodule Pythonx.SwapTest do
   import Typhon.SwapHelper
 
   @moduletag timeout: 1_200_000
+  # What its Python runs in is its own matter.
+  @moduletag :os_process
 
   @package File.cwd!()
 
