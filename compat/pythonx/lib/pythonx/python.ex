@@ -122,6 +122,8 @@ defmodule Pythonx.Python do
       python: python || Application.get_env(:pythonx, :python, "python3"),
       isolation: Application.get_env(:pythonx, :isolation, :process),
       grace: @grace,
+      # However often code ends it: there is nobody else to ask.
+      max_restarts: :infinity,
       concurrency: Application.get_env(:pythonx, :concurrency, @concurrency),
       python_path: [Path.join(:code.priv_dir(:pythonx), "python")],
       init: {@module, "install", []}
