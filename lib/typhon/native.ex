@@ -370,6 +370,10 @@ defmodule Typhon.Native do
   @spec post(pool | nil, where, pid, term) :: :ok | :none | :gone
   def post(_pool, _where, _pid, _message), do: :erlang.nif_error(:not_loaded)
 
+  @doc "The process gets the message when nothing on this node holds the result any more."
+  @spec notifier(pid, message :: term) :: reference
+  def notifier(_pid, _message), do: :erlang.nif_error(:not_loaded)
+
   @spec kill(channel, pos_integer) :: :ok | {:error, atom}
   def kill(_channel, _signal), do: :erlang.nif_error(:not_loaded)
 

@@ -117,8 +117,9 @@ bool open_types(ErlNifEnv* env, State& state, ErlNifResourceFlags flags) noexcep
   state.body_type = open_type(env, "typhon_body", destroy_body, nullptr, flags);
   state.object_type = open_type(env, "typhon_object", destroy_object, nullptr, flags);
   state.ticket_type = open_type(env, "typhon_ticket", destroy_ticket, nullptr, flags);
-  return state.ticket_type && state.pool_type && state.channel_type && state.segment_type &&
-         state.object_type && state.borrowed_type && state.body_type &&
+  state.notifier_type = open_type(env, "typhon_notifier", destroy_notifier, nullptr, flags);
+  return state.ticket_type && state.notifier_type && state.pool_type && state.channel_type &&
+         state.segment_type && state.object_type && state.borrowed_type && state.body_type &&
          open_descriptor_type(env, state, flags);
 }
 
@@ -227,6 +228,7 @@ ErlNifFunc functions[] = {
     {"interpreter_job", 4, guarded<interpreter_job>, 0},
     {"descriptor_read", 1, guarded<descriptor_read>, 0},
     {"descriptor_write", 2, guarded<descriptor_write>, 0},
+    {"notifier", 2, guarded<nifs::notifier>, 0},
     {"descriptor_close", 1, guarded<descriptor_close>, 0},
 };
 

@@ -64,6 +64,7 @@ struct State {
   ErlNifResourceType* object_type = nullptr;
   ErlNifResourceType* descriptor_type = nullptr;
   ErlNifResourceType* ticket_type = nullptr;
+  ErlNifResourceType* notifier_type = nullptr;
   ErlNifResourceType* borrowed_type = nullptr;
   ErlNifResourceType* body_type = nullptr;
   OpenChannels* open_channels = nullptr;

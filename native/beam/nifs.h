@@ -4,6 +4,13 @@
 
 #include "beam/nif.h"
 
+namespace typhon::beam {
+
+// notifier.cpp: the destructor of State::notifier_type
+void destroy_notifier(ErlNifEnv* env, void* object) noexcept;
+
+}  // namespace typhon::beam
+
 namespace typhon::beam::nifs {
 
 using Nif = ERL_NIF_TERM(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]);
@@ -53,5 +60,8 @@ Nif control;
 Nif post;
 Nif kill_worker;
 Nif kill_pid;
+
+// notifier.cpp
+Nif notifier;
 
 }  // namespace typhon::beam::nifs

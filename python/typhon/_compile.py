@@ -41,10 +41,19 @@ class Program:
     """What code has become. Tracebacks quote its lines for as long as it is there."""
 
     def __init__(
-        self, steps: list[tuple[CodeType, bool]], file: str, line: int, lines: list[str], size: int, has_classes: bool
+        self,
+        steps: list[tuple[CodeType, bool]],
+        file: str,
+        line: int,
+        lines: list[str],
+        size: int,
+        has_classes: bool,
+        has_value: bool,
     ) -> None:
         self.steps = steps
         self.has_classes = has_classes
+        # Whether the last step is an expression, whose value may be None, too.
+        self.has_value = has_value
         self.file = file
         self.line = line
         self.lines = lines
@@ -99,6 +108,7 @@ def compile_program(code: str, file: str | None, line: int) -> Program:
             raise _null(text, name, line)
         tree = _parse(text, line, name, own_name)
         has_classes = any(isinstance(node, ast.ClassDef) for node in ast.walk(tree))
+        has_value = bool(tree.body) and isinstance(tree.body[-1], ast.Expr)
         try:
             steps = _steps(tree, name)
         except SyntaxError as error:
@@ -116,7 +126,7 @@ def compile_program(code: str, file: str | None, line: int) -> Program:
             "An expression of this code nests deeper than Python's compiler can follow: split it into several. Data go into bindings."
         )
         raise
-    return Program(steps, name, line, lines, len(code) + _EACH_LINE * line, has_classes)
+    return Program(steps, name, line, lines, len(code) + _EACH_LINE * line, has_classes, has_value)
 
 
 def _parse(text: str, line: int, name: str, own_name: str) -> ast.Module:
