@@ -515,7 +515,8 @@ defmodule Typhon do
   there, and leaves there what it assigns.
 
   The code's common indentation is taken off. What has been compiled is kept, so that the same code is compiled once in a worker:
-  give what varies by `bindings`, not in the text. `docs/eval.md` says more.
+  give what varies by `bindings`, not in the text. Code may be a `Typhon.Code`, as `~PY` of `Typhon.Sigil` makes it, which knows
+  its file and line. `docs/eval.md` says more.
 
   ## Options
 
@@ -535,7 +536,8 @@ defmodule Typhon do
       iex> {error.type, hd(error.traceback).file, hd(error.traceback).line}
       {"SyntaxError", "shop.ex", 12}
   """
-  @spec eval(pool | Scope.t(), String.t(), bindings, [eval_option]) :: {:ok, term} | {:error, error}
+  @spec eval(pool | Scope.t(), String.t() | Typhon.Code.t(), bindings, [eval_option]) ::
+          {:ok, term} | {:error, error}
   def eval(target, code, bindings \\ %{}, options \\ []), do: Eval.eval(target, code, bindings, options)
 
   @doc """
@@ -545,7 +547,7 @@ defmodule Typhon do
       iex> Typhon.eval!(py, "x ** 2", x: 3)
       9
   """
-  @spec eval!(pool | Scope.t(), String.t(), bindings, [eval_option]) :: term
+  @spec eval!(pool | Scope.t(), String.t() | Typhon.Code.t(), bindings, [eval_option]) :: term
   def eval!(target, code, bindings \\ %{}, options \\ []), do: value!(eval(target, code, bindings, options))
 
   @doc """

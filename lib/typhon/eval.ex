@@ -3,13 +3,20 @@ defmodule Typhon.Eval do
   # Code beside a call, by way of python/typhon/_eval.py, _scope.py and _program.py. It is an ordinary call of their functions,
   # so that all that holds for those holds for it; errors name what the user has called.
 
-  alias Typhon.{Call, EncodeError, Error, Options, RubyError, Scope, TimeoutError, WorkerError}
+  alias Typhon.{Call, Code, EncodeError, Error, Options, RubyError, Scope, TimeoutError, WorkerError}
 
   @default_timeout Options.default_timeout()
 
   @type result :: {:ok, term} | {:error, Error.t()}
 
-  @spec eval(Typhon.pool() | Scope.t(), String.t(), map | keyword, keyword) :: result
+  @spec eval(Typhon.pool() | Scope.t(), String.t() | Code.t(), map | keyword, keyword) :: result
+  def eval(target, %Code{code: code, file: file, line: line}, bindings, options) do
+    place = if file, do: [file: file, line: line], else: [line: line]
+    # Options that are none have their sentence there.
+    options = if Keyword.keyword?(options), do: Keyword.merge(place, options), else: options
+    eval(target, code, bindings, options)
+  end
+
   def eval(%Scope{} = scope, code, bindings, options) do
     %{timeout: timeout, routing: routing} = options = Options.eval!(options)
     args = [code!(code), Options.bindings!(bindings), options.file, options.line, options.as == :object]
@@ -75,7 +82,10 @@ defmodule Typhon.Eval do
   end
 
   defp code!(code) when is_binary(code), do: code
-  defp code!(code), do: raise(ArgumentError, "the code must be a string, got #{inspect(code)}")
+
+  defp code!(code),
+    do:
+      raise(ArgumentError, "the code must be a string, got #{inspect(code)}. A Typhon.Code may be given, too")
 
   # --- errors ---
 

@@ -26,7 +26,15 @@ _CONTEXT = Atom("context")
 # The "file" of a frame that stands for the call itself.
 _CALL = "<call>"
 # Modules whose frames stand between a call and the user's code.
-_BETWEEN = ("typhon._namespace", "typhon._eval", "typhon._compile", "typhon._scope", "typhon._turns", "typhon._program")
+_BETWEEN = (
+    "typhon._namespace",
+    "typhon._eval",
+    "typhon._compile",
+    "typhon._source",
+    "typhon._scope",
+    "typhon._turns",
+    "typhon._program",
+)
 # What users know these by.
 _CALLED = {"typhon._eval.evaluate": "Typhon.eval", "typhon.Scope.evaluate": "Typhon.eval", "typhon._program.execute": "Typhon.exec_file"}
 
