@@ -4,7 +4,21 @@ defmodule Typhon do
 
   import Kernel, except: [send: 2]
 
-  alias Typhon.{Async, Call, Callee, Eval, Health, Multi, Options, Pool, PoolError, Registry, Scope, Session}
+  alias Typhon.{
+    Async,
+    Call,
+    Callee,
+    Default,
+    Eval,
+    Health,
+    Multi,
+    Options,
+    Pool,
+    PoolError,
+    Registry,
+    Scope,
+    Session
+  }
 
   @default_timeout Options.default_timeout()
 
@@ -86,6 +100,24 @@ defmodule Typhon do
       type: :supervisor
     }
   end
+
+  @doc """
+  Starts a pool that is the default one, for `~PY"…"r` of `Typhon.Sigil` and functions of `Typhon.Module`.
+
+  It is for IEx, Livebook and scripts; an application has a pool in its supervision tree and names it: `config :typhon, default:
+  MyApp.Python`. This one comes before that. It belongs to no process: it is there until it is stopped (`stop/1`), or Typhon is. Called
+  again with the same options it gives the same pool; with others that one is stopped, and a new one started.
+
+  The options, and the errors, are those of `start_link/1`.
+
+      iex> {:ok, py} = Typhon.default(workers: 1)
+      iex> Typhon.default(workers: 1) == {:ok, py}
+      true
+      iex> Typhon.stop(py)
+      :ok
+  """
+  @spec default([start_option]) :: {:ok, pid} | {:error, Typhon.StartError.t() | {:already_started, pid}}
+  def default(options), do: Default.start(options)
 
   @doc """
   Calls a Python function and waits for its result.

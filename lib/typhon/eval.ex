@@ -36,6 +36,15 @@ defmodule Typhon.Eval do
     |> result("eval", nil)
   end
 
+  @doc "As eval/4: the value, and what the code has left under these names."
+  @spec assigning(Typhon.pool(), Code.t(), map | keyword, [String.t()]) ::
+          {:ok, {term, %{optional(String.t()) => term}}} | {:error, Error.t()}
+  def assigning(pool, %Code{code: code, file: file, line: line}, bindings, names) do
+    args = [code, Options.bindings!(bindings), file, line, names]
+    call = {"typhon._eval", "assigning", args, @default_timeout}
+    pool |> Call.call(call, %{}, nil) |> result("eval", nil)
+  end
+
   @spec exec_file(Typhon.pool(), String.t(), keyword) :: result
   def exec_file(pool, path, options) do
     %{timeout: timeout, routing: routing, argv: argv, bindings: bindings} = Options.exec_file!(options)

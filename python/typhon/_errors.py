@@ -36,7 +36,12 @@ _BETWEEN = (
     "typhon._program",
 )
 # What users know these by.
-_CALLED = {"typhon._eval.evaluate": "Typhon.eval", "typhon.Scope.evaluate": "Typhon.eval", "typhon._program.execute": "Typhon.exec_file"}
+_CALLED = {
+    "typhon._eval.evaluate": "Typhon.eval",
+    "typhon._eval.assigning": "Typhon.eval",
+    "typhon.Scope.evaluate": "Typhon.eval",
+    "typhon._program.execute": "Typhon.exec_file",
+}
 
 _IMPORTLIB = importlib.__file__
 
