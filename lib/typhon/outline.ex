@@ -1,7 +1,8 @@
 defmodule Typhon.Outline do
   @moduledoc false
-  # What Python code is made of, for Elixir's compiler: python/typhon/_outline.py says it, run by the Python that is at hand. Nothing of
-  # the code runs, and nothing that it imports is imported. A Python that hangs is killed, and not asked again by this VM.
+  # What Python code is made of, for Elixir's compiler: python/typhon/_outline.py says it, run by the Python that is
+  # at hand. Nothing of the code runs, and nothing that it imports is imported. A Python that hangs is killed, and not
+  # asked again by this VM.
 
   alias Typhon.{Native, Program}
   alias Typhon.Language.Python
@@ -22,6 +23,45 @@ defmodule Typhon.Outline do
       {:ok, answer} -> {:ok, %{reads: answer["reads"], assigns: answer["assigns"]}}
       {:syntax_error, error, python} -> raise syntax_error(error, python, place)
       :none -> :none
+    end
+  end
+
+  @typedoc "What a module has for others: the functions as _outline.py describes them, and the file they are read from."
+  @type functions :: %{functions: [map], path: String.t() | nil}
+
+  @doc "Raises CompileError when they cannot be read."
+  @spec functions!({:code, String.t()} | {:file, String.t()} | {:module, String.t(), [String.t()]}, place) ::
+          functions
+  def functions!(source, {file, line} = place) do
+    answer =
+      case source do
+        {:code, code} ->
+          check!(code, place)
+          ask("functions", code, [file, Integer.to_string(line)])
+
+        {:file, path} ->
+          ask("functions_of_file", path, [])
+
+        {:module, module, folders} ->
+          ask("functions_of_module", Enum.join([module | folders], "\0"), [])
+      end
+
+    case answer do
+      {:ok, %{"refused" => reason}} ->
+        raise CompileError, file: file, line: line, description: reason
+
+      {:ok, answer} ->
+        %{functions: answer["functions"], path: answer["path"]}
+
+      {:syntax_error, error, python} ->
+        raise syntax_error(error, python, place)
+
+      :none ->
+        description =
+          "functions are made of Python's source, which a Python reads, #{Python.minimum()} or newer, " <>
+            "and there was none: python3 on the PATH, or what config :typhon, compile_python: names"
+
+        raise CompileError, file: file, line: line, description: description
     end
   end
 
@@ -69,6 +109,7 @@ defmodule Typhon.Outline do
       ])
       |> Enum.join("\n")
 
+    file = if error["file"], do: Path.relative_to_cwd(error["file"]), else: file
     %CompileError{file: file, line: error["line"] || line, description: description}
   end
 

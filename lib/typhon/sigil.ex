@@ -14,31 +14,34 @@ defmodule Typhon.Sigil do
 
   Elixir reads sigils of several letters from 1.15 on. On 1.14 the same is `~P`, which newer ones have, too.
 
-  Nothing is interpolated, and no backslash is Elixir's: `\#{}` and `\\n` are Python's. What varies goes into bindings.
+  Nothing is interpolated, and no backslash is Elixir's: `\#{}` and `\\n` are Python's. What varies goes into
+  bindings.
 
   ## Code that runs at once
 
-  With the modifier `r` the code runs where it stands, on the default pool: that of `Typhon.default/1`, else the one that
-  `config :typhon, default: MyApp.Python` names. The Elixir variables that the code reads are its bindings, by the same names. The value
-  is that of `Typhon.eval!/4`: errors are raised.
+  With the modifier `r` the code runs where it stands, on the default pool: that of `Typhon.default/1`, else the one
+  that `config :typhon, default: MyApp.Python` names. The Elixir variables that the code reads are its bindings, by
+  the same names. The value is that of `Typhon.eval!/4`: errors are raised.
 
       {:ok, default} = Typhon.default(workers: 1)
       rows = [1, 1, 2]
       ~PY"[row / sum(rows) for row in rows]"r    # => [0.25, 0.25, 0.5]
       Typhon.stop(default)
 
-  A variable is bound when the code may read it before it has assigned it, whatever Python means by that name: a variable `list`
-  stands in the place of Python's `list`. Elixir's variables stay as they are. In IEx and in cells of Livebook the code also binds the variables
-  that it assigns, functions and modules included, which are `Typhon.Object`s: a name that no variable of Elixir can have (`DF`, `end`)
-  is left out. The call has the usual timeout, and no options: `Typhon.eval/4` takes them.
+  A variable is bound when the code may read it before it has assigned it, whatever Python means by that name: a
+  variable `list` stands in the place of Python's `list`. Elixir's variables stay as they are. In IEx and in cells of
+  Livebook the code also binds the variables that it assigns, functions and modules included, which are
+  `Typhon.Object`s: a name that no variable of Elixir can have (`DF`, `end`) is left out. The call has the usual
+  timeout, and no options: `Typhon.eval/4` takes them.
 
   ## Syntax errors
 
-  When the module is compiled, a syntax error is an error of its compilation, with its file and line, if there is a Python to ask: `python3`
-  on the PATH, or what `config :typhon, compile_python: "…"` names (as `python:` of `Typhon.start_link/1`; `false` for none). It
-  reads the code and does not run it. Name one there when the pool's Python is newer and knows more syntax. Without a Python, or with one older
-  than 3.11, the code is compiled as it stands, and its variables are found in its tokens. One that does not answer within
-  20 seconds (`config :typhon, compile_timeout: 20_000`) is killed, with a warning, and not asked again.
+  When the module is compiled, a syntax error is an error of its compilation, with its file and line, if there is a
+  Python to ask: `python3` on the PATH, or what `config :typhon, compile_python: "…"` names (as `python:` of
+  `Typhon.start_link/1`; `false` for none). It reads the code and does not run it. Name one there when the pool's
+  Python is newer and knows more syntax. Without a Python, or with one older than 3.11, the code is compiled as it
+  stands, and its variables are found in its tokens. One that does not answer within 20 seconds (`config :typhon,
+  compile_timeout: 20_000`) is killed, with a warning, and not asked again.
   """
 
   alias Typhon.{Code, Default, Error, Eval, Outline}

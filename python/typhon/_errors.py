@@ -29,6 +29,7 @@ _CALL = "<call>"
 _BETWEEN = (
     "typhon._namespace",
     "typhon._eval",
+    "typhon._block",
     "typhon._compile",
     "typhon._source",
     "typhon._scope",
@@ -39,6 +40,7 @@ _BETWEEN = (
 _CALLED = {
     "typhon._eval.evaluate": "Typhon.eval",
     "typhon._eval.assigning": "Typhon.eval",
+    "typhon._block.call": "Typhon.Module",
     "typhon.Scope.evaluate": "Typhon.eval",
     "typhon._program.execute": "Typhon.exec_file",
 }

@@ -1,4 +1,4 @@
-"""What Elixir's compiler asks a Python about code that it has not run: python -I _outline.py names|functions IN OUT …
+"""What Elixir's compiler asks a Python about code that it has not run: python -I _outline.py QUESTION IN OUT …
 
 A program of its own, for any Python from 3.11 on: nothing of Typhon is imported, and nothing that is asked about. The answer is a
 term in the External Term Format in the file OUT, where what site customisations print is not in the way. See Typhon.Outline.
@@ -11,6 +11,7 @@ import importlib.util
 import os
 import struct
 import sys
+import tokenize
 from collections.abc import Iterable
 
 TYPE_CHECKING = False
@@ -210,6 +211,162 @@ def _declared_below(tree: ast.AST) -> set[str]:
     return {name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names}
 
 
+# --- the functions of a module ---
+
+
+def functions(text: str, file: str, line: int) -> dict[str, Any]:
+    """Of a block of code. Raises SyntaxError."""
+    source = _sibling("_source").Source(text, file, line)
+    found = _functions_of(source.tree)
+    source.steps()
+    return found
+
+
+def _functions_of(tree: ast.Module) -> dict[str, Any]:
+    """Those that a module has for others, as it stands. Of several with one name the last one counts, as for Python."""
+    found: dict[str, ast.FunctionDef | ast.AsyncFunctionDef] = {}
+    named: list[str] | None = None
+    for statement in _top_level(tree.body):
+        if isinstance(statement, _FUNCTIONS):
+            if not any(_last_name(each) == "overload" for each in statement.decorator_list):
+                found[statement.name] = statement
+        elif isinstance(statement, ast.ClassDef):
+            # Its name is a function's no more.
+            found.pop(statement.name, None)
+        elif isinstance(statement, ast.Assign) and "__all__" in map(_last_name, statement.targets):
+            named = _strings(statement.value)
+    public = [name for name in found if (name in named if named is not None else not name.startswith("_"))]
+    return {"functions": [_function(found[name]) for name in public], "doc": ast.get_docstring(tree)}
+
+
+def _top_level(body: Iterable[ast.stmt]) -> Iterable[ast.stmt]:
+    """In order, with what stands below an `if`, a `try` or a `with`."""
+    for statement in body:
+        yield statement
+        if isinstance(statement, (ast.If, ast.Try, ast.TryStar, ast.With)):
+            yield from _top_level(statement.body)
+            for handler in getattr(statement, "handlers", ()):
+                yield from _top_level(handler.body)
+            yield from _top_level(getattr(statement, "orelse", ()))
+            yield from _top_level(getattr(statement, "finalbody", ()))
+
+
+def _strings(node: ast.expr) -> list[str] | None:
+    """A literal list of strings; None: it is something else."""
+    try:
+        value = ast.literal_eval(node)
+    except (ValueError, TypeError):
+        return None
+    return [each for each in value if isinstance(each, str)] if isinstance(value, (list, tuple, set)) else None
+
+
+def _function(node: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, Any]:
+    arguments = node.args
+    plain = [*arguments.posonlyargs, *arguments.args]
+    defaults: list[ast.expr | None] = [None] * (len(plain) - len(arguments.defaults)) + list(arguments.defaults)
+    alone = len(arguments.posonlyargs)
+    parameters = [
+        *(_parameter(each, default, "alone") for each, default in zip(plain[:alone], defaults[:alone], strict=True)),
+        *(_parameter(each, default, "plain") for each, default in zip(plain[alone:], defaults[alone:], strict=True)),
+        *(_parameter(each, default, "named") for each, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)),
+    ]
+    # What decorates a generator may make something else of it: a context manager.
+    yields = not node.decorator_list and _yields(node)
+    return {
+        "name": node.name,
+        "line": node.lineno,
+        "kind": "stream" if yields else "call",
+        "parameters": parameters,
+        "several": arguments.vararg and _parameter(arguments.vararg, None, "several"),
+        "any": arguments.kwarg is not None,
+        "returns": _type(node.returns),
+        "signature": f"{node.name}({ast.unparse(arguments)})" + (f" -> {ast.unparse(node.returns)}" if node.returns else ""),
+        "doc": ast.get_docstring(node),
+    }
+
+
+def _parameter(node: ast.arg, default: ast.expr | None, kind: str) -> dict[str, Any]:
+    return {"name": node.arg, "kind": kind, "required": default is None, "type": _type(node.annotation)}
+
+
+def _yields(node: ast.AST) -> bool:
+    left = list(ast.iter_child_nodes(node))
+    while left:
+        each = left.pop()
+        if isinstance(each, (ast.Yield, ast.YieldFrom)):
+            return True
+        if not isinstance(each, (*_FUNCTIONS, ast.Lambda, ast.ClassDef)):
+            left += ast.iter_child_nodes(each)
+    return False
+
+
+def _last_name(node: ast.expr) -> str | None:
+    if isinstance(node, ast.Call):
+        node = node.func
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else None
+
+
+def _type(node: ast.expr | None) -> list[Any] | None:
+    """A type as its name, without where that comes from, and what stands in the brackets behind it. None: it is not known."""
+    if isinstance(node, ast.Constant):
+        if node.value is None:
+            return ["None"]
+        if node.value is ...:
+            return ["..."]
+        if isinstance(node.value, str):
+            try:
+                return _type(ast.parse(node.value, mode="eval").body)
+            except SyntaxError:
+                return None
+        return None
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        return ["Union", _type(node.left), _type(node.right)]
+    if isinstance(node, ast.Subscript):
+        name = _last_name(node.value)
+        inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        return [name, *([] if name == "Literal" else map(_type, inner))] if name else None
+    name = _last_name(node) if isinstance(node, (ast.Name, ast.Attribute)) else None
+    return [name] if name else None
+
+
+def _source_of(module: str) -> str:
+    """The file of a module, found as an import finds it; no package above it is imported. Raises LookupError."""
+    path: Any = None
+    spec = None
+    parts = module.split(".")
+    for count in range(1, len(parts) + 1):
+        name = ".".join(parts[:count])
+        found = (finder.find_spec(name, path, None) for finder in sys.meta_path if hasattr(finder, "find_spec"))
+        spec = next((each for each in found if each is not None), None)
+        if spec is None:
+            raise LookupError(f"there is no module {name} on the path of {sys.executable}")
+        path = spec.submodule_search_locations
+        if path is None and count < len(parts):
+            raise LookupError(f"{name} is no package, and so has no module {parts[count]}")
+    origin = spec.origin if spec is not None else None
+    if origin is None or not origin.endswith(".py") or not os.path.isfile(origin):
+        origin = _stdlib_source(module)
+    if origin is None:
+        raise LookupError(f"{module} has no source in Python that could be read")
+    return origin
+
+
+def _stdlib_source(module: str) -> str | None:
+    """Of a module that is frozen into the interpreter."""
+    base = os.path.join(os.path.dirname(os.__file__), *module.split("."))
+    return next((path for path in (base + ".py", os.path.join(base, "__init__.py")) if os.path.isfile(path)), None)
+
+
+def _functions_of_file(path: str) -> dict[str, Any]:
+    try:
+        with tokenize.open(path) as file:
+            text = file.read()
+    except UnicodeDecodeError as error:
+        return {"refused": f"{path} is not in the encoding that it says, or UTF-8: {error}"}
+    compile(text, path, "exec", dont_inherit=True)
+    return {**_functions_of(ast.parse(text, path)), "path": path}
+
+
 # --- the answer ---
 
 
@@ -232,6 +389,7 @@ def _etf(value: Any) -> bytes:
 
 def _syntax_error(error: SyntaxError) -> dict[str, Any]:
     return {
+        "file": error.filename,
         "line": error.lineno,
         "type": type(error).__name__,
         "message": error.msg,
@@ -246,9 +404,20 @@ def _answer(what: str, source: str, rest: list[str]) -> dict[str, Any]:
         return {"too_old": sys.version.split()[0]}
     try:
         with open(source, encoding="utf-8", newline="") as file:
-            return names(file.read(), rest[0], int(rest[1]))
+            text = file.read()
+        if what == "names":
+            return names(text, rest[0], int(rest[1]))
+        if what == "functions":
+            return functions(text, rest[0], int(rest[1]))
+        if what == "functions_of_file":
+            return _functions_of_file(text)
+        module, *folders = text.split("\0")
+        sys.path[:0] = folders
+        return _functions_of_file(_source_of(module))
     except SyntaxError as error:
         return {"syntax_error": _syntax_error(error)}
+    except (OSError, LookupError) as error:
+        return {"refused": str(error)}
     except (RecursionError, MemoryError):
         return {"too_deep": True}
 

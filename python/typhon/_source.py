@@ -1,5 +1,5 @@
-"""Python code, from its text to the steps that run. Of the standard library alone: _outline, which has nothing of Typhon's around it,
-takes it, too.
+"""Python code, from its text to the steps that run. Of the standard library alone: _outline, which has nothing of Typhon's around
+it, takes it, too.
 
 A program is a row of steps. Statements are compiled as a module's; the last one is an expression's value, if it is one. A
 statement in which a `return` stands is compiled as the body of a function whose names are all global: so `return` ends the

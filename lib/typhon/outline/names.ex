@@ -1,7 +1,7 @@
 defmodule Typhon.Outline.Names do
   @moduledoc false
-  # The names that code reads and assigns, as python/typhon/_outline.py finds them, where there is no Python: from the tokens. A name is
-  # read if code may find it before it has assigned it; where that cannot be told, it is.
+  # The names that code reads and assigns, as python/typhon/_outline.py finds them, where there is no Python: from the
+  # tokens. A name is read if code may find it before it has assigned it; where that cannot be told, it is.
 
   alias Typhon.Outline.Tokens
 

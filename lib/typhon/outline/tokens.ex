@@ -1,7 +1,8 @@
 defmodule Typhon.Outline.Tokens do
   @moduledoc false
-  # Python code as tokens, for where there is no Python that could parse it. A bracket is one token with what stands in it, an f-string one
-  # with its expressions, and other strings and comments are none. Any text has tokens: what is no Python is the worker's to refuse.
+  # Python code as tokens, for where there is no Python that could parse it. A bracket is one token with what stands
+  # in it, an f-string one with its expressions, and other strings and comments are none. Any text has tokens: what is
+  # no Python is the worker's to refuse.
 
   @type token ::
           {:name, String.t()}
