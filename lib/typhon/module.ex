@@ -44,6 +44,8 @@ defmodule Typhon.Module do
     different.
   * A generator function, also an asynchronous one, returns a stream, as `Typhon.stream/5`. One with a decorator is
     taken for a function like others.
+
+  `mix typhon.gen.wrapper` writes the same as source, for where no Python is at hand when it is compiled.
   """
 
   alias Typhon.{Code, Default, EncodeError, Outline}

@@ -27,7 +27,7 @@ defmodule Typhon.Outline do
   end
 
   @typedoc "What a module has for others: the functions as _outline.py describes them, and the file they are read from."
-  @type functions :: %{functions: [map], path: String.t() | nil}
+  @type functions :: %{functions: [map], path: String.t() | nil, doc: String.t() | nil}
 
   @doc "Raises CompileError when they cannot be read."
   @spec functions!({:code, String.t()} | {:file, String.t()} | {:module, String.t(), [String.t()]}, place) ::
@@ -51,7 +51,7 @@ defmodule Typhon.Outline do
         raise CompileError, file: file, line: line, description: reason
 
       {:ok, answer} ->
-        %{functions: answer["functions"], path: answer["path"]}
+        %{functions: answer["functions"], path: answer["path"], doc: answer["doc"]}
 
       {:syntax_error, error, python} ->
         raise syntax_error(error, python, place)
@@ -59,7 +59,8 @@ defmodule Typhon.Outline do
       :none ->
         description =
           "functions are made of Python's source, which a Python reads, #{Python.minimum()} or newer, " <>
-            "and there was none: python3 on the PATH, or what config :typhon, compile_python: names"
+            "and there was none: python3 on the PATH, or what config :typhon, compile_python: names. " <>
+            "mix typhon.gen.wrapper writes them as source in Elixir"
 
         raise CompileError, file: file, line: line, description: description
     end

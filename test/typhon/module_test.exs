@@ -169,6 +169,7 @@ defmodule Typhon.ModuleTest do
       assert docs[:mean] =~ "In Python: `mean(rows: list[float], /, weight: float=1.0) -> float`"
       assert docs[:total] =~ "Calls Python's `total`."
       assert docs[:either] =~ "What counts."
+      assert docs[:mean!] == "As `mean/2`, and returns the value itself or raises the exception."
       assert docs[:end_] =~ "It is `end` there."
 
       {:ok, specs} = Code.Typespec.fetch_specs(binary)
@@ -311,12 +312,101 @@ defmodule Typhon.ModuleTest do
     test "needs a Python, and says so" do
       Application.put_env(:typhon, :compile_python, false)
       on_exit(fn -> Application.delete_env(:typhon, :compile_python) end)
-      assert_raise CompileError, ~r/a Python reads.*compile_python:/s, fn -> define(module: "json") end
+
+      assert_raise CompileError, ~r/a Python reads.*compile_python:.*mix typhon.gen.wrapper/s, fn ->
+        define(module: "json")
+      end
     end
 
     test "makes no warnings" do
       for file <- [Path.absname("test/support/py/wrapped.py"), write("class A: pass")],
           do: assert(capture_io(:stderr, fn -> define(file: file) end) == "")
+    end
+  end
+
+  describe "mix typhon.gen.wrapper" do
+    defp generate(arguments), do: capture_io(fn -> Mix.Task.rerun("typhon.gen.wrapper", arguments) end)
+
+    # The names are gone when the test is over.
+    defp compiled(source) do
+      modules = capture_io_of(fn -> Code.compile_string(source) end)
+
+      on_exit(fn ->
+        for {module, _} <- modules do
+          :code.purge(module)
+          :code.delete(module)
+        end
+      end)
+
+      [{module, binary}] = modules
+      {module, binary}
+    end
+
+    defp capture_io_of(fun) do
+      parent = self()
+      ref = make_ref()
+      assert capture_io(:stderr, fn -> send(parent, {ref, fun.()}) end) == ""
+      receive do: ({^ref, value} -> value)
+    end
+
+    defp specs(binary) do
+      {:ok, specs} = Code.Typespec.fetch_specs(binary)
+
+      for {{name, _}, list} <- specs, spec <- list do
+        Macro.to_string(Code.Typespec.spec_to_quoted(name, spec))
+      end
+    end
+
+    test "writes what use Typhon.Module makes" do
+      path = Path.absname("test/support/py/wrapped.py")
+      {_, made} = define(file: path)
+      out = Path.join(Path.dirname(write("")), "lib/written_by_a_test/wrapped.ex")
+      assert generate([path, "--out", out]) =~ "creating"
+      source = File.read!(out)
+      assert source == source |> Code.format_string!() |> IO.iodata_to_binary() |> Kernel.<>("\n")
+      {module, written} = compiled(source)
+      assert module == WrittenByATest.Wrapped
+      assert Enum.sort(specs(written)) == Enum.sort(specs(made))
+      assert apply(module, :mean, [[1, 2], [weight: 2]]) == {:ok, 3.0}
+      assert Enum.to_list(apply(module, :count, [2])) == [0, 1]
+
+      assert generate([path, "--out", out, "--force", "--module", "Other.Name", "--pool", "My.Pool"]) =~
+               "creating"
+
+      assert File.read!(out) =~ ~r/\Adefmodule Other.Name do.*\[module: "wrapped", pool: My.Pool\]/s
+      assert generate(["statistics"]) =~ ~r/\Adefmodule Statistics do.*def fmean\(data, options/s
+    end
+
+    test "writes whatever a docstring has" do
+      doc = ~S|quotes: \"\"\" '' #{x} \\ \\n \u202e \x00 end|
+
+      {module, binary} =
+        compiled(
+          generate([
+            write("def f():\n    \"#{doc}\"\ndef g(): 'a \\\\ #{"\#{y}"}'"),
+            "--module",
+            "WrittenByATest.Docs"
+          ])
+        )
+
+      {:docs_v1, _, _, _, _, _, docs} = Code.fetch_docs(write(binary, "docs.beam"))
+      docs = for {{:function, name, _}, _, _, %{"en" => text}, _} <- docs, into: %{}, do: {name, text}
+      assert docs[:f] =~ ~s|quotes: """ '' \#{x} \\ \\n \u202e \0 end|
+      assert docs[:g] =~ ~S|a \ #{y}|
+      assert function_exported?(module, :f, 0)
+    end
+
+    test "says what it takes" do
+      for {arguments, sentence} <- [
+            {[], ~r/the name of one module/},
+            {["a", "b"], ~r/the name of one module/},
+            {["math"], ~r/math has no source/},
+            {["no_such"], ~r/there is no module no_such/},
+            {["no/such.py"], ~r/No such file/},
+            {["json", "--module", "shop"], ~r/"shop" is no name of an Elixir module/},
+            {[write("def f(:")], ~r/this is no Python/}
+          ],
+          do: assert_raise(Mix.Error, sentence, fn -> generate(arguments) end)
     end
   end
 end

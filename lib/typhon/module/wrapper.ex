@@ -8,25 +8,61 @@ defmodule Typhon.Module.Wrapper do
               &to_string(elem(&1, 0))
             )
 
-  @doc "Of each function: its `@doc`, `@spec`s and definitions."
-  @spec functions([map]) :: [%{doc: String.t(), specs: [Macro.t()], defs: [Macro.t()]}]
+  @doc "Of each Elixir function: its `@doc`, `@spec`s and definition."
+  @spec functions([map]) :: [%{doc: String.t(), specs: [Macro.t()], definition: Macro.t()}]
   def functions(functions) do
-    functions |> named() |> Enum.map(fn {name, function} -> wrapper(name, function) end)
+    functions |> named() |> Enum.flat_map(fn {name, function} -> wrappers(name, function) end)
   end
 
   @doc "As an expression of a module's body."
   @spec quoted([map]) :: Macro.t()
   def quoted(functions) do
-    for %{doc: doc, specs: specs, defs: defs} <- functions(functions) do
+    for %{doc: doc, specs: specs, definition: definition} <- functions(functions) do
       quote do
         @doc unquote(doc)
         unquote_splicing(for spec <- specs, do: quote(do: @spec(unquote(spec))))
-        unquote_splicing(defs)
+        unquote(definition)
       end
     end
   end
 
-  defp wrapper(name, function) do
+  @doc "The source of a module that has them, with `python` as `use Typhon.Module` would have it."
+  @spec source(String.t(), String.t(), keyword, [map]) :: String.t()
+  def source(module, moduledoc, python, functions) do
+    parts =
+      for %{doc: doc, specs: specs, definition: definition} <- functions(functions) do
+        specs = for spec <- specs, do: ["@spec ", Macro.to_string(spec), "\n"]
+        ["@doc ", text(doc), specs, Macro.to_string(definition), "\n\n"]
+      end
+
+    attribute = if functions == [], do: "", else: "@typhon_python #{inspect(python)}\n\n"
+    source = ["defmodule #{module} do\n@moduledoc ", text(moduledoc), "\n", attribute, parts, "end\n"]
+    IO.iodata_to_binary([source |> IO.iodata_to_binary() |> Code.format_string!(), "\n"])
+  end
+
+  # A text that has characters which no source should have as they are is one line.
+  defp text(text) do
+    if String.printable?(text) do
+      escaped =
+        text
+        |> String.replace("\\", "\\\\")
+        |> String.replace(~s("""), ~S(\"""))
+        |> String.replace("\#{", "\\\#{")
+
+      [~s("""\n), directed(escaped), ~s(\n"""\n)]
+    else
+      [text |> inspect(binaries: :as_strings, printable_limit: :infinity) |> directed(), "\n"]
+    end
+  end
+
+  # Elixir refuses characters that change the direction of a line.
+  defp directed(text) do
+    Regex.replace(~r/[\x{202A}-\x{202E}\x{2066}-\x{2069}]/u, text, fn <<character::utf8>> ->
+      "\\u" <> Integer.to_string(character, 16)
+    end)
+  end
+
+  defp wrappers(name, function) do
     {required, optional} =
       Enum.split_with(function["parameters"], &(&1["required"] and &1["kind"] != "named"))
 
@@ -52,24 +88,27 @@ defmodule Typhon.Module.Wrapper do
 
     returns = type(function["returns"], :out)
 
-    parts =
+    doc = doc(name, function, optional)
+    again = "As `#{name}/#{length(head)}`, and returns the value itself or raises the exception."
+
+    wrappers =
       if function["kind"] == "stream",
-        do: [{name, :stream, quote(do: Enumerable.t())}],
+        do: [{name, doc, :stream, quote(do: Enumerable.t())}],
         else: [
-          {name, :call, quote(do: {:ok, unquote(returns)} | {:error, Typhon.error()})},
-          {:"#{name}!", :call!, returns}
+          {name, doc, :call, quote(do: {:ok, unquote(returns)} | {:error, Typhon.error()})},
+          {:"#{name}!", again, :call!, returns}
         ]
 
-    %{
-      doc: doc(name, function, optional),
-      specs: for({name, _, returns} <- parts, types <- lists, do: {:"::", [], [{name, [], types}, returns]}),
-      defs:
-        for {name, runs, _} <- parts do
+    for {name, doc, runs, returns} <- wrappers do
+      %{
+        doc: doc,
+        specs: for(types <- lists, do: {:"::", [], [{name, [], types}, returns]}),
+        definition:
           quote do
             def unquote({name, [], head}), do: Typhon.Module.unquote(runs)(unquote_splicing(call))
           end
-        end
-    }
+      }
+    end
   end
 
   # What there is besides the required ones; what is not there is not said.
