@@ -42,7 +42,12 @@ defmodule Typhon.Eval do
   def assigning(pool, %Code{code: code, file: file, line: line}, bindings, names) do
     args = [code, Options.bindings!(bindings), file, line, names]
     call = {"typhon._eval", "assigning", args, @default_timeout}
-    pool |> Call.call(call, %{}, nil) |> result("eval", nil)
+
+    case pool |> Call.call(call, %{}, nil) |> result("eval", nil) do
+      {:ok, {_value, left}} = ok when is_map(left) -> ok
+      {:ok, nonsense} -> {:error, Error.nonsense(nonsense)}
+      error -> error
+    end
   end
 
   @spec exec_file(Typhon.pool(), String.t(), keyword) :: result

@@ -44,7 +44,7 @@ defmodule Typhon.Sigil do
   compile_timeout: 20_000`) is killed, with a warning, and not asked again.
   """
 
-  alias Typhon.{Code, Default, Error, Eval, Outline}
+  alias Typhon.{Code, Default, Eval, Outline}
 
   @doc """
   A `Typhon.Code`; with the modifier `r` the value of the code. From Elixir 1.15 on: `~PY"1 + 1"`.
@@ -132,9 +132,6 @@ defmodule Typhon.Sigil do
     case Eval.assigning(Default.pool!(), code, bindings, names) do
       {:ok, {value, left}} ->
         {value, for({name, before} <- Enum.zip(names, befores), do: Map.get(left, name, before))}
-
-      {:ok, nonsense} ->
-        raise Error.nonsense(nonsense)
 
       {:error, error} ->
         raise error

@@ -51,7 +51,7 @@ defmodule Mix.Tasks.Typhon.Gen.Wrapper do
     pool = if options[:pool], do: [pool: Module.concat([module(options[:pool])])], else: []
 
     {python, outline} =
-      Typhon.Module.read!(of ++ [python_path: folders] ++ pool, module, {"mix typhon.gen.wrapper", 0})
+      Typhon.Module.read!(of ++ [python_path: folders] ++ pool, module, {"mix typhon.gen.wrapper", 1})
 
     name = python[:module]
     doc = "Functions of Python's module `#{name}`, written by `mix typhon.gen.wrapper`."
