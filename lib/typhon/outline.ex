@@ -169,7 +169,7 @@ defmodule Typhon.Outline do
         File.rm_rf(folder)
       end
     else
-      _ -> :none
+      _ -> {:unusable, "could not be asked: there is no folder for temporary files that can be written to"}
     end
   end
 
@@ -181,13 +181,13 @@ defmodule Typhon.Outline do
     timeout = Application.get_env(:typhon, :compile_timeout, @default_timeout)
 
     with :ok <- File.write(source, text) do
-      case Program.run(path, ["-I", "-W", "ignore", script, what, source, out | args], timeout) do
+      case Program.run(path, ["-I", "-B", "-W", "ignore", script, what, source, out | args], timeout) do
         :timeout -> {:unusable, "did not answer within #{timeout} ms"}
         {:error, reason} -> {:unusable, "could not be asked: #{Exception.format_exit(reason)}"}
         {said, status} -> out |> File.read() |> answer(said, status)
       end
     else
-      {:error, _} -> :none
+      {:error, reason} -> {:unusable, "could not be asked: #{source}: #{:file.format_error(reason)}"}
     end
   end
 

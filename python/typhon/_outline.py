@@ -419,7 +419,9 @@ def _answer(what: str, source: str, rest: list[str]) -> dict[str, Any]:
     except (OSError, LookupError) as error:
         return {"refused": str(error)}
     except (RecursionError, MemoryError):
-        return {"too_deep": True}
+        if what == "names":
+            return {"too_deep": True}
+        return {"refused": "an expression of the code nests deeper than Python's compiler can follow"}
 
 
 def main(what: str, source: str, out: str, *rest: str) -> None:

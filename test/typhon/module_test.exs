@@ -292,6 +292,16 @@ defmodule Typhon.ModuleTest do
       assert_raise CompileError, ~r/lib\/shop.ex:\d+: this is no Python/, fn -> define(code: "def f(:") end
       {module, _} = define(code: "import asyncio\nawait asyncio.sleep(0)\ndef f(): pass")
 
+      assert_raise CompileError, ~r/nests deeper/, fn ->
+        define(code: "x = #{String.duplicate("-", 100_000)}1")
+      end
+
+      assert_raise CompileError, ~r/not UTF-8/, fn -> define(code: <<255>>) end
+
+      assert_raise CompileError, ~r/1048577 characters/, fn ->
+        define(code: String.duplicate("x", 1_048_577))
+      end
+
       assert {:error, %PythonError{type: "TypeError", message: "a block of functions cannot await" <> _}} =
                module.f()
     end
