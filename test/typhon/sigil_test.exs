@@ -364,6 +364,18 @@ defmodule Typhon.SigilTest do
       end
     end
 
+    test "are those of type parameters, which came with Python 3.12" do
+      for {code, reads, assigns} <- [
+            {"type X[T] = list[T] | y", "list y", "X"},
+            {"def f[T: B, *Ts](x: T) -> T: return x", "B", "f"},
+            {"class A[T](B[T]): z: T", "B", "A"},
+            {"type = 1; type.x", "", "type"}
+          ] do
+        names = %{reads: String.split(reads), assigns: String.split(assigns)}
+        assert {code, Typhon.Outline.Names.names(code)} == {code, names}
+      end
+    end
+
     test "are found in whatever text there is" do
       for text <-
             [

@@ -140,7 +140,7 @@ defmodule Typhon.Outline.Names do
 
   # What it reads of the module, and what it binds where it stands.
   defp block({_, {:def, name, header, _}, body}, hidden) do
-    {generic, header} = type_params(header)
+    {generic, bounds, header} = type_params(header)
     hidden = MapSet.union(hidden, MapSet.new(generic))
 
     {parameters, outside} =
@@ -157,14 +157,19 @@ defmodule Typhon.Outline.Names do
     declared = Enum.flat_map(body, fn {_, tokens} -> declared(tokens) end)
     inner = hidden |> MapSet.union(MapSet.new(parameters ++ bound)) |> MapSet.difference(MapSet.new(declared))
     inside = Enum.flat_map(blocks, fn block -> block |> block(inner) |> elem(0) end)
-    {Enum.flat_map(outside, &reads(&1, hidden)) ++ inside, [name]}
+    {Enum.flat_map([bounds | outside], &reads(&1, hidden)) ++ inside, [name]}
   end
 
   defp block({_, {:class, name, header, _}, body}, hidden) do
-    {generic, header} = type_params(header)
+    {generic, bounds, header} = type_params(header)
     hidden = MapSet.union(hidden, MapSet.new(generic))
     inside = body |> blocks() |> Enum.flat_map(fn block -> block |> block(hidden) |> elem(0) end)
-    {reads(header, hidden) ++ inside, [name]}
+    {reads(bounds ++ header, hidden) ++ inside, [name]}
+  end
+
+  defp block({_, {:line, [{:name, "type"}, {:name, name} | rest]}, _}, hidden) do
+    {generic, bounds, value} = type_params(rest)
+    {reads(bounds ++ value, MapSet.union(hidden, MapSet.new(generic))), [name]}
   end
 
   defp block({_, {:line, tokens}, _}, hidden) do
@@ -178,8 +183,13 @@ defmodule Typhon.Outline.Names do
     {read ++ inside, bound ++ more}
   end
 
-  defp type_params([{:group, ?[, inner} | rest]), do: {plain_names(inner), rest}
-  defp type_params(header), do: {[], header}
+  # Of `[T: B, *Ts]` the names, what is read there, and what is behind it.
+  defp type_params([{:group, ?[, inner} | rest]) do
+    {names, read} = parameters(inner)
+    {names, Enum.concat(read), rest}
+  end
+
+  defp type_params(header), do: {[], [], header}
 
   # Of a function or a lambda: the names, and what is read outside, defaults and annotations.
   defp parameters(tokens) do
@@ -242,11 +252,6 @@ defmodule Typhon.Outline.Names do
   defp statement([{:name, keyword} | rest]) when keyword in @headed do
     {header, body} = at_colon(rest)
     together([{[header], []}, statement(body)])
-  end
-
-  defp statement([{:name, "type"}, {:name, name} | rest]) do
-    {generic, value} = type_params(rest)
-    {[Enum.reject(value, &(&1 in Enum.map(generic, fn each -> {:name, each} end)))], [name]}
   end
 
   defp statement([{:name, word}, next | rest] = tokens) when word in ["match", "case"] do
