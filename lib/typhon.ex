@@ -11,6 +11,7 @@ defmodule Typhon do
     Call,
     Callee,
     Chain,
+    Default,
     Eval,
     Health,
     Multi,
@@ -105,6 +106,24 @@ defmodule Typhon do
       type: :supervisor
     }
   end
+
+  @doc """
+  Starts a pool that is the default one, for `~PY"…"r` of `Typhon.Sigil` and functions of `Typhon.Module`.
+
+  It is for IEx, Livebook and scripts; an application has a pool in its supervision tree and names it: `config :typhon, default:
+  MyApp.Python`. This one comes before that. It belongs to no process: it is there until it is stopped (`stop/1`), or Typhon is. Called
+  again with the same options it gives the same pool; with others that one is stopped, and a new one started.
+
+  The options, and the errors, are those of `start_link/1`.
+
+      iex> {:ok, py} = Typhon.default(workers: 1)
+      iex> Typhon.default(workers: 1) == {:ok, py}
+      true
+      iex> Typhon.stop(py)
+      :ok
+  """
+  @spec default([start_option]) :: {:ok, pid} | {:error, Typhon.StartError.t() | {:already_started, pid}}
+  def default(options), do: Default.start(options)
 
   @doc """
   Calls a Python function and waits for its result.
@@ -538,7 +557,8 @@ defmodule Typhon do
   there, and leaves there what it assigns.
 
   The code's common indentation is taken off. What has been compiled is kept, so that the same code is compiled once in a worker:
-  give what varies by `bindings`, not in the text. `docs/eval.md` says more.
+  give what varies by `bindings`, not in the text. Code may be a `Typhon.Code`, as `~PY` of `Typhon.Sigil` makes it, which knows
+  its file and line. `docs/eval.md` says more.
 
   ## Options
 
@@ -558,7 +578,8 @@ defmodule Typhon do
       iex> {error.type, hd(error.traceback).file, hd(error.traceback).line}
       {"SyntaxError", "shop.ex", 12}
   """
-  @spec eval(pool | Scope.t(), String.t(), bindings, [eval_option]) :: {:ok, term} | {:error, error}
+  @spec eval(pool | Scope.t(), String.t() | Typhon.Code.t(), bindings, [eval_option]) ::
+          {:ok, term} | {:error, error}
   def eval(target, code, bindings \\ %{}, options \\ []), do: Eval.eval(target, code, bindings, options)
 
   @doc """
@@ -568,7 +589,7 @@ defmodule Typhon do
       iex> Typhon.eval!(py, "x ** 2", x: 3)
       9
   """
-  @spec eval!(pool | Scope.t(), String.t(), bindings, [eval_option]) :: term
+  @spec eval!(pool | Scope.t(), String.t() | Typhon.Code.t(), bindings, [eval_option]) :: term
   def eval!(target, code, bindings \\ %{}, options \\ []), do: value!(eval(target, code, bindings, options))
 
   @doc """

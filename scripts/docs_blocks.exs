@@ -113,7 +113,7 @@ defmodule Typhon.DocsBlocks do
 
   @doc "The expressions of a block with the lines that they begin in, and the values that comments name."
   def parse!(block) do
-    case Code.string_to_quoted_with_comments(block.code, file: block.path, line: block.line) do
+    case Code.string_to_quoted_with_comments(readable(block.code), file: block.path, line: block.line) do
       {:ok, quoted, comments} ->
         expressions = with {:__block__, _, [_ | _] = expressions} <- quoted, do: expressions
         {Enum.map(List.wrap(expressions), &{first_line(&1, block), &1}), values(comments)}
@@ -122,6 +122,11 @@ defmodule Typhon.DocsBlocks do
         message = if is_tuple(message), do: Enum.join(Tuple.to_list(message)), else: message
         failed(block.path, meta[:line] || block.line, "this is not Elixir: #{message}#{token}")
     end
+  end
+
+  # Before 1.15 a sigil has one letter.
+  defp readable(code) do
+    if Version.match?(System.version(), "< 1.15.0-dev"), do: String.replace(code, "~PY", "~P"), else: code
   end
 
   # A literal has no line.

@@ -3,7 +3,7 @@ defmodule Typhon.Eval do
   # Code beside a call, by way of python/typhon/_eval.py, _scope.py and _program.py. It is an ordinary call of their functions,
   # so that all that holds for those holds for it; errors name what the user has called.
 
-  alias Typhon.{Call, EncodeError, Error, Options, RubyError, Scope, TimeoutError, WorkerError}
+  alias Typhon.{Call, Code, EncodeError, Error, Options, RubyError, Scope, TimeoutError, WorkerError}
 
   @default_timeout Options.default_timeout()
   # What the native library says of a handle that is none of its own.
@@ -11,7 +11,14 @@ defmodule Typhon.Eval do
 
   @type result :: {:ok, term} | {:error, Error.t()}
 
-  @spec eval(Typhon.pool() | Scope.t(), String.t(), map | keyword, keyword) :: result
+  @spec eval(Typhon.pool() | Scope.t(), String.t() | Code.t(), map | keyword, keyword) :: result
+  def eval(target, %Code{code: code, file: file, line: line}, bindings, options) do
+    place = if file, do: [file: file, line: line], else: [line: line]
+    # Options that are none have their sentence there.
+    options = if Keyword.keyword?(options), do: Keyword.merge(place, options), else: options
+    eval(target, code, bindings, options)
+  end
+
   def eval(%Scope{} = scope, code, bindings, options) do
     %{timeout: timeout, routing: routing} = options = Options.eval!(options)
     args = [code!(code), Options.bindings!(bindings), options.file, options.line, options.as == :object]
@@ -29,6 +36,20 @@ defmodule Typhon.Eval do
     pool
     |> Call.call({"typhon._eval", "evaluate", args, timeout}, %{}, routing)
     |> result("eval", nil)
+  end
+
+  @doc "As eval/4: the value, and what the code has left under these names."
+  @spec assigning(Typhon.pool(), Code.t(), map | keyword, [String.t()]) ::
+          {:ok, {term, %{optional(String.t()) => term}}} | {:error, Error.t()}
+  def assigning(pool, %Code{code: code, file: file, line: line}, bindings, names) do
+    args = [code, Options.bindings!(bindings), file, line, names]
+    call = {"typhon._eval", "assigning", args, @default_timeout}
+
+    case pool |> Call.call(call, %{}, nil) |> result("eval", nil) do
+      {:ok, {_value, left}} = ok when is_map(left) -> ok
+      {:ok, nonsense} -> {:error, Error.nonsense(nonsense)}
+      error -> error
+    end
   end
 
   @spec exec_file(Typhon.pool(), String.t(), keyword) :: result
@@ -77,7 +98,10 @@ defmodule Typhon.Eval do
   end
 
   defp code!(code) when is_binary(code), do: code
-  defp code!(code), do: raise(ArgumentError, "the code must be a string, got #{inspect(code)}")
+
+  defp code!(code),
+    do:
+      raise(ArgumentError, "the code must be a string, got #{inspect(code)}. A Typhon.Code may be given, too")
 
   # --- errors ---
 

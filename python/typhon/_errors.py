@@ -33,13 +33,21 @@ _BETWEEN = (
     "typhon._chain",
     _OBJECTS,
     "typhon._eval",
+    "typhon._block",
     "typhon._compile",
+    "typhon._source",
     "typhon._scope",
     "typhon._turns",
     "typhon._program",
 )
 # What users know these by.
-_CALLED = {"typhon._eval.evaluate": "Typhon.eval", "typhon.Scope.evaluate": "Typhon.eval", "typhon._program.execute": "Typhon.exec_file"}
+_CALLED = {
+    "typhon._eval.evaluate": "Typhon.eval",
+    "typhon._eval.assigning": "Typhon.eval",
+    "typhon._block.call": "Typhon.Module",
+    "typhon.Scope.evaluate": "Typhon.eval",
+    "typhon._program.execute": "Typhon.exec_file",
+}
 
 _IMPORTLIB = importlib.__file__
 # The file of what typhon._chain compiles.

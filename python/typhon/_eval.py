@@ -48,6 +48,22 @@ def evaluate(code: str, bindings: dict[str, Any] | None = None, file: str | None
     return Kept(value) if keep else value
 
 
+def assigning(code: str, bindings: dict[str, Any], file: str | None, line: int, wanted: list[str]) -> Any:
+    """As evaluate: the value, and a dict of what the code has left under these names."""
+    program = program_of(code, file, line)
+    names = {**_NEW, **bindings}
+    value = run_later(program, names, False) if program.awaits else run(program, names)
+    return _left_later(value, names, wanted) if type(value) is CoroutineType else (value, _left(names, wanted))
+
+
+async def _left_later(value: Any, names: dict[str, Any], wanted: list[str]) -> Any:
+    return await value, _left(names, wanted)
+
+
+def _left(names: dict[str, Any], wanted: list[str]) -> dict[str, Any]:
+    return {name: names[name] for name in wanted if name in names}
+
+
 def program_of(code: str, file: str | None, line: int) -> Program:
     """Code, compiled."""
     key = code if file is None and line == 1 else (code, file, line)
