@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["decode", "dump", "encode", "evaluate", "install", "lacks", "load", "represent", "scan"]
 
 # The modules whose frames are no part of an error in the code.
-_OURS = frozenset({__name__, "typhon._eval", "typhon._compile"})
+_OURS = frozenset({__name__, "typhon._eval", "typhon._compile", "typhon._source"})
 
 
 def _answers(function: Callable[..., Any]) -> Callable[..., Any]:
