@@ -32,6 +32,7 @@ _BETWEEN = (
     "typhon._bulk",
     "typhon._chain",
     _OBJECTS,
+    "typhon._render",
     "typhon._eval",
     "typhon._compile",
     "typhon._scope",

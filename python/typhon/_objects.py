@@ -139,6 +139,20 @@ def _chain(target: Any, shape: str, args: list[Any]) -> Any:
     return chain(target, shape, args)
 
 
+def _render(target: Any) -> Any:
+    from typhon._render import render
+
+    OPERATIONS[".render"] = render
+    return render(target)
+
+
+def _save(target: Any, mime: str) -> Any:
+    from typhon._render import save
+
+    OPERATIONS[".save"] = save
+    return save(target, mime)
+
+
 OPERATIONS: dict[str, Callable[..., Any]] = {
     ".get": getattr,
     ".get_path": get,
@@ -156,4 +170,6 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     ".to_term": to_term,
     ".chain": _chain,
     ".enter": enter,
+    ".render": _render,
+    ".save": _save,
 }

@@ -139,7 +139,9 @@ defmodule Typhon.RubyTest do
       for {name, result} <- [
             {"delete", Typhon.delete(counter, :count)},
             {"doc", Typhon.doc(counter)},
-            {"enter", Typhon.enter(counter, & &1)}
+            {"enter", Typhon.enter(counter, & &1)},
+            {"render", Typhon.render(counter)},
+            {"save", Typhon.save(counter, "counter.png")}
           ] do
         assert {:error, %RubyError{type: "NotImplementedError"} = error} = result
         assert Exception.message(error) =~ "Typhon.#{name} is for objects of Python"
