@@ -33,6 +33,7 @@ _BETWEEN = (
     "typhon._chain",
     _OBJECTS,
     "typhon._render",
+    "typhon._frames",
     "typhon._eval",
     "typhon._compile",
     "typhon._scope",

@@ -153,6 +153,20 @@ def _save(target: Any, mime: str) -> Any:
     return save(target, mime)
 
 
+def _shape(target: Any) -> Any:
+    from typhon._frames import shape
+
+    OPERATIONS[".shape"] = shape
+    return shape(target)
+
+
+def _rows(target: Any, start: int, count: int) -> Any:
+    from typhon._frames import rows
+
+    OPERATIONS[".rows"] = rows
+    return rows(target, start, count)
+
+
 OPERATIONS: dict[str, Callable[..., Any]] = {
     ".get": getattr,
     ".get_path": get,
@@ -172,4 +186,6 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     ".enter": enter,
     ".render": _render,
     ".save": _save,
+    ".shape": _shape,
+    ".rows": _rows,
 }

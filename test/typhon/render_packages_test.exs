@@ -88,5 +88,48 @@ defmodule Typhon.RenderPackagesTest do
       assert html =~ "<td>Oslo</td>"
       assert text =~ "Oslo"
     end
+
+    assert rows(frame) == {["city", "size"], [["Oslo", 7], ["Rome", 28]]}
+    assert rows(eval(py, "import pandas; pandas.Series(['Oslo'], name='city')")) == {["city"], [["Oslo"]]}
+
+    odd = """
+    import pandas
+    pandas.DataFrame(
+        {("a", 1): [1.5, None], "when": pandas.to_datetime(["2024-02-03", None]), "t": ["x", None], "ok": [True, False]},
+        index=["first", "second"],
+    )
+    """
+
+    assert rows(eval(py, odd)) ==
+             {["index", "('a', 1)", "when", "t", "ok"],
+              [["first", 1.5, ~N[2024-02-03 00:00:00], "x", true], ["second", nil, nil, nil, false]]}
+
+    grouped = "import pandas; pandas.DataFrame({'c': ['b', 'a', 'b'], 'n': [1, 2, 3]}).groupby('c').sum()"
+    assert rows(eval(py, grouped)) == {["c", "n"], [["a", 2], ["b", 4]]}
+    same = "import pandas; pandas.DataFrame([[1, 2]], columns=['a', 'a'])"
+    assert rows(eval(py, same)) == {["a", "a (2)"], [[1, 2]]}
+    assert rows(eval(py, "import pandas; pandas.DataFrame(index=range(3))")) == {[], [[], [], []]}
+  end
+
+  test "tables of pyarrow, and frames of polars where it is", %{py: py} do
+    table = "import pyarrow; pyarrow.table({'a': [1, None], 'b': ['x', 'y']})"
+    assert rows(eval(py, table)) == {["a", "b"], [[1, "x"], [nil, "y"]]}
+    assert rows(eval(py, table <> ".to_batches()[0]")) == {["a", "b"], [[1, "x"], [nil, "y"]]}
+
+    if match?(
+         {:ok, true},
+         Typhon.eval(py, "import importlib.util; importlib.util.find_spec('polars') is not None")
+       ) do
+      frame = eval(py, "import polars; polars.DataFrame({'a': [1, None], 'b': ['x', 'y']})")
+      assert rows(frame) == {["a", "b"], [[1, "x"], [nil, "y"]]}
+      assert rows(eval(py, "import polars; polars.Series('s', [1, 2])")) == {["s"], [[1], [2]]}
+      assert data(frame)["text/html"] =~ "<table"
+    end
+  end
+
+  defp rows(object) do
+    {:rows, %{columns: columns, count: count}, rows} = Table.Reader.init(object)
+    assert Enum.count(rows) == count
+    {columns, Enum.to_list(rows)}
   end
 end

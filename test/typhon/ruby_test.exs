@@ -147,6 +147,10 @@ defmodule Typhon.RubyTest do
         assert Exception.message(error) =~ "Typhon.#{name} is for objects of Python"
       end
 
+      assert Table.Reader.init(counter) == :none
+      assert %{type: :plain_text, text: text} = Kino.Render.to_livebook(counter)
+      assert text =~ "Typhon.render is for objects of Python"
+
       assert {:error, %RubyError{type: "NoMethodError"} = error} = Typhon.get(counter, :missing)
       refute Exception.message(error) =~ "calls.rb"
     end
