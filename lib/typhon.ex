@@ -20,6 +20,7 @@ defmodule Typhon do
     Pool,
     PoolError,
     Registry,
+    Rendered,
     Scope,
     Session
   }
@@ -67,6 +68,8 @@ defmodule Typhon do
   @type call_object_option :: unquote(Options.type(:call_object))
   @type stream_object_option :: unquote(Options.type(:stream_object))
   @type enter_option :: unquote(Options.type(:enter))
+  @type render_option :: unquote(Options.type(:render))
+  @type save_option :: unquote(Options.type(:save))
 
   @doc """
   Starts a pool of Pythons, linked to the caller, and returns when all of them are ready.
@@ -1091,6 +1094,55 @@ defmodule Typhon do
   @doc "As `chain/3`, and returns the value itself or raises the exception."
   @spec chain!(Object.t(), [Chain.step()], [object_option]) :: term
   def chain!(object, steps, options \\ []), do: value!(chain(object, steps, options))
+
+  @doc """
+  What an object looks like, as notebooks show it: pictures, HTML, text. `Typhon.Rendered` says what is asked for.
+
+  ## Options
+
+  #{Options.docs(:render)}
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, queue} = Typhon.call(py, :collections, :deque, [[1, 2]])
+      iex> {:ok, rendered} = Typhon.render(queue)
+      iex> rendered.data
+      %{"text/plain" => "deque([1, 2])"}
+  """
+  @spec render(Object.t(), [render_option]) :: {:ok, Rendered.t()} | {:error, error}
+  def render(object, options \\ []), do: Rendered.render(object, options)
+
+  @doc "As `render/2`, and returns the value itself or raises the exception."
+  @spec render!(Object.t(), [render_option]) :: Rendered.t()
+  def render!(object, options \\ []), do: value!(render(object, options))
+
+  @doc """
+  Writes what an object looks like into a file: `Typhon.save(figure, "chart.png")`. It is written by Elixir, where Elixir runs.
+
+  The extension says what is written: #{Rendered.extensions()}. An object that has no such representation is a
+  `Typhon.EncodeError` that names those it has. A figure of matplotlib's and an image of Pillow's are drawn in the format that is
+  asked for. In the place of the object may stand a `Typhon.Rendered`.
+
+  ## Options
+
+  #{Options.docs(:save)}
+
+  ## Examples
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, queue} = Typhon.call(py, :collections, :deque, [[1, 2]])
+      iex> path = Path.join(System.tmp_dir!(), "typhon-queue.txt")
+      iex> Typhon.save(queue, path)
+      :ok
+      iex> File.read!(path)
+      "deque([1, 2])"
+      iex> {:error, error} = Typhon.save(queue, "queue.png")
+      iex> Exception.message(error)
+      "a value of type collections.deque has no image/png. What there is of it: text/plain"
+  """
+  @spec save(Object.t() | Rendered.t(), Path.t(), [save_option]) :: :ok | {:error, error | File.Error.t()}
+  def save(target, path, options \\ []), do: Rendered.save(target, path, options)
 
   @doc """
   The elements of an object, as a lazy stream: whatever Python can iterate over, or iterate over asynchronously. See `stream/5`.

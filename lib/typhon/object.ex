@@ -35,6 +35,7 @@ defmodule Typhon.Object do
   | `Typhon.repr(object)`, `Typhon.type(object)`, `Typhon.dir(object)`, `Typhon.doc(object)` | `repr(object)`, the name of its class, `dir(object)`, its docstring |
   | `Typhon.same?(a, b)` | `a is b` |
   | `Typhon.to_term(object)` | the value itself, in Elixir |
+  | `Typhon.render(object)`, `Typhon.save(object, "chart.png")` | what a notebook shows of it: a picture, HTML, text |
   | `Typhon.enter(object, fn value -> … end)` | `with object as value: …`, or `async with` |
   | `Typhon.stream(object)` | `for element in object: …` |
   | `Typhon.chain(object, get: "a", item: key, call: {"b", args})` | `object.a[key].b(*args)`, in one request (`Typhon.Chain`) |
@@ -234,12 +235,14 @@ defmodule Typhon.Object do
 
   # --- one request ---
 
-  defp ask(object, function, args, options) do
+  @doc false
+  @spec ask(t, String.t(), list, keyword, atom) :: result
+  def ask(object, function, args, options, scope \\ :object) do
     if not is_struct(object, __MODULE__),
       do:
         no_object!(object, "Typhon#{called(function)}/#{length(args) + 2}", "it is what a call has returned")
 
-    of_object(object, function, args, %{}, Options.object!(options))
+    of_object(object, function, args, %{}, Options.object!(options, scope))
   end
 
   @doc false

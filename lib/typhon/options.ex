@@ -143,7 +143,7 @@ defmodule Typhon.Options do
   end
 
   @doc "Those of the functions on objects."
-  @spec object!(keyword, :object | :call_object | :enter) :: call
+  @spec object!(keyword, :object | :call_object | :enter | :render | :save) :: call
   def object!(options, scope \\ :object)
   def object!([], _scope), do: %{kwargs: %{}, timeout: default_timeout(), routing: nil}
   def object!(options, scope), do: options |> values!(scope) |> call()

@@ -32,6 +32,8 @@ _BETWEEN = (
     "typhon._bulk",
     "typhon._chain",
     _OBJECTS,
+    "typhon._render",
+    "typhon._frames",
     "typhon._eval",
     "typhon._block",
     "typhon._compile",

@@ -6,6 +6,7 @@ import builtins
 from collections import OrderedDict
 from types import CoroutineType
 
+from typhon._figures import begin, end
 from typhon._native import Kept
 from typhon._threads import allocate_lock
 
@@ -43,9 +44,10 @@ def evaluate(code: str, bindings: dict[str, Any] | None = None, file: str | None
         names.update(bindings)
     if program.awaits:
         return run_later(program, names, keep)
-    # The usual one is an expression.
-    value = eval(program.only, names) if program.only is not None else run(program, names)
-    return Kept(value) if keep else value
+    value = run(program, names)
+    if keep:
+        return Kept(value)
+    return awaited(value) if type(value) is CoroutineType else value
 
 
 def assigning(code: str, bindings: dict[str, Any], file: str | None, line: int, wanted: list[str]) -> Any:
@@ -94,25 +96,36 @@ def _add(key: object, code: str, file: str | None, line: int) -> Program:
 
 def run(program: Program, names: dict[str, Any]) -> Any:
     """Run a program that awaits nothing."""
-    value = None
-    for code, may_return in program.steps:
-        value = eval(code, names)
-        if may_return and value is not None:
-            return value[0]
-    return value
+    begin()
+    try:
+        # The usual one is an expression.
+        if program.only is not None:
+            return eval(program.only, names)
+        value = None
+        for code, may_return in program.steps:
+            value = eval(code, names)
+            if may_return and value is not None:
+                return value[0]
+        return value
+    finally:
+        end()
 
 
 async def run_later(program: Program, names: dict[str, Any], keep: bool) -> Any:
     """Run one that does."""
-    value = None
-    for code, may_return in program.steps:
-        value = eval(code, names)
-        if program.awaits_in(code):
-            value = await value
-        if may_return and value is not None:
-            value = value[0]
-            break
-    return await finished(value, keep)
+    begin()
+    try:
+        value = None
+        for code, may_return in program.steps:
+            value = eval(code, names)
+            if program.awaits_in(code):
+                value = await value
+            if may_return and value is not None:
+                value = value[0]
+                break
+        return await finished(value, keep)
+    finally:
+        end()
 
 
 async def finished(value: Any, keep: bool) -> Any:
@@ -120,3 +133,11 @@ async def finished(value: Any, keep: bool) -> Any:
     if keep:
         return Kept(value)
     return await value if type(value) is CoroutineType else value
+
+
+async def awaited(value: Any) -> Any:
+    begin()
+    try:
+        return await value
+    finally:
+        end()

@@ -139,6 +139,34 @@ def _chain(target: Any, shape: str, args: list[Any]) -> Any:
     return chain(target, shape, args)
 
 
+def _render(target: Any) -> Any:
+    from typhon._render import render
+
+    OPERATIONS[".render"] = render
+    return render(target)
+
+
+def _save(target: Any, mime: str) -> Any:
+    from typhon._render import save
+
+    OPERATIONS[".save"] = save
+    return save(target, mime)
+
+
+def _shape(target: Any) -> Any:
+    from typhon._frames import shape
+
+    OPERATIONS[".shape"] = shape
+    return shape(target)
+
+
+def _rows(target: Any, start: int, count: int) -> Any:
+    from typhon._frames import rows
+
+    OPERATIONS[".rows"] = rows
+    return rows(target, start, count)
+
+
 OPERATIONS: dict[str, Callable[..., Any]] = {
     ".get": getattr,
     ".get_path": get,
@@ -156,4 +184,8 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     ".to_term": to_term,
     ".chain": _chain,
     ".enter": enter,
+    ".render": _render,
+    ".save": _save,
+    ".shape": _shape,
+    ".rows": _rows,
 }

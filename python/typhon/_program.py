@@ -6,6 +6,7 @@ import os
 import sys
 from types import ModuleType
 
+from typhon._figures import begin, end
 from typhon._turns import Turn, Turns
 
 TYPE_CHECKING = False
@@ -30,12 +31,14 @@ def execute(path: str, arguments: list[str], names: dict[str, Any]) -> int:
         sys.argv = [path, *arguments]
         # Before what the pool has for all of its modules, but for typhon itself.
         sys.path.insert(0, os.path.abspath(folder))
+        begin()
         try:
             exec(code, module.__dict__)
             return 0
         except SystemExit as error:
             return _status(error.code)
         finally:
+            end()
             sys.stdout.flush()
             sys.modules["__main__"], sys.argv, sys.path[:] = before
 

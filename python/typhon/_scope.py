@@ -164,7 +164,7 @@ def scope(names: dict[str, Any]) -> tuple[Scope, str]:
 
 async def _finish(turn: Turn, value: Any) -> Any:
     try:
-        return await value
+        return await _eval.awaited(value)
     finally:
         turn.leave()
 

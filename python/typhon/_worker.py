@@ -131,6 +131,8 @@ def serve(
         print(f"typhon: the native module cannot be loaded: {error}")
         return NATIVE_LOAD_FAILED
     _remember_limits(settings)
+    # matplotlib draws into memory: nobody sees a window of a worker's.
+    os.environ.setdefault("MPLBACKEND", "agg")
     greeting = {
         "version": sys.version.split()[0],
         "implementation": sys.implementation.name,

@@ -224,7 +224,13 @@ module Typhon
 
   # What the functions of Elixir's on objects do in Ruby.
   module Objects
-    PYTHON = { "delete" => "delete an attribute", "doc" => "give a docstring", "enter" => "enter a context manager" }.freeze
+    PYTHON = {
+      "delete" => "delete an attribute",
+      "doc" => "give a docstring",
+      "enter" => "enter a context manager",
+      "render" => "render an object",
+      "save" => "render an object"
+    }.freeze
 
     module_function
 

@@ -139,11 +139,17 @@ defmodule Typhon.RubyTest do
       for {name, result} <- [
             {"delete", Typhon.delete(counter, :count)},
             {"doc", Typhon.doc(counter)},
-            {"enter", Typhon.enter(counter, & &1)}
+            {"enter", Typhon.enter(counter, & &1)},
+            {"render", Typhon.render(counter)},
+            {"save", Typhon.save(counter, "counter.png")}
           ] do
         assert {:error, %RubyError{type: "NotImplementedError"} = error} = result
         assert Exception.message(error) =~ "Typhon.#{name} is for objects of Python"
       end
+
+      assert Table.Reader.init(counter) == :none
+      assert %{type: :plain_text, text: text} = Kino.Render.to_livebook(counter)
+      assert text =~ "Typhon.render is for objects of Python"
 
       assert {:error, %RubyError{type: "NoMethodError"} = error} = Typhon.get(counter, :missing)
       refute Exception.message(error) =~ "calls.rb"

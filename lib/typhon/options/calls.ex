@@ -54,7 +54,7 @@ defmodule Typhon.Options.Calls do
   for fields <- [
         [
           scope: [:call],
-          as_of: [:eval, :exec_file, :scope, :put, :names, :object, :call_object],
+          as_of: [:eval, :exec_file, :scope, :put, :names, :object, :call_object, :render, :save],
           default_doc:
             "`5_000`, unless `config :typhon, timeout: 10_000` says otherwise when Typhon is compiled",
           doc: """
@@ -137,7 +137,9 @@ defmodule Typhon.Options.Calls do
 
   option(:stdio,
     scope: [:call],
-    as_of: [:multi, :multi_each, :map, :eval, :exec_file, :scope, :object, :call_object, :enter],
+    as_of:
+      [:multi, :multi_each, :map, :eval, :exec_file, :scope, :object, :call_object, :enter] ++
+        [:render, :save],
     check: [
       :group_leader,
       :logger,

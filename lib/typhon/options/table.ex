@@ -26,7 +26,9 @@ defmodule Typhon.Options.Table do
     object: "Typhon.get/3",
     call_object: "Typhon.call/3",
     stream_object: "Typhon.stream/2",
-    enter: "Typhon.enter/3"
+    enter: "Typhon.enter/3",
+    render: "Typhon.render/2",
+    save: "Typhon.save/3"
   ]
 
   @typedoc "One of `scopes/0`."
