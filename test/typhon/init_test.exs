@@ -4,7 +4,9 @@ defmodule Typhon.InitTest do
   import ExUnit.CaptureLog
   import Typhon.TestHelper
 
-  alias Typhon.StartError
+  require Typhon.Wire
+
+  alias Typhon.{StartError, Wire}
 
   defp start(options) do
     Typhon.start_link(Keyword.merge([workers: 1, python_path: [py_dir()], stdio: :discard], options))
@@ -119,8 +121,9 @@ defmodule Typhon.InitTest do
   defp call_on(py, index, module, function, args) do
     {_, native, _} = Typhon.Registry.lookup(py)
     ref = make_ref()
+    place = Bitwise.bsl(index + 1, Wire.place_bit())
 
-    case Typhon.Native.call(native, ref, 0, module, function, args, %{}, 60_000, Bitwise.bsl(index + 1, 8)) do
+    case Typhon.Native.call(native, ref, 0, module, function, args, %{}, 60_000, place) do
       {:wait, _, _, _} ->
         receive do
           {^ref, reply} -> reply
