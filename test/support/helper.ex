@@ -213,7 +213,9 @@ defmodule Typhon.TestHelper do
     ExUnit.Callbacks.on_exit(fn ->
       # In its place: Python may have it in its memory.
       File.open!(Path.join(dir, "over"), [:read, :write], &IO.binwrite(&1, <<1>>))
-      File.rm_rf!(dir)
+      # Python may still make files in it: gone in one step it has to be, and not file by file.
+      File.rename!(dir, dir <> "-over")
+      File.rm_rf!(dir <> "-over")
     end)
 
     mark = Path.join(dir, "mark")

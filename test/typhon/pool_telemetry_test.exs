@@ -26,10 +26,19 @@ defmodule Typhon.PoolTelemetryTest do
 
     assert_receive {:telemetry, [:typhon, :pool, :scale], %{from: 2, size: 1}, %{pool: ^py, direction: :down}}
 
-    # Either may have been idle for long enough first: the other one is left.
+    # Either may have been idle for long enough first: the other one is left. On a busy machine it may have grown and shrunk more
+    # than once.
     assert_receive {:telemetry, [:typhon, :worker, :stop], _, %{worker: stopped}}
     eventually(fn -> match?({:ok, %{workers: [_]}}, Typhon.info(py)) end)
-    assert stopped == 1 - worker(py).index
+    assert last_stopped(stopped) == 1 - worker(py).index
+  end
+
+  defp last_stopped(before) do
+    receive do
+      {:telemetry, [:typhon, :worker, :stop], _, %{worker: stopped}} -> last_stopped(stopped)
+    after
+      0 -> before
+    end
   end
 
   test "calls that are given up, and the load of a pool" do

@@ -241,8 +241,11 @@ class Channel:
 
 
 def puppet(library):
-    """Takes the channel over: a cast, as it never ends. What becomes of a call is the name of its function, see `Puppet`."""
-    Puppet(Channel(library)).run()
+    """Takes the channel over: a cast, as it never ends; but it says that it has, or no session would begin. What becomes of a
+    call is the name of its function, see `Puppet`."""
+    channel = Channel(library)
+    channel.region.put("casts_done", channel.region.get("casts_done") + 1)
+    Puppet(channel).run()
 
 
 class Puppet:
