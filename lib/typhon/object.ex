@@ -46,7 +46,7 @@ defmodule Typhon.Object do
 
   * `type` – the full name of its class
   * `repr` – how Python showed it when the handle was made, for `inspect/1`: the first 200 characters of its `repr()`, of
-    containers a part. nil when it shows nothing but its class, when its `__repr__` raised, or took longer than five
+    containers a part. nil when it shows nothing but its class, when its `__repr__` raised, or took longer than fifty
     milliseconds (all objects of one result together). `Typhon.repr/2` asks for the whole, as it is now
 
   Everything else is private.

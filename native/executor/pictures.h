@@ -24,8 +24,8 @@ class Worker;
 
 class Pictures {
  public:
-  // For all objects of one reply together.
-  static constexpr std::int64_t kLimitNs = 5'000'000;
+  // For all objects of one reply together. On a busy machine a thread waits some milliseconds for its core.
+  static constexpr std::int64_t kLimitNs = 50'000'000;
   // Between two attempts to interrupt one.
   static constexpr std::int64_t kAgainNs = 10'000'000;
 

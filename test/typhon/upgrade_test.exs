@@ -31,7 +31,7 @@ defmodule Typhon.UpgradeTest do
   :code.purge(Typhon.Native)
   1_000_000 = byte_size(binary)
   true = binary == String.duplicate("x", 1_000_000)
-  "#Typhon.Object<collections.deque: deque(" <> _ = inspect(object)
+  "#Typhon.Object<collections.deque" <> _ = inspect(object)
 
   {:module, _} = :code.load_file(Typhon.Native)
   {:ok, py} = Typhon.start_link(workers: 1)

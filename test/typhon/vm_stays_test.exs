@@ -162,7 +162,7 @@ defmodule Typhon.VmStaysTest do
         {:ok, object} = Typhon.call(other, :collections, :deque, [[1]])
         true = :code.delete(Typhon.Native)
         :code.purge(Typhon.Native)
-        "#Typhon.Object<collections.deque: deque(" <> _ = inspect(object)
+        "#Typhon.Object<collections.deque" <> _ = inspect(object)
         {:module, _} = :code.load_file(Typhon.Native)
         {:ok, again} = Typhon.start_link(workers: 3, isolation: :interpreter, stdio: :discard)
         {:ok, 3} = Typhon.call(again, :operator, :add, [1, 2], timeout: :infinity)
