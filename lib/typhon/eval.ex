@@ -19,23 +19,21 @@ defmodule Typhon.Eval do
     eval(target, code, bindings, options)
   end
 
-  def eval(%Scope{} = scope, code, bindings, options) do
-    %{timeout: timeout, routing: routing} = options = Options.eval!(options)
-    args = [code!(code), Options.bindings!(bindings), options.file, options.line, options.as == :object]
-    in_scope(scope, "evaluate", args, timeout, routing, "eval")
-  end
-
   # The usual one.
-  def eval(pool, code, bindings, []) when is_binary(code) and bindings == %{},
+  def eval(pool, code, bindings, []) when is_binary(code) and bindings == %{} and not is_struct(pool, Scope),
     do: pool |> Call.call({"typhon._eval", "evaluate", [code], @default_timeout}, %{}) |> result("eval", nil)
 
-  def eval(pool, code, bindings, options) do
+  def eval(target, code, bindings, options) do
     %{timeout: timeout, routing: routing} = options = Options.eval!(options)
     args = [code!(code), Options.bindings!(bindings), options.file, options.line, options.as == :object]
 
-    pool
-    |> Call.call({"typhon._eval", "evaluate", args, timeout}, %{}, routing)
-    |> result("eval", nil)
+    case target do
+      %Scope{} = scope ->
+        in_scope(scope, "evaluate", args, timeout, routing, "eval")
+
+      pool ->
+        pool |> Call.call({"typhon._eval", "evaluate", args, timeout}, %{}, routing) |> result("eval", nil)
+    end
   end
 
   @doc "As eval/4: the value, and what the code has left under these names."
