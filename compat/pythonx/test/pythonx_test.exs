@@ -2,6 +2,7 @@ defmodule PythonxTest do
   use ExUnit.Case, async: true
 
   import ExUnit.CaptureIO
+  import Pythonx.TestHelper
 
   describe "eval/3" do
     test "gives the object of the last expression, and all globals" do
@@ -477,11 +478,6 @@ defmodule PythonxTest do
 
       assert [["y = x\nx + nobody", {:%{}, _, [{"x", {:x, _, nil}}]}]] = calls
     end
-  end
-
-  defp decoded(code) do
-    {result, _} = Pythonx.eval(code, %{})
-    Pythonx.decode(result)
   end
 
   defp repr(object) do

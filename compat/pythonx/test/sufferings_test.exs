@@ -4,6 +4,7 @@ defmodule Pythonx.SufferingsTest do
   use ExUnit.Case, async: false
 
   import ExUnit.CaptureIO
+  import Pythonx.TestHelper
 
   test "two processes that evaluate at once have a `__main__` each, and stdout, too" do
     # Each begins before the other has ended, and prints and pickles when the other has begun.
@@ -147,10 +148,5 @@ defmodule Pythonx.SufferingsTest do
     # The default grace of a pool is over by then.
     Process.sleep(1_500)
     assert decoded("far.send(b'x')", globals) == 1
-  end
-
-  defp decoded(code, globals) do
-    {result, _} = Pythonx.eval(code, globals)
-    Pythonx.decode(result)
   end
 end

@@ -2,6 +2,14 @@
 :os.set_signal(:sigterm, :default)
 Application.put_env(:typhon, :shutdown, 0)
 
+defmodule Pythonx.TestHelper do
+  @doc "The value of code, decoded."
+  def decoded(code, globals \\ %{}) do
+    {result, _} = Pythonx.eval(code, globals)
+    Pythonx.decode(result)
+  end
+end
+
 # TYPHON_ISOLATION=interpreter: the same tests with the Python inside this VM, but for those that are about processes.
 isolation = String.to_atom(System.get_env("TYPHON_ISOLATION", "process"))
 Application.put_env(:pythonx, :isolation, isolation)

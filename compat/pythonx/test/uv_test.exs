@@ -3,6 +3,7 @@ defmodule Pythonx.UvTest do
   use ExUnit.Case, async: false
 
   import ExUnit.CaptureIO
+  import Pythonx.TestHelper
 
   # What a project needs of uv, as a shell script: it says what it was told, and makes a virtualenv.
   @uv """
@@ -150,10 +151,5 @@ defmodule Pythonx.UvTest do
 
       assert decoded("import sys\nsys.prefix") =~ "/.venv"
     end
-  end
-
-  defp decoded(code) do
-    {result, _} = Pythonx.eval(code, %{})
-    Pythonx.decode(result)
   end
 end
