@@ -140,13 +140,7 @@ void Worker::forget_question(std::uint64_t tag) noexcept {
 }
 
 bool Worker::raise_cancelled(Lane& lane) noexcept {
-  {
-    const python::SubstituteLock lock(interrupting_);
-    if (lane.interrupted) {
-      lane.interrupted = false;
-      PyThreadState_SetAsyncExc(lane.python_thread, nullptr);
-    }
-  }
+  take_back_interrupt(lane);
   PyErr_SetString(codec_.cancelled.get(), "the caller gave up on this call");
   return true;
 }

@@ -1,9 +1,11 @@
 #include "executor/pictures.h"
 
 #include <new>
+#include <utility>
 
 #include "executor/worker.h"
 #include "os/clock.h"
+#include "python/errors.h"
 
 namespace typhon::executor {
 
@@ -26,24 +28,25 @@ bool Pictures::begin(Lane* lane, std::int64_t limit_ns) noexcept {
   return false;
 }
 
-bool Pictures::end(PyObject* cancelled) noexcept {
+bool Pictures::end(python::ModuleState& codec) noexcept {
   bool late = false;
+  bool sent = false;
+  Lane* lane = nullptr;
   {
     const python::SubstituteLock lock(interrupting_);
     late = late_.exchange(false, std::memory_order_acq_rel);
-    // An interrupt of a call that this one was made for may have come by the same road.
-    const bool needed = lane_ != nullptr && lane_->interrupted;
-    if (sent_ && !needed) PyThreadState_SetAsyncExc(thread_.load(std::memory_order_relaxed), nullptr);
-    sent_ = false;
-    lane_ = nullptr;
+    sent = std::exchange(sent_, false);
+    lane = std::exchange(lane_, nullptr);
     thread_.store(0, std::memory_order_release);
   }
-  if (PyErr_Occurred() != nullptr) {
-    // So has an interrupt that was raised in the picture, and is not for that.
-    if (!late && PyErr_ExceptionMatches(cancelled) != 0)
-      PyThreadState_SetAsyncExc(PyThread_get_thread_ident(), cancelled);
-    PyErr_Clear();
-  }
+  // An interrupt that was raised in the picture, and is not for that.
+  bool stray = !late && PyErr_Occurred() != nullptr && PyErr_ExceptionMatches(codec.cancelled.get()) != 0;
+  PyErr_Clear();
+  if (sent) python::take_back_cancelled(codec);
+  const python::SubstituteLock lock(interrupting_);
+  // That of a call which this one was made for may have gone the same way.
+  if (sent && lane && lane->interrupted) stray = true;
+  if (stray) PyThreadState_SetAsyncExc(PyThread_get_thread_ident(), codec.cancelled.get());
   return late;
 }
 
@@ -104,7 +107,7 @@ bool Painting::paint(PyObject* object, std::string& text) noexcept {
     return false;
   }
   const PyRef made = PyRef::steal(PyObject_CallFunctionObjArgs(picture.get(), object, nullptr));
-  over_ = worker_.pictures_.end(worker_.codec_.cancelled.get());
+  over_ = worker_.pictures_.end(worker_.codec_);
   if (!made || over_ || PyBytes_Check(made.get()) == 0) return false;
   try {
     text.assign(PyBytes_AsString(made.get()), static_cast<std::size_t>(PyBytes_Size(made.get())));

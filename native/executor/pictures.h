@@ -38,8 +38,8 @@ class Pictures {
   // From now on this thread is interrupted when the limit is over. False: another one is looked after.
   // `lane`: nullptr where it has none.
   bool begin(Lane* lane, std::int64_t limit_ns) noexcept;
-  // Whether it was interrupted. `cancelled`: the class of the exception that did.
-  bool end(PyObject* cancelled) noexcept;
+  // Whether it was interrupted.
+  bool end(python::ModuleState&) noexcept;
 
   // On the LifeWatch's thread, when the alarm has gone off. Whether a picture is late: it is to be
   // interrupted.

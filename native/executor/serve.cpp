@@ -182,13 +182,13 @@ void Worker::serve_call(Lane& lane, const FrameHeader& header, std::span<const s
 
 // kCancelled: and it has not seen it.
 Lane::State Worker::finish_call(Lane& lane) noexcept {
-  const python::SubstituteLock lock(interrupting_);
-  const Lane::State state = mailroom_.cancels().end(lane);
-  if (!lane.interrupted) return state;
+  Lane::State state{};
+  {
+    const python::SubstituteLock lock(interrupting_);
+    state = mailroom_.cancels().end(lane);
+  }
   // It came too late for this call, and must not hit the next one.
-  lane.interrupted = false;
-  PyThreadState_SetAsyncExc(lane.python_thread, nullptr);
-  return Lane::State::kCancelled;
+  return take_back_interrupt(lane) ? Lane::State::kCancelled : state;
 }
 
 // --- what a frame holds ---

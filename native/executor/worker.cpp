@@ -13,6 +13,7 @@
 #include "os/heap.h"
 #include "os/thread.h"
 #include "os/wait.h"
+#include "python/errors.h"
 #include "python/gil.h"
 
 namespace typhon::executor {
@@ -297,6 +298,19 @@ void Worker::interrupt_lanes() noexcept {
     PyThreadState_SetAsyncExc(lane->python_thread, codec_.cancelled.get());
     lane->parker.unpark();
   }
+}
+
+// Whether there was one: it has been raised, or is on its way.
+bool Worker::take_back_interrupt(Lane& lane) noexcept {
+  {
+    const python::SubstituteLock lock(interrupting_);
+    if (!lane.interrupted.exchange(false)) return false;
+  }
+  python::take_back_cancelled(codec_);
+  // One for a call that this one was made for may have come since, and have gone the same way.
+  const python::SubstituteLock lock(interrupting_);
+  if (lane.interrupted) PyThreadState_SetAsyncExc(lane.python_thread, codec_.cancelled.get());
+  return true;
 }
 
 // On the LifeWatch's thread.

@@ -286,6 +286,7 @@ class Worker final : private worker::Interruptible, private FreeListener {
   // With a value, an exception, or neither: it was given up.
   void end_in_loop(std::uint64_t token, PyObject* value, PyObject* exception) noexcept;
   bool raise_cancelled(Lane& lane) noexcept;
+  bool take_back_interrupt(Lane& lane) noexcept;
   void tell_task(std::uint64_t call) noexcept;
   // Lets others run until something may have come for this thread. False with an exception set.
   bool wait_for_news(Lane& lane, std::int64_t limit_ns) noexcept;

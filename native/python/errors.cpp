@@ -81,7 +81,10 @@ int init_errors(ModuleState& state) noexcept {
       "Raised in a running call whose caller gave up: its time is over, or the caller is gone.\n\n"
       "Like KeyboardInterrupt it is no Exception, so that `except Exception` does not swallow it.",
       PyRef::borrow(PyExc_BaseException), PyRef::steal(PyDict_New()));
-  return state.encode_error && state.decode_error && state.cancelled ? 0 : -1;
+  const PyRef code = PyRef::steal(Py_CompileString("lambda: None", "<typhon>", Py_eval_input));
+  const PyRef names = PyRef::steal(PyDict_New());
+  if (code && names) state.nothing = PyRef::steal(PyEval_EvalCode(code.get(), names.get(), names.get()));
+  return state.encode_error && state.decode_error && state.cancelled && state.nothing ? 0 : -1;
 }
 
 void raise_decode_error(ModuleState& state, const std::string& path, const std::string& reason,
@@ -103,6 +106,15 @@ void raise_encode_error(ModuleState& state, const std::string& path, const std::
                         set_attribute(error, "reason", to_str(reason)) &&
                         set_attribute(error, "type_name", to_str(name));
   if (complete) raise(std::move(error), std::move(cause));
+}
+
+void take_back_cancelled(ModuleState& state) noexcept {
+  const ExceptionAside aside;
+  if (PyRef::steal(PyObject_CallNoArgs(state.nothing.get()))) return;
+  if (PyErr_ExceptionMatches(state.cancelled.get()) != 0)
+    PyErr_Clear();
+  else
+    PyErr_WriteUnraisable(state.nothing.get());
 }
 
 bool must_propagate() noexcept {

@@ -11,7 +11,8 @@ namespace typhon::python {
 
 struct ModuleState;
 
-// Makes TyphonError, EncodeError, DecodeError and Cancelled in `state`. 0, or -1 with an exception set.
+// Makes TyphonError, EncodeError, DecodeError and Cancelled in `state`, and what take_back_cancelled() calls.
+// 0, or -1 with an exception set.
 int init_errors(ModuleState& state) noexcept;
 
 // Sets typhon.DecodeError "<path>: <reason>" with .path, .reason, .code and .offset. An exception that is set
@@ -33,6 +34,11 @@ class ExceptionAside {
  private:
   PyObject* parts_[3];
 };
+
+// Takes back what PyThreadState_SetAsyncExc has sent to this thread, a Cancelled that is not wanted any more:
+// it is raised where nothing is done, and dropped. (Sending nullptr in its place leaves Python 3.11 with the
+// belief that something is on its way; a function that is traced does not go on for as long.)
+void take_back_cancelled(ModuleState&) noexcept;
 
 // Whether the exception that is set must be passed on as it is rather than wrapped: an interrupt, a lack of
 // memory.

@@ -58,10 +58,10 @@ int export_names(const ModuleState& state, PyObject* module) noexcept {
 }  // namespace
 
 int ModuleState::traverse(visitproc visit, void* arg) noexcept {
-  const PyRef* const held[] = {&atom_type,      &pid_type,        &reference_type,     &port_type,
-                               &fun_type,       &bit_string_type, &improper_list_type, &kept_type,
-                               &typhon_error,   &encode_error,    &decode_error,       &cancelled,
-                               &decode_function};
+  const PyRef* const held[] = {&atom_type,    &pid_type,        &reference_type,     &port_type,
+                               &fun_type,     &bit_string_type, &improper_list_type, &kept_type,
+                               &typhon_error, &encode_error,    &decode_error,       &cancelled,
+                               &nothing,      &decode_function};
   for (const PyRef* const object : held) Py_VISIT(object->get());
   for (const PyRef& name : names) Py_VISIT(name.get());
   if (const int stop = atoms.traverse(visit, arg); stop != 0) return stop;

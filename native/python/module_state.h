@@ -44,6 +44,7 @@ struct ModuleState {
   PyRef encode_error;
   PyRef decode_error;
   PyRef cancelled;
+  PyRef nothing;  // a function of Python that does nothing
 
   // typhon._native.decode, which the opaque types are unpickled with.
   PyRef decode_function;

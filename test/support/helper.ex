@@ -196,6 +196,13 @@ defmodule Typhon.TestHelper do
     end
   end
 
+  @doc "As eventually/1. A task that ends before it is true has something to say about it."
+  def while_it_runs(task, fun) do
+    eventually(fn ->
+      fun.() || ((result = Task.yield(task, 0)) && flunk("its task has ended already: #{inspect(result)}"))
+    end)
+  end
+
   def await(task), do: Task.await(task, @limit)
   def await_many(tasks), do: Task.await_many(tasks, @limit)
 
@@ -274,7 +281,7 @@ defmodule Typhon.TestHelper do
     tasks =
       for i <- 1..count do
         task = Task.async(fn -> Typhon.call(py, :dispatch, :wait_for, [path], timeout: :infinity) end)
-        eventually(fn -> running(py) == i end)
+        while_it_runs(task, fn -> running(py) == i end)
         task
       end
 

@@ -536,6 +536,33 @@ defmodule Typhon.EvalTest do
       assert output =~ "return 1 / x"
     end
 
+    test "is traced after calls have been given up, wherever their thread was" do
+      py = start_pool(concurrency: 2, grace: 30_000)
+
+      traced = """
+      import sys
+      def f(): return 1
+      sys.settrace(lambda *_: None)
+      try:
+          value = f()
+      finally:
+          sys.settrace(None)
+      value
+      """
+
+      for {code, bindings} <- [
+            {"while True: pass", %{}},
+            {"import time; time.sleep(600)", %{}},
+            {"f()", %{f: fn -> Process.sleep(500) end}},
+            {"class A:\n    def __repr__(self):\n        while True: pass\nA()", %{}}
+          ],
+          _ <- 1..3 do
+        assert {kind, _} = Typhon.eval(py, code, bindings, timeout: 200, as: :object)
+        assert kind in [:ok, :error]
+        assert Typhon.eval(py, traced) == {:ok, 1}
+      end
+    end
+
     test "is released when Elixir drops it", %{py: py} do
       names = fn ->
         Typhon.eval!(

@@ -102,13 +102,15 @@ defmodule Typhon.FaultsTest do
     assert left == []
   end
 
-  # All workers are there again, and have nothing to do.
+  # All workers are there again, and have nothing to do. In this order: a worker that is to be killed still has its call.
   defp settled(py) do
-    eventually(fn ->
-      {:ok, %{workers: workers}} = Typhon.info(py)
-      # The calls of one that is killed end before its process in charge hears of it.
-      Enum.all?(workers, &(&1.state == :ready and lives?(&1.os_pid))) and in_flight(py) == 0
-    end)
+    eventually(fn -> in_flight(py) == 0 and all_ready?(py) end)
+  end
+
+  defp all_ready?(py) do
+    {:ok, %{workers: workers}} = Typhon.info(py)
+    # The calls of one that is killed end before its process in charge hears of it.
+    Enum.all?(workers, &(&1.state == :ready and lives?(&1.os_pid)))
   end
 
   defp lives?(os_pid), do: os_process?(os_pid) and not Proc.zombie?(os_pid)

@@ -7,7 +7,8 @@ defmodule Typhon.LivebookTest do
   alias Typhon.{Object, PythonError, Rendered, WorkerError}
 
   setup_all do
-    {:ok, py: start_pool()}
+    # A process: its interpreter had no user before, so the stand-in for pyarrow (test/support/py/tables.py) is the only one there.
+    {:ok, py: start_pool(isolation: :process)}
   end
 
   defp object(py, module, function, args) do
@@ -98,7 +99,7 @@ defmodule Typhon.LivebookTest do
       assert Table.Reader.init(object(py, :shown, :every, [])) == :none
       assert Table.Reader.init(object(py, :builtins, :list, [[1]])) == :none
 
-      other = start_pool()
+      other = start_pool(isolation: :process)
       object = table(other, ["n"], [[1]])
       {:rows, _, rows} = Table.Reader.init(object)
       :ok = Typhon.restart(other)

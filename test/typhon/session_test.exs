@@ -455,7 +455,7 @@ defmodule Typhon.SessionTest do
           Typhon.run(py, fn session -> send(test, {:began, self(), session}) && :ran end, options)
         end)
 
-      eventually(fn -> waiting(py) > 0 end)
+      while_it_runs(task, fn -> waiting(py) > 0 end)
       task
     end
 
