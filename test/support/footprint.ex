@@ -29,7 +29,7 @@ defmodule Typhon.Footprint do
   def env(marker), do: [{@variable, marker}]
 
   @doc "A marker of its own."
-  def marker, do: "#{System.pid()}-#{System.unique_integer([:positive])}"
+  def marker, do: Typhon.TestHelper.unique()
 
   @spec take(String.t()) :: t
   def take(marker) do

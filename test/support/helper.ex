@@ -213,7 +213,7 @@ defmodule Typhon.TestHelper do
   for what cannot be interrupted: that ends with the test, as inside the VM it would keep its interpreter (sample.wanted, busy_c_loop).
   """
   def overrun(py, call, timeout \\ 100) do
-    dir = Path.join(System.tmp_dir!(), "typhon-#{System.pid()}-#{System.unique_integer([:positive])}")
+    dir = new_path()
     File.mkdir!(dir)
     File.write!(Path.join(dir, "over"), <<0>>)
 
@@ -265,9 +265,18 @@ defmodule Typhon.TestHelper do
     eventually(fn -> :sys.get_state(printer).output.records == %{} end)
   end
 
+  @doc """
+  A path where nothing is, nor ever was. The system gives the id of a process again after a while: one that was ended may have
+  left files.
+  """
+  def new_path(name \\ "test"), do: Path.join(System.tmp_dir!(), "typhon-#{name}-#{unique()}")
+
+  @doc "A word that nobody else has, nor had."
+  def unique, do: "#{System.pid()}-#{System.os_time()}-#{System.unique_integer([:positive])}"
+
   @doc "A path that Python can wait for (dispatch.wait_for): until the test makes a file there."
   def gate do
-    path = Path.join(System.tmp_dir!(), "typhon-#{System.pid()}-#{System.unique_integer([:positive])}")
+    path = new_path()
     on_exit(fn -> File.rm(path) end)
     path
   end

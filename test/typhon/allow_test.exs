@@ -361,7 +361,7 @@ defmodule Typhon.AllowTest do
 
   test "no module is loaded, and no atom made, for what is refused", %{py: py} do
     # Not "typhon-…": on the code path that would be a version of the application.
-    directory = Path.join(System.tmp_dir!(), "allow-#{System.pid()}-#{System.unique_integer([:positive])}")
+    directory = new_path("allow")
     File.mkdir_p!(directory)
     on_exit(fn -> File.rm_rf(directory) end)
     name = "typhon_allow_never_loaded_#{System.unique_integer([:positive])}"

@@ -785,8 +785,7 @@ defmodule Typhon.CallbackTest do
 
   describe "a callback whose caller" do
     setup do
-      path =
-        Path.join(System.tmp_dir!(), "typhon-callback-#{System.pid()}-#{System.unique_integer([:positive])}")
+      path = new_path("callback")
 
       on_exit(fn -> File.rm(path) end)
       {:ok, path: path}

@@ -5,7 +5,7 @@ defmodule Typhon.CancelTest do
   import Typhon.TestHelper
 
   setup do
-    dir = Path.join(System.tmp_dir!(), "typhon-cancel-#{System.pid()}-#{System.unique_integer([:positive])}")
+    dir = new_path("cancel")
     File.mkdir_p!(dir)
     on_exit(fn -> File.rm_rf!(dir) end)
     {:ok, dir: dir}

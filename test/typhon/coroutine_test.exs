@@ -7,8 +7,7 @@ defmodule Typhon.CoroutineTest do
   alias Typhon.{PythonError, TimeoutError, WorkerError}
 
   setup do
-    path =
-      Path.join(System.tmp_dir!(), "typhon-coroutine-#{System.pid()}-#{System.unique_integer([:positive])}")
+    path = new_path("coroutine")
 
     on_exit(fn -> File.rm(path) end)
     {:ok, path: path}

@@ -159,7 +159,7 @@ defmodule Typhon.HostileTest do
 
   # When the call has been answered and all is quiet.
   defp store_idle(py, stores) do
-    mark = Path.join(System.tmp_dir!(), "typhon-#{System.pid()}-#{System.unique_integer([:positive])}")
+    mark = new_path()
     {:ok, true} = Typhon.call(py, :hostile, :store_later, [Hostile.library(), stores, mark], timeout: limit())
     eventually(fn -> File.exists?(mark) end)
     File.rm(mark)

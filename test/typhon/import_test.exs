@@ -11,7 +11,7 @@ defmodule Typhon.ImportTest do
   @beyond_grace 1_500
 
   setup do
-    dir = Path.join(System.tmp_dir!(), "typhon-import-#{System.pid()}-#{System.unique_integer([:positive])}")
+    dir = new_path("import")
     File.mkdir_p!(dir)
 
     # What still waits for a gate is let go then.

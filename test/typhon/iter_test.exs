@@ -281,7 +281,7 @@ defmodule Typhon.IterTest do
 
     @tag :os_process
     test "a cast has none", %{py: py} do
-      path = Path.join(System.tmp_dir!(), "typhon-iter-#{System.pid()}-#{System.unique_integer([:positive])}")
+      path = new_path("iter")
       on_exit(fn -> File.rm(path) end)
       {agent, stream} = counted()
       :ok = Typhon.cast(py, :converse, :note_sum, [Typhon.iter(stream), path])

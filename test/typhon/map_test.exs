@@ -96,7 +96,7 @@ defmodule Typhon.MapTest do
     @tag :os_process
     test "one late result holds the elements behind it back, unless the order does not matter" do
       py = start_pool(workers: 2)
-      gate = Path.join(System.tmp_dir!(), "typhon-map-#{System.pid()}-#{System.unique_integer([:positive])}")
+      gate = new_path("map")
       on_exit(fn -> File.rm(gate) end)
       counter = :counters.new(1, [])
       test = self()

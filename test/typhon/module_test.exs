@@ -79,8 +79,7 @@ defmodule Typhon.ModuleTest do
   end
 
   defp write(text, name \\ "written.py") do
-    folder =
-      Path.join(System.tmp_dir!(), "typhon-module-#{System.pid()}-#{System.unique_integer([:positive])}")
+    folder = new_path("module")
 
     File.mkdir_p!(folder)
     on_exit(fn -> File.rm_rf!(folder) end)

@@ -7,7 +7,7 @@ defmodule Typhon.PreloadTest do
   alias Typhon.StartError
 
   setup do
-    dir = Path.join(System.tmp_dir!(), "typhon-preload-#{System.pid()}-#{System.unique_integer([:positive])}")
+    dir = new_path("preload")
     File.mkdir_p!(Path.join(dir, "nest"))
 
     # What still waits for a gate is let go then.

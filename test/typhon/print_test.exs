@@ -14,7 +14,7 @@ defmodule Typhon.PrintTest do
   end
 
   setup do
-    path = Path.join(System.tmp_dir!(), "typhon-print-#{System.pid()}-#{System.unique_integer([:positive])}")
+    path = new_path("print")
     on_exit(fn -> File.rm(path) end)
     {:ok, path: path}
   end

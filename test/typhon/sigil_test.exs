@@ -26,8 +26,7 @@ defmodule Typhon.SigilTest do
 
   # A program that is a Python by its name.
   defp program(script) do
-    folder =
-      Path.join(System.tmp_dir!(), "typhon-sigil-#{System.pid()}-#{System.unique_integer([:positive])}")
+    folder = new_path("sigil")
 
     File.mkdir_p!(folder)
     on_exit(fn -> File.rm_rf!(folder) end)

@@ -8,7 +8,7 @@ defmodule Typhon.VanishTest do
   @crowd 20
 
   setup do
-    dir = Path.join(System.tmp_dir!(), "typhon-vanish-#{System.pid()}-#{System.unique_integer([:positive])}")
+    dir = new_path("vanish")
     File.mkdir_p!(dir)
     on_exit(fn -> File.rm_rf!(dir) end)
     {:ok, dir: dir}
