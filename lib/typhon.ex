@@ -841,6 +841,7 @@ defmodule Typhon do
   def get(target, path, options \\ [])
   def get(%Object{} = object, path, options) when is_list(options), do: Object.get(object, path, options)
   def get(%Scope{} = scope, name, options), do: Scope.get(scope, name, options)
+  def get(target, path, options) when is_list(options), do: Object.not_one!(target, path)
   def get(pool, module, name), do: get(pool, module, name, [])
 
   @doc "An attribute of a module: its constants. See `get/3`."

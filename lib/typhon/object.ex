@@ -99,6 +99,14 @@ defmodule Typhon.Object do
   defp plain?(<<>>), do: true
 
   @doc false
+  @spec not_one!(term, term) :: no_return
+  def not_one!(target, path) do
+    raise ArgumentError,
+          "get takes a Typhon.Object or a Typhon.Scope, got #{inspect(target)}. What a module has is " <>
+            "Typhon.get(pool, module, #{inspect(path)})"
+  end
+
+  @doc false
   # A constant of a module, which any worker has.
   @spec constant(Typhon.pool(), Typhon.callee(), Typhon.name(), keyword) :: result
   def constant(_pool, %__MODULE__{} = object, path, options), do: get(object, path, options)

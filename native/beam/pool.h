@@ -241,8 +241,17 @@ class Pool {
     return channel;
   }
 
+  // Whether it has a place here, or had one.
+  [[nodiscard]] bool has(const WorkerChannel* channel) noexcept {
+    if (place_of(channel) != kNoPlace) return true;
+    enter();
+    const bool found = std::find(retired_.begin(), retired_.end(), channel) != retired_.end();
+    leave();
+    return found || channel->closed();
+  }
+
   static constexpr std::size_t kNoPlace = std::numeric_limits<std::size_t>::max();
-  // kNoPlace for a channel of another pool.
+  // kNoPlace for a channel of another pool, and for one that has lost its place.
   [[nodiscard]] std::size_t place_of(const WorkerChannel* channel) noexcept {
     for (std::size_t i = 0; i < size_; ++i) {
       if (places_[i].channel.load(std::memory_order_acquire) == channel) return i;

@@ -772,6 +772,39 @@ defmodule Typhon.ObjectTest do
       end
     end
 
+    test "is what get takes, or a scope", %{py: py} do
+      for target <- [nil, py, :math, "box"] do
+        assert_raise ArgumentError,
+                     ~r/get takes a Typhon.Object or a Typhon.Scope, got .*Typhon.get\(pool, module, :pi\)/,
+                     fn ->
+                       Typhon.get(target, :pi)
+                     end
+      end
+    end
+
+    test "of another pool takes no function there", %{py: py} do
+      other = start_pool(workers: 1)
+      box = object(py, :box)
+
+      for result <- [
+            Typhon.call(other, :builtins, :repr, [box]),
+            Typhon.call(other, :builtins, :repr, [[%{"a" => {box}}]]),
+            Typhon.eval(other, "x", x: box),
+            Typhon.async(other, :builtins, :repr, [box]) |> Typhon.await()
+          ] do
+        assert {:error, %EncodeError{} = error} = result
+
+        assert Exception.message(error) =~
+                 "an object of another pool, which has its own Python: make the call"
+      end
+
+      assert {:ok, _} = Typhon.call(py, :builtins, :repr, [box])
+      # Its own worker is gone: that is said.
+      gone = object(other, :box)
+      :ok = Typhon.restart(other)
+      assert {:error, %WorkerError{}} = Typhon.call(other, :builtins, :repr, [gone])
+    end
+
     @tag :several_workers
     test "goes to its worker, whichever that is" do
       two = start_pool(workers: 2)
