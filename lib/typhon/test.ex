@@ -52,6 +52,9 @@ defmodule Typhon.Test do
   Code is stubbed as `"Typhon", :eval` with the code and its bindings, a map with strings as keys: `stub(MyApp.Python, "Typhon", :eval, fn
   _code, %{"rows" => rows} -> length(rows) end)`, also that of scopes. `Typhon.exec_file/3` has the path and the arguments.
 
+  The functions of a module of Elixir's with `use Typhon.Module` are those of its module in Python, `stub(py, "statistics", :fmean, 1.5)`;
+  where they are a block of code, its own: `stub(py, Shop.Prices, :total, 3)`.
+
   ## An application without Python
 
   Let the module that starts the pool be configurable; `Typhon.Test` takes all options of `Typhon`. In `application.ex`:

@@ -37,6 +37,32 @@ defmodule Typhon.TestKitTest do
     agent
   end
 
+  defmodule Prices do
+    use Typhon.Module,
+      code: """
+      def total(prices, tax=0):
+          return sum(prices) + tax
+
+      def each(prices):
+          yield from prices
+      """
+  end
+
+  test "functions of a block of code are those of the Elixir module", %{py: py, pool: pool} do
+    for pool <- [py, pool] do
+      Test.stub(pool, Prices, :total, fn prices, kwargs -> {prices, kwargs} end)
+      assert Prices.total([1, 2], tax: 3, typhon: [pool: pool]) == {:ok, {[1, 2], %{"tax" => 3}}}
+      Test.stub(pool, Prices, :each, [7, 8])
+      assert Enum.to_list(Prices.each([1], typhon: [pool: pool])) == [7, 8]
+    end
+
+    assert {:error, %UnexpectedCallError{} = error} =
+             Task.await(Task.async(fn -> stranger(fn -> Prices.total([1], typhon: [pool: pool]) end) end))
+
+    assert Exception.message(error) =~ ~s|stub(#{inspect(pool)}, Typhon.TestKitTest.Prices, "total", fn arg1|
+    assert stranger(fn -> Prices.total!([1], typhon: [pool: py]) end) == 1
+  end
+
   describe "start_pool/1" do
     test "is a pool in all but Python", %{pool: pool} do
       # What results take is the whole VM's.

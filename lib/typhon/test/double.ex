@@ -41,7 +41,7 @@ defmodule Typhon.Test.Double do
   @doc "What the calling process gets for this call; `:through` when it is Python's."
   @spec call(row, Typhon.pool(), term, term, list, map) :: :through | result
   def call({pid, _native, _flags} = row, key, module, function, args, kwargs) do
-    {module, function, args} = as_written(module, function, args)
+    {module, function, args, kwargs} = as_written(module, function, args, kwargs)
     name = {pid, name(module), to_string(function)}
     call = %{args: args, kwargs: kwargs, pid: self()}
     chain = chain()
@@ -53,6 +53,15 @@ defmodule Typhon.Test.Double do
       :exceeded -> raise unexpected(:exceeded, key, name, args)
       :none -> through(row, key, name, call, chain)
     end
+  end
+
+  # What Typhon.Module makes a call of when its functions are a block of code.
+  defp as_written("typhon._block", "call", [owner, _code, _file, _line, function, args, kwargs], _),
+    do: {"Elixir." <> owner, function, args, kwargs}
+
+  defp as_written(module, function, args, kwargs) do
+    {module, function, args} = as_written(module, function, args)
+    {module, function, args, kwargs}
   end
 
   # What Typhon.Eval makes calls of.

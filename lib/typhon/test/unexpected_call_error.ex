@@ -22,7 +22,7 @@ defmodule Typhon.Test.UnexpectedCallError do
   def message(%{reason: :not_stubbed} = error) do
     "#{call(error)} was called on #{inspect(error.pool)}, a test pool without Python, and has no stub for this process. " <>
       "Give it one in the test:\n\n" <>
-      "    Typhon.Test.stub(#{inspect(error.pool)}, #{inspect(error.module)}, #{inspect(error.function)}, " <>
+      "    Typhon.Test.stub(#{inspect(error.pool)}, #{written(error.module)}, #{inspect(error.function)}, " <>
       "#{example(error.args)})\n\n" <>
       "A process that the test did not start also needs Typhon.Test.allow/3 or Typhon.Test.set_global/1"
   end
@@ -35,7 +35,7 @@ defmodule Typhon.Test.UnexpectedCallError do
   def message(%{reason: {:arity, arity, kwargs}} = error) do
     count = length(error.args)
 
-    "the stub for #{error.module}.#{error.function} takes #{arguments(arity)}, but the call has #{arguments(count)}" <>
+    "the stub for #{title(error)} takes #{arguments(arity)}, but the call has #{arguments(count)}" <>
       if kwargs == %{} do
         ": #{list(error.args)}"
       else
@@ -49,7 +49,13 @@ defmodule Typhon.Test.UnexpectedCallError do
   @spec list(list) :: String.t()
   def list(args), do: inspect(args, charlists: :as_lists)
 
-  defp call(error), do: "#{error.module}.#{error.function} with #{arguments(length(error.args))}"
+  defp call(error), do: "#{title(error)} with #{arguments(length(error.args))}"
+
+  defp title(error), do: "#{String.replace_prefix(error.module, "Elixir.", "")}.#{error.function}"
+
+  # A module of Elixir's has functions of Python's when it has a block of code (Typhon.Module).
+  defp written("Elixir." <> alias), do: alias
+  defp written(module), do: inspect(module)
 
   defp arguments(1), do: "1 argument"
   defp arguments(count), do: "#{count} arguments"
