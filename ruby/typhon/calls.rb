@@ -105,7 +105,15 @@ module Typhon
       lines = (error.backtrace || []).take_while { |line| !line.start_with?(HERE) || !line.include?("invoke") }
       lines = lines.reject { |line| line.start_with?(OWN) }
       first = lines.first ? "#{lines.first}: " : ""
-      clean("#{first}#{message(error)} (#{error.class})\n#{lines.drop(1).map { |line| "\tfrom #{line}\n" }.join}"[0, MAX_TEXT])
+      text = "#{first}#{message(error)} (#{error.class})\n#{lines.drop(1).map { |line| "\tfrom #{line}\n" }.join}"[0, MAX_TEXT]
+      clean([text, error.instance_variable_get(NOTE)].compact.join)
+    end
+
+    # Ruby has no notes of exceptions. The text ends in it.
+    NOTE = :@typhon_note
+
+    def note(error, text)
+      error.instance_variable_set(NOTE, text) unless error.frozen?
     end
 
     def clean(text)
@@ -260,19 +268,32 @@ module Typhon
       nil
     end
 
-    # python/typhon/_chain.py says what a shape is. What a step raises has its backtrace to say which one it was.
+    # python/typhon/_chain.py says what a shape is.
     def chain(target, shape, args)
       left = args.dup
-      shape.split("\0").drop(1).reduce(target) do |found, step|
-        name = step[1..]
-        case step[0]
-        when "g" then get(found, name)
-        when "i" then found[left.shift]
-        else
-          args = step[0].match?(/\d/) ? left.shift(step[0].to_i) : left.shift
-          Calls.invoke(found, name.empty? ? "call" : name, args, step[0] == "&" ? left.shift : {}, true)
-        end
+      steps = shape.split("\0").drop(1)
+      steps.each_with_index.reduce(target) do |found, (step, index)|
+        take_step(found, step, left)
+      rescue StandardError => error
+        Calls.note(error, "In a chain: step #{index + 1} of #{steps.size}, #{shown(step)}")
+        raise
       end
+    end
+
+    def take_step(found, step, left)
+      name = step[1..]
+      case step[0]
+      when "g" then get(found, name)
+      when "i" then found[left.shift]
+      else
+        args = step[0].match?(/\d/) ? left.shift(step[0].to_i) : left.shift
+        Calls.invoke(found, name.empty? ? "call" : name, args, step[0] == "&" ? left.shift : {}, true)
+      end
+    end
+
+    def shown(step)
+      kind = { "g" => "get", "i" => "item" }.fetch(step[0], "call")
+      step.size > 1 ? "#{kind}: #{step[1..].inspect}" : kind
     end
 
     # Of a module: a constant, or what a method returns.

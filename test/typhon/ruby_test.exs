@@ -126,7 +126,12 @@ defmodule Typhon.RubyTest do
       assert {:ok, 18} = Typhon.chain(counter, call: {"method", ["add"]}, call: [8])
       assert {:ok, 18} = Typhon.chain(counter, call: {:method, ["count"]}, call: [])
       assert {:ok, 1} = Typhon.chain(set, item: 1, item: 0)
-      assert {:error, %RubyError{type: "NoMethodError"}} = Typhon.chain(counter, get: "count", get: "missing")
+      assert {:error, %RubyError{type: "NoMethodError"} = error} =
+               Typhon.chain(counter, get: "count", get: "missing")
+
+      assert Exception.message(error) =~ ~s|In a chain: step 2 of 2, get: "missing"|
+      assert {:error, %RubyError{} = error} = Typhon.chain(set, item: 1, call: [8])
+      assert Exception.message(error) =~ ~r/In a chain: step 2 of 2, call$/
 
       for value <- [nil, 1, "Math", [1], %{"a" => 1}, {1, 2}] do
         assert {:ok, %Typhon.Object{} = object} = Typhon.call(rb, "Sample", "echo", [value], as: :object)
