@@ -380,7 +380,7 @@ defmodule TyphonTest do
 
   describe "options of the workers" do
     test "python_path, env, cd" do
-      dir = Path.join(System.tmp_dir!(), "typhon-cd-#{System.unique_integer([:positive])}")
+      dir = new_path("cd")
       File.mkdir_p!(Path.join(dir, "lib"))
       on_exit(fn -> File.rm_rf!(dir) end)
       File.write!(Path.join(dir, "lib/local_module.py"), "def answer():\n    return 42\n")
@@ -408,7 +408,7 @@ defmodule TyphonTest do
     end
 
     test "a file in the current directory stands in for no module" do
-      dir = Path.join(System.tmp_dir!(), "typhon-cd-#{System.unique_integer([:positive])}")
+      dir = new_path("cd")
       File.mkdir_p!(dir)
       on_exit(fn -> File.rm_rf!(dir) end)
 
@@ -431,7 +431,7 @@ defmodule TyphonTest do
 
     test "a virtualenv" do
       [{python, _} | _] = supported_pythons()
-      dir = Path.join(System.tmp_dir!(), "typhon-venv-#{System.unique_integer([:positive])}")
+      dir = new_path("venv")
       on_exit(fn -> File.rm_rf!(dir) end)
       {_, 0} = System.cmd(python, ["-m", "venv", "--without-pip", dir])
 

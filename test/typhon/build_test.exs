@@ -8,7 +8,7 @@ defmodule Typhon.BuildTest do
   @root Path.expand("../..", __DIR__)
 
   setup do
-    dir = Path.join(System.tmp_dir!(), "typhon-build-#{System.unique_integer([:positive])}")
+    dir = Typhon.TestHelper.new_path("build")
     on_exit(fn -> File.rm_rf!(dir) end)
     for folder <- ["bin", "include"], do: File.mkdir_p!(Path.join(dir, folder))
     # A Ruby whose headers lie in a folder of the test's.

@@ -18,7 +18,7 @@ defmodule Typhon.DispatchTest do
     test "goes to an idle worker when there is one, also when many start at once" do
       for _ <- 1..5 do
         py = start_pool(workers: 2)
-        path = Path.join(System.tmp_dir!(), "typhon-#{System.unique_integer([:positive])}")
+        path = new_path()
         on_exit(fn -> File.rm(path) end)
 
         tasks =
@@ -226,7 +226,7 @@ defmodule Typhon.DispatchTest do
       assert Typhon.call(py, :math, :sqrt, [16]) == {:ok, 4.0}
       refute_received {:typhon, :busy}
 
-      path = Path.join(System.tmp_dir!(), "typhon-#{System.unique_integer([:positive])}")
+      path = new_path()
       on_exit(fn -> File.rm(path) end)
       busy = Task.async(fn -> Typhon.call!(py, :dispatch, :wait_for, [path], timeout: 60_000) end)
       eventually(fn -> running(py) == 1 end)

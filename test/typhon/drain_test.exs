@@ -41,7 +41,7 @@ defmodule Typhon.DrainTest do
 
   @tag :os_process
   test "waits for casts" do
-    dir = Path.join(System.tmp_dir!(), "typhon-drain-#{System.unique_integer([:positive])}")
+    dir = new_path("drain")
     File.mkdir_p!(dir)
     on_exit(fn -> File.rm_rf!(dir) end)
     py = start_pool()

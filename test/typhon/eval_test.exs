@@ -800,7 +800,7 @@ defmodule Typhon.EvalTest do
     test "says what is wrong with the file", %{py: py} do
       assert {:error, %PythonError{type: "FileNotFoundError"} = error} = Typhon.exec_file(py, "no/such.py")
       assert Exception.message(error) =~ "No such file or directory: 'no/such.py'"
-      dir = Path.join(System.tmp_dir!(), "typhon-exec-#{System.unique_integer([:positive])}")
+      dir = new_path("exec")
       File.mkdir_p!(dir)
       on_exit(fn -> File.rm_rf(dir) end)
       path = Path.join(dir, "bad.py")

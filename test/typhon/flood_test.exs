@@ -113,7 +113,7 @@ defmodule Typhon.FloodTest do
 
     @tag :os_process
     test "before there is a worker" do
-      path = Path.join(System.tmp_dir!(), "typhon-flood-#{System.pid()}")
+      path = new_path("flood")
       File.write!(path, "#!/bin/sh\nexec yes\n")
       File.chmod!(path, 0o755)
       on_exit(fn -> File.rm(path) end)

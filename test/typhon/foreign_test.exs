@@ -21,7 +21,7 @@ defmodule Typhon.ForeignTest do
   """
 
   setup do
-    folder = Path.join(System.tmp_dir!(), "typhon-foreign-#{System.unique_integer([:positive])}")
+    folder = Typhon.TestHelper.new_path("foreign")
     File.mkdir_p!(folder)
     on_exit(fn -> File.rm_rf!(folder) end)
     {:ok, folder: folder}

@@ -107,7 +107,7 @@ defmodule Typhon.FreeThreadedTest do
       end
 
       test "without a native module for it says what to do" do
-        package = Path.join(System.tmp_dir!(), "typhon-free-#{System.unique_integer([:positive])}")
+        package = new_path("free")
         File.mkdir_p!(package)
         File.cp_r!(Path.join(Typhon.Native.priv_path("python"), "typhon"), Path.join(package, "typhon"))
         for built <- Path.wildcard(Path.join(package, "typhon/_native.cpython*")), do: File.rm!(built)

@@ -48,7 +48,7 @@ defmodule Typhon.HealthTest do
   @tag :capture_log
   @tag :os_process
   test "of one whose Python cannot be started again" do
-    dir = Path.join(System.tmp_dir!(), "typhon-health-#{System.unique_integer([:positive])}")
+    dir = new_path("health")
     File.mkdir_p!(dir)
     on_exit(fn -> File.rm_rf!(dir) end)
     flag = Path.join(dir, "broken")

@@ -65,7 +65,7 @@ defmodule Typhon.InitTest do
 
   @tag :os_process
   test "one that takes too long fails the start, and the process is gone" do
-    dir = Path.join(System.tmp_dir!(), "typhon-init-#{System.unique_integer([:positive])}")
+    dir = new_path("init")
     File.mkdir_p!(dir)
     on_exit(fn -> File.rm_rf!(dir) end)
     code = "import os, time\nopen('#{dir}/pid', 'w').write(str(os.getpid()))\ntime.sleep(600)"
@@ -90,7 +90,7 @@ defmodule Typhon.InitTest do
 
   @tag :os_process
   test "one that fails later backs off, and calls say why" do
-    dir = Path.join(System.tmp_dir!(), "typhon-init-#{System.unique_integer([:positive])}")
+    dir = new_path("init")
     File.mkdir_p!(dir)
     on_exit(fn -> File.rm_rf!(dir) end)
     flag = Path.join(dir, "broken")

@@ -7,7 +7,7 @@ defmodule Typhon.InterpreterTest do
   doctest Typhon.Env
 
   setup do
-    dir = Path.join(System.tmp_dir!(), "typhon-#{System.unique_integer([:positive])}")
+    dir = Typhon.TestHelper.new_path()
     File.mkdir_p!(dir)
     on_exit(fn -> File.rm_rf!(dir) end)
     {:ok, dir: dir}

@@ -344,7 +344,7 @@ defmodule Typhon.InterpretersTest do
   end
 
   test "mix typhon.env makes room, once" do
-    dir = Path.join(System.tmp_dir!(), "typhon-env-#{System.unique_integer([:positive])}")
+    dir = new_path("env")
     File.mkdir_p!(dir)
     on_exit(fn -> File.rm_rf!(dir) end)
     shell = Mix.shell()

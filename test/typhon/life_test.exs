@@ -249,7 +249,7 @@ defmodule Typhon.LifeTest do
 
     @tag :os_process
     test "and cannot be started again: calls say why" do
-      dir = Path.join(System.tmp_dir!(), "typhon-life-#{System.unique_integer([:positive])}")
+      dir = new_path("life")
       File.mkdir_p!(dir)
       on_exit(fn -> File.rm_rf!(dir) end)
       path = Path.join(dir, "python")

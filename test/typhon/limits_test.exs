@@ -99,7 +99,7 @@ defmodule Typhon.LimitsTest do
 
     # A directory that looks like a delegated tree: the kernel's own needs rights that tests do not have.
     setup do
-      root = Path.join(System.tmp_dir!(), "typhon-cgroup-#{System.unique_integer([:positive])}")
+      root = new_path("cgroup")
       [_, own] = Regex.run(~r/^0::(.*)$/m, File.read!("/proc/self/cgroup"))
       own = root |> Path.join(own) |> Path.join("beam") |> Path.dirname()
       File.mkdir_p!(own)

@@ -56,7 +56,7 @@ defmodule Typhon.LoanTest do
 
   # Its worker runs something until `fun` has returned.
   defp occupied(py, fun) do
-    path = Path.join(System.tmp_dir!(), "typhon-loans-#{System.unique_integer([:positive])}")
+    path = new_path("loans")
     task = Task.async(fn -> Typhon.call!(py, :loans, :wait_for, [path], timeout: :infinity) end)
     eventually(fn -> running(py) == 1 end)
     result = fun.()

@@ -13,7 +13,7 @@ defmodule Typhon.MakeTest do
 
   # An Erlang as `make demo` leaves it: with its headers, and without EUnit and PropEr.
   setup do
-    erlang = Path.join(System.tmp_dir!(), "typhon-make-#{System.unique_integer([:positive])}")
+    erlang = Typhon.TestHelper.new_path("make")
     on_exit(fn -> File.rm_rf!(erlang) end)
     for dir <- ["bin", "releases", "lib", "usr/include"], do: File.mkdir_p!(Path.join(erlang, dir))
     File.touch!(Path.join(erlang, "usr/include/erl_nif.h"))

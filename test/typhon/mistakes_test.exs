@@ -7,7 +7,7 @@ defmodule Typhon.MistakesTest do
   alias Typhon.{EncodeError, PythonError}
 
   setup do
-    dir = Path.join(System.tmp_dir!(), "typhon-mistakes-#{System.unique_integer([:positive])}")
+    dir = new_path("mistakes")
     File.mkdir_p!(dir)
     on_exit(fn -> File.rm_rf!(dir) end)
     {:ok, dir: dir}

@@ -31,7 +31,7 @@ defmodule Typhon.NamesTest do
   @functions [:größe, :名前, "größe", "名前"]
 
   setup_all do
-    dir = Path.join(System.tmp_dir!(), "typhon-names-#{System.pid()}")
+    dir = new_path("names")
     File.mkdir_p!(Path.join(dir, "paket_ü"))
     for name <- ["größe", "模块"], do: File.write!(Path.join(dir, name <> ".py"), @source)
     File.write!(Path.join([dir, "paket_ü", "__init__.py"]), "")

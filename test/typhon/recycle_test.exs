@@ -92,7 +92,7 @@ defmodule Typhon.RecycleTest do
 
   @tag :os_process
   test "a replacement that cannot be started leaves the worker in place, and follows later" do
-    dir = Path.join(System.tmp_dir!(), "typhon-recycle-#{System.unique_integer([:positive])}")
+    dir = new_path("recycle")
     File.mkdir_p!(dir)
     on_exit(fn -> File.rm_rf!(dir) end)
     flag = Path.join(dir, "broken")

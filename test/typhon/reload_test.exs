@@ -7,7 +7,7 @@ defmodule Typhon.ReloadTest do
   alias Typhon.{PoolError, PythonError, TestLoad, TimeoutError}
 
   setup do
-    dir = Path.join(System.tmp_dir!(), "typhon-reload-#{System.unique_integer([:positive])}")
+    dir = new_path("reload")
     File.mkdir_p!(Path.join(dir, "shop"))
     on_exit(fn -> File.rm_rf!(dir) end)
 

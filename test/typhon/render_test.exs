@@ -24,7 +24,7 @@ defmodule Typhon.RenderTest do
   end
 
   defp folder(%{} = _context) do
-    folder = Path.join(System.tmp_dir!(), "typhon-render-#{System.unique_integer([:positive])}")
+    folder = new_path("render")
     File.mkdir_p!(folder)
     on_exit(fn -> File.rm_rf!(folder) end)
     {:ok, folder: folder}

@@ -115,7 +115,7 @@ defmodule Typhon.RestartTest do
 
     @tag :os_process
     test "a new worker that cannot be started is an error, and the old ones stay" do
-      dir = Path.join(System.tmp_dir!(), "typhon-restart-#{System.unique_integer([:positive])}")
+      dir = new_path("restart")
       File.mkdir_p!(dir)
       on_exit(fn -> File.rm_rf!(dir) end)
       flag = Path.join(dir, "broken")
@@ -215,7 +215,7 @@ defmodule Typhon.RestartTest do
 
     @tag :os_process
     test "failed starts count, and callers that wait are told" do
-      dir = Path.join(System.tmp_dir!(), "typhon-down-#{System.unique_integer([:positive])}")
+      dir = new_path("down")
       File.mkdir_p!(dir)
       on_exit(fn -> File.rm_rf!(dir) end)
       flag = Path.join(dir, "broken")

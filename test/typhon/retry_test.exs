@@ -6,7 +6,7 @@ defmodule Typhon.RetryTest do
   alias Typhon.{PythonError, TimeoutError, WorkerError}
 
   setup do
-    path = Path.join(System.tmp_dir!(), "typhon-#{System.unique_integer([:positive])}")
+    path = new_path()
     on_exit(fn -> File.rm(path) end)
     {:ok, path: path}
   end

@@ -30,7 +30,7 @@ defmodule Typhon.RubyTest do
   end
 
   defp file(name) do
-    path = Path.join(System.tmp_dir!(), "typhon-ruby-#{System.unique_integer([:positive])}-#{name}")
+    path = new_path("ruby") <> "-#{name}"
     on_exit(fn -> File.rm(path) end)
     path
   end
@@ -126,6 +126,7 @@ defmodule Typhon.RubyTest do
       assert {:ok, 18} = Typhon.chain(counter, call: {"method", ["add"]}, call: [8])
       assert {:ok, 18} = Typhon.chain(counter, call: {:method, ["count"]}, call: [])
       assert {:ok, 1} = Typhon.chain(set, item: 1, item: 0)
+
       assert {:error, %RubyError{type: "NoMethodError"} = error} =
                Typhon.chain(counter, get: "count", get: "missing")
 

@@ -7,7 +7,7 @@ defmodule Typhon.StartTest do
   alias Typhon.StartError
 
   setup do
-    dir = Path.join(System.tmp_dir!(), "typhon-start-#{System.unique_integer([:positive])}")
+    dir = new_path("start")
     File.mkdir_p!(dir)
     on_exit(fn -> File.rm_rf!(dir) end)
     {:ok, dir: dir}

@@ -72,7 +72,7 @@ defmodule Typhon.SubinterpretersTest do
       end
 
       test "extension modules without support are refused, and nothing has happened", %{python: path} do
-        dir = Path.join(System.tmp_dir!(), "typhon-extension-#{System.unique_integer([:positive])}")
+        dir = new_path("extension")
         File.mkdir_p!(dir)
         on_exit(fn -> File.rm_rf!(dir) end)
         # One that would end the process, and one that is no library at all.
@@ -100,7 +100,7 @@ defmodule Typhon.SubinterpretersTest do
       end
 
       test "an array says why numpy does not run there, however it words that", %{python: path} do
-        dir = Path.join(System.tmp_dir!(), "typhon-numpy-#{System.unique_integer([:positive])}")
+        dir = new_path("numpy")
         File.mkdir_p!(dir)
         on_exit(fn -> File.rm_rf!(dir) end)
         File.write!(Path.join(dir, "typhon_core.so"), "nothing")
@@ -126,7 +126,7 @@ defmodule Typhon.SubinterpretersTest do
       end
 
       test "extension modules that support it are imported", %{python: path} do
-        dir = Path.join(System.tmp_dir!(), "typhon-extension-#{System.unique_integer([:positive])}")
+        dir = new_path("extension")
         File.mkdir_p!(dir)
         on_exit(fn -> File.rm_rf!(dir) end)
         find = "import _queue; print(_queue.__file__)"
@@ -162,7 +162,7 @@ defmodule Typhon.SubinterpretersTest do
       test "what cannot be interrupted is set aside, and used again when it has ended", %{python: path} do
         py = sub(python: path, grace: 100)
         before = subs()
-        gate = Path.join(System.tmp_dir!(), "typhon-gate-#{System.unique_integer([:positive])}")
+        gate = new_path("gate")
         {_, 0} = System.cmd("mkfifo", [gate])
         on_exit(fn -> File.rm(gate) end)
         # Opening the other end of a fifo waits until somebody opens this one.

@@ -26,7 +26,7 @@ defmodule Typhon.VmStaysTest do
 
   # Not the VM's 1,000,000 processes: its crash dump takes a while.
   defp dump do
-    path = Path.join(System.tmp_dir!(), "typhon-dump-#{System.unique_integer([:positive])}")
+    path = new_path("dump")
     on_exit(fn -> File.rm(path) end)
     path
   end

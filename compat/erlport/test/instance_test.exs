@@ -27,7 +27,7 @@ defmodule Typhon.ErlportInstanceTest do
   end
 
   test "names beyond ASCII" do
-    dir = Path.join(System.tmp_dir!(), "typhon-names-#{System.unique_integer([:positive])}")
+    dir = Path.join(System.tmp_dir!(), "typhon-names-#{System.pid()}-#{System.os_time()}")
     on_exit(fn -> File.rm_rf!(dir) end)
     File.mkdir_p!(Path.join(dir, "paket_ü"))
     File.write!(Path.join([dir, "paket_ü", "__init__.py"]), "")
