@@ -91,7 +91,7 @@ defmodule Demo do
     {:ok, %{workers: [worker, _]}} = Typhon.info(py)
     before = os_pids(py)
 
-    calls = for _ <- 1..2, do: Task.async(fn -> Typhon.call(py, :time, :sleep, [0.3]) end)
+    calls = for _ <- 1..2, do: Task.async(fn -> Typhon.call(py, :time, :sleep, [1.5]) end)
     Process.sleep(100)
     started = now()
     {_, 0} = System.cmd("kill", ["-9", "#{worker.os_pid}"])
