@@ -66,6 +66,10 @@ defimpl Typhon.Encoder, for: Any do
     quote do
       defimpl Typhon.Encoder, for: unquote(module) do
         def encode(struct), do: %{unquote_splicing(pairs)}
+
+        @doc false
+        # For mix typhon.gen.py.
+        def __fields__, do: unquote(fields)
       end
     end
   end

@@ -34,10 +34,10 @@ defmodule Typhon.Structs do
   * `None` in the place of a struct, or of a list of them, stays nil: a function may find nobody, and a field may be empty.
   * Values stay as they came. `"1"` does not become a number.
 
-  What does not fit is a `Typhon.DecodeError`, whose path has the place: `result`, `result[3].address`. Python has done its work then:
-  the call is not made again, and with `stop_on_error: true` calls after it were made.
+  What does not fit is a `Typhon.DecodeError`, whose path has the place: `result`, `result[3].address`. Python has done its
+  work then: the call is not made again, and with `stop_on_error: true` calls after it were made.
 
-  How a struct goes to Python, `Typhon.Encoder` says.
+  How a struct goes to Python, `Typhon.Encoder` says. `mix typhon.gen.py MyApp.User` writes a Python dataclass of the same fields.
   """
 
   alias Typhon.DecodeError
