@@ -33,6 +33,7 @@ defmodule Typhon.Structs do
   * A key without a field is an error, as it is mostly a misspelt one.
   * `None` in the place of a struct, or of a list of them, stays nil: a function may find nobody, and a field may be empty.
   * Values stay as they came. `"1"` does not become a number.
+  * A stub of `Typhon.Test` may answer such a map, or the struct itself.
 
   What does not fit is a `Typhon.DecodeError`, whose path has the place: `result`, `result[3].address`. Python has done its
   work then: the call is not made again, and with `stop_on_error: true` calls after it were made.
