@@ -9,7 +9,7 @@ defmodule Typhon.Call do
   require Typhon.Test.Double
   require Typhon.Wire
 
-  alias Typhon.{Deadline, Error, Native, Registry, Request, Session, Telemetry, Wire}
+  alias Typhon.{Deadline, Error, Native, Registry, Request, Session, Structs, Telemetry, Wire}
   alias Typhon.Test.Double
 
   @sessions Session.key()
@@ -71,7 +71,13 @@ defmodule Typhon.Call do
     Request.with_stdio(routing.stdio, fn ->
       pool |> attempt(call, kwargs, flags, routing, Deadline.from(timeout)) |> whole_time(timeout)
     end)
+    |> shaped(routing)
   end
+
+  # As the struct that as: names.
+  defp shaped(result, nil), do: result
+  defp shaped({:timed, result, timings}, routing), do: {:timed, shaped(result, routing), timings}
+  defp shaped(result, %{as: as}), do: Structs.result(result, as)
 
   defp attempt({_, _, native} = pool, call, kwargs, flags, routing, deadline) do
     case request(pool, call, kwargs, aim(native, flags, routing)) do
@@ -246,6 +252,8 @@ defmodule Typhon.Call do
       if Double.off(bits) == 0,
         do: routed(pool, call, kwargs, flags, routing),
         else: observed(pool, call, kwargs, flags, routing)
+    else
+      stubbed -> shaped(stubbed, routing)
     end
   end
 

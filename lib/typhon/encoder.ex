@@ -32,7 +32,7 @@ defprotocol Typhon.Encoder do
       require Protocol
       Protocol.derive(Typhon.Encoder, URI, only: [:host, :path])
 
-  What Python gets then:
+  The way back is the option `as:`, see `Typhon.Structs`. What Python gets:
 
       {:ok, py} = Typhon.start_link(workers: 1)
       user = %User{id: 1, name: "Ann", password_hash: "…"}
@@ -66,6 +66,10 @@ defimpl Typhon.Encoder, for: Any do
     quote do
       defimpl Typhon.Encoder, for: unquote(module) do
         def encode(struct), do: %{unquote_splicing(pairs)}
+
+        @doc false
+        # For mix typhon.gen.py.
+        def __fields__, do: unquote(fields)
       end
     end
   end

@@ -6,7 +6,7 @@ defmodule Typhon.Map do
   # one for as long as it takes. Here an element is taken when there is room for its call, and there is room again when a result
   # goes to the consumer.
 
-  alias Typhon.{Multi, Options, Session}
+  alias Typhon.{Multi, Options, Session, Structs}
 
   # tasks: in the order of their elements, oldest first.
   defstruct [:run, :max, :ordered, :traps_exits, tasks: :queue.new(), count: 0]
@@ -37,14 +37,18 @@ defmodule Typhon.Map do
   # Whatever a task makes is a list of results.
   defp run(pool, module, function, %{batch: 1} = options) do
     call = [{:timeout, options.timeout}, {:kwargs, options.kwargs} | options.call]
-    fn element -> [Typhon.call(pool, module, function, [element | options.args], call)] end
+
+    fn element ->
+      Structs.results([Typhon.call(pool, module, function, [element | options.args], call)], options.as)
+    end
   end
 
   defp run(pool, module, function, options) do
     call = [{:timeout, options.timeout}, {:kwargs, options.kwargs} | options.call]
 
     fn elements ->
-      Multi.multi(pool, module, function, Enum.map(elements, &[&1 | options.args]), call)
+      results = Multi.multi(pool, module, function, Enum.map(elements, &[&1 | options.args]), call)
+      Structs.results(results, options.as)
     end
   end
 

@@ -6,7 +6,19 @@ defmodule Typhon.Multi do
   # Every call has a result of its own. What fails a batch as a whole is the result of each call in it, except for an argument
   # that cannot cross: that is known before the first call is made, so the others go without it.
 
-  alias Typhon.{Callee, Deadline, EncodeError, Error, Options, PoolError, Registry, Session, TimeoutError}
+  alias Typhon.{
+    Callee,
+    Deadline,
+    EncodeError,
+    Error,
+    Options,
+    PoolError,
+    Registry,
+    Session,
+    Structs,
+    TimeoutError
+  }
+
   alias Typhon.Test.Double
 
   @module "typhon._bulk"
@@ -30,13 +42,13 @@ defmodule Typhon.Multi do
   @spec multi(Typhon.pool(), Typhon.callee(), Typhon.name(), [list], keyword) :: [result]
   def multi(pool, module, function, calls, options) do
     options = Options.multi!(options, :multi)
-    run(batch(pool, {name(module), to_string(function)}, options), calls)
+    pool |> batch({name(module), to_string(function)}, options) |> run(calls) |> Structs.results(options.as)
   end
 
   @spec multi(Typhon.pool(), [tuple], keyword) :: [result]
   def multi(pool, calls, options) do
     options = Options.multi!(options, :multi_each)
-    run(batch(pool, :each, options), each!(pool, calls, 0))
+    pool |> batch(:each, options) |> run(each!(pool, calls, 0)) |> Structs.results(options.as)
   end
 
   defp batch(pool, shape, options) do

@@ -18,6 +18,14 @@ defmodule Typhon.Options do
 
   @type call :: %{kwargs: %{optional(String.t()) => term}, timeout: timeout, routing: routing}
 
+  @type stream :: %{
+          kwargs: map,
+          timeout: timeout,
+          batch: pos_integer,
+          as: :value | Typhon.Structs.shape(),
+          routing: routing
+        }
+
   @typedoc """
   Where a call goes and how often, where it prints, what becomes of its atoms, and of its result; nil: to the least loaded worker, once, to
   the caller, and what the pool says. `worker` is the hash of the key.
@@ -29,14 +37,14 @@ defmodule Typhon.Options do
               retry: non_neg_integer,
               stdio: nil | :group_leader | :logger | :discard | pid,
               text: text,
-              as: :value | :object
+              as: :value | :object | Typhon.Structs.shape()
             }
 
   @typedoc "What a call says of `keys:` and `values:`; nil: what its pool says."
   @type text :: nil | {nil | :atoms | :strings, nil | :atoms | :strings}
 
   # What functions that make several calls hand on to each.
-  @handed_on for %{as_of: [_ | _], name: name} <- Table.options(:map), do: name
+  @handed_on for %{as_of: [_ | _], name: name} <- Table.options(:map), name != :as, do: name
 
   defdelegate default_timeout, to: Calls
   defdelegate log_levels, to: Pool
@@ -105,11 +113,8 @@ defmodule Typhon.Options do
   @spec send!(keyword) :: %{to: :one | :all | {:worker, non_neg_integer}, timeout: timeout}
   def send!(options), do: values!(options, :send)
 
-  @spec stream!(keyword) :: %{kwargs: map, timeout: timeout, batch: pos_integer, routing: routing}
-  def stream!(options) do
-    values = values!(options, :stream)
-    Map.put(call(values), :batch, values.batch)
-  end
+  @spec stream!(keyword) :: stream
+  def stream!(options), do: of_elements(options, :stream)
 
   @spec eval!(keyword) :: map
   def eval!([]), do: %{kwargs: %{}, timeout: default_timeout(), routing: nil, file: nil, line: 1, as: :value}
@@ -125,8 +130,12 @@ defmodule Typhon.Options do
 
   defp with_own(options, scope, own) do
     {own, values} = options |> values!(scope) |> Map.split(own)
-    Map.merge(own, call(values))
+    Map.merge(own, own |> in_elixir(values) |> call())
   end
+
+  # What stays in Python is the code's to say; a struct is made of its value as of any other.
+  defp in_elixir(%{as: as}, values) when as not in [:value, :object], do: Map.put(values, :as, as)
+  defp in_elixir(_own, values), do: values
 
   @spec bindings!(term) :: %{optional(String.t()) => term}
   def bindings!(bindings) do
@@ -136,10 +145,13 @@ defmodule Typhon.Options do
     end
   end
 
-  @spec stream_object!(keyword) :: %{kwargs: map, timeout: timeout, batch: pos_integer, routing: routing}
-  def stream_object!(options) do
-    values = values!(options, :stream_object)
-    Map.put(call(values), :batch, values.batch)
+  @spec stream_object!(keyword) :: stream
+  def stream_object!(options), do: of_elements(options, :stream_object)
+
+  # A batch itself is no struct.
+  defp of_elements(options, scope) do
+    {own, values} = options |> values!(scope) |> Map.split([:batch, :as])
+    Map.merge(own, call(values))
   end
 
   @doc "Those of the functions on objects."
@@ -151,6 +163,7 @@ defmodule Typhon.Options do
   @doc "`call`: what is left for the call that carries the batch, without kwargs and timeout."
   @spec multi!(keyword, :multi | :multi_each) :: %{
           stop_on_error: boolean,
+          as: :value | Typhon.Structs.shape(),
           kwargs: map,
           timeout: timeout,
           call: keyword
@@ -164,6 +177,7 @@ defmodule Typhon.Options do
           ordered: boolean,
           batch: pos_integer,
           on_error: :raise | :return | :skip,
+          as: :value | Typhon.Structs.shape(),
           kwargs: map,
           timeout: timeout,
           call: keyword

@@ -3,7 +3,7 @@ defmodule Typhon.Stream do
   # A Python iterator as an Elixir stream. Python holds it behind a handle (python/typhon/_stream.py); each batch is a call of its
   # method `next`. One such call is on its way while the batch before it is used.
 
-  alias Typhon.{Call, Callee, DecodeError, EncodeError, Error, Native}
+  alias Typhon.{Call, Callee, DecodeError, EncodeError, Error, Native, Structs}
 
   @spec stream(Typhon.pool(), Typhon.callee(), Typhon.name(), list, map) :: Enumerable.t()
   def stream(pool, module, function, args, options),
@@ -19,7 +19,7 @@ defmodule Typhon.Stream do
   end
 
   defp resource(pool, options, open),
-    do: Stream.resource(open, &next(&1, pool, options), &close(&1, pool))
+    do: open |> Stream.resource(&next(&1, pool, options), &close(&1, pool)) |> Structs.stream(options.as)
 
   defp open(pool, module, function, args, options) do
     case Call.stubbed(pool, module, function, args, options.kwargs) do

@@ -289,7 +289,7 @@ defmodule Typhon.EvalTest do
       assert Typhon.call(py, coroutine, :close, []) == {:ok, nil}
       assert {:ok, %Object{type: "function"}} = Typhon.eval(py, "lambda: 1")
 
-      assert_raise ArgumentError, ~r/as: must be :value or :object/, fn ->
+      assert_raise ArgumentError, ~r/as: must be :value, :object or a struct.s module/, fn ->
         Typhon.eval(py, "1", %{}, as: :term)
       end
     end

@@ -289,7 +289,10 @@ defmodule Typhon.ObjectTest do
       assert {:ok, %Object{type: "int"} = five} = Typhon.chain(box, [get: "box.number"], as: :object)
       assert {:ok, %Object{type: "int"}} = Typhon.Chain.run(Typhon.chain(five), as: :object)
       assert {:ok, %Object{type: "str"}} = Typhon.call(py, box, :later, ["x"], as: :object)
-      assert_raise ArgumentError, ~r/as: must be :value or :object/, fn -> Typhon.get(box, :a, as: :map) end
+
+      assert_raise ArgumentError, ~r/as: must be :value, :object or a struct.s module/, fn ->
+        Typhon.get(box, :a, as: :map)
+      end
     end
 
     test "in a session, and in a pool that is measured" do

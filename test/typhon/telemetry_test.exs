@@ -21,6 +21,15 @@ defmodule Typhon.TelemetryTest do
     end
   end
 
+  test "a call whose result does not fit the struct that it is to be has failed" do
+    py = start_pool()
+    flush()
+    assert {:ok, _} = Typhon.call(py, :builtins, :dict, [], kwargs: [name: "pen"], as: Typhon.Models.Item)
+    assert_receive {:telemetry, [:typhon, :call, :stop], _, %{pool: ^py, function: :dict}}
+    assert {:error, error} = Typhon.call(py, :builtins, :dict, [], as: Typhon.Models.Item)
+    assert_receive {:telemetry, [:typhon, :call, :exception], %{run: _}, %{pool: ^py, reason: ^error}}
+  end
+
   test "a call that returns: start and stop, with durations from both sides" do
     py = start_pool()
     flush()

@@ -76,9 +76,5 @@ defmodule Mix.Tasks.Typhon.Gen.Wrapper do
     |> Enum.map_join(".", &Macro.camelize/1)
   end
 
-  defp module(name) do
-    if name =~ ~r/\A[A-Z]\w*(\.[A-Z]\w*)*\z/,
-      do: name,
-      else: Mix.raise("#{inspect(name)} is no name of an Elixir module: --module Shop.Statistics gives one")
-  end
+  defp module(name), do: Mix.Typhon.module!(name, "--module Shop.Statistics gives one")
 end

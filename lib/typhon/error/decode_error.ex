@@ -1,8 +1,9 @@
 defmodule Typhon.DecodeError do
   @moduledoc """
-  A result arrived that Elixir cannot build: an atom that does not exist in this VM, or bytes that break the protocol.
+  A result arrived that Elixir cannot build: an atom that does not exist in this VM, what does not fit the struct that `as:` names
+  (`Typhon.Structs`), or bytes that break the protocol.
 
-  * `path` – where it is: `result["rows"][3]`
+  * `path` – where it is: `result["rows"][3]`, in a struct `result[3].address`
   * `reason` – what was wrong and what to do about it
   """
 

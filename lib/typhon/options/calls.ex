@@ -5,6 +5,7 @@ defmodule Typhon.Options.Calls do
   use Typhon.Options.Option
 
   alias Typhon.Options.Check
+  alias Typhon.Structs
 
   @default_timeout Application.compile_env(:typhon, :timeout, 5_000)
 
@@ -178,14 +179,30 @@ defmodule Typhon.Options.Calls do
     @text ++ [default_doc: "as the pool's `:values` says", doc: "the same for all other atoms"]
   )
 
+  @struct {:value, Structs.says(), &Structs.shape/1, quote(do: Typhon.Structs.form())}
+
   option(:as,
     scope: [:call],
     as_of: [:eval, :object, :call_object],
-    check: [:value, :object],
+    check: [:value, :object, @struct],
+    result: quote(do: :value | :object | Structs.shape()),
     default: :value,
     doc: """
     `:object`: the result stays in Python, and its `Typhon.Object` is returned, also when it has a counterpart in Elixir.
-    `Typhon.to_term/2` gives that
+    `Typhon.to_term/2` gives that. `MyApp.User`, `[MyApp.User]`, `{MyApp.User, address: MyApp.Address}`: a map that the result
+    is becomes that struct, see `Typhon.Structs`
+    """
+  )
+
+  option(:as,
+    scope: [:stream],
+    as_of: [:stream_object, :multi, :multi_each, :map],
+    check: [:value, @struct],
+    result: quote(do: :value | Structs.shape()),
+    default: :value,
+    doc: """
+    `MyApp.User`, `{MyApp.User, address: MyApp.Address}`: a map that an element, or the result of a call, is becomes that
+    struct, see `Typhon.Structs`
     """
   )
 

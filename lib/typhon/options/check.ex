@@ -340,7 +340,7 @@ defmodule Typhon.Options.Check do
       plain?(name) ->
         name
 
-      String.valid?(name) and name =~ ~r/\A[\p{L}\p{Nl}_][\p{L}\p{Nl}\p{Mn}\p{Mc}\p{Nd}\p{Pc}]*\z/u ->
+      identifier?(name) ->
         String.normalize(name, :nfkc)
 
       true ->
@@ -352,6 +352,17 @@ defmodule Typhon.Options.Check do
 
   def variable!(what, name),
     do: raise(ArgumentError, "#{what}: a name must be an atom or a string, got #{inspect(name)}")
+
+  @doc "Whether it can be the name of a variable, and Python's parser leaves it as it stands."
+  @spec variable?(String.t()) :: boolean
+  def variable?(name) do
+    name not in @keywords and
+      (plain?(name) or (identifier?(name) and String.normalize(name, :nfkc) == name))
+  end
+
+  defp identifier?(name) do
+    String.valid?(name) and name =~ ~r/\A[\p{L}\p{Nl}_][\p{L}\p{Nl}\p{Mn}\p{Mc}\p{Nd}\p{Pc}]*\z/u
+  end
 
   defp plain?(<<first, rest::binary>>) when first in ?a..?z or first in ?A..?Z or first == ?_,
     do: plain_rest?(rest)
