@@ -37,6 +37,7 @@ defmodule Typhon.Native do
           {:wait, where, id, timeout}
           | {:ask, where, id, timeout, {:ask, tag :: non_neg_integer, reply}}
           | {:not_started, timeout}
+          | {:gone, {:down, term}}
   @type wire_error ::
           {:exception, binary, binary, [tuple], [binary], nil | tuple, binary}
           | {:cannot_decode, binary, binary}

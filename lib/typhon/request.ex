@@ -129,6 +129,10 @@ defmodule Typhon.Request do
       else: request |> no_later(left) |> admit() |> run()
   end
 
+  # The worker of an object had ended before. What it printed last says nothing of this call.
+  def step(request, {:gone, {:down, reason}}),
+    do: {{:error, %{Error.from_down(reason) | object: true, output: []}}, request}
+
   def step(request, {:room, channel}), do: await_room(request, channel)
 
   def step(request, {:encoder}) do

@@ -265,7 +265,8 @@ std::optional<ERL_NIF_TERM> handed_over(ErlNifEnv* env, const ERL_NIF_TERM argv[
     case Outcome::Is::kDown:
       // The channel was closed after it was picked: the worker has not seen the request, another one may. A
       // call that names its worker has no other.
-      if (!target.of_object && flags.where == 0 && !target.channel->raw())
+      if (target.of_object) return enif_make_tuple2(env, atoms.gone, outcome.term);
+      if (flags.where == 0 && !target.channel->raw())
         return enif_make_tuple2(env, atoms.not_started, time_left(env, request.frame.deadline));
       return outcome.term;
     case Outcome::Is::kLook: {

@@ -95,37 +95,46 @@ def _add(key: object, code: str, file: str | None, line: int) -> Program:
 
 
 def run(program: Program, names: dict[str, Any]) -> Any:
-    """Run a program that awaits nothing."""
+    """Run a program that awaits nothing. The figures that it makes are closed."""
     begin()
     try:
-        # The usual one is an expression.
-        if program.only is not None:
-            return eval(program.only, names)
-        value = None
-        for code, may_return in program.steps:
-            value = eval(code, names)
-            if may_return and value is not None:
-                return value[0]
-        return value
+        return execute(program, names)
     finally:
         end()
+
+
+def execute(program: Program, names: dict[str, Any]) -> Any:
+    """As run, and the figures stay open."""
+    # The usual one is an expression.
+    if program.only is not None:
+        return eval(program.only, names)
+    value = None
+    for code, may_return in program.steps:
+        value = eval(code, names)
+        if may_return and value is not None:
+            return value[0]
+    return value
 
 
 async def run_later(program: Program, names: dict[str, Any], keep: bool) -> Any:
     """Run one that does."""
     begin()
     try:
-        value = None
-        for code, may_return in program.steps:
-            value = eval(code, names)
-            if program.awaits_in(code):
-                value = await value
-            if may_return and value is not None:
-                value = value[0]
-                break
-        return await finished(value, keep)
+        return await execute_later(program, names, keep)
     finally:
         end()
+
+
+async def execute_later(program: Program, names: dict[str, Any], keep: bool) -> Any:
+    value = None
+    for code, may_return in program.steps:
+        value = eval(code, names)
+        if program.awaits_in(code):
+            value = await value
+        if may_return and value is not None:
+            value = value[0]
+            break
+    return await finished(value, keep)
 
 
 async def finished(value: Any, keep: bool) -> Any:

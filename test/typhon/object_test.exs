@@ -822,8 +822,21 @@ defmodule Typhon.ObjectTest do
     test "is of no use when its worker or pool is gone" do
       py = start_pool()
       box = object(py, :box)
-      assert {:error, %WorkerError{}} = Typhon.call(py, :os, :_exit, [1])
-      assert {:error, %WorkerError{}} = Typhon.get(box, :number)
+      code = "import os\nprint('last words', flush=True)\nos._exit(1)"
+      assert {:error, %WorkerError{object: false}} = Typhon.eval(py, code)
+
+      for result <- [
+            Typhon.get(box, :number),
+            Typhon.call(box, [1]),
+            Typhon.eval(py, "x", x: box),
+            Typhon.call(py, :builtins, :len, [[box]]),
+            Typhon.cast(py, box, :method, [])
+          ] do
+        assert {:error, %WorkerError{object: true, exit_status: 1} = error} = result
+        assert Exception.message(error) =~ "exited with status 1. The object was there, and is gone with it"
+        refute Exception.message(error) =~ "last words"
+      end
+
       Typhon.stop(py)
       assert {:error, %PoolError{reason: :stopped}} = Typhon.get(box, :number)
     end

@@ -95,6 +95,21 @@ defmodule Pythonx.SufferingsTest do
     assert {"python" <> _, true} = decoded(code, %{})
   end
 
+  test "a figure of pyplot's is there in the next evaluation, too" do
+    code = """
+    import sys
+    sys.path.insert(0, "#{Path.expand("../../../test/support/py", __DIR__)}")
+    import drawing
+    drawing.figure()
+    """
+
+    {_, globals} = Pythonx.eval(code, %{})
+    open = decoded("drawing.number_of_figures()", globals)
+    assert open >= 1
+    Pythonx.eval("import asyncio\nawait asyncio.sleep(0)\ndrawing.figure()", globals)
+    assert decoded("drawing.number_of_figures()", globals) == open + 1
+  end
+
   test "code that is evaluated without end is not kept without end" do
     kept = "from typhon import _eval\nlen(_eval._programs)"
     before = decoded(kept, %{})

@@ -28,6 +28,7 @@ defmodule Typhon.WorkerError do
   * `os_pid` – the process id it had
   * `language` – `:python` or `:ruby`
   * `scope` – the name of the `Typhon.Scope` that was used, and is gone with the worker; nil for any other call
+  * `object` – whether it was the worker of a `Typhon.Object`, and had ended before this call, which did not begin
   * `output` – the last lines it printed, oldest first
   """
 
@@ -37,6 +38,7 @@ defmodule Typhon.WorkerError do
                os_pid: nil,
                language: :python,
                scope: nil,
+               object: false,
                output: []
 
   @type t :: %__MODULE__{
@@ -59,17 +61,21 @@ defmodule Typhon.WorkerError do
           os_pid: pos_integer | nil,
           language: :python | :ruby,
           scope: nil | String.t(),
+          object: boolean,
           output: [String.t()]
         }
 
   @impl true
   def message(error) do
-    "the #{worker(error)} #{what(error)}" <> scope(error.scope) <> Typhon.Error.output(error.output)
+    "the #{worker(error)} #{what(error)}" <> lost(error) <> Typhon.Error.output(error.output)
   end
 
-  defp scope(nil), do: ""
+  defp lost(%{scope: nil, object: false}), do: ""
 
-  defp scope(name),
+  defp lost(%{scope: nil}),
+    do: ". The object was there, and is gone with it, so the call did not begin: make the object again"
+
+  defp lost(%{scope: name}),
     do:
       ". The scope #{name} was there, and is gone with all that it held: make another one with Typhon.scope/3"
 

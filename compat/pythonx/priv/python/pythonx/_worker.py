@@ -76,7 +76,7 @@ def evaluate(code: str, names: dict[str, Any], has_pids: bool, stdout: typhon.Pi
         if program.awaits:
             later = True
             return _evaluate_later(evaluation, program)
-        return _done(evaluation, program, _eval.run(program, evaluation.names))
+        return _done(evaluation, program, _eval.execute(program, evaluation.names))
     except Cancelled:
         raise
     except BaseException as error:
@@ -90,7 +90,7 @@ def evaluate(code: str, names: dict[str, Any], has_pids: bool, stdout: typhon.Pi
 async def _evaluate_later(evaluation: Evaluation, program: Any) -> Any:
     CURRENT.set(evaluation)
     try:
-        kept = await _eval.run_later(program, evaluation.names, True)
+        kept = await _eval.execute_later(program, evaluation.names, True)
         return _done(evaluation, program, kept.value)
     except Cancelled:
         raise
