@@ -84,7 +84,7 @@ defmodule Typhon.Call do
       # The pool has become smaller, and the key belongs to another place now. Nothing was sent.
       {:error, :moved} ->
         case Deadline.left(deadline) do
-          0 -> {:error, Error.timeout(call)}
+          0 -> {:error, Error.not_begun(call)}
           left -> attempt(pool, put_elem(call, 3, left), kwargs, flags, routing, deadline)
         end
 
@@ -309,7 +309,7 @@ defmodule Typhon.Call do
 
     with {:error, :moved} <- result do
       if Deadline.left(deadline) == 0,
-        do: {:error, Error.timeout(call)},
+        do: {:error, Error.not_begun(call)},
         else: send_off(pool, call, kwargs, flags, routing, deadline)
     end
   end

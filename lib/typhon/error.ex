@@ -79,6 +79,10 @@ defmodule Typhon.Error do
       importing: importing && named(importing)
     }
 
+  @doc "The same of a call that waited for a worker all the time, and runs no more."
+  @spec not_begun(call) :: TimeoutError.t()
+  def not_begun(call), do: %{timeout(call) | began: false}
+
   # Typhon's own modules come with what is called: nobody can have them imported before.
   defp named(importing) do
     name = imported(importing)

@@ -27,13 +27,17 @@ defmodule Typhon.Eval do
     %{timeout: timeout, routing: routing} = options = Options.eval!(options)
     args = [code!(code), Options.bindings!(bindings), options.file, options.line, options.as == :object]
 
-    case target do
-      %Scope{} = scope ->
-        in_scope(scope, "evaluate", args, timeout, routing, "eval")
+    result =
+      case target do
+        %Scope{} = scope ->
+          in_scope(scope, "evaluate", args, timeout, routing, "eval")
 
-      pool ->
-        pool |> Call.call({"typhon._eval", "evaluate", args, timeout}, %{}, routing) |> result("eval", nil)
-    end
+        pool ->
+          pool |> Call.call({"typhon._eval", "evaluate", args, timeout}, %{}, routing) |> result("eval", nil)
+      end
+
+    with {:error, %TimeoutError{} = error} <- result,
+         do: {:error, %{error | note: note(options, bindings)}}
   end
 
   @doc "As eval/4: the value, and what the code has left under these names."
@@ -105,6 +109,21 @@ defmodule Typhon.Eval do
 
   defp result({:ok, _} = ok, _function, _scope), do: ok
   defp result({:error, error}, function, scope), do: {:error, named(error, function, scope)}
+
+  # What a user who wonders about the time has to know.
+  defp note(options, bindings) do
+    place = if options.file, do: ["The code stands in #{options.file}:#{options.line}"], else: []
+
+    taken =
+      if Enum.any?(bindings, &match?({:timeout, _}, &1)),
+        do: [
+          "timeout: stands among the bindings, so it is a variable of the code: options come after them, as in " <>
+            "Typhon.eval(py, code, %{}, timeout: 60_000)"
+        ],
+        else: []
+
+    if place ++ taken == [], do: nil, else: Enum.join(place ++ taken, ". ")
+  end
 
   defp named(%TimeoutError{arity: arity} = error, function, _scope) when arity != nil,
     do: %{error | module: "Typhon", function: function, arity: 2}

@@ -48,7 +48,7 @@ defmodule Typhon.Module do
   `mix typhon.gen.wrapper` writes the same as source, for where no Python is at hand when it is compiled.
   """
 
-  alias Typhon.{Code, Default, EncodeError, Outline}
+  alias Typhon.{Code, Default, EncodeError, Outline, TimeoutError}
   alias Typhon.Module.Wrapper
 
   @options [:module, :file, :code, :pool, :python_path]
@@ -139,6 +139,7 @@ defmodule Typhon.Module do
         |> Typhon.call("typhon._block", "call", in_block(python, code, name, args, options), without(options))
         |> result()
     end
+    |> timed(python, name, args)
   end
 
   @doc false
@@ -174,6 +175,17 @@ defmodule Typhon.Module do
     do: [python[:owner], code, file, line, name, args, Typhon.Options.kwargs!(options[:kwargs])]
 
   defp without(options), do: Keyword.delete(options, :kwargs)
+
+  defp timed({:error, %TimeoutError{arity: arity} = error}, python, name, args) when arity != nil do
+    known =
+      if python[:code],
+        do: %{error | module: python[:owner], function: name, arity: length(args)},
+        else: error
+
+    {:error, %{known | note: "That is typhon: [timeout: …] among the arguments of #{name}"}}
+  end
+
+  defp timed(result, _python, _name, _args), do: result
 
   # From the place in the arguments to what the user has given.
   defp result({:error, %EncodeError{path: "args[5]" <> rest} = error}),

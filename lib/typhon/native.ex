@@ -330,7 +330,7 @@ defmodule Typhon.Native do
   def next(_pool, _where, _id, _ref), do: :erlang.nif_error(:not_loaded)
 
   @doc "Gives a call up. `:delivered`: its answer lies in the mailbox; else it does not come any more."
-  @spec cancel(pool, where, id) :: :cancelled | :delivered | {:delivered, reply}
+  @spec cancel(pool, where, id) :: :cancelled | :not_started | :delivered | {:delivered, reply}
   def cancel(_pool, _where, _id), do: :erlang.nif_error(:not_loaded)
 
   @doc "The numbers that are named on both sides, as the library has them: `Typhon.Wire.numbers/0`."

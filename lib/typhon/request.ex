@@ -185,7 +185,7 @@ defmodule Typhon.Request do
 
   @doc "Nobody waits for it any more. What lies in the mailbox of it is taken out, but for its answer."
   @spec leave(t, Native.where(), Native.id(), [Conversation.ask()]) ::
-          :cancelled | :delivered | {:delivered, term}
+          :cancelled | :not_started | :delivered | {:delivered, term}
   def leave(%{pool: {_, _, native}} = request, where, id, asks) do
     outcome = Native.cancel(native, where, id)
     Conversation.leave(request.ref, asks, fn -> context(request, where, id) end)
@@ -210,7 +210,7 @@ defmodule Typhon.Request do
     with false <- alone?(request), {:ok, request} <- queue(request) do
       case Room.wait(channel, request.ref, Deadline.left(request.deadline)) do
         :room -> run(request)
-        :timeout -> {{:error, Error.timeout(request.call)}, leave_queue(request)}
+        :timeout -> {{:error, Error.not_begun(request.call)}, leave_queue(request)}
       end
     else
       true ->
@@ -228,7 +228,7 @@ defmodule Typhon.Request do
       case wait.() do
         :ok -> run(request)
         :moved -> moved(request)
-        :timeout -> {{:error, Error.timeout(request.call)}, leave_queue(request)}
+        :timeout -> {{:error, Error.not_begun(request.call)}, leave_queue(request)}
         other -> {other, leave_queue(request)}
       end
     else
@@ -330,6 +330,7 @@ defmodule Typhon.Request do
 
     case leave(request, where, id, asks) do
       :cancelled -> {:error, Error.timeout(call, importing)}
+      :not_started -> {:error, Error.not_begun(call)}
       {:delivered, reply} -> result(reply, call)
       :delivered -> delivered(request)
     end
@@ -337,7 +338,7 @@ defmodule Typhon.Request do
 
   defp delivered(request) do
     case Conversation.delivered(request.ref) do
-      {:ok, {:not_started, _left}} -> {:error, Error.timeout(request.call)}
+      {:ok, {:not_started, _left}} -> {:error, Error.not_begun(request.call)}
       {:ok, reply} -> result(reply, request.call)
       :none -> {:error, Error.timeout(request.call)}
     end

@@ -44,7 +44,7 @@ defmodule Typhon.Sigil do
   compile_timeout: 20_000`) is killed, with a warning, and not asked again.
   """
 
-  alias Typhon.{Code, Default, Eval, Outline}
+  alias Typhon.{Code, Default, Eval, Outline, TimeoutError}
 
   @doc """
   A `Typhon.Code`; with the modifier `r` the value of the code. From Elixir 1.15 on: `~PY"1 + 1"`.
@@ -123,7 +123,12 @@ defmodule Typhon.Sigil do
 
   @doc false
   @spec run(Code.t(), %{optional(String.t()) => term}) :: term
-  def run(code, bindings), do: Typhon.eval!(Default.pool!(), code, bindings)
+  def run(code, bindings) do
+    case Typhon.eval(Default.pool!(), code, bindings) do
+      {:ok, value} -> value
+      {:error, error} -> raise without_options(error)
+    end
+  end
 
   @doc false
   # The value, and those of these names; what the code has not assigned is as it was before.
@@ -134,7 +139,17 @@ defmodule Typhon.Sigil do
         {value, for({name, before} <- Enum.zip(names, befores), do: Map.get(left, name, before))}
 
       {:error, error} ->
-        raise error
+        raise without_options(error)
     end
   end
+
+  # Its message speaks of one.
+  defp without_options(%TimeoutError{} = error) do
+    note =
+      "The sigil with r takes no options: Typhon.eval(py, code, bindings, timeout: 60_000) does, with the sigil as its code"
+
+    %{error | note: Enum.join(List.wrap(error.note) ++ [note], ". ")}
+  end
+
+  defp without_options(error), do: error
 end

@@ -421,6 +421,8 @@ ERL_NIF_TERM cancel(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
       return enif_make_tuple2(env, atoms.delivered, outcome.term);
     case Outcome::Is::kMessages:
       return atoms.delivered;
+    case Outcome::Is::kNotStarted:
+      return atoms.not_started;
     default:
       return atoms.cancelled;
   }

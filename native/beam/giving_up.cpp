@@ -76,7 +76,7 @@ Outcome WorkerChannel::cancel(ErlNifEnv* env, std::uint64_t id) noexcept {
         const ERL_NIF_TERM what = abandon(env, index);
         lock.unlock();
         tell_abandoned(env, what, id);
-        return {Outcome::Is::kAccepted, id};
+        return {what == state_.atoms.overdue ? Outcome::Is::kAccepted : Outcome::Is::kNotStarted, id};
       }
     }
     ::sched_yield();  // being delivered at this moment

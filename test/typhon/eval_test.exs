@@ -536,6 +536,17 @@ defmodule Typhon.EvalTest do
       assert output =~ "return 1 / x"
     end
 
+    test "that takes too long says where the code stands, and that an option was taken for a variable", %{
+      py: py
+    } do
+      long = "import time; time.sleep(600)"
+      {:error, %TimeoutError{} = error} = Typhon.eval(py, long, %{}, timeout: 100, file: "lib/a.ex", line: 7)
+      assert Exception.message(error) =~ "The code stands in lib/a.ex:7"
+
+      {:error, %TimeoutError{} = error} = Typhon.eval(py, long, [timeout: 60_000], timeout: 100)
+      assert Exception.message(error) =~ "timeout: stands among the bindings, so it is a variable of the code"
+    end
+
     test "is traced after calls have been given up, wherever their thread was" do
       py = start_pool(concurrency: 2, grace: 30_000)
 

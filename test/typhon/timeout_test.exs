@@ -29,6 +29,18 @@ defmodule Typhon.TimeoutTest do
       assert worker(py).restarts == 0
     end
 
+    test "says that it never began, if it did not" do
+      py = start_pool()
+      let_go = keep_busy(py)
+      assert {:error, %TimeoutError{began: false} = error} = Typhon.call(py, :math, :sqrt, [16], timeout: 50)
+
+      assert Exception.message(error) =~
+               "math.sqrt with 1 argument did not begin within 50 ms: no worker was free"
+
+      let_go.()
+      assert {:error, %TimeoutError{began: true}} = Typhon.call(py, :sample, :sleep, [600], timeout: 200)
+    end
+
     test "is interrupted in a loop of Python code" do
       py = start_pool()
       assert {:error, %TimeoutError{}} = Typhon.call(py, :sample, :spin_python, [600], timeout: 50)

@@ -10,11 +10,13 @@ defmodule Typhon.TimeoutError do
   * `module`, `function`, `arity` – the call; all nil when it was `Typhon.run/3` that found no worker free in time
   * `importing` – the module that Python was importing when the time was over; nil when it was not. It is not interrupted then: the
     import goes on for the pool's `:import_timeout` at most, and later calls find the module there
+  * `began` – false when Python never began the call, as no worker had been free for it: it may be made again
+  * `note` – nil, or what else there is to say: where the code of `Typhon.eval/4` stands
   * `operation` – nil for a call; `:drain`, `:restart` or `:reload` when it was that which took too long
   * `left` – how many calls (`:drain`) or workers (`:restart`) there were still to wait for
   """
 
-  defexception [:timeout, :module, :function, :arity, :importing, :operation, :left]
+  defexception [:timeout, :module, :function, :arity, :importing, :operation, :left, :note, began: true]
 
   @type t :: %__MODULE__{
           timeout: non_neg_integer,
@@ -22,6 +24,8 @@ defmodule Typhon.TimeoutError do
           function: atom | String.t(),
           arity: non_neg_integer | nil,
           importing: nil | String.t(),
+          began: boolean,
+          note: nil | String.t(),
           operation: nil | :drain | :restart | :reload,
           left: nil | non_neg_integer
         }
@@ -43,10 +47,21 @@ defmodule Typhon.TimeoutError do
       "Allow it more time with timeout: milliseconds | :infinity, hold workers for shorter, or start more of them"
   end
 
-  def message(error) do
+  def message(%{began: false} = error) do
+    "#{call(error)} did not begin within #{error.timeout} ms: no worker was free for it in that time. It does not run any more. " <>
+      "Allow it more time with timeout: milliseconds | :infinity, or start the pool with more workers" <>
+      note(error)
+  end
+
+  def message(error),
+    do: "#{call(error)} did not answer within #{error.timeout} ms. " <> advice(error) <> note(error)
+
+  defp note(%{note: nil}), do: ""
+  defp note(%{note: note}), do: ". " <> note
+
+  defp call(error) do
     "#{Typhon.Error.callable(error.module, error.function)} with " <>
-      "#{error.arity} #{if error.arity == 1, do: "argument", else: "arguments"} did not answer within " <>
-      "#{error.timeout} ms. " <> advice(error)
+      "#{error.arity} #{if error.arity == 1, do: "argument", else: "arguments"}"
   end
 
   defp advice(%{importing: nil}),
