@@ -1,5 +1,6 @@
 // typhon._native: assembles the extension module from the codec (native/python) and the worker.
 #include "executor/bulk.h"
+#include "executor/section.h"
 #include "executor/worker.h"
 #include "python/module_state.h"
 
@@ -8,7 +9,7 @@ namespace {
 
 int exec(PyObject* module) noexcept {
   if (python::add_codec(module) != 0 || add_bulk(module) != 0) return -1;
-  return add_worker(module) == 0 ? add_exports(module) : -1;
+  return add_worker(module) == 0 && add_sections(module) == 0 ? add_exports(module) : -1;
 }
 int traverse(PyObject* module, visitproc visit, void* arg) noexcept {
   return python::traverse_codec(module, visit, arg);

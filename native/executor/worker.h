@@ -144,6 +144,9 @@ class Worker final : private worker::Interruptible, private FreeListener {
   // (nothing). What comes back is for end_import().
   std::optional<Lane*> begin_import(PyObject* name) noexcept;
   void end_import(Lane* lane) noexcept { mailroom_.cancels().end_import(lane); }
+  // This thread is not interrupted from here to end_section(); they nest. nullptr: it never is.
+  Lane* begin_section() noexcept;
+  void end_section(Lane& lane) noexcept;
 
   // --- for the event loop ---
   void loop_enter() noexcept { loop_thread_.store(PyThread_get_thread_ident(), std::memory_order_relaxed); }

@@ -108,13 +108,15 @@ void raise_encode_error(ModuleState& state, const std::string& path, const std::
   if (complete) raise(std::move(error), std::move(cause));
 }
 
-void take_back_cancelled(ModuleState& state) noexcept {
+bool take_back_cancelled(ModuleState& state) noexcept {
   const ExceptionAside aside;
-  if (PyRef::steal(PyObject_CallNoArgs(state.nothing.get()))) return;
-  if (PyErr_ExceptionMatches(state.cancelled.get()) != 0)
+  if (PyRef::steal(PyObject_CallNoArgs(state.nothing.get()))) return false;
+  const bool is_cancelled = PyErr_ExceptionMatches(state.cancelled.get()) != 0;
+  if (is_cancelled)
     PyErr_Clear();
   else
     PyErr_WriteUnraisable(state.nothing.get());
+  return is_cancelled;
 }
 
 bool must_propagate() noexcept {

@@ -38,7 +38,8 @@ class ExceptionAside {
 // Takes back what PyThreadState_SetAsyncExc has sent to this thread, a Cancelled that is not wanted any more:
 // it is raised where nothing is done, and dropped. (Sending nullptr in its place leaves Python 3.11 with the
 // belief that something is on its way; a function that is traced does not go on for as long.)
-void take_back_cancelled(ModuleState&) noexcept;
+// Whether there was one.
+bool take_back_cancelled(ModuleState&) noexcept;
 
 // Whether the exception that is set must be passed on as it is rather than wrapped: an interrupt, a lack of
 // memory.

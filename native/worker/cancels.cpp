@@ -91,7 +91,7 @@ bool Cancels::needs_interrupt(const Lane& lane) noexcept {
 
 bool Cancels::wants_interrupt(const Lane& lane) noexcept {
   return !lane.interrupted && !lane.calls_.empty() && is_cancelled(lane.calls_.back()) &&
-         !lane.calls_.back().waits && lane.imports_ == 0;
+         !lane.calls_.back().waits && lane.imports_ == 0 && lane.sections_ == 0;
 }
 
 // A wait raises the exception in the call beneath it, so that is interrupted with it.
@@ -172,7 +172,7 @@ bool Cancels::take(Lane& lane) noexcept {
 
 bool Cancels::take_interrupt(Lane& lane) noexcept {
   const Lock lock(mutex_);
-  return lane.imports_ == 0 && interrupt_innermost(lane);
+  return lane.imports_ == 0 && lane.sections_ == 0 && interrupt_innermost(lane);
 }
 
 Lane* Cancels::begin_interrupt(bool main) noexcept {
@@ -184,6 +184,25 @@ Lane* Cancels::begin_interrupt(bool main) noexcept {
     return lane;
   }
   return nullptr;
+}
+
+// --- sections ---
+
+void Cancels::begin_section(Lane& lane) noexcept {
+  const Lock lock(mutex_);
+  ++lane.sections_;
+}
+
+void Cancels::end_section(Lane& lane) noexcept {
+  const Lock lock(mutex_);
+  --lane.sections_;
+}
+
+void Cancels::renew(Lane& lane) noexcept {
+  const Lock lock(mutex_);
+  if (lane.calls_.empty()) return;
+  Lane::Call& innermost = lane.calls_.back();
+  if (innermost.state == Lane::State::kInterrupted) innermost.state = Lane::State::kCancelled;
 }
 
 // --- imports ---

@@ -67,12 +67,19 @@ class Cancels {
   bool has_any() noexcept TYPHON_EXCLUDES(mutex_);
   // Whether the innermost call of a lane is to be interrupted; once.
   bool take(Lane& lane) noexcept TYPHON_EXCLUDES(mutex_);
-  // The same when its thread imports no module: an interrupt would leave one behind that is there by half,
-  // and of no use for the rest of the process.
+  // The same when its thread is in no section and imports no module: an interrupt would leave one behind that
+  // is there by half, and of no use for the rest of the process.
   bool take_interrupt(Lane& lane) noexcept TYPHON_EXCLUDES(mutex_);
   // The next lane of which that is so; the main one only with `main`. It says that an exception is on its way
   // now. nullptr: there is none. Whoever asks sees to it that a lane is not removed meanwhile.
   Lane* begin_interrupt(bool main) noexcept TYPHON_EXCLUDES(mutex_);
+
+  // --- sections ---
+  // Between the two the lane's thread is not interrupted; they nest.
+  void begin_section(Lane& lane) noexcept TYPHON_EXCLUDES(mutex_);
+  void end_section(Lane& lane) noexcept TYPHON_EXCLUDES(mutex_);
+  // The interrupt of its innermost call was taken back, and is to come again.
+  void renew(Lane& lane) noexcept TYPHON_EXCLUDES(mutex_);
 
   // --- imports ---
   // A thread goes into the import of a module, and comes out of it. nullptr: the event loop's thread, whose

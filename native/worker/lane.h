@@ -36,6 +36,7 @@ class Lane {
   // Guarded by the mutex of Cancels:
   std::vector<Call> calls_;  // that it is serving, innermost last
   unsigned imports_ = 0;     // modules import modules
+  unsigned sections_ = 0;
   int mark_ = channel::Imports::kNone;
 };
 

@@ -8,6 +8,7 @@ import linecache
 from collections import deque
 from types import CodeType
 
+from typhon._native import then
 from typhon._source import Source
 from typhon._threads import allocate_lock
 
@@ -88,4 +89,6 @@ def compile_program(code: str, file: str | None, line: int) -> Program:
     source = Source(code, file, line)
     has_classes = any(isinstance(node, ast.ClassDef) for node in ast.walk(source.tree))
     has_value = bool(source.tree.body) and isinstance(source.tree.body[-1], ast.Expr)
-    return Program(source.steps(), source.file, line, source.lines, len(code) + _EACH_LINE * line, has_classes, has_value)
+    size = len(code) + _EACH_LINE * line
+    # Without an interrupt: what is published is counted.
+    return then(source.steps, (), lambda steps: Program(steps, source.file, line, source.lines, size, has_classes, has_value))

@@ -6,7 +6,7 @@ import builtins
 from collections import OrderedDict
 from types import CoroutineType
 
-from typhon._figures import begin, end
+from typhon._figures import closing
 from typhon._native import Kept
 from typhon._threads import allocate_lock
 
@@ -96,11 +96,8 @@ def _add(key: object, code: str, file: str | None, line: int) -> Program:
 
 def run(program: Program, names: dict[str, Any]) -> Any:
     """Run a program that awaits nothing. The figures that it makes are closed."""
-    begin()
-    try:
+    with closing:
         return execute(program, names)
-    finally:
-        end()
 
 
 def execute(program: Program, names: dict[str, Any]) -> Any:
@@ -118,11 +115,8 @@ def execute(program: Program, names: dict[str, Any]) -> Any:
 
 async def run_later(program: Program, names: dict[str, Any], keep: bool) -> Any:
     """Run one that does."""
-    begin()
-    try:
+    with closing:
         return await execute_later(program, names, keep)
-    finally:
-        end()
 
 
 async def execute_later(program: Program, names: dict[str, Any], keep: bool) -> Any:
@@ -145,8 +139,5 @@ async def finished(value: Any, keep: bool) -> Any:
 
 
 async def awaited(value: Any) -> Any:
-    begin()
-    try:
+    with closing:
         return await value
-    finally:
-        end()

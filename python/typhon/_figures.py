@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 
+from typhon._native import Section
 from typhon._threads import allocate_lock
 
 TYPE_CHECKING = False
@@ -23,7 +24,7 @@ _running = 0
 _before: dict[int, Any] = {}
 
 
-def begin() -> None:
+def _begin() -> None:
     global _running, _before
     with _lock:
         if _running == 0:
@@ -31,7 +32,7 @@ def begin() -> None:
         _running += 1
 
 
-def end() -> None:
+def _end() -> None:
     global _running, _before
     with _lock:
         _running -= 1
@@ -50,3 +51,7 @@ def _open() -> dict[int, Any]:
     """By what it is, as numbers are given again. Of a module that is being imported nothing."""
     gcf = getattr(sys.modules.get(_PYPLOT), "Gcf", None)
     return {} if gcf is None else {id(manager): manager for manager in list(gcf.figs.values())}
+
+
+# Code runs in it.
+closing = Section(_begin, _end)

@@ -1,9 +1,11 @@
 """The native part of typhon. Import typhon instead; where a thing is defined for users, its docstring says so."""
 
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Final, Literal, NoReturn, SupportsIndex, final, overload
+from typing import Any, Final, Literal, NoReturn, SupportsIndex, TypeVar, final, overload
 
 from typing_extensions import Buffer
+
+_T = TypeVar("_T")
 
 @final
 class Atom:
@@ -109,6 +111,13 @@ class ImproperList:
     def __hash__(self) -> int: ...
 
 @final
+class Section:
+    """`with Section(before, after):` calls both, each without an interrupt in its midst."""
+
+    def __new__(cls, before: Callable[[], Any], after: Callable[[], Any], /) -> Section: ...
+    def __enter__(self) -> Any: ...
+    def __exit__(self, *error: object) -> Literal[False]: ...
+
 class Kept:
     """Around a result that stays in Python, whatever it is: the BEAM gets a handle of `value`."""
 
@@ -215,6 +224,7 @@ def this_call() -> int: ...
 def serves_for(call: int, /) -> bool:
     """Whether the call of this thread belongs to an answer that `call` waits for, at any remove."""
 
+def then(function: Callable[..., Any], args: tuple[Any, ...], next: Callable[[Any], _T], /) -> _T: ...
 def serve_one_for(call: int, /) -> bool:
     """Serve one call that waits and belongs to such an answer, in this thread; False when there is none."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 
 from typhon._bulk import look_up
+from typhon._native import then
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ def to_term(target: Any) -> Any:
 class Entered:
     """A context manager that has been entered. The BEAM holds it until the end of the function that it runs in between."""
 
+    _open = False
+
     def __init__(self, manager: Any, leave: Callable[..., Any]) -> None:
         self._manager = manager
         self._leave = leave
@@ -119,8 +122,7 @@ def enter(target: Any) -> Any:
     kind = type(target)
     if hasattr(kind, "__enter__") and hasattr(kind, "__exit__"):
         leave = kind.__exit__
-        value = kind.__enter__(target)
-        return Entered(target, leave), value
+        return then(kind.__enter__, (target,), lambda value: (Entered(target, leave), value))
     if hasattr(kind, "__aenter__") and hasattr(kind, "__aexit__"):
         return _enter_later(target, kind)
     raise TypeError(f"{kind.__name__} is no context manager: it has neither __enter__ and __exit__ nor __aenter__ and __aexit__")

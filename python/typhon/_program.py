@@ -6,7 +6,8 @@ import os
 import sys
 from types import ModuleType
 
-from typhon._figures import begin, end
+from typhon._figures import closing
+from typhon._native import Section
 from typhon._turns import Turn, Turns
 
 TYPE_CHECKING = False
@@ -26,21 +27,26 @@ def execute(path: str, arguments: list[str], names: dict[str, Any]) -> int:
         code = _compiled(file)
         module = ModuleType("__main__")
         module.__dict__.update(names, __name__="__main__", __file__=file, __builtins__=sys.modules["builtins"])
-        before = sys.modules["__main__"], sys.argv, sys.path[:]
-        sys.modules["__main__"] = module
-        sys.argv = [path, *arguments]
-        # Before what the pool has for all of its modules, but for typhon itself.
-        sys.path.insert(0, os.path.abspath(folder))
-        begin()
-        try:
-            exec(code, module.__dict__)
-            return 0
-        except SystemExit as error:
-            return _status(error.code)
-        finally:
-            end()
-            sys.stdout.flush()
-            sys.modules["__main__"], sys.argv, sys.path[:] = before
+        folder = os.path.abspath(folder)
+        before = sys.modules["__main__"], sys.argv, sys.path[:], sys.stdin, sys.stdout, sys.stderr
+
+        def begin() -> None:
+            sys.modules["__main__"] = module
+            sys.argv = [path, *arguments]
+            # Before what the pool has for all of its modules, but for typhon itself.
+            sys.path.insert(0, folder)
+
+        def end() -> None:
+            sys.modules["__main__"], sys.argv, sys.path[:], sys.stdin, sys.stdout, sys.stderr = before
+
+        with Section(begin, end), closing:
+            try:
+                exec(code, module.__dict__)
+                return 0
+            except SystemExit as error:
+                return _status(error.code)
+            finally:
+                sys.stdout.flush()
 
 
 def _compiled(file: str) -> CodeType:

@@ -11,7 +11,7 @@ import typhon
 from pythonx import PID, _names
 from pythonx._evaluation import CURRENT, Evaluation, install
 from typhon import _eval
-from typhon._native import Cancelled, Kept
+from typhon._native import Cancelled, Kept, Section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,23 +68,24 @@ def _text(text: str) -> str:
 def evaluate(code: str, names: dict[str, Any], has_pids: bool, stdout: typhon.Pid, stderr: typhon.Pid) -> Any:
     """(True, (whether there is a value, the value, names and values)), or as _answers says; or a coroutine of that."""
     evaluation = Evaluation(stdout, stderr)
-    before = CURRENT.set(evaluation)
+    before = CURRENT.get()
     later = False
-    try:
-        evaluation.names.update(_with_pids(names) if has_pids else names)
-        program = _eval.program_of(code, None, 1)
-        if program.awaits:
-            later = True
-            return _evaluate_later(evaluation, program)
-        return _done(evaluation, program, _eval.execute(program, evaluation.names))
-    except Cancelled:
-        raise
-    except BaseException as error:
-        return _failed(error)
-    finally:
-        if not later:
-            evaluation.finish()
-        CURRENT.reset(before)
+    # Whatever interrupts it, also where it prints: the thread is nobody's then.
+    with Section(lambda: CURRENT.set(evaluation), lambda: CURRENT.set(before)):
+        try:
+            evaluation.names.update(_with_pids(names) if has_pids else names)
+            program = _eval.program_of(code, None, 1)
+            if program.awaits:
+                later = True
+                return _evaluate_later(evaluation, program)
+            return _done(evaluation, program, _eval.execute(program, evaluation.names))
+        except Cancelled:
+            raise
+        except BaseException as error:
+            return _failed(error)
+        finally:
+            if not later:
+                evaluation.finish()
 
 
 async def _evaluate_later(evaluation: Evaluation, program: Any) -> Any:
