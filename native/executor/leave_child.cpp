@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "executor/worker.h"
+#include "worker/forked.h"
 
 namespace typhon::executor {
 
@@ -13,6 +14,10 @@ void leave_child(python::PyRef result) noexcept {
     static_cast<void>(python::PyRef::steal(PyObject_CallMethod(module.get(), "leave", "O", error.get())));
   }
   ::_exit(1);
+}
+
+void leave_if_forked() noexcept {
+  if (worker::in_forked_child()) leave_child(python::PyRef::borrow(Py_None));
 }
 
 }  // namespace typhon::executor

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "channel/doorbell.h"
+#include "executor/leave_child.h"
 #include "os/wait.h"
 #include "python/gil.h"
 #include "python/types/object_table.h"
@@ -36,7 +37,11 @@ bool Outbox::send(python::ModuleState& codec, FrameHeader header, PyObject* valu
   options.parts = parts;
   bool has_objects = false;
   options.has_objects = &has_objects;
-  if (!python::encode(codec, value, sink, options)) {
+  const bool encoded = python::encode(codec, value, sink, options);
+  // What is encoded may be code of the user's, which forks. The child has nothing to send, and none of what is
+  // reserved here for its parent.
+  if (worker::in_forked_child()) leave_child(encoded ? python::PyRef::borrow(Py_None) : python::PyRef());
+  if (!encoded) {
     if (sink.lacks_memory()) PyErr_NoMemory();
     return false;
   }

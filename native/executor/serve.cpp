@@ -106,6 +106,7 @@ void Worker::serve(Lane& lane, const FrameHeader& header, std::span<const std::u
     default:
       serve_call(lane, header, body, loans);
   }
+  leave_if_forked();
   lane.used = true;
   note_used();
 }
@@ -290,6 +291,7 @@ void Worker::fail(Served& call, PyRef exception, bool given_up) noexcept {
   if (call.header.kind != Kind::kCall) {
     report_cast(std::move(exception), std::move(call.module), std::move(call.function),
                 std::move(call.request));
+    leave_if_forked();
     return cast_done();
   }
   const memory_limit::Suspension unlimited;
@@ -311,6 +313,7 @@ void Worker::fail(Served& call, PyRef exception, bool given_up) noexcept {
     room.emplace(*this);
     description = describe(exception.get(), module, function, given);
   }
+  leave_if_forked();
   if (description && outbox_.send(codec_, header, description.get(), "error", &call.timings)) return;
 
   // Not even the description can be sent (a subclass of str that misbehaves, no memory): say at least that

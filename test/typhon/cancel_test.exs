@@ -20,6 +20,48 @@ defmodule Typhon.CancelTest do
     end)
   end
 
+  test "callers that are killed leave nothing half done: figures, __main__, what tracebacks quote, what was entered" do
+    py = start_pool(concurrency: 2)
+    path = new_path("program")
+    File.write!(path, "x = sum(range(2_000))")
+    on_exit(fn -> File.rm(path) end)
+
+    state =
+      "import sys, typhon._figures as f\n(getattr(sys.modules['__main__'], '__file__', None), sys.argv, sys.path[:2], f._running)"
+
+    entered = """
+    import contextlib, sys
+    sys.entered = 0
+    class Manager:
+        def __enter__(self): sys.entered += 1
+        def __exit__(self, *_): sys.entered -= 1
+    Manager()
+    """
+
+    before = Typhon.eval!(py, state)
+    {:ok, manager} = Typhon.eval(py, entered)
+
+    for i <- 1..600 do
+      for act <- [
+            fn -> Typhon.exec_file(py, path) end,
+            fn -> Typhon.eval(py, "x = #{i}", %{}, file: "f#{i}.ex", line: 5_000) end,
+            fn -> Typhon.enter(manager, fn _ -> :ok end) end
+          ] do
+        pid = spawn(act)
+        for _ <- 1..:rand.uniform(3_000), do: :ok
+        Process.exit(pid, :kill)
+      end
+
+      if rem(i, 20) == 0, do: assert(Typhon.eval(py, "1 + #{i}", %{}, timeout: 120_000) == {:ok, i + 1})
+    end
+
+    eventually(fn -> Typhon.eval!(py, state, %{}, timeout: 120_000) == before end)
+
+    eventually(fn ->
+      Typhon.eval!(py, "import gc, sys; gc.collect(); sys.entered", %{}, timeout: 120_000) == 0
+    end)
+  end
+
   describe "a caller that takes long to die" do
     # By then others drain the answers: the handle goes on a scheduler's thread, and tells the worker at once.
     test "is answered with an object of Python, while others call", %{dir: dir} do

@@ -403,6 +403,35 @@ defmodule Typhon.FaultsTest do
       assert restarts(py) == 0
     end
 
+    test "a fork in code that runs while a result or an error is sent is none of the worker", %{
+      marker: marker
+    } do
+      py = pool(marker, workers: 1)
+      fork = "import os, datetime, dataclasses\ndef fork():\n  return 'parent' if os.fork() else 'child'\n"
+
+      codes = [
+        "class X:\n  def __repr__(self): return fork()\nX()",
+        "class X:\n  def __del__(self): fork()\nX()\nNone",
+        "class E(Exception):\n  def __str__(self): return fork()\nraise E",
+        "@dataclasses.dataclass\nclass A:\n  x: int = 0\n  def __getattribute__(self, name):\n    if name == 'x': fork()\n" <>
+          "    return object.__getattribute__(self, name)\nA()",
+        "class Z(datetime.tzinfo):\n  def utcoffset(self, _):\n    fork()\n    return datetime.timedelta(0)\n" <>
+          "  def tzname(self, _): return 'Z'\n  def dst(self, _): return None\ndatetime.datetime(2020, 1, 1, tzinfo=Z())"
+      ]
+
+      %{os_pid: os_pid} = worker(py)
+
+      repeat(py, marker, 5, fn i ->
+        for code <- codes do
+          refute inspect(Typhon.eval(py, fork <> code, %{}, timeout: 60_000)) =~ "child"
+          assert Typhon.call(py, :sample, :echo, [i], timeout: 60_000) == {:ok, i}
+          assert Typhon.call(py, :os, :getpid, [], timeout: 60_000) == {:ok, os_pid}
+        end
+      end)
+
+      assert restarts(py) == 0
+    end
+
     test "a fork does not talk by the channel", %{marker: marker} do
       py = pool(marker, workers: 2)
 
