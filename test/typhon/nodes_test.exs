@@ -421,6 +421,8 @@ defmodule Typhon.NodesTest do
     result
   end
 
+  defp stopped?(stat), do: File.read!(stat) =~ ~r/\) T /
+
   describe "a node that is gone" do
     test "is told of, in the middle of a call and later" do
       %{node: node} = start_node()
@@ -455,7 +457,10 @@ defmodule Typhon.NodesTest do
       py = NodesHelper.start_pool(node)
       {object, _holder} = object(node, py)
       os_pid = :erpc.call(node, System, :pid, [])
+      on_exit(fn -> System.cmd("kill", ["-CONT", os_pid]) end)
       {_, 0} = System.cmd("kill", ["-STOP", os_pid])
+      # Each of its threads stops when it sees the signal.
+      eventually(fn -> Enum.all?(Path.wildcard("/proc/#{os_pid}/task/*/stat"), &stopped?/1) end)
       assert {:error, %TimeoutError{timeout: 50, function: "get"}} = Typhon.get(object, :text, timeout: 50)
       {_, 0} = System.cmd("kill", ["-CONT", os_pid])
       assert {:ok, "counted"} = Typhon.get(object, :text)
