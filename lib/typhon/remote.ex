@@ -10,7 +10,7 @@ defmodule Typhon.Remote do
   #
   # A result's handles are held by nobody there. So they are leased, to the calling process or to that one whose task it is.
 
-  alias Typhon.{Deadline, EncodeError, Error, Object, PoolError, Session}
+  alias Typhon.{Deadline, EncodeError, Error, Iter, Object, PoolError, Session}
   alias Typhon.Remote.{Lent, Server}
 
   # Milliseconds for the way there and back, beyond the deadline of the call itself, which is kept there.
@@ -58,13 +58,15 @@ defmodule Typhon.Remote do
 
   @spec call(pid, Error.call(), map, Typhon.Options.routing()) :: {:ok, term} | {:error, Error.t()}
   def call(pool, {module, function, args, timeout}, kwargs, routing) do
-    with {:ok, args, kwargs, functions} <- Lent.lend(args, kwargs, node(pool), %{}) do
-      call = {module, function, args, Session.bound(timeout)}
+    Iter.with_references(fn ->
+      with {:ok, args, kwargs, functions} <- Lent.lend(args, kwargs, node(pool), %{}) do
+        call = {module, function, args, Session.bound(timeout)}
 
-      pool
-      |> ask({:call, pool, call, kwargs, routing, inherited(pool, functions)}, functions, call)
-      |> whole(timeout)
-    end
+        pool
+        |> ask({:call, pool, call, kwargs, routing, inherited(pool, functions)}, functions, call)
+        |> whole(timeout)
+      end
+    end)
   end
 
   # Not what was left of it.
@@ -73,13 +75,15 @@ defmodule Typhon.Remote do
 
   @spec cast(pid, Error.call(), map, Typhon.Options.routing()) :: :ok | {:error, Error.t()}
   def cast(pool, {module, function, args, timeout}, kwargs, routing) do
-    case Lent.lend(args, kwargs, node(pool), %{}) do
+    case Iter.with_references(fn -> Lent.lend(args, kwargs, node(pool), %{}) end) do
       {:ok, args, kwargs, functions} when functions == %{} ->
         call = {module, function, args, Session.bound(timeout)}
         ask(pool, {:cast, pool, call, kwargs, routing, inherited(pool, %{})}, %{}, call)
 
       {:ok, _args, _kwargs, _functions} ->
-        reason = "a function is lent to another node for the time of a call, and nobody waits for a cast"
+        reason =
+          "a function, or an enumerable, is lent to another node for the time of a call, and nobody waits for a cast"
+
         {:error, %EncodeError{path: "args", type: nil, reason: reason}}
 
       error ->
@@ -144,7 +148,8 @@ defmodule Typhon.Remote do
   defp lend_source({:over, _} = source, _node), do: {:ok, source, %{}}
 
   defp lend_source({:open, target, function, args, kwargs}, node) do
-    with {:ok, args, kwargs, functions} <- Lent.lend(args, kwargs, node, %{}),
+    # Typhon.iter/1 lends for the time of one call, and this is many.
+    with {:ok, args, kwargs, functions} <- Iter.with_references(fn -> Lent.lend(args, kwargs, node, %{}) end),
          do: {:ok, {:open, target, function, args, kwargs}, functions}
   end
 

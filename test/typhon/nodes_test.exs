@@ -126,6 +126,41 @@ defmodule Typhon.NodesTest do
       drop(holder)
     end
 
+    test "pulls from an enumerable of the calling process", %{node: node, py: py} do
+      {object, holder} = object(node, py)
+      test = self()
+
+      numbers =
+        Stream.resource(
+          fn -> 1 end,
+          fn n -> {[{self() == test, n}], n + 1} end,
+          fn _ -> send(test, :halted) end
+        )
+
+      assert {:ok, [{true, 1}, {true, 2}, {true, 3}]} =
+               Typhon.call(py, object, :first, [Typhon.iter(numbers), 3])
+
+      assert_received :halted
+      assert {:ok, [~D[2026-01-02]]} = Typhon.call(py, object, :first, [Typhon.iter([~D[2026-01-02]]), 3])
+
+      assert {:error, %PythonError{message: message}} =
+               Typhon.call(py, object, :first, [Typhon.iter(Stream.map([1], fn _ -> raise "mine" end)), 1])
+
+      assert message =~ "mine"
+
+      assert {:error, %PythonError{message: message}} =
+               Typhon.call(py, object, :first, [Typhon.iter([URI.parse("a")]), 1])
+
+      assert message =~ "URI is a struct without an implementation of Typhon.Encoder"
+      assert [] = for({{Typhon.Iter, _}, _} <- Process.get(), do: 1)
+      drop(holder)
+    end
+
+    test "is refused by a node that speaks otherwise" do
+      {pid, monitor} = spawn_monitor(Typhon.Remote.Server, :serve, [0, self(), make_ref(), :anything])
+      assert_receive {:DOWN, ^monitor, :process, ^pid, {:typhon, :other_version}}, Typhon.TestHelper.limit()
+    end
+
     test "prints where the caller's output goes, and needs no Typhon that runs here", %{node: node, py: py} do
       {object, holder} = object(node, py)
       print = fn -> assert {:ok, nil} = Typhon.call(py, object, :say, ["hello"], stdio: :group_leader) end
@@ -142,10 +177,6 @@ defmodule Typhon.NodesTest do
       assert {:error, %EncodeError{path: "args[0][1]"} = error} = Typhon.call(py, object, :give, [[1, many]])
       assert Exception.message(error) =~ "at most 16 arguments"
 
-      assert {:error, %EncodeError{path: "args[0]"} = error} =
-               Typhon.call(py, object, :give, [Typhon.iter([1])])
-
-      assert Exception.message(error) =~ "Typhon.iter/1 lends an enumerable to a Python of the same node"
       assert {:error, %EncodeError{} = error} = Typhon.cast(py, object, :give, [fn -> 1 end])
       assert Exception.message(error) =~ "nobody waits for a cast"
       drop(holder)

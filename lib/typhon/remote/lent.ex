@@ -3,37 +3,35 @@ defmodule Typhon.Remote.Lent do
   # What crosses between two nodes of a call's arguments and its result.
   #
   # A function runs in the process that made the call. In its place this struct crosses, and the owner's node puts a function
-  # there that asks for it (Typhon.Remote.Server). What has become one comes back as the function that it was.
+  # there that asks for it (Typhon.Remote.Server). What has become one comes back as the function that it was. An enumerable of
+  # Typhon.iter/1 is a function that gives its next elements.
 
   alias Typhon.{EncodeError, Encoder, Iter, Object}
 
   @enforce_keys [:index, :arity]
   defstruct @enforce_keys
 
-  @type t :: %__MODULE__{index: non_neg_integer, arity: arity}
+  @type t :: %__MODULE__{index: non_neg_integer, arity: arity | :iter}
 
   @typedoc "Functions of the caller by their index."
   @type functions :: %{non_neg_integer => fun}
 
   @most_arity 16
 
-  @doc "The arguments as they cross to the node, with structs encoded and functions lent."
+  @doc "The arguments as they cross to the node, with structs encoded and functions lent. Within Typhon.Iter.with_references/1."
   @spec lend(list, map, node, functions) :: {:ok, list, map, functions} | {:error, EncodeError.t()}
   def lend(args, kwargs, node, functions) do
-    # It lends enumerables, too, which are refused then.
-    Iter.with_references(fn ->
-      with {:ok, args, kwargs} <- Encoder.Walk.prepare(args, kwargs) do
-        {args, functions} = walk(args, ["args"], functions, node)
+    with {:ok, args, kwargs} <- Encoder.Walk.prepare(args, kwargs) do
+      {args, functions} = walk(args, ["args"], functions, node)
 
-        {kwargs, functions} =
-          Enum.map_reduce(kwargs, functions, fn {key, value}, functions ->
-            {value, functions} = walk(value, [["[", inspect(key), "]"], "kwargs"], functions, node)
-            {{key, value}, functions}
-          end)
+      {kwargs, functions} =
+        Enum.map_reduce(kwargs, functions, fn {key, value}, functions ->
+          {value, functions} = walk(value, [["[", inspect(key), "]"], "kwargs"], functions, node)
+          {{key, value}, functions}
+        end)
 
-        {:ok, args, Map.new(kwargs), functions}
-      end
-    end)
+      {:ok, args, Map.new(kwargs), functions}
+    end
   catch
     {__MODULE__, path, type, reason} -> {:error, refused(path, type, reason)}
   end
@@ -57,13 +55,8 @@ defmodule Typhon.Remote.Lent do
     {__MODULE__, path, type, reason} -> refused(path, type, reason)
   end
 
-  defp walk(%Iter.Reference{}, path, functions, _node) when functions != nil do
-    refuse(
-      path,
-      Iter,
-      "Typhon.iter/1 lends an enumerable to a Python of the same node. Send a list, or make the call there"
-    )
-  end
+  defp walk(%Iter.Reference{pull: key}, _path, functions, _node) when functions != nil,
+    do: lent(fn count -> Iter.pull(key, count) end, :iter, functions)
 
   defp walk(%Object{pool: pool} = object, path, functions, node) do
     if is_pid(pool) and node(pool) != node do
@@ -80,8 +73,7 @@ defmodule Typhon.Remote.Lent do
   defp walk(function, path, functions, _node) when is_function(function) and functions != nil do
     case Function.info(function, :arity) do
       {:arity, arity} when arity <= @most_arity ->
-        index = map_size(functions)
-        {%__MODULE__{index: index, arity: arity}, Map.put(functions, index, function)}
+        lent(function, arity, functions)
 
       {:arity, arity} ->
         refuse(
@@ -111,6 +103,11 @@ defmodule Typhon.Remote.Lent do
   end
 
   defp walk(term, _path, functions, _node), do: {term, functions}
+
+  defp lent(function, arity, functions) do
+    index = map_size(functions)
+    {%__MODULE__{index: index, arity: arity}, Map.put(functions, index, function)}
+  end
 
   defp elements([head | tail], path, index, functions, node) do
     {head, functions} = walk(head, [["[", Integer.to_string(index), "]"] | path], functions, node)

@@ -3,7 +3,7 @@ defmodule Typhon.Remote.Server do
   # The owner's side of Typhon.Remote: a process for each request of another node, which does there what the caller's own process
   # would do here. It exits with the result. A second one ends it when the caller, or the caller's node, goes.
 
-  alias Typhon.{Call, Deadline, EncodeError, Leases, Native, Object, Session, Stream}
+  alias Typhon.{Call, Deadline, EncodeError, Iter, Leases, Native, Object, Session, Stream}
   alias Typhon.Remote.Lent
 
   # What two nodes have to agree on: this function's arguments, the requests, and what is sent meanwhile.
@@ -164,6 +164,12 @@ defmodule Typhon.Remote.Server do
       %Object{} = object -> {:ok, object}
       _ -> :descend
     end)
+  end
+
+  defp function(%Lent{index: index, arity: :iter}) do
+    {channel, _functions} = Process.get(@functions)
+    owner = self()
+    Iter.lent(fn count -> ask(owner, channel, index, [count]) end)
   end
 
   defp function(%Lent{index: index, arity: arity}) do

@@ -1,5 +1,6 @@
 """Objects that are handed to other nodes."""
 
+import itertools
 import time
 import weakref
 
@@ -20,6 +21,9 @@ class Counted:
 
     def give(self, function):
         return {"function": function}
+
+    def first(self, numbers, count):
+        return list(itertools.islice(numbers, count))
 
     def say(self, text):
         print(text)
