@@ -49,7 +49,8 @@ defmodule Typhon.Object do
   A handle may be sent to another node of the BEAM. All that is listed above works there, and is done on the object's own node,
   with the same results and errors. Functions among the arguments run in the calling process, and there are the elements of
   `Typhon.iter/1` made. `inspect/1` and `Typhon.type/1` ask nobody. What cannot be done from there: functions of more than sixteen
-  arguments, functions in a cast, and `Typhon.multi/3`. What Python calls by its name is called on its own node.
+  arguments, functions in a cast, and `Typhon.multi/3`. What Python calls by its name is called on its own node; `typhon.caller()`
+  is the calling process.
 
   A handle that lies on another node does not keep the object alive: nobody counts it. A lease does, from the moment in which it is
   taken until `Typhon.release/2`, or until its process, the connection to that process' node, or the pool ends:

@@ -18,6 +18,7 @@ defmodule Typhon.Remote do
   # For what asks no Python.
   @short 10_000
 
+  @caller {__MODULE__, :caller}
   @heritage {__MODULE__, :heritage}
   @holder {__MODULE__, :holder}
   # What the native library says of a handle that is none of its own, or not any more.
@@ -40,6 +41,18 @@ defmodule Typhon.Remote do
   defguard is_remote_object(object)
            when is_struct(object, Object) and is_pid(:erlang.map_get(:pool, object)) and
                   node(:erlang.map_get(:pool, object)) != node()
+
+  @doc "Who has made the calls of this process: one of another node, when it works for that one."
+  @spec caller :: pid
+  def caller, do: Process.get(@caller, self())
+
+  @doc "This process works for one of another node."
+  @spec work_for(pid) :: :ok
+  def work_for(caller) do
+    Process.put(@caller, caller)
+    Process.put(:"$callers", [caller])
+    :ok
+  end
 
   @doc "For a task that works for this process: who holds the leases, and where its calls have to go."
   @spec heritage :: {pid, map}

@@ -161,6 +161,13 @@ defmodule Typhon.NodesTest do
       assert_receive {:DOWN, ^monitor, :process, ^pid, {:typhon, :other_version}}, Typhon.TestHelper.limit()
     end
 
+    test "is told who calls", %{node: node, py: py} do
+      {object, holder} = object(node, py)
+      assert {:ok, nil} = Typhon.call(py, object, :tell, ["hello"])
+      assert_receive "hello", Typhon.TestHelper.limit()
+      drop(holder)
+    end
+
     test "prints where the caller's output goes, and needs no Typhon that runs here", %{node: node, py: py} do
       {object, holder} = object(node, py)
       print = fn -> assert {:ok, nil} = Typhon.call(py, object, :say, ["hello"], stdio: :group_leader) end

@@ -3,7 +3,7 @@ defmodule Typhon.Remote.Server do
   # The owner's side of Typhon.Remote: a process for each request of another node, which does there what the caller's own process
   # would do here. It exits with the result. A second one ends it when the caller, or the caller's node, goes.
 
-  alias Typhon.{Call, Deadline, EncodeError, Iter, Leases, Native, Object, Session, Stream}
+  alias Typhon.{Call, Deadline, EncodeError, Iter, Leases, Native, Object, Remote, Session, Stream}
   alias Typhon.Remote.Lent
 
   # What two nodes have to agree on: this function's arguments, the requests, and what is sent meanwhile.
@@ -21,7 +21,7 @@ defmodule Typhon.Remote.Server do
   def serve(@protocol, caller, channel, request) do
     owner = self()
     spawn(fn -> guard(owner, caller) end)
-    Process.put(:"$callers", [caller])
+    Remote.work_for(caller)
 
     outcome =
       try do

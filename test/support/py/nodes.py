@@ -4,6 +4,8 @@ import itertools
 import time
 import weakref
 
+import typhon
+
 _there = weakref.WeakSet()
 
 
@@ -27,6 +29,9 @@ class Counted:
 
     def say(self, text):
         print(text)
+
+    def tell(self, text):
+        typhon.send(typhon.caller(), text)
 
     def mapped(self, function, last):
         for number in range(last):
