@@ -38,8 +38,9 @@ defmodule Typhon.Remote do
   @doc "Whether it is a pool, or an object of a pool, of another node."
   defguard is_remote(pool) when is_pid(pool) and node(pool) != node()
 
+  # Each call passes by here: what is no map, or of no pool, fails as a guard does.
   defguard is_remote_object(object)
-           when is_struct(object, Object) and is_pid(:erlang.map_get(:pool, object)) and
+           when :erlang.map_get(:__struct__, object) == Object and
                   node(:erlang.map_get(:pool, object)) != node()
 
   @doc "Who has made the calls of this process: one of another node, when it works for that one."
