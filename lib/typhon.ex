@@ -534,6 +534,8 @@ defmodule Typhon do
   `:uptime`, `:restarts`, how often its process has ended by accident since it has its number, and `:last_error`, why, until
   it is ready again.
 
+  `:leases` are those of its objects that processes hold, as a rule of other nodes (`lease/2`).
+
   `:loans` counts the bytes of large binaries that a worker inside the VM shares with it: the VM's that Python reads
   (`:to_python`), Python's that binaries lie in (`:to_elixir`). `:ring` has the counters of the memory that the worker shares
   with the VM (`docs/telemetry.md`, `[:typhon, :worker, :ring]`). `:results` counts those of the worker's large results that
@@ -1095,6 +1097,45 @@ defmodule Typhon do
   @doc "As `chain/3`, and returns the value itself or raises the exception."
   @spec chain!(Object.t(), [Chain.step()], [object_option]) :: term
   def chain!(object, steps, options \\ []), do: value!(chain(object, steps, options))
+
+  @doc """
+  Keeps an object alive for a process, on whichever node that process runs. Returns the object, or the scope, that was given.
+
+  A handle may be sent to another node, and what is called with it there is done where the object lives. But Typhon counts no
+  references of other nodes: it releases the object when nobody on its own node holds the handle. The lease holds it there until
+  `release/2`, the end of the process, or of the connection to its node, whichever comes first; or until the pool is stopped. Take
+  it while the object is held: `Typhon.lease(model, pid)` before `send(pid, model)`. `Typhon.Object` says more.
+
+  What a call from another node returns is leased already, to the process that made the call.
+
+  A process has one lease of an object, also when it takes it twice, and at most #{Typhon.Leases.most()} of objects of one node.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, queue} = Typhon.call(py, :collections, :deque, [[1, 2]])
+      iex> {:ok, ^queue} = Typhon.lease(queue)
+      iex> {:ok, %{leases: 1}} = Typhon.info(py)
+      iex> Typhon.release(queue)
+      :ok
+  """
+  @spec lease(leased, pid) :: {:ok, leased} | {:error, error} when leased: Object.t() | Scope.t()
+  def lease(target, holder \\ self()) when is_pid(holder), do: Object.lease(target, holder)
+
+  @doc "As `lease/2`, and returns the object itself or raises the exception."
+  @spec lease!(leased, pid) :: leased when leased: Object.t() | Scope.t()
+  def lease!(target, holder \\ self()), do: value!(lease(target, holder))
+
+  @doc """
+  Ends a lease that a process has of an object: that of `lease/2`, or of what a call from another node has returned. Nothing happens
+  when there is none any more.
+
+      iex> {:ok, py} = Typhon.start_link(workers: 1)
+      iex> {:ok, queue} = Typhon.call(py, :collections, :deque, [])
+      iex> Typhon.lease!(queue)
+      iex> {Typhon.release(queue), Typhon.release(queue)}
+      {:ok, :ok}
+  """
+  @spec release(Object.t() | Scope.t(), pid) :: :ok | {:error, error}
+  def release(target, holder \\ self()) when is_pid(holder), do: Object.release(target, holder)
 
   @doc """
   What an object looks like, as notebooks show it: pictures, HTML, text. `Typhon.Rendered` says what is asked for.

@@ -12,7 +12,7 @@ defmodule Typhon.Application do
     Typhon.Interpreters.ensure_started()
     load_modules()
 
-    Supervisor.start_link([Typhon.Registry, Typhon.Default.child_spec()],
+    Supervisor.start_link([Typhon.Registry, Typhon.Leases, Typhon.Default.child_spec()],
       strategy: :one_for_one,
       name: Typhon.Application.Supervisor
     )

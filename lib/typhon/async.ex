@@ -3,19 +3,29 @@ defmodule Typhon.Async do
   # A call in a Task. The task is an ordinary one, so that whatever takes tasks takes it; all that is ours is what the task runs,
   # and a note of the call in the task's process, by which a TimeoutError can name it.
 
-  alias Typhon.{Error, Session, TimeoutError}
+  alias Typhon.{Error, Remote, Session, TimeoutError}
 
   @call {__MODULE__, :call}
 
   @spec async(Typhon.pool(), Typhon.callee(), Typhon.name(), list, keyword) :: Task.t()
   def async(pool, module, function, args, options),
-    do: Task.async(__MODULE__, :run, [pool, module, function, args, options, Session.heritage()])
+    do:
+      Task.async(__MODULE__, :run, [
+        pool,
+        module,
+        function,
+        args,
+        options,
+        Session.heritage(),
+        Remote.heritage()
+      ])
 
   @doc false
-  @spec run(Typhon.pool(), Typhon.callee(), Typhon.name(), list, keyword, map | nil) ::
+  @spec run(Typhon.pool(), Typhon.callee(), Typhon.name(), list, keyword, map | nil, {pid, map}) ::
           {:ok, term} | {:error, Error.t()}
-  def run(pool, module, function, args, options, heritage) do
+  def run(pool, module, function, args, options, heritage, remote) do
     Session.inherit(heritage)
+    Remote.inherit(remote)
     Process.put(@call, {module, function, length(args)})
     Typhon.call(pool, module, function, args, options)
   end

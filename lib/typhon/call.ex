@@ -9,7 +9,9 @@ defmodule Typhon.Call do
   require Typhon.Test.Double
   require Typhon.Wire
 
-  alias Typhon.{Deadline, Error, Native, Registry, Request, Session, Structs, Telemetry, Wire}
+  import Typhon.Remote, only: [is_remote_object: 1]
+
+  alias Typhon.{Deadline, Error, Native, Registry, Remote, Request, Session, Structs, Telemetry, Wire}
   alias Typhon.Test.Double
 
   @sessions Session.key()
@@ -25,6 +27,10 @@ defmodule Typhon.Call do
   @doc "A call; with routing it may go to the worker of a key, or be made again when its worker ends."
   @spec call(term, Error.call(), map, routing) :: {:ok, term} | {:error, Error.t()}
   def call(key, call, kwargs, routing \\ nil)
+
+  # The object knows its pool.
+  def call(_key, {object, _, _, _} = call, kwargs, routing) when is_remote_object(object),
+    do: object.pool |> Remote.call(call, kwargs, without_struct(routing)) |> shaped(routing)
 
   # One worker, and no other one that could have the call in its place.
   def call(%Session{} = session, call, kwargs, routing) do
@@ -73,6 +79,10 @@ defmodule Typhon.Call do
     end)
     |> shaped(routing)
   end
+
+  # Structs are of this node's modules.
+  defp without_struct(%{as: as} = routing) when as not in [:value, :object], do: %{routing | as: :value}
+  defp without_struct(routing), do: routing
 
   # As the struct that as: names.
   defp shaped(result, nil), do: result
@@ -285,7 +295,12 @@ defmodule Typhon.Call do
   # --- casts ---
 
   @spec cast(term, Error.call(), map, routing) :: :ok | {:error, Error.t()}
-  def cast(key, {module, function, args, _} = call, kwargs, routing \\ nil) do
+  def cast(key, call, kwargs, routing \\ nil)
+
+  def cast(_key, {object, _, _, _} = call, kwargs, routing) when is_remote_object(object),
+    do: Remote.cast(object.pool, call, kwargs, routing)
+
+  def cast(key, {module, function, args, _} = call, kwargs, routing) do
     with {pid, native, bits, flags} <- target(key),
          name = pool_key(key),
          :through <- Double.cast({pid, native, bits}, name, module, function, args, kwargs) do

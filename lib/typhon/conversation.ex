@@ -15,7 +15,7 @@ defmodule Typhon.Conversation do
 
   require Typhon.Wire
 
-  alias Typhon.{Apart, Deadline, Error, Iter, Message, Native, Options, Session, Telemetry, Wire}
+  alias Typhon.{Apart, Deadline, Error, Iter, Message, Native, Options, Remote, Session, Telemetry, Wire}
   alias Typhon.Worker.{Backlog, MailboxLimit, Printer}
 
   @max_text 65_536
@@ -154,7 +154,7 @@ defmodule Typhon.Conversation do
   defp asked({:pull, key, count}, tag, context) when is_reference(key) and count in 0..@most_pulled,
     do: run(tag, context, fn -> Iter.pull(key, count) end)
 
-  defp asked({:caller}, _tag, _context), do: {:ok, self()}
+  defp asked({:caller}, _tag, _context), do: {:ok, Remote.caller()}
   defp asked({:self}, _tag, %{owner: owner}), do: {:ok, owner}
 
   # Python waits until it is printed, or logged.

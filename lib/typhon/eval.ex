@@ -74,7 +74,7 @@ defmodule Typhon.Eval do
     {pool, made} =
       case origin do
         %Scope{} = scope ->
-          {scope.pool, in_scope(scope, "fork", args, timeout, routing, "scope")}
+          {Scope.pool(scope), in_scope(scope, "fork", args, timeout, routing, "scope")}
 
         pool ->
           call = {"typhon._scope", "scope", args, timeout}

@@ -30,6 +30,15 @@ defmodule Typhon.Iter do
   end
 
   @doc false
+  # One that another process has lent to this one: the function asks there for the next elements, as pull/2 does here.
+  @spec lent((non_neg_integer -> {list, boolean})) :: Reference.t()
+  def lent(fun) do
+    key = make_ref()
+    Process.put({__MODULE__, key}, {:elsewhere, fun})
+    %Reference{pull: key}
+  end
+
+  @doc false
   # Runs a function; what is lent in its course is taken back at its end.
   @spec with_references((() -> result)) :: result when result: term
   def with_references(fun) do
@@ -70,6 +79,12 @@ defmodule Typhon.Iter do
   end
 
   defp next(_key, :done, _count), do: {[], true}
+
+  defp next(key, {:elsewhere, fun} = state, count) do
+    {_batch, last?} = next = fun.(count)
+    unless last?, do: Process.put({__MODULE__, key}, state)
+    next
+  end
 
   defp next(_key, state, 0) do
     finish(state)

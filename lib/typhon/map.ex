@@ -6,7 +6,7 @@ defmodule Typhon.Map do
   # one for as long as it takes. Here an element is taken when there is room for its call, and there is room again when a result
   # goes to the consumer.
 
-  alias Typhon.{Multi, Options, Session, Structs}
+  alias Typhon.{Multi, Options, Remote, Session, Structs}
 
   # tasks: in the order of their elements, oldest first.
   defstruct [:run, :max, :ordered, :traps_exits, tasks: :queue.new(), count: 0]
@@ -67,10 +67,12 @@ defmodule Typhon.Map do
     {first, state} = if state.count == state.max, do: next(state, :infinity), else: {[], state}
     run = state.run
     heritage = Session.heritage()
+    remote = Remote.heritage()
 
     task =
       Task.async(fn ->
         Session.inherit(heritage)
+        Remote.inherit(remote)
         run.(element)
       end)
 

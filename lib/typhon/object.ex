@@ -41,8 +41,32 @@ defmodule Typhon.Object do
   | `Typhon.chain(object, get: "a", item: key, call: {"b", args})` | `object.a[key].b(*args)`, in one request (`Typhon.Chain`) |
 
   The object lives in the worker that made it: calls that name it run there, and fail with a `Typhon.WorkerError` when that
-  worker is gone. Objects of one call have to live in the same worker. It is released in Python when no Elixir process holds
-  the handle any more.
+  worker is gone. Objects of one call have to live in the same worker. It is released in Python when no Elixir process of this
+  node holds the handle any more.
+
+  ## On other nodes
+
+  A handle may be sent to another node of the BEAM. All that is listed above works there, and is done on the object's own node,
+  with the same results and errors. Functions among the arguments run in the calling process, and there are the elements of
+  `Typhon.iter/1` made. `inspect/1` and `Typhon.type/1` ask nobody. What cannot be done from there: functions of more than sixteen
+  arguments, functions in a cast, and `Typhon.multi/3`. What Python calls by its name is called on its own node; `typhon.caller()`
+  is the calling process.
+
+  A handle that lies on another node does not keep the object alive: nobody counts it. A lease does, from the moment in which it is
+  taken until `Typhon.release/2`, or until its process, the connection to that process' node, or the pool ends:
+
+      receiver = spawn(fn -> receive do: ({:model, model} -> Typhon.get!(model, :kernel)) end)
+
+      {:ok, model} = Typhon.lease(model, receiver)      # it is held here still
+      send(receiver, {:model, model})
+
+  The other node may take it as well, with `Typhon.lease(model)`, as long as somebody holds the object where it lives. What a call from
+  another node returns would be held by nobody: such a handle is leased to the calling process (of `Typhon.async/5` the one that
+  made the task), and that process releases it when it does not need it any more. A call with a handle whose object has been
+  released says so. An object of a worker that has ended is gone, as on one node, lease or not; when the node is, the error is a
+  `Typhon.PoolError` with the reason `{:node_down, node}`.
+
+  ## Fields
 
   * `type` – the full name of its class
   * `repr` – how Python showed it when the handle was made, for `inspect/1`: the first 200 characters of its `repr()`, of
@@ -52,7 +76,9 @@ defmodule Typhon.Object do
   Everything else is private.
   """
 
-  alias Typhon.{Call, Conversation, EncodeError, Error, Native, Options, TimeoutError}
+  import Typhon.Remote, only: [is_remote_object: 1]
+
+  alias Typhon.{Call, Conversation, EncodeError, Error, Native, Options, Remote, TimeoutError}
 
   # `ref` is the native library's resource: its destruction releases the object in Python. `pool` is the pid of the pool; nil of
   # one that Typhon.Test.object/1 has made, and in ErlPort's dialect.
@@ -164,6 +190,9 @@ defmodule Typhon.Object do
   @spec same?(t, t) :: boolean
   def same?(%__MODULE__{ref: ref}, %__MODULE__{ref: ref}), do: true
 
+  def same?(%__MODULE__{pool: pool} = one, %__MODULE__{pool: pool} = other) when is_remote_object(one),
+    do: Remote.same?(one, other)
+
   def same?(%__MODULE__{pool: pool} = one, %__MODULE__{pool: pool} = other) when pool != nil do
     if Native.same_worker?(one.ref, other.ref) do
       case ask(one, ".same", [other], []) do
@@ -198,6 +227,29 @@ defmodule Typhon.Object do
   @spec chain(t, String.t(), list, keyword) :: result
   def chain(object, shape, args, options), do: ask(object, ".chain", [shape, args], options)
 
+  # --- leases ---
+
+  @doc false
+  @spec lease(leased, pid) :: {:ok, leased} | {:error, Error.t()} when leased: t | Typhon.Scope.t()
+  def lease(target, holder) do
+    object = bare(target, "lease")
+
+    with :ok <- of_pool(object),
+         :ok <- Remote.lease([object], holder),
+         do: {:ok, target}
+  end
+
+  @doc false
+  @spec release(t | Typhon.Scope.t(), pid) :: :ok | {:error, Error.t()}
+  def release(target, holder) do
+    object = bare(target, "release")
+    with :ok <- of_pool(object), do: Remote.release([object], holder)
+  end
+
+  defp bare(%__MODULE__{} = object, _function), do: object
+  defp bare(%Typhon.Scope{object: object}, _function), do: object
+  defp bare(other, function), do: no_object!(other, "Typhon.#{function}/2", "it is what a call has returned")
+
   # --- context managers ---
 
   @doc false
@@ -214,7 +266,7 @@ defmodule Typhon.Object do
 
   # A worker that is to be replaced waits for the end.
   defp within(entered, value, fun, options) do
-    Native.hold(entered.ref, true)
+    hold(entered, true)
 
     case attempt(fun, value) do
       {:ok, result} ->
@@ -227,8 +279,12 @@ defmodule Typhon.Object do
         end
     end
   after
-    Native.hold(entered.ref, false)
+    hold(entered, false)
   end
+
+  defp hold(entered, hold?) when is_remote_object(entered), do: Remote.hold(entered, hold?)
+
+  defp hold(entered, hold?), do: Native.hold(entered.ref, hold?)
 
   defp attempt(fun, value) do
     {:ok, fun.(value)}

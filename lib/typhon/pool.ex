@@ -112,7 +112,8 @@ defmodule Typhon.Pool do
          |> Map.merge(%{
            reserved: Enum.count(workers, & &1.reserved),
            in_flight: workers |> Enum.map(& &1.in_flight) |> Enum.sum(),
-           draining: Registry.draining?(pool)
+           draining: Registry.draining?(pool),
+           leases: Typhon.Leases.count(pool)
          })
          |> Map.merge(info)}
 

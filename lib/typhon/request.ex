@@ -36,6 +36,7 @@ defmodule Typhon.Request do
   }
 
   alias Typhon.Pool.Board
+  alias Typhon.Remote.Lent
   alias Typhon.Worker.Output
 
   # Who has waited for so many milliseconds has its worker looked at; and again after as many.
@@ -144,8 +145,10 @@ defmodule Typhon.Request do
     end)
   end
 
-  def step(request, {:cannot_encode, path, message}),
-    do: {{:error, %Typhon.EncodeError{path: path, type: nil, reason: message}}, request}
+  def step(request, {:cannot_encode, path, message}) do
+    error = %Typhon.EncodeError{path: path, type: nil, reason: message}
+    {{:error, Lent.misplaced(request.args, request.kwargs) || error}, request}
+  end
 
   # All workers are being replaced or belong to sessions. Wait for the first one.
   def step(%{pool: {_, pid, _}} = request, :no_worker),

@@ -25,6 +25,8 @@ defmodule Typhon.Scope do
   * `pool` – the pool that it was made in. Everything else is private
   """
 
+  import Typhon.Remote, only: [is_remote_object: 1]
+
   alias Typhon.{Eval, Options, Session}
   alias Typhon.Options.Check
 
@@ -40,6 +42,7 @@ defmodule Typhon.Scope do
   @doc false
   # It outlives the session that it was made in.
   @spec pool(t) :: Typhon.pool()
+  def pool(%{object: object}) when is_remote_object(object), do: object.pool
   def pool(%{pool: %Session{} = session}), do: if(Session.open?(session), do: session, else: session.pool)
   def pool(%{pool: pool}), do: pool
 

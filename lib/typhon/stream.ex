@@ -3,19 +3,39 @@ defmodule Typhon.Stream do
   # A Python iterator as an Elixir stream. Python holds it behind a handle (python/typhon/_stream.py); each batch is a call of its
   # method `next`. One such call is on its way while the batch before it is used.
 
-  alias Typhon.{Call, Callee, DecodeError, EncodeError, Error, Native, Structs}
+  import Typhon.Remote, only: [is_remote_object: 1]
+
+  alias Typhon.{Call, Callee, DecodeError, EncodeError, Error, Native, Remote, Structs}
 
   @spec stream(Typhon.pool(), Typhon.callee(), Typhon.name(), list, map) :: Enumerable.t()
+  def stream(_pool, object, function, args, options) when is_remote_object(object) do
+    source = {:open, Callee.target(object), to_string(function), args, options.kwargs}
+    object.pool |> Remote.stream(source, options) |> Structs.stream(options.as)
+  end
+
   def stream(pool, module, function, args, options),
     do: resource(pool, options, fn -> open(pool, module, function, args, options) end)
 
   @doc "The same of an object that is there."
   @spec stream(Typhon.Object.t(), map) :: Enumerable.t()
+  def stream(object, options) when is_remote_object(object),
+    do: object.pool |> Remote.stream({:over, object}, options) |> Structs.stream(options.as)
+
   def stream(%Typhon.Object{pool: pool} = object, options) do
     resource(pool, options, fn ->
       with {:error, error} <- Typhon.Object.of_pool(object), do: raise(error)
       open(pool, "over", [object], options)
     end)
+  end
+
+  @doc "The batches themselves, of what a function of typhon._stream opens."
+  @spec batches(pid, String.t(), list, map) :: Enumerable.t()
+  def batches(pool, function, args, options) do
+    next = fn state ->
+      with {batch, state} when is_list(batch) <- next(state, pool, options), do: {[batch], state}
+    end
+
+    Stream.resource(fn -> open(pool, function, args, options) end, next, &close(&1, pool))
   end
 
   defp resource(pool, options, open),

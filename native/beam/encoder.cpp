@@ -343,7 +343,11 @@ bool Encoder::object(ERL_NIF_TERM value) noexcept {
   void* resource = nullptr;
   if (!enif_get_map_value(env_, value, atoms.ref, &ref) ||
       !enif_get_resource(env_, ref, state_.object_type, &resource)) {
-    return stop(Status::kBadTerm, "a Typhon.Object that no Python call has returned");
+    return stop(
+        Status::kBadTerm,
+        "a Typhon.Object that no Python call has returned, or one that has been released since: nobody on "
+        "this node held its handle, and one that is written down, or on another node, does not count "
+        "(Typhon.lease/2)");
   }
   const auto* handle = static_cast<const ObjectHandle*>(resource);
   if (handle->channel != channel_) {

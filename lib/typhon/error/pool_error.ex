@@ -8,6 +8,11 @@ defmodule Typhon.PoolError do
     `:typhon` is not started), `:draining` (`Typhon.drain/2` was called: it takes no new calls), `{:down, error}` (its workers
     ended, or could not be started, more often than its `:max_restarts` allows; `error` is the last
     `Typhon.WorkerError` or `Typhon.StartError`), `:session_ended` (it is the session of a `Typhon.run/3` that has returned)
+
+  Of an object whose pool lives on another node: `{:node_down, node}` (that node is not connected, or went down during the
+  call: then nobody knows how far the call came), `{:not_running, node}` (Typhon is not started there), `{:other_version, node}`
+  (there is no Typhon, or one that does not understand this one), `{:too_many_leases, holder, most}` (that process holds so many
+  leases of objects of the pool's node that it gets no more)
   """
 
   defexception [:pool, :reason]
@@ -22,7 +27,8 @@ defmodule Typhon.PoolError do
             | :not_running
             | :draining
             | :session_ended
-            | {:remote, node}
+            | {:remote | :node_down | :not_running | :other_version, node}
+            | {:too_many_leases, pid, pos_integer}
             | {:down, Exception.t()}
         }
 
@@ -55,6 +61,22 @@ defmodule Typhon.PoolError do
       {:down, error} ->
         "the Typhon pool #{inspect(pool)} went down: its workers ended, or could not be started, more often than " <>
           "max_restarts: and max_seconds: allow. The last time: " <> Exception.message(error)
+
+      {:node_down, node} ->
+        "the node #{inspect(node)}, where the object lives, is gone: it is not connected, or went down during the call, and then " <>
+          "nobody knows how far the call came. When it is there again, its pools make their objects anew"
+
+      {:not_running, node} ->
+        "the application :typhon is not running on the node #{inspect(node)}, where the object lived. " <>
+          "Start it there, and make the object anew"
+
+      {:other_version, node} ->
+        "the node #{inspect(node)}, where the object lives, has no Typhon that understands the one of #{inspect(node())}. " <>
+          "Have the same version on both"
+
+      {:too_many_leases, holder, most} ->
+        "the process #{inspect(holder)} holds #{most} leases of objects of the node #{inspect(node(pool))}, and gets no " <>
+          "more. Release what it does not need any more: Typhon.release/1"
 
       {:remote, node} ->
         "the Typhon pool #{inspect(pool)} lives on the node #{inspect(node)}. " <>
