@@ -59,9 +59,13 @@ defmodule ReportTest do
 
   test "a day that is none", %{folder: folder} do
     csv = Path.join(folder, "sales.csv")
-    File.write!(csv, "day,region,product,pieces,price\n2026-02-30,North,tea,1,3.5\n")
-    assert {:error, message} = Report.write(csv, folder)
-    assert message =~ "day is out of range for month"
+
+    File.write!(
+      csv,
+      "day,region,product,pieces,price\n2026-02-28,North,tea,1,3.5\n2026-02-30,North,tea,1,3.5\n"
+    )
+
+    assert Report.write(csv, folder) == {:error, "#{csv}, line 3: 2026-02-30 is no day"}
   end
 
   test "a file without sales", %{folder: folder} do

@@ -14,8 +14,11 @@ def read(path: str):
         raise ValueError(f"no column {', '.join(missing)} in {path}")
     if sales.empty:
         raise ValueError(f"no sales in {path}")
-    sales["day"] = pd.to_datetime(sales["day"], format="%Y-%m-%d")
-    return sales
+    day = pd.to_datetime(sales["day"], format="%Y-%m-%d", errors="coerce")
+    if day.isna().any():
+        row = day.isna().idxmax()
+        raise ValueError(f"{path}, line {row + 2}: {sales['day'][row]} is no day")
+    return sales.assign(day=day)
 
 
 def monthly(sales):
