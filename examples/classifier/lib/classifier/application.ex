@@ -10,7 +10,7 @@ defmodule Classifier.Application do
        workers: 1,
        python: System.get_env("EXAMPLE_PYTHON", ".venv"),
        python_path: [Application.app_dir(:classifier, "priv/py")],
-       init: ["import tickets"]},
+       preload: [:tickets]},
       Classifier.Model
     ]
 

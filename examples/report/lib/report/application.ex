@@ -11,7 +11,7 @@ defmodule Report.Application do
        workers: 1,
        python: System.get_env("EXAMPLE_PYTHON", ".venv"),
        python_path: [Application.app_dir(:report, "priv/py")],
-       init: ["import sales"]}
+       preload: [:sales]}
 
     Supervisor.start_link([pool], strategy: :one_for_one, name: Report.Supervisor)
   end
