@@ -20,8 +20,7 @@ Logger.configure(level: :error)
 rides =
   for day <- 0..59 do
     degrees = rem(day * 7, 25)
-    weekend = rem(day, 7) in [5, 6]
-    %{day: Date.add(~D[2026-03-02], day), degrees: degrees, weekend: weekend, riders: 100 + 12 * degrees}
+    %{day: Date.add(~D[2026-03-02], day), degrees: degrees, riders: 100 + 12 * degrees}
   end
 
 # The bindings are variables of the scope, too. `keys: :strings`, as a frame's columns are strings and not atoms. The first
