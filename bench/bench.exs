@@ -1,7 +1,8 @@
 # Typhon against its floors, from Elixir: `make bench`, or `mix run bench/bench.exs [options]`.
 #
 #   --only hot,echo    these groups only: hot, cold, many, echo, terms, start, memory, idle,
-#                      eval, callback, stream, multi, dispatch, mixed, asyncio, replace, cancel, inside, erlport
+#                      eval, callback, stream, multi, dispatch, mixed, asyncio, replace, cancel, objects, handles,
+#                      sigil, inside, erlport
 #   --runs 5           runs of each line; the table shows medians
 #   --quick            one short run, to see that everything works
 #   --floor-only       the floors without Typhon
@@ -11,7 +12,7 @@
 
 for file <-
       ~w(floor/port_echo support/measure support/system support/report support/compare support/fixture support/telemetry) ++
-        ~w(groups/pool groups/inside groups/erlport) do
+        ~w(groups/pool groups/objects groups/inside groups/erlport) do
   Code.require_file("#{file}.exs", __DIR__)
 end
 
@@ -22,6 +23,7 @@ defmodule Bench do
 
   @groups ~w(hot cold many echo terms start memory idle)
   @pool_groups Bench.Pool.groups()
+  @object_groups Bench.Objects.groups()
   @inside_groups Bench.Inside.groups()
   @erlport_groups Bench.Erlport.groups()
   @add {:operator, :add, [1, 2]}
@@ -55,7 +57,7 @@ defmodule Bench do
     chosen =
       if options[:only],
         do: String.split(options[:only], ","),
-        else: @groups ++ @pool_groups ++ @inside_groups ++ @erlport_groups
+        else: @groups ++ @pool_groups ++ @object_groups ++ @inside_groups ++ @erlport_groups
 
     file =
       "calls" <>
@@ -261,6 +263,7 @@ defmodule Bench do
   end
 
   defp group(name, bench) when name in @pool_groups, do: Bench.Pool.group(name, bench)
+  defp group(name, bench) when name in @object_groups, do: Bench.Objects.group(name, bench)
   defp group(name, bench) when name in @inside_groups, do: Bench.Inside.group(name, bench)
   defp group(name, bench) when name in @erlport_groups, do: Bench.Erlport.group(name, bench)
 
@@ -268,7 +271,7 @@ defmodule Bench do
     do:
       raise(
         ArgumentError,
-        "no group #{other}; there are #{Enum.join(@groups ++ @pool_groups ++ @inside_groups ++ @erlport_groups, ", ")}"
+        "no group #{other}; there are #{Enum.join(@groups ++ @pool_groups ++ @object_groups ++ @inside_groups ++ @erlport_groups, ", ")}"
       )
 
   defp latency_rows(bench, calls, pause, goals) do

@@ -6,9 +6,9 @@ defmodule Weather.MixProject do
       app: :weather,
       version: "0.1.0",
       elixir: "~> 1.14",
-      # What is built lies with the rest of Typhon's, not in the example.
-      build_path: "../../_build/examples/weather",
-      lockfile: "../../_build/examples/weather/mix.lock",
+      # What is built lies with the rest of Typhon's, not in the example. Examples share it: Typhon is compiled once for all.
+      build_path: "../../_build/examples",
+      lockfile: "../../_build/examples/mix.lock",
       deps: [{:typhon, path: "../.."}]
     ]
   end
