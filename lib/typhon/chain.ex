@@ -100,6 +100,34 @@ defmodule Typhon.Chain do
 
   defp request([], shape, args), do: {shape, args}
 
+  @doc false
+  # From what is sent back to the steps as they were written, for Typhon.Test. Names are strings, keyword arguments maps.
+  @spec steps(String.t(), list) :: [step]
+  def steps(shape, args) do
+    [_count | steps] = :binary.split(shape, <<0>>, [:global])
+    written(steps, args)
+  end
+
+  defp written([], []), do: []
+  defp written([<<?g, name::binary>> | steps], args), do: [{:get, name} | written(steps, args)]
+  defp written([<<?i>> | steps], [key | args]), do: [{:item, key} | written(steps, args)]
+
+  defp written([<<?*, name::binary>> | steps], [taken | args]),
+    do: [{:call, called(name, taken)} | written(steps, args)]
+
+  defp written([<<?&, name::binary>> | steps], [taken, kwargs | args]),
+    do: [{:call, called(name, taken, kwargs)} | written(steps, args)]
+
+  defp written([<<count, name::binary>> | steps], args) do
+    {taken, args} = Enum.split(args, count - ?0)
+    [{:call, called(name, taken)} | written(steps, args)]
+  end
+
+  defp called("", args), do: args
+  defp called(name, args), do: {name, args}
+  defp called("", args, kwargs), do: {args, kwargs}
+  defp called(name, args, kwargs), do: {name, args, kwargs}
+
   @doc "As `run/2`, and returns the value itself or raises the exception."
   @spec run!(t, [Typhon.object_option()]) :: term
   def run!(chain, options \\ []) do

@@ -84,7 +84,7 @@ defmodule Typhon.Eval do
     case made do
       {:ok, {%Typhon.Object{} = object, name}} -> {:ok, %Scope{pool: pool, object: object, name: name}}
       # A test's.
-      {:ok, %Scope{}} = scope -> scope
+      {:ok, %Scope{} = scope} -> {:ok, %{scope | pool: pool}}
       {:ok, nonsense} -> {:error, Error.nonsense(nonsense)}
       error -> error
     end

@@ -80,13 +80,13 @@ defmodule Typhon.Object do
 
   alias Typhon.{Call, Conversation, EncodeError, Error, Native, Options, Remote, TimeoutError}
 
-  # `ref` is the native library's resource: its destruction releases the object in Python. `pool` is the pid of the pool; nil of
-  # one that Typhon.Test.object/1 has made, and in ErlPort's dialect.
+  # `ref` is the native library's resource: its destruction releases the object in Python. `pool` is the pid of the pool; nil in
+  # ErlPort's dialect, and of one that Typhon.Test.object/1 has made until a stub returns it.
   @enforce_keys [:id, :type, :ref]
   defstruct [:id, :type, :ref, :pool, :repr]
 
   @type t :: %__MODULE__{
-          id: non_neg_integer,
+          id: integer,
           type: String.t(),
           ref: reference,
           pool: pid | nil,
@@ -94,6 +94,9 @@ defmodule Typhon.Object do
         }
 
   @typep result :: {:ok, term} | {:error, Error.t()}
+
+  # In the place of the number that Python gives.
+  @made_up -1
 
   # The arguments of operations, as errors name them.
   @parts %{
@@ -193,7 +196,8 @@ defmodule Typhon.Object do
   def same?(%__MODULE__{pool: pool} = one, %__MODULE__{pool: pool} = other) when is_remote_object(one),
     do: Remote.same?(one, other)
 
-  def same?(%__MODULE__{pool: pool} = one, %__MODULE__{pool: pool} = other) when pool != nil do
+  def same?(%__MODULE__{pool: pool, id: id} = one, %__MODULE__{pool: pool, id: other_id} = other)
+      when pool != nil and id != @made_up and other_id != @made_up do
     if Native.same_worker?(one.ref, other.ref) do
       case ask(one, ".same", [other], []) do
         {:ok, same} -> same
@@ -259,6 +263,8 @@ defmodule Typhon.Object do
 
     case of_object(object, ".enter", [], %{}, options) do
       {:ok, {%__MODULE__{} = entered, value}} -> within(entered, value, fun, options)
+      # A test's.
+      {:ok, {:stubbed, value}} -> {:ok, fun.(value)}
       {:ok, nonsense} -> {:error, Error.nonsense(nonsense)}
       error -> error
     end
@@ -310,14 +316,24 @@ defmodule Typhon.Object do
   end
 
   @doc false
+  # For Typhon.Test: an object that no Python has.
+  @spec make_up(String.t(), pid | nil) :: t
+  def make_up(type, pool), do: %__MODULE__{id: @made_up, type: type, ref: make_ref(), pool: pool}
+
+  @doc false
+  @spec made_up?(t) :: boolean
+  def made_up?(%__MODULE__{id: id}), do: id == @made_up
+
+  @doc false
   @spec of_pool(t) :: :ok | {:error, EncodeError.t()}
-  def of_pool(%{pool: nil}) do
-    {:error,
-     %EncodeError{
-       path: "the object",
-       type: __MODULE__,
-       reason: "it is of no pool: no Python call has returned it"
-     }}
+  def of_pool(%{pool: nil} = object) do
+    why =
+      if made_up?(object),
+        do:
+          "no stub has returned it. Typhon.Test.object(pool, #{inspect(object.type)}) makes one that is of a pool at once",
+        else: "no Python call has returned it"
+
+    {:error, %EncodeError{path: "the object", type: __MODULE__, reason: "it is of no pool: #{why}"}}
   end
 
   def of_pool(_object), do: :ok
@@ -331,12 +347,12 @@ defmodule Typhon.Object do
   end
 
   # As it was called in Elixir.
-  defp told(%TimeoutError{} = error, function),
+  defp told(%TimeoutError{arity: arity} = error, function) when arity != nil,
     do: %{
       error
       | module: "Typhon",
         function: function |> called() |> String.trim_leading("."),
-        arity: error.arity + 1
+        arity: arity + 1
     }
 
   defp told(%EncodeError{path: "args[" <> _ = path} = error, function) when is_map_key(@parts, function) do

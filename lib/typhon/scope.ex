@@ -44,6 +44,13 @@ defmodule Typhon.Scope do
   @spec pool(t) :: Typhon.pool()
   def pool(%{object: object}) when is_remote_object(object), do: object.pool
   def pool(%{pool: %Session{} = session}), do: if(Session.open?(session), do: session, else: session.pool)
+
+  def pool(%{pool: nil, name: name}) do
+    raise ArgumentError,
+          "the scope #{name} of Typhon.Test.scope/0 is of no pool: no stub has returned it. " <>
+            "Typhon.Test.scope(pool) makes one that is of a pool at once"
+  end
+
   def pool(%{pool: pool}), do: pool
 
   @doc false

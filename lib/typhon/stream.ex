@@ -24,7 +24,7 @@ defmodule Typhon.Stream do
   def stream(%Typhon.Object{pool: pool} = object, options) do
     resource(pool, options, fn ->
       with {:error, error} <- Typhon.Object.of_pool(object), do: raise(error)
-      open(pool, "over", [object], options)
+      or_stub({pool, object, ".stream", [], %{}}, fn -> open(pool, "over", [object], options) end)
     end)
   end
 
@@ -42,15 +42,16 @@ defmodule Typhon.Stream do
     do: open |> Stream.resource(&next(&1, pool, options), &close(&1, pool)) |> Structs.stream(options.as)
 
   defp open(pool, module, function, args, options) do
-    case Call.stubbed(pool, module, function, args, options.kwargs) do
-      :through ->
-        open(pool, "open", [Callee.target(module), to_string(function), args, options.kwargs], options)
+    or_stub({pool, module, function, args, options.kwargs}, fn ->
+      open(pool, "open", [Callee.target(module), to_string(function), args, options.kwargs], options)
+    end)
+  end
 
-      {:ok, enumerable} ->
-        {:stub, enumerable}
-
-      {:error, error} ->
-        raise error
+  defp or_stub({pool, module, function, args, kwargs}, open) do
+    case Call.stubbed(pool, module, function, args, kwargs) do
+      :through -> open.()
+      {:ok, enumerable} -> {:stub, enumerable}
+      {:error, error} -> raise error
     end
   end
 

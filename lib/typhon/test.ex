@@ -28,7 +28,8 @@ defmodule Typhon.Test do
   under it (by `$ancestors`). So tests may run with `async: true`, each with stubs of its own. For other processes there are
   `allow/3` and `set_global/1`. It is gone when the process that set it up ends.
 
-  It works for `Typhon.call/5`, `call!/5`, `cast/5`, `async/5`, `multi/5` and `map/5`, on two kinds of pools:
+  It works for `Typhon.call/5`, `call!/5`, `cast/5`, `async/5`, `multi/5`, `map/5` and `stream/5`, for code, scopes and objects,
+  on two kinds of pools:
 
   * a pool of Pythons: what has no stub goes to Python, and `spy/3` records calls that do. A pool that no test has touched does
     not pay for it.
@@ -46,11 +47,23 @@ defmodule Typhon.Test do
   * an exception, or `{:error, exception}`: the call returns `{:error, exception}`. `error/3` makes Python's
   * `{:ok, value}` or any other value: the call returns `{:ok, value}`
 
-  Modules and functions are named as in calls, by atoms or strings, which mean the same. The methods of a `Typhon.Object` are
-  named by its class: `Typhon.Test.stub(py, "sklearn.svm._classes.SVC", :predict, [0])`; `object/1` makes such an object.
+  Modules and functions are named as in calls, by atoms or strings, which mean the same.
 
-  Code is stubbed as `"Typhon", :eval` with the code and its bindings, a map with strings as keys: `stub(MyApp.Python, "Typhon", :eval, fn
-  _code, %{"rows" => rows} -> length(rows) end)`, also that of scopes. `Typhon.exec_file/3` has the path and the arguments.
+  ## Objects, scopes and code
+
+  * The methods of a `Typhon.Object` are named by its class: `stub(py, "sklearn.svm._classes.SVC", :predict, [0])`.
+  * What else Typhon does with an object has the name of its function here, with a dot in front, so that it is no method of
+    Python's. `stub(py, "pandas.DataFrame", ".get", fn path -> … end)` is for `Typhon.get/3`, and likewise there are `.set` (path,
+    value), `.delete` (path), `.item` (key), `.put_item` (key, value), `.len`, `.call` (the arguments), `.chain` (the list of
+    steps), `.stream`, `.enter` (the answer is what the function gets), `.repr`, `.dir`, `.doc`, `.to_term`, `.render` (the answer
+    is a map: `%{"text/html" => "<b>1</b>"}`) and `.save` (the MIME type; the answer is what the file is to hold).
+  * A constant of a module is the same of the module: `stub(py, :math, ".get", fn "pi" -> 3.14 end)`.
+  * Code and scopes are named by Typhon: `stub(py, Typhon, :eval, fn code, %{"rows" => rows} -> length(rows) end)`. So are
+    `:scope` (the bindings), and of scopes `:get` (name), `:put` (name, value), `:delete` (name) and `:names`. `:exec_file` has
+    the path and the arguments.
+
+  Names and paths come as strings, bindings as maps with strings as keys, also where the caller wrote atoms. `object/1` and
+  `scope/0` make what a stub can answer; it is of the pool whose call returns it.
 
   The functions of a module of Elixir's with `use Typhon.Module` are those of its module in Python, `stub(py, "statistics", :fmean, 1.5)`;
   where they are a block of code, its own: `stub(py, Shop.Prices, :total, 3)`.
@@ -64,8 +77,8 @@ defmodule Typhon.Test do
   And in `config/test.exs`: `config :my_app, python: Typhon.Test`.
   """
 
-  alias Typhon.{Options, PythonError, Registry}
-  alias Typhon.Test.{Double, Store, UnexpectedCallError, VerificationError}
+  alias Typhon.{Object, Options, PythonError, Registry, Scope}
+  alias Typhon.Test.{Double, Store, UnexpectedCallError, VerificationError, Written}
 
   @typedoc "What a stubbed function answers; see \"Answers\" above."
   @type answer :: function | Exception.t() | {:error, Exception.t()} | {:ok, term} | term
@@ -213,7 +226,8 @@ defmodule Typhon.Test do
     do: struct!(%PythonError{type: type, message: message}, fields)
 
   @doc """
-  An object as a call would have returned it, whose methods can be stubbed under the name of its class. No Python knows it.
+  An object as a call would have returned it, whose methods can be stubbed under the name of its class, and what Typhon does with
+  it, too. No Python knows it. It is of the pool whose stub returns it.
 
       iex> {:ok, py} = Typhon.Test.start_pool()
       iex> Typhon.Test.stub(py, "sklearn.svm", :SVC, Typhon.Test.object("sklearn.svm._classes.SVC"))
@@ -222,8 +236,46 @@ defmodule Typhon.Test do
       iex> Typhon.call(py, model, :predict, [[[0.5], [0.7]]])
       {:ok, [1, 1]}
   """
-  @spec object(String.t()) :: Typhon.Object.t()
-  def object(type) when is_binary(type), do: %Typhon.Object{id: 0, type: type, ref: make_ref()}
+  @spec object(String.t()) :: Object.t()
+  def object(type) when is_binary(type), do: Object.make_up(type, nil)
+
+  @doc """
+  The same, and the object is of this pool although no call has returned it: for code that is given one.
+
+      iex> {:ok, py} = Typhon.Test.start_pool()
+      iex> model = Typhon.Test.object(py, "sklearn.svm._classes.SVC")
+      iex> Typhon.Test.stub(py, model, ".get", fn "kernel" -> "rbf" end)
+      iex> Typhon.get(model, :kernel)
+      {:ok, "rbf"}
+  """
+  @spec object(Typhon.pool(), String.t()) :: Object.t()
+  def object(pool, type) when is_binary(type), do: Object.make_up(type, watch!(pool))
+
+  @doc """
+  A scope for a stub to answer `Typhon.scope/3` with. What is done with it meets the stubs of its pool. No Python knows it.
+
+      iex> {:ok, py} = Typhon.Test.start_pool()
+      iex> Typhon.Test.stub(py, Typhon, :scope, Typhon.Test.scope())
+      iex> Typhon.Test.stub(py, Typhon, :eval, fn "n + 1", %{"n" => n} -> n + 1 end)
+      iex> Typhon.Test.stub(py, Typhon, :get, fn "total" -> 7 end)
+      iex> {:ok, scope} = Typhon.scope(py)
+      iex> {Typhon.eval(scope, "n + 1", n: 2), Typhon.get(scope, :total)}
+      {{:ok, 3}, {:ok, 7}}
+  """
+  @spec scope :: Scope.t()
+  def scope, do: new_scope(nil)
+
+  @doc "The same, and the scope is of this pool although no call has returned it: for code that is given one."
+  @spec scope(Typhon.pool()) :: Scope.t()
+  def scope(pool) do
+    watch!(pool)
+    new_scope(pool)
+  end
+
+  defp new_scope(pool) do
+    name = "typhon_scope_#{System.unique_integer([:positive])}"
+    %Scope{pool: pool, object: Object.make_up("typhon.Scope", nil), name: name}
+  end
 
   # --- who they hold for ---
 
@@ -335,7 +387,7 @@ defmodule Typhon.Test do
   end
 
   defp unmet({{_pool, module, function}, expected, came}),
-    do: "#{module}.#{function}: expected #{expected}, got #{came}"
+    do: "#{Written.title(module, function)}: expected #{expected}, got #{came}"
 
   @doc """
   `verify!/0` when the test has ended: `setup :verify_on_exit!`, with `import Typhon.Test`.
@@ -385,7 +437,7 @@ defmodule Typhon.Test do
       [] ->
         if Double.python?(row) do
           raise ArgumentError,
-                "calls of #{elem(name, 1)}.#{elem(name, 2)} are not recorded for this process. " <>
+                "calls of #{title(name)} are not recorded for this process. " <>
                   "Begin with Typhon.Test.spy(#{inspect(pool)}, #{inspect(module)}, #{inspect(function)}), a stub or an expectation"
         end
 
@@ -420,13 +472,14 @@ defmodule Typhon.Test do
     demand = times!(times)
     calls = calls(pool, module, function)
     count = Enum.count(calls, matcher)
+    title = title(name(pool!(pool), module, function))
 
     if demanded?(demand, count) do
       :ok
     else
       raise VerificationError,
         message:
-          "expected #{Double.name(module)}.#{function}#{with_args(args)} to be called #{demand_text(demand)}, it was called " <>
+          "expected #{title}#{with_args(args)} to be called #{demand_text(demand)}, it was called " <>
             times_text(count) <> list(calls)
     end
   end
@@ -448,13 +501,18 @@ defmodule Typhon.Test do
   defp action(fun) when is_function(fun), do: {:fun, fun}
   defp action(answer), do: {:result, Double.result(answer)}
 
-  # From here on the calls of this pool look for stubs.
   defp watched!(pool, module, function) do
-    {pid, _, flags} = row = pool!(pool)
-    name = name(row, module, function)
+    name = name(pool!(pool), module, function)
+    watch!(pool)
+    name
+  end
+
+  # From here on the calls of this pool look for stubs.
+  defp watch!(pool) do
+    {pid, _, flags} = pool!(pool)
     running!()
     unless Double.on?(flags), do: Registry.flag(pid, Double.flags(:python))
-    name
+    pid
   end
 
   defp pool!(pool) do
@@ -467,12 +525,19 @@ defmodule Typhon.Test do
   defp name({pid, _, _}, module, function)
        when (is_atom(module) or is_binary(module) or is_struct(module, Typhon.Object)) and
               (is_atom(function) or is_binary(function)),
-       do: {pid, Double.name(module), to_string(function)}
+       do: Tuple.insert_at(Written.name!(module, function), 0, pid)
+
+  defp name(_row, %Scope{} = scope, function) do
+    raise ArgumentError,
+          "what is done with a scope is named by Typhon: Typhon, #{inspect(function)}, and not #{inspect(scope)}"
+  end
 
   defp name(_row, module, function) do
     raise ArgumentError,
           "a Python function is named by two atoms or strings, got #{inspect(module)} and #{inspect(function)}"
   end
+
+  defp title({_pool, module, function}), do: Written.title(module, function)
 
   defp running! do
     unless Registry.running?() do

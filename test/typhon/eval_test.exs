@@ -387,7 +387,7 @@ defmodule Typhon.EvalTest do
       {:ok, py} = Typhon.Test.start_pool()
 
       assert message(Typhon.eval(py, "1")) =~
-               ~s|Typhon.Test.stub(#{inspect(py)}, "Typhon", "eval", fn arg1, arg2|
+               ~s|Typhon.Test.stub(#{inspect(py)}, "Typhon", "eval", fn code, bindings -> … end)|
 
       Typhon.Test.stub(py, "Typhon", :eval, fn code, bindings -> {code, bindings} end)
       Typhon.Test.stub(py, "Typhon", :exec_file, fn path, argv -> length([path | argv]) end)

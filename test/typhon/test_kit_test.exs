@@ -223,6 +223,402 @@ defmodule Typhon.TestKitTest do
     end
   end
 
+  describe "scopes" do
+    test "what is done with one meets the stubs of Typhon, on both kinds of pools", %{py: py, pool: pool} do
+      for pool <- [py, pool] do
+        Test.stub(pool, Typhon, :scope, fn bindings ->
+          assert bindings in [%{"a" => 1}, %{"b" => 2}]
+          Test.scope()
+        end)
+
+        Test.stub(pool, "Typhon", :eval, fn code, bindings -> {code, bindings} end)
+        Test.stub(pool, "Typhon", :get, fn name -> {:got, name} end)
+        Test.expect(pool, "Typhon", :put, fn "x", %{y: 1} -> nil end)
+        Test.expect(pool, "Typhon", :delete, fn "x" -> nil end)
+        Test.stub(pool, "Typhon", :names, ["x"])
+
+        assert {:ok, %Typhon.Scope{pool: ^pool} = scope} = Typhon.scope(pool, a: 1)
+        assert {:ok, %Typhon.Scope{pool: ^pool} = fork} = Typhon.scope(scope, b: 2)
+        assert inspect(fork) =~ "#Typhon.Scope<typhon_scope_"
+
+        for scope <- [scope, fork] do
+          assert Typhon.eval(scope, "a + 1", a: 1) == {:ok, {"a + 1", %{"a" => 1}}}
+          assert Typhon.eval(scope, %Typhon.Code{code: "a"}) == {:ok, {"a", %{}}}
+          assert Typhon.get(scope, :x) == {:ok, {:got, "x"}}
+          assert Typhon.get(scope, "x", as: :object) == {:ok, {:got, "x"}}
+          assert Typhon.names(scope) == {:ok, ["x"]}
+        end
+
+        assert Typhon.put(scope, :x, %{y: 1}) == :ok
+        assert Typhon.delete(scope, :x) == :ok
+        Test.assert_called(pool, Typhon, :put, ["x", %{y: 1}], 1)
+        assert Test.verify!() == :ok
+
+        Test.stub(pool, Typhon, :get, Test.error("NameError", "no x"))
+        assert {:error, %PythonError{type: "NameError"}} = Typhon.get(scope, :x)
+        Test.stub(pool, Typhon, :scope, Test.error("MemoryError"))
+        assert {:error, %PythonError{type: "MemoryError"}} = Typhon.scope(pool, a: 1)
+      end
+    end
+
+    test "of a real Python go by the same names", %{py: py} do
+      {:ok, scope} = Typhon.scope(py, x: 1)
+      Test.stub(py, "Typhon", :get, 5)
+      Test.spy(py, Typhon, :put)
+      Test.spy(py, Typhon, :eval)
+      assert Typhon.get(scope, :x) == {:ok, 5}
+      assert Typhon.put(scope, :y, [2]) == :ok
+      assert Typhon.eval(scope, "x + y[0]") == {:ok, 3}
+      assert Typhon.names(scope) == {:ok, ["x", "y"]}
+      Test.assert_called(py, Typhon, :put, ["y", [2]])
+      Test.assert_called(py, Typhon, :eval, ["x + y[0]", %{}])
+      assert stranger(fn -> Typhon.get(scope, :x) end) == {:ok, 1}
+    end
+
+    test "of a session have its pool when it is over", %{pool: pool} do
+      Test.stub(pool, Typhon, :scope, Test.scope())
+      Test.stub(pool, Typhon, :get, 1)
+
+      {:ok, scope} =
+        Typhon.run(pool, fn session ->
+          {:ok, scope} = Typhon.scope(session)
+          assert Typhon.get(scope, :x) == {:ok, 1}
+          scope
+        end)
+
+      assert Typhon.get(scope, :x) == {:ok, 1}
+    end
+
+    test "that no stub has returned have a pool when they are given one", %{py: py, pool: pool} do
+      for pool <- [py, pool] do
+        scope = Test.scope(pool)
+        Test.stub(pool, Typhon, :get, 1)
+        assert Typhon.get(scope, :x) == {:ok, 1}
+      end
+
+      assert_raise ArgumentError, ~r/is of no pool: no stub has returned it. Typhon.Test.scope\(pool\)/, fn ->
+        Typhon.get(Test.scope(), :x)
+      end
+    end
+
+    test "are the only answer to Typhon.scope/3, which says so", %{py: py, pool: pool} do
+      for pool <- [py, pool] do
+        Test.stub(pool, Typhon, :scope, :fake)
+
+        assert_raise UnexpectedCallError,
+                     ~r/Typhon.scope has answered :fake.* must be a scope, Typhon.Test.scope\(\)/,
+                     fn ->
+                       Typhon.scope(pool)
+                     end
+      end
+    end
+
+    test "without a stub say how to make one", %{py: py, pool: pool} do
+      assert {:error, error} = Typhon.scope(pool, a: 1)
+
+      assert Exception.message(error) =~
+               ~s|stub(#{inspect(pool)}, "Typhon", "scope", fn bindings -> Typhon.Test.scope() end)|
+
+      for pool <- [py, pool] do
+        scope = Test.scope(pool)
+
+        for {call, line} <- [
+              {&Typhon.get(&1, :x), ~s|"get", fn name -> … end)|},
+              {&Typhon.put(&1, :x, 1), ~s|"put", fn name, value -> … end)|},
+              {&Typhon.delete(&1, :x), ~s|"delete", fn name -> … end)|},
+              {&Typhon.names/1, ~s|"names", fn -> … end)|},
+              {&Typhon.eval(&1, "x"), ~s|"eval", fn code, bindings -> … end)|}
+            ] do
+          assert {:error, %UnexpectedCallError{module: "Typhon"} = error} = call.(scope)
+          assert Exception.message(error) =~ ~s|    Typhon.Test.stub(#{inspect(pool)}, "Typhon", | <> line
+        end
+      end
+    end
+  end
+
+  describe "code" do
+    test "is named by Typhon or \"Typhon\"", %{py: py, pool: pool} do
+      for pool <- [py, pool], module <- [Typhon, "Typhon", :Typhon] do
+        Test.stub(pool, module, :eval, fn "n", %{"n" => n} -> {module, n} end)
+        assert Typhon.eval(pool, "n", n: 1) == {:ok, {module, 1}}
+        Test.assert_called(pool, module, :eval, ["n", :_])
+      end
+    end
+
+    test "that leaves variables has an answer, too", %{pool: pool} do
+      Test.stub(pool, Typhon, :eval, fn "n = 2", %{} -> nil end)
+      code = %Typhon.Code{code: "n = 2"}
+      assert Typhon.Eval.assigning(pool, code, %{}, ["n"]) == {:ok, {nil, %{}}}
+    end
+
+    test "is shown by its first line and the names of its bindings", %{pool: pool} do
+      message = fn code, bindings ->
+        assert {:error, %UnexpectedCallError{} = error} = Typhon.eval(pool, code, bindings)
+        Exception.message(error)
+      end
+
+      assert message.("\n  total = sum(rows)\n  total * tax", rows: [1, 2], tax: 3) =~
+               ~s|Typhon.eval of the code "total = sum(rows)…" with the bindings rows, tax was called on|
+
+      assert message.("1 + 1\n", []) =~ ~s|Typhon.eval of the code "1 + 1" without bindings was called on|
+      many = for i <- 10..30, do: {"v#{i}", i}
+      long = message.(String.duplicate("x", 100_000), many)
+      assert long =~ ~s|"#{String.duplicate("x", 60)}…" with the bindings v10, v11,|
+      assert long =~ "v19 and 11 more was called"
+      assert byte_size(long) < 1_000
+
+      Test.expect(pool, Typhon, :eval, 0, nil)
+      code = "f(x)" <> String.duplicate("\n", 10_000) <> "y"
+      error = assert_raise UnexpectedCallError, fn -> Typhon.eval(pool, code, x: "long") end
+      assert Exception.message(error) =~ ~s|code "f(x)…" with the bindings x was called more often|
+      refute Exception.message(error) =~ "long"
+      Store.forget(self())
+
+      Test.stub(pool, Typhon, :eval, fn _code -> nil end)
+
+      assert_raise UnexpectedCallError, ~r/2 arguments: the code "f\(x\)…" without bindings$/, fn ->
+        Typhon.eval(pool, code)
+      end
+    end
+
+    test "what Typhon does not have is a mistake", %{pool: pool} do
+      assert_raise ArgumentError, ~r/of Typhon a test gives answers for delete, eval, .*not for "gett"/, fn ->
+        Test.stub(pool, Typhon, :gett, 5)
+      end
+
+      assert_raise ArgumentError, ~r/named by Typhon: Typhon, :get, and not #Typhon.Scope</, fn ->
+        Test.stub(pool, Test.scope(), :get, 5)
+      end
+
+      assert_raise ArgumentError, ~r/called "\.gett": there are \.call, \.chain/, fn ->
+        Test.stub(pool, "kit.Model", ".gett", 5)
+      end
+    end
+  end
+
+  describe "objects" do
+    # One that a stub has returned.
+    defp model(pool) do
+      Test.stub(pool, :kit, :model, Test.object("kit.Model"))
+      {:ok, model} = Typhon.call(pool, :kit, :model, [])
+      model
+    end
+
+    test "what Typhon does with one is named with a dot, on both kinds of pools", %{py: py, pool: pool} do
+      for pool <- [py, pool] do
+        model = model(pool)
+        answer = fn function, answer -> Test.stub(pool, "kit.Model", function, answer) end
+
+        # A method of the same name is another thing.
+        answer.(:get, fn key -> {:method, key} end)
+        answer.(".get", fn path -> {:attribute, path} end)
+        assert Typhon.call(pool, model, :get, ["a"]) == {:ok, {:method, "a"}}
+        assert Typhon.get(model, :kernel) == {:ok, {:attribute, "kernel"}}
+        assert Typhon.get(model, "a.ü") == {:ok, {:attribute, "a.ü"}}
+
+        answer.(".set", fn "a", [1] -> nil end)
+        assert Typhon.set(model, :a, [1]) == :ok
+        answer.(".delete", fn "a" -> nil end)
+        assert Typhon.delete(model, :a) == :ok
+        answer.(".item", fn key -> key end)
+        assert Typhon.item(model, {1, :a}) == {:ok, {1, :a}}
+        answer.(".put_item", fn :k, 1 -> Test.error("KeyError", "k") end)
+        assert {:error, %PythonError{type: "KeyError"}} = Typhon.put_item(model, :k, 1)
+        answer.(".len", 3)
+        assert Typhon.len(model) == {:ok, 3}
+        answer.(".len", %TimeoutError{timeout: 5})
+        assert Typhon.len(model) == {:error, %TimeoutError{timeout: 5}}
+        answer.(".call", fn a, kwargs -> {a, kwargs} end)
+        assert Typhon.call(model, [1], kwargs: [b: 2]) == {:ok, {1, %{"b" => 2}}}
+        answer.(".repr", "Model()")
+        assert Typhon.repr(model) == {:ok, "Model()"}
+        answer.(".dir", ["a"])
+        assert Typhon.dir(model) == {:ok, ["a"]}
+        answer.(".doc", nil)
+        assert Typhon.doc(model) == {:ok, nil}
+        answer.(".to_term", %{"a" => 1})
+        assert Typhon.to_term(model) == {:ok, %{"a" => 1}}
+        answer.(".stream", [1, 2, 3])
+        assert model |> Typhon.stream() |> Enum.to_list() == [1, 2, 3]
+        answer.(".enter", :entered)
+        assert Typhon.enter(model, &{&1, 1}) == {:ok, {:entered, 1}}
+        assert_raise RuntimeError, "mine", fn -> Typhon.enter(model, fn _ -> raise "mine" end) end
+
+        Test.assert_called(pool, model, ".item", [{1, :a}], 1)
+        Test.refute_called(pool, model, ".get", ["b"])
+        assert Typhon.type(model) == "kit.Model"
+        assert inspect(model) == "#Typhon.Object<kit.Model>"
+      end
+    end
+
+    test "a chain has its steps as they were written", %{py: py, pool: pool} do
+      steps = [
+        get: "a.b",
+        item: {1, 2},
+        call: [],
+        call: ["x"],
+        call: {["x"], %{"k" => 1}},
+        call: {"m", []},
+        call: {"m", Enum.to_list(1..12)},
+        call: {"m", [1], %{"k" => 1}},
+        item: nil
+      ]
+
+      for pool <- [py, pool] do
+        model = model(pool)
+        Test.stub(pool, "kit.Model", ".chain", fn steps -> steps end)
+        assert Typhon.chain(model, steps) == {:ok, steps}
+        assert Typhon.chain(model, []) == {:ok, []}
+
+        assert Typhon.chain(model, get: :a, call: {:m, [], k: 1}) ==
+                 {:ok, [get: "a", call: {"m", [], %{"k" => 1}}]}
+
+        assert model |> Typhon.chain() |> Typhon.Chain.item(1) |> Typhon.Chain.run() == {:ok, [item: 1]}
+      end
+    end
+
+    @tag :tmp_dir
+    test "what one looks like", %{py: py, pool: pool, tmp_dir: folder} do
+      for pool <- [py, pool] do
+        model = model(pool)
+        rendered = %Typhon.Rendered{type: "kit.Model", data: %{"text/html" => "<b>1</b>"}}
+
+        for answer <- [rendered, rendered.data] do
+          Test.stub(pool, "kit.Model", ".render", answer)
+          assert Typhon.render(model) == {:ok, rendered}
+        end
+
+        for answer <- [%{}, "text", %{1 => "a"}, nil] do
+          Test.stub(pool, "kit.Model", ".render", answer)
+
+          assert_raise UnexpectedCallError,
+                       ~r/stub for Typhon.render of kit.Model has answered .* a map of MIME types/,
+                       fn ->
+                         Typhon.render(model)
+                       end
+        end
+
+        path = Path.join(folder, "a.html")
+        Test.stub(pool, "kit.Model", ".save", fn "text/html" -> "<i>2</i>" end)
+        assert Typhon.save(model, path) == :ok
+        assert File.read!(path) == "<i>2</i>"
+        Test.stub(pool, "kit.Model", ".save", nil)
+        assert_raise UnexpectedCallError, ~r/It must be a binary/, fn -> Typhon.save(model, path) end
+      end
+    end
+
+    test "are of the pool that returns them, wherever they are in its answer", %{py: py, pool: pool} do
+      for pool <- [py, pool] do
+        one = Test.object("kit.One")
+        two = Test.object("kit.Two")
+        Test.stub(pool, :kit, :all, [{one, 1}, %{"two" => two, range: 1..2}, [one | two]])
+        Test.stub(pool, "kit.One", ".len", 1)
+        Test.stub(pool, "kit.Two", ".len", 2)
+        assert {:ok, [{a, 1}, %{"two" => b, range: 1..2}, [c | d]]} = Typhon.call(pool, :kit, :all, [])
+        assert Enum.map([a, b, c, d], &Typhon.len!/1) == [1, 2, 1, 2]
+        assert {Typhon.same?(a, c), Typhon.same?(a, b)} == {true, false}
+        Test.stub(pool, "kit.One", ".get", Test.object("kit.Two"))
+        assert a |> Typhon.get!("two") |> Typhon.len!() == 2
+        assert [{:ok, [{e, 1} | _]}] = Typhon.multi(pool, [{:kit, :all, []}])
+        assert Typhon.len(e) == {:ok, 1}
+      end
+    end
+
+    test "that no stub has returned have a pool when they are given one", %{py: py, pool: pool} do
+      for pool <- [py, pool] do
+        model = Test.object(pool, "kit.Model")
+        assert {:error, %UnexpectedCallError{}} = Typhon.len(model)
+        Test.stub(pool, model, ".len", 3)
+        assert Typhon.len(model) == {:ok, 3}
+      end
+
+      assert {:error, error} = Typhon.len(Test.object("kit.Model"))
+
+      assert Exception.message(error) =~
+               ~s|no stub has returned it. Typhon.Test.object(pool, "kit.Model") makes one|
+    end
+
+    test "of a real Python go by the same names", %{py: py} do
+      {:ok, queue} = Typhon.call(py, :collections, :deque, [[1, 2]])
+      Test.stub(py, "collections.deque", ".len", 7)
+      Test.spy(py, queue, ".item")
+      Test.spy(py, queue, ".stream")
+      Test.spy(py, queue, ".chain")
+      Test.spy(py, queue, ".render")
+      assert Typhon.len(queue) == {:ok, 7}
+      assert Typhon.item(queue, 1) == {:ok, 2}
+      assert queue |> Typhon.stream() |> Enum.to_list() == [1, 2]
+      assert Typhon.chain(queue, item: 0) == {:ok, 1}
+      assert {:ok, %{data: %{"text/plain" => "deque([1, 2])"}}} = Typhon.render(queue)
+      Test.assert_called(py, queue, ".item", [1], 1)
+      Test.assert_called(py, queue, ".stream", [], 1)
+      Test.assert_called(py, queue, ".chain", [[item: 0]], 1)
+      Test.assert_called(py, queue, ".render", [], 1)
+      assert stranger(fn -> Typhon.len(queue) end) == {:ok, 2}
+    end
+
+    test "without a stub say how to make one", %{py: py, pool: pool} do
+      for pool <- [py, pool] do
+        model = model(pool)
+
+        for {call, line} <- [
+              {&Typhon.get(&1, :a), ~s|".get", fn path -> … end)|},
+              {&Typhon.get(&1, "a.b"), ~s|".get", fn path -> … end)|},
+              {&Typhon.set(&1, :a, 1), ~s|".set", fn path, value -> … end)|},
+              {&Typhon.delete(&1, :a), ~s|".delete", fn path -> … end)|},
+              {&Typhon.item(&1, 1), ~s|".item", fn key -> … end)|},
+              {&Typhon.put_item(&1, 1, 2), ~s|".put_item", fn key, value -> … end)|},
+              {&Typhon.len/1, ~s|".len", fn -> … end)|},
+              {&Typhon.call(&1, [1, 2]), ~s|".call", fn arg1, arg2 -> … end)|},
+              {&Typhon.call(&1, [1], kwargs: [a: 2]), ~s|".call", fn arg1, kwargs -> … end)|},
+              {&Typhon.chain(&1, get: "a"), ~s|".chain", fn steps -> … end)|},
+              {&Typhon.enter(&1, fn _ -> nil end), ~s|".enter", fn -> … end)|},
+              {&Typhon.render/1, ~s|".render", fn -> … end)|},
+              {&Typhon.save(&1, "a.png"), ~s|".save", fn mime_type -> … end)|},
+              {&Typhon.repr/1, ~s|".repr", fn -> … end)|},
+              {&Typhon.to_term/1, ~s|".to_term", fn -> … end)|},
+              {&Typhon.call(pool, &1, :fit, [1]), ~s|"fit", fn arg1 -> … end)|}
+            ] do
+          assert {:error, %UnexpectedCallError{} = error} = call.(model)
+          assert Exception.message(error) =~ ~s|    Typhon.Test.stub(#{inspect(pool)}, "kit.Model", | <> line
+        end
+
+        assert_raise UnexpectedCallError,
+                     ~r/Typhon.stream of kit.Model .* "kit.Model", "\.stream", fn -> … end/s,
+                     fn ->
+                       model |> Typhon.stream() |> Enum.to_list()
+                     end
+      end
+
+      start_supervised!({Test, name: :kit_of_objects}, id: :kit_of_objects)
+      assert {:error, error} = Typhon.len(Test.object(:kit_of_objects, "kit.Model"))
+
+      assert Exception.message(error) =~
+               "Typhon.len of kit.Model with 0 arguments was called on :kit_of_objects, a test pool"
+
+      assert Exception.message(error) =~ ~s|stub(:kit_of_objects, "kit.Model", ".len"|
+    end
+
+    test "a constant of a module goes by its module", %{py: py, pool: pool} do
+      assert {:error, error} = Typhon.get(pool, :math, :pi)
+      assert Exception.message(error) =~ "Typhon.get of math with 1 argument was called"
+      assert Exception.message(error) =~ ~s|stub(#{inspect(pool)}, "math", ".get", fn path -> … end)|
+
+      for pool <- [py, pool] do
+        Test.stub(pool, :math, ".get", fn "pi" -> 3.0 end)
+        assert Typhon.get(pool, :math, :pi, []) == {:ok, 3.0}
+        Test.assert_called(pool, :math, ".get", ["pi"])
+      end
+    end
+
+    test "what does not come is named as it is called", %{pool: pool} do
+      Test.expect(pool, "kit.Model", ".len", 3)
+      error = assert_raise VerificationError, &Test.verify!/0
+      assert Exception.message(error) =~ "* Typhon.len of kit.Model: expected 1, got 0"
+      Store.forget(self())
+    end
+  end
+
   describe "whom it holds for" do
     test "tasks, also of tasks, and processes that were started", %{py: py, pool: pool} do
       for pool <- [py, pool] do

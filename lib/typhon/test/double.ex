@@ -2,7 +2,8 @@ defmodule Typhon.Test.Double do
   @moduledoc false
   # Where a call meets the stubs of Typhon.Test. A pool without any has no flag, and its calls never come here.
 
-  alias Typhon.Test.{Store, UnexpectedCallError}
+  alias Typhon.Object
+  alias Typhon.Test.{Store, UnexpectedCallError, Written}
 
   # Bits of a pool's flags, below those that name a place (docs/internals.md).
   @no_python 64
@@ -41,38 +42,26 @@ defmodule Typhon.Test.Double do
   @doc "What the calling process gets for this call; `:through` when it is Python's."
   @spec call(row, Typhon.pool(), term, term, list, map) :: :through | result
   def call({pid, _native, _flags} = row, key, module, function, args, kwargs) do
-    {module, function, args, kwargs} = as_written(module, function, args, kwargs)
-    name = {pid, name(module), to_string(function)}
+    {owner, title, args, kwargs} = Written.call(module, function, args, kwargs)
+    name = {pid, Written.module(owner), to_string(title)}
     call = %{args: args, kwargs: kwargs, pid: self()}
     chain = chain()
 
     case Store.take(owners(chain, name), name, call) do
-      {:ok, {:result, result}} -> result
-      {:ok, {:fun, fun}} -> run(fun, args, kwargs, key, name)
-      {:ok, :through} -> through(row, key, name, call, [])
-      :exceeded -> raise unexpected(:exceeded, key, name, args)
-      :none -> through(row, key, name, call, chain)
+      {:ok, {:result, result}} -> answered(result, module, function, key, name, call)
+      {:ok, {:fun, fun}} -> fun |> run(key, name, call) |> answered(module, function, key, name, call)
+      {:ok, :through} -> through(row, key, module, name, call, [])
+      :exceeded -> raise unexpected(:exceeded, key, name, call)
+      :none -> through(row, key, module, name, call, chain)
     end
   end
 
-  # What Typhon.Module makes a call of when its functions are a block of code.
-  defp as_written("typhon._block", "call", [owner, _code, _file, _line, function, args, kwargs], _),
-    do: {"Elixir." <> owner, function, args, kwargs}
-
-  defp as_written(module, function, args, kwargs) do
-    {module, function, args} = as_written(module, function, args)
-    {module, function, args, kwargs}
+  defp answered({:ok, value}, module, function, key, {pid, _, _} = name, call) do
+    with {:wrong, must_be} <- Written.answer(module, function, value, pid),
+         do: raise(unexpected({:answer, value, must_be}, key, name, call))
   end
 
-  # What Typhon.Eval makes calls of.
-  defp as_written("typhon._eval", "evaluate", [code | rest]), do: eval(code, rest)
-  defp as_written(%Typhon.Object{type: "typhon.Scope"}, "evaluate", [code | rest]), do: eval(code, rest)
-  defp as_written("typhon._scope", "scope", args), do: {"Typhon", "scope", args}
-  defp as_written("typhon._program", "execute", [path, argv, _]), do: {"Typhon", "exec_file", [path, argv]}
-  defp as_written(module, function, args), do: {module, function, args}
-
-  defp eval(code, []), do: {"Typhon", "eval", [code, %{}]}
-  defp eval(code, [bindings | _]), do: {"Typhon", "eval", [code, bindings]}
+  defp answered(error, _module, _function, _key, _name, _call), do: error
 
   @spec cast(row, Typhon.pool(), term, term, list, map) :: :through | :ok | {:error, Exception.t()}
   def cast({_pid, _native, flags} = row, key, module, function, args, kwargs) do
@@ -87,11 +76,6 @@ defmodule Typhon.Test.Double do
       :through
     end
   end
-
-  @doc "How stubs name what is called: an object's methods by its class."
-  @spec name(term) :: String.t()
-  def name(%Typhon.Object{type: type}), do: type
-  def name(module), do: to_string(module)
 
   @doc "What a stub was given, as what the call returns."
   @spec result(term) :: result
@@ -123,34 +107,48 @@ defmodule Typhon.Test.Double do
   defp pid(name) when is_atom(name), do: Process.whereis(name)
   defp pid(_), do: nil
 
-  defp through(row, key, {pool, _, _} = name, call, chain) do
-    if python?(row) do
-      :through
-    else
-      if chain != [], do: Store.note(candidates(chain, pool), name, call)
-      {:error, unexpected(:not_stubbed, key, name, call.args)}
+  defp through(row, key, module, {pool, _, _} = name, call, chain) do
+    cond do
+      not python?(row) ->
+        if chain != [], do: Store.note(candidates(chain, pool), name, call)
+        {:error, unexpected(:not_stubbed, key, name, call)}
+
+      is_struct(module, Object) and Object.made_up?(module) ->
+        {:error, unexpected(:made_up, key, name, call)}
+
+      true ->
+        :through
     end
   end
 
-  defp run(fun, args, kwargs, key, name) do
+  defp run(fun, key, name, %{args: args, kwargs: kwargs} = call) do
     count = length(args)
 
     cond do
       is_function(fun, count) and kwargs == %{} -> fun |> apply(args) |> result()
       is_function(fun, count + 1) -> fun |> apply(args ++ [kwargs]) |> result()
-      true -> raise unexpected({:arity, Function.info(fun, :arity) |> elem(1), kwargs}, key, name, args)
+      true -> raise unexpected({:arity, Function.info(fun, :arity) |> elem(1), kwargs}, key, name, call)
     end
   rescue
     error in @errors -> {:error, error}
   end
 
-  defp unexpected(reason, key, {_pool, module, function}, args) do
+  defp unexpected(reason, key, {_pool, module, function}, %{args: args, kwargs: kwargs}) do
     %UnexpectedCallError{
-      pool: key,
+      pool: registered(key),
       module: module,
       function: function,
       args: args,
+      kwargs: kwargs,
       reason: reason
     }
+  end
+
+  # An object knows the process of its pool; a test writes the name.
+  defp registered(key) do
+    case is_pid(key) and node(key) == node() and Process.info(key, :registered_name) do
+      {:registered_name, name} when is_atom(name) -> name
+      _ -> key
+    end
   end
 end
