@@ -2,8 +2,8 @@ defprotocol Typhon.Encoder do
   @moduledoc """
   How a struct is sent to Python.
 
-  `Date`, `Time`, `NaiveDateTime`, `DateTime`, `MapSet`, `Range`, `Decimal` and Typhon's own structs need no implementation:
-  they have a counterpart in Python. `Nx.Tensor` is sent as a `Typhon.Array`. For any other struct, either derive one that
+  `Date`, `Time`, `NaiveDateTime`, `DateTime`, `Duration`, `MapSet`, `Range`, `Decimal` and Typhon's own structs need no
+  implementation: they have a counterpart in Python. `Nx.Tensor` is sent as a `Typhon.Array`. For any other struct, either derive one that
   sends the fields as a `dict` with the fields' names as `str` keys:
 
       defmodule Point do
@@ -129,6 +129,7 @@ defmodule Typhon.Encoder.Walk do
     Time,
     NaiveDateTime,
     DateTime,
+    Duration,
     Range,
     Decimal,
     Typhon.Bytes,

@@ -1,5 +1,6 @@
 #include "beam/encoder.h"
 
+#include <algorithm>
 #include <array>
 #include <limits>
 #include <string_view>
@@ -243,6 +244,10 @@ bool Encoder::term(ERL_NIF_TERM value) noexcept {
       enif_get_tuple(env_, value, &arity, &frame.elements);
       frame.remaining = static_cast<std::uint32_t>(arity);
       if (!writer_.tuple_header(frame.remaining)) return false;
+      if ((text_ & kValuesAsText) != 0 && is_tagged(frame)) {
+        --frame.remaining;
+        if (!field(*frame.elements++)) return false;
+      }
       stack_.push_back(frame);
       return true;
     }
@@ -256,6 +261,14 @@ bool Encoder::term(ERL_NIF_TERM value) noexcept {
     default:
       return foreign(value);
   }
+}
+
+// A tuple that stands for an object of Python's, by its first element: that stays an atom.
+bool Encoder::is_tagged(const Frame& tuple) const noexcept {
+  if (tuple.remaining != 4 || tuple.elements[0] != state_.atoms.timedelta) return false;
+  return std::all_of(tuple.elements + 1, tuple.elements + 4, [this](ERL_NIF_TERM part) {
+    return enif_term_type(env_, part) == ERL_NIF_TERM_TYPE_INTEGER;
+  });
 }
 
 // From now on the worker may send to it, or call it, or give it back.

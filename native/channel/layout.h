@@ -114,7 +114,8 @@ struct Header {
 };
 
 inline constexpr std::uint32_t kFlagMapsetVersion = 1;  // Elixir's MapSet has a `version` field
-inline constexpr std::uint32_t kFlagLoans = 2;  // both sides are in one process: frames may carry loans
+inline constexpr std::uint32_t kFlagLoans = 2;     // both sides are in one process: frames may carry loans
+inline constexpr std::uint32_t kFlagDuration = 4;  // Elixir has the struct Duration
 
 enum Leavings : std::uint32_t {
   kOpen = 0,  // the receiver takes frames

@@ -42,6 +42,12 @@ SEEDS = {
         "Elixir.Decimal", sign=t.integer(-1), coef=t.integer(1 << 90), exp=t.integer(-2)
     ),
     "range": t.struct_("Elixir.Range", *RANGE),
+    "span": t.tuple_(t.atom("timedelta"), t.integer(-1), t.integer(86_399), t.integer(5)),
+    "duration": t.struct_(
+        "Elixir.Duration",
+        **{part: t.integer(0) for part in ("year", "month", "week", "day", "hour", "minute", "second")},
+        microsecond=t.tuple_(t.integer(5), t.integer(6)),
+    ),
     "other": t.struct_("Elixir.Other", x=t.integer(1)),
 }
 

@@ -106,6 +106,7 @@ enum class Surrogates : unsigned {
 struct EncodeOptions {
   std::uint32_t max_depth = kMaxDepth;
   bool mapset_version = false;  // write `version: 2` into a MapSet, for Elixir versions that expect it
+  bool duration = false;        // a timedelta is a Duration, which Elixir has from 1.17 on
 
   // Takes the objects that have no other form, which then go out as Typhon.Object. Null: such an object is an
   // error.

@@ -59,6 +59,10 @@ bool read_options(const Keywords& keywords, EncodeOptions& options) noexcept {
       const int truth = PyObject_IsTrue(keywords.value(i));
       if (truth < 0) return false;
       options.mapset_version = truth == 1;
+    } else if (keywords.is(i, "duration")) {
+      const int truth = PyObject_IsTrue(keywords.value(i));
+      if (truth < 0) return false;
+      options.duration = truth == 1;
     } else {
       return keywords.unknown(i);
     }
@@ -115,10 +119,11 @@ PyObject* decode_function(PyObject* module, PyObject* const* arguments, Py_ssize
 }
 
 constexpr const char* kEncodeDoc =
-    "encode($module, obj, /, *, max_depth=10000, mapset_version=False)\n--\n\n"
+    "encode($module, obj, /, *, max_depth=10000, mapset_version=False, duration=False)\n--\n\n"
     "Return obj in Erlang's External Term Format, version byte included.\n\n"
     "max_depth: containers inside one another.\n"
-    "mapset_version: give a MapSet the field `version`, which older versions of Elixir have.\n\n"
+    "mapset_version: give a MapSet the field `version`, which older versions of Elixir have.\n"
+    "duration: a timedelta is a Duration, which Elixir has from 1.17 on, and no tuple.\n\n"
     "Raises EncodeError for a value that has no counterpart on the BEAM.";
 
 constexpr const char* kDecodeDoc =

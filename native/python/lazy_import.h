@@ -29,6 +29,7 @@ enum class Lazy : std::size_t {
   kNumpyMasked,
   kPandasNaT,
   kPandasNA,
+  kPandasTimedelta,
   kIntFromBytes,
   kIntToBytes,
   kIter,

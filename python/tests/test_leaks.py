@@ -75,6 +75,7 @@ ENCODE = {
         decimal.Decimal(10) ** 25 + 1,
         decimal.Decimal("NaN"),
     ],
+    "spans": [datetime.timedelta(1, 2, 3), datetime.timedelta(seconds=-1)],
     "refused": [{"a": [1, {"b": (object(),)}]}],
     "refused kept": [Kept([1]), {"a": Kept(Kept({}))}],
     "refused key": [{"a": 1, (1, object()): [2]}],
@@ -85,6 +86,12 @@ ENCODE = {
     "cycle": [CYCLE],
     "refused dataclass": [Plain(object())],
 }
+
+SPAN = struct_(
+    "Elixir.Duration",
+    **{part: integer(0) for part in ("year", "month", "week", "day", "hour", "minute", "second")},
+    microsecond=tuple_(integer(5000), integer(6)),
+)
 
 DECODE = {
     "plain": listing(
@@ -127,6 +134,12 @@ DECODE = {
         struct_("Elixir.Range", atom("first"), integer(1), atom("last"), integer(2000)),
         struct_("Elixir.Other", x=floating(1.5)),
     ),
+    "spans": listing(
+        tuple_(atom("timedelta"), integer(1), integer(2000), integer(3)),
+        tuple_(atom("timedelta"), floating(1.5), integer(2000), integer(3)),
+        SPAN,
+    ),
+    "bad span": listing(tuple_(atom("timedelta"), integer(1 << 40), integer(2000), integer(3))),
     "truncated": listing(floating(1.5), mapping(binary("key"), listing(floating(2.5), binary("text"))))[:-8],
     "trailing": listing(floating(1.5)) + b"\0",
     "not text": listing(floating(1.5), mapping(binary("a"), binary(b"\xff"), binary("b"), floating(1.5))),

@@ -30,6 +30,7 @@ SCALARS = st.one_of(
     st.datetimes(
         timezones=st.sampled_from(["Europe/Paris", "America/New_York"]).map(__import__("zoneinfo").ZoneInfo)
     ),
+    st.timedeltas(),
     st.decimals(allow_nan=False),
     st.builds(range, st.integers(-100, 100), st.integers(-100, 100), st.integers(-9, 9).filter(bool)),
     st.binary(min_size=1, max_size=8).flatmap(
@@ -101,6 +102,7 @@ def test_there_and_back(value):
     again = typhon.decode(data)
     assert same(again, value) or imaginary(value), (value, again)
     assert same(typhon.decode(typhon.encode(again)), again)
+    assert same(typhon.decode(typhon.encode(again, duration=True)), again)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))

@@ -150,11 +150,12 @@ class Cancelled(BaseException):
     Like KeyboardInterrupt it is no Exception, so that `except Exception` does not swallow it.
     """
 
-def encode(obj: Any, /, *, max_depth: int = 10_000, mapset_version: bool = False) -> bytes:
+def encode(obj: Any, /, *, max_depth: int = 10_000, mapset_version: bool = False, duration: bool = False) -> bytes:
     """Return obj in Erlang's External Term Format, version byte included.
 
     max_depth: containers inside one another.
     mapset_version: give a MapSet the field `version`, which older versions of Elixir have.
+    duration: a timedelta is a Duration, which Elixir has from 1.17 on, and no tuple.
 
     Raises EncodeError for a value that has no counterpart on the BEAM.
     """

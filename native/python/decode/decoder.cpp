@@ -191,6 +191,13 @@ bool Decoder::close_struct_or_set(Container& c, Value& out) noexcept {
   return true;
 }
 
+bool Decoder::close_tagged(Container& c, Value& out) noexcept {
+  out = make_tagged(context_, c.object);
+  if (out == nullptr) return false;
+  python::drop(c.object);
+  return true;
+}
+
 bool Decoder::close_improper(Container& c, Value&& tail, Value& out) noexcept {
   mode_ = c.outer;
   PyRef owned_tail = PyRef::steal(tail);

@@ -54,8 +54,8 @@ class Decoder {
     };
     Shape shape = Shape::kList;
     Mode outer = Mode::kElement;  // to go back to
-    Struct kind = Struct::kNone;
-    bool has_no_text = false;  // the last of no_text_ is of this map
+    Struct kind = Struct::kNone;  // kTagged: a tuple of a size that such a one has
+    bool has_no_text = false;     // the last of no_text_ is of this map
   };
 
   Decoder(DecodeContext& context, std::size_t input_size) noexcept
@@ -143,6 +143,7 @@ class Decoder {
 
   bool open_tuple(std::uint32_t n, Container& c) noexcept {
     c.object = PyTuple_New(static_cast<Py_ssize_t>(n));
+    if (n == 4 && erlport_ == nullptr) c.kind = Struct::kTagged;
     return enter(c, Shape::kTuple);
   }
   bool open_list(std::uint32_t n, Container& c) noexcept {
@@ -189,7 +190,7 @@ class Decoder {
       out = c.object;
       if (erlport_ != nullptr) [[unlikely]]
         return c.shape == Shape::kList ? close_erlport_list(c, out) : close_erlport_tuple(c, out);
-      return true;
+      return c.kind == Struct::kNone || close_tagged(c, out);
     }
     if (c.shape == Shape::kMap && c.kind == Struct::kNone && !c.has_no_text) [[likely]]
       return close_dict(c, out);
@@ -252,6 +253,7 @@ class Decoder {
   bool value_by_mode(Container&, Value) noexcept;
   bool close_dict(Container&, Value& out) noexcept;
   bool close_set(Container&, Value& out) noexcept;
+  bool close_tagged(Container&, Value& out) noexcept;
   bool close_struct_or_set(Container&, Value& out) noexcept;
   bool refuse_key(PyBorrowed key, const char* of) noexcept;
   bool refuse_equal_keys(std::span<PyObject* const> keys, std::size_t stride, const char* of) noexcept;

@@ -18,7 +18,7 @@ struct Named {
   Struct kind;
 };
 
-constexpr std::array<Named, 12> kStructs{{
+constexpr std::array<Named, 13> kStructs{{
     {Known::kBytes, Struct::kBytes},
     {Known::kBuffer, Struct::kBuffer},
     {Known::kArray, Struct::kArray},
@@ -27,6 +27,7 @@ constexpr std::array<Named, 12> kStructs{{
     {Known::kTime, Struct::kTime},
     {Known::kNaiveDateTime, Struct::kNaiveDateTime},
     {Known::kDateTime, Struct::kDateTime},
+    {Known::kDuration, Struct::kDuration},
     {Known::kMapSet, Struct::kMapSet},
     {Known::kDecimal, Struct::kDecimal},
     {Known::kRange, Struct::kRange},
@@ -155,6 +156,55 @@ PyObject* make_aware(DecodeContext& context, Fields fields) noexcept {
   if (PyUnicode_CompareWithASCIIString(zone, "Etc/UTC") != 0) return make_zoned(context, fields, zone);
   const PyBorrowed utc = context.state.imports.get(Lazy::kUtc);
   return utc ? make_datetime(context, fields, utc) : context.refuse_exception("datetime.datetime");
+}
+
+// --- timedelta ---
+
+// Integers of any size: timedelta itself says what it cannot hold.
+template <class... Parts>
+PyObject* timedelta(DecodeContext& context, PyBorrowed days, PyBorrowed seconds, PyBorrowed microseconds,
+                    Parts... more) noexcept {
+  return call(context, Lazy::kTimeDelta, "datetime.timedelta", days.get(), seconds.get(), microseconds.get(),
+              more...);
+}
+
+PyObject* make_duration(DecodeContext& context, Fields fields) noexcept {
+  PyObject* calendar[2];
+  PyObject* parts[5];
+  if (!fields.need(std::array{Known::kYear, Known::kMonth}, calendar)) return nullptr;
+  if (!fields.need(std::array{Known::kWeek, Known::kDay, Known::kHour, Known::kMinute, Known::kSecond},
+                   parts))
+    return nullptr;
+  PyObject* const us = microseconds(context, fields);
+  if (us == nullptr) return nullptr;
+  const PyRef zero = PyRef::steal(PyLong_FromLong(0));
+  if (!zero) return nullptr;
+  const auto is_integer = [](PyObject* part) { return PyLong_CheckExact(part) != 0; };
+  if (!std::ranges::all_of(calendar, is_integer) || !std::ranges::all_of(parts, is_integer) ||
+      !is_integer(us)) {
+    return context.refuse("a Duration whose fields are not all integers");
+  }
+  for (PyObject* const part : calendar) {
+    const int same = PyObject_RichCompareBool(part, zero.get(), Py_EQ);
+    if (same < 0) return nullptr;
+    if (same == 0) {
+      return context.refuse(
+          "a Duration with years or months, which have no fixed length, and a timedelta has no other: send "
+          "days "
+          "in their place, or the fields as a map");
+    }
+  }
+  const auto [week, day, hour, minute, second] = parts;
+  return timedelta(context, day, second, us, zero.get(), minute, hour, week);
+}
+
+// {:timedelta, days, seconds, microseconds}
+PyObject* make_timedelta(DecodeContext& context, PyBorrowed tuple) noexcept {
+  PyObject* const parts[] = {PyTuple_GetItem(tuple.get(), 1), PyTuple_GetItem(tuple.get(), 2),
+                             PyTuple_GetItem(tuple.get(), 3)};
+  const auto is_integer = [](PyObject* part) { return PyLong_CheckExact(part) != 0; };
+  if (!std::ranges::all_of(parts, is_integer)) return take(tuple.get());
+  return timedelta(context, parts[0], parts[1], parts[2]);
 }
 
 // --- binaries ---
@@ -383,6 +433,8 @@ PyObject* make_struct(DecodeContext& context, Struct kind, std::span<PyObject* c
     }
     case Struct::kDateTime:
       return make_aware(context, fields("DateTime"));
+    case Struct::kDuration:
+      return make_duration(context, fields("Duration"));
     case Struct::kMapSet:
       return make_set(context, fields("MapSet"));
     case Struct::kDecimal:
@@ -393,9 +445,17 @@ PyObject* make_struct(DecodeContext& context, Struct kind, std::span<PyObject* c
       return make_iter(context, fields("Typhon.Iter.Reference"));
     case Struct::kNone:
     case Struct::kUnknown:
+    case Struct::kTagged:
       break;
   }
   return nullptr;
+}
+
+PyObject* make_tagged(DecodeContext& context, PyBorrowed tuple) noexcept {
+  const PyObject* const tag = PyTuple_GetItem(tuple.get(), 0);
+  const Py_ssize_t size = PyTuple_Size(tuple.get());
+  if (size == 4 && tag == context.state.known(Known::kTimeDelta)) return make_timedelta(context, tuple);
+  return take(tuple.get());
 }
 
 }  // namespace typhon::python

@@ -99,6 +99,8 @@ Encoder::Did Encoder::put_kind(PyRef object, EncodeKind kind) noexcept {
       return put_time(object);
     case EncodeKind::kDateTime:
       return put_datetime(std::move(object));
+    case EncodeKind::kTimeDelta:
+      return put_timedelta(object);
     case EncodeKind::kDecimal:
       return put_decimal(object);
     case EncodeKind::kNumpyBool:

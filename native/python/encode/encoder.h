@@ -144,9 +144,13 @@ class Encoder {
   Did put_date(PyBorrowed object) noexcept;
   Did put_time(PyBorrowed object) noexcept;
   Did put_datetime(PyRef object) noexcept;
+  Did put_timedelta(PyBorrowed object) noexcept;
+  [[gnu::cold]] Did refuse_finer(PyBorrowed object) noexcept;
+  [[gnu::cold]] Did refuse_longer(PyBorrowed object) noexcept;
   Did put_decimal(PyBorrowed object) noexcept;
   Did put_numpy_scalar(PyBorrowed object, EncodeKind kind) noexcept;
   Did put_numpy_time(PyBorrowed object) noexcept;
+  Did put_numpy_delta(PyBorrowed object, PyBorrowed dtype, PyRef plain) noexcept;
   Did put_numpy_array(PyRef array) noexcept;
   Did put_array_as_list(PyBorrowed array, PyRef elements) noexcept;
   Did put_masked_array(PyBorrowed array, char kind) noexcept;

@@ -65,6 +65,7 @@ EncodeKind Encoder::classify(PyBorrowed object) noexcept {
       {imports.if_loaded(Lazy::kDateTime), EncodeKind::kDateTime},
       {imports.if_loaded(Lazy::kDate), EncodeKind::kDate},
       {imports.if_loaded(Lazy::kTime), EncodeKind::kTime},
+      {imports.if_loaded(Lazy::kTimeDelta), EncodeKind::kTimeDelta},
       {imports.if_loaded(Lazy::kDecimal), EncodeKind::kDecimal},
       {imports.if_loaded(Lazy::kNumpyArray), EncodeKind::kNumpyArray},
   };

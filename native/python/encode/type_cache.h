@@ -38,6 +38,7 @@ enum class EncodeKind : std::uint8_t {
   kDate,
   kTime,
   kDateTime,
+  kTimeDelta,
   kDecimal,
   kNumpyBool,
   kNumpyInteger,

@@ -86,6 +86,14 @@ def add_days(date, days):
     return date + datetime.timedelta(days=days)
 
 
+def time_span(days=0, seconds=0, microseconds=0):
+    return datetime.timedelta(days, seconds, microseconds)
+
+
+def seconds(span):
+    return span.total_seconds()
+
+
 def half(number):
     return decimal.Decimal(number) / 2
 
