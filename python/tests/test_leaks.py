@@ -7,7 +7,9 @@ import decimal
 import enum
 import gc
 import itertools
+import pathlib
 import sys
+import uuid
 
 import pytest
 from terms import (
@@ -76,6 +78,7 @@ ENCODE = {
         decimal.Decimal("NaN"),
     ],
     "spans": [datetime.timedelta(1, 2, 3), datetime.timedelta(seconds=-1)],
+    "text": [uuid.UUID(int=7), pathlib.Path("a/b"), {uuid.UUID(int=7): 1, pathlib.Path("a"): 2}],
     "refused": [{"a": [1, {"b": (object(),)}]}],
     "refused kept": [Kept([1]), {"a": Kept(Kept({}))}],
     "refused key": [{"a": 1, (1, object()): [2]}],
@@ -85,6 +88,7 @@ ENCODE = {
     "colliding keys": [{"a": 1, b"a": 2, (1, b"x"): 3, (1, "x"): 4}],
     "cycle": [CYCLE],
     "refused dataclass": [Plain(object())],
+    "colliding text": [{uuid.UUID(int=7): 1, str(uuid.UUID(int=7)): 2}, {pathlib.Path("a"), "a"}],
 }
 
 SPAN = struct_(

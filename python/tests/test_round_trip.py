@@ -3,6 +3,7 @@
 import datetime
 import decimal
 import math
+import pathlib
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -103,6 +104,13 @@ def test_there_and_back(value):
     assert same(again, value) or imaginary(value), (value, again)
     assert same(typhon.decode(typhon.encode(again)), again)
     assert same(typhon.decode(typhon.encode(again, duration=True)), again)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.uuids(), st.lists(TEXT.filter(lambda part: "\0" not in part)))
+def test_what_is_text(name, parts):
+    path = pathlib.PurePosixPath(*parts)
+    assert typhon.decode(typhon.encode([name, path])) == [str(name), str(path)]
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))

@@ -103,6 +103,10 @@ Encoder::Did Encoder::put_kind(PyRef object, EncodeKind kind) noexcept {
       return put_timedelta(object);
     case EncodeKind::kDecimal:
       return put_decimal(object);
+    case EncodeKind::kUuid:
+      return put_uuid(object);
+    case EncodeKind::kPath:
+      return put_path(object);
     case EncodeKind::kNumpyBool:
     case EncodeKind::kNumpyInteger:
     case EncodeKind::kNumpyFloat:

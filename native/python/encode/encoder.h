@@ -140,6 +140,8 @@ class Encoder {
   Did put_bit_string(PyBorrowed object) noexcept;
   Did put_enum(PyBorrowed object) noexcept;
   Did put_instead(PyBorrowed object, PyBorrowed value, const char* what) noexcept;
+  Did put_uuid(PyBorrowed object) noexcept;
+  Did put_path(PyBorrowed object) noexcept;
   Did put_range(PyBorrowed object) noexcept;
   Did put_date(PyBorrowed object) noexcept;
   Did put_time(PyBorrowed object) noexcept;

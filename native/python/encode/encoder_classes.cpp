@@ -67,6 +67,9 @@ EncodeKind Encoder::classify(PyBorrowed object) noexcept {
       {imports.if_loaded(Lazy::kTime), EncodeKind::kTime},
       {imports.if_loaded(Lazy::kTimeDelta), EncodeKind::kTimeDelta},
       {imports.if_loaded(Lazy::kDecimal), EncodeKind::kDecimal},
+      {imports.if_loaded(Lazy::kUuid), EncodeKind::kUuid},
+      {imports.if_loaded(Lazy::kPurePath), EncodeKind::kPath},
+      {imports.if_loaded(Lazy::kPathLike), EncodeKind::kPath},
       {imports.if_loaded(Lazy::kNumpyArray), EncodeKind::kNumpyArray},
   };
   for (const auto& entry : bases) {
@@ -203,6 +206,23 @@ Encoder::Did Encoder::put_bit_string(PyBorrowed object) noexcept {
   return done(writer_.bits(etf::Bytes(reinterpret_cast<const std::uint8_t*>(PyBytes_AsString(bits->data)),
                                       static_cast<std::size_t>(PyBytes_Size(bits->data))),
                            last == 0 ? 8 : last));
+}
+
+// --- what is written as text ---
+
+// As 36 characters, whatever __str__ a class derived from UUID has.
+Encoder::Did Encoder::put_uuid(PyBorrowed object) noexcept {
+  const PyBorrowed to_text = state_.imports.get(Lazy::kUuidText);
+  const PyRef text =
+      PyRef::steal(to_text ? PyObject_CallFunctionObjArgs(to_text.get(), object.get(), nullptr) : nullptr);
+  if (!text || PyUnicode_Check(text.get()) == 0) return refuse_exception(object, "a UUID");
+  return put_text(text.get());
+}
+
+Encoder::Did Encoder::put_path(PyBorrowed object) noexcept {
+  const PyRef path = PyRef::steal(PyOS_FSPath(object.get()));
+  if (!path) return refuse_exception(object, "a path");
+  return PyUnicode_Check(path.get()) != 0 ? put_text(path.get()) : put_bytes(path);
 }
 
 // --- integers ---

@@ -40,6 +40,8 @@ enum class EncodeKind : std::uint8_t {
   kDateTime,
   kTimeDelta,
   kDecimal,
+  kUuid,
+  kPath,
   kNumpyBool,
   kNumpyInteger,
   kNumpyFloat,
