@@ -11,6 +11,7 @@ import pathlib
 import sys
 import uuid
 
+import attrs
 import pytest
 from terms import (
     NIL,
@@ -42,6 +43,11 @@ class Colour(enum.Enum):
 
 @dataclasses.dataclass
 class Plain:
+    a: object
+
+
+@attrs.define
+class Attrs:
     a: object
 
 
@@ -79,6 +85,7 @@ ENCODE = {
     ],
     "spans": [datetime.timedelta(1, 2, 3), datetime.timedelta(seconds=-1)],
     "text": [uuid.UUID(int=7), pathlib.Path("a/b"), {uuid.UUID(int=7): 1, pathlib.Path("a"): 2}],
+    "described": [Attrs([1])],
     "refused": [{"a": [1, {"b": (object(),)}]}],
     "refused kept": [Kept([1]), {"a": Kept(Kept({}))}],
     "refused key": [{"a": 1, (1, object()): [2]}],
@@ -88,6 +95,7 @@ ENCODE = {
     "colliding keys": [{"a": 1, b"a": 2, (1, b"x"): 3, (1, "x"): 4}],
     "cycle": [CYCLE],
     "refused dataclass": [Plain(object())],
+    "refused described": [Attrs(object()), Attrs.__new__(Attrs)],
     "colliding text": [{uuid.UUID(int=7): 1, str(uuid.UUID(int=7)): 2}, {pathlib.Path("a"), "a"}],
 }
 

@@ -93,6 +93,10 @@ Encoder::Did Encoder::put_kind(PyRef object, EncodeKind kind) noexcept {
       return put_enum(object);
     case EncodeKind::kDataclass:
       return open_dataclass(std::move(object));
+    case EncodeKind::kAttrs:
+      return open_attrs(std::move(object));
+    case EncodeKind::kModel:
+      return open_model(std::move(object));
     case EncodeKind::kDate:
       return put_date(object);
     case EncodeKind::kTime:

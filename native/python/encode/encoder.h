@@ -97,7 +97,10 @@ class Encoder {
   Did open_dict(PyRef dict) noexcept;
   Did open_set(PyRef set) noexcept;
   Did open_improper(PyRef list) noexcept;
+  Did open_fields(PyRef object, PyBorrowed fields, PyBorrowed more, const char* what) noexcept;
   Did open_dataclass(PyRef object) noexcept;
+  Did open_attrs(PyRef object) noexcept;
+  Did open_model(PyRef object) noexcept;
   bool may_nest(PyBorrowed container) noexcept;
   bool grow_stack() noexcept;
   Did walk(Frame& frame) noexcept;

@@ -19,6 +19,41 @@ bool is_subtype(PyTypeObject* type, PyBorrowed base) noexcept {
   return base && PyType_IsSubtype(type, reinterpret_cast<PyTypeObject*>(base.get())) != 0;
 }
 
+// An attribute of a class. Empty: it has none, or an exception is set that must be passed on.
+PyRef class_attribute(PyTypeObject* type, const char* name) noexcept {
+  PyRef value = PyRef::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), name));
+  if (!value && !must_propagate()) PyErr_Clear();
+  return value;
+}
+
+// The fields of a class of pydantic's, a dict; empty as above. Before 2.10 they had another name.
+PyRef model_fields(PyTypeObject* type) noexcept {
+  if (!class_attribute(type, "__pydantic_validator__")) return {};
+  PyRef fields = class_attribute(type, "__pydantic_fields__");
+  if (!fields && PyErr_Occurred() == nullptr) fields = class_attribute(type, "model_fields");
+  return fields && PyDict_Check(fields.get()) != 0 ? std::move(fields) : PyRef();
+}
+
+// Classes that keep a list of their fields. kObject: this one does not; kUnknown: an exception is set.
+EncodeKind described_kind(PyTypeObject* type) noexcept {
+  const PyRef dataclass = class_attribute(type, "__dataclass_fields__");
+  if (dataclass && PyDict_Check(dataclass.get()) != 0) return EncodeKind::kDataclass;
+  if (PyErr_Occurred() != nullptr) return EncodeKind::kUnknown;
+  const PyRef attrs = class_attribute(type, "__attrs_attrs__");
+  if (attrs && PyTuple_Check(attrs.get()) != 0) return EncodeKind::kAttrs;
+  if (PyErr_Occurred() == nullptr && model_fields(type)) return EncodeKind::kModel;
+  return PyErr_Occurred() == nullptr ? EncodeKind::kObject : EncodeKind::kUnknown;
+}
+
+// What a model holds beyond its fields, where its class allows that: a dict. Empty, without an exception:
+// none.
+PyRef extra_fields(PyBorrowed model) noexcept {
+  PyRef extra = PyRef::steal(PyObject_GetAttrString(model.get(), "__pydantic_extra__"));
+  if (extra && PyDict_Check(extra.get()) != 0) return extra;
+  if (!extra && !must_propagate()) PyErr_Clear();
+  return {};
+}
+
 }  // namespace
 
 // NaT, NA and masked have classes of their own. NaT's derives from datetime and that of masked from ndarray:
@@ -69,18 +104,15 @@ EncodeKind Encoder::classify(PyBorrowed object) noexcept {
       {imports.if_loaded(Lazy::kDecimal), EncodeKind::kDecimal},
       {imports.if_loaded(Lazy::kUuid), EncodeKind::kUuid},
       {imports.if_loaded(Lazy::kPurePath), EncodeKind::kPath},
-      {imports.if_loaded(Lazy::kPathLike), EncodeKind::kPath},
       {imports.if_loaded(Lazy::kNumpyArray), EncodeKind::kNumpyArray},
   };
   for (const auto& entry : bases) {
     if (is_subtype(type, entry.base)) return entry.kind;
   }
   if (is_subtype(type, imports.if_loaded(Lazy::kNumpyGeneric))) return numpy_kind(object);
-  const PyRef fields =
-      PyRef::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "__dataclass_fields__"));
-  if (fields && PyDict_Check(fields.get()) != 0) return EncodeKind::kDataclass;
-  if (!fields && must_propagate()) return EncodeKind::kUnknown;
-  PyErr_Clear();
+  const EncodeKind described = described_kind(type);
+  if (described != EncodeKind::kObject) return described;
+  if (is_subtype(type, imports.if_loaded(Lazy::kPathLike))) return EncodeKind::kPath;
   return EncodeKind::kObject;
 }
 
@@ -276,25 +308,47 @@ Encoder::Did Encoder::put_instead(PyBorrowed object, PyBorrowed value, const cha
 }
 
 // A map of its fields, with their names as strings. They are read at once, so that this runs user code before
-// the walk begins and not in the middle of it.
+// the walk begins and not in the middle of it. `fields`: a tuple of names, or of objects that have one; null:
+// an exception is set. `more`: a dict of what else there is, or null.
+Encoder::Did Encoder::open_fields(PyRef object, PyBorrowed fields, PyBorrowed more,
+                                  const char* what) noexcept {
+  const PyRef snapshot = PyRef::steal(fields ? PyDict_New() : nullptr);
+  if (!snapshot || PyTuple_Check(fields.get()) == 0) return refuse_exception(object, what);
+  const Py_ssize_t count = PyTuple_Size(fields.get());
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    PyObject* const field = PyTuple_GetItem(fields.get(), i);
+    const PyRef name = PyUnicode_Check(field) != 0 ? PyRef::borrow(field)
+                                                   : PyRef::steal(PyObject_GetAttrString(field, "name"));
+    const PyRef value = PyRef::steal(name ? PyObject_GetAttr(object.get(), name.get()) : nullptr);
+    if (!value || PyDict_SetItem(snapshot.get(), name.get(), value.get()) != 0)
+      return refuse_exception(object, what);
+  }
+  if (more && PyDict_Update(snapshot.get(), more.get()) != 0) return refuse_exception(object, what);
+  const Py_ssize_t size = PyDict_Size(snapshot.get());
+  if (!writer_.map_header(static_cast<std::size_t>(size))) return Did::kFailed;
+  if (size == 0) return Did::kWritten;
+  return open(Shape::kFields, PyRef::borrow(snapshot), std::move(object), size);
+}
+
 Encoder::Did Encoder::open_dataclass(PyRef object) noexcept {
   const PyRef module = PyRef::steal(PyImport_ImportModule("dataclasses"));
   const PyRef fields =
       PyRef::steal(module ? PyObject_CallMethod(module.get(), "fields", "O", object.get()) : nullptr);
-  const PyRef snapshot = PyRef::steal(PyDict_New());
-  if (!fields || !snapshot || PyTuple_Check(fields.get()) == 0)
-    return refuse_exception(object, "the fields of a dataclass");
-  const Py_ssize_t size = PyTuple_Size(fields.get());
-  for (Py_ssize_t i = 0; i < size; ++i) {
-    const PyRef name = PyRef::steal(PyObject_GetAttrString(PyTuple_GetItem(fields.get(), i), "name"));
-    const PyRef value = PyRef::steal(name ? PyObject_GetAttr(object.get(), name.get()) : nullptr);
-    if (!value || PyDict_SetItem(snapshot.get(), name.get(), value.get()) != 0) {
-      return refuse_exception(object, "the fields of a dataclass");
-    }
-  }
-  if (!writer_.map_header(static_cast<std::size_t>(size))) return Did::kFailed;
-  if (size == 0) return Did::kWritten;
-  return open(Shape::kFields, PyRef::borrow(snapshot), std::move(object), size);
+  return open_fields(std::move(object), fields, nullptr, "the fields of a dataclass");
+}
+
+Encoder::Did Encoder::open_attrs(PyRef object) noexcept {
+  const PyRef fields = PyRef::steal(
+      PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(object.get())), "__attrs_attrs__"));
+  return open_fields(std::move(object), fields, nullptr, "the fields of an attrs class");
+}
+
+Encoder::Did Encoder::open_model(PyRef object) noexcept {
+  const PyRef fields = model_fields(Py_TYPE(object.get()));
+  PyRef names = PyRef::steal(fields ? PySequence_Tuple(fields.get()) : nullptr);
+  const PyRef more = names ? extra_fields(object) : PyRef();
+  if (PyErr_Occurred() != nullptr) names.reset();
+  return open_fields(std::move(object), names, more, "the fields of a pydantic model");
 }
 
 Encoder::Did Encoder::put_object(PyBorrowed object) noexcept {

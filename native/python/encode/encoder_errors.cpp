@@ -116,7 +116,9 @@ std::string Encoder::path_to_fault() {
         if (frame.key != nullptr) path.key(frame.key);
         break;
       case Shape::kFields:
-        if (frame.key != nullptr) path.attribute(frame.key);
+        if (frame.key == nullptr) break;
+        // What a model holds beyond its fields may have any key.
+        PyUnicode_Check(frame.key) != 0 ? path.attribute(frame.key) : path.key(frame.key);
         break;
       case Shape::kImproperTail:
         path.member(frame.index > frame.size ? "tail" : "items");

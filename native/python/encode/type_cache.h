@@ -35,6 +35,8 @@ enum class EncodeKind : std::uint8_t {
   kKept,
   kEnum,
   kDataclass,
+  kAttrs,
+  kModel,  // of pydantic
   kDate,
   kTime,
   kDateTime,
