@@ -42,7 +42,7 @@ struct Atoms {
 #undef TYPHON_ATOM_FIELD
   ERL_NIF_TERM struct_key;  // :__struct__
   // Structs whose wire form Python knows, and those that the NIF itself looks into.
-  ERL_NIF_TERM known_structs[12];
+  ERL_NIF_TERM known_structs[13];
   ERL_NIF_TERM object;   // Typhon.Object
   ERL_NIF_TERM map_set;  // MapSet
 

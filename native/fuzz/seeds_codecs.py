@@ -48,6 +48,9 @@ SEEDS = {
         **{part: t.integer(0) for part in ("year", "month", "week", "day", "hour", "minute", "second")},
         microsecond=t.tuple_(t.integer(5), t.integer(6)),
     ),
+    "named": t.struct_(
+        "Elixir.Typhon.Struct", name=t.atom("Elixir.Some"), fields=t.mapping(t.binary("a"), t.integer(1))
+    ),
     "other": t.struct_("Elixir.Other", x=t.integer(1)),
 }
 

@@ -178,6 +178,12 @@ def decode(
     Raises DecodeError for other bytes, and for a term that Python cannot hold.
     """
 
+def register_encoder(cls: type[Any], function: Callable[[Any], object], /) -> None:
+    """For typhon.encoder alone."""
+
+def register_decoder(name: str | Atom, function: Callable[[dict[str, Any]], object], /) -> None:
+    """For typhon.decoder alone."""
+
 # The dialect of ErlPort; for erlport.erlterms.
 def erlport_types(
     atom: type,

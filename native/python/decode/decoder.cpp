@@ -322,7 +322,7 @@ std::string Decoder::path_to(const etf::Outcome& outcome, std::span<const etf::F
     } else if (frame.part == etf::Part::kKey) {
       path.suffix(" (a key)");
       break;  // what is inside of a key has no place in a path
-    } else if (frame.container.shape == Shape::kMap) {
+    } else if (frame.container.shape == Shape::kMap && frame.container.kind != Struct::kNamed) {
       path.key(stack_[frame.container.base + std::size_t{2} * frame.index]);
     }
   }

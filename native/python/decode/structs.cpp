@@ -18,7 +18,7 @@ struct Named {
   Struct kind;
 };
 
-constexpr std::array<Named, 13> kStructs{{
+constexpr std::array<Named, 14> kStructs{{
     {Known::kBytes, Struct::kBytes},
     {Known::kBuffer, Struct::kBuffer},
     {Known::kArray, Struct::kArray},
@@ -28,6 +28,7 @@ constexpr std::array<Named, 13> kStructs{{
     {Known::kNaiveDateTime, Struct::kNaiveDateTime},
     {Known::kDateTime, Struct::kDateTime},
     {Known::kDuration, Struct::kDuration},
+    {Known::kNamed, Struct::kNamed},
     {Known::kMapSet, Struct::kMapSet},
     {Known::kDecimal, Struct::kDecimal},
     {Known::kRange, Struct::kRange},
@@ -385,6 +386,22 @@ PyObject* make_iter(DecodeContext& context, Fields fields) noexcept {
   return pull == nullptr ? nullptr : call(context, Lazy::kIter, "typhon.Iter", pull);
 }
 
+// The name and the fields of a struct of somebody's: the object that Python code has registered a function
+// for, or the fields.
+PyObject* make_named(DecodeContext& context, Fields fields) noexcept {
+  PyObject* values[2];
+  if (!fields.need(std::array{Known::kName, Known::kFields}, values)) return nullptr;
+  const auto [name, dict] = values;
+  if (reinterpret_cast<PyObject*>(Py_TYPE(name)) != context.state.atom_type.get())
+    return context.refuse("the field name is no atom");
+  if (PyDict_CheckExact(dict) == 0) return context.refuse("the field fields is no map");
+  if (!context.state.conversions.has_decoders()) return take(dict);
+  const PyRef decoder = context.state.conversions.decoder_of(AtomObject::of(name)->name);
+  if (!decoder) return PyErr_Occurred() == nullptr ? take(dict) : nullptr;
+  PyObject* const object = PyObject_CallFunctionObjArgs(decoder.get(), dict, nullptr);
+  return object != nullptr ? object : context.refuse_decoder(decoder, AtomObject::of(name)->text());
+}
+
 PyObject* find_object(DecodeContext& context, Fields fields) noexcept {
   PyObject* const id = fields.need(Known::kId);
   if (id == nullptr) return nullptr;
@@ -435,6 +452,8 @@ PyObject* make_struct(DecodeContext& context, Struct kind, std::span<PyObject* c
       return make_aware(context, fields("DateTime"));
     case Struct::kDuration:
       return make_duration(context, fields("Duration"));
+    case Struct::kNamed:
+      return make_named(context, fields("Typhon.Struct"));
     case Struct::kMapSet:
       return make_set(context, fields("MapSet"));
     case Struct::kDecimal:

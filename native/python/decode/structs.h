@@ -26,6 +26,7 @@ enum class Struct : std::uint8_t {
   kMapSet,
   kDecimal,
   kDuration,
+  kNamed,  // a struct that goes by its name
   kIter,
   kRange,
   kTagged,  // no struct: a tuple that may stand for something, by its first element

@@ -46,10 +46,14 @@ Encoder::Did Encoder::put_rest(PyObject* object) noexcept {
   PyRef owned = PyRef::borrow(object);
   EncodeKind kind = state_.types.get(type);
   if (kind == EncodeKind::kUnknown) {
+    const std::uint32_t version = state_.conversions.encoders_version();
     kind = classify(owned);
     if (kind == EncodeKind::kUnknown) return Did::kFailed;
     // A class may yet become something (a dataclass, by its decorator); what it is already, it stays.
     if (kind != EncodeKind::kObject) state_.types.put(type, kind);
+    // Unless another thread has just registered an encoder: it has forgotten all classes before this one
+    // came.
+    if (version != state_.conversions.encoders_version()) state_.types.clear();
   }
   return put_kind(std::move(owned), kind);
 }
@@ -121,6 +125,8 @@ Encoder::Did Encoder::put_kind(PyRef object, EncodeKind kind) noexcept {
       return done(writer_.known_atom("nil"));
     case EncodeKind::kNumpyArray:
       return put_numpy_array(std::move(object));
+    case EncodeKind::kConverted:
+      return put_converted(object);
     case EncodeKind::kObject:
       return put_object(object);
     case EncodeKind::kUnknown:

@@ -145,6 +145,7 @@ class Encoder {
   Did put_instead(PyBorrowed object, PyBorrowed value, const char* what) noexcept;
   Did put_uuid(PyBorrowed object) noexcept;
   Did put_path(PyBorrowed object) noexcept;
+  Did put_converted(PyBorrowed object) noexcept;
   Did put_range(PyBorrowed object) noexcept;
   Did put_date(PyBorrowed object) noexcept;
   Did put_time(PyBorrowed object) noexcept;
@@ -183,6 +184,7 @@ class Encoder {
   [[gnu::cold]] Did refuse(PyBorrowed object, const char* format, ...) noexcept
       __attribute__((format(printf, 3, 4)));
   [[gnu::cold]] Did refuse_exception(PyBorrowed object, const char* what) noexcept;
+  [[gnu::cold]] Did refuse_encoder(PyBorrowed object, PyBorrowed encoder, const char* did) noexcept;
   [[gnu::cold]] Did refuse_text(PyBorrowed text) noexcept;
   // The container being walked is at fault, not what is inside it.
   [[gnu::cold]] Did refuse_changed() noexcept;

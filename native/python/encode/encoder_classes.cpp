@@ -71,6 +71,10 @@ bool Encoder::is_missing(PyTypeObject* type) noexcept {
 EncodeKind Encoder::classify(PyBorrowed object) noexcept {
   PyTypeObject* const type = Py_TYPE(object.get());
   LazyImports& imports = state_.imports;
+  if (state_.conversions.encoders_version() != 0 && !is_missing(type)) {
+    if (state_.conversions.encoder_of(type)) return EncodeKind::kConverted;
+    if (PyErr_Occurred() != nullptr) return EncodeKind::kUnknown;
+  }
   if (is_subtype(type, imports.if_loaded(Lazy::kEnum))) return EncodeKind::kEnum;
   const unsigned long flags = PyType_GetFlags(type);
   if ((flags & Py_TPFLAGS_LONG_SUBCLASS) != 0) return EncodeKind::kInteger;
@@ -305,6 +309,17 @@ Encoder::Did Encoder::put_instead(PyBorrowed object, PyBorrowed value, const cha
   const Did did = put(value.get());
   --redirects_;
   return did;
+}
+
+// What Python code has registered. A function that gives objects with an encoder without end comes to the end
+// of redirects, or of the depth.
+Encoder::Did Encoder::put_converted(PyBorrowed object) noexcept {
+  const PyRef encoder = state_.conversions.encoder_of(Py_TYPE(object.get()));
+  if (!encoder) return PyErr_Occurred() == nullptr ? put_object(object) : Did::kFailed;
+  const PyRef value = PyRef::steal(PyObject_CallFunctionObjArgs(encoder.get(), object.get(), nullptr));
+  if (!value) return refuse_encoder(object, encoder, "raised");
+  if (value.get() == object.get()) return refuse_encoder(object, encoder, "gave the same object again");
+  return put_instead(object, value, "an encoder that gives an object with an encoder");
 }
 
 // A map of its fields, with their names as strings. They are read at once, so that this runs user code before

@@ -49,8 +49,9 @@ enum class EncodeKind : std::uint8_t {
   kNumpyFloat,
   kNumpyTime,  // datetime64, timedelta64
   kNumpyArray,
-  kMissing,  // what numpy and pandas have in the place of a value that is not there
-  kObject,   // anything else: a handle, or an EncodeError
+  kMissing,    // what numpy and pandas have in the place of a value that is not there
+  kConverted,  // a function of Python's says what goes in its place
+  kObject,     // anything else: a handle, or an EncodeError
 };
 
 class TypeCache {
