@@ -245,8 +245,11 @@ bool Encoder::term(ERL_NIF_TERM value) noexcept {
       frame.remaining = static_cast<std::uint32_t>(arity);
       if (!writer_.tuple_header(frame.remaining)) return false;
       if ((text_ & kValuesAsText) != 0 && is_tagged(frame)) {
-        --frame.remaining;
-        if (!field(*frame.elements++)) return false;
+        // Numbers, and atoms that the reader looks for.
+        while (frame.remaining-- > 0) {
+          if (!field(*frame.elements++)) return false;
+        }
+        return true;
       }
       stack_.push_back(frame);
       return true;
@@ -263,12 +266,24 @@ bool Encoder::term(ERL_NIF_TERM value) noexcept {
   }
 }
 
-// A tuple that stands for an object of Python's, by its first element: that stays an atom.
+// A tuple that stands for an object of Python's, by its first element.
 bool Encoder::is_tagged(const Frame& tuple) const noexcept {
-  if (tuple.remaining != 4 || tuple.elements[0] != state_.atoms.timedelta) return false;
-  return std::all_of(tuple.elements + 1, tuple.elements + 4, [this](ERL_NIF_TERM part) {
+  const Atoms& atoms = state_.atoms;
+  const auto parts_are = [&](std::uint32_t size, auto&& part) {
+    return tuple.remaining == size && std::all_of(tuple.elements + 1, tuple.elements + size, part);
+  };
+  const auto integer = [&](ERL_NIF_TERM part) {
     return enif_term_type(env_, part) == ERL_NIF_TERM_TYPE_INTEGER;
-  });
+  };
+  const auto number = [&](ERL_NIF_TERM part) {
+    return integer(part) || enif_term_type(env_, part) == ERL_NIF_TERM_TYPE_FLOAT || part == atoms.nan ||
+           part == atoms.infinity || part == atoms.neg_infinity;
+  };
+  if (tuple.remaining == 0) return false;
+  const ERL_NIF_TERM tag = tuple.elements[0];
+  if (tag == atoms.timedelta) return parts_are(4, integer);
+  if (!channel_->tagged()) return false;
+  return (tag == atoms.fraction && parts_are(3, integer)) || (tag == atoms.complex && parts_are(3, number));
 }
 
 // From now on the worker may send to it, or call it, or give it back.

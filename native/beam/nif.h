@@ -28,7 +28,7 @@ namespace typhon::beam {
   X(gone) X(overload) X(held) X(none) X(busy) X(places) X(size) X(max_queue) X(concurrency) \
   X(no_process) X(not_permitted) X(invalid) X(owner_down) X(not_started) X(ask) X(send) X(running) X(ignored) \
   X(served) X(reached) X(again) X(eof) X(embedded) X(raw) X(lent) X(borrowed) X(moved) X(settled) X(owner) \
-  X(keys) X(values) X(strings) X(timedelta) \
+  X(keys) X(values) X(strings) X(timedelta) X(fraction) X(complex) X(tagged) X(nan) X(neg_infinity) \
   X(sent) X(heavy) X(heard) X(flood) X(not_allowed) X(foreign) X(allow) X(send_to) X(all) X(_) \
   X(post) X(control) \
   X(ring) X(requests) X(replies) X(wakes) X(missed_spins) X(waits_for_room) X(segment_bytes) \

@@ -54,6 +54,12 @@ SEEDS = {
     "other": t.struct_("Elixir.Other", x=t.integer(1)),
 }
 
+TAGGED = {
+    "fraction": t.tuple_(t.atom("fraction"), t.integer(-1), t.integer(3)),
+    "complex": t.tuple_(t.atom("complex"), t.floating(1.5), t.atom("neg_infinity")),
+    "tuple": t.tuple_(t.atom("fraction"), t.integer(1), t.NIL),
+}
+
 
 def opaque(language: str, dumped: str) -> bytes:
     """An object of the language's in the dialect of ErlPort."""
@@ -69,6 +75,8 @@ def write(fuzzer: str, seeds: dict[str, bytes]) -> None:
 
 def main() -> None:
     python = {name: b"\1" + term for name, term in SEEDS.items()}
+    python |= {f"tagged_{name}": b"\x21" + term for name, term in TAGGED.items()}
+    python["duration_again"] = b"\x41" + SEEDS["duration"]
     python |= {f"erlport_{name}": b"\x10" + term for name, term in SEEDS.items()}
     python |= {name: b"\x0c" + term for name, term in LOANS.items()}
     write("fuzz_python", python | {"erlport_pickle": b"\x10" + opaque("python", "N.")})

@@ -27,6 +27,7 @@ enum class Lazy : std::size_t {
   kUuidText,
   kPurePath,
   kPathLike,
+  kFraction,
   kNumpyArray,
   kNumpyGeneric,
   kNumpyFromBuffer,

@@ -27,7 +27,8 @@ defmodule Typhon.Worker.Settings do
       # Elixir before 1.15 keeps a version in its sets.
       mapset_version: Map.has_key?(MapSet.new(), :version),
       # Elixir before 1.17 has no Duration.
-      duration: Code.ensure_loaded?(Duration)
+      duration: Code.ensure_loaded?(Duration),
+      tagged: config.tagged
     }
   end
 

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <limits>
 #include <string_view>
 
 namespace typhon::python {
@@ -206,6 +207,43 @@ PyObject* make_timedelta(DecodeContext& context, PyBorrowed tuple) noexcept {
   const auto is_integer = [](PyObject* part) { return PyLong_CheckExact(part) != 0; };
   if (!std::ranges::all_of(parts, is_integer)) return take(tuple.get());
   return timedelta(context, parts[0], parts[1], parts[2]);
+}
+
+// --- numbers that the BEAM has not ---
+
+// {:fraction, numerator, denominator}
+PyObject* make_fraction(DecodeContext& context, PyBorrowed tuple) noexcept {
+  PyObject* const numerator = PyTuple_GetItem(tuple.get(), 1);
+  PyObject* const denominator = PyTuple_GetItem(tuple.get(), 2);
+  if (PyLong_CheckExact(numerator) == 0 || PyLong_CheckExact(denominator) == 0) return take(tuple.get());
+  return call(context, Lazy::kFraction, "fractions.Fraction", numerator, denominator);
+}
+
+// False, without an exception: it is no number.
+bool part_of_complex(const ModuleState& state, PyBorrowed part, double& out) noexcept {
+  if (part.get() == state.known(Known::kNan)) {
+    out = std::numeric_limits<double>::quiet_NaN();
+  } else if (part.get() == state.known(Known::kInfinity)) {
+    out = std::numeric_limits<double>::infinity();
+  } else if (part.get() == state.known(Known::kNegInfinity)) {
+    out = -std::numeric_limits<double>::infinity();
+  } else if (PyFloat_CheckExact(part.get()) != 0 || PyLong_CheckExact(part.get()) != 0) {
+    out = PyFloat_AsDouble(part.get());
+    return out != -1 || PyErr_Occurred() == nullptr;
+  } else {
+    return false;
+  }
+  return true;
+}
+
+// {:complex, real, imaginary}
+PyObject* make_complex(DecodeContext& context, PyBorrowed tuple) noexcept {
+  double parts[2] = {0, 0};
+  for (Py_ssize_t i = 0; i < 2; ++i) {
+    if (part_of_complex(context.state, PyTuple_GetItem(tuple.get(), i + 1), parts[i])) continue;
+    return PyErr_Occurred() != nullptr ? context.refuse_exception("complex") : take(tuple.get());
+  }
+  return PyComplex_FromDoubles(parts[0], parts[1]);
 }
 
 // --- binaries ---
@@ -474,6 +512,8 @@ PyObject* make_tagged(DecodeContext& context, PyBorrowed tuple) noexcept {
   const PyObject* const tag = PyTuple_GetItem(tuple.get(), 0);
   const Py_ssize_t size = PyTuple_Size(tuple.get());
   if (size == 4 && tag == context.state.known(Known::kTimeDelta)) return make_timedelta(context, tuple);
+  if (size == 3 && tag == context.state.known(Known::kFraction)) return make_fraction(context, tuple);
+  if (size == 3 && tag == context.state.known(Known::kComplex)) return make_complex(context, tuple);
   return take(tuple.get());
 }
 

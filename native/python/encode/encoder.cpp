@@ -62,13 +62,8 @@ Encoder::Did Encoder::put_kind(PyRef object, EncodeKind kind) noexcept {
   switch (kind) {
     case EncodeKind::kInteger:
       return done(put_integer(object));
-    case EncodeKind::kFloat: {
-      const double value = PyFloat_AsDouble(object.get());
-      if (std::isfinite(value)) return done(writer_.floating(value));
-      return done(put_known(std::isnan(value) ? Known::kNan
-                            : value > 0       ? Known::kInfinity
-                                              : Known::kNegInfinity));
-    }
+    case EncodeKind::kFloat:
+      return done(put_double(PyFloat_AsDouble(object.get())));
     case EncodeKind::kText:
       return put_text(object.get());
     case EncodeKind::kBytes:
@@ -111,6 +106,10 @@ Encoder::Did Encoder::put_kind(PyRef object, EncodeKind kind) noexcept {
       return put_timedelta(object);
     case EncodeKind::kDecimal:
       return put_decimal(object);
+    case EncodeKind::kFraction:
+      return options_.tagged ? put_fraction(object) : put_object(object);
+    case EncodeKind::kComplex:
+      return options_.tagged ? put_complex(object) : put_object(object);
     case EncodeKind::kUuid:
       return put_uuid(object);
     case EncodeKind::kPath:

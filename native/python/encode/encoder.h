@@ -143,6 +143,9 @@ class Encoder {
   Did put_bit_string(PyBorrowed object) noexcept;
   Did put_enum(PyBorrowed object) noexcept;
   Did put_instead(PyBorrowed object, PyBorrowed value, const char* what) noexcept;
+  bool put_double(double value) noexcept;
+  Did put_fraction(PyBorrowed object) noexcept;
+  Did put_complex(PyBorrowed object) noexcept;
   Did put_uuid(PyBorrowed object) noexcept;
   Did put_path(PyBorrowed object) noexcept;
   Did put_converted(PyBorrowed object) noexcept;

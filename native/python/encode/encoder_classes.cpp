@@ -89,6 +89,7 @@ EncodeKind Encoder::classify(PyBorrowed object) noexcept {
     EncodeKind kind;
   } bases[] = {
       {reinterpret_cast<PyObject*>(&PyFloat_Type), EncodeKind::kFloat},
+      {reinterpret_cast<PyObject*>(&PyComplex_Type), EncodeKind::kComplex},
       {reinterpret_cast<PyObject*>(&PySet_Type), EncodeKind::kSet},
       {reinterpret_cast<PyObject*>(&PyFrozenSet_Type), EncodeKind::kSet},
       {reinterpret_cast<PyObject*>(&PyByteArray_Type), EncodeKind::kBuffer},
@@ -106,6 +107,7 @@ EncodeKind Encoder::classify(PyBorrowed object) noexcept {
       {imports.if_loaded(Lazy::kTime), EncodeKind::kTime},
       {imports.if_loaded(Lazy::kTimeDelta), EncodeKind::kTimeDelta},
       {imports.if_loaded(Lazy::kDecimal), EncodeKind::kDecimal},
+      {imports.if_loaded(Lazy::kFraction), EncodeKind::kFraction},
       {imports.if_loaded(Lazy::kUuid), EncodeKind::kUuid},
       {imports.if_loaded(Lazy::kPurePath), EncodeKind::kPath},
       {imports.if_loaded(Lazy::kNumpyArray), EncodeKind::kNumpyArray},
@@ -242,6 +244,42 @@ Encoder::Did Encoder::put_bit_string(PyBorrowed object) noexcept {
   return done(writer_.bits(etf::Bytes(reinterpret_cast<const std::uint8_t*>(PyBytes_AsString(bits->data)),
                                       static_cast<std::size_t>(PyBytes_Size(bits->data))),
                            last == 0 ? 8 : last));
+}
+
+// --- numbers that the BEAM has not, as tuples that name them ---
+
+bool Encoder::put_double(double value) noexcept {
+  if (std::isfinite(value)) return writer_.floating(value);
+  return put_known(std::isnan(value) ? Known::kNan : value > 0 ? Known::kInfinity : Known::kNegInfinity);
+}
+
+Encoder::Did Encoder::put_fraction(PyBorrowed object) noexcept {
+  const PyRef numerator = PyRef::steal(PyObject_GetAttrString(object.get(), "numerator"));
+  const PyRef denominator =
+      PyRef::steal(numerator ? PyObject_GetAttrString(object.get(), "denominator") : nullptr);
+  if (!denominator) return refuse_exception(object, "a Fraction");
+  if (PyLong_Check(numerator.get()) == 0 || PyLong_Check(denominator.get()) == 0)
+    return refuse(object, "a Fraction whose numerator and denominator are not both integers");
+  return done(writer_.tuple_header(3) && put_known(Known::kFraction) && put_integer(numerator) &&
+              put_integer(denominator));
+}
+
+// numpy's are no complex of Python's, but for one of them.
+Encoder::Did Encoder::put_complex(PyBorrowed object) noexcept {
+  double parts[2] = {0, 0};
+  if (PyComplex_Check(object.get()) != 0) {
+    parts[0] = PyComplex_RealAsDouble(object.get());
+    parts[1] = PyComplex_ImagAsDouble(object.get());
+  } else {
+    constexpr const char* kNames[] = {"real", "imag"};
+    for (std::size_t i = 0; i < 2; ++i) {
+      const PyRef part = PyRef::steal(PyObject_GetAttrString(object.get(), kNames[i]));
+      parts[i] = part ? PyFloat_AsDouble(part.get()) : -1;
+      if (parts[i] == -1 && PyErr_Occurred() != nullptr) return refuse_exception(object, "a complex number");
+    }
+  }
+  return done(writer_.tuple_header(3) && put_known(Known::kComplex) && put_double(parts[0]) &&
+              put_double(parts[1]));
 }
 
 // --- what is written as text ---

@@ -44,7 +44,7 @@ PyRef in_microseconds(PyBorrowed time, const char* dtype) noexcept {
 
 }  // namespace
 
-// numpy's complex numbers and structured scalars have no counterpart: objects.
+// numpy's structured scalars have no counterpart: objects.
 EncodeKind Encoder::numpy_kind(PyBorrowed object) noexcept {
   const PyRef dtype = PyRef::steal(PyObject_GetAttrString(object.get(), "dtype"));
   switch (dtype ? kind_letter(dtype) : '\0') {
@@ -55,6 +55,8 @@ EncodeKind Encoder::numpy_kind(PyBorrowed object) noexcept {
       return EncodeKind::kNumpyInteger;
     case 'f':
       return EncodeKind::kNumpyFloat;
+    case 'c':
+      return EncodeKind::kComplex;
     case 'M':
     case 'm':
       return EncodeKind::kNumpyTime;

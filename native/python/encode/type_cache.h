@@ -42,6 +42,8 @@ enum class EncodeKind : std::uint8_t {
   kDateTime,
   kTimeDelta,
   kDecimal,
+  kFraction,
+  kComplex,
   kUuid,
   kPath,
   kNumpyBool,

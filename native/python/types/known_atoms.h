@@ -17,7 +17,7 @@ enum class Known : std::size_t {
   kData, kShape, kDtype, kId, kType, kRepr, kCalendar, kYear, kMonth, kDay, kWeek, kHour, kMinute, kSecond, kMicrosecond,
   kTimeZone, kZoneAbbr, kUtcOffset, kStdOffset, kMap, kVersion, kSign, kCoef, kExp, kFirst, kLast, kStep, kPull, kName, kFields,
   // values
-  kTimeDelta, kNan, kInfinity, kNegInfinity, kDecimalNan, kDecimalInf,
+  kTimeDelta, kFraction, kComplex, kNan, kInfinity, kNegInfinity, kDecimalNan, kDecimalInf,
   kCount,
 };
 
@@ -29,7 +29,7 @@ inline constexpr std::array<std::string_view, static_cast<std::size_t>(Known::kC
     "data", "shape", "dtype", "id", "type", "repr", "calendar", "year", "month", "day", "week", "hour", "minute", "second",
     "microsecond", "time_zone", "zone_abbr", "utc_offset", "std_offset", "map", "version", "sign", "coef", "exp",
     "first", "last", "step", "pull", "name", "fields",
-    "timedelta", "nan", "infinity", "neg_infinity", "NaN", "inf",
+    "timedelta", "fraction", "complex", "nan", "infinity", "neg_infinity", "NaN", "inf",
 };
 
 // clang-format on
