@@ -2,8 +2,8 @@ defprotocol Typhon.Encoder do
   @moduledoc """
   How a struct is sent to Python.
 
-  `Date`, `Time`, `NaiveDateTime`, `DateTime`, `MapSet`, `Range`, `Decimal` and Typhon's own structs need no implementation:
-  they have a counterpart in Python. `Nx.Tensor` is sent as a `Typhon.Array`. For any other struct, either derive one that
+  `Date`, `Time`, `NaiveDateTime`, `DateTime`, `Duration`, `MapSet`, `Range`, `Decimal` and Typhon's own structs need no
+  implementation: they have a counterpart in Python. `Nx.Tensor` is sent as a `Typhon.Array`. For any other struct, either derive one that
   sends the fields as a `dict` with the fields' names as `str` keys:
 
       defmodule Point do
@@ -25,6 +25,21 @@ defprotocol Typhon.Encoder do
       defimpl Typhon.Encoder, for: Money do
         def encode(money), do: {money.amount, Atom.to_string(money.currency)}
       end
+
+  Python code may make an object of its own of a struct. `as: :struct` sends the fields with the struct's name, for which Python
+  code has registered a function; without one it sees the `dict` as above:
+
+      defmodule Customer do
+        @derive {Typhon.Encoder, as: :struct, except: [:password_hash]}
+        defstruct [:id, :name, :password_hash]
+      end
+
+  ```python
+  # In a module that each worker imports before its first call (`init: "import people"` of the pool).
+  @typhon.decoder("Elixir.Customer")
+  def customer(fields):
+      return Customer(**fields)
+  ```
 
   A struct without one is not sent: the call returns a `Typhon.EncodeError` with its place in the arguments. So a field that is
   no business of Python's does not get there by accident. For a struct that you do not own:
@@ -56,16 +71,24 @@ end
 
 defimpl Typhon.Encoder, for: Any do
   defmacro __deriving__(module, struct, options) do
-    fields = Typhon.Encoder.Derive.fields!(module, struct, options)
+    {form, fields} = Typhon.Encoder.Derive.options!(module, struct, options)
 
     pairs =
       for field <- fields do
         {Atom.to_string(field), quote(do: Map.fetch!(struct, unquote(field)))}
       end
 
+    dict = quote(do: %{unquote_splicing(pairs)})
+
+    sent =
+      case form do
+        :dict -> dict
+        :struct -> quote(do: %Typhon.Struct{name: unquote(module), fields: unquote(dict)})
+      end
+
     quote do
       defimpl Typhon.Encoder, for: unquote(module) do
-        def encode(struct), do: %{unquote_splicing(pairs)}
+        def encode(struct), do: unquote(sent)
 
         @doc false
         # For mix typhon.gen.py.
@@ -82,29 +105,46 @@ defimpl Typhon.Encoder, for: Any do
   end
 end
 
+defmodule Typhon.Struct do
+  @moduledoc false
+  # A struct that goes by its name, with strings as the names of its fields (`as: :struct`).
+
+  @enforce_keys [:name, :fields]
+  defstruct [:name, :fields]
+end
+
 defmodule Typhon.Encoder.Derive do
   @moduledoc false
 
-  @spec fields!(module, struct, keyword) :: [atom]
-  def fields!(module, struct, options) do
+  @doc "How a struct goes, and which of its fields."
+  @spec options!(module, struct, keyword) :: {:dict | :struct, [atom]}
+  def options!(module, struct, options) do
     all = struct |> Map.from_struct() |> Map.keys() |> Enum.sort()
 
-    case options do
-      [] ->
-        all
-
-      [only: only] when is_list(only) ->
-        check!(module, only, all)
-        only
-
-      [except: except] when is_list(except) ->
-        check!(module, except, all)
-        all -- except
-
-      other ->
-        raise ArgumentError,
-              "@derive Typhon.Encoder takes only: [field] or except: [field], got #{inspect(other)}"
+    case Keyword.pop(options, :as, :dict) do
+      {form, rest} when form in [:dict, :struct] -> {form, fields!(module, all, rest)}
+      _ -> refuse!(options)
     end
+  end
+
+  defp fields!(_module, all, []), do: all
+
+  defp fields!(module, all, only: only) when is_list(only) do
+    check!(module, only, all)
+    only
+  end
+
+  defp fields!(module, all, except: except) when is_list(except) do
+    check!(module, except, all)
+    all -- except
+  end
+
+  defp fields!(_module, _all, options), do: refuse!(options)
+
+  defp refuse!(options) do
+    raise ArgumentError,
+          "@derive Typhon.Encoder takes only: [field] or except: [field], and as: :struct or as: :dict, " <>
+            "got #{inspect(options)}"
   end
 
   defp check!(module, fields, all) do
@@ -133,6 +173,7 @@ defmodule Typhon.Encoder.Walk do
     Time,
     NaiveDateTime,
     DateTime,
+    Duration,
     Range,
     Decimal,
     Typhon.Bytes,
@@ -190,6 +231,8 @@ defmodule Typhon.Encoder.Walk do
 
   defp struct(MapSet, set, path),
     do: MapSet.new(set, &walk(&1, [[" (element ", inspect(&1), ")"] | path]))
+
+  defp struct(Typhon.Struct, struct, path), do: %{struct | fields: walk(struct.fields, path)}
 
   defp struct(module, struct, _path) when module in @wire, do: struct
 

@@ -100,6 +100,10 @@ ERL_NIF_TERM channel_open(ErlNifEnv* env, int, const ERL_NIF_TERM argv[]) {
   if (enif_get_map_value(env, argv[1], atoms.mapset_version, &value) && value == atoms.true_) {
     options.region.flags |= channel::kFlagMapsetVersion;
   }
+  if (enif_get_map_value(env, argv[1], atoms.duration, &value) && value == atoms.true_)
+    options.region.flags |= channel::kFlagDuration;
+  if (enif_get_map_value(env, argv[1], atoms.tagged, &value) && value == atoms.true_)
+    options.region.flags |= channel::kFlagTagged;
   if (!get_allowed(env, atoms, argv[1], options.handed)) return enif_make_badarg(env);
 
   auto opened = WorkerChannel::open(env, state, owner, options);

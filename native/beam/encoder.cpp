@@ -1,5 +1,6 @@
 #include "beam/encoder.h"
 
+#include <algorithm>
 #include <array>
 #include <limits>
 #include <string_view>
@@ -243,6 +244,13 @@ bool Encoder::term(ERL_NIF_TERM value) noexcept {
       enif_get_tuple(env_, value, &arity, &frame.elements);
       frame.remaining = static_cast<std::uint32_t>(arity);
       if (!writer_.tuple_header(frame.remaining)) return false;
+      if ((text_ & kValuesAsText) != 0 && is_tagged(frame)) {
+        // Numbers, and atoms that the reader looks for.
+        while (frame.remaining-- > 0) {
+          if (!field(*frame.elements++)) return false;
+        }
+        return true;
+      }
       stack_.push_back(frame);
       return true;
     }
@@ -256,6 +264,26 @@ bool Encoder::term(ERL_NIF_TERM value) noexcept {
     default:
       return foreign(value);
   }
+}
+
+// A tuple that stands for an object of Python's, by its first element.
+bool Encoder::is_tagged(const Frame& tuple) const noexcept {
+  const Atoms& atoms = state_.atoms;
+  const auto parts_are = [&](std::uint32_t size, auto&& part) {
+    return tuple.remaining == size && std::all_of(tuple.elements + 1, tuple.elements + size, part);
+  };
+  const auto integer = [&](ERL_NIF_TERM part) {
+    return enif_term_type(env_, part) == ERL_NIF_TERM_TYPE_INTEGER;
+  };
+  const auto number = [&](ERL_NIF_TERM part) {
+    return integer(part) || enif_term_type(env_, part) == ERL_NIF_TERM_TYPE_FLOAT || part == atoms.nan ||
+           part == atoms.infinity || part == atoms.neg_infinity;
+  };
+  if (tuple.remaining == 0) return false;
+  const ERL_NIF_TERM tag = tuple.elements[0];
+  if (tag == atoms.timedelta) return parts_are(4, integer);
+  if (!channel_->tagged()) return false;
+  return (tag == atoms.fraction && parts_are(3, integer)) || (tag == atoms.complex && parts_are(3, number));
 }
 
 // From now on the worker may send to it, or call it, or give it back.

@@ -89,6 +89,7 @@ class Encoder {
   bool text_atom(ERL_NIF_TERM value) noexcept;
   bool key(const Frame& frame, ERL_NIF_TERM key) noexcept;
   bool field(ERL_NIF_TERM value) noexcept;
+  [[nodiscard]] bool is_tagged(const Frame& tuple) const noexcept;
   void hand(ERL_NIF_TERM value) noexcept;
   bool binary(ERL_NIF_TERM value, etf::Bytes bytes) noexcept;
   bool foreign(ERL_NIF_TERM value) noexcept;

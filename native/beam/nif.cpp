@@ -32,17 +32,10 @@ void Atoms::make(ErlNifEnv* env) noexcept {
   object = enif_make_atom(env, "Elixir.Typhon.Object");
   map_set = enif_make_atom(env, "Elixir.MapSet");
   const char* const known[] = {
-      "Elixir.Date",
-      "Elixir.Time",
-      "Elixir.NaiveDateTime",
-      "Elixir.DateTime",
-      "Elixir.MapSet",
-      "Elixir.Range",
-      "Elixir.Decimal",
-      "Elixir.Typhon.Bytes",
-      "Elixir.Typhon.Buffer",
-      "Elixir.Typhon.Array",
-      "Elixir.Typhon.Iter.Reference",
+      "Elixir.Date",          "Elixir.Time",          "Elixir.NaiveDateTime", "Elixir.DateTime",
+      "Elixir.MapSet",        "Elixir.Range",         "Elixir.Decimal",       "Elixir.Duration",
+      "Elixir.Typhon.Bytes",  "Elixir.Typhon.Buffer", "Elixir.Typhon.Array",  "Elixir.Typhon.Iter.Reference",
+      "Elixir.Typhon.Struct",
   };
   static_assert(std::size(known) == std::extent_v<decltype(known_structs)>);
   for (std::size_t i = 0; i < std::size(known); ++i) known_structs[i] = enif_make_atom(env, known[i]);

@@ -23,12 +23,12 @@ namespace typhon::beam {
   X(ok) X(error) X(wait) X(room) X(segment) X(down) X(timed) X(encoder) X(cannot_encode) \
   X(no_worker) X(cancelled) X(delivered) X(typhon) X(ready) X(overdue) X(importing) X(untaken) X(nil) X(infinity) \
   X(bad_frame) X(cannot_decode_result) X(closed) X(create) X(atoms) X(atom_room) X(ring_size) \
-  X(arena_size) X(spin_us) X(worker_spin_us) X(mapset_version) X(fd) X(os_pid) X(in_flight) X(polling) \
+  X(arena_size) X(spin_us) X(worker_spin_us) X(mapset_version) X(duration) X(fd) X(os_pid) X(in_flight) X(polling) \
   X(waiting) X(casts) X(request_arena) X(id) X(type) X(repr) X(ref) X(pool) X(data) \
   X(gone) X(overload) X(held) X(none) X(busy) X(places) X(size) X(max_queue) X(concurrency) \
   X(no_process) X(not_permitted) X(invalid) X(owner_down) X(not_started) X(ask) X(send) X(running) X(ignored) \
   X(served) X(reached) X(again) X(eof) X(embedded) X(raw) X(lent) X(borrowed) X(moved) X(settled) X(owner) \
-  X(keys) X(values) X(strings) \
+  X(keys) X(values) X(strings) X(timedelta) X(fraction) X(complex) X(tagged) X(nan) X(neg_infinity) \
   X(sent) X(heavy) X(heard) X(flood) X(not_allowed) X(foreign) X(allow) X(send_to) X(all) X(_) \
   X(post) X(control) \
   X(ring) X(requests) X(replies) X(wakes) X(missed_spins) X(waits_for_room) X(segment_bytes) \
@@ -42,7 +42,7 @@ struct Atoms {
 #undef TYPHON_ATOM_FIELD
   ERL_NIF_TERM struct_key;  // :__struct__
   // Structs whose wire form Python knows, and those that the NIF itself looks into.
-  ERL_NIF_TERM known_structs[11];
+  ERL_NIF_TERM known_structs[13];
   ERL_NIF_TERM object;   // Typhon.Object
   ERL_NIF_TERM map_set;  // MapSet
 

@@ -287,6 +287,7 @@ class WorkerChannel {
     return options_.pool ? enif_make_pid(env, &*options_.pool) : atoms().nil;
   }
   [[nodiscard]] unsigned text() const noexcept { return options_.text; }
+  [[nodiscard]] bool tagged() const noexcept { return (options_.region.flags & channel::kFlagTagged) != 0; }
   [[nodiscard]] bool lends() const noexcept { return options_.embedded; }
   // Binaries that Python may read in place; Python's memory that binaries lie in.
   [[nodiscard]] channel::Tally& lent() noexcept { return shared_.lent; }

@@ -114,7 +114,9 @@ struct Header {
 };
 
 inline constexpr std::uint32_t kFlagMapsetVersion = 1;  // Elixir's MapSet has a `version` field
-inline constexpr std::uint32_t kFlagLoans = 2;  // both sides are in one process: frames may carry loans
+inline constexpr std::uint32_t kFlagLoans = 2;     // both sides are in one process: frames may carry loans
+inline constexpr std::uint32_t kFlagDuration = 4;  // Elixir has the struct Duration
+inline constexpr std::uint32_t kFlagTagged = 8;    // the pool's tagged: is true
 
 enum Leavings : std::uint32_t {
   kOpen = 0,  // the receiver takes frames

@@ -122,7 +122,7 @@ static_assert(Kind::kAsk == Kind{7} && Kind::kSend == Kind{8} && Kind::kAnswer =
 static_assert(Kind::kMessage == Kind{10});
 static_assert(kInSegment == 1 && kTimings == 2 && kHasObjects == 4 && kPlain == 8 && kFailed == 16);
 static_assert(kLends == 32 && kAsObject == 64 && kOfObject == 128 && kOpen == 0 && kLeft == 1 && kHeld == 2 &&
-              kFlagLoans == 2);
+              kFlagLoans == 2 && kFlagDuration == 4 && kFlagTagged == 8);
 static_assert(kFlagMapsetVersion == 1 && kVersion == 2 && kSegmentSlots == 4096);
 static_assert(kClaims == 1 << 20 && kClaimsSize == 4 * 1024 * 1024);
 static_assert(Claim::kOpen == Claim{0} && Claim::kTaken == Claim{1} && Claim::kWithdrawn == Claim{2});

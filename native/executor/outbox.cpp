@@ -26,6 +26,8 @@ bool Outbox::send(python::ModuleState& codec, FrameHeader header, PyObject* valu
   worker::ReplySink sink(frame.data(), *this);
   python::EncodeOptions options;
   options.mapset_version = (header_.flags & channel::kFlagMapsetVersion) != 0;
+  options.duration = (header_.flags & channel::kFlagDuration) != 0;
+  options.tagged = (header_.flags & channel::kFlagTagged) != 0;
   options.objects = &objects_;
   options.erlport = erlport_;
   options.surrogates = surrogates_;

@@ -228,6 +228,7 @@ PyRef Worker::decode(const FrameHeader& header, std::span<const std::uint8_t> bo
   }
   options.buffer_owner = segment.get();
   options.objects = &outbox_.objects();
+  options.tagged = (header_.flags & channel::kFlagTagged) != 0;
   options.erlport = dialect();
   if (loans.empty()) return PyRef::steal(python::decode(codec_, body, options));
   Lent lent(loans, segment_buffer_type_.get());

@@ -41,9 +41,7 @@ bool read(std::span<const std::uint8_t> term, const DecodeOptions& options, PyRe
   return value || refused(embedded->state().decode_error);
 }
 
-bool write(PyBorrowed value, etf::HeapSink& sink, TestLoans* loans, const Erlport* erlport) {
-  EncodeOptions options;
-  options.erlport = erlport;
+bool write(PyBorrowed value, etf::HeapSink& sink, TestLoans* loans, EncodeOptions options) {
   options.lender = loans;
   if (!encode(embedded->state(), value.get(), sink, options)) {
     CHECK(sink.size == 0);
@@ -89,20 +87,26 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if ((data[0] & 4) != 0) options.lent = &came;
   const Erlport* const erlport = (data[0] & 16) != 0 ? embedded->state().erlport.get() : nullptr;
   options.erlport = erlport;
+  options.tagged = (data[0] & 32) != 0;
+  EncodeOptions written;
+  written.erlport = erlport;
+  written.tagged = options.tagged;
+  written.duration = (data[0] & 64) != 0;
   PyRef value;
   if (!read({bytes, size}, options, value)) return 0;
   etf::HeapSink first;
   TestLoans lent(1);
   TestLoans* const lender = (data[0] & 8) != 0 ? &lent : nullptr;
-  if (!write(value, first, lender, erlport)) return 0;
+  if (!write(value, first, lender, written)) return 0;
   PyRef again;
   DecodeOptions beside;
   beside.lent = lender;
   beside.erlport = erlport;
+  beside.tagged = options.tagged;
   if (!read(first.bytes(), beside, again)) return 0;
   if (lender != nullptr) return 0;  // bytes come back as text, which is lent from another size on
   etf::HeapSink second;
-  CHECK(write(again, second, nullptr, erlport));
+  CHECK(write(again, second, nullptr, written));
   CHECK(second.size == first.size);
   return 0;
 }

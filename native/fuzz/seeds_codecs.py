@@ -42,7 +42,22 @@ SEEDS = {
         "Elixir.Decimal", sign=t.integer(-1), coef=t.integer(1 << 90), exp=t.integer(-2)
     ),
     "range": t.struct_("Elixir.Range", *RANGE),
+    "span": t.tuple_(t.atom("timedelta"), t.integer(-1), t.integer(86_399), t.integer(5)),
+    "duration": t.struct_(
+        "Elixir.Duration",
+        **{part: t.integer(0) for part in ("year", "month", "week", "day", "hour", "minute", "second")},
+        microsecond=t.tuple_(t.integer(5), t.integer(6)),
+    ),
+    "named": t.struct_(
+        "Elixir.Typhon.Struct", name=t.atom("Elixir.Some"), fields=t.mapping(t.binary("a"), t.integer(1))
+    ),
     "other": t.struct_("Elixir.Other", x=t.integer(1)),
+}
+
+TAGGED = {
+    "fraction": t.tuple_(t.atom("fraction"), t.integer(-1), t.integer(3)),
+    "complex": t.tuple_(t.atom("complex"), t.floating(1.5), t.atom("neg_infinity")),
+    "tuple": t.tuple_(t.atom("fraction"), t.integer(1), t.NIL),
 }
 
 
@@ -60,6 +75,8 @@ def write(fuzzer: str, seeds: dict[str, bytes]) -> None:
 
 def main() -> None:
     python = {name: b"\1" + term for name, term in SEEDS.items()}
+    python |= {f"tagged_{name}": b"\x21" + term for name, term in TAGGED.items()}
+    python["duration_again"] = b"\x41" + SEEDS["duration"]
     python |= {f"erlport_{name}": b"\x10" + term for name, term in SEEDS.items()}
     python |= {name: b"\x0c" + term for name, term in LOANS.items()}
     write("fuzz_python", python | {"erlport_pickle": b"\x10" + opaque("python", "N.")})

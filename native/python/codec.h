@@ -82,6 +82,9 @@ struct DecodeOptions {
   // The dialect of ErlPort. Null: the native one.
   const Erlport* erlport = nullptr;
 
+  // {:fraction, numerator, denominator} and {:complex, real, imaginary} are what they say.
+  bool tagged = false;
+
   // What paths in errors start with. With `parts`, element i of a root tuple is called parts[i]:
   // {"module", "function", "args", "kwargs"} makes a path args[0]["user"].
   std::string_view root = "term";
@@ -106,6 +109,8 @@ enum class Surrogates : unsigned {
 struct EncodeOptions {
   std::uint32_t max_depth = kMaxDepth;
   bool mapset_version = false;  // write `version: 2` into a MapSet, for Elixir versions that expect it
+  bool duration = false;        // a timedelta is a Duration, which Elixir has from 1.17 on
+  bool tagged = false;          // a Fraction and a complex number are tuples that name them
 
   // Takes the objects that have no other form, which then go out as Typhon.Object. Null: such an object is an
   // error.

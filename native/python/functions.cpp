@@ -45,6 +45,12 @@ bool read_limit(PyObject* object, const char* name, Number& out) noexcept {
   return true;
 }
 
+bool read_truth(PyObject* object, bool& out) noexcept {
+  const int truth = PyObject_IsTrue(object);
+  out = truth == 1;
+  return truth >= 0;
+}
+
 bool one_argument(const char* function, Py_ssize_t count) noexcept {
   if (count == 1) return true;
   PyErr_Format(PyExc_TypeError, "%s() takes exactly one positional argument (%zd given)", function, count);
@@ -56,9 +62,11 @@ bool read_options(const Keywords& keywords, EncodeOptions& options) noexcept {
     if (keywords.is(i, "max_depth")) {
       if (!read_limit(keywords.value(i), "max_depth", options.max_depth)) return false;
     } else if (keywords.is(i, "mapset_version")) {
-      const int truth = PyObject_IsTrue(keywords.value(i));
-      if (truth < 0) return false;
-      options.mapset_version = truth == 1;
+      if (!read_truth(keywords.value(i), options.mapset_version)) return false;
+    } else if (keywords.is(i, "duration")) {
+      if (!read_truth(keywords.value(i), options.duration)) return false;
+    } else if (keywords.is(i, "tagged")) {
+      if (!read_truth(keywords.value(i), options.tagged)) return false;
     } else {
       return keywords.unknown(i);
     }
@@ -74,6 +82,8 @@ bool read_options(const Keywords& keywords, DecodeOptions& options) noexcept {
       if (!read_limit(keywords.value(i), "max_atoms", options.max_atoms)) return false;
     } else if (keywords.is(i, "max_inflated")) {
       if (!read_limit(keywords.value(i), "max_inflated", options.max_inflated)) return false;
+    } else if (keywords.is(i, "tagged")) {
+      if (!read_truth(keywords.value(i), options.tagged)) return false;
     } else {
       return keywords.unknown(i);
     }
@@ -115,20 +125,25 @@ PyObject* decode_function(PyObject* module, PyObject* const* arguments, Py_ssize
 }
 
 constexpr const char* kEncodeDoc =
-    "encode($module, obj, /, *, max_depth=10000, mapset_version=False)\n--\n\n"
+    "encode($module, obj, /, *, max_depth=10000, mapset_version=False, duration=False, tagged=False)\n--\n\n"
     "Return obj in Erlang's External Term Format, version byte included.\n\n"
     "max_depth: containers inside one another.\n"
-    "mapset_version: give a MapSet the field `version`, which older versions of Elixir have.\n\n"
+    "mapset_version: give a MapSet the field `version`, which older versions of Elixir have.\n"
+    "duration: a timedelta is a Duration, which Elixir has from 1.17 on, and no tuple.\n"
+    "tagged: a Fraction and a complex number are the tuples {:fraction, numerator, denominator} and "
+    "{:complex, real, imaginary}.\n\n"
     "Raises EncodeError for a value that has no counterpart on the BEAM.";
 
 constexpr const char* kDecodeDoc =
-    "decode($module, data, /, *, max_depth=10000, max_atoms=1048576, max_inflated=268435456)\n--\n\n"
+    "decode($module, data, /, *, max_depth=10000, max_atoms=1048576, max_inflated=268435456, "
+    "tagged=False)\n--\n\n"
     "Return the object that data, one whole term in Erlang's External Term Format, stands for.\n\n"
     "data: bytes, or anything with the buffer protocol. A Typhon.Buffer or Typhon.Array inside becomes a "
     "view of it\n"
     "when it is read-only, and of a copy otherwise.\n"
     "max_depth: containers inside one another. max_atoms: atoms not met before.\n"
-    "max_inflated: bytes that a compressed term may expand to.\n\n"
+    "max_inflated: bytes that a compressed term may expand to.\n"
+    "tagged: such tuples are a Fraction and a complex number again.\n\n"
     "Raises DecodeError for other bytes, and for a term that Python cannot hold.";
 
 PyMethodDef functions[] = {

@@ -13,8 +13,10 @@ constexpr std::array<Place, static_cast<std::size_t>(Lazy::kCount)> kPlaces{{
     {"datetime", "date", nullptr},      {"datetime", "time", nullptr},      {"datetime", "datetime", nullptr},
     {"datetime", "timezone", nullptr},  {"datetime", "timedelta", nullptr}, {"datetime", "timezone", "utc"},
     {"zoneinfo", "ZoneInfo", nullptr},  {"decimal", "Decimal", nullptr},    {"enum", "Enum", nullptr},
-    {"numpy", "ndarray", nullptr},      {"numpy", "generic", nullptr},      {"numpy", "frombuffer", nullptr},
-    {"numpy.ma", "masked", nullptr},    {"pandas", "NaT", nullptr},         {"pandas", "NA", nullptr},
+    {"uuid", "UUID", nullptr},          {"uuid", "UUID", "__str__"},        {"pathlib", "PurePath", nullptr},
+    {"os", "PathLike", nullptr},        {"fractions", "Fraction", nullptr}, {"numpy", "ndarray", nullptr},
+    {"numpy", "generic", nullptr},      {"numpy", "frombuffer", nullptr},   {"numpy.ma", "masked", nullptr},
+    {"pandas", "NaT", nullptr},         {"pandas", "NA", nullptr},          {"pandas", "Timedelta", nullptr},
     {"builtins", "int", "from_bytes"},  {"builtins", "int", "to_bytes"},    {"typhon._beam", "Iter", nullptr},
     {"typhon._beam", "apply", nullptr},
 }};

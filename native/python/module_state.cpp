@@ -27,6 +27,7 @@ int init_state(ModuleState& state, PyObject* module) noexcept {
   }
   if (PyModule_AddFunctions(module, codec_functions()) != 0) return -1;
   if (PyModule_AddFunctions(module, erlport_functions()) != 0) return -1;
+  if (PyModule_AddFunctions(module, conversion_functions()) != 0 || state.conversions.init() != 0) return -1;
   state.decode_function = PyRef::steal(PyObject_GetAttrString(module, "decode"));
   return state.decode_function ? 0 : -1;
 }
@@ -72,6 +73,7 @@ int ModuleState::traverse(visitproc visit, void* arg) noexcept {
     if (const int stop = erlport->traverse(visit, arg); stop != 0) return stop;
   }
   if (const int stop = types.traverse(visit, arg); stop != 0) return stop;
+  if (const int stop = conversions.traverse(visit, arg); stop != 0) return stop;
   return imports.traverse(visit, arg);
 }
 
@@ -95,6 +97,7 @@ int clear_codec(PyObject* module) noexcept {
   if (ModuleState* const state = state_or_null(module); state != nullptr) {
     state->decode_function.reset();
     state->types.clear();
+    state->conversions.clear();
     state->imports.clear();
     state->erlport.reset();
   }

@@ -8,6 +8,7 @@
 // that.
 #pragma once
 
+#include "python/conversions.h"
 #include "python/cpython.h"
 #include "python/decode/key_cache.h"
 #include "python/decode/small_ints.h"
@@ -57,6 +58,7 @@ struct ModuleState {
   SmallInts small_ints;
   TypeCache types;
   LazyImports imports;
+  Conversions conversions;
   // The classes of ErlPort's dialect, where its package has been imported.
   std::unique_ptr<Erlport> erlport;
 

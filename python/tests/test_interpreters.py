@@ -24,6 +24,18 @@ except typhon.EncodeError as error:
     assert error.path == "value[0]"
 else:
     raise AssertionError
+
+class Thing:
+    pass
+
+struct = typhon.encode({{typhon.Atom("__struct__"): typhon.Atom("Elixir.Typhon.Struct"),
+                        typhon.Atom("name"): typhon.Atom("Elixir.Thing"), typhon.Atom("fields"): {{"a": 1}}}})
+# What another interpreter has registered is not known here.
+assert typhon.decode(struct) == {{"a": 1}}
+typhon.decoder("Elixir.Thing")(lambda fields: fields["a"])
+assert typhon.decode(struct) == 1
+typhon.encoder(Thing)(lambda value: 7)
+assert typhon.decode(typhon.encode([Thing()])) == [7]
 """
 
 

@@ -7,8 +7,11 @@ import decimal
 import enum
 import gc
 import itertools
+import pathlib
 import sys
+import uuid
 
+import attrs
 import pytest
 from terms import (
     NIL,
@@ -43,6 +46,31 @@ class Plain:
     a: object
 
 
+@attrs.define
+class Attrs:
+    a: object
+
+
+class Converted:
+    def __init__(self, value):
+        self.value = value
+
+
+@typhon.encoder(Converted)
+def converted(of):
+    return of if of.value is None else {"value": [of.value]}
+
+
+@typhon.decoder("Elixir.Leaks.Some")
+def some(fields):
+    return (fields["a"], 2.5)
+
+
+def named(**fields):
+    pairs = [term for name, value in fields.items() for term in (binary(name), value)]
+    return struct_("Elixir.Typhon.Struct", name=atom("Elixir.Leaks.Some"), fields=mapping(*pairs))
+
+
 Point = collections.namedtuple("Point", "x y")
 CYCLE: list = []
 CYCLE.append(CYCLE)
@@ -75,6 +103,10 @@ ENCODE = {
         decimal.Decimal(10) ** 25 + 1,
         decimal.Decimal("NaN"),
     ],
+    "spans": [datetime.timedelta(1, 2, 3), datetime.timedelta(seconds=-1)],
+    "text": [uuid.UUID(int=7), pathlib.Path("a/b"), {uuid.UUID(int=7): 1, pathlib.Path("a"): 2}],
+    "described": [Attrs([1])],
+    "converted": [Converted(1), Converted(Converted(2.5))],
     "refused": [{"a": [1, {"b": (object(),)}]}],
     "refused kept": [Kept([1]), {"a": Kept(Kept({}))}],
     "refused key": [{"a": 1, (1, object()): [2]}],
@@ -84,7 +116,16 @@ ENCODE = {
     "colliding keys": [{"a": 1, b"a": 2, (1, b"x"): 3, (1, "x"): 4}],
     "cycle": [CYCLE],
     "refused dataclass": [Plain(object())],
+    "refused described": [Attrs(object()), Attrs.__new__(Attrs)],
+    "refused converted": [Converted(None), Converted(object())],
+    "colliding text": [{uuid.UUID(int=7): 1, str(uuid.UUID(int=7)): 2}, {pathlib.Path("a"), "a"}],
 }
+
+SPAN = struct_(
+    "Elixir.Duration",
+    **{part: integer(0) for part in ("year", "month", "week", "day", "hour", "minute", "second")},
+    microsecond=tuple_(integer(5000), integer(6)),
+)
 
 DECODE = {
     "plain": listing(
@@ -126,7 +167,15 @@ DECODE = {
         struct_("Elixir.Decimal", sign=integer(1), coef=integer(1 << 100), exp=integer(1)),
         struct_("Elixir.Range", atom("first"), integer(1), atom("last"), integer(2000)),
         struct_("Elixir.Other", x=floating(1.5)),
+        named(a=floating(1.5)),
     ),
+    "bad decoder": listing(named(b=floating(1.5))),
+    "spans": listing(
+        tuple_(atom("timedelta"), integer(1), integer(2000), integer(3)),
+        tuple_(atom("timedelta"), floating(1.5), integer(2000), integer(3)),
+        SPAN,
+    ),
+    "bad span": listing(tuple_(atom("timedelta"), integer(1 << 40), integer(2000), integer(3))),
     "truncated": listing(floating(1.5), mapping(binary("key"), listing(floating(2.5), binary("text"))))[:-8],
     "trailing": listing(floating(1.5)) + b"\0",
     "not text": listing(floating(1.5), mapping(binary("a"), binary(b"\xff"), binary("b"), floating(1.5))),

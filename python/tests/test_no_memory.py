@@ -9,12 +9,24 @@ import pytest
 from processes import run_python
 
 PROGRAM = """
-import sys, _testcapi, datetime, decimal, enum, typhon
+import sys, _testcapi, datetime, decimal, enum, fractions, pathlib, uuid, attrs, typhon
 sys.path.insert(0, sys.argv[1])
 import terms as t
 
 class Colour(enum.Enum):
     LIST = [1, 2]
+
+@attrs.define
+class Attrs:
+    a: object
+
+class Converted:
+    pass
+
+typhon.encoder(Converted)(lambda value: ["converted"])
+typhon.decoder("Elixir.Some")(lambda fields: [fields])
+
+ZEROS = dict.fromkeys(("year", "month", "week", "day", "hour", "minute", "second"), t.integer(0))
 
 TERMS = [
     t.listing(t.integer(1), t.integer(1 << 40), t.integer(1 << 100), t.integer(1 << 3000), t.floating(1.5),
@@ -34,6 +46,11 @@ TERMS = [
     t.mapping(t.NIL, t.NIL),
     t.struct_("Elixir.Date", **t.date_fields(2024, 13)),
     t.listing(t.integer(1), t.integer(2))[:-3],
+    t.listing(t.tuple_(t.atom("timedelta"), t.integer(1), t.integer(2000), t.integer(3)),
+              t.struct_("Elixir.Duration", **ZEROS, microsecond=t.tuple_(t.integer(0), t.integer(0)))),
+    t.tuple_(t.atom("fraction"), t.integer(1), t.integer(3000)),
+    t.tuple_(t.atom("complex"), t.floating(1.5), t.atom("nan")),
+    t.struct_("Elixir.Typhon.Struct", name=t.atom("Elixir.Some"), fields=t.mapping(t.binary("a"), t.integer(1))),
 ]
 VALUES = [
     [1, 1 << 100, 1 << 4000, -(1 << 300), 1.5, "text", "\\xe9" * 3000, b"x", None, {"a": [1, (2,)]}, {1, "a"},
@@ -46,6 +63,9 @@ VALUES = [
     datetime.datetime(2024, 1, 1, tzinfo=datetime.timezone(datetime.timedelta(hours=1))),
     decimal.Decimal(10) ** 30,
     typhon.decode(t.V + TERMS[2]),
+    [datetime.timedelta(1), uuid.UUID(int=7), pathlib.Path("a"), fractions.Fraction(1, 3), 1j, Attrs(1), Converted()],
+    {uuid.UUID(int=7): 1, str(uuid.UUID(int=7)): 2},
+    [Attrs(object())],
 ]
 
 def attempt(function, argument):
@@ -62,8 +82,14 @@ def attempt(function, argument):
             _testcapi.remove_mem_hooks()
     return memory_errors
 
-assert sum(attempt(typhon.decode, t.V + term) for term in TERMS) > 100
-assert sum(attempt(typhon.encode, value) for value in VALUES) > 50
+def decode(term):
+    return typhon.decode(term, tagged=True)
+
+def encode(value):
+    return typhon.encode(value, tagged=True)
+
+assert sum(attempt(decode, t.V + term) for term in TERMS) > 100
+assert sum(attempt(encode, value) for value in VALUES) > 50
 print("done")
 """
 

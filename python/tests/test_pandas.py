@@ -54,7 +54,7 @@ def test_columns(column, values):
 
 def test_what_has_no_counterpart_stays():
     frame = pd.DataFrame({"a": [1]})
-    for value in (frame, frame["a"], frame.index, pd.Categorical(["x"]), pd.Period("2024"), pd.Timedelta("1s"), pd.Interval(0, 1)):
+    for value in (frame, frame["a"], frame.index, pd.Categorical(["x"]), pd.Period("2024"), pd.Interval(0, 1)):
         with pytest.raises(typhon.EncodeError, match="has no counterpart on the BEAM$"):
             typhon.encode(value)
 

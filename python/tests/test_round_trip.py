@@ -3,6 +3,7 @@
 import datetime
 import decimal
 import math
+import pathlib
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -30,6 +31,7 @@ SCALARS = st.one_of(
     st.datetimes(
         timezones=st.sampled_from(["Europe/Paris", "America/New_York"]).map(__import__("zoneinfo").ZoneInfo)
     ),
+    st.timedeltas(),
     st.decimals(allow_nan=False),
     st.builds(range, st.integers(-100, 100), st.integers(-100, 100), st.integers(-9, 9).filter(bool)),
     st.binary(min_size=1, max_size=8).flatmap(
@@ -101,6 +103,14 @@ def test_there_and_back(value):
     again = typhon.decode(data)
     assert same(again, value) or imaginary(value), (value, again)
     assert same(typhon.decode(typhon.encode(again)), again)
+    assert same(typhon.decode(typhon.encode(again, duration=True)), again)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.uuids(), st.lists(TEXT.filter(lambda part: "\0" not in part)))
+def test_what_is_text(name, parts):
+    path = pathlib.PurePosixPath(*parts)
+    assert typhon.decode(typhon.encode([name, path])) == [str(name), str(path)]
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))

@@ -27,13 +27,15 @@ from typhon._native import (
     encode,
 )
 
-# What needs a BEAM on the other side, and is imported when it is first used: a worker's start does not pay for it.
+# What is imported when it is first used: a worker's start does not pay for it.
 _LAZY = {
     "BeamError": "_beam",
     "Elixir": "_beam",
     "Iter": "_beam",
     "call": "_beam",
     "caller": "_beam",
+    "decoder": "_conversions",
+    "encoder": "_conversions",
     "erlang": "_beam",
     "on_message": "_beam",
     "receive": "_beam",
@@ -74,7 +76,9 @@ __all__ = [
     "call",
     "caller",
     "decode",
+    "decoder",
     "encode",
+    "encoder",
     "erlang",
     "loop",
     "mailbox",

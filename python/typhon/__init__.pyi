@@ -11,6 +11,8 @@ from typhon._beam import on_message as on_message
 from typhon._beam import receive as receive
 from typhon._beam import self as self
 from typhon._beam import send as send
+from typhon._conversions import decoder as decoder
+from typhon._conversions import encoder as encoder
 from typhon._native import Atom as Atom
 from typhon._native import BitString as BitString
 from typhon._native import Cancelled as Cancelled

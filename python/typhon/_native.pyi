@@ -159,11 +159,13 @@ class Cancelled(BaseException):
     Like KeyboardInterrupt it is no Exception, so that `except Exception` does not swallow it.
     """
 
-def encode(obj: Any, /, *, max_depth: int = 10_000, mapset_version: bool = False) -> bytes:
+def encode(obj: Any, /, *, max_depth: int = 10_000, mapset_version: bool = False, duration: bool = False, tagged: bool = False) -> bytes:
     """Return obj in Erlang's External Term Format, version byte included.
 
     max_depth: containers inside one another.
     mapset_version: give a MapSet the field `version`, which older versions of Elixir have.
+    duration: a timedelta is a Duration, which Elixir has from 1.17 on, and no tuple.
+    tagged: a Fraction and a complex number are the tuples {:fraction, numerator, denominator} and {:complex, real, imaginary}.
 
     Raises EncodeError for a value that has no counterpart on the BEAM.
     """
@@ -175,6 +177,7 @@ def decode(
     max_depth: int = 10_000,
     max_atoms: int = 1_048_576,
     max_inflated: int = 268_435_456,
+    tagged: bool = False,
 ) -> Any:
     """Return the object that data, one whole term in Erlang's External Term Format, stands for.
 
@@ -182,9 +185,16 @@ def decode(
     when it is read-only, and of a copy otherwise.
     max_depth: containers inside one another. max_atoms: atoms not met before.
     max_inflated: bytes that a compressed term may expand to.
+    tagged: such tuples are a Fraction and a complex number again.
 
     Raises DecodeError for other bytes, and for a term that Python cannot hold.
     """
+
+def register_encoder(cls: type[Any], function: Callable[[Any], object], /) -> None:
+    """For typhon.encoder alone."""
+
+def register_decoder(name: str | Atom, function: Callable[[dict[str, Any]], object], /) -> None:
+    """For typhon.decoder alone."""
 
 # The dialect of ErlPort; for erlport.erlterms.
 def erlport_types(

@@ -22,6 +22,7 @@ module Typhon
       when :"Elixir.MapSet" then Set.new(fields.fetch(:map).keys)
       when :"Elixir.Range" then range(fields.fetch(:first), fields.fetch(:last), fields.fetch(:step, 1))
       when :"Elixir.Decimal" then decimal(fields)
+      when :"Elixir.Typhon.Struct" then fields.fetch(:fields)
       else fields
       end
     rescue KeyError => e

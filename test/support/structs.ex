@@ -38,3 +38,9 @@ defmodule Typhon.EncoderTest.Plain do
   @moduledoc false
   defstruct [:a]
 end
+
+defmodule Typhon.EncoderTest.Named do
+  @moduledoc false
+  @derive {Typhon.Encoder, as: :struct, except: [:secret]}
+  defstruct [:id, :name, :secret]
+end

@@ -17,11 +17,12 @@ defmodule Typhon.EncoderTest do
     test "refuses fields that do not exist, and options that it does not have" do
       assert_raise ArgumentError,
                    "@derive Typhon.Encoder names :z, which is not a field of Typhon.EncoderTest.Plain. It has :a",
-                   fn -> Typhon.Encoder.Derive.fields!(Plain, %Plain{}, only: [:z]) end
+                   fn -> Typhon.Encoder.Derive.options!(Plain, %Plain{}, only: [:z]) end
 
       assert_raise ArgumentError,
-                   "@derive Typhon.Encoder takes only: [field] or except: [field], got [just: 1]",
-                   fn -> Typhon.Encoder.Derive.fields!(Plain, %Plain{}, just: 1) end
+                   "@derive Typhon.Encoder takes only: [field] or except: [field], and as: :struct or as: :dict, " <>
+                     "got [just: 1]",
+                   fn -> Typhon.Encoder.Derive.options!(Plain, %Plain{}, just: 1) end
     end
 
     test "encode/1 of a struct without an implementation raises" do

@@ -282,9 +282,13 @@ defmodule Typhon.RubyTest do
             {~U[2024-01-01 00:00:00Z], "Time"},
             {MapSet.new(), "Set"},
             {1..2, "Range"},
-            {%{__struct__: Decimal, sign: 1, coef: 15, exp: -1}, "BigDecimal"}
+            {%{__struct__: Decimal, sign: 1, coef: 15, exp: -1}, "BigDecimal"},
+            {%Typhon.EncoderTest.Named{id: 1}, "Hash"}
           ],
           do: assert({:ok, ^type} = Typhon.call(rb, "Sample", "type", [value]))
+
+      assert {:ok, %{"id" => 1, "name" => nil}} =
+               Typhon.call(rb, "Sample", "echo", [%Typhon.EncoderTest.Named{id: 1}])
 
       assert {:ok, "ASCII-8BIT"} = Typhon.call(rb, "Sample", "encoding", [Typhon.bytes(<<255>>)])
       assert {:ok, "UTF-8"} = Typhon.call(rb, "Sample", "encoding", ["é"])

@@ -36,6 +36,7 @@ defmodule Typhon.SurrogatesTest do
     assert eval(py, ~S|{"\udcff"}|) == {:ok, MapSet.new([<<255>>])}
     assert eval(py, ~S|["é" * 100_000 + "\udcff"]|) == {:ok, [String.duplicate("é", 100_000) <> <<255>>]}
     assert eval(py, ~S|type("Name", (str,), {})("\udcff")|) == {:ok, <<255>>}
+    assert eval(py, ~S|[__import__("pathlib").Path("a/\udcff")]|) == {:ok, [<<"a/", 255>>]}
     assert Typhon.multi(py, :builtins, :eval, [[~S|"\udcff"|], ["1"]]) == [{:ok, <<255>>}, {:ok, 1}]
 
     # What Python says and asks.
@@ -51,12 +52,23 @@ defmodule Typhon.SurrogatesTest do
   test "are replaced" do
     py = start_pool(workers: 1, surrogates: :replace)
     assert eval(py, ~S|["a\udcff😀\ud800", {"\udfff": 1}]|) == {:ok, ["a\uFFFD😀\uFFFD", %{"\uFFFD" => 1}]}
+    assert eval(py, ~S|__import__("pathlib").Path("\udcff")|) == {:ok, "\uFFFD"}
   end
 
   test "make no two keys one" do
     for {surrogates, codes} <- [
-          bytes: [~S|{"\udcff": 1, b"\xff": 2}|, ~S|{"\udcc3\udca9": 1, "é": 2}|, ~S|{"é", "\udcc3\udca9"}|],
-          replace: [~S|{"\udcff": 1, "\udcfe": 2}|, ~S|{"\udcff": 1, "\ufffd": 2}|, ~S|{"\udcff", "\udcfe"}|]
+          bytes: [
+            ~S|{"\udcff": 1, b"\xff": 2}|,
+            ~S|{"\udcc3\udca9": 1, "é": 2}|,
+            ~S|{"é", "\udcc3\udca9"}|,
+            ~S|{"\udcff": 1, __import__("pathlib").Path("\udcff"): 2}|
+          ],
+          replace: [
+            ~S|{"\udcff": 1, "\udcfe": 2}|,
+            ~S|{"\udcff": 1, "\ufffd": 2}|,
+            ~S|{"\udcff", "\udcfe"}|,
+            ~S|{"\ufffd", __import__("pathlib").Path("\udcff")}|
+          ]
         ] do
       py = start_pool(workers: 1, surrogates: surrogates)
 

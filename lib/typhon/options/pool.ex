@@ -230,6 +230,17 @@ defmodule Typhon.Options.Pool do
     """
   )
 
+  option(:tagged,
+    group: :values,
+    language: :python,
+    check: [true, false],
+    default: false,
+    doc: """
+    true: a `Fraction` of Python's is `{:fraction, numerator, denominator}` and a `complex` `{:complex, real, imaginary}`,
+    both ways (with `:nan`, `:infinity` and `:neg_infinity` as parts of the latter). They are handles otherwise
+    """
+  )
+
   option(:keys,
     group: :values,
     check: [:atoms, :strings],

@@ -25,7 +25,10 @@ defmodule Typhon.Worker.Settings do
       allow: config.allow,
       send_to: config.send_to,
       # Elixir before 1.15 keeps a version in its sets.
-      mapset_version: Map.has_key?(MapSet.new(), :version)
+      mapset_version: Map.has_key?(MapSet.new(), :version),
+      # Elixir before 1.17 has no Duration.
+      duration: Code.ensure_loaded?(Duration),
+      tagged: config.tagged
     }
   end
 

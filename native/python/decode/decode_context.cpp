@@ -38,6 +38,17 @@ PyObject* DecodeContext::refuse_exception(const char* what) noexcept {
 
 PyObject* DecodeContext::refuse_import(const char* sentence) noexcept { return refuse_because("", sentence); }
 
+PyObject* DecodeContext::refuse_decoder(PyBorrowed decoder, std::string_view name) noexcept {
+  if (must_propagate()) return nullptr;
+  try {
+    reason_ = "the decoder " + function_name(decoder) + " of " + std::string(name) + " raised " +
+              current_exception_text();
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  }
+  return nullptr;
+}
+
 PyObject* DecodeContext::refuse_because(const char* verb, const char* what) noexcept {
   if (must_propagate()) return nullptr;
   try {

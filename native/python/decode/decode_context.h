@@ -10,6 +10,7 @@
 #include "etf/views.h"
 
 #include <string>
+#include <string_view>
 
 namespace typhon::python {
 
@@ -27,6 +28,9 @@ class DecodeContext {
   [[gnu::cold]] PyObject* refuse_exception(const char* what) noexcept;
   // For an import that failed: the sentence, and the exception's words.
   [[gnu::cold]] PyObject* refuse_import(const char* sentence) noexcept;
+
+  // For a function of Python's that makes an object of a struct, and has raised.
+  [[gnu::cold]] PyObject* refuse_decoder(PyBorrowed decoder, std::string_view name) noexcept;
 
   // "" when nothing was refused: then the exception that is set says why.
   [[nodiscard]] const std::string& reason() const noexcept { return reason_; }

@@ -191,6 +191,13 @@ bool Decoder::close_struct_or_set(Container& c, Value& out) noexcept {
   return true;
 }
 
+bool Decoder::close_tagged(Container& c, Value& out) noexcept {
+  out = make_tagged(context_, c.object);
+  if (out == nullptr) return false;
+  python::drop(c.object);
+  return true;
+}
+
 bool Decoder::close_improper(Container& c, Value&& tail, Value& out) noexcept {
   mode_ = c.outer;
   PyRef owned_tail = PyRef::steal(tail);
@@ -315,7 +322,7 @@ std::string Decoder::path_to(const etf::Outcome& outcome, std::span<const etf::F
     } else if (frame.part == etf::Part::kKey) {
       path.suffix(" (a key)");
       break;  // what is inside of a key has no place in a path
-    } else if (frame.container.shape == Shape::kMap) {
+    } else if (frame.container.shape == Shape::kMap && frame.container.kind != Struct::kNamed) {
       path.key(stack_[frame.container.base + std::size_t{2} * frame.index]);
     }
   }

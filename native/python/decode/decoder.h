@@ -54,8 +54,8 @@ class Decoder {
     };
     Shape shape = Shape::kList;
     Mode outer = Mode::kElement;  // to go back to
-    Struct kind = Struct::kNone;
-    bool has_no_text = false;  // the last of no_text_ is of this map
+    Struct kind = Struct::kNone;  // kTagged: a tuple of a size that such a one has
+    bool has_no_text = false;     // the last of no_text_ is of this map
   };
 
   Decoder(DecodeContext& context, std::size_t input_size) noexcept
@@ -86,8 +86,9 @@ class Decoder {
       if (text == "true") return give(Py_True, out);
       if (text == "false") return give(Py_False, out);
     }
-    return (out = caches_.find_atom(reinterpret_cast<const std::uint8_t*>(text.data()), text.size())) !=
-           nullptr;
+    out = caches_.find_atom(reinterpret_cast<const std::uint8_t*>(text.data()), text.size());
+    if (text.size() - 7 <= 2) has_tags_ = has_tags_ || is_tag(out);  // 7 to 9
+    return out != nullptr;
   }
   bool atom(std::string_view text, Value& out) noexcept {
     out = state_.atoms.get(text);
@@ -143,6 +144,7 @@ class Decoder {
 
   bool open_tuple(std::uint32_t n, Container& c) noexcept {
     c.object = PyTuple_New(static_cast<Py_ssize_t>(n));
+    if ((n == 4 || (n == 3 && context_.options.tagged)) && erlport_ == nullptr) c.kind = Struct::kTagged;
     return enter(c, Shape::kTuple);
   }
   bool open_list(std::uint32_t n, Container& c) noexcept {
@@ -189,7 +191,7 @@ class Decoder {
       out = c.object;
       if (erlport_ != nullptr) [[unlikely]]
         return c.shape == Shape::kList ? close_erlport_list(c, out) : close_erlport_tuple(c, out);
-      return true;
+      return c.kind == Struct::kNone || !has_tags_ || close_tagged(c, out);
     }
     if (c.shape == Shape::kMap && c.kind == Struct::kNone && !c.has_no_text) [[likely]]
       return close_dict(c, out);
@@ -252,6 +254,12 @@ class Decoder {
   bool value_by_mode(Container&, Value) noexcept;
   bool close_dict(Container&, Value& out) noexcept;
   bool close_set(Container&, Value& out) noexcept;
+  // Whether a tuple that begins with this stands for something.
+  [[nodiscard]] bool is_tag(const PyObject* atom) const noexcept {
+    return atom == state_.known(Known::kTimeDelta) || atom == state_.known(Known::kFraction) ||
+           atom == state_.known(Known::kComplex);
+  }
+  bool close_tagged(Container&, Value& out) noexcept;
   bool close_struct_or_set(Container&, Value& out) noexcept;
   bool refuse_key(PyBorrowed key, const char* of) noexcept;
   bool refuse_equal_keys(std::span<PyObject* const> keys, std::size_t stride, const char* of) noexcept;
@@ -277,6 +285,7 @@ class Decoder {
   std::size_t top_ = 0;
   std::size_t capacity_ = kInlineStack;
   std::vector<NoText> no_text_;
+  bool has_tags_ = false;    // such an atom has come: only then is a tuple looked into
   bool reads_loan_ = false;  // the binary being made lies outside of the input
   PyObject* inline_stack_[kInlineStack];
 };

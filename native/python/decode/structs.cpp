@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <limits>
 #include <string_view>
 
 namespace typhon::python {
@@ -18,7 +19,7 @@ struct Named {
   Struct kind;
 };
 
-constexpr std::array<Named, 12> kStructs{{
+constexpr std::array<Named, 14> kStructs{{
     {Known::kBytes, Struct::kBytes},
     {Known::kBuffer, Struct::kBuffer},
     {Known::kArray, Struct::kArray},
@@ -27,6 +28,8 @@ constexpr std::array<Named, 12> kStructs{{
     {Known::kTime, Struct::kTime},
     {Known::kNaiveDateTime, Struct::kNaiveDateTime},
     {Known::kDateTime, Struct::kDateTime},
+    {Known::kDuration, Struct::kDuration},
+    {Known::kNamed, Struct::kNamed},
     {Known::kMapSet, Struct::kMapSet},
     {Known::kDecimal, Struct::kDecimal},
     {Known::kRange, Struct::kRange},
@@ -155,6 +158,92 @@ PyObject* make_aware(DecodeContext& context, Fields fields) noexcept {
   if (PyUnicode_CompareWithASCIIString(zone, "Etc/UTC") != 0) return make_zoned(context, fields, zone);
   const PyBorrowed utc = context.state.imports.get(Lazy::kUtc);
   return utc ? make_datetime(context, fields, utc) : context.refuse_exception("datetime.datetime");
+}
+
+// --- timedelta ---
+
+// Integers of any size: timedelta itself says what it cannot hold.
+template <class... Parts>
+PyObject* timedelta(DecodeContext& context, PyBorrowed days, PyBorrowed seconds, PyBorrowed microseconds,
+                    Parts... more) noexcept {
+  return call(context, Lazy::kTimeDelta, "datetime.timedelta", days.get(), seconds.get(), microseconds.get(),
+              more...);
+}
+
+PyObject* make_duration(DecodeContext& context, Fields fields) noexcept {
+  PyObject* calendar[2];
+  PyObject* parts[5];
+  if (!fields.need(std::array{Known::kYear, Known::kMonth}, calendar)) return nullptr;
+  if (!fields.need(std::array{Known::kWeek, Known::kDay, Known::kHour, Known::kMinute, Known::kSecond},
+                   parts))
+    return nullptr;
+  PyObject* const us = microseconds(context, fields);
+  if (us == nullptr) return nullptr;
+  const PyRef zero = PyRef::steal(PyLong_FromLong(0));
+  if (!zero) return nullptr;
+  const auto is_integer = [](PyObject* part) { return PyLong_CheckExact(part) != 0; };
+  if (!std::ranges::all_of(calendar, is_integer) || !std::ranges::all_of(parts, is_integer) ||
+      !is_integer(us)) {
+    return context.refuse("a Duration whose fields are not all integers");
+  }
+  for (PyObject* const part : calendar) {
+    const int same = PyObject_RichCompareBool(part, zero.get(), Py_EQ);
+    if (same < 0) return nullptr;
+    if (same == 0) {
+      return context.refuse(
+          "a Duration with years or months, which have no fixed length, and a timedelta has no other: send "
+          "days "
+          "in their place, or the fields as a map");
+    }
+  }
+  const auto [week, day, hour, minute, second] = parts;
+  return timedelta(context, day, second, us, zero.get(), minute, hour, week);
+}
+
+// {:timedelta, days, seconds, microseconds}
+PyObject* make_timedelta(DecodeContext& context, PyBorrowed tuple) noexcept {
+  PyObject* const parts[] = {PyTuple_GetItem(tuple.get(), 1), PyTuple_GetItem(tuple.get(), 2),
+                             PyTuple_GetItem(tuple.get(), 3)};
+  const auto is_integer = [](PyObject* part) { return PyLong_CheckExact(part) != 0; };
+  if (!std::ranges::all_of(parts, is_integer)) return take(tuple.get());
+  return timedelta(context, parts[0], parts[1], parts[2]);
+}
+
+// --- numbers that the BEAM has not ---
+
+// {:fraction, numerator, denominator}
+PyObject* make_fraction(DecodeContext& context, PyBorrowed tuple) noexcept {
+  PyObject* const numerator = PyTuple_GetItem(tuple.get(), 1);
+  PyObject* const denominator = PyTuple_GetItem(tuple.get(), 2);
+  if (PyLong_CheckExact(numerator) == 0 || PyLong_CheckExact(denominator) == 0) return take(tuple.get());
+  return call(context, Lazy::kFraction, "fractions.Fraction", numerator, denominator);
+}
+
+// False, without an exception: it is no number.
+bool part_of_complex(const ModuleState& state, PyBorrowed part, double& out) noexcept {
+  if (part.get() == state.known(Known::kNan)) {
+    out = std::numeric_limits<double>::quiet_NaN();
+  } else if (part.get() == state.known(Known::kInfinity)) {
+    out = std::numeric_limits<double>::infinity();
+  } else if (part.get() == state.known(Known::kNegInfinity)) {
+    out = -std::numeric_limits<double>::infinity();
+  } else if (PyFloat_CheckExact(part.get()) != 0 || PyLong_CheckExact(part.get()) != 0) {
+    out = PyFloat_AsDouble(part.get());
+    return out != -1 || PyErr_Occurred() == nullptr;
+  } else {
+    return false;
+  }
+  return true;
+}
+
+// {:complex, real, imaginary}
+PyObject* make_complex(DecodeContext& context, PyBorrowed tuple) noexcept {
+  double parts[2] = {0, 0};
+  for (Py_ssize_t i = 0; i < 2; ++i) {
+    if (part_of_complex(context.state, PyTuple_GetItem(tuple.get(), i + 1), parts[i])) continue;
+    return PyErr_Occurred() != nullptr ? context.refuse_exception("complex") : take(tuple.get());
+  }
+  return PyComplex_FromDoubles(parts[0], parts[1]);
 }
 
 // --- binaries ---
@@ -335,6 +424,22 @@ PyObject* make_iter(DecodeContext& context, Fields fields) noexcept {
   return pull == nullptr ? nullptr : call(context, Lazy::kIter, "typhon.Iter", pull);
 }
 
+// The name and the fields of a struct of somebody's: the object that Python code has registered a function
+// for, or the fields.
+PyObject* make_named(DecodeContext& context, Fields fields) noexcept {
+  PyObject* values[2];
+  if (!fields.need(std::array{Known::kName, Known::kFields}, values)) return nullptr;
+  const auto [name, dict] = values;
+  if (reinterpret_cast<PyObject*>(Py_TYPE(name)) != context.state.atom_type.get())
+    return context.refuse("the field name is no atom");
+  if (PyDict_CheckExact(dict) == 0) return context.refuse("the field fields is no map");
+  if (!context.state.conversions.has_decoders()) return take(dict);
+  const PyRef decoder = context.state.conversions.decoder_of(AtomObject::of(name)->name);
+  if (!decoder) return PyErr_Occurred() == nullptr ? take(dict) : nullptr;
+  PyObject* const object = PyObject_CallFunctionObjArgs(decoder.get(), dict, nullptr);
+  return object != nullptr ? object : context.refuse_decoder(decoder, AtomObject::of(name)->text());
+}
+
 PyObject* find_object(DecodeContext& context, Fields fields) noexcept {
   PyObject* const id = fields.need(Known::kId);
   if (id == nullptr) return nullptr;
@@ -383,6 +488,10 @@ PyObject* make_struct(DecodeContext& context, Struct kind, std::span<PyObject* c
     }
     case Struct::kDateTime:
       return make_aware(context, fields("DateTime"));
+    case Struct::kDuration:
+      return make_duration(context, fields("Duration"));
+    case Struct::kNamed:
+      return make_named(context, fields("Typhon.Struct"));
     case Struct::kMapSet:
       return make_set(context, fields("MapSet"));
     case Struct::kDecimal:
@@ -393,9 +502,19 @@ PyObject* make_struct(DecodeContext& context, Struct kind, std::span<PyObject* c
       return make_iter(context, fields("Typhon.Iter.Reference"));
     case Struct::kNone:
     case Struct::kUnknown:
+    case Struct::kTagged:
       break;
   }
   return nullptr;
+}
+
+PyObject* make_tagged(DecodeContext& context, PyBorrowed tuple) noexcept {
+  const PyObject* const tag = PyTuple_GetItem(tuple.get(), 0);
+  const Py_ssize_t size = PyTuple_Size(tuple.get());
+  if (size == 4 && tag == context.state.known(Known::kTimeDelta)) return make_timedelta(context, tuple);
+  if (size == 3 && tag == context.state.known(Known::kFraction)) return make_fraction(context, tuple);
+  if (size == 3 && tag == context.state.known(Known::kComplex)) return make_complex(context, tuple);
+  return take(tuple.get());
 }
 
 }  // namespace typhon::python

@@ -46,10 +46,14 @@ Encoder::Did Encoder::put_rest(PyObject* object) noexcept {
   PyRef owned = PyRef::borrow(object);
   EncodeKind kind = state_.types.get(type);
   if (kind == EncodeKind::kUnknown) {
+    const std::uint32_t version = state_.conversions.encoders_version();
     kind = classify(owned);
     if (kind == EncodeKind::kUnknown) return Did::kFailed;
     // A class may yet become something (a dataclass, by its decorator); what it is already, it stays.
     if (kind != EncodeKind::kObject) state_.types.put(type, kind);
+    // Unless another thread has just registered an encoder: it has forgotten all classes before this one
+    // came.
+    if (version != state_.conversions.encoders_version()) state_.types.clear();
   }
   return put_kind(std::move(owned), kind);
 }
@@ -58,13 +62,8 @@ Encoder::Did Encoder::put_kind(PyRef object, EncodeKind kind) noexcept {
   switch (kind) {
     case EncodeKind::kInteger:
       return done(put_integer(object));
-    case EncodeKind::kFloat: {
-      const double value = PyFloat_AsDouble(object.get());
-      if (std::isfinite(value)) return done(writer_.floating(value));
-      return done(put_known(std::isnan(value) ? Known::kNan
-                            : value > 0       ? Known::kInfinity
-                                              : Known::kNegInfinity));
-    }
+    case EncodeKind::kFloat:
+      return done(put_double(PyFloat_AsDouble(object.get())));
     case EncodeKind::kText:
       return put_text(object.get());
     case EncodeKind::kBytes:
@@ -93,14 +92,28 @@ Encoder::Did Encoder::put_kind(PyRef object, EncodeKind kind) noexcept {
       return put_enum(object);
     case EncodeKind::kDataclass:
       return open_dataclass(std::move(object));
+    case EncodeKind::kAttrs:
+      return open_attrs(std::move(object));
+    case EncodeKind::kModel:
+      return open_model(std::move(object));
     case EncodeKind::kDate:
       return put_date(object);
     case EncodeKind::kTime:
       return put_time(object);
     case EncodeKind::kDateTime:
       return put_datetime(std::move(object));
+    case EncodeKind::kTimeDelta:
+      return put_timedelta(object);
     case EncodeKind::kDecimal:
       return put_decimal(object);
+    case EncodeKind::kFraction:
+      return options_.tagged ? put_fraction(object) : put_object(object);
+    case EncodeKind::kComplex:
+      return options_.tagged ? put_complex(object) : put_object(object);
+    case EncodeKind::kUuid:
+      return put_uuid(object);
+    case EncodeKind::kPath:
+      return put_path(object);
     case EncodeKind::kNumpyBool:
     case EncodeKind::kNumpyInteger:
     case EncodeKind::kNumpyFloat:
@@ -111,6 +124,8 @@ Encoder::Did Encoder::put_kind(PyRef object, EncodeKind kind) noexcept {
       return done(writer_.known_atom("nil"));
     case EncodeKind::kNumpyArray:
       return put_numpy_array(std::move(object));
+    case EncodeKind::kConverted:
+      return put_converted(object);
     case EncodeKind::kObject:
       return put_object(object);
     case EncodeKind::kUnknown:

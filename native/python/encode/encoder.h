@@ -97,7 +97,10 @@ class Encoder {
   Did open_dict(PyRef dict) noexcept;
   Did open_set(PyRef set) noexcept;
   Did open_improper(PyRef list) noexcept;
+  Did open_fields(PyRef object, PyBorrowed fields, PyBorrowed more, const char* what) noexcept;
   Did open_dataclass(PyRef object) noexcept;
+  Did open_attrs(PyRef object) noexcept;
+  Did open_model(PyRef object) noexcept;
   bool may_nest(PyBorrowed container) noexcept;
   bool grow_stack() noexcept;
   Did walk(Frame& frame) noexcept;
@@ -140,13 +143,23 @@ class Encoder {
   Did put_bit_string(PyBorrowed object) noexcept;
   Did put_enum(PyBorrowed object) noexcept;
   Did put_instead(PyBorrowed object, PyBorrowed value, const char* what) noexcept;
+  bool put_double(double value) noexcept;
+  Did put_fraction(PyBorrowed object) noexcept;
+  Did put_complex(PyBorrowed object) noexcept;
+  Did put_uuid(PyBorrowed object) noexcept;
+  Did put_path(PyBorrowed object) noexcept;
+  Did put_converted(PyBorrowed object) noexcept;
   Did put_range(PyBorrowed object) noexcept;
   Did put_date(PyBorrowed object) noexcept;
   Did put_time(PyBorrowed object) noexcept;
   Did put_datetime(PyRef object) noexcept;
+  Did put_timedelta(PyBorrowed object) noexcept;
+  [[gnu::cold]] Did refuse_finer(PyBorrowed object) noexcept;
+  [[gnu::cold]] Did refuse_longer(PyBorrowed object) noexcept;
   Did put_decimal(PyBorrowed object) noexcept;
   Did put_numpy_scalar(PyBorrowed object, EncodeKind kind) noexcept;
   Did put_numpy_time(PyBorrowed object) noexcept;
+  Did put_numpy_delta(PyBorrowed object, PyBorrowed dtype, PyRef plain) noexcept;
   Did put_numpy_array(PyRef array) noexcept;
   Did put_array_as_list(PyBorrowed array, PyRef elements) noexcept;
   Did put_masked_array(PyBorrowed array, char kind) noexcept;
@@ -174,6 +187,7 @@ class Encoder {
   [[gnu::cold]] Did refuse(PyBorrowed object, const char* format, ...) noexcept
       __attribute__((format(printf, 3, 4)));
   [[gnu::cold]] Did refuse_exception(PyBorrowed object, const char* what) noexcept;
+  [[gnu::cold]] Did refuse_encoder(PyBorrowed object, PyBorrowed encoder, const char* did) noexcept;
   [[gnu::cold]] Did refuse_text(PyBorrowed text) noexcept;
   // The container being walked is at fault, not what is inside it.
   [[gnu::cold]] Did refuse_changed() noexcept;

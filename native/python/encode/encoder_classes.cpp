@@ -19,6 +19,41 @@ bool is_subtype(PyTypeObject* type, PyBorrowed base) noexcept {
   return base && PyType_IsSubtype(type, reinterpret_cast<PyTypeObject*>(base.get())) != 0;
 }
 
+// An attribute of a class. Empty: it has none, or an exception is set that must be passed on.
+PyRef class_attribute(PyTypeObject* type, const char* name) noexcept {
+  PyRef value = PyRef::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), name));
+  if (!value && !must_propagate()) PyErr_Clear();
+  return value;
+}
+
+// The fields of a class of pydantic's, a dict; empty as above. Before 2.10 they had another name.
+PyRef model_fields(PyTypeObject* type) noexcept {
+  if (!class_attribute(type, "__pydantic_validator__")) return {};
+  PyRef fields = class_attribute(type, "__pydantic_fields__");
+  if (!fields && PyErr_Occurred() == nullptr) fields = class_attribute(type, "model_fields");
+  return fields && PyDict_Check(fields.get()) != 0 ? std::move(fields) : PyRef();
+}
+
+// Classes that keep a list of their fields. kObject: this one does not; kUnknown: an exception is set.
+EncodeKind described_kind(PyTypeObject* type) noexcept {
+  const PyRef dataclass = class_attribute(type, "__dataclass_fields__");
+  if (dataclass && PyDict_Check(dataclass.get()) != 0) return EncodeKind::kDataclass;
+  if (PyErr_Occurred() != nullptr) return EncodeKind::kUnknown;
+  const PyRef attrs = class_attribute(type, "__attrs_attrs__");
+  if (attrs && PyTuple_Check(attrs.get()) != 0) return EncodeKind::kAttrs;
+  if (PyErr_Occurred() == nullptr && model_fields(type)) return EncodeKind::kModel;
+  return PyErr_Occurred() == nullptr ? EncodeKind::kObject : EncodeKind::kUnknown;
+}
+
+// What a model holds beyond its fields, where its class allows that: a dict. Empty, without an exception:
+// none.
+PyRef extra_fields(PyBorrowed model) noexcept {
+  PyRef extra = PyRef::steal(PyObject_GetAttrString(model.get(), "__pydantic_extra__"));
+  if (extra && PyDict_Check(extra.get()) != 0) return extra;
+  if (!extra && !must_propagate()) PyErr_Clear();
+  return {};
+}
+
 }  // namespace
 
 // NaT, NA and masked have classes of their own. NaT's derives from datetime and that of masked from ndarray:
@@ -36,6 +71,10 @@ bool Encoder::is_missing(PyTypeObject* type) noexcept {
 EncodeKind Encoder::classify(PyBorrowed object) noexcept {
   PyTypeObject* const type = Py_TYPE(object.get());
   LazyImports& imports = state_.imports;
+  if (state_.conversions.encoders_version() != 0 && !is_missing(type)) {
+    if (state_.conversions.encoder_of(type)) return EncodeKind::kConverted;
+    if (PyErr_Occurred() != nullptr) return EncodeKind::kUnknown;
+  }
   if (is_subtype(type, imports.if_loaded(Lazy::kEnum))) return EncodeKind::kEnum;
   const unsigned long flags = PyType_GetFlags(type);
   if ((flags & Py_TPFLAGS_LONG_SUBCLASS) != 0) return EncodeKind::kInteger;
@@ -50,6 +89,7 @@ EncodeKind Encoder::classify(PyBorrowed object) noexcept {
     EncodeKind kind;
   } bases[] = {
       {reinterpret_cast<PyObject*>(&PyFloat_Type), EncodeKind::kFloat},
+      {reinterpret_cast<PyObject*>(&PyComplex_Type), EncodeKind::kComplex},
       {reinterpret_cast<PyObject*>(&PySet_Type), EncodeKind::kSet},
       {reinterpret_cast<PyObject*>(&PyFrozenSet_Type), EncodeKind::kSet},
       {reinterpret_cast<PyObject*>(&PyByteArray_Type), EncodeKind::kBuffer},
@@ -65,18 +105,20 @@ EncodeKind Encoder::classify(PyBorrowed object) noexcept {
       {imports.if_loaded(Lazy::kDateTime), EncodeKind::kDateTime},
       {imports.if_loaded(Lazy::kDate), EncodeKind::kDate},
       {imports.if_loaded(Lazy::kTime), EncodeKind::kTime},
+      {imports.if_loaded(Lazy::kTimeDelta), EncodeKind::kTimeDelta},
       {imports.if_loaded(Lazy::kDecimal), EncodeKind::kDecimal},
+      {imports.if_loaded(Lazy::kFraction), EncodeKind::kFraction},
+      {imports.if_loaded(Lazy::kUuid), EncodeKind::kUuid},
+      {imports.if_loaded(Lazy::kPurePath), EncodeKind::kPath},
       {imports.if_loaded(Lazy::kNumpyArray), EncodeKind::kNumpyArray},
   };
   for (const auto& entry : bases) {
     if (is_subtype(type, entry.base)) return entry.kind;
   }
   if (is_subtype(type, imports.if_loaded(Lazy::kNumpyGeneric))) return numpy_kind(object);
-  const PyRef fields =
-      PyRef::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "__dataclass_fields__"));
-  if (fields && PyDict_Check(fields.get()) != 0) return EncodeKind::kDataclass;
-  if (!fields && must_propagate()) return EncodeKind::kUnknown;
-  PyErr_Clear();
+  const EncodeKind described = described_kind(type);
+  if (described != EncodeKind::kObject) return described;
+  if (is_subtype(type, imports.if_loaded(Lazy::kPathLike))) return EncodeKind::kPath;
   return EncodeKind::kObject;
 }
 
@@ -204,6 +246,59 @@ Encoder::Did Encoder::put_bit_string(PyBorrowed object) noexcept {
                            last == 0 ? 8 : last));
 }
 
+// --- numbers that the BEAM has not, as tuples that name them ---
+
+bool Encoder::put_double(double value) noexcept {
+  if (std::isfinite(value)) return writer_.floating(value);
+  return put_known(std::isnan(value) ? Known::kNan : value > 0 ? Known::kInfinity : Known::kNegInfinity);
+}
+
+Encoder::Did Encoder::put_fraction(PyBorrowed object) noexcept {
+  const PyRef numerator = PyRef::steal(PyObject_GetAttrString(object.get(), "numerator"));
+  const PyRef denominator =
+      PyRef::steal(numerator ? PyObject_GetAttrString(object.get(), "denominator") : nullptr);
+  if (!denominator) return refuse_exception(object, "a Fraction");
+  if (PyLong_Check(numerator.get()) == 0 || PyLong_Check(denominator.get()) == 0)
+    return refuse(object, "a Fraction whose numerator and denominator are not both integers");
+  return done(writer_.tuple_header(3) && put_known(Known::kFraction) && put_integer(numerator) &&
+              put_integer(denominator));
+}
+
+// numpy's are no complex of Python's, but for one of them.
+Encoder::Did Encoder::put_complex(PyBorrowed object) noexcept {
+  double parts[2] = {0, 0};
+  if (PyComplex_Check(object.get()) != 0) {
+    parts[0] = PyComplex_RealAsDouble(object.get());
+    parts[1] = PyComplex_ImagAsDouble(object.get());
+  } else {
+    constexpr const char* kNames[] = {"real", "imag"};
+    for (std::size_t i = 0; i < 2; ++i) {
+      const PyRef part = PyRef::steal(PyObject_GetAttrString(object.get(), kNames[i]));
+      parts[i] = part ? PyFloat_AsDouble(part.get()) : -1;
+      if (parts[i] == -1 && PyErr_Occurred() != nullptr) return refuse_exception(object, "a complex number");
+    }
+  }
+  return done(writer_.tuple_header(3) && put_known(Known::kComplex) && put_double(parts[0]) &&
+              put_double(parts[1]));
+}
+
+// --- what is written as text ---
+
+// As 36 characters, whatever __str__ a class derived from UUID has.
+Encoder::Did Encoder::put_uuid(PyBorrowed object) noexcept {
+  const PyBorrowed to_text = state_.imports.get(Lazy::kUuidText);
+  const PyRef text =
+      PyRef::steal(to_text ? PyObject_CallFunctionObjArgs(to_text.get(), object.get(), nullptr) : nullptr);
+  if (!text || PyUnicode_Check(text.get()) == 0) return refuse_exception(object, "a UUID");
+  return put_text(text.get());
+}
+
+Encoder::Did Encoder::put_path(PyBorrowed object) noexcept {
+  const PyRef path = PyRef::steal(PyOS_FSPath(object.get()));
+  if (!path) return refuse_exception(object, "a path");
+  return PyUnicode_Check(path.get()) != 0 ? put_text(path.get()) : put_bytes(path);
+}
+
 // --- integers ---
 
 bool Encoder::put_integer(PyBorrowed integer) noexcept {
@@ -254,26 +349,59 @@ Encoder::Did Encoder::put_instead(PyBorrowed object, PyBorrowed value, const cha
   return did;
 }
 
+// What Python code has registered. A function that gives objects with an encoder without end comes to the end
+// of redirects, or of the depth.
+Encoder::Did Encoder::put_converted(PyBorrowed object) noexcept {
+  const PyRef encoder = state_.conversions.encoder_of(Py_TYPE(object.get()));
+  if (!encoder) return PyErr_Occurred() == nullptr ? put_object(object) : Did::kFailed;
+  const PyRef value = PyRef::steal(PyObject_CallFunctionObjArgs(encoder.get(), object.get(), nullptr));
+  if (!value) return refuse_encoder(object, encoder, "raised");
+  if (value.get() == object.get()) return refuse_encoder(object, encoder, "gave the same object again");
+  return put_instead(object, value, "an encoder that gives an object with an encoder");
+}
+
 // A map of its fields, with their names as strings. They are read at once, so that this runs user code before
-// the walk begins and not in the middle of it.
+// the walk begins and not in the middle of it. `fields`: a tuple of names, or of objects that have one; null:
+// an exception is set. `more`: a dict of what else there is, or null.
+Encoder::Did Encoder::open_fields(PyRef object, PyBorrowed fields, PyBorrowed more,
+                                  const char* what) noexcept {
+  const PyRef snapshot = PyRef::steal(fields ? PyDict_New() : nullptr);
+  if (!snapshot || PyTuple_Check(fields.get()) == 0) return refuse_exception(object, what);
+  const Py_ssize_t count = PyTuple_Size(fields.get());
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    PyObject* const field = PyTuple_GetItem(fields.get(), i);
+    const PyRef name = PyUnicode_Check(field) != 0 ? PyRef::borrow(field)
+                                                   : PyRef::steal(PyObject_GetAttrString(field, "name"));
+    const PyRef value = PyRef::steal(name ? PyObject_GetAttr(object.get(), name.get()) : nullptr);
+    if (!value || PyDict_SetItem(snapshot.get(), name.get(), value.get()) != 0)
+      return refuse_exception(object, what);
+  }
+  if (more && PyDict_Update(snapshot.get(), more.get()) != 0) return refuse_exception(object, what);
+  const Py_ssize_t size = PyDict_Size(snapshot.get());
+  if (!writer_.map_header(static_cast<std::size_t>(size))) return Did::kFailed;
+  if (size == 0) return Did::kWritten;
+  return open(Shape::kFields, PyRef::borrow(snapshot), std::move(object), size);
+}
+
 Encoder::Did Encoder::open_dataclass(PyRef object) noexcept {
   const PyRef module = PyRef::steal(PyImport_ImportModule("dataclasses"));
   const PyRef fields =
       PyRef::steal(module ? PyObject_CallMethod(module.get(), "fields", "O", object.get()) : nullptr);
-  const PyRef snapshot = PyRef::steal(PyDict_New());
-  if (!fields || !snapshot || PyTuple_Check(fields.get()) == 0)
-    return refuse_exception(object, "the fields of a dataclass");
-  const Py_ssize_t size = PyTuple_Size(fields.get());
-  for (Py_ssize_t i = 0; i < size; ++i) {
-    const PyRef name = PyRef::steal(PyObject_GetAttrString(PyTuple_GetItem(fields.get(), i), "name"));
-    const PyRef value = PyRef::steal(name ? PyObject_GetAttr(object.get(), name.get()) : nullptr);
-    if (!value || PyDict_SetItem(snapshot.get(), name.get(), value.get()) != 0) {
-      return refuse_exception(object, "the fields of a dataclass");
-    }
-  }
-  if (!writer_.map_header(static_cast<std::size_t>(size))) return Did::kFailed;
-  if (size == 0) return Did::kWritten;
-  return open(Shape::kFields, PyRef::borrow(snapshot), std::move(object), size);
+  return open_fields(std::move(object), fields, nullptr, "the fields of a dataclass");
+}
+
+Encoder::Did Encoder::open_attrs(PyRef object) noexcept {
+  const PyRef fields = PyRef::steal(
+      PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(object.get())), "__attrs_attrs__"));
+  return open_fields(std::move(object), fields, nullptr, "the fields of an attrs class");
+}
+
+Encoder::Did Encoder::open_model(PyRef object) noexcept {
+  const PyRef fields = model_fields(Py_TYPE(object.get()));
+  PyRef names = PyRef::steal(fields ? PySequence_Tuple(fields.get()) : nullptr);
+  const PyRef more = names ? extra_fields(object) : PyRef();
+  if (PyErr_Occurred() != nullptr) names.reset();
+  return open_fields(std::move(object), names, more, "the fields of a pydantic model");
 }
 
 Encoder::Did Encoder::put_object(PyBorrowed object) noexcept {

@@ -35,6 +35,19 @@ Encoder::Did Encoder::refuse_exception(PyBorrowed object, const char* what) noex
   return Did::kFailed;
 }
 
+// `did`: what the function did that is wrong; with the exception that is set, if one is.
+Encoder::Did Encoder::refuse_encoder(PyBorrowed object, PyBorrowed encoder, const char* did) noexcept {
+  if (must_propagate()) return Did::kFailed;
+  try {
+    reason_ = "the encoder " + function_name(encoder) + ' ' + did;
+    if (PyErr_Occurred() != nullptr) reason_ += ' ' + current_exception_text();
+    at_fault_ = PyRef::borrow(object);
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  }
+  return Did::kFailed;
+}
+
 Encoder::Did Encoder::refuse_text(PyBorrowed text) noexcept {
   if (PyErr_ExceptionMatches(PyExc_UnicodeEncodeError) == 0) return Did::kFailed;
   PyErr_Clear();
@@ -116,7 +129,9 @@ std::string Encoder::path_to_fault() {
         if (frame.key != nullptr) path.key(frame.key);
         break;
       case Shape::kFields:
-        if (frame.key != nullptr) path.attribute(frame.key);
+        if (frame.key == nullptr) break;
+        // What a model holds beyond its fields may have any key.
+        PyUnicode_Check(frame.key) != 0 ? path.attribute(frame.key) : path.key(frame.key);
         break;
       case Shape::kImproperTail:
         path.member(frame.index > frame.size ? "tail" : "items");

@@ -5,6 +5,7 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace typhon::python {
 namespace {
@@ -16,18 +17,34 @@ char kind_letter(PyBorrowed dtype) noexcept {
   return letter < 128 ? static_cast<char>(letter) : '\0';
 }
 
-// A unit below the microsecond: <M8[ns], <M8[25ps] and so on.
-bool is_finer_than_python(PyBorrowed dtype) noexcept {
+// A character of the dtype's name, counted from its end: of <M8[25ps], p is 3 from there. 0: it has none.
+Py_UCS4 from_end(PyBorrowed dtype, Py_ssize_t back) noexcept {
   const PyRef name = PyRef::steal(PyObject_GetAttrString(dtype.get(), "str"));
   const Py_ssize_t size = name && PyUnicode_Check(name.get()) != 0 ? PyUnicode_GetLength(name.get()) : 0;
-  const Py_UCS4 prefix = size > 3 ? PyUnicode_ReadChar(name.get(), size - 3) : 0;
+  const Py_UCS4 character = size > back ? PyUnicode_ReadChar(name.get(), size - back) : 0;
   PyErr_Clear();
+  return character;
+}
+
+// A unit below the microsecond: <M8[ns], <M8[25ps] and so on.
+bool is_finer_than_python(PyBorrowed dtype) noexcept {
+  const Py_UCS4 prefix = from_end(dtype, 3);
   return prefix == 'n' || prefix == 'p' || prefix == 'f' || prefix == 'a';
+}
+
+// <m8, <m8[Y], <m8[5M]
+bool has_no_length(PyBorrowed dtype) noexcept {
+  const Py_UCS4 unit = from_end(dtype, 2);
+  return from_end(dtype, 1) != ']' || unit == 'Y' || unit == 'M';
+}
+
+PyRef in_microseconds(PyBorrowed time, const char* dtype) noexcept {
+  return PyRef::steal(PyObject_CallMethod(time.get(), "astype", "s", dtype));
 }
 
 }  // namespace
 
-// numpy's complex numbers and structured scalars have no counterpart: objects.
+// numpy's structured scalars have no counterpart: objects.
 EncodeKind Encoder::numpy_kind(PyBorrowed object) noexcept {
   const PyRef dtype = PyRef::steal(PyObject_GetAttrString(object.get(), "dtype"));
   switch (dtype ? kind_letter(dtype) : '\0') {
@@ -38,6 +55,8 @@ EncodeKind Encoder::numpy_kind(PyBorrowed object) noexcept {
       return EncodeKind::kNumpyInteger;
     case 'f':
       return EncodeKind::kNumpyFloat;
+    case 'c':
+      return EncodeKind::kComplex;
     case 'M':
     case 'm':
       return EncodeKind::kNumpyTime;
@@ -63,8 +82,8 @@ Encoder::Did Encoder::put_numpy_scalar(PyBorrowed object, EncodeKind kind) noexc
   return refuse_exception(object, "a numpy scalar");
 }
 
-// A datetime64 is a date or a datetime, by its unit; a timedelta64 is an object, as a timedelta is. Python
-// has nothing finer than a microsecond, and says what it cannot hold as an integer.
+// A datetime64 is a date or a datetime, by its unit; a timedelta64 is a timedelta, when its unit has a
+// length. Python has nothing finer than a microsecond, and says what it cannot hold as an integer.
 Encoder::Did Encoder::put_numpy_time(PyBorrowed object) noexcept {
   PyRef plain = PyRef::steal(PyObject_CallMethod(object.get(), "item", nullptr));
   if (!plain) return refuse_exception(object, "a numpy scalar");
@@ -72,16 +91,30 @@ Encoder::Did Encoder::put_numpy_time(PyBorrowed object) noexcept {
   const PyRef dtype = PyRef::steal(PyObject_GetAttrString(object.get(), "dtype"));
   const char kind = dtype ? kind_letter(dtype) : '\0';
   if (kind == '\0') return refuse_exception(object, "a numpy scalar");
-  if (kind == 'm') return put_object(object);
+  if (kind == 'm') return put_numpy_delta(object, dtype, std::move(plain));
   if (PyLong_Check(plain.get()) != 0) {
     if (!is_finer_than_python(dtype)) {
       return refuse(object, "a datetime64 that is not in the years 1 to 9999: send str(...) or its integer");
     }
-    const PyRef coarser = PyRef::steal(PyObject_CallMethod(object.get(), "astype", "s", "M8[us]"));
+    const PyRef coarser = in_microseconds(object, "M8[us]");
     plain = PyRef::steal(coarser ? PyObject_CallMethod(coarser.get(), "item", nullptr) : nullptr);
     if (!plain) return refuse_exception(object, "a numpy scalar");
   }
   return put_instead(object, plain, "a datetime64 that is a datetime64");
+}
+
+// `plain`: what item() gave. Years and months have no length, nor has what has no unit: an object.
+Encoder::Did Encoder::put_numpy_delta(PyBorrowed object, PyBorrowed dtype, PyRef plain) noexcept {
+  if (PyLong_Check(plain.get()) != 0) {
+    if (has_no_length(dtype)) return put_object(object);
+    if (!is_finer_than_python(dtype)) return refuse_longer(object);
+    const PyRef coarser = in_microseconds(object, "m8[us]");
+    const int same = coarser ? PyObject_RichCompareBool(coarser.get(), object.get(), Py_EQ) : -1;
+    if (same == 0) return refuse_finer(object);
+    plain = PyRef::steal(same == 1 ? PyObject_CallMethod(coarser.get(), "item", nullptr) : nullptr);
+    if (!plain) return refuse_exception(object, "a numpy scalar");
+  }
+  return put_instead(object, plain, "a timedelta64 that is a timedelta64");
 }
 
 // `elements`: a list, nested as the array is; of an array without dimensions the element itself. Null: an

@@ -9,20 +9,49 @@
 namespace typhon::python {
 namespace {
 
+// Those of a timedelta. The days may be negative, the others not: a second before zero is 86,399 seconds of
+// the day before.
+struct Delta {
+  long long days = 0;
+  long long seconds = 0;
+  long long microseconds = 0;
+};
+
+constexpr long long kMostDays = 999'999'999;  // as in datetime
+
+bool read_number(PyBorrowed object, const char* name, long long& out) noexcept {
+  const PyRef number = PyRef::steal(PyObject_GetAttrString(object.get(), name));
+  out = number ? PyLong_AsLongLong(number.get()) : -1;
+  return out != -1 || PyErr_Occurred() == nullptr;
+}
+
+// False with an exception set.
+bool read_delta(PyBorrowed object, Delta& delta) noexcept {
+  return read_number(object, "days", delta.days) && read_number(object, "seconds", delta.seconds) &&
+         read_number(object, "microseconds", delta.microseconds);
+}
+
+// All parts with the sign of the whole, as those who write a Duration would have them.
+Delta of_one_sign(Delta delta) noexcept {
+  if (delta.days >= 0) return delta;
+  if (delta.microseconds > 0) {
+    delta.microseconds -= 1'000'000;
+    ++delta.seconds;
+  }
+  if (delta.seconds > 0) {
+    delta.seconds -= 86'400;
+    ++delta.days;
+  }
+  return delta;
+}
+
 // A timedelta (or None) as whole seconds. False, without an exception, when it is finer than that; with one
 // otherwise.
-bool whole_seconds(PyBorrowed delta, long long& seconds) noexcept {
-  seconds = 0;
-  if (delta.get() == Py_None) return true;
-  long long parts[3] = {0, 0, 0};
-  constexpr std::array kNames{"days", "seconds", "microseconds"};
-  for (std::size_t i = 0; i < kNames.size(); ++i) {
-    const PyRef part = PyRef::steal(PyObject_GetAttrString(delta.get(), kNames[i]));
-    parts[i] = part ? PyLong_AsLongLong(part.get()) : -1;
-    if (parts[i] == -1 && PyErr_Occurred() != nullptr) return false;
-  }
-  seconds = parts[0] * 86'400 + parts[1];
-  return parts[2] == 0;
+bool whole_seconds(PyBorrowed object, long long& seconds) noexcept {
+  Delta delta;
+  if (object.get() != Py_None && !read_delta(object, delta)) return false;
+  seconds = delta.days * 86'400 + delta.seconds;
+  return delta.microseconds == 0;
 }
 
 }  // namespace
@@ -122,6 +151,43 @@ Encoder::Did Encoder::put_datetime(PyRef object) noexcept {
       put_text(abbreviation.get()) == Did::kWritten && put_known(Known::kUtcOffset) &&
       writer_.integer(utc_offset) && put_known(Known::kStdOffset) && writer_.integer(std_offset);
   return written ? Did::kWritten : failed();
+}
+
+// A Duration, or the tuple that stands for one where Elixir has none. pandas counts nanoseconds, too.
+Encoder::Did Encoder::put_timedelta(PyBorrowed object) noexcept {
+  Delta delta;
+  long long nanoseconds = 0;
+  if (!read_delta(object, delta)) return refuse_exception(object, "a timedelta");
+  const PyBorrowed pandas = state_.imports.if_loaded(Lazy::kPandasTimedelta);
+  if (pandas && PyObject_TypeCheck(object.get(), reinterpret_cast<PyTypeObject*>(pandas.get())) != 0 &&
+      !read_number(object, "nanoseconds", nanoseconds)) {
+    return refuse_exception(object, "a timedelta");
+  }
+  if (nanoseconds != 0) return refuse_finer(object);
+  if (delta.days > kMostDays || delta.days < -kMostDays) return refuse_longer(object);
+  if (!options_.duration) {
+    return done(writer_.tuple_header(4) && put_known(Known::kTimeDelta) && writer_.integer(delta.days) &&
+                writer_.integer(delta.seconds) && writer_.integer(delta.microseconds));
+  }
+  delta = of_one_sign(delta);
+  const auto field = [this](Known name, long long value) noexcept {
+    return put_known(name) && writer_.integer(value);
+  };
+  return done(put_struct(Known::kDuration, 8) && field(Known::kYear, 0) && field(Known::kMonth, 0) &&
+              field(Known::kWeek, 0) && field(Known::kDay, delta.days) && field(Known::kHour, 0) &&
+              field(Known::kMinute, 0) && field(Known::kSecond, delta.seconds) &&
+              put_known(Known::kMicrosecond) && writer_.tuple_header(2) &&
+              writer_.integer(delta.microseconds) && writer_.integer(delta.microseconds == 0 ? 0 : 6));
+}
+
+Encoder::Did Encoder::refuse_finer(PyBorrowed object) noexcept {
+  return refuse(object,
+                "a span of time with less than microseconds, which neither a timedelta nor Elixir's Duration "
+                "has: round it to microseconds, or send its nanoseconds as an integer");
+}
+
+Encoder::Did Encoder::refuse_longer(PyBorrowed object) noexcept {
+  return refuse(object, "a span of time of more than 999,999,999 days, which no timedelta holds");
 }
 
 // sign * coef * 10^exp. The digits come one by one; beyond 18 of them only Decimal itself turns them into an

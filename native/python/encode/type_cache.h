@@ -35,17 +35,25 @@ enum class EncodeKind : std::uint8_t {
   kKept,
   kEnum,
   kDataclass,
+  kAttrs,
+  kModel,  // of pydantic
   kDate,
   kTime,
   kDateTime,
+  kTimeDelta,
   kDecimal,
+  kFraction,
+  kComplex,
+  kUuid,
+  kPath,
   kNumpyBool,
   kNumpyInteger,
   kNumpyFloat,
   kNumpyTime,  // datetime64, timedelta64
   kNumpyArray,
-  kMissing,  // what numpy and pandas have in the place of a value that is not there
-  kObject,   // anything else: a handle, or an EncodeError
+  kMissing,    // what numpy and pandas have in the place of a value that is not there
+  kConverted,  // a function of Python's says what goes in its place
+  kObject,     // anything else: a handle, or an EncodeError
 };
 
 class TypeCache {

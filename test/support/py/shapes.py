@@ -6,6 +6,8 @@ import datetime
 import decimal
 import enum
 import fractions
+import pathlib
+import uuid
 
 
 @dataclasses.dataclass
@@ -84,6 +86,18 @@ def moments():
 
 def add_days(date, days):
     return date + datetime.timedelta(days=days)
+
+
+def time_span(days=0, seconds=0, microseconds=0):
+    return datetime.timedelta(days, seconds, microseconds)
+
+
+def seconds(span):
+    return span.total_seconds()
+
+
+def texts():
+    return [uuid.UUID(int=7), pathlib.Path("a") / "b", {pathlib.Path("k"): uuid.UUID(int=8)}]
 
 
 def half(number):
