@@ -20,6 +20,11 @@ defmodule Typhon.MistakesTest do
     Exception.message(error)
   end
 
+  defp refused(text, fun) do
+    error = assert_raise(ArgumentError, fun)
+    assert Exception.message(error) =~ text
+  end
+
   describe "the name of a module" do
     test "is an alias of Elixir's" do
       py = start_pool()
@@ -166,6 +171,119 @@ defmodule Typhon.MistakesTest do
       refute Exception.message(error) =~ "importlib._bootstrap"
       refute Exception.message(error) =~ "importlib/__init__"
       assert Exception.message(error) =~ ~s|File "#{dir}/fine.py", line 1|
+    end
+  end
+
+  describe "what is given in a wrong place" do
+    setup do
+      py = start_pool(workers: 1)
+      {:ok, object} = Typhon.call(py, :collections, :deque, [[1, 2]])
+      {:ok, function} = Typhon.call(py, :operator, :itemgetter, [0])
+      {:ok, scope} = Typhon.scope(py)
+      {:ok, py: py, object: object, function: function, scope: scope}
+    end
+
+    test "is the method of an object without the pool", %{py: py, object: object, function: function} do
+      for name <- [:append, "append"] do
+        refused("A method of the object is Typhon.call(py, object, #{inspect(name)}, args)", fn ->
+          Typhon.call(object, name, [[3]])
+        end)
+      end
+
+      refused("A single argument is [5]", fn -> Typhon.call(function, 5) end)
+
+      refused("an object is called by Typhon.call(object, args), and its method by", fn ->
+        Typhon.call(py, function, [1])
+      end)
+
+      assert {:error, error} = Typhon.call(object, :math, :sqrt, [1])
+
+      assert Exception.message(error) =~
+               "is an object, and not a Typhon pool: an object is called by Typhon.call(object, args)"
+    end
+
+    test "is a scope", %{object: object, scope: scope} do
+      takes = "what takes a scope is Typhon.eval/4, Typhon.get/3, Typhon.put/4"
+      assert {:error, error} = Typhon.call(scope, :math, :sqrt, [1])
+      assert Exception.message(error) =~ "is a scope, and not a Typhon pool: #{takes}"
+
+      for fun <- [
+            fn -> Typhon.call(scope, :f, [1]) end,
+            fn -> Typhon.set(scope, :x, 1) end,
+            fn -> Typhon.item(scope, :x) end,
+            fn -> Typhon.stream(scope) end,
+            fn -> Typhon.chain(scope, get: :x) end,
+            fn -> Typhon.save(scope, "x.txt") end
+          ],
+          do: refused(takes, fun)
+
+      refused("Typhon.put/4 takes a Typhon.Scope, got #Typhon.Object<", fn -> Typhon.put(object, :x, 1) end)
+    end
+
+    test "is none of what a function takes", %{py: py, object: object} do
+      for {text, fun} <- [
+            {"Typhon.enter/3 takes a Typhon.Object, got \"x\"", fn -> Typhon.enter("x", & &1) end},
+            {"the function of Typhon.enter/3 must take one argument, which is what Python binds",
+             fn -> Typhon.enter(object, fn -> 1 end) end},
+            {"the function of Typhon.run/3 must take one argument, which is the session",
+             fn -> Typhon.run(py, fn -> 1 end) end},
+            {"Typhon.chain/3 takes a Typhon.Object, got nil", fn -> Typhon.chain(nil, get: :a) end},
+            {"Typhon.chain/3 takes a Typhon.Object, got nil", fn -> Typhon.chain(nil) end},
+            {~s|A method is called by call: {"head", [2]}|, fn -> Typhon.chain(object, head: [2]) end},
+            {"Typhon.names/2 takes a Typhon.Scope, got #{inspect(py)}", fn -> Typhon.names(py) end},
+            {"Typhon.put/4 takes a Typhon.Scope, got #{inspect(py)}", fn -> Typhon.put(py, :x, 1) end},
+            {"Typhon.stream/2 takes a Typhon.Object, got [1]", fn -> Typhon.stream([1]) end},
+            {"Typhon.type/1 takes a Typhon.Object, got 1", fn -> Typhon.type(1) end},
+            {"Typhon.same?/2 takes a Typhon.Object, got 1", fn -> Typhon.same?(object, 1) end},
+            {"Typhon.Array.to_list/1 takes a Typhon.Array", fn -> Typhon.Array.to_list([1]) end},
+            {"Typhon.Array.to_nx/1 takes a Typhon.Array", fn -> Typhon.Array.to_nx([1]) end},
+            {"Typhon.save/3 takes the object and then the path of the file",
+             fn -> Typhon.save("x.txt", object) end},
+            {"Typhon.bytes/1 takes a binary, got [1]", fn -> Typhon.bytes([1]) end},
+            {"Typhon.buffer/1 takes a binary, got 1", fn -> Typhon.buffer(1) end}
+          ],
+          do: refused(text, fun)
+    end
+
+    test "is an argument of Python's among the options", %{py: py} do
+      refused("has no option :weights. It takes :kwargs", fn -> Typhon.call(py, :m, :f, [], weights: [1]) end)
+
+      refused("An argument that Python takes by this name is kwargs: [weights: …]", fn ->
+        Typhon.call(py, :m, :f, [], weights: [1])
+      end)
+    end
+
+    test "is a value where a name should be", %{py: py, object: object, scope: scope} do
+      for value <- [nil, true, false] do
+        name = ~s(got #{inspect(value)}. One that has this name is "#{inspect(value)}")
+        refused(name, fn -> Typhon.put(scope, value, 1) end)
+        refused(name, fn -> Typhon.get(scope, value) end)
+        refused(name, fn -> Typhon.eval(py, "1", %{value => 1}) end)
+        refused(name, fn -> Typhon.get(object, value) end)
+        refused("a name in a chain must", fn -> Typhon.chain(object, get: value) end)
+        assert {:error, error} = Typhon.eval(value, "1")
+
+        assert Exception.message(error) =~
+                 "#{value} is not a Typhon pool: expected the pid from Typhon.start_link/1"
+      end
+
+      assert Typhon.put(scope, "nil", 1) == :ok
+      assert Typhon.get(scope, "nil") == {:ok, 1}
+    end
+
+    test "is an argument of a program that is no string", %{py: py} do
+      refused("argv: must be a list of strings, got 1 among them", fn ->
+        Typhon.exec_file(py, "x.py", argv: ["a", 1])
+      end)
+    end
+
+    test "is a folder with other things in it as a virtualenv", %{dir: dir} do
+      module(dir, "mine", "")
+
+      assert {:error, %Typhon.StartError{message: message}} =
+               Typhon.start_link(python: dir, workers: 1, isolation: :process, engine: :auto)
+
+      assert message =~ ~s(made in it by: python3 -m venv #{dir}/.venv, and named by python: "#{dir}/.venv". )
     end
   end
 end
