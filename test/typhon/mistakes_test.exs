@@ -286,4 +286,26 @@ defmodule Typhon.MistakesTest do
       assert message =~ ~s(made in it by: python3 -m venv #{dir}/.venv, and named by python: "#{dir}/.venv". )
     end
   end
+
+  describe "a struct that is of no use as its fields" do
+    test "is refused with what to send" do
+      py = start_pool(workers: 1)
+
+      for {value, text} <- [
+            {Stream.map([1], & &1), "Typhon.iter/1 sends its elements one by one"},
+            {File.stream!("x.txt"), "Typhon.iter/1 sends its elements one by one"},
+            {Date.range(~D[2026-01-01], ~D[2026-01-02]), "Typhon.iter/1 sends its elements one by one"},
+            {~r/a/, "send its source (Regex.source/1)"},
+            {Task.completed(1), "send what it comes to"}
+          ] do
+        assert {:error, %EncodeError{path: "args[0][0]", reason: reason}} = Typhon.call(py, :m, :f, [[value]])
+        assert reason =~ text
+        refute reason =~ "derive"
+      end
+
+      assert {:error, %EncodeError{reason: reason}} = Typhon.call(py, :m, :f, [URI.parse("http://a.org")])
+      assert reason =~ "Protocol.derive(Typhon.Encoder, URI)"
+      assert Typhon.call(py, :builtins, :list, [Typhon.iter(Stream.map([1], & &1))]) == {:ok, [1]}
+    end
+  end
 end
