@@ -287,6 +287,70 @@ defmodule Typhon.MistakesTest do
     end
   end
 
+  describe "a key that is an atom" do
+    test "where Python has a str" do
+      py = start_pool(workers: 1)
+      {:ok, dict} = Typhon.call(py, :builtins, :dict, [%{"name" => 1}], as: :object)
+      note = "The key is an atom in Elixir, which is typhon.Atom('name') in Python, and not the str 'name'."
+
+      for fun <- [
+            fn -> Typhon.item(dict, :name) end,
+            fn -> Typhon.chain(dict, item: :name) end,
+            fn -> Typhon.call(py, :operator, :getitem, [%{"name" => 1}, :name]) end
+          ] do
+        assert {:error, %PythonError{type: "KeyError"} = error} = fun.()
+        assert Exception.message(error) =~ note
+      end
+
+      assert Typhon.item(dict, :name, values: :strings) == {:ok, 1}
+      assert {:error, %PythonError{notes: []}} = Typhon.item(dict, "other")
+    end
+  end
+
+  describe "an atom that was a float" do
+    test "is one again by float()" do
+      py = start_pool(workers: 1)
+
+      for value <- [:nan, :infinity, :neg_infinity],
+          do: assert(Typhon.call(py, :builtins, :float, [value]) == {:ok, value})
+
+      note = "float(x) makes the float of such an atom"
+
+      for fun <- [
+            fn -> Typhon.call(py, :operator, :add, [1, :nan]) end,
+            fn -> Typhon.call(py, :json, :dumps, [[1.5, :infinity]]) end,
+            fn -> Typhon.eval(py, "max(rows)", rows: [1.5, :neg_infinity]) end,
+            fn -> Typhon.eval(py, "x.is_integer()", x: :nan) end
+          ] do
+        assert {:error, %PythonError{} = error} = fun.()
+        assert Exception.message(error) =~ note
+        refute Exception.message(error) =~ "values: :strings"
+      end
+
+      assert {:error, error} = Typhon.call(py, :operator, :add, [1, :other])
+      assert Exception.message(error) =~ "values: :strings"
+      assert {:error, error} = Typhon.call(py, :builtins, :float, [:other])
+      assert Exception.message(error) =~ "must be real number, not typhon.Atom"
+      assert Exception.message(error) =~ "values: :strings"
+    end
+
+    # Where there are these.
+    test "is one again by numpy and pandas" do
+      py = start_pool(workers: 1)
+      rows = [1.5, :nan, :infinity, :neg_infinity]
+
+      if match?({:ok, _}, Typhon.call(py, :numpy, :array, [[1]])) do
+        assert {:ok, array} = Typhon.call(py, :numpy, :array, [rows], kwargs: [dtype: "float64"])
+        assert Typhon.Array.to_list(array) == rows
+      end
+
+      if match?({:ok, _}, Typhon.call(py, :pandas, :Series, [[1]])) do
+        code = "import pandas; [float(x) for x in pandas.Series(rows).astype(float)]"
+        assert Typhon.eval(py, code, rows: rows) == {:ok, rows}
+      end
+    end
+  end
+
   describe "a struct that is of no use as its fields" do
     test "is refused with what to send" do
       py = start_pool(workers: 1)
