@@ -30,6 +30,8 @@ _OBJECTS = "typhon._objects"
 _BETWEEN = (
     "typhon._namespace",
     "typhon._bulk",
+    "typhon._stream",
+    "typhon._async_stream",
     "typhon._chain",
     _OBJECTS,
     "typhon._render",
@@ -49,6 +51,10 @@ _CALLED = {
     "typhon._block.call": "Typhon.Module",
     "typhon.Scope.evaluate": "Typhon.eval",
     "typhon._program.execute": "Typhon.exec_file",
+    "typhon._stream.open": "Typhon.stream",
+    "typhon._stream.over": "Typhon.stream",
+    "typhon._stream.Stream.next": "Typhon.stream",
+    "typhon._async_stream.AsyncStream.next": "Typhon.stream",
 }
 
 _IMPORTLIB = importlib.__file__

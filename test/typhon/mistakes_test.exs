@@ -372,4 +372,42 @@ defmodule Typhon.MistakesTest do
       assert Typhon.call(py, :builtins, :list, [Typhon.iter(Stream.map([1], & &1))]) == {:ok, [1]}
     end
   end
+
+  describe "the traceback of a stream" do
+    test "begins in the user's code", %{dir: dir} do
+      module(dir, "counts", """
+      def failing():
+          yield 1
+          raise ValueError("late")
+
+      async def failing_later():
+          yield 1
+          raise ValueError("late")
+
+      def never():
+          raise ValueError("at once")
+      """)
+
+      py = start_pool(workers: 1, python_path: [dir])
+
+      for {function, line} <- [failing: 3, failing_later: 7, never: 10] do
+        error =
+          assert_raise(PythonError, fn -> py |> Typhon.stream(:counts, function, []) |> Enum.to_list() end)
+
+        assert [%{file: file, line: ^line}] = error.traceback
+        assert file =~ "counts.py"
+        refute Exception.message(error) =~ "_stream.py"
+      end
+
+      # Nothing of the user's code has a frame.
+      {:ok, int} = Typhon.get(py, :builtins, :int)
+
+      for {module, function, args} <- [{:builtins, :map, [int, ["x"]]}, {:builtins, :int, [1]}] do
+        error =
+          assert_raise(PythonError, fn -> py |> Typhon.stream(module, function, args) |> Enum.to_list() end)
+
+        assert [%{file: "<call>", function: "Typhon.stream"}] = error.traceback
+      end
+    end
+  end
 end
