@@ -299,7 +299,12 @@ defmodule Typhon do
       iex> {:error, %Typhon.TimeoutError{}} = py |> Typhon.async(:time, :sleep, [5]) |> Typhon.await(20)
   """
   @spec await(Task.t(), timeout) :: {:ok, term} | {:error, error}
-  def await(%Task{} = task, timeout \\ :infinity), do: Async.await(task, Options.timeout!(timeout))
+  def await(task, timeout \\ :infinity)
+  def await(%Task{} = task, timeout), do: Async.await(task, Options.timeout!(timeout))
+
+  def await(other, _timeout),
+    do:
+      raise(ArgumentError, "Typhon.await/2 takes a task, which Typhon.async/5 returns, got #{inspect(other)}")
 
   @doc """
   Waits for several tasks of `async/5` for as long as is given, and returns what each has come to, as `Task.yield_many/2`: a list of
@@ -493,7 +498,8 @@ defmodule Typhon do
       {:ok, []}
   """
   @spec reload(pool, atom | String.t(), [reload_option]) :: {:ok, [String.t()]} | {:error, error}
-  def reload(pool, module, options \\ []) when is_atom(module) or is_binary(module) do
+  def reload(pool, module, options \\ []) do
+    Callee.module!(module)
     %{timeout: timeout} = Options.reload!(options)
 
     with {pid, _native, _flags} <- Registry.find(pool),

@@ -65,6 +65,14 @@ defmodule Typhon.Callee do
           "the function of #{of} must take one argument, which is #{argument}, got #{inspect(other)}"
   end
 
+  @doc "A module by its name alone."
+  @spec module!(term) :: :ok
+  def module!(module) when is_name(module), do: :ok
+
+  def module!(other) do
+    raise ArgumentError, "the module must be an atom or a string, got #{inspect(other)}" <> as_name(other)
+  end
+
   @spec name?(term) :: boolean
   def name?(term), do: is_name(term)
 

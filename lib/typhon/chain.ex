@@ -136,6 +136,15 @@ defmodule Typhon.Chain do
   defp part([{_, _, taken} | steps], number, index), do: part(steps, number + 1, index - length(taken))
 
   defp add(%__MODULE__{steps: steps} = chain, step), do: %{chain | steps: [step | steps]}
+  defp add(other, _step), do: no_chain!(other)
+
+  @spec no_chain!(term) :: no_return
+  defp no_chain!(other),
+    do:
+      raise(
+        ArgumentError,
+        "a step is added to a Typhon.Chain, which Typhon.chain/1 makes, got #{inspect(other)}"
+      )
 
   defp steps!([step | rest], made, index), do: steps!(rest, [step!(step, index) | made], index + 1)
   defp steps!([], made, _index), do: made

@@ -239,6 +239,11 @@ defmodule Typhon.MistakesTest do
             {"Typhon.Array.to_nx/1 takes a Typhon.Array", fn -> Typhon.Array.to_nx([1]) end},
             {"Typhon.save/3 takes the object and then the path of the file",
              fn -> Typhon.save("x.txt", object) end},
+            {"a step is added to a Typhon.Chain, which Typhon.chain/1 makes, got #Typhon.Object<",
+             fn -> Typhon.Chain.get(object, :a) end},
+            {"the module must be an atom or a string, got nil", fn -> Typhon.reload(py, nil) end},
+            {"Typhon.await/2 takes a task, which Typhon.async/5 returns, got {:ok, 1}",
+             fn -> Typhon.await({:ok, 1}) end},
             {"Typhon.bytes/1 takes a binary, got [1]", fn -> Typhon.bytes([1]) end},
             {"Typhon.buffer/1 takes a binary, got 1", fn -> Typhon.buffer(1) end}
           ],
