@@ -253,7 +253,10 @@ defmodule Typhon do
   """
   @spec run(pool, (Typhon.Session.t() -> result), [run_option]) :: {:ok, result} | {:error, error}
         when result: term
-  def run(pool, fun, options \\ []) when is_function(fun, 1), do: Session.run(pool, fun, options)
+  def run(pool, fun, options \\ []) do
+    Callee.fun!(fun, "Typhon.run/3", "the session")
+    Session.run(pool, fun, options)
+  end
 
   @doc """
   As `run/3`, and returns what the function returned, or raises the exception.
@@ -296,7 +299,12 @@ defmodule Typhon do
       iex> {:error, %Typhon.TimeoutError{}} = py |> Typhon.async(:time, :sleep, [5]) |> Typhon.await(20)
   """
   @spec await(Task.t(), timeout) :: {:ok, term} | {:error, error}
-  def await(%Task{} = task, timeout \\ :infinity), do: Async.await(task, Options.timeout!(timeout))
+  def await(task, timeout \\ :infinity)
+  def await(%Task{} = task, timeout), do: Async.await(task, Options.timeout!(timeout))
+
+  def await(other, _timeout),
+    do:
+      raise(ArgumentError, "Typhon.await/2 takes a task, which Typhon.async/5 returns, got #{inspect(other)}")
 
   @doc """
   Waits for several tasks of `async/5` for as long as is given, and returns what each has come to, as `Task.yield_many/2`: a list of
@@ -490,7 +498,8 @@ defmodule Typhon do
       {:ok, []}
   """
   @spec reload(pool, atom | String.t(), [reload_option]) :: {:ok, [String.t()]} | {:error, error}
-  def reload(pool, module, options \\ []) when is_atom(module) or is_binary(module) do
+  def reload(pool, module, options \\ []) do
+    Callee.module!(module)
     %{timeout: timeout} = Options.reload!(options)
 
     with {pid, _native, _flags} <- Registry.find(pool),
@@ -671,8 +680,7 @@ defmodule Typhon do
       {:ok, 42}
   """
   @spec put(Scope.t(), name, term, [put_option]) :: :ok | {:error, error}
-  def put(scope, name, value, options \\ [])
-  def put(%Scope{} = scope, name, value, options), do: Scope.put(scope, name, value, options)
+  def put(scope, name, value, options \\ []), do: Scope.put(scope, name, value, options)
 
   @doc """
   The names of a scope, in order, without those that every module has (`__name__`).
@@ -690,8 +698,7 @@ defmodule Typhon do
       {:ok, ["a", "b", "math"]}
   """
   @spec names(Scope.t(), [names_option]) :: {:ok, [String.t()]} | {:error, error}
-  def names(scope, options \\ [])
-  def names(%Scope{} = scope, options), do: Scope.names(scope, options)
+  def names(scope, options \\ []), do: Scope.names(scope, options)
 
   @doc """
   As `names/2`, and returns the names themselves or raises the exception.
@@ -708,6 +715,7 @@ defmodule Typhon do
   """
   @spec bytes(binary) :: Typhon.Bytes.t()
   def bytes(binary) when is_binary(binary), do: %Typhon.Bytes{data: binary}
+  def bytes(other), do: Typhon.Bytes.refuse!("Typhon.bytes/1", other)
 
   @doc """
   A binary that Python is to see as a read-only `memoryview`: for large data, which is then not copied in Python.
@@ -720,6 +728,7 @@ defmodule Typhon do
   """
   @spec buffer(binary) :: Typhon.Buffer.t()
   def buffer(binary) when is_binary(binary), do: %Typhon.Buffer{data: binary}
+  def buffer(other), do: Typhon.Bytes.refuse!("Typhon.buffer/1", other)
 
   @doc """
   What a Python function yields, as a lazy stream.
@@ -985,6 +994,7 @@ defmodule Typhon do
   """
   @spec type(Object.t()) :: String.t()
   def type(%Object{type: type}), do: type
+  def type(other), do: Object.given!(other, "Typhon.type/1")
 
   @doc """
   The names of an object's attributes: in Python `dir(object)`. The options are those of `get/3`.
@@ -1021,7 +1031,10 @@ defmodule Typhon do
       {true, false, false}
   """
   @spec same?(Object.t(), Object.t()) :: boolean
-  def same?(%Object{} = one, %Object{} = other), do: Object.same?(one, other)
+  def same?(one, other) do
+    Enum.each([one, other], &Object.given!(&1, "Typhon.same?/2"))
+    Object.same?(one, other)
+  end
 
   @doc """
   The value of an object, in Elixir. One that has no counterpart there is a `Typhon.EncodeError`; one that is in a list or
@@ -1068,8 +1081,7 @@ defmodule Typhon do
   """
   @spec enter(Object.t(), (term -> result), [enter_option]) :: {:ok, result | nil} | {:error, error}
         when result: term
-  def enter(%Object{} = object, fun, options \\ []) when is_function(fun, 1),
-    do: Object.enter(object, fun, options)
+  def enter(object, fun, options \\ []), do: Object.enter(object, fun, options)
 
   @doc """
   Several steps from one object to the next, in one request: attributes, elements and calls.
@@ -1088,11 +1100,11 @@ defmodule Typhon do
       {:ok, %{"x" => "a-b"}}
   """
   @spec chain(Object.t(), [Chain.step()], [object_option]) :: {:ok, term} | {:error, error}
-  def chain(%Object{} = object, steps, options \\ []), do: object |> Chain.new(steps) |> Chain.run(options)
+  def chain(object, steps, options \\ []), do: object |> Chain.new(steps) |> Chain.run(options)
 
   @doc "The beginning of a chain. See `chain/3`."
   @spec chain(Object.t()) :: Chain.t()
-  def chain(%Object{} = object), do: Chain.new(object)
+  def chain(object), do: Chain.new(object)
 
   @doc "As `chain/3`, and returns the value itself or raises the exception."
   @spec chain!(Object.t(), [Chain.step()], [object_option]) :: term
@@ -1204,8 +1216,10 @@ defmodule Typhon do
       [1, 2]
   """
   @spec stream(Object.t(), [stream_object_option]) :: Enumerable.t()
-  def stream(%Object{} = object, options \\ []),
-    do: Typhon.Stream.stream(object, Options.stream_object!(options))
+  def stream(object, options \\ []) do
+    Object.given!(object, "Typhon.stream/2")
+    Typhon.Stream.stream(object, Options.stream_object!(options))
+  end
 
   defp value!({:ok, value}), do: value
   defp value!({:error, error}), do: raise(error)

@@ -130,6 +130,8 @@ defmodule Typhon.Array do
     end
   end
 
+  def to_list(other), do: no_array!(other, "to_list")
+
   # Strings of no length at all take no bytes.
   defp nest([size], _data, kind, 0), do: List.duplicate(unpack(kind, 0, ""), size)
 
@@ -160,6 +162,15 @@ defmodule Typhon.Array do
 
     tensor = apply(Nx, :from_binary, [array.data, type])
     apply(Nx, :reshape, [tensor, array.shape])
+  end
+
+  def to_nx(other), do: no_array!(other, "to_nx")
+
+  @spec no_array!(term, String.t()) :: no_return
+  defp no_array!(other, function) do
+    raise ArgumentError,
+          "Typhon.Array.#{function}/1 takes a Typhon.Array, which is an array of numpy's that Python has returned, " <>
+            "got #{inspect(other)}"
   end
 
   @doc false

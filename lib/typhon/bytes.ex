@@ -7,4 +7,13 @@ defmodule Typhon.Bytes do
   defstruct [:data]
 
   @type t :: %__MODULE__{data: binary}
+
+  @doc false
+  @spec refuse!(String.t(), term) :: no_return
+  def refuse!(function, other),
+    do:
+      raise(
+        ArgumentError,
+        "#{function} takes a binary, got #{inspect(other)}. Bytes in a list are :binary.list_to_bin/1"
+      )
 end

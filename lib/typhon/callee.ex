@@ -56,6 +56,28 @@ defmodule Typhon.Callee do
 
   defp ruby?(pid), do: Registry.options(pid)[:language] == :ruby
 
-  defp as_name(atom) when is_atom(atom), do: ~s(. One that has this name is "#{Atom.to_string(atom)}")
-  defp as_name(_other), do: ""
+  @doc "`argument` is what it takes."
+  @spec fun!(term, String.t(), String.t()) :: :ok
+  def fun!(fun, _of, _argument) when is_function(fun, 1), do: :ok
+
+  def fun!(other, of, argument) do
+    raise ArgumentError,
+          "the function of #{of} must take one argument, which is #{argument}, got #{inspect(other)}"
+  end
+
+  @doc "A module by its name alone."
+  @spec module!(term) :: :ok
+  def module!(module) when is_name(module), do: :ok
+
+  def module!(other) do
+    raise ArgumentError, "the module must be an atom or a string, got #{inspect(other)}" <> as_name(other)
+  end
+
+  @spec name?(term) :: boolean
+  def name?(term), do: is_name(term)
+
+  @doc "How a name is given that an atom is not, for the end of a sentence."
+  @spec as_name(term) :: String.t()
+  def as_name(atom) when is_atom(atom), do: ~s(. One that has this name is "#{Atom.to_string(atom)}")
+  def as_name(_other), do: ""
 end

@@ -51,7 +51,10 @@ defmodule Typhon.Chain do
 
   @doc false
   @spec new(Object.t()) :: t
-  def new(%Object{} = object), do: %__MODULE__{object: object}
+  def new(object) do
+    Object.given!(object, "Typhon.chain/3")
+    %__MODULE__{object: object}
+  end
 
   @doc false
   @spec new(Object.t(), [step]) :: t
@@ -161,6 +164,15 @@ defmodule Typhon.Chain do
   defp part([{_, _, taken} | steps], number, index), do: part(steps, number + 1, index - length(taken))
 
   defp add(%__MODULE__{steps: steps} = chain, step), do: %{chain | steps: [step | steps]}
+  defp add(other, _step), do: no_chain!(other)
+
+  @spec no_chain!(term) :: no_return
+  defp no_chain!(other),
+    do:
+      raise(
+        ArgumentError,
+        "a step is added to a Typhon.Chain, which Typhon.chain/1 makes, got #{inspect(other)}"
+      )
 
   defp steps!([step | rest], made, index), do: steps!(rest, [step!(step, index) | made], index + 1)
   defp steps!([], made, _index), do: made
@@ -186,14 +198,20 @@ defmodule Typhon.Chain do
     raise ArgumentError,
           "#{if index, do: "step #{index} of a chain", else: "a step of a chain"} must be get: path, item: key, call: args, " <>
             "call: {args, kwargs}, call: {name, args} or call: {name, args, kwargs}, got #{inspect(other)}. " <>
-            "args is a list, kwargs a map or a keyword list"
+            "args is a list, kwargs a map or a keyword list" <> method(other)
   end
+
+  # The name of a method where the kind of step should be.
+  defp method({name, args}) when is_atom(name) and is_list(args),
+    do: ". A method is called by call: #{inspect({Atom.to_string(name), args})}"
+
+  defp method(_other), do: ""
 
   defp call_step(name, args) when length(args) < 10, do: {?0 + length(args), name, args}
   defp call_step(name, args), do: {?*, name, [args]}
 
   defp name!(name) when is_binary(name) and name != "", do: plain!(name, name)
-  defp name!(name) when is_atom(name), do: name!(Atom.to_string(name))
+  defp name!(name) when is_atom(name) and name not in [nil, true, false], do: name!(Atom.to_string(name))
   defp name!(name), do: bad_name!(name)
 
   # A NUL would begin the next step.

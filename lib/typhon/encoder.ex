@@ -183,6 +183,25 @@ defmodule Typhon.Encoder.Walk do
     Typhon.Object
   ]
 
+  @elements "Typhon.iter/1 sends its elements one by one, as Python asks for them, and Enum.to_list/1 all of them"
+
+  # What is of no use as its fields.
+  @instead %{
+    Stream => "a Stream is an enumerable: #{@elements}",
+    File.Stream => "a File.Stream is an enumerable: #{@elements}; or send its path",
+    IO.Stream => "an IO.Stream is an enumerable: #{@elements}",
+    Date.Range => "a Date.Range is an enumerable: #{@elements}; or send its first and its last date",
+    Regex =>
+      "a Regex is compiled for Erlang: send its source (Regex.source/1), which Python's re.compile takes where both write it alike",
+    Task => "a Task is what a process works at: send what it comes to (Task.await/2, Typhon.await/2)",
+    Typhon.Chain =>
+      "a chain is what is to be done, and no value: run it (Typhon.Chain.run/2), and send what it comes to",
+    Typhon.Code =>
+      "code is not run where it is an argument: run it (Typhon.eval/4), or send its text (its field code)",
+    Typhon.Scope =>
+      "a scope is a place for code, and no value: run code there (Typhon.eval/4), or send what it holds (Typhon.get/3)"
+  }
+
   @spec prepare(list, map) :: {:ok, list, map} | {:error, EncodeError.t()}
   def prepare(args, kwargs) do
     {:ok, elements(args, ["args"], 0),
@@ -236,12 +255,8 @@ defmodule Typhon.Encoder.Walk do
 
   defp struct(module, struct, _path) when module in @wire, do: struct
 
-  defp struct(Typhon.Scope, _scope, path) do
-    throw(
-      {__MODULE__, path, Typhon.Scope,
-       "a scope is a place for code, and no value: run code there (Typhon.eval/4), or send what it holds (Typhon.get/3)"}
-    )
-  end
+  defp struct(module, _struct, path) when is_map_key(@instead, module),
+    do: throw({__MODULE__, path, module, @instead[module]})
 
   defp struct(Typhon.Iter, iter, _path), do: Typhon.Iter.to_reference(iter)
 

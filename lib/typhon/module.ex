@@ -58,6 +58,10 @@ defmodule Typhon.Module do
     place = {Path.relative_to_cwd(__CALLER__.file), __CALLER__.line}
     {python, outline} = read!(options, inspect(__CALLER__.module), place)
 
+    # A file of one's own may be about to get its functions.
+    if outline.functions == [] and options[:file] == nil and options[:code] == nil,
+      do: IO.warn("use Typhon.Module: " <> empty(python), Macro.Env.stacktrace(__CALLER__))
+
     quote do
       unquote_splicing(for path <- List.wrap(outline.path), do: quote(do: @external_resource(unquote(path))))
 
@@ -67,6 +71,13 @@ defmodule Typhon.Module do
 
       unquote_splicing(Wrapper.quoted(outline.functions))
     end
+  end
+
+  @doc false
+  # What is said of a module that no function is made of.
+  @spec empty(keyword) :: String.t()
+  def empty(python) do
+    "there is no function in #{python[:module]} that it defines itself; classes, and what it imports, are left out"
   end
 
   @doc false
@@ -217,13 +228,20 @@ defmodule Typhon.Module do
     for {key, _} <- given, key not in known and shape[:any] != true do
       raise ArgumentError,
             "#{name} has no argument #{inspect(key)} that could be given by name. " <>
-              "There are #{Enum.map_join(known ++ [:typhon], ", ", &inspect/1)}"
+              "There are #{Enum.map_join(known ++ [:typhon], ", ", &inspect/1)}" <> of_call(key, given[key])
     end
 
     for key <- Keyword.get(shape, :required, []),
         not Keyword.has_key?(given, key),
         do: raise(ArgumentError, "#{name} needs #{key}:, which has no default in Python")
   end
+
+  @of_call [:pool | for(%{name: name} <- Typhon.Options.Table.options(:call), name != :kwargs, do: name)]
+
+  defp of_call(key, value) when key in @of_call,
+    do: ". That option of the call is #{inspect(typhon: [{key, value}]) |> String.slice(1..-2//1)}"
+
+  defp of_call(_key, _value), do: ""
 
   # What Python is given by position, behind the required ones.
   defp placed!(name, given, shape) do

@@ -78,7 +78,7 @@ defmodule Typhon.Object do
 
   import Typhon.Remote, only: [is_remote_object: 1]
 
-  alias Typhon.{Call, Conversation, EncodeError, Error, Native, Options, Remote, TimeoutError}
+  alias Typhon.{Call, Callee, Conversation, EncodeError, Error, Native, Options, Remote, Scope, TimeoutError}
 
   # `ref` is the native library's resource: its destruction releases the object in Python. `pool` is the pid of the pool; nil in
   # ErlPort's dialect, and of one that Typhon.Test.object/1 has made until a stub returns it.
@@ -172,17 +172,32 @@ defmodule Typhon.Object do
         no_object!(
           object,
           "Typhon.call/3",
-          "a function of a module is Typhon.call(pool, module, function, args)"
+          if(is_struct(args, __MODULE__),
+            do: "#{calls()}",
+            else: "a function of a module is Typhon.call(pool, module, function, args)"
+          )
         )
 
     unless is_list(args) and not List.improper?(args) do
       raise ArgumentError,
-            "the arguments must be a list, got #{inspect(args)}. A single argument is [#{inspect(args)}]"
+            "the arguments must be a list, got #{inspect(args)}. A single argument is [#{inspect(args)}]" <>
+              if(Callee.name?(args),
+                do:
+                  ". A method of the object is Typhon.call(py, object, #{inspect(args)}, args), where py is the pool",
+                else: ""
+              )
     end
 
     options = Options.object!(options, :call_object)
     of_object(object, ".call", args, options.kwargs, options)
   end
+
+  @doc false
+  # For errors about an object in a wrong place.
+  @spec calls :: String.t()
+  def calls,
+    do:
+      "an object is called by Typhon.call(object, args), and its method by Typhon.call(py, object, :method, args)"
 
   @doc false
   # What needs nothing but the object.
@@ -259,6 +274,8 @@ defmodule Typhon.Object do
   @doc false
   @spec enter(t, (term -> result), keyword) :: {:ok, result} | {:error, Error.t()} when result: term
   def enter(object, fun, options) do
+    given!(object, "Typhon.enter/3")
+    Callee.fun!(fun, "Typhon.enter/3", "what Python binds")
     options = Options.object!(options, :enter)
 
     case of_object(object, ".enter", [], %{}, options) do
@@ -308,10 +325,7 @@ defmodule Typhon.Object do
   @doc false
   @spec ask(t, String.t(), list, keyword, atom) :: result
   def ask(object, function, args, options, scope \\ :object) do
-    if not is_struct(object, __MODULE__),
-      do:
-        no_object!(object, "Typhon#{called(function)}/#{length(args) + 2}", "it is what a call has returned")
-
+    given!(object, "Typhon#{called(function)}/#{length(args) + 2}")
     of_object(object, function, args, %{}, Options.object!(options, scope))
   end
 
@@ -367,15 +381,31 @@ defmodule Typhon.Object do
   defp done({:ok, _}), do: :ok
   defp done(error), do: error
 
+  @doc false
+  @spec given!(term, String.t()) :: :ok
+  def given!(%__MODULE__{}, _function), do: :ok
+
+  def given!(other, function),
+    do: no_object!(other, function, "it is what a call has returned")
+
   @spec no_object!(term, String.t(), String.t()) :: no_return
+  defp no_object!(%Scope{} = scope, function, _hint) do
+    raise ArgumentError,
+          "#{function} takes a Typhon.Object, got the scope #{inspect(scope)}: #{Scope.takes()}"
+  end
+
   defp no_object!(other, function, hint),
     do: raise(ArgumentError, "#{function} takes a Typhon.Object, got #{inspect(other)}: #{hint}")
 
   @doc false
   @spec name!(Typhon.name()) :: String.t()
   def name!(name) when is_binary(name), do: name
-  def name!(name) when is_atom(name), do: Atom.to_string(name)
+  def name!(name) when is_atom(name) and name not in [nil, true, false], do: Atom.to_string(name)
 
   def name!(other),
-    do: raise(ArgumentError, "the name must be an atom or a string, got #{inspect(other)}")
+    do:
+      raise(
+        ArgumentError,
+        "the name must be an atom or a string, got #{inspect(other)}" <> Callee.as_name(other)
+      )
 end

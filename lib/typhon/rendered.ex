@@ -129,6 +129,11 @@ defmodule Typhon.Rendered do
     %EncodeError{path: nil, type: type, reason: reason}
   end
 
+  defp mime!(path) when not (is_binary(path) or is_list(path)) do
+    raise ArgumentError,
+          "Typhon.save/3 takes the object and then the path of the file, which must be a string, got #{inspect(path)}"
+  end
+
   defp mime!(path) do
     extension = path |> IO.chardata_to_string() |> Path.extname() |> String.downcase()
 

@@ -9,7 +9,7 @@ defmodule Typhon.Scope do
       {:ok, 6} = Typhon.eval(scope, "sum(ordered)")
 
   `Typhon.scope/3` makes one, on one worker, and a scope of a scope is a fork. It stands in the place of the pool in
-  `Typhon.eval/4`, and there are `Typhon.get/3`, `Typhon.put/4`, `Typhon.delete/3` and `Typhon.names/2`.
+  `Typhon.eval/4` and `Typhon.scope/3`, in no other function; and there are `Typhon.get/3`, `Typhon.put/4`, `Typhon.delete/3` and `Typhon.names/2`.
 
   It is a Python module with a name of its own, so that what looks for the source or the module of a function or a class finds
   them: tracebacks, `inspect.getsource`, `pdb`, `dataclasses`, and `pickle` in that worker. Two scopes do not see each other's names.
@@ -40,6 +40,23 @@ defmodule Typhon.Scope do
   end
 
   @doc false
+  # For errors about other functions.
+  @spec takes :: String.t()
+  def takes,
+    do:
+      "what takes a scope is Typhon.eval/4, Typhon.get/3, Typhon.put/4, Typhon.delete/3, Typhon.names/2 and Typhon.scope/3"
+
+  @doc false
+  @spec given!(term, String.t()) :: :ok
+  def given!(%__MODULE__{}, _function), do: :ok
+
+  def given!(other, function) do
+    raise ArgumentError,
+          "#{function} takes a Typhon.Scope, got #{inspect(other)}: it is what Typhon.scope/3 has returned. " <>
+            "An object has Typhon.set/4 and Typhon.dir/2"
+  end
+
+  @doc false
   # It outlives the session that it was made in.
   @spec pool(t) :: Typhon.pool()
   def pool(%{object: object}) when is_remote_object(object), do: object.pool
@@ -63,6 +80,7 @@ defmodule Typhon.Scope do
   @doc false
   @spec put(t, Typhon.name(), term, keyword) :: :ok | {:error, Typhon.Error.t()}
   def put(scope, name, value, options) do
+    given!(scope, "Typhon.put/4")
     %{timeout: timeout, routing: routing} = Options.scope!(options, :put)
     done(Eval.in_scope(scope, "put", [%{name!(name) => value}], timeout, routing, "put"))
   end
@@ -77,6 +95,7 @@ defmodule Typhon.Scope do
   @doc false
   @spec names(t, keyword) :: {:ok, [String.t()]} | {:error, Typhon.Error.t()}
   def names(scope, options) do
+    given!(scope, "Typhon.names/2")
     %{timeout: timeout, routing: routing} = Options.scope!(options, :names)
     Eval.in_scope(scope, "names", [], timeout, routing, "names")
   end

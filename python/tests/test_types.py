@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import math
 import pickle
 import sys
 
@@ -80,6 +81,14 @@ class TestAtom:
 
     def test_takes_its_name_by_keyword(self):
         assert Atom(name="ok") is Atom("ok")
+
+    def test_is_a_float_where_it_was_one(self):
+        assert math.isnan(float(Atom("nan")))
+        assert (float(Atom("infinity")), float(Atom("neg_infinity"))) == (math.inf, -math.inf)
+        assert Atom("infinity") != math.inf
+        for name in ("ok", "inf", "NaN", "1.5"):
+            with pytest.raises(TypeError, match="must be real number, not typhon.Atom"):
+                float(Atom(name))
 
     def test_cannot_be_subclassed(self):
         with pytest.raises(TypeError):

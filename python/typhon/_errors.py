@@ -30,6 +30,8 @@ _OBJECTS = "typhon._objects"
 _BETWEEN = (
     "typhon._namespace",
     "typhon._bulk",
+    "typhon._stream",
+    "typhon._async_stream",
     "typhon._chain",
     _OBJECTS,
     "typhon._render",
@@ -49,6 +51,10 @@ _CALLED = {
     "typhon._block.call": "Typhon.Module",
     "typhon.Scope.evaluate": "Typhon.eval",
     "typhon._program.execute": "Typhon.exec_file",
+    "typhon._stream.open": "Typhon.stream",
+    "typhon._stream.over": "Typhon.stream",
+    "typhon._stream.Stream.next": "Typhon.stream",
+    "typhon._async_stream.AsyncStream.next": "Typhon.stream",
 }
 
 _IMPORTLIB = importlib.__file__
@@ -69,6 +75,12 @@ _MAX_LOOKED_AT = 10_000
 _VALUE_NOTE = (
     "Atoms of Elixir are of the class typhon.Atom in Python, and not str; name is their text. Send a string, or use the option "
     "values: :strings of the call or of its pool."
+)
+_FLOATS = (Atom("nan"), Atom("infinity"), Atom("neg_infinity"))
+_FLOAT_NOTE = (
+    "The floats nan, inf and -inf of Python are the atoms :nan, :infinity and :neg_infinity in Elixir, and come back as these: "
+    "of class typhon.Atom. float(x) makes the float of such an atom, and array.astype(float) those of a numpy array of objects. A "
+    "Typhon.Array has them as floats."
 )
 # What a str takes of the BEAM's memory beside its text, and a bit more.
 _EACH = 256
@@ -207,6 +219,11 @@ def _about_atoms(error: BaseException, given: object) -> str | None:
                 f"There is a key :{key} here, an atom: in Python that is typhon.Atom({key!r}), and not the str {key!r}. Send a string "
                 "as the key, or use the option keys: :strings of the call or of its pool."
             )
+        if type(key) is Atom:
+            return (
+                f"The key is an atom in Elixir, which is typhon.Atom({key.name!r}) in Python, and not the str {key.name!r}. If the key "
+                f"is that str here, give a string in Elixir, or use the option values: :strings of the call or of its pool."
+            )
     elif isinstance(error, TypeError):
         text = str(error)
         # Of json; C and Python name a class in different ways.
@@ -217,16 +234,32 @@ def _about_atoms(error: BaseException, given: object) -> str | None:
                 "keys, or use the option keys: :strings of the call or of its pool."
             )
         if "typhon.Atom" in text or "Object of type Atom is not" in text:
-            return _VALUE_NOTE
+            return _FLOAT_NOTE if _has_float(error, given) else _VALUE_NOTE
     elif isinstance(error, AttributeError) and type(error.obj) is Atom:
-        return _VALUE_NOTE
+        return _FLOAT_NOTE if error.obj in _FLOATS else _VALUE_NOTE
     return None
 
 
 def _has_atom_key(name: str | None, error: BaseException, given: object) -> bool:
-    """Whether a dict in the arguments of the call, or in a variable of a function that the error came through, has this atom
-    as a key (None: any atom)."""
+    """Whether a dict that the error may be about has this atom as a key (None: any atom)."""
     atom = None if name is None else Atom(name)
+
+    def has(value: object) -> bool:
+        if type(value) is not dict:
+            return False
+        return atom in value if atom is not None else any(type(key) is Atom for key in islice(value, _MAX_LOOKED_AT))
+
+    return any(map(has, _looked_at(error, given)))
+
+
+def _has_float(error: BaseException, given: object) -> bool:
+    """Whether the error is about one of the atoms that are floats in Python; about any other atom it is when there is one, too."""
+    atoms = {value for value in _looked_at(error, given) if type(value) is Atom}
+    return bool(atoms) and atoms.issubset(_FLOATS)
+
+
+def _looked_at(error: BaseException, given: object) -> Iterator[object]:
+    """What the arguments of the call hold, and the variables of the functions that the error came through."""
     left = deque[object]([given])
 
     def look_at(more: Iterable[object]) -> None:
@@ -237,13 +270,11 @@ def _has_atom_key(name: str | None, error: BaseException, given: object) -> bool
         if not left:
             break
         at = left.popleft()
+        yield at
         if type(at) is dict:
-            if atom in at if atom is not None else any(type(key) is Atom for key in islice(at, _MAX_LOOKED_AT)):
-                return True
             look_at(at.values())
         elif type(at) is list or type(at) is tuple:
             look_at(at)
-    return False
 
 
 def _variables(tb: TracebackType | None) -> Iterator[object]:

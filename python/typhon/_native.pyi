@@ -22,6 +22,8 @@ class Atom:
     @property
     def name(self) -> str: ...
     def __hash__(self) -> int: ...
+    def __float__(self) -> float:
+        """Of the atoms nan, infinity and neg_infinity, which these floats are in Elixir. Raises TypeError for any other."""
 
 @final
 class Pid:

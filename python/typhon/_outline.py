@@ -339,7 +339,10 @@ def _source_of(module: str) -> str:
         found = (finder.find_spec(name, path, None) for finder in sys.meta_path if hasattr(finder, "find_spec"))
         spec = next((each for each in found if each is not None), None)
         if spec is None:
-            raise LookupError(f"there is no module {name} on the path of {sys.executable}")
+            raise LookupError(
+                f"there is no module {name} on the path of {sys.executable}; config :typhon, compile_python: names another Python, "
+                "as python: of a pool does"
+            )
         path = spec.submodule_search_locations
         if path is None and count < len(parts):
             raise LookupError(f"{name} is no package, and so has no module {parts[count]}")

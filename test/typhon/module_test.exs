@@ -120,6 +120,10 @@ defmodule Typhon.ModuleTest do
         Wrapped.mean([1], wait: 1)
       end
 
+      assert_raise ArgumentError, ~r/option of the call is typhon: \[timeout: 20\]/, fn ->
+        Wrapped.mean([1], timeout: 20)
+      end
+
       assert_raise ArgumentError, ~r/named needs key:/, fn -> Wrapped.named("x", other: 1) end
 
       assert_raise ArgumentError, ~r/mean: options must be a keyword list, got 5/, fn ->
@@ -333,6 +337,22 @@ defmodule Typhon.ModuleTest do
     end
   end
 
+  test "a module that defines no function itself is warned of" do
+    folder = Path.dirname(write("from math import *\nclass A: pass\n", "classes_alone.py"))
+
+    said = capture_io(:stderr, fn -> define(module: "classes_alone", python_path: folder) end)
+
+    assert said =~
+             "use Typhon.Module: there is no function in classes_alone that it defines itself; classes, and"
+
+    said =
+      capture_io(:stderr, fn ->
+        capture_io(fn -> Mix.Task.rerun("typhon.gen.wrapper", ["--python-path", folder, "classes_alone"]) end)
+      end)
+
+    assert said =~ "warning: there is no function in classes_alone that it defines itself"
+  end
+
   describe "mix typhon.gen.wrapper" do
     defp generate(arguments), do: capture_io(fn -> Mix.Task.rerun("typhon.gen.wrapper", arguments) end)
 
@@ -410,7 +430,11 @@ defmodule Typhon.ModuleTest do
             {[], ~r/the name of one module/},
             {["a", "b"], ~r/the name of one module/},
             {["math"], ~r/math has no source/},
-            {["no_such"], ~r/there is no module no_such/},
+            {["no_such"],
+             ~r/there is no module no_such on the path of .*; config :typhon, compile_python: names another/},
+            {["json", "--python", "python3"],
+             ~r/no option --python. The Python that reads .* compile_python: names/},
+            {["json", "--python=.venv"], ~r/no option --python. The Python that reads/},
             {["no/such.py"], ~r/No such file/},
             {["json", "--module", "shop"], ~r/"shop" is no name of an Elixir module/},
             {[write("def f(:")], ~r/this is no Python/}

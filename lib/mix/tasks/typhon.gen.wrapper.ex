@@ -15,6 +15,8 @@ defmodule Mix.Tasks.Typhon.Gen.Wrapper do
   * `--pool Shop.Python` – the pool that the functions call, else the default one
   * `--python-path priv/py` – a folder to look for the module in first; may be given several times
   * `--force` – writes over a file that is there without asking
+
+  The Python that reads the source, and finds the module, is `python3` of the `PATH`, or what `config :typhon, compile_python:` names.
   """
 
   use Mix.Task
@@ -26,7 +28,7 @@ defmodule Mix.Tasks.Typhon.Gen.Wrapper do
   @impl true
   def run(arguments) do
     {options, python} =
-      case OptionParser.parse!(arguments, strict: @switches) do
+      case parse!(arguments) do
         {options, [python]} ->
           {options, python}
 
@@ -44,6 +46,20 @@ defmodule Mix.Tasks.Typhon.Gen.Wrapper do
     end
   end
 
+  defp parse!(arguments) do
+    OptionParser.parse!(arguments, strict: @switches)
+  rescue
+    # The nearest option has nothing to do with it.
+    error in OptionParser.ParseError ->
+      if Enum.any?(arguments, &(&1 == "--python" or String.starts_with?(&1, "--python="))),
+        do:
+          Mix.raise(
+            "mix typhon.gen.wrapper has no option --python. The Python that reads the source is python3 of the PATH, " <>
+              "or what config :typhon, compile_python: names"
+          ),
+        else: reraise(error, __STACKTRACE__)
+  end
+
   defp source(python, options) do
     module = module(options[:module] || named(options[:out], python))
     of = if Path.extname(python) == ".py", do: [file: python], else: [module: python]
@@ -53,6 +69,7 @@ defmodule Mix.Tasks.Typhon.Gen.Wrapper do
     {python, outline} =
       Typhon.Module.read!(of ++ [python_path: folders] ++ pool, module, {"mix typhon.gen.wrapper", 1})
 
+    if outline.functions == [], do: Mix.shell().error("warning: " <> Typhon.Module.empty(python))
     name = python[:module]
     doc = "Functions of Python's module `#{name}`, written by `mix typhon.gen.wrapper`."
     doc = if outline.doc, do: doc <> "\n\n" <> outline.doc, else: doc

@@ -35,6 +35,9 @@ defmodule Typhon.PoolError do
   @impl true
   def message(%{pool: pool, reason: reason}) do
     case reason do
+      :not_found when pool in [nil, true, false] ->
+        "#{inspect(pool)} is not a Typhon pool: expected the pid from Typhon.start_link/1 or the pool's name"
+
       :not_found ->
         "there is no Typhon pool with the name #{inspect(pool)}. " <>
           "Is {Typhon, name: #{inspect(pool)}} among the children of a supervisor that runs?"
@@ -44,6 +47,13 @@ defmodule Typhon.PoolError do
 
       :not_a_pool ->
         "#{inspect(pool)} is the name of a process that is not a Typhon pool, or of one that is not ready yet"
+
+      :invalid when is_struct(pool, Typhon.Scope) ->
+        "#{inspect(pool)} is a scope, and not a Typhon pool: #{Typhon.Scope.takes()}. Functions of a module are called " <>
+          "with the pool"
+
+      :invalid when is_struct(pool, Typhon.Object) ->
+        "#{inspect(pool)} is an object, and not a Typhon pool: #{Typhon.Object.calls()}"
 
       :invalid ->
         "#{inspect(pool)} is not a Typhon pool: expected the pid from Typhon.start_link/1 or the pool's name"

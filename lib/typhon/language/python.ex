@@ -109,8 +109,15 @@ defmodule Typhon.Language.Python do
   # How the virtualenv is made that was probably meant.
   defp advice(python, cd) do
     case virtualenv(python, Path.expand(python, cd)) do
-      nil -> ""
-      folder -> "A virtualenv is made there by: #{venv(folder)}. "
+      nil ->
+        ""
+
+      {:inside, folder} ->
+        "That is a folder with something else in it. A virtualenv is made in it by: #{venv(folder)}, " <>
+          "and named by python: #{inspect(folder)}. "
+
+      folder ->
+        "A virtualenv is made there by: #{venv(folder)}. "
     end
   end
 
@@ -119,7 +126,7 @@ defmodule Typhon.Language.Python do
     above = Path.dirname(bin)
 
     cond do
-      File.dir?(path) -> path
+      File.dir?(path) -> if for_virtualenv?(path), do: path, else: {:inside, Path.join(path, ".venv")}
       Path.basename(bin) == "bin" -> if(not File.exists?(above) or in_virtualenv?(above), do: above)
       command?(Path.basename(path)) -> nil
       File.exists?(path) -> nil
@@ -127,6 +134,10 @@ defmodule Typhon.Language.Python do
       true -> nil
     end
   end
+
+  # What else is in a folder would be beside the files of a virtualenv.
+  defp for_virtualenv?(folder),
+    do: folder?(Path.basename(folder)) or in_virtualenv?(folder) or File.ls(folder) == {:ok, []}
 
   defp in_virtualenv?(folder), do: File.exists?(Path.join(folder, "pyvenv.cfg"))
 

@@ -2,6 +2,7 @@ defmodule Typhon.Options.Check do
   @moduledoc false
   # A check is the list of what a value may be. The sentence of its error, and mostly its type, come from the same list.
 
+  alias Typhon.Callee
   alias Typhon.Options.Option
 
   @type t :: [alternative, ...]
@@ -9,7 +10,8 @@ defmodule Typhon.Options.Check do
   @typedoc """
   An atom is itself. `:any` of its own takes every term. Of the others the sentence says `says`.
 
-  The function of a `:value` returns what the option comes to, or `:error`, or `{:error, part}` with the part that is wrong, or
+  The function of a `:value` returns what the option comes to, or `:error`, or `{:error, part}` with the part that is wrong,
+  `{:error, part, where}` when the sentence goes on with where that is, or
   `{:one, element}` when it is an element of the list that it must be.
   `type` is quoted code. `:keys` are options in an option.
   """
@@ -54,6 +56,7 @@ defmodule Typhon.Options.Check do
     case any(check, name, value, :error) do
       {:ok, value} -> value
       :error -> wrong!(name, says(check), value, "")
+      {:error, part, where} -> wrong!(name, says(check), part, where)
       {:error, part} -> wrong!(name, says(check), part, "")
       {:one, one} -> wrong!(name, says(check), value, ". A single one is #{inspect([one])}")
     end
@@ -65,7 +68,7 @@ defmodule Typhon.Options.Check do
     case one(alternative, name, value) do
       {:ok, _} = ok -> ok
       :error -> any(others, name, value, error)
-      {wrong, _} = error when wrong in [:error, :one] -> any(others, name, value, error)
+      error -> any(others, name, value, error)
     end
   end
 
@@ -135,7 +138,13 @@ defmodule Typhon.Options.Check do
 
     "#{where} has no option #{inspect(name)}" <>
       if(distance > 0.77, do: ", did you mean #{inspect(nearest)}?", else: ".") <>
-      " It takes #{Enum.map_join(known, ", ", &inspect/1)}"
+      " It takes #{Enum.map_join(known, ", ", &inspect/1)}" <>
+      if(distance <= 0.77 and :kwargs in known, do: ". " <> kwargs_hint(name), else: "")
+  end
+
+  defp kwargs_hint(name) do
+    [key, _] = [{name, 0}] |> inspect() |> String.split("0]")
+    "An argument that Python takes by this name is kwargs: #{key}…]"
   end
 
   # --- values that are more than an atom or a number ---
@@ -171,8 +180,11 @@ defmodule Typhon.Options.Check do
          do: if(String.valid?(name) and not String.contains?(name, "\0"), do: {:ok, name}, else: :error)
   end
 
-  @spec strings(term) :: {:ok, [String.t()]} | :error | {:error, term}
-  def strings(list), do: each(list, &if(is_binary(&1), do: {:ok, &1}, else: :error))
+  @spec strings(term) :: {:ok, [String.t()]} | {:error, term, String.t()} | {:one, String.t()}
+  def strings(list) do
+    with {:error, part} <- each(list, &if(is_binary(&1), do: {:ok, &1}, else: :error)),
+         do: {:error, part, " among them"}
+  end
 
   @doc "A charlist, too, as Erlang writes strings."
   @spec path(term) :: {:ok, String.t()} | :error
@@ -328,6 +340,13 @@ defmodule Typhon.Options.Check do
 
   @doc "The name of a variable, as Python's parser has it. `what` is what the sentence of an error says it is."
   @spec variable!(String.t(), term) :: String.t()
+  def variable!(what, name) when name in [nil, true, false],
+    do:
+      raise(
+        ArgumentError,
+        "#{what}: a name must be an atom or a string, got #{inspect(name)}" <> Callee.as_name(name)
+      )
+
   def variable!(what, name) when is_atom(name), do: variable!(what, Atom.to_string(name))
 
   def variable!(what, name) when is_binary(name) do

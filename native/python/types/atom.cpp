@@ -6,7 +6,10 @@
 
 #include "etf/tags.h"
 
+#include <array>
+#include <limits>
 #include <new>
+#include <utility>
 
 namespace typhon::python {
 
@@ -146,6 +149,20 @@ Py_hash_t atom_hash(PyObject* self) noexcept {
   return hash == -1 ? -2 : hash;
 }
 
+// The floats that are atoms in the BEAM, which has none for them. Of no other atom there is a number.
+constexpr std::array<std::pair<std::string_view, double>, 3> kFloats{{
+    {"nan", std::numeric_limits<double>::quiet_NaN()},
+    {"infinity", std::numeric_limits<double>::infinity()},
+    {"neg_infinity", -std::numeric_limits<double>::infinity()},
+}};
+
+PyObject* atom_float(PyObject* self) noexcept {
+  for (const auto& [name, value] : kFloats)
+    if (AtomObject::of(self)->text() == name) return PyFloat_FromDouble(value);
+  PyErr_SetString(PyExc_TypeError, "must be real number, not typhon.Atom");
+  return nullptr;
+}
+
 PyObject* atom_get_name(PyObject* self, void*) noexcept { return atom_str(self); }
 
 PyObject* atom_reduce(PyObject* self, PyObject*) noexcept {
@@ -177,6 +194,7 @@ constexpr const char* kAtomDoc =
     "str.\n\n"
     "None, True and False stand for the atoms nil, true and false: decoding never gives an Atom of those "
     "names.\n"
+    "float() of the atoms nan, infinity and neg_infinity is that float; no other atom is a number.\n"
     "Raises ValueError when the name has more than 255 characters.";
 
 PyType_Slot atom_slots[] = {
@@ -189,6 +207,7 @@ PyType_Slot atom_slots[] = {
     {Py_tp_hash, reinterpret_cast<void*>(atom_hash)},
     {Py_tp_getset, atom_getset},
     {Py_tp_methods, atom_methods},
+    {Py_nb_float, reinterpret_cast<void*>(atom_float)},
 #ifdef Py_GIL_DISABLED
     {Py_tp_members, atom_members},
 #endif

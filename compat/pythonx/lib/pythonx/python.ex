@@ -4,11 +4,15 @@ defmodule Pythonx.Python do
 
   use GenServer
 
+  require Logger
+
   alias Pythonx.{Error, Object}
+  alias Typhon.Options.Check
 
   @pool Pythonx.Python.Pool
   @module "pythonx._worker"
   @concurrency 16
+  @configured [:isolation, :python, :concurrency, :uv_init]
   # Milliseconds. What cannot be interrupted goes on, as in Pythonx: its thread is less than what all others have in this Python.
   @grace 4_294_967_295
 
@@ -93,6 +97,7 @@ defmodule Pythonx.Python do
     if ready?() do
       :ok
     else
+      warn_of_unknown()
       spec = Supervisor.child_spec({Typhon, options(python)}, restart: :temporary)
 
       case DynamicSupervisor.start_child(Pythonx.Pools, spec) do
@@ -102,10 +107,21 @@ defmodule Pythonx.Python do
         {:error, error} when is_exception(error) ->
           {:error, error}
 
+        # The configuration: the sentence says it all.
+        {:error, {%ArgumentError{message: message}, _stack}} ->
+          {:error, ArgumentError.exception("config :pythonx, " <> message)}
+
         {:error, reason} ->
           {:error, RuntimeError.exception("Python could not be started: #{inspect(reason)}")}
       end
     end
+  end
+
+  # Others may keep theirs there, so it is no error.
+  defp warn_of_unknown do
+    Check.known!(Application.get_all_env(:pythonx), @configured, "config :pythonx")
+  rescue
+    error in ArgumentError -> Logger.warning(error.message)
   end
 
   defp stop do
