@@ -249,7 +249,8 @@ def _has_atom_key(name: str | None, error: BaseException, given: object) -> bool
 def _variables(tb: TracebackType | None) -> Iterator[object]:
     """Of the functions that an error came through, the innermost first."""
     for frame, _ in reversed(_walk(tb)):
-        yield from frame.f_locals.values()
+        # A copy: those of a module may be assigned by another thread meanwhile.
+        yield from list(frame.f_locals.values())
 
 
 def _drop_frames_between(error: BaseException) -> None:

@@ -536,6 +536,105 @@ defmodule Typhon.EvalTest do
       assert output =~ "return 1 / x"
     end
 
+    test "keeps so much of what has run, and of its classes the lines that are theirs" do
+      py = start_pool()
+      scope = scope(py)
+      source = fn name -> Typhon.eval(scope, "inspect.getsource(#{name})") end
+      {:ok, nil} = Typhon.eval(scope, "import inspect\nclass Old:\n    old = 1")
+      assert source.("Old") == {:ok, "class Old:\n    old = 1\n"}
+
+      # What has no functions is over at its end.
+      for i <- 1..600, do: {:ok, nil} = Typhon.eval(scope, "x = #{i}")
+      assert source.("Old") == {:ok, "class Old:\n    old = 1\n"}
+
+      for i <- 1..1_500 do
+        {:ok, nil} = Typhon.eval(scope, "# #{i}\ndef f#{rem(i, 10)}():\n    return 1")
+
+        if i == 1_400,
+          do: {:ok, nil} = Typhon.eval(scope, "\nclass New:\n    new = 2\n    class In:\n        inner = 3")
+      end
+
+      {:ok, nil} = Typhon.eval(scope, "class Last:\n    last = 4")
+      assert source.("New") == {:ok, "class New:\n    new = 2\n    class In:\n        inner = 3\n"}
+      assert source.("New.In") == {:ok, "    class In:\n        inner = 3\n"}
+      assert source.("Last") == {:ok, "class Last:\n    last = 4\n"}
+      assert source.("f0") == {:ok, "def f0():\n    return 1\n"}
+      # None, and not those of something else.
+      assert {:error, %PythonError{type: "OSError"}} = source.("Old")
+
+      kept = """
+      import gc, typhon._compile as compiled
+      gc.collect()
+      programs = [each for each in gc.get_objects() if isinstance(each, compiled.Program)]
+      (len(programs), len(compiled._files))
+      """
+
+      # Beside those that the worker keeps.
+      assert {:ok, {programs, files}} = Typhon.eval(py, kept)
+      assert programs <= 2 * 512
+      assert files <= 2 * 512
+
+      # Of large ones fewer.
+      for i <- 1..12,
+          do: {:ok, nil} = Typhon.eval(scope, "def f(): return #{i}\nx = '#{String.duplicate("x", 900_000)}'")
+
+      assert {:ok, size} = Typhon.eval(scope, "import linecache\nsum(map(len, linecache.getlines(__file__)))")
+
+      assert size <= 4 * 1024 * 1024
+    end
+
+    test "has its names and forks while a thread of its code assigns" do
+      scope = scope(start_pool())
+
+      code = """
+      import sys, threading
+      stop = []
+      before = sys.getswitchinterval()
+      sys.setswitchinterval(0.000_01)
+
+      def assign():
+          number = 0
+          while not stop:
+              number += 1
+              globals()[f"v{number % 20000}"] = number
+              if number % 20000 == 0:
+                  for name in [name for name in globals().copy() if name.startswith("v")]:
+                      del globals()[name]
+
+      thread = threading.Thread(target=assign)
+      thread.start()
+      """
+
+      {:ok, nil} = Typhon.eval(scope, code)
+
+      for _ <- 1..30 do
+        assert {:ok, names} = Typhon.names(scope)
+        assert "stop" in names
+        assert {:ok, %Typhon.Scope{}} = Typhon.scope(scope)
+        assert {:ok, nil} = Typhon.eval(scope, "class Mine:\n    pass")
+      end
+
+      # Inside the VM the next pool may have the same interpreter.
+      assert Typhon.eval(scope, "stop.append(1); thread.join(); sys.setswitchinterval(before)") == {:ok, nil}
+    end
+
+    test "has classes of whatever metaclass", %{py: py} do
+      code = """
+      class Meta(type):
+          def __getattribute__(self, name): raise KeyboardInterrupt
+          def __hash__(self): raise KeyboardInterrupt
+          def __eq__(self, other): raise KeyboardInterrupt
+          def __instancecheck__(self, other): raise KeyboardInterrupt
+
+      class Mine(metaclass=Meta):
+          pass
+
+      1
+      """
+
+      assert Typhon.eval(scope(py), code) == {:ok, 1}
+    end
+
     test "that takes too long says where the code stands, and that an option was taken for a variable", %{
       py: py
     } do

@@ -101,9 +101,10 @@ async def _evaluate_later(evaluation: Evaluation, program: Any) -> Any:
 
 
 def _done(evaluation: Evaluation, program: Any, value: Any) -> tuple[bool, object]:
+    # Of a copy: a thread of the code's may assign meanwhile.
     names = {
         name: Kept(each)
-        for name, each in evaluation.names.items()
+        for name, each in evaluation.names.copy().items()
         if isinstance(name, str) and name not in evaluation.own and _is_text(name)
     }
     return True, (program.has_value or value is not None, Kept(value), names)
