@@ -339,6 +339,17 @@ defmodule Typhon.EvalTest do
                513
     end
 
+    test "quotes the lines of the code itself, also beside code of the same checksum", %{py: py} do
+      code = fn i -> "a#{i} = #{i}\nraise ValueError(a#{i})" end
+      assert :erlang.crc32("1:" <> code.(65_159)) == :erlang.crc32("1:" <> code.(106_588))
+
+      for i <- [65_159, 106_588, 65_159] do
+        assert {:error, %PythonError{traceback: [frame]} = error} = Typhon.eval(py, code.(i))
+        assert frame.source == "raise ValueError(a#{i})"
+        assert Exception.message(error) =~ "    raise ValueError(a#{i})\n"
+      end
+    end
+
     # Inside the VM the next pool may have the same interpreter.
     test "leaves nothing to the next pool" do
       one = start_pool()
