@@ -3,6 +3,7 @@ defmodule Typhon.EvalTest do
   use ExUnit.Case, async: true
 
   import ExUnit.CaptureIO
+  import ExUnit.CaptureLog
   import Typhon.TestHelper
 
   alias Typhon.{EncodeError, Object, PythonError, TimeoutError, WorkerError}
@@ -937,6 +938,41 @@ defmodule Typhon.EvalTest do
       end
 
       assert_raise ArgumentError, ~r/path must be a string/, fn -> Typhon.exec_file(py, :path) end
+    end
+
+    @tag :os_process
+    test "has Python's own exit status, whatever was given to exit() or made of stdout" do
+      py = start_pool()
+      path = new_path("status.py")
+      on_exit(fn -> File.rm(path) end)
+      {python, 0} = System.cmd("python3", ["-c", "import sys; print(sys.executable)"])
+
+      for code <- [
+            "import sys; sys.exit(2**64)",
+            "import sys; sys.exit(-2**63 - 1)",
+            "import sys; sys.exit(2**63 - 1)",
+            "import sys; sys.exit(-3)",
+            "import sys; sys.exit(True)",
+            "import sys\nclass N(int):\n    def __and__(self, other): raise ValueError\nsys.exit(N(5))",
+            "import sys\nclass N:\n    __class__ = int\nsys.exit(N())",
+            "import sys\nclass X:\n    def __str__(self): raise ValueError\nsys.exit(X())",
+            "import sys\nclass X:\n    def __str__(self): raise SystemExit(7)\nsys.exit(X())",
+            "import sys; sys.stderr.flush(); sys.exit('words')",
+            ~s|import os, sys\nwith open(os.devnull, "w") as file:\n    sys.stdout = file\n    print("hi")|,
+            "import sys; sys.stdout = None"
+          ] do
+        File.write!(path, code)
+        {_, status} = System.cmd(String.trim(python), [path], stderr_to_stdout: true)
+        capture_log(fn -> assert {code, Typhon.exec_file(py, path)} == {code, {:ok, status}} end)
+      end
+
+      # Its stdout is its own: an exception is not that of the flush.
+      File.write!(
+        path,
+        "import io, sys\nsys.stdout = io.StringIO()\nsys.stdout.close()\nraise KeyError('mine')"
+      )
+
+      assert {:error, %PythonError{type: "KeyError"}} = Typhon.exec_file(py, path)
     end
   end
 
