@@ -236,6 +236,18 @@ defmodule Typhon.EvalTest do
       end
 
       assert {:error, %PythonError{type: "SystemExit"}} = Typhon.eval(py, "import sys; sys.exit(3)")
+
+      # Whatever the exception's class makes of its attributes.
+      for body <- [
+            "def __getattribute__(self, name): raise KeyboardInterrupt",
+            "def __setattr__(self, name, value): raise KeyboardInterrupt",
+            "__traceback__ = __cause__ = __context__ = __notes__ = 5"
+          ] do
+        code = "class Odd(Exception):\n    #{body}\nraise Odd('why')"
+        assert {:error, %PythonError{traceback: [frame]} = error} = Typhon.eval(py, code)
+        assert {error.type, error.message} == {"Odd", "why"}
+        assert %{line: 3, source: "raise Odd('why')"} = frame
+      end
     end
 
     test "refuses code that is no text, has a NUL, is too much or too deep", %{py: py} do

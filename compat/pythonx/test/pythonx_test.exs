@@ -237,6 +237,61 @@ defmodule PythonxTest do
     end
   end
 
+  describe "what code leaves behind" do
+    test "an exception whose class refuses attributes is one all the same" do
+      code = """
+      class Strict(Exception):
+          def __setattr__(self, name, value): raise ValueError("no")
+
+      raise Strict("mine")
+      """
+
+      error = assert_raise(Pythonx.Error, fn -> Pythonx.eval(code, %{}) end)
+      assert Exception.message(error) =~ "Strict: mine"
+      refute Exception.message(error) =~ "_worker.py"
+      assert error.lines |> Enum.join() |> String.split("File ") |> length() == 2
+
+      code = """
+      class Shut(Exception):
+          def __getattribute__(self, name): raise KeyboardInterrupt
+
+      raise Shut("mine")
+      """
+
+      error = assert_raise(Pythonx.Error, fn -> Pythonx.eval(code, %{}) end)
+      assert List.last(error.lines) == "Shut\n"
+      assert Enum.join(error.lines) =~ "line 4, in <module>"
+    end
+
+    test "the names are there while a thread assigns some" do
+      code = """
+      import sys, threading
+      stop = threading.Event()
+      sys.setswitchinterval(0.000_01)
+
+      def assign():
+          number = 0
+          while not stop.is_set():
+              number += 1
+              globals()[f"v{number % 5000}"] = number
+              if number % 5000 == 0:
+                  for name in [name for name in globals().copy() if name.startswith("v")]:
+                      del globals()[name]
+
+      thread = threading.Thread(target=assign)
+      thread.start()
+      while len(globals()) < 2000: pass
+      stop
+      """
+
+      for _ <- 1..10 do
+        {stop, globals} = Pythonx.eval(code, %{})
+        assert is_map_key(globals, "stop")
+        Pythonx.eval("import sys\nstop.set()\nsys.setswitchinterval(0.005)", %{"stop" => stop})
+      end
+    end
+  end
+
   describe "encode!/2" do
     test "makes objects of all types" do
       cases = [

@@ -72,10 +72,13 @@ EncodeKind Encoder::classify(PyBorrowed object) noexcept {
     if (is_subtype(type, entry.base)) return entry.kind;
   }
   if (is_subtype(type, imports.if_loaded(Lazy::kNumpyGeneric))) return numpy_kind(object);
-  const PyRef fields =
-      PyRef::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "__dataclass_fields__"));
+  const PyRef fields = attribute_of_class(type, "__dataclass_fields__");
   if (fields && PyDict_Check(fields.get()) != 0) return EncodeKind::kDataclass;
-  if (!fields && must_propagate()) return EncodeKind::kUnknown;
+  // Whatever a property of its metaclass raises.
+  if (!fields && (PyErr_ExceptionMatches(PyExc_MemoryError) != 0 ||
+                  PyErr_ExceptionMatches(state_.cancelled.get()) != 0)) {
+    return EncodeKind::kUnknown;
+  }
   PyErr_Clear();
   return EncodeKind::kObject;
 }

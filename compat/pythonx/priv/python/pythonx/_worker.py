@@ -11,6 +11,7 @@ import typhon
 from pythonx import PID, _names
 from pythonx._evaluation import CURRENT, Evaluation, install
 from typhon import _eval
+from typhon._errors import traceback_of, type_name
 from typhon._native import Cancelled, Kept
 
 TYPE_CHECKING = False
@@ -40,12 +41,24 @@ def _answers(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _failed(error: BaseException) -> tuple[object, ...]:
-    trace = _of_code(error.__traceback__)
-    error.__traceback__ = trace
+    trace = _of_code(traceback_of(error))
+    # Not by an assignment: its class may refuse that.
+    BaseException.with_traceback(error, trace)
     # Where the code is no Python nothing was called. What remains is for those who ask whether there is a traceback.
     shown = None if trace is not None and _is_ours(trace) else trace
-    lines = [_text(line) for line in traceback.format_exception(type(error), error, shown)]
+    lines = [_text(line) for line in _formatted(error, shown)]
     return False, lines, Kept(type(error)), Kept(error), Kept(trace)
+
+
+def _formatted(error: BaseException, trace: TracebackType | None) -> list[str]:
+    try:
+        return traceback.format_exception(type(error), error, trace)
+    except Cancelled:
+        raise
+    except BaseException:
+        # Its class has no attributes for others to read.
+        before = ["Traceback (most recent call last):\n"] if trace is not None else []
+        return [*before, *traceback.format_tb(trace), f"{type_name(type(error))}\n"]
 
 
 def _of_code(trace: TracebackType | None) -> TracebackType | None:
