@@ -444,6 +444,14 @@ defmodule PythonxTest do
     test "shows Python's repr, line by line" do
       {object, _} = Pythonx.eval("class Two:\n  def __repr__(self): return 'one\\ntwo'\n\nTwo()", %{})
       assert inspect(object) == "#Pythonx.Object<\n  one\n  two\n>"
+
+      # Control characters would reach the terminal.
+      {odd, _} = Pythonx.eval("class Odd:\n  def __repr__(self): return 'a\\x1b[2J\\n\\u202eb'\nOdd()", %{})
+
+      assert inspect(odd) == "#Pythonx.Object<\n  a\\x1b[2J\n  \\u202eb\n>"
+      failing = "class Odd:\n  def __repr__(self): raise ValueError('\\x1b[2J')\nOdd()"
+      {odd, _} = Pythonx.eval(failing, %{})
+      refute inspect(odd) =~ "\e"
     end
 
     test "says so when there is none" do
