@@ -420,6 +420,29 @@ defmodule PythonxTest do
       assert {repr(date), repr(number)} == {"datetime.date(2024, 1, 1)", "Decimal('1')"}
     end
 
+    test "goes by the class that an object is of, and by what it holds" do
+      assert %Pythonx.Object{} = decoded("class Lie:\n  __class__ = int\nLie()")
+      assert [%Pythonx.Object{}, 1] = decoded("class Lie:\n  __class__ = dict\n[Lie(), 1]")
+
+      code = """
+      class Items(list):
+          def __iter__(self): raise ValueError
+
+      class Row(tuple):
+          def __iter__(self): raise ValueError
+
+      class Table(dict):
+          def items(self): raise ValueError
+
+      [Items([1]), Row((2,)), Table(a=3)]
+      """
+
+      assert decoded(code) == [[1], {2}, %{"a" => 3}]
+      # A key that only its class makes hashable.
+      code = "class Key(list):\n  __hash__ = object.__hash__\n[{Key(): 1}, {Key()}, 2]"
+      assert [%Pythonx.Object{}, %Pythonx.Object{}, 2] = decoded(code)
+    end
+
     test "gives pids back" do
       pid = self()
       {result, _} = Pythonx.eval("[pid, {pid: 1}, pid == pid]", %{"pid" => pid})
@@ -429,6 +452,23 @@ defmodule PythonxTest do
     test "says what no term can be, and where it is" do
       assert_raise Typhon.EncodeError, ~r/^object\[0\] cannot cross: its keys/, fn ->
         decoded("[{'a': 1, b'a': 2}]")
+      end
+
+      # Of two keys none is lost.
+      number = """
+      class Number(int):
+          __hash__ = object.__hash__
+          def __eq__(self, other): return self is other
+      """
+
+      for value <- ["{Number(1): 'a', Number(1): 'b'}", "{(Number(1), 2): 'a', (Number(1), 2): 'b'}"] do
+        assert_raise Typhon.EncodeError, ~r/^object\[0\] cannot cross: its keys/, fn ->
+          decoded(number <> "[#{value}]")
+        end
+      end
+
+      assert_raise Typhon.EncodeError, ~r/^object\[0\] cannot cross: /, fn ->
+        decoded(number <> "[{Number(1), Number(1)}]")
       end
 
       assert_raise Pythonx.Error, ~r/RecursionError/, fn -> decoded("x = []\nx.append(x)\nx") end

@@ -16,7 +16,7 @@ from typhon._native import Cancelled, Kept
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
     from typing import Any
 
 __all__ = ["decode", "dump", "encode", "evaluate", "install", "lacks", "load", "represent", "scan"]
@@ -175,24 +175,46 @@ class _Decoder:
         kind = type(value)
         if value is None or kind in (bool, int, float, str, bytes):
             return value
-        if isinstance(value, int):
+        return self._of_class(kind, value)
+
+    def _of_class(self, kind: type, value: Any) -> Any:
+        """By the class that it is of, whatever it calls its own; as Python's own classes have it, whatever its class overrides."""
+        if issubclass(kind, int):
             return int.__add__(value, 0)
-        if isinstance(value, float):
+        if issubclass(kind, float):
             return float.__add__(value, 0.0)
-        if isinstance(value, tuple):
-            return tuple(map(self.plain, value))
-        if isinstance(value, list):
-            return list(map(self.plain, value))
-        if isinstance(value, dict):
-            return {self.plain(key): self.plain(each) for key, each in value.items()}
-        if isinstance(value, str):
+        if issubclass(kind, tuple):
+            return tuple(map(self.plain, tuple.__iter__(value)))
+        if issubclass(kind, list):
+            return list(map(self.plain, list.copy(value)))
+        if issubclass(kind, dict):
+            items = dict.copy(value)
+            pairs = ((self.plain(key), self.plain(each)) for key, each in items.items())
+            return self._keyed(value, len(items), dict, pairs)
+        if issubclass(kind, str):
             return str.__str__(value)
-        if isinstance(value, bytes):
+        if issubclass(kind, bytes):
             return b"".join([value])
-        if isinstance(value, (set, frozenset)):
-            return frozenset(map(self.plain, value))
-        if isinstance(value, PID):
+        if issubclass(kind, (set, frozenset)):
+            elements = list((set if issubclass(kind, set) else frozenset).__iter__(value))
+            return self._keyed(value, len(elements), frozenset, map(self.plain, elements))
+        if issubclass(kind, PID):
             return value._pid
+        return self._object(value)
+
+    def _keyed(self, value: Any, size: int, make: Callable[[Any], Any], of: Iterable[Any]) -> Any:
+        try:
+            plain = make(of)
+        except TypeError:
+            # A key that only its class makes hashable.
+            return self._object(value)
+        if len(plain) == size:
+            return plain
+        # Several keys are one on the BEAM. Typhon refuses the value itself, and says where.
+        self.holds_objects = True
+        return value
+
+    def _object(self, value: Any) -> Kept:
         self.holds_objects = True
         return Kept(value)
 
