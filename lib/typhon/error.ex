@@ -96,7 +96,9 @@ defmodule Typhon.Error do
 
   @doc "How a call is written in a message: math.sqrt, or a method of an object."
   @spec callable(term, term) :: String.t()
-  def callable(%Typhon.Object{type: type}, method), do: "#Typhon.Object<#{type}>.#{method}"
+  def callable(%Typhon.Object{type: type}, method),
+    do: "#Typhon.Object<#{Typhon.Text.visible(type)}>.#{method}"
+
   def callable(module, function), do: "#{module}.#{function}"
 
   @doc "The last lines of a worker, to be put behind a sentence."

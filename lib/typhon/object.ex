@@ -109,11 +109,13 @@ defmodule Typhon.Object do
   }
 
   defimpl Inspect do
-    def inspect(%{type: type, repr: nil}, _opts), do: "#Typhon.Object<#{type}>"
+    alias Typhon.Text
+
+    def inspect(%{type: type, repr: nil}, _opts), do: "#Typhon.Object<#{Text.visible(type)}>"
 
     # On one line.
     def inspect(%{type: type, repr: repr}, _opts),
-      do: "#Typhon.Object<#{type}: #{repr |> String.split() |> Enum.join(" ")}>"
+      do: Text.visible("#Typhon.Object<#{type}: #{repr |> String.split() |> Enum.join(" ")}>")
   end
 
   @doc false
@@ -238,7 +240,7 @@ defmodule Typhon.Object do
   end
 
   defp no_counterpart(type) do
-    "a value of type #{type} has no counterpart in Elixir. Typhon.get/3, Typhon.item/3 and Typhon.call/4 reach what is in it"
+    "a value of type #{Typhon.Text.visible(type)} has no counterpart in Elixir. Typhon.get/3, Typhon.item/3 and Typhon.call/4 reach what is in it"
   end
 
   @doc false

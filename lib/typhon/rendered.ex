@@ -50,7 +50,7 @@ defmodule Typhon.Rendered do
     # A picture would fill the screen.
     def inspect(%{type: type, data: data}, _opts) do
       sizes = for {mime, bytes} <- Enum.sort(data), do: "#{mime} (#{byte_size(bytes)} bytes)"
-      "#Typhon.Rendered<#{type}: #{Enum.join(sizes, ", ")}>"
+      Typhon.Text.visible("#Typhon.Rendered<#{type}: #{Enum.join(sizes, ", ")}>")
     end
   end
 
@@ -126,7 +126,7 @@ defmodule Typhon.Rendered do
         if(there == [], do: "nothing", else: there |> Enum.sort() |> Enum.join(", ")) <>
         if(failed == [], do: "", else: ". What failed: " <> Enum.join(failed, "; "))
 
-    %EncodeError{path: nil, type: type, reason: reason}
+    %EncodeError{path: nil, type: type, reason: Typhon.Text.visible(reason)}
   end
 
   defp mime!(path) when not (is_binary(path) or is_list(path)) do

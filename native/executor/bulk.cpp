@@ -4,6 +4,7 @@
 #include "python/codec.h"
 #include "python/encode/bytes_sink.h"
 #include "python/module_state.h"
+#include "python/path.h"
 #include "python/ref.h"
 #include "python/types/object_table.h"
 
@@ -75,8 +76,7 @@ PyRef explain(const ModuleState& codec, Py_ssize_t index) noexcept {
 
 // The same of a result that is too large, by itself or beside those before it.
 PyRef explain_size(Py_ssize_t index, PyObject* item, bool alone) noexcept {
-  const PyRef name =
-      PyRef::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(item)), "__name__"));
+  const PyRef name = python::attribute_of_class(Py_TYPE(item), "__name__");
   if (!name) return {};
   const char* const reason =
       alone ? "it takes more bytes than max_result: of the pool. Raise that option, or return it in parts"

@@ -70,12 +70,17 @@ bool has_safe_repr(PyBorrowed value, int depth) noexcept {
 
 }  // namespace
 
+PyRef attribute_of_class(PyTypeObject* type, const char* name) noexcept {
+  const PyRef text = PyRef::steal(PyUnicode_InternFromString(name));
+  const auto get = reinterpret_cast<getattrofunc>(PyType_GetSlot(&PyType_Type, Py_tp_getattro));
+  return PyRef::steal(text ? get(reinterpret_cast<PyObject*>(type), text.get()) : nullptr);
+}
+
 std::string type_name(PyBorrowed value) {
   const ExceptionAside aside;
   PyTypeObject* const type = Py_TYPE(value.get());
   const PyRef name = PyRef::steal(PyType_GetQualName(type));
-  const PyRef module =
-      PyRef::steal(name ? PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "__module__") : nullptr);
+  const PyRef module = name ? attribute_of_class(type, "__module__") : PyRef();
   PyErr_Clear();
   std::string text = name ? to_utf8(name) : "?";
   if (module && PyUnicode_Check(module.get()) != 0) {

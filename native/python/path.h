@@ -46,6 +46,10 @@ class Path {
 // where making it might run code of a user's class.
 std::string describe(PyBorrowed value);
 
+// What a class has under this name, or null with an exception set. Not what its metaclass makes of that: it
+// may raise whatever it likes.
+PyRef attribute_of_class(PyTypeObject* type, const char* name) noexcept;
+
 // The name of a value's type as an error text shows it: "int", "numpy.ndarray", "mymod.Thing".
 std::string type_name(PyBorrowed value);
 

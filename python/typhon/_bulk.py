@@ -15,7 +15,7 @@ from itertools import starmap
 from types import CoroutineType
 from typing import Any
 
-from typhon._errors import describe, note_hints
+from typhon._errors import describe, note_hints, traceback_of
 from typhon._namespace import instead
 from typhon._native import Atom, Cancelled, unencodable
 
@@ -141,8 +141,8 @@ def look_up(module: Any, function: str) -> Any:
 
 def _describe(error: BaseException, module: Any, function: str, given: object = None) -> tuple[Any, ...]:
     """The error without this file's frames, as if the call had come alone."""
-    while (tb := error.__traceback__) is not None and tb.tb_frame.f_globals is globals():
-        error.__traceback__ = tb.tb_next
+    while (tb := traceback_of(error)) is not None and tb.tb_frame.f_globals is globals():
+        BaseException.with_traceback(error, tb.tb_next)
     return describe(error, type(module[0]).__name__ if type(module) is tuple else module, function, given)
 
 

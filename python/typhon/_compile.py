@@ -46,6 +46,8 @@ class Program:
         self.lines = lines
         self.size = size
         self.awaits = any(map(self.awaits_in, (code for code, _ in steps)))
+        # Whether it has functions or classes, whose code is there after its end.
+        self.runs_later = any(isinstance(constant, CodeType) for code, _ in steps for constant in code.co_consts)
         self.only = steps[0][0] if len(steps) == 1 and not steps[0][1] else None
         _publish(file, line, lines)
 

@@ -241,7 +241,7 @@ def _forget_modules(kept: set[str]) -> None:
     """Modules that were loaded since are loaded anew when they are imported again; but not packages with C extensions, many
     of which cannot be loaded twice, nor the standard library."""
     roots: dict[str, list[str]] = {}
-    for name in sys.modules:
+    for name in list(sys.modules):
         root = name.partition(".")[0]
         # Typhon's own hold the state of a worker, and are new for the next one.
         if name not in (_KEPT if root == "typhon" else kept):

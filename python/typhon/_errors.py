@@ -9,7 +9,7 @@ import importlib
 import sys
 import traceback
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from types import FrameType, TracebackType
 
@@ -17,6 +17,10 @@ from typhon._native import Atom, max_result, tell
 
 # What the operating system was told not to give this worker, by the names of the pool's `limits:`.
 limits: dict[str, int] = {}
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeGuard
 
 _EXCEPTION = Atom("exception")
 _CAST_FAILED = Atom("cast_failed")
@@ -61,6 +65,12 @@ _IMPORTLIB = importlib.__file__
 # The file of what typhon._chain compiles.
 _CHAIN = "<typhon chain>"
 
+# What an exception has, whatever its class makes of its attributes.
+traceback_of: "Callable[[BaseException], TracebackType | None]" = BaseException.__dict__["__traceback__"].__get__
+cause_of: "Callable[[BaseException], BaseException | None]" = BaseException.__dict__["__cause__"].__get__
+context_of: "Callable[[BaseException], BaseException | None]" = BaseException.__dict__["__context__"].__get__
+_suppresses_context: "Callable[[BaseException], bool]" = BaseException.__dict__["__suppress_context__"].__get__
+
 _Frame = tuple[str, int, str, str]
 _Term = tuple[Atom, str, str, list[_Frame], list[str], "tuple[Atom, _Term] | None", str]
 
@@ -95,14 +105,14 @@ def describe(error: BaseException, module: object, function: str, given: object 
     _note_atoms(error, given)
     note_hints(error, module, function)
     _drop_frames_between(error)
-    name = f"{module if isinstance(module, str) else _type_name(type(module))}.{function}"
+    name = f"{module if isinstance(module, str) else type_name(type(module))}.{function}"
     # As it was called in Elixir.
     if isinstance(function, str) and function.startswith("."):
         name = f"Typhon{function.removesuffix('_path')}"
     elif isinstance(module, str) and module == _OBJECTS:
         name = "Typhon.get"
     term = _term(error, 0)
-    if not term[3] and name in _CALLED and isinstance(error, SyntaxError) and error.filename:
+    if not term[3] and name in _CALLED and _is_syntax(error) and error.filename:
         # Python's own text of it says where: this code has not run.
         frame = (_clean(error.filename), error.lineno or 1, "<module>", _clean((error.text or "").strip()))
         term = (term[0], term[1], term[2], [frame], term[4], term[5], term[6])
@@ -112,6 +122,11 @@ def describe(error: BaseException, module: object, function: str, given: object 
         term = (term[0], term[1], term[2], [frame], term[4], term[5], text)
     most = max_result()
     return term if _size(term) <= most else _cut_to(term, most)
+
+
+def _is_syntax(error: BaseException) -> "TypeGuard[SyntaxError]":
+    """By its class alone: isinstance() would ask the exception for its own `__class__`."""
+    return issubclass(type(error), SyntaxError)
 
 
 def _size(term: _Term) -> int:
@@ -198,7 +213,7 @@ def _note_atoms(error: BaseException, given: object) -> None:
 
 def note_hints(error: BaseException, module: object, function: str) -> None:
     """What to do about it, as notes, once. Never raises."""
-    if not isinstance(error, (ImportError, AttributeError)):
+    if not issubclass(type(error), (ImportError, AttributeError)):
         return
     try:
         from typhon import _hints
@@ -280,7 +295,8 @@ def _looked_at(error: BaseException, given: object) -> Iterator[object]:
 def _variables(tb: TracebackType | None) -> Iterator[object]:
     """Of the functions that an error came through, the innermost first."""
     for frame, _ in reversed(_walk(tb)):
-        yield from frame.f_locals.values()
+        # A copy: those of a module may be assigned by another thread meanwhile.
+        yield from list(frame.f_locals.values())
 
 
 def _drop_frames_between(error: BaseException) -> None:
@@ -293,9 +309,10 @@ def _drop_frames_between(error: BaseException) -> None:
         if each is None or id(each) in seen:
             continue
         seen.add(id(each))
-        chain += [each.__cause__, each.__context__]
+        chain += [cause_of(each), context_of(each)]
         try:
-            each.__traceback__ = _without_those_between(each.__traceback__)
+            # Not by an assignment: its class may refuse that.
+            BaseException.with_traceback(each, _without_those_between(traceback_of(each)))
         except BaseException:
             pass
 
@@ -326,9 +343,9 @@ def _stands_between(tb: TracebackType) -> bool:
 def _term(error: BaseException, depth: int) -> _Term:
     return (
         _EXCEPTION,
-        _type_name(type(error)),
+        type_name(type(error)),
         _message(error),
-        _frames(error.__traceback__),
+        _frames(traceback_of(error)),
         _notes(error),
         _cause(error, depth),
         _text(error) if depth == 0 else "",
@@ -338,7 +355,7 @@ def _term(error: BaseException, depth: int) -> _Term:
 def report(error: BaseException, target: object, function: "str | None", term: tuple[object, ...]) -> None:
     """Tell the worker's process on the other side what a cast raised, of which `term` is the wire form; or a handler of messages,
     which is `target` then. What cannot be told, and what ErlPort's dialect has no word for, is written to stderr."""
-    name = _type_name(type(target)) if function is not None and not isinstance(target, str) else _name_of(target)
+    name = type_name(type(target)) if function is not None and not isinstance(target, str) else _name_of(target)
     if "erlport._worker" not in sys.modules:
         try:
             tell((_CAST_FAILED, name, function, term), 0)
@@ -351,12 +368,16 @@ def report(error: BaseException, target: object, function: "str | None", term: t
 
 def _name_of(target: object) -> str:
     name = target if isinstance(target, str) else getattr(target, "__qualname__", None)
-    return _clean(name) if isinstance(name, str) else _type_name(type(target))
+    return _clean(name) if isinstance(name, str) else type_name(type(target))
 
 
-def _type_name(kind: type) -> str:
-    module = getattr(kind, "__module__", "builtins")
-    name = getattr(kind, "__qualname__", kind.__name__)
+def type_name(kind: type) -> str:
+    """Whatever its metaclass says."""
+    try:
+        module = type.__getattribute__(kind, "__module__")
+    except BaseException:
+        module = "builtins"
+    name = type.__dict__["__qualname__"].__get__(kind)
     return _clean(name if module in ("builtins", "__main__") else f"{module}.{name}")
 
 
@@ -364,7 +385,7 @@ def _message(error: BaseException) -> str:
     try:
         return _clean(str(error))
     except BaseException as second:
-        return f"<{_type_name(type(error))}.__str__ raised {_type_name(type(second))}>"
+        return f"<{type_name(type(error))}.__str__ raised {type_name(type(second))}>"
 
 
 def _frames(tb: TracebackType | None) -> list[_Frame]:
@@ -391,7 +412,10 @@ def _walk(tb: TracebackType | None) -> list[tuple[FrameType, int]]:
 
 
 def _notes(error: BaseException) -> list[str]:
-    notes = getattr(error, "__notes__", None)
+    try:
+        notes = getattr(error, "__notes__", None)
+    except BaseException:
+        return []
     if not isinstance(notes, (list, tuple)):
         return []
     return [_clean(note) for note in notes if isinstance(note, str)]
@@ -400,10 +424,10 @@ def _notes(error: BaseException) -> list[str]:
 def _cause(error: BaseException, depth: int) -> tuple[Atom, _Term] | None:
     if depth >= _MAX_CHAIN:
         return None
-    if error.__cause__ is not None:
-        return (_CAUSE, _term(error.__cause__, depth + 1))
-    if error.__context__ is not None and not error.__suppress_context__:
-        return (_CONTEXT, _term(error.__context__, depth + 1))
+    if (cause := cause_of(error)) is not None:
+        return (_CAUSE, _term(cause, depth + 1))
+    if (context := context_of(error)) is not None and not _suppresses_context(error):
+        return (_CONTEXT, _term(context, depth + 1))
     return None
 
 
@@ -411,7 +435,7 @@ def _text(error: BaseException) -> str:
     try:
         text = "".join(traceback.format_exception(error))
     except BaseException:
-        text = "".join(line + "\n" for line in (f"{_type_name(type(error))}: {_message(error)}", *_notes(error)))
+        text = "".join(line + "\n" for line in (f"{type_name(type(error))}: {_message(error)}", *_notes(error)))
     return _clean(text[:_MAX_TEXT])
 
 

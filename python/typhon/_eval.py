@@ -63,6 +63,7 @@ async def _left_later(value: Any, names: dict[str, Any], wanted: list[str]) -> A
 
 
 def _left(names: dict[str, Any], wanted: list[str]) -> dict[str, Any]:
+    names = names.copy()  # a thread of the code's may delete some
     return {name: names[name] for name in wanted if name in names}
 
 

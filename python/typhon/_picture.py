@@ -25,7 +25,8 @@ def picture(target: Any) -> bytes:
 
 
 def _show(target: Any, depth: int) -> str:
-    show = _OF.get(type(target).__repr__)
+    # Whatever its metaclass says of itself.
+    show = _OF.get(type.__getattribute__(type(target), "__repr__"))
     return repr(target) if show is None else show(target, depth)
 
 

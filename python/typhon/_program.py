@@ -7,13 +7,16 @@ import sys
 from types import ModuleType
 
 from typhon._figures import closing
-from typhon._native import Section
+from typhon._native import Cancelled, Section
 from typhon._turns import Turn, Turns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType
     from typing import Any
+
+# A C long ends here.
+_LONG = 2**63
 
 # __main__, sys.argv and sys.path are one for the whole worker.
 _turns = Turns()
@@ -46,7 +49,7 @@ def execute(path: str, arguments: list[str], names: dict[str, Any]) -> int:
             except SystemExit as error:
                 return _status(error.code)
             finally:
-                sys.stdout.flush()
+                _flush()
 
 
 def _compiled(file: str) -> CodeType:
@@ -55,11 +58,27 @@ def _compiled(file: str) -> CodeType:
     return code
 
 
-def _status(code: object) -> int:
+def _flush() -> None:
+    """What it has printed. A program that has closed its stdout, or put something else in its place, has ended all the same."""
+    try:
+        sys.stdout.flush()
+    except Cancelled:
+        raise
+    except BaseException:
+        pass
+
+
+def _status(code: Any) -> int:
     """What Python makes of what was given to exit()."""
     if code is None:
         return 0
-    if isinstance(code, int):
-        return code & 0xFF
-    print(code, file=sys.stderr)
+    if issubclass(type(code), int):
+        # Of a number that is no C long it makes -1.
+        return int.__and__(code, 0xFF) if -_LONG <= int.__index__(code) < _LONG else 0xFF
+    try:
+        print(code, file=sys.stderr or sys.__stderr__)
+    except Cancelled:
+        raise
+    except BaseException:
+        pass
     return 1

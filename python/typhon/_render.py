@@ -71,7 +71,7 @@ def render(target: Any) -> list[tuple[bytes, bytes]]:
     found = _Found(target)
     found.collect()
     if not found.data:
-        raise found.failed.get("repr") or found.failed["text/plain"]
+        raise found.failed["repr" if "repr" in found.failed else "text/plain"]
     return [(mime.encode(), data) for mime, data in found.data.items()]
 
 
@@ -177,11 +177,16 @@ def _json(data: Any) -> bytes:
         data = data.decode()
     if isinstance(data, str):
         try:
-            json.loads(data)
+            json.loads(data, parse_constant=_no_json)
             return data.encode()
         except ValueError:
             pass
-    return json.dumps(data, ensure_ascii=False).encode()
+    return json.dumps(data, ensure_ascii=False, allow_nan=False).encode()
+
+
+def _no_json(name: str) -> None:
+    """NaN and the infinities, which Python reads and writes and nobody else."""
+    raise ValueError(f"{name} is no JSON")
 
 
 def _unpacked(mime: str, data: Any) -> bytes:
@@ -204,10 +209,13 @@ def _unpacked(mime: str, data: Any) -> bytes:
 
 
 def _described(error: BaseException) -> str:
+    text = str(type.__getattribute__(type(error), "__name__"))
     try:
-        text = f"{type(error).__name__}: {error}"
-    except Exception:
-        text = type(error).__name__
+        text = f"{text}: {error}"
+    except Cancelled:
+        raise
+    except BaseException:
+        pass
     return text[:_SHOWN].encode("utf-8", "backslashreplace").decode()
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import builtins
 import linecache
 import sys
+from functools import partial
 from itertools import count
 from types import CoroutineType, ModuleType
-from weakref import WeakSet
+from weakref import ref
 
 from typhon import _eval
 from typhon._native import Kept
@@ -15,12 +16,12 @@ from typhon._turns import Turn, Turns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
     from typhon._compile import Program
 
-# Of its source a scope keeps so many characters.
+# Of the programs that have run in it a scope keeps so many, and so many characters of source in all.
+_MOST_PROGRAMS = 512
 _MOST_SOURCE = 4 * 1024 * 1024
 # What a module has by itself.
 _OWN = frozenset(ModuleType("").__dict__) | {"__file__", "__builtins__", "__annotations__"}
@@ -42,11 +43,13 @@ class Scope:
         self._names = self._module.__dict__
         self._names["__builtins__"] = builtins
         self._names.update(names)
-        # What has run here, one after the other: where the source of a class is looked for, which knows its module alone.
+        # What has run here and has code that may run later, one after the other: where the source of a class is looked for,
+        # which knows its module alone.
         self._lines: list[str] = []
         self._size = 0
         self._places: dict[Program, int] = {}
-        self._placed: WeakSet[type] = WeakSet()
+        # By their ids: what a metaclass makes of hash() and == is its own.
+        self._placed: dict[int, ref[type]] = {}
         sys.modules[self._name] = self._module
 
     def __del__(self) -> None:
@@ -69,9 +72,10 @@ class Scope:
 
     def get(self, name: str, keep: bool) -> Any:
         with Turn(self._turns):
-            if name not in self._names:
-                raise _not_there(name)
-            value = self._names[name]
+            try:
+                value = self._names[name]
+            except KeyError:
+                raise _not_there(name) from None
         # A coroutine would be awaited, and could not be got again.
         return Kept(value) if keep or type(value) is CoroutineType else value
 
@@ -81,9 +85,10 @@ class Scope:
 
     def delete(self, name: str) -> None:
         with Turn(self._turns):
-            if name not in self._names:
-                raise _not_there(name)
-            del self._names[name]
+            try:
+                del self._names[name]
+            except KeyError:
+                raise _not_there(name) from None
 
     def names(self) -> list[str]:
         with Turn(self._turns):
@@ -97,7 +102,8 @@ class Scope:
     # --- running ---
 
     def _own(self) -> dict[str, Any]:
-        return {name: value for name, value in self._names.items() if isinstance(name, str) and name not in _OWN}
+        # Of a copy, here and below: a thread of the code's may assign meanwhile.
+        return {name: value for name, value in self._names.copy().items() if isinstance(name, str) and name not in _OWN}
 
     def _evaluate(self, turn: Turn, code: str, bindings: dict[str, Any], file: str | None, line: int, keep: bool) -> Any:
         program = _eval.program_of(code, file, line)
@@ -130,30 +136,75 @@ class Scope:
 
     def _begin(self, program: Program, bindings: dict[str, Any]) -> None:
         self._names.update(bindings)
-        if program in self._places:
+        if program in self._places or not program.runs_later:
             return
-        if self._size + program.size > _MOST_SOURCE:
-            self._size = 0
-            self._lines.clear()
-            self._places.clear()
+        if self._places and (len(self._places) >= _MOST_PROGRAMS or self._size + program.size > _MOST_SOURCE):
+            self._forget(program.size)
         self._size += program.size
         self._places[program] = len(self._lines)
         self._lines.extend(program.lines)
+        self._publish()
+
+    def _publish(self) -> None:
         linecache.cache[self._file] = (len(self._lines), None, self._lines, self._file)
+
+    def _forget(self, size: int) -> None:
+        """The oldest programs go: half of what there may be, as the classes of all others have to be told of it."""
+        programs = list(self._places)
+        going = 0
+        while going < len(programs) and (
+            len(programs) - going > _MOST_PROGRAMS // 2 or self._size + size > max(_MOST_SOURCE // 2, size)
+        ):
+            self._size -= programs[going].size
+            going += 1
+        first = self._places[programs[going]] if going < len(programs) else len(self._lines)
+        self._places = {program: self._places[program] - first for program in programs[going:]}
+        self._lines = self._lines[first:]
+        for each in list(self._placed.values()):
+            if (kind := each()) is not None:
+                _move(kind, -first)
 
     def _place_classes(self, program: Program) -> None:
         """From Python 3.13 on a class knows the line where it begins, in what it takes for its file: that of the module."""
-        if program.has_classes and program in self._places and sys.version_info >= (3, 13):
-            self._place(self._names.values(), self._places[program] + 1 - program.line)
+        if program.has_classes and sys.version_info >= (3, 13):
+            place = self._places.get(program)
+            # It is gone when so much else has run in its callbacks: then no line is right.
+            self._place(self._names, -sys.maxsize if place is None else place + 1 - program.line)
 
-    def _place(self, values: Iterable[Any], further: int) -> None:
-        for value in list(values):
-            if isinstance(value, type) and value.__module__ == self._name and value not in self._placed:
-                self._placed.add(value)
-                first = vars(value).get("__firstlineno__")
-                if isinstance(first, int):
-                    type.__setattr__(value, "__firstlineno__", first + further)
-                self._place(vars(value).values(), further)
+    def _place(self, names: Any, further: int) -> None:
+        for value in names.copy().values():
+            if _is_class(value) and id(value) not in self._placed and self._is_own(value):
+                self._placed[id(value)] = ref(value, partial(_take_out, self._placed, id(value)))
+                _move(value, further)
+                self._place(_vars(value), further)
+
+    def _is_own(self, kind: Any) -> bool:
+        module = _vars(kind).get("__module__")
+        return type(module) is str and module == self._name
+
+
+def _take_out(placed: dict[int, ref[type]], key: int, _: object) -> None:
+    placed.pop(key, None)
+
+
+def _is_class(value: Any) -> bool:
+    return issubclass(type(value), type)
+
+
+def _vars(kind: Any) -> Any:
+    """Whatever its metaclass says."""
+    return type.__dict__["__dict__"].__get__(kind)
+
+
+def _move(kind: Any, further: int) -> None:
+    first = _vars(kind).get("__firstlineno__")
+    if type(first) is not int:
+        return
+    if first + further > 0:
+        type.__setattr__(kind, "__firstlineno__", first + further)
+    else:
+        # Its lines are not kept any more: better none than those of something else.
+        type.__delattr__(kind, "__firstlineno__")
 
 
 def scope(names: dict[str, Any]) -> tuple[Scope, str]:

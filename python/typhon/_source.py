@@ -11,7 +11,6 @@ from __future__ import annotations
 import __future__ as future
 import ast
 import inspect
-import zlib
 from collections.abc import Iterator
 from types import CodeType
 
@@ -29,7 +28,7 @@ class Source:
 
     def __init__(self, code: str, file: str | None, line: int) -> None:
         text, self._hint = _normal(code)
-        own_name = f"<eval {zlib.crc32(f'{line}:{code}'.encode()):08x}>"
+        own_name = _name(code, line)
         self.file = file or own_name
         self.line = line
         self.lines = [each + "\n" for each in text.split("\n")]
@@ -63,6 +62,14 @@ class Source:
             error.add_note(
                 "An expression of this code nests deeper than Python's compiler can follow: split it into several. Data go into bindings."
             )
+
+
+def _name(code: str, line: int) -> str:
+    """The same of the same code in each worker, and of no other: tracebacks find lines by it."""
+    # hashlib would load OpenSSL, too.
+    from _blake2 import blake2b
+
+    return f"<eval {blake2b(f'{line}:{code}'.encode(), digest_size=8).hexdigest()}>"
 
 
 def _parse(text: str, line: int, name: str, own_name: str) -> ast.Module:

@@ -3,6 +3,7 @@ defmodule Typhon.EvalTest do
   use ExUnit.Case, async: true
 
   import ExUnit.CaptureIO
+  import ExUnit.CaptureLog
   import Typhon.TestHelper
 
   alias Typhon.{EncodeError, Object, PythonError, TimeoutError, WorkerError}
@@ -235,6 +236,18 @@ defmodule Typhon.EvalTest do
       end
 
       assert {:error, %PythonError{type: "SystemExit"}} = Typhon.eval(py, "import sys; sys.exit(3)")
+
+      # Whatever the exception's class makes of its attributes.
+      for body <- [
+            "def __getattribute__(self, name): raise KeyboardInterrupt",
+            "def __setattr__(self, name, value): raise KeyboardInterrupt",
+            "__traceback__ = __cause__ = __context__ = __notes__ = 5"
+          ] do
+        code = "class Odd(Exception):\n    #{body}\nraise Odd('why')"
+        assert {:error, %PythonError{traceback: [frame]} = error} = Typhon.eval(py, code)
+        assert {error.type, error.message} == {"Odd", "why"}
+        assert %{line: 3, source: "raise Odd('why')"} = frame
+      end
     end
 
     test "refuses code that is no text, has a NUL, is too much or too deep", %{py: py} do
@@ -337,6 +350,17 @@ defmodule Typhon.EvalTest do
 
       assert Typhon.eval!(py, "import linecache; sum(name.startswith('<eval') for name in linecache.cache)") <=
                513
+    end
+
+    test "quotes the lines of the code itself, also beside code of the same checksum", %{py: py} do
+      code = fn i -> "a#{i} = #{i}\nraise ValueError(a#{i})" end
+      assert :erlang.crc32("1:" <> code.(65_159)) == :erlang.crc32("1:" <> code.(106_588))
+
+      for i <- [65_159, 106_588, 65_159] do
+        assert {:error, %PythonError{traceback: [frame]} = error} = Typhon.eval(py, code.(i))
+        assert frame.source == "raise ValueError(a#{i})"
+        assert Exception.message(error) =~ "    raise ValueError(a#{i})\n"
+      end
     end
 
     # Inside the VM the next pool may have the same interpreter.
@@ -534,6 +558,105 @@ defmodule Typhon.EvalTest do
 
       assert {:ok, output} = Typhon.eval(scope, pdb)
       assert output =~ "return 1 / x"
+    end
+
+    test "keeps so much of what has run, and of its classes the lines that are theirs" do
+      py = start_pool()
+      scope = scope(py)
+      source = fn name -> Typhon.eval(scope, "inspect.getsource(#{name})") end
+      {:ok, nil} = Typhon.eval(scope, "import inspect\nclass Old:\n    old = 1")
+      assert source.("Old") == {:ok, "class Old:\n    old = 1\n"}
+
+      # What has no functions is over at its end.
+      for i <- 1..600, do: {:ok, nil} = Typhon.eval(scope, "x = #{i}")
+      assert source.("Old") == {:ok, "class Old:\n    old = 1\n"}
+
+      for i <- 1..1_500 do
+        {:ok, nil} = Typhon.eval(scope, "# #{i}\ndef f#{rem(i, 10)}():\n    return 1")
+
+        if i == 1_400,
+          do: {:ok, nil} = Typhon.eval(scope, "\nclass New:\n    new = 2\n    class In:\n        inner = 3")
+      end
+
+      {:ok, nil} = Typhon.eval(scope, "class Last:\n    last = 4")
+      assert source.("New") == {:ok, "class New:\n    new = 2\n    class In:\n        inner = 3\n"}
+      assert source.("New.In") == {:ok, "    class In:\n        inner = 3\n"}
+      assert source.("Last") == {:ok, "class Last:\n    last = 4\n"}
+      assert source.("f0") == {:ok, "def f0():\n    return 1\n"}
+      # None, and not those of something else.
+      assert {:error, %PythonError{type: "OSError"}} = source.("Old")
+
+      kept = """
+      import gc, typhon._compile as compiled
+      gc.collect()
+      programs = [each for each in gc.get_objects() if isinstance(each, compiled.Program)]
+      (len(programs), len(compiled._files))
+      """
+
+      # Beside those that the worker keeps.
+      assert {:ok, {programs, files}} = Typhon.eval(py, kept)
+      assert programs <= 2 * 512
+      assert files <= 2 * 512
+
+      # Of large ones fewer.
+      for i <- 1..12,
+          do: {:ok, nil} = Typhon.eval(scope, "def f(): return #{i}\nx = '#{String.duplicate("x", 900_000)}'")
+
+      assert {:ok, size} = Typhon.eval(scope, "import linecache\nsum(map(len, linecache.getlines(__file__)))")
+
+      assert size <= 4 * 1024 * 1024
+    end
+
+    test "has its names and forks while a thread of its code assigns" do
+      scope = scope(start_pool())
+
+      code = """
+      import sys, threading
+      stop = []
+      before = sys.getswitchinterval()
+      sys.setswitchinterval(0.000_01)
+
+      def assign():
+          number = 0
+          while not stop:
+              number += 1
+              globals()[f"v{number % 20000}"] = number
+              if number % 20000 == 0:
+                  for name in [name for name in globals().copy() if name.startswith("v")]:
+                      del globals()[name]
+
+      thread = threading.Thread(target=assign)
+      thread.start()
+      """
+
+      {:ok, nil} = Typhon.eval(scope, code)
+
+      for _ <- 1..30 do
+        assert {:ok, names} = Typhon.names(scope)
+        assert "stop" in names
+        assert {:ok, %Typhon.Scope{}} = Typhon.scope(scope)
+        assert {:ok, nil} = Typhon.eval(scope, "class Mine:\n    pass")
+      end
+
+      # Inside the VM the next pool may have the same interpreter.
+      assert Typhon.eval(scope, "stop.append(1); thread.join(); sys.setswitchinterval(before)") == {:ok, nil}
+    end
+
+    test "has classes of whatever metaclass", %{py: py} do
+      code = """
+      class Meta(type):
+          def __getattribute__(self, name): raise KeyboardInterrupt
+          def __hash__(self): raise KeyboardInterrupt
+          def __eq__(self, other): raise KeyboardInterrupt
+          def __instancecheck__(self, other): raise KeyboardInterrupt
+
+      class Mine(metaclass=Meta):
+          pass
+
+      1
+      """
+
+      assert Typhon.eval(scope(py), code) == {:ok, 1}
     end
 
     test "that takes too long says where the code stands, and that an option was taken for a variable", %{
@@ -827,6 +950,41 @@ defmodule Typhon.EvalTest do
       end
 
       assert_raise ArgumentError, ~r/path must be a string/, fn -> Typhon.exec_file(py, :path) end
+    end
+
+    @tag :os_process
+    test "has Python's own exit status, whatever was given to exit() or made of stdout" do
+      py = start_pool()
+      path = new_path("status.py")
+      on_exit(fn -> File.rm(path) end)
+      {python, 0} = System.cmd("python3", ["-c", "import sys; print(sys.executable)"])
+
+      for code <- [
+            "import sys; sys.exit(2**64)",
+            "import sys; sys.exit(-2**63 - 1)",
+            "import sys; sys.exit(2**63 - 1)",
+            "import sys; sys.exit(-3)",
+            "import sys; sys.exit(True)",
+            "import sys\nclass N(int):\n    def __and__(self, other): raise ValueError\nsys.exit(N(5))",
+            "import sys\nclass N:\n    __class__ = int\nsys.exit(N())",
+            "import sys\nclass X:\n    def __str__(self): raise ValueError\nsys.exit(X())",
+            "import sys\nclass X:\n    def __str__(self): raise SystemExit(7)\nsys.exit(X())",
+            "import sys; sys.stderr.flush(); sys.exit('words')",
+            ~s|import os, sys\nwith open(os.devnull, "w") as file:\n    sys.stdout = file\n    print("hi")|,
+            "import sys; sys.stdout = None"
+          ] do
+        File.write!(path, code)
+        {_, status} = System.cmd(String.trim(python), [path], stderr_to_stdout: true)
+        capture_log(fn -> assert {code, Typhon.exec_file(py, path)} == {code, {:ok, status}} end)
+      end
+
+      # Its stdout is its own: an exception is not that of the flush.
+      File.write!(
+        path,
+        "import io, sys\nsys.stdout = io.StringIO()\nsys.stdout.close()\nraise KeyError('mine')"
+      )
+
+      assert {:error, %PythonError{type: "KeyError"}} = Typhon.exec_file(py, path)
     end
   end
 

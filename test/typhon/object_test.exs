@@ -373,6 +373,60 @@ defmodule Typhon.ObjectTest do
       assert {:ok, 1} = Typhon.get(object(py, :box), :number)
     end
 
+    test "shows control characters, and those that turn text, as Python's repr of a str does", %{py: py} do
+      code = """
+      class Odd:
+          def __repr__(self): return "a\\x1b[31m\\x1b]0;title\\x07\\u202e\\x00\\x9b ü 👩‍🚀"
+
+      Odd.__qualname__ = "Od\\x1bd"
+      Odd()
+      """
+
+      odd = pictured(fn -> Typhon.eval(py, code) end)
+      shown = ~S"a\x1b[31m\x1b]0;title\x07\u202e\x00\x9b ü 👩‍🚀"
+      assert inspect(odd) == ~S"#Typhon.Object<__main__.Od\x1bd: " <> shown <> ">"
+      # As it is, for whoever wants that.
+      assert {:ok, "a\e[31m\e]0;title\a" <> _} = Typhon.repr(odd)
+      refute inspect(Typhon.render!(odd)) =~ "\e"
+      assert {:error, error} = Typhon.to_term(odd)
+      refute Exception.message(error) =~ "\e"
+
+      assert {:error, error} = Typhon.eval(py, "raise ValueError('one\\n\\ttwo \\x1b[2J')")
+      assert inspect(error) =~ "one\n\ttwo \\x1b[2J"
+    end
+
+    test "does not depend on what a metaclass answers", %{py: py} do
+      code = """
+      class Meta(type):
+          def __getattribute__(self, name): raise KeyboardInterrupt
+          def __repr__(self): raise ValueError
+
+      class Mine(metaclass=Meta):
+          def __repr__(self): return "mine"
+
+      class Failed(Exception, metaclass=Meta):
+          pass
+      """
+
+      mine = pictured(fn -> Typhon.eval(py, code <> "Mine()") end)
+      assert {mine.type, mine.repr} == {"__main__.Mine", "mine"}
+      assert {:ok, [1, %Object{repr: nil}]} = Typhon.eval(py, code <> "[1, Mine]")
+      assert {:error, %Typhon.PythonError{type: "Failed"}} = Typhon.eval(py, code <> "raise Failed")
+
+      code = """
+      class Meta(type):
+          @property
+          def __dataclass_fields__(self): raise KeyboardInterrupt
+          @property
+          def __module__(self): raise KeyboardInterrupt
+
+      class Mine(metaclass=Meta): pass
+      Mine()
+      """
+
+      assert {:ok, %Object{type: "Mine"}} = Typhon.eval(py, code)
+    end
+
     test "is cut", %{py: py} do
       %{repr: repr} = pictured(fn -> Typhon.call(py, :objects, :Shown, [String.duplicate("ä", 1000)]) end)
       assert repr == String.duplicate("ä", 199) <> "…"

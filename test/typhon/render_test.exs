@@ -106,6 +106,44 @@ defmodule Typhon.RenderTest do
       assert_raise PythonError, fn -> Typhon.render!(silent) end
     end
 
+    test "is the error of repr(), whatever that exception is", %{py: py} do
+      code = """
+      class Falsy(Exception):
+          def __bool__(self): return False
+
+      class Silent:
+          def __repr__(self): raise Falsy("nothing")
+
+      Silent()
+      """
+
+      {:ok, silent} = Typhon.eval(py, code)
+      assert {:error, %PythonError{message: "nothing"} = error} = Typhon.render(silent)
+      assert error.type =~ "Falsy"
+    end
+
+    test "has JSON that is JSON", %{py: py} do
+      code = """
+      class Chart:
+          def __init__(self, json): self.json = json
+          def _repr_json_(self): return self.json
+          def __repr__(self): return "Chart()"
+
+      Chart(eval(json))
+      """
+
+      for json <- ["float('nan')", "[float('-inf')]", "{'a': float('inf')}"] do
+        {:ok, chart} = Typhon.eval(py, code, json: json)
+        assert Typhon.render!(chart).data == %{"text/plain" => "Chart()"}
+      end
+
+      # A str that is no JSON is a string of it.
+      for {json, text} <- [{"'NaN'", ~S("NaN")}, {"'[Infinity]'", ~S("[Infinity]")}, {"'[1.5]'", "[1.5]"}] do
+        {:ok, chart} = Typhon.eval(py, code, json: json)
+        assert Typhon.render!(chart).data["application/json"] == text
+      end
+    end
+
     test "says what there is when it is inspected, not the bytes", %{py: py} do
       assert inspect(Typhon.render!(object(py, :jpeg))) ==
                "#Typhon.Rendered<shown.Rich: image/jpeg (4 bytes), text/plain (6 bytes)>"
@@ -197,6 +235,24 @@ defmodule Typhon.RenderTest do
       assert Exception.message(error) =~ "What there is of it: nothing. What failed: "
       assert byte_size(Exception.message(error)) < 1_000
       refute File.exists?(path)
+
+      code = """
+      class Meta(type):
+          def __getattribute__(self, name): raise KeyboardInterrupt
+
+      class Odd(Exception, metaclass=Meta):
+          def __str__(self): raise SystemExit(3)
+
+      class Chart:
+          def _repr_png_(self): raise Odd
+          def __repr__(self): return "Chart()"
+
+      Chart()
+      """
+
+      {:ok, chart} = Typhon.eval(py, code)
+      assert {:error, %EncodeError{reason: reason}} = Typhon.save(chart, path)
+      assert reason =~ "What there is of it: text/plain. What failed: _repr_png_: Odd"
     end
 
     test "says why a file cannot be written, and which names mean something", %{py: py, folder: folder} do

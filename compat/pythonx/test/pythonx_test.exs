@@ -237,6 +237,61 @@ defmodule PythonxTest do
     end
   end
 
+  describe "what code leaves behind" do
+    test "an exception whose class refuses attributes is one all the same" do
+      code = """
+      class Strict(Exception):
+          def __setattr__(self, name, value): raise ValueError("no")
+
+      raise Strict("mine")
+      """
+
+      error = assert_raise(Pythonx.Error, fn -> Pythonx.eval(code, %{}) end)
+      assert Exception.message(error) =~ "Strict: mine"
+      refute Exception.message(error) =~ "_worker.py"
+      assert error.lines |> Enum.join() |> String.split("File ") |> length() == 2
+
+      code = """
+      class Shut(Exception):
+          def __getattribute__(self, name): raise KeyboardInterrupt
+
+      raise Shut("mine")
+      """
+
+      error = assert_raise(Pythonx.Error, fn -> Pythonx.eval(code, %{}) end)
+      assert List.last(error.lines) == "Shut\n"
+      assert Enum.join(error.lines) =~ "line 4, in <module>"
+    end
+
+    test "the names are there while a thread assigns some" do
+      code = """
+      import sys, threading
+      stop = threading.Event()
+      sys.setswitchinterval(0.000_01)
+
+      def assign():
+          number = 0
+          while not stop.is_set():
+              number += 1
+              globals()[f"v{number % 5000}"] = number
+              if number % 5000 == 0:
+                  for name in [name for name in globals().copy() if name.startswith("v")]:
+                      del globals()[name]
+
+      thread = threading.Thread(target=assign)
+      thread.start()
+      while len(globals()) < 2000: pass
+      stop
+      """
+
+      for _ <- 1..10 do
+        {stop, globals} = Pythonx.eval(code, %{})
+        assert is_map_key(globals, "stop")
+        Pythonx.eval("import sys\nstop.set()\nsys.setswitchinterval(0.005)", %{"stop" => stop})
+      end
+    end
+  end
+
   describe "encode!/2" do
     test "makes objects of all types" do
       cases = [
@@ -365,6 +420,29 @@ defmodule PythonxTest do
       assert {repr(date), repr(number)} == {"datetime.date(2024, 1, 1)", "Decimal('1')"}
     end
 
+    test "goes by the class that an object is of, and by what it holds" do
+      assert %Pythonx.Object{} = decoded("class Lie:\n  __class__ = int\nLie()")
+      assert [%Pythonx.Object{}, 1] = decoded("class Lie:\n  __class__ = dict\n[Lie(), 1]")
+
+      code = """
+      class Items(list):
+          def __iter__(self): raise ValueError
+
+      class Row(tuple):
+          def __iter__(self): raise ValueError
+
+      class Table(dict):
+          def items(self): raise ValueError
+
+      [Items([1]), Row((2,)), Table(a=3)]
+      """
+
+      assert decoded(code) == [[1], {2}, %{"a" => 3}]
+      # A key that only its class makes hashable.
+      code = "class Key(list):\n  __hash__ = object.__hash__\n[{Key(): 1}, {Key()}, 2]"
+      assert [%Pythonx.Object{}, %Pythonx.Object{}, 2] = decoded(code)
+    end
+
     test "gives pids back" do
       pid = self()
       {result, _} = Pythonx.eval("[pid, {pid: 1}, pid == pid]", %{"pid" => pid})
@@ -374,6 +452,23 @@ defmodule PythonxTest do
     test "says what no term can be, and where it is" do
       assert_raise Typhon.EncodeError, ~r/^object\[0\] cannot cross: its keys/, fn ->
         decoded("[{'a': 1, b'a': 2}]")
+      end
+
+      # Of two keys none is lost.
+      number = """
+      class Number(int):
+          __hash__ = object.__hash__
+          def __eq__(self, other): return self is other
+      """
+
+      for value <- ["{Number(1): 'a', Number(1): 'b'}", "{(Number(1), 2): 'a', (Number(1), 2): 'b'}"] do
+        assert_raise Typhon.EncodeError, ~r/^object\[0\] cannot cross: its keys/, fn ->
+          decoded(number <> "[#{value}]")
+        end
+      end
+
+      assert_raise Typhon.EncodeError, ~r/^object\[0\] cannot cross: /, fn ->
+        decoded(number <> "[{Number(1), Number(1)}]")
       end
 
       assert_raise Pythonx.Error, ~r/RecursionError/, fn -> decoded("x = []\nx.append(x)\nx") end
@@ -389,6 +484,14 @@ defmodule PythonxTest do
     test "shows Python's repr, line by line" do
       {object, _} = Pythonx.eval("class Two:\n  def __repr__(self): return 'one\\ntwo'\n\nTwo()", %{})
       assert inspect(object) == "#Pythonx.Object<\n  one\n  two\n>"
+
+      # Control characters would reach the terminal.
+      {odd, _} = Pythonx.eval("class Odd:\n  def __repr__(self): return 'a\\x1b[2J\\n\\u202eb'\nOdd()", %{})
+
+      assert inspect(odd) == "#Pythonx.Object<\n  a\\x1b[2J\n  \\u202eb\n>"
+      failing = "class Odd:\n  def __repr__(self): raise ValueError('\\x1b[2J')\nOdd()"
+      {odd, _} = Pythonx.eval(failing, %{})
+      refute inspect(odd) =~ "\e"
     end
 
     test "says so when there is none" do

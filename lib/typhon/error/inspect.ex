@@ -20,7 +20,7 @@ defimpl Inspect,
   def inspect(error, options) do
     name = Kernel.inspect(error.__struct__)
     # Exception.message/1 would inspect an error whose fields make no sentence.
-    text = error.__struct__.message(error)
+    text = error |> error.__struct__.message() |> Typhon.Text.visible(~c"\n\t")
     concat(["#", name, "<", reason(error), shortened(text, options.printable_limit), ">"])
   rescue
     _ -> Inspect.Any.inspect(error, options)

@@ -19,29 +19,33 @@ bool is_subtype(PyTypeObject* type, PyBorrowed base) noexcept {
   return base && PyType_IsSubtype(type, reinterpret_cast<PyTypeObject*>(base.get())) != 0;
 }
 
-// An attribute of a class. Empty: it has none, or an exception is set that must be passed on.
-PyRef class_attribute(PyTypeObject* type, const char* name) noexcept {
-  PyRef value = PyRef::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), name));
-  if (!value && !must_propagate()) PyErr_Clear();
+// An attribute of a class. Empty: it has none, whatever a property of its metaclass raises; or an exception
+// is set that must be passed on.
+PyRef class_attribute(const ModuleState& state, PyTypeObject* type, const char* name) noexcept {
+  PyRef value = attribute_of_class(type, name);
+  if (!value && PyErr_ExceptionMatches(PyExc_MemoryError) == 0 &&
+      PyErr_ExceptionMatches(state.cancelled.get()) == 0) {
+    PyErr_Clear();
+  }
   return value;
 }
 
 // The fields of a class of pydantic's, a dict; empty as above. Before 2.10 they had another name.
-PyRef model_fields(PyTypeObject* type) noexcept {
-  if (!class_attribute(type, "__pydantic_validator__")) return {};
-  PyRef fields = class_attribute(type, "__pydantic_fields__");
-  if (!fields && PyErr_Occurred() == nullptr) fields = class_attribute(type, "model_fields");
+PyRef model_fields(const ModuleState& state, PyTypeObject* type) noexcept {
+  if (!class_attribute(state, type, "__pydantic_validator__")) return {};
+  PyRef fields = class_attribute(state, type, "__pydantic_fields__");
+  if (!fields && PyErr_Occurred() == nullptr) fields = class_attribute(state, type, "model_fields");
   return fields && PyDict_Check(fields.get()) != 0 ? std::move(fields) : PyRef();
 }
 
 // Classes that keep a list of their fields. kObject: this one does not; kUnknown: an exception is set.
-EncodeKind described_kind(PyTypeObject* type) noexcept {
-  const PyRef dataclass = class_attribute(type, "__dataclass_fields__");
+EncodeKind described_kind(const ModuleState& state, PyTypeObject* type) noexcept {
+  const PyRef dataclass = class_attribute(state, type, "__dataclass_fields__");
   if (dataclass && PyDict_Check(dataclass.get()) != 0) return EncodeKind::kDataclass;
   if (PyErr_Occurred() != nullptr) return EncodeKind::kUnknown;
-  const PyRef attrs = class_attribute(type, "__attrs_attrs__");
+  const PyRef attrs = class_attribute(state, type, "__attrs_attrs__");
   if (attrs && PyTuple_Check(attrs.get()) != 0) return EncodeKind::kAttrs;
-  if (PyErr_Occurred() == nullptr && model_fields(type)) return EncodeKind::kModel;
+  if (PyErr_Occurred() == nullptr && model_fields(state, type)) return EncodeKind::kModel;
   return PyErr_Occurred() == nullptr ? EncodeKind::kObject : EncodeKind::kUnknown;
 }
 
@@ -116,7 +120,7 @@ EncodeKind Encoder::classify(PyBorrowed object) noexcept {
     if (is_subtype(type, entry.base)) return entry.kind;
   }
   if (is_subtype(type, imports.if_loaded(Lazy::kNumpyGeneric))) return numpy_kind(object);
-  const EncodeKind described = described_kind(type);
+  const EncodeKind described = described_kind(state_, type);
   if (described != EncodeKind::kObject) return described;
   if (is_subtype(type, imports.if_loaded(Lazy::kPathLike))) return EncodeKind::kPath;
   return EncodeKind::kObject;
@@ -397,7 +401,7 @@ Encoder::Did Encoder::open_attrs(PyRef object) noexcept {
 }
 
 Encoder::Did Encoder::open_model(PyRef object) noexcept {
-  const PyRef fields = model_fields(Py_TYPE(object.get()));
+  const PyRef fields = model_fields(state_, Py_TYPE(object.get()));
   PyRef names = PyRef::steal(fields ? PySequence_Tuple(fields.get()) : nullptr);
   const PyRef more = names ? extra_fields(object) : PyRef();
   if (PyErr_Occurred() != nullptr) names.reset();

@@ -41,7 +41,10 @@ defmodule Pythonx.Object do
     def inspect(object, _opts) do
       node = Object.node_of(object)
       place = if node == node(), do: [], else: ["[node: #{node}]"]
-      lines = Enum.map(place ++ String.split(text(node, object), "\n"), &string/1)
+
+      lines =
+        Enum.map(place ++ String.split(text(node, object), "\n"), &(&1 |> Typhon.Text.visible() |> string()))
+
       inner = concat([line() | Enum.intersperse(lines, line())])
       force_unfit(concat(["#Pythonx.Object<", nest(inner, 2), line(), ">"]))
     end

@@ -11,11 +11,12 @@ import typhon
 from pythonx import PID, _names
 from pythonx._evaluation import CURRENT, Evaluation, install
 from typhon import _eval
+from typhon._errors import traceback_of, type_name
 from typhon._native import Cancelled, Kept, Section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
     from typing import Any
 
 __all__ = ["decode", "dump", "encode", "evaluate", "install", "lacks", "load", "represent", "scan"]
@@ -40,12 +41,24 @@ def _answers(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _failed(error: BaseException) -> tuple[object, ...]:
-    trace = _of_code(error.__traceback__)
-    error.__traceback__ = trace
+    trace = _of_code(traceback_of(error))
+    # Not by an assignment: its class may refuse that.
+    BaseException.with_traceback(error, trace)
     # Where the code is no Python nothing was called. What remains is for those who ask whether there is a traceback.
     shown = None if trace is not None and _is_ours(trace) else trace
-    lines = [_text(line) for line in traceback.format_exception(type(error), error, shown)]
+    lines = [_text(line) for line in _formatted(error, shown)]
     return False, lines, Kept(type(error)), Kept(error), Kept(trace)
+
+
+def _formatted(error: BaseException, trace: TracebackType | None) -> list[str]:
+    try:
+        return traceback.format_exception(type(error), error, trace)
+    except Cancelled:
+        raise
+    except BaseException:
+        # Its class has no attributes for others to read.
+        before = ["Traceback (most recent call last):\n"] if trace is not None else []
+        return [*before, *traceback.format_tb(trace), f"{type_name(type(error))}\n"]
 
 
 def _of_code(trace: TracebackType | None) -> TracebackType | None:
@@ -102,9 +115,10 @@ async def _evaluate_later(evaluation: Evaluation, program: Any) -> Any:
 
 
 def _done(evaluation: Evaluation, program: Any, value: Any) -> tuple[bool, object]:
+    # Of a copy: a thread of the code's may assign meanwhile.
     names = {
         name: Kept(each)
-        for name, each in evaluation.names.items()
+        for name, each in evaluation.names.copy().items()
         if isinstance(name, str) and name not in evaluation.own and _is_text(name)
     }
     return True, (program.has_value or value is not None, Kept(value), names)
@@ -162,24 +176,46 @@ class _Decoder:
         kind = type(value)
         if value is None or kind in (bool, int, float, str, bytes):
             return value
-        if isinstance(value, int):
+        return self._of_class(kind, value)
+
+    def _of_class(self, kind: type, value: Any) -> Any:
+        """By the class that it is of, whatever it calls its own; as Python's own classes have it, whatever its class overrides."""
+        if issubclass(kind, int):
             return int.__add__(value, 0)
-        if isinstance(value, float):
+        if issubclass(kind, float):
             return float.__add__(value, 0.0)
-        if isinstance(value, tuple):
-            return tuple(map(self.plain, value))
-        if isinstance(value, list):
-            return list(map(self.plain, value))
-        if isinstance(value, dict):
-            return {self.plain(key): self.plain(each) for key, each in value.items()}
-        if isinstance(value, str):
+        if issubclass(kind, tuple):
+            return tuple(map(self.plain, tuple.__iter__(value)))
+        if issubclass(kind, list):
+            return list(map(self.plain, list.copy(value)))
+        if issubclass(kind, dict):
+            items = dict.copy(value)
+            pairs = ((self.plain(key), self.plain(each)) for key, each in items.items())
+            return self._keyed(value, len(items), dict, pairs)
+        if issubclass(kind, str):
             return str.__str__(value)
-        if isinstance(value, bytes):
+        if issubclass(kind, bytes):
             return b"".join([value])
-        if isinstance(value, (set, frozenset)):
-            return frozenset(map(self.plain, value))
-        if isinstance(value, PID):
+        if issubclass(kind, (set, frozenset)):
+            elements = list((set if issubclass(kind, set) else frozenset).__iter__(value))
+            return self._keyed(value, len(elements), frozenset, map(self.plain, elements))
+        if issubclass(kind, PID):
             return value._pid
+        return self._object(value)
+
+    def _keyed(self, value: Any, size: int, make: Callable[[Any], Any], of: Iterable[Any]) -> Any:
+        try:
+            plain = make(of)
+        except TypeError:
+            # A key that only its class makes hashable.
+            return self._object(value)
+        if len(plain) == size:
+            return plain
+        # Several keys are one on the BEAM. Typhon refuses the value itself, and says where.
+        self.holds_objects = True
+        return value
+
+    def _object(self, value: Any) -> Kept:
         self.holds_objects = True
         return Kept(value)
 
