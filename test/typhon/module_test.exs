@@ -274,6 +274,62 @@ defmodule Typhon.ModuleTest do
       assert Block.name() == {:ok, {"Typhon.ModuleTest.Block", "Typhon.ModuleTest.Block"}}
     end
 
+    test "have classes that are found by their names" do
+      code = """
+      import copy, dataclasses, inspect, pickle, typing
+
+      @dataclasses.dataclass
+      class Price:
+          n: "int"
+          of: "Price | None" = None
+
+      def pickled():
+          return pickle.loads(pickle.dumps(Price(1))) == Price(1)
+
+      def hints():
+          return typing.get_type_hints(Price)["n"] is int
+
+      def found():
+          return inspect.getmodule(Price).__name__
+
+      def package():
+          import importlib
+          above = __name__.rpartition(".")[0]
+          package = importlib.import_module(above)
+          try:
+              importlib.import_module(above + ".Nothing")
+          except ModuleNotFoundError:
+              return getattr(package, __name__.rpartition(".")[2]).Price is Price and not hasattr(package, "Nothing")
+      """
+
+      {inner, _} = define(code: code)
+      assert inner.pickled() == {:ok, true}
+      assert inner.hints() == {:ok, true}
+      assert inner.found() == {:ok, inspect(inner)}
+      assert inner.package() == {:ok, true}
+    end
+
+    test "are of a module below another one, whichever runs first", %{py: py} do
+      code =
+        "class Price: pass\ndef pickled():\n  import pickle\n  return type(pickle.loads(pickle.dumps(Price()))) is Price"
+
+      call = &Typhon.call(py, "typhon._block", "call", [&1, code, nil, 1, "pickled", [], %{}])
+
+      for owner <- ["Below.Of.It", "Below", "Below.Of", "Below.Of.It", "json.Shop", ":erlang.style", ":flat"],
+          do: assert({owner, call.(owner)} == {owner, {:ok, true}})
+
+      assert {:ok, "{}"} = Typhon.call(py, "json", "dumps", [%{}])
+      assert {:error, %PythonError{type: "ModuleNotFoundError"}} = Typhon.call(py, "Bellow", "f", [])
+    end
+
+    test "stay a module when a new version of it raises", %{py: py} do
+      call = &Typhon.call(py, "typhon._block", "call", ["Shop.Versions", &1, nil, 1, "f", [], %{}])
+      code = "class A: pass\ndef f():\n  import pickle\n  return type(pickle.loads(pickle.dumps(A()))) is A"
+      assert call.(code) == {:ok, true}
+      assert {:error, %PythonError{type: "ZeroDivisionError"}} = call.("1/0")
+      assert call.(code) == {:ok, true}
+    end
+
     test "are in tracebacks with their place" do
       {:error, error} = Block.fail()
       frame = List.last(error.traceback)
