@@ -224,6 +224,36 @@ defmodule Typhon.ModuleTest do
              ]
     end
 
+    test "keep what Python's compiler can follow, whatever nests in it" do
+      deep = Enum.map_join(1..900, " + ", fn _ -> "1" end)
+      union = Enum.map_join(1..800, " | ", fn _ -> "int" end)
+      branches = Enum.map_join(1..900, "\n", &"elif x == #{&1}: pass")
+
+      {_, binary} =
+        define(
+          file:
+            write("""
+            x = 1
+            if x: pass
+            #{branches}
+            else:
+                def below(): pass
+            def deep(a: #{union}, b: int = #{deep}, c: "#{union}" = 1, d: "a\\0b" = 2) -> #{union}: pass
+            """)
+        )
+
+      specs = specs(binary)
+      assert "deep!(term(), b: integer(), c: term(), d: term(), typhon: keyword()) :: term()" in specs
+      assert "below!() :: term()" in specs
+
+      {:docs_v1, _, _, _, _, _, docs} = Code.fetch_docs(write(binary, "deep.beam"))
+
+      docs = for {{:function, name, _}, _, _, %{"en" => text}, _} <- docs, into: %{}, do: {name, text}
+      doc = docs[:deep]
+      assert doc =~ "deep(a: ..., b: int=..., c: 'int | int"
+      assert doc =~ "d: 'a\\x00b'=2) -> ..."
+    end
+
     test "are those of the folder's module" do
       for {file, module} <- [
             {"priv/py/shop/report.py", "shop.report"},
