@@ -85,7 +85,18 @@ defmodule Typhon.Module do
     {python, source, place} = source!(Map.new(options), owner, place)
     outline = Outline.functions!(source, place)
     pool = if options[:pool], do: [pool: options[:pool]], else: []
-    {python ++ pool, outline}
+    {possible, others} = Wrapper.possible(outline.functions)
+    for {function, reason} <- others, do: left_out(function, reason, outline.path, place)
+    {python ++ pool, %{outline | functions: possible}}
+  end
+
+  defp left_out(%{"name" => name, "line" => line}, reason, path, {file, at}) do
+    shown = if String.length(name) > 60, do: String.slice(name, 0, 60) <> "…", else: name
+    where = "#{Path.relative_to_cwd(path || file)}:#{line}"
+    # Nothing else can call what is in a block.
+    other = if path, do: ". Typhon.call/5 can call it", else: ""
+
+    IO.warn("Python's function #{shown} (#{where}) is left out: #{reason}#{other}", file: file, line: at)
   end
 
   defp source!(%{code: %Code{} = code}, owner, {file, _}),

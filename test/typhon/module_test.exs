@@ -224,6 +224,62 @@ defmodule Typhon.ModuleTest do
              ]
     end
 
+    test "have arguments of any name" do
+      {module, _} =
+        define(
+          file:
+            write("""
+            def handler(_, event, __, _a, a, *___): return [event, _]
+            def several(*__, **_): return [__, _]
+            """)
+        )
+
+      names = module.__info__(:functions)
+      assert names[:handler] == 6
+      assert names[:several] == 1
+    end
+
+    test "are left out, with a warning, where Elixir can have none" do
+      for {made, name, sentence} <- [
+            {String.duplicate("a", 255), "x", "its name has more than 254 bytes"},
+            {String.duplicate("ä", 128), "x", "its name has more than 254 bytes"},
+            {String.duplicate("A", 300), "x", "its name has more than 254 bytes"},
+            {"f", "*, #{String.duplicate("o", 256)}=1",
+             "its argument oooooooooooooooooooo… has more than 255"},
+            {"f", Enum.map_join(1..255, ", ", &"a#{&1}"), "it has 256 arguments with its options"}
+          ] do
+        path = write("def g(): pass\ndef #{made}(#{name}): pass\n")
+        shown = String.slice(made, 0, 60)
+
+        for make <- [
+              fn -> define(file: path) end,
+              fn -> generate([path, "--module", "WrittenByATest.Limits"]) end
+            ] do
+          warning = capture_io(:stderr, fn -> send(self(), {:made, make.()}) end)
+          assert warning =~ "Python's function #{shown}"
+          assert warning =~ "written.py:2) is left out: #{sentence}"
+          assert_received {:made, made}
+
+          case made do
+            {module, _} -> assert module.__info__(:functions) == [g: 0, g: 1, g!: 0, g!: 1]
+            source -> refute source =~ shown <> "("
+          end
+        end
+      end
+
+      {module, _} =
+        define(
+          file:
+            write("""
+            def #{String.duplicate("a", 254)}(*, #{String.duplicate("ö", 255)}=1): pass
+            def f(#{Enum.map_join(1..254, ", ", &"a#{&1}")}): pass
+            def g(#{String.duplicate("x", 300)}): pass
+            """)
+        )
+
+      assert Keyword.keys(module.__info__(:functions)) |> Enum.uniq() |> length() == 6
+    end
+
     test "keep what Python's compiler can follow, whatever nests in it" do
       deep = Enum.map_join(1..900, " + ", fn _ -> "1" end)
       union = Enum.map_join(1..800, " | ", fn _ -> "int" end)
@@ -470,6 +526,14 @@ defmodule Typhon.ModuleTest do
 
       assert File.read!(out) =~ ~r/\Adefmodule Other.Name do.*\[module: "wrapped", pool: My.Pool\]/s
       assert generate(["statistics"]) =~ ~r/\Adefmodule Statistics do.*def fmean\(data, options/s
+    end
+
+    test "writes names that are none in Elixir" do
+      path = write("def ᛋ(ᛋ, _, *__, ᛋᛋ=1, typhon=2): return 1\ndef Ω(): yield 1\n")
+      {made, _} = define(file: path)
+      {written, _} = compiled(generate([path, "--module", "WrittenByATest.Runes"]))
+      assert written.__info__(:functions) == made.__info__(:functions)
+      assert {:"ᛋ!", 4} in written.__info__(:functions)
     end
 
     test "writes whatever a docstring has" do

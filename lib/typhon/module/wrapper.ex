@@ -8,10 +8,45 @@ defmodule Typhon.Module.Wrapper do
               &to_string(elem(&1, 0))
             )
 
+  # An atom has so many characters, a function of the BEAM's a name of so many bytes, and so many arguments.
+  @most 255
+
+  @doc "The functions that Elixir can have, and why not, of each that it cannot."
+  @spec possible([map]) :: {[map], [{map, String.t()}]}
+  def possible(functions) do
+    judged = for {name, each} <- named(functions), do: {each, problem(name, each)}
+    {possible, others} = Enum.split_with(judged, &match?({_, nil}, &1))
+    {Enum.map(possible, &elem(&1, 0)), others}
+  end
+
+  defp problem(name, function) do
+    {required, optional} = parameters(function)
+    arity = length(required) + length(List.wrap(function["several"])) + 1
+    # `f!` is one more.
+    longest = if function["kind"] == "stream", do: @most, else: @most - 1
+    option = Enum.find(optional, &(String.length(&1["name"]) > @most))
+
+    cond do
+      byte_size(name) > longest ->
+        "its name has more than #{longest} bytes"
+
+      option ->
+        "its argument #{String.slice(option["name"], 0, 20)}… has more than #{@most} characters"
+
+      arity > @most ->
+        "it has #{arity} arguments with its options, and a function of Elixir's has #{@most} at most"
+
+      true ->
+        nil
+    end
+  end
+
   @doc "Of each Elixir function: its `@doc`, `@spec`s and definition."
   @spec functions([map]) :: [%{doc: String.t(), specs: [Macro.t()], definition: Macro.t()}]
   def functions(functions) do
-    functions |> named() |> Enum.flat_map(fn {name, function} -> wrappers(name, function) end)
+    functions
+    |> named()
+    |> Enum.flat_map(fn {name, function} -> wrappers(String.to_atom(name), function) end)
   end
 
   @doc "As an expression of a module's body."
@@ -63,9 +98,7 @@ defmodule Typhon.Module.Wrapper do
   end
 
   defp wrappers(name, function) do
-    {required, optional} =
-      Enum.split_with(function["parameters"], &(&1["required"] and &1["kind"] != "named"))
-
+    {required, optional} = parameters(function)
     arguments = required ++ List.wrap(function["several"])
     variables = variables(arguments)
     options = {unused("options", variables), [], nil}
@@ -102,13 +135,22 @@ defmodule Typhon.Module.Wrapper do
     for {name, doc, runs, returns} <- wrappers do
       %{
         doc: doc,
-        specs: for(types <- lists, do: {:"::", [], [{name, [], types}, returns]}),
+        specs: for(types <- lists, do: {:"::", [], [{called(name), [], types}, returns]}),
         definition:
           quote do
-            def unquote({name, [], head}), do: Typhon.Module.unquote(runs)(unquote_splicing(call))
+            def unquote({called(name), [], head}), do: Typhon.Module.unquote(runs)(unquote_splicing(call))
           end
       }
     end
+  end
+
+  # Those that are Elixir's arguments, and those of its options.
+  defp parameters(function),
+    do: Enum.split_with(function["parameters"], &(&1["required"] and &1["kind"] != "named"))
+
+  # The name where it is defined. What is no identifier in Elixir is `unquote(:"…")` there.
+  defp called(name) do
+    if name |> to_string() |> String.trim_trailing("!") |> usable?(), do: name, else: {:unquote, [], [name]}
   end
 
   # What there is besides the required ones; what is not there is not said.
@@ -139,10 +181,10 @@ defmodule Typhon.Module.Wrapper do
     {named, _} =
       Enum.map_reduce(functions, taken, fn %{"name" => name} = function, taken ->
         if usable?(name) do
-          {{String.to_atom(name), function}, taken}
+          {{name, function}, taken}
         else
           name = name |> candidate() |> free(taken)
-          {{String.to_atom(name), function}, MapSet.put(taken, name)}
+          {{name, function}, MapSet.put(taken, name)}
         end
       end)
 
@@ -174,8 +216,10 @@ defmodule Typhon.Module.Wrapper do
 
   defp variable(name), do: Enum.find([name, Macro.underscore(name), name <> "_"], "argument", &variable?/1)
 
+  # `_` is no variable.
   defp variable?(name) do
-    match?({:ok, {atom, _, nil}} when is_atom(atom), Code.string_to_quoted(name)) and name not in @reserved
+    not String.starts_with?(name, "_") and
+      match?({:ok, {atom, _, nil}} when is_atom(atom), Code.string_to_quoted(name)) and name not in @reserved
   end
 
   defp unused(name, variables) do
@@ -214,6 +258,7 @@ defmodule Typhon.Module.Wrapper do
       quote(do: keyword)
     else
       pairs = for %{"name" => name, "type" => type} <- optional, do: {String.to_atom(name), type(type, :in)}
+
       pairs ++ [typhon: quote(do: keyword)]
     end
   end
