@@ -39,7 +39,8 @@ defmodule Typhon.Module do
   * Arguments without a default are those of the function, in Python's order; `*args` is a list after them.
   * All others come by their names in a keyword list at the end, also those that Python takes by position alone. With
     `*args` that has something in it, those before it have to be given, too.
-  * `typhon:` in that list has the options of the call: `fmean(rows, typhon: [timeout: 60_000, pool: py])`.
+  * `typhon:` in that list has the options of the call: `fmean(rows, typhon: [timeout: 60_000, pool: py])`. An argument
+    of Python's that is called `typhon` is `typhon_:`.
   * They return `{:ok, value}` or `{:error, exception}`, and `fmean!` the value, or raises. `async def` is no
     different.
   * A generator function, also an asynchronous one, returns a stream, as `Typhon.stream/5`. One with a decorator is
@@ -219,7 +220,17 @@ defmodule Typhon.Module do
     known!(name, given, shape)
     {pool, typhon} = Keyword.pop_lazy(typhon, :pool, fn -> python[:pool] || Default.pool!() end)
     {placed, kwargs} = placed!(name, Map.new(Enum.reverse(given)), shape)
-    {pool, args ++ placed, Keyword.put(typhon, :kwargs, kwargs)}
+
+    {pool, args ++ placed,
+     Keyword.put(typhon, :kwargs, Map.new(kwargs, fn {key, value} -> {pythons(key), value} end))}
+  end
+
+  # `typhon_` is `typhon` in Python, and `typhon__` is `typhon_`.
+  defp pythons(key) do
+    case Atom.to_string(key) do
+      "typhon_" <> more = name -> if String.trim(more, "_") == "", do: String.slice(name, 0..-2//1), else: key
+      _ -> key
+    end
   end
 
   defp known!(name, given, shape) do

@@ -310,6 +310,26 @@ defmodule Typhon.ModuleTest do
       assert doc =~ "d: 'a\\x00b'=2) -> ..."
     end
 
+    test "have an argument of Python's that is called typhon", %{py: py} do
+      {module, _} =
+        define(
+          code: """
+          def f(*, typhon): return typhon
+          def g(x, typhon=5, typhon_=6, /): return [x, typhon, typhon_]
+          def h(**names): return names
+          """
+        )
+
+      assert module.f(typhon_: 1) == {:ok, 1}
+      assert module.f(typhon_: 1, typhon: [pool: py]) == {:ok, 1}
+      assert module.g(1, typhon_: 2, typhon__: 3) == {:ok, [1, 2, 3]}
+
+      assert module.h(typhon_: 1, typhon__: 2, typhon_x: 3) ==
+               {:ok, %{"typhon" => 1, "typhon_" => 2, "typhon_x" => 3}}
+
+      assert_raise ArgumentError, ~r/f needs typhon_:/, fn -> module.f(typhon: []) end
+    end
+
     test "are those of the folder's module" do
       for {file, module} <- [
             {"priv/py/shop/report.py", "shop.report"},

@@ -24,7 +24,7 @@ defmodule Typhon.Module.Wrapper do
     arity = length(required) + length(List.wrap(function["several"])) + 1
     # `f!` is one more.
     longest = if function["kind"] == "stream", do: @most, else: @most - 1
-    option = Enum.find(optional, &(String.length(&1["name"]) > @most))
+    option = Enum.find(optional, &(String.length(option(&1["name"])) > @most))
 
     cond do
       byte_size(name) > longest ->
@@ -102,7 +102,7 @@ defmodule Typhon.Module.Wrapper do
     arguments = required ++ List.wrap(function["several"])
     variables = variables(arguments)
     options = {unused("options", variables), [], nil}
-    must = for %{"required" => true, "name" => name} <- optional, do: String.to_atom(name)
+    must = for %{"required" => true, "name" => name} <- optional, do: String.to_atom(option(name))
     # `options` has no default where there is something to be given.
     head = variables ++ [if(must == [], do: quote(do: unquote(options) \\ []), else: options)]
     {given, several} = Enum.split(variables, length(required))
@@ -153,6 +153,9 @@ defmodule Typhon.Module.Wrapper do
     if name |> to_string() |> String.trim_trailing("!") |> usable?(), do: name, else: {:unquote, [], [name]}
   end
 
+  # `typhon:` has the options of the call, and so Python's `typhon` is `typhon_:`. Typhon.Module takes the underscore off.
+  defp option(name), do: if(name =~ ~r/\Atyphon_*\z/, do: name <> "_", else: name)
+
   # What there is besides the required ones; what is not there is not said.
   defp shape(optional, must, several, any?) do
     kinds =
@@ -170,7 +173,7 @@ defmodule Typhon.Module.Wrapper do
   defp one(_key, names), do: names
 
   defp of_kind(parameters, kind),
-    do: for(%{"kind" => ^kind, "name" => name} <- parameters, do: String.to_atom(name))
+    do: for(%{"kind" => ^kind, "name" => name} <- parameters, do: String.to_atom(option(name)))
 
   # --- names ---
 
@@ -242,7 +245,10 @@ defmodule Typhon.Module.Wrapper do
         ],
         else: []
 
-    [function["doc"] || what, "In Python: `#{function["signature"]}`" | options]
+    renamed =
+      for %{"name" => each} <- optional, option(each) != each, do: "`#{option(each)}:` is Python's `#{each}`."
+
+    [function["doc"] || what, "In Python: `#{function["signature"]}`" | options ++ renamed]
     |> Enum.concat(
       if to_string(name) == function["name"], do: [], else: ["It is `#{function["name"]}` there."]
     )
@@ -257,7 +263,8 @@ defmodule Typhon.Module.Wrapper do
     if any? do
       quote(do: keyword)
     else
-      pairs = for %{"name" => name, "type" => type} <- optional, do: {String.to_atom(name), type(type, :in)}
+      pairs =
+        for %{"name" => name, "type" => type} <- optional, do: {String.to_atom(option(name)), type(type, :in)}
 
       pairs ++ [typhon: quote(do: keyword)]
     end
