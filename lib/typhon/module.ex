@@ -66,7 +66,7 @@ defmodule Typhon.Module do
         if(outline.functions == [], do: [], else: [quote(do: @typhon_python(unquote(Macro.escape(python))))])
       )
 
-      unquote_splicing(Wrapper.quoted(outline.functions))
+      Wrapper.define(unquote(Macro.escape(outline.functions)), __ENV__)
     end
   end
 

@@ -480,6 +480,19 @@ defmodule Typhon.ModuleTest do
           do: assert_raise(CompileError, sentence, fn -> define(options) end)
     end
 
+    test "makes a body of the module that is no longer for more functions" do
+      require Typhon.Module
+
+      statements = fn count ->
+        code = Enum.map_join(1..count, &"def f#{&1}(): pass\n")
+        using = quote(do: Typhon.Module.__using__(code: unquote(code)))
+        {:__block__, _, statements} = Macro.expand_once(using, __ENV__)
+        length(statements)
+      end
+
+      assert statements.(20) == statements.(1)
+    end
+
     test "needs a Python, and says so" do
       Application.put_env(:typhon, :compile_python, false)
       on_exit(fn -> Application.delete_env(:typhon, :compile_python) end)

@@ -49,16 +49,22 @@ defmodule Typhon.Module.Wrapper do
     |> Enum.flat_map(fn {name, function} -> wrappers(String.to_atom(name), function) end)
   end
 
-  @doc "As an expression of a module's body."
-  @spec quoted([map]) :: Macro.t()
-  def quoted(functions) do
+  @doc "Defines them in the module that is being compiled there."
+  @spec define([map], Macro.Env.t()) :: :ok
+  def define(functions, env) do
+    # One by one: a body with all of them is a function that takes the compiler the square of their number.
     for %{doc: doc, specs: specs, definition: definition} <- functions(functions) do
-      quote do
-        @doc unquote(doc)
-        unquote_splicing(for spec <- specs, do: quote(do: @spec(unquote(spec))))
-        unquote(definition)
-      end
+      quoted =
+        quote do
+          @doc unquote(doc)
+          unquote_splicing(for spec <- specs, do: quote(do: @spec(unquote(spec))))
+          unquote(definition)
+        end
+
+      Code.eval_quoted(quoted, [], env)
     end
+
+    :ok
   end
 
   @doc "The source of a module that has them, with `python` as `use Typhon.Module` would have it."
