@@ -215,7 +215,11 @@ defmodule Typhon.Module do
     {typhon, given} = Keyword.pop(options, :typhon, [])
 
     unless Keyword.keyword?(typhon),
-      do: raise(ArgumentError, "#{name}: typhon: must be a keyword list, got #{inspect(typhon)}")
+      do:
+        raise(
+          ArgumentError,
+          "#{name}: typhon: must be a keyword list, got #{inspect(typhon)}" <> renamed(shape)
+        )
 
     known!(name, given, shape)
     {pool, typhon} = Keyword.pop_lazy(typhon, :pool, fn -> python[:pool] || Default.pool!() end)
@@ -223,6 +227,10 @@ defmodule Typhon.Module do
 
     {pool, args ++ placed,
      Keyword.put(typhon, :kwargs, Map.new(kwargs, fn {key, value} -> {pythons(key), value} end))}
+  end
+
+  defp renamed(shape) do
+    if :typhon_ in known(shape), do: ". Python's argument of that name is typhon_:", else: ""
   end
 
   # `typhon_` is `typhon` in Python, and `typhon__` is `typhon_`.
@@ -233,8 +241,10 @@ defmodule Typhon.Module do
     end
   end
 
+  defp known(shape), do: Enum.flat_map([:alone, :plain, :named], &Keyword.get(shape, &1, []))
+
   defp known!(name, given, shape) do
-    known = Enum.flat_map([:alone, :plain, :named], &Keyword.get(shape, &1, []))
+    known = known(shape)
 
     for {key, _} <- given, key not in known and shape[:any] != true do
       raise ArgumentError,

@@ -328,6 +328,12 @@ defmodule Typhon.ModuleTest do
                {:ok, %{"typhon" => 1, "typhon_" => 2, "typhon_x" => 3}}
 
       assert_raise ArgumentError, ~r/f needs typhon_:/, fn -> module.f(typhon: []) end
+
+      assert_raise ArgumentError, ~r/got 7. Python's argument of that name is typhon_:/, fn ->
+        module.g(1, typhon: 7)
+      end
+
+      assert_raise ArgumentError, ~r/got 7$/, fn -> module.h(typhon: 7) end
     end
 
     test "are those of the folder's module" do
