@@ -28,7 +28,8 @@ defmodule Typhon.Module do
 
   Those of the module's own that it defines at its top, whose names do not begin with an underscore; with a literal
   `__all__` those in it. Of several with the same name the last one counts, as in Python. Classes are left out, and so
-  is what is imported from elsewhere.
+  is what is imported from elsewhere. One that the BEAM cannot have, as its name is longer than 254 bytes or it takes
+  more than 254 arguments, is left out with a warning. There may be 5,000 functions.
 
   The docstring is the documentation, and annotations that Elixir has a type for are the `@spec`. A name that Elixir
   has no function of gets an underscore behind it (`end_`, `quote_`), and one that begins with a capital letter a
@@ -53,6 +54,8 @@ defmodule Typhon.Module do
   alias Typhon.Module.Wrapper
 
   @options [:module, :file, :code, :pool, :python_path]
+  # The compiler's time is the square of their number. So many take it a minute.
+  @most_functions 5_000
 
   defmacro __using__(options) do
     {options, _} = Elixir.Code.eval_quoted(options, [], __CALLER__)
@@ -85,10 +88,23 @@ defmodule Typhon.Module do
 
     {python, source, place} = source!(Map.new(options), owner, place)
     outline = Outline.functions!(source, place)
+    bounded!(outline, place)
     pool = if options[:pool], do: [pool: options[:pool]], else: []
     {possible, others} = Wrapper.possible(outline.functions)
     for {function, reason} <- others, do: left_out(function, reason, outline.path, place)
     {python ++ pool, %{outline | functions: possible}}
+  end
+
+  defp bounded!(%{functions: functions, path: path}, {file, line}) do
+    count = length(functions)
+
+    if count > @most_functions do
+      description =
+        "#{Path.relative_to_cwd(path || file)} has #{count} functions for others, and #{@most_functions} is the most " <>
+          "for one module of Elixir's, as its compiler takes minutes for more: name those that you need in a literal __all__"
+
+      raise CompileError, file: file, line: line, description: description
+    end
   end
 
   defp left_out(%{"name" => name, "line" => line}, reason, path, {file, at}) do

@@ -280,6 +280,15 @@ defmodule Typhon.ModuleTest do
       assert Keyword.keys(module.__info__(:functions)) |> Enum.uniq() |> length() == 6
     end
 
+    test "are not too many for the compiler" do
+      many = Enum.map_join(1..5_001, "\n", &"def f#{&1}(): pass")
+      path = write(many)
+      assert_raise CompileError, ~r/written.py has 5001 functions.*__all__/, fn -> define(file: path) end
+      assert_raise Mix.Error, ~r/written.py has 5001 functions.*__all__/, fn -> generate([path]) end
+      {module, _} = define(file: write(many <> "\n__all__ = ['f7']"))
+      assert function_exported?(module, :f7!, 0)
+    end
+
     test "keep what Python's compiler can follow, whatever nests in it" do
       deep = Enum.map_join(1..900, " + ", fn _ -> "1" end)
       union = Enum.map_join(1..800, " | ", fn _ -> "int" end)
