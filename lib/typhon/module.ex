@@ -28,7 +28,8 @@ defmodule Typhon.Module do
 
   Those of the module's own that it defines at its top, whose names do not begin with an underscore; with a literal
   `__all__` those in it. Of several with the same name the last one counts, as in Python. Classes are left out, and so
-  is what is imported from elsewhere.
+  is what is imported from elsewhere. One that the BEAM cannot have, as its name is longer than 254 bytes or it takes
+  more than 254 arguments, is left out with a warning. There may be 5,000 functions.
 
   The docstring is the documentation, and annotations that Elixir has a type for are the `@spec`. A name that Elixir
   has no function of gets an underscore behind it (`end_`, `quote_`), and one that begins with a capital letter a
@@ -39,7 +40,8 @@ defmodule Typhon.Module do
   * Arguments without a default are those of the function, in Python's order; `*args` is a list after them.
   * All others come by their names in a keyword list at the end, also those that Python takes by position alone. With
     `*args` that has something in it, those before it have to be given, too.
-  * `typhon:` in that list has the options of the call: `fmean(rows, typhon: [timeout: 60_000, pool: py])`.
+  * `typhon:` in that list has the options of the call: `fmean(rows, typhon: [timeout: 60_000, pool: py])`. An argument
+    of Python's that is called `typhon` is `typhon_:`.
   * They return `{:ok, value}` or `{:error, exception}`, and `fmean!` the value, or raises. `async def` is no
     different.
   * A generator function, also an asynchronous one, returns a stream, as `Typhon.stream/5`. One with a decorator is
@@ -52,6 +54,8 @@ defmodule Typhon.Module do
   alias Typhon.Module.Wrapper
 
   @options [:module, :file, :code, :pool, :python_path]
+  # The compiler's time is the square of their number. So many take it a minute.
+  @most_functions 5_000
 
   defmacro __using__(options) do
     {options, _} = Elixir.Code.eval_quoted(options, [], __CALLER__)
@@ -69,7 +73,7 @@ defmodule Typhon.Module do
         if(outline.functions == [], do: [], else: [quote(do: @typhon_python(unquote(Macro.escape(python))))])
       )
 
-      unquote_splicing(Wrapper.quoted(outline.functions))
+      Wrapper.define(unquote(Macro.escape(outline.functions)), __ENV__)
     end
   end
 
@@ -95,8 +99,32 @@ defmodule Typhon.Module do
 
     {python, source, place} = source!(Map.new(options), owner, place)
     outline = Outline.functions!(source, place)
+    bounded!(outline, place)
     pool = if options[:pool], do: [pool: options[:pool]], else: []
-    {python ++ pool, outline}
+    {possible, others} = Wrapper.possible(outline.functions)
+    for {function, reason} <- others, do: left_out(function, reason, outline.path, place)
+    {python ++ pool, %{outline | functions: possible}}
+  end
+
+  defp bounded!(%{functions: functions, path: path}, {file, line}) do
+    count = length(functions)
+
+    if count > @most_functions do
+      description =
+        "#{Path.relative_to_cwd(path || file)} has #{count} functions for others, and #{@most_functions} is the most " <>
+          "for one module of Elixir's, as its compiler takes minutes for more: name those that you need in a literal __all__"
+
+      raise CompileError, file: file, line: line, description: description
+    end
+  end
+
+  defp left_out(%{"name" => name, "line" => line}, reason, path, {file, at}) do
+    shown = if String.length(name) > 60, do: String.slice(name, 0, 60) <> "…", else: name
+    where = "#{Path.relative_to_cwd(path || file)}:#{line}"
+    # Nothing else can call what is in a block.
+    other = if path, do: ". Typhon.call/5 can call it", else: ""
+
+    IO.warn("Python's function #{shown} (#{where}) is left out: #{reason}#{other}", file: file, line: at)
   end
 
   defp source!(%{code: %Code{} = code}, owner, {file, _}),
@@ -214,16 +242,36 @@ defmodule Typhon.Module do
     {typhon, given} = Keyword.pop(options, :typhon, [])
 
     unless Keyword.keyword?(typhon),
-      do: raise(ArgumentError, "#{name}: typhon: must be a keyword list, got #{inspect(typhon)}")
+      do:
+        raise(
+          ArgumentError,
+          "#{name}: typhon: must be a keyword list, got #{inspect(typhon)}" <> renamed(shape)
+        )
 
     known!(name, given, shape)
     {pool, typhon} = Keyword.pop_lazy(typhon, :pool, fn -> python[:pool] || Default.pool!() end)
     {placed, kwargs} = placed!(name, Map.new(Enum.reverse(given)), shape)
-    {pool, args ++ placed, Keyword.put(typhon, :kwargs, kwargs)}
+
+    {pool, args ++ placed,
+     Keyword.put(typhon, :kwargs, Map.new(kwargs, fn {key, value} -> {pythons(key), value} end))}
   end
 
+  defp renamed(shape) do
+    if :typhon_ in known(shape), do: ". Python's argument of that name is typhon_:", else: ""
+  end
+
+  # `typhon_` is `typhon` in Python, and `typhon__` is `typhon_`.
+  defp pythons(key) do
+    case Atom.to_string(key) do
+      "typhon_" <> more = name -> if String.trim(more, "_") == "", do: String.slice(name, 0..-2//1), else: key
+      _ -> key
+    end
+  end
+
+  defp known(shape), do: Enum.flat_map([:alone, :plain, :named], &Keyword.get(shape, &1, []))
+
   defp known!(name, given, shape) do
-    known = Enum.flat_map([:alone, :plain, :named], &Keyword.get(shape, &1, []))
+    known = known(shape)
 
     for {key, _} <- given, key not in known and shape[:any] != true do
       raise ArgumentError,

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _NONE: frozenset[str] = frozenset()
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+# What nests deeper than this in an annotation makes no type.
+_DEEPEST = 50
 
 
 def _sibling(name: str) -> Any:
@@ -239,23 +241,23 @@ def _functions_of(tree: ast.Module) -> dict[str, Any]:
     return {"functions": [_function(found[name]) for name in public], "doc": ast.get_docstring(tree)}
 
 
-def _top_level(body: Iterable[ast.stmt]) -> Iterable[ast.stmt]:
-    """In order, with what stands below an `if`, a `try` or a `with`."""
-    for statement in body:
+def _top_level(body: list[ast.stmt]) -> Iterable[ast.stmt]:
+    """In order, with what stands below an `if`, a `try` or a `with`. Each `elif` is one level deeper."""
+    left = body[::-1]
+    while left:
+        statement = left.pop()
         yield statement
         if isinstance(statement, (ast.If, ast.Try, ast.TryStar, ast.With)):
-            yield from _top_level(statement.body)
-            for handler in getattr(statement, "handlers", ()):
-                yield from _top_level(handler.body)
-            yield from _top_level(getattr(statement, "orelse", ()))
-            yield from _top_level(getattr(statement, "finalbody", ()))
+            handled = [each for handler in getattr(statement, "handlers", ()) for each in handler.body]
+            below = [*statement.body, *handled, *getattr(statement, "orelse", ()), *getattr(statement, "finalbody", ())]
+            left += below[::-1]
 
 
 def _strings(node: ast.expr) -> list[str] | None:
     """A literal list of strings; None: it is something else."""
     try:
         value = ast.literal_eval(node)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError, MemoryError):
         return None
     return [each for each in value if isinstance(each, str)] if isinstance(value, (list, tuple, set)) else None
 
@@ -279,14 +281,38 @@ def _function(node: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, Any]:
         "parameters": parameters,
         "several": arguments.vararg and _parameter(arguments.vararg, None, "several"),
         "any": arguments.kwarg is not None,
-        "returns": _type(node.returns),
-        "signature": f"{node.name}({ast.unparse(arguments)})" + (f" -> {ast.unparse(node.returns)}" if node.returns else ""),
+        "returns": _annotation(node.returns),
+        "signature": f"{node.name}({_signature(arguments)})" + (f" -> {_text(node.returns)}" if node.returns else ""),
         "doc": ast.get_docstring(node),
     }
 
 
 def _parameter(node: ast.arg, default: ast.expr | None, kind: str) -> dict[str, Any]:
-    return {"name": node.arg, "kind": kind, "required": default is None, "type": _type(node.annotation)}
+    return {"name": node.arg, "kind": kind, "required": default is None, "type": _annotation(node.annotation)}
+
+
+def _signature(arguments: ast.arguments) -> str:
+    try:
+        return ast.unparse(arguments)
+    except (RecursionError, ValueError):
+        pass
+    for each in _parameters(arguments):
+        each.annotation = each.annotation and _short(each.annotation)
+    arguments.defaults = [_short(each) for each in arguments.defaults]
+    arguments.kw_defaults = [each and _short(each) for each in arguments.kw_defaults]
+    return ast.unparse(arguments)
+
+
+def _short(node: ast.expr) -> ast.expr:
+    return ast.Name(_text(node), ast.Load())
+
+
+def _text(node: ast.expr) -> str:
+    """`...` for what nests deeper than can be written out. Python's compiler follows further than that."""
+    try:
+        return ast.unparse(node)
+    except (RecursionError, ValueError):
+        return "..."
 
 
 def _yields(node: ast.AST) -> bool:
@@ -306,6 +332,16 @@ def _last_name(node: ast.expr) -> str | None:
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else None
 
 
+def _annotation(node: ast.expr | None) -> list[Any] | None:
+    """The type that it is, or None, as also for what nests too deep to be anybody's type."""
+    level: list[ast.AST] = [] if node is None else [node]
+    for _ in range(_DEEPEST):
+        level = [child for each in level for child in ast.iter_child_nodes(each)]
+        if not level:
+            return _type(node)
+    return None
+
+
 def _type(node: ast.expr | None) -> list[Any] | None:
     """A type as its name, without where that comes from, and what stands in the brackets behind it. None: it is not known."""
     if isinstance(node, ast.Constant):
@@ -315,8 +351,8 @@ def _type(node: ast.expr | None) -> list[Any] | None:
             return ["..."]
         if isinstance(node.value, str):
             try:
-                return _type(ast.parse(node.value, mode="eval").body)
-            except SyntaxError:
+                return _annotation(ast.parse(node.value, mode="eval").body)
+            except (SyntaxError, ValueError, RecursionError, MemoryError):
                 return None
         return None
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):

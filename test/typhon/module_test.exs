@@ -228,6 +228,127 @@ defmodule Typhon.ModuleTest do
              ]
     end
 
+    test "have arguments of any name" do
+      {module, _} =
+        define(
+          file:
+            write("""
+            def handler(_, event, __, _a, a, *___): return [event, _]
+            def several(*__, **_): return [__, _]
+            """)
+        )
+
+      names = module.__info__(:functions)
+      assert names[:handler] == 6
+      assert names[:several] == 1
+    end
+
+    test "are left out, with a warning, where Elixir can have none" do
+      for {made, name, sentence} <- [
+            {String.duplicate("a", 255), "x", "its name has more than 254 bytes"},
+            {String.duplicate("ä", 128), "x", "its name has more than 254 bytes"},
+            {String.duplicate("A", 300), "x", "its name has more than 254 bytes"},
+            {"f", "*, #{String.duplicate("o", 256)}=1",
+             "its argument oooooooooooooooooooo… has more than 255"},
+            {"f", Enum.map_join(1..255, ", ", &"a#{&1}"), "it has 256 arguments with its options"}
+          ] do
+        path = write("def g(): pass\ndef #{made}(#{name}): pass\n")
+        shown = String.slice(made, 0, 60)
+
+        for make <- [
+              fn -> define(file: path) end,
+              fn -> generate([path, "--module", "WrittenByATest.Limits"]) end
+            ] do
+          warning = capture_io(:stderr, fn -> send(self(), {:made, make.()}) end)
+          assert warning =~ "Python's function #{shown}"
+          assert warning =~ "written.py:2) is left out: #{sentence}"
+          assert_received {:made, made}
+
+          case made do
+            {module, _} -> assert module.__info__(:functions) == [g: 0, g: 1, g!: 0, g!: 1]
+            source -> refute source =~ shown <> "("
+          end
+        end
+      end
+
+      {module, _} =
+        define(
+          file:
+            write("""
+            def #{String.duplicate("a", 254)}(*, #{String.duplicate("ö", 255)}=1): pass
+            def f(#{Enum.map_join(1..254, ", ", &"a#{&1}")}): pass
+            def g(#{String.duplicate("x", 300)}): pass
+            """)
+        )
+
+      assert Keyword.keys(module.__info__(:functions)) |> Enum.uniq() |> length() == 6
+    end
+
+    test "are not too many for the compiler" do
+      many = Enum.map_join(1..5_001, "\n", &"def f#{&1}(): pass")
+      path = write(many)
+      assert_raise CompileError, ~r/written.py has 5001 functions.*__all__/, fn -> define(file: path) end
+      assert_raise Mix.Error, ~r/written.py has 5001 functions.*__all__/, fn -> generate([path]) end
+      {module, _} = define(file: write(many <> "\n__all__ = ['f7']"))
+      assert function_exported?(module, :f7!, 0)
+    end
+
+    test "keep what Python's compiler can follow, whatever nests in it" do
+      deep = Enum.map_join(1..900, " + ", fn _ -> "1" end)
+      union = Enum.map_join(1..800, " | ", fn _ -> "int" end)
+      branches = Enum.map_join(1..900, "\n", &"elif x == #{&1}: pass")
+
+      {_, binary} =
+        define(
+          file:
+            write("""
+            x = 1
+            if x: pass
+            #{branches}
+            else:
+                def below(): pass
+            def deep(a: #{union}, b: int = #{deep}, c: "#{union}" = 1, d: "a\\0b" = 2) -> #{union}: pass
+            """)
+        )
+
+      specs = specs(binary)
+      assert "deep!(term(), b: integer(), c: term(), d: term(), typhon: keyword()) :: term()" in specs
+      assert "below!() :: term()" in specs
+
+      {:docs_v1, _, _, _, _, _, docs} = Code.fetch_docs(write(binary, "deep.beam"))
+
+      docs = for {{:function, name, _}, _, _, %{"en" => text}, _} <- docs, into: %{}, do: {name, text}
+      doc = docs[:deep]
+      assert doc =~ "deep(a: ..., b: int=..., c: 'int | int"
+      assert doc =~ "d: 'a\\x00b'=2) -> ..."
+    end
+
+    test "have an argument of Python's that is called typhon", %{py: py} do
+      {module, _} =
+        define(
+          code: """
+          def f(*, typhon): return typhon
+          def g(x, typhon=5, typhon_=6, /): return [x, typhon, typhon_]
+          def h(**names): return names
+          """
+        )
+
+      assert module.f(typhon_: 1) == {:ok, 1}
+      assert module.f(typhon_: 1, typhon: [pool: py]) == {:ok, 1}
+      assert module.g(1, typhon_: 2, typhon__: 3) == {:ok, [1, 2, 3]}
+
+      assert module.h(typhon_: 1, typhon__: 2, typhon_x: 3) ==
+               {:ok, %{"typhon" => 1, "typhon_" => 2, "typhon_x" => 3}}
+
+      assert_raise ArgumentError, ~r/f needs typhon_:/, fn -> module.f(typhon: []) end
+
+      assert_raise ArgumentError, ~r/got 7. Python's argument of that name is typhon_:/, fn ->
+        module.g(1, typhon: 7)
+      end
+
+      assert_raise ArgumentError, ~r/got 7$/, fn -> module.h(typhon: 7) end
+    end
+
     test "are those of the folder's module" do
       for {file, module} <- [
             {"priv/py/shop/report.py", "shop.report"},
@@ -278,6 +399,62 @@ defmodule Typhon.ModuleTest do
       assert Block.name() == {:ok, {"Typhon.ModuleTest.Block", "Typhon.ModuleTest.Block"}}
     end
 
+    test "have classes that are found by their names" do
+      code = """
+      import copy, dataclasses, inspect, pickle, typing
+
+      @dataclasses.dataclass
+      class Price:
+          n: "int"
+          of: "Price | None" = None
+
+      def pickled():
+          return pickle.loads(pickle.dumps(Price(1))) == Price(1)
+
+      def hints():
+          return typing.get_type_hints(Price)["n"] is int
+
+      def found():
+          return inspect.getmodule(Price).__name__
+
+      def package():
+          import importlib
+          above = __name__.rpartition(".")[0]
+          package = importlib.import_module(above)
+          try:
+              importlib.import_module(above + ".Nothing")
+          except ModuleNotFoundError:
+              return getattr(package, __name__.rpartition(".")[2]).Price is Price and not hasattr(package, "Nothing")
+      """
+
+      {inner, _} = define(code: code)
+      assert inner.pickled() == {:ok, true}
+      assert inner.hints() == {:ok, true}
+      assert inner.found() == {:ok, inspect(inner)}
+      assert inner.package() == {:ok, true}
+    end
+
+    test "are of a module below another one, whichever runs first", %{py: py} do
+      code =
+        "class Price: pass\ndef pickled():\n  import pickle\n  return type(pickle.loads(pickle.dumps(Price()))) is Price"
+
+      call = &Typhon.call(py, "typhon._block", "call", [&1, code, nil, 1, "pickled", [], %{}])
+
+      for owner <- ["Below.Of.It", "Below", "Below.Of", "Below.Of.It", "json.Shop", ":erlang.style", ":flat"],
+          do: assert({owner, call.(owner)} == {owner, {:ok, true}})
+
+      assert {:ok, "{}"} = Typhon.call(py, "json", "dumps", [%{}])
+      assert {:error, %PythonError{type: "ModuleNotFoundError"}} = Typhon.call(py, "Bellow", "f", [])
+    end
+
+    test "stay a module when a new version of it raises", %{py: py} do
+      call = &Typhon.call(py, "typhon._block", "call", ["Shop.Versions", &1, nil, 1, "f", [], %{}])
+      code = "class A: pass\ndef f():\n  import pickle\n  return type(pickle.loads(pickle.dumps(A()))) is A"
+      assert call.(code) == {:ok, true}
+      assert {:error, %PythonError{type: "ZeroDivisionError"}} = call.("1/0")
+      assert call.(code) == {:ok, true}
+    end
+
     test "are in tracebacks with their place" do
       {:error, error} = Block.fail()
       frame = List.last(error.traceback)
@@ -320,6 +497,19 @@ defmodule Typhon.ModuleTest do
             {[file: "no/such.py"], ~r/No such file/}
           ],
           do: assert_raise(CompileError, sentence, fn -> define(options) end)
+    end
+
+    test "makes a body of the module that is no longer for more functions" do
+      require Typhon.Module
+
+      statements = fn count ->
+        code = Enum.map_join(1..count, &"def f#{&1}(): pass\n")
+        using = quote(do: Typhon.Module.__using__(code: unquote(code)))
+        {:__block__, _, statements} = Macro.expand_once(using, __ENV__)
+        length(statements)
+      end
+
+      assert statements.(20) == statements.(1)
     end
 
     test "needs a Python, and says so" do
@@ -404,6 +594,14 @@ defmodule Typhon.ModuleTest do
 
       assert File.read!(out) =~ ~r/\Adefmodule Other.Name do.*\[module: "wrapped", pool: My.Pool\]/s
       assert generate(["statistics"]) =~ ~r/\Adefmodule Statistics do.*def fmean\(data, options/s
+    end
+
+    test "writes names that are none in Elixir" do
+      path = write("def ᛋ(ᛋ, _, *__, ᛋᛋ=1, typhon=2): return 1\ndef Ω(): yield 1\n")
+      {made, _} = define(file: path)
+      {written, _} = compiled(generate([path, "--module", "WrittenByATest.Runes"]))
+      assert written.__info__(:functions) == made.__info__(:functions)
+      assert {:"ᛋ!", 4} in written.__info__(:functions)
     end
 
     test "writes whatever a docstring has" do

@@ -8,22 +8,63 @@ defmodule Typhon.Module.Wrapper do
               &to_string(elem(&1, 0))
             )
 
+  # An atom has so many characters, a function of the BEAM's a name of so many bytes, and so many arguments.
+  @most 255
+
+  @doc "The functions that Elixir can have, and why not, of each that it cannot."
+  @spec possible([map]) :: {[map], [{map, String.t()}]}
+  def possible(functions) do
+    judged = for {name, each} <- named(functions), do: {each, problem(name, each)}
+    {possible, others} = Enum.split_with(judged, &match?({_, nil}, &1))
+    {Enum.map(possible, &elem(&1, 0)), others}
+  end
+
+  defp problem(name, function) do
+    {required, optional} = parameters(function)
+    arity = length(required) + length(List.wrap(function["several"])) + 1
+    # `f!` is one more.
+    longest = if function["kind"] == "stream", do: @most, else: @most - 1
+    option = Enum.find(optional, &(String.length(option(&1["name"])) > @most))
+
+    cond do
+      byte_size(name) > longest ->
+        "its name has more than #{longest} bytes"
+
+      option ->
+        "its argument #{String.slice(option["name"], 0, 20)}… has more than #{@most} characters"
+
+      arity > @most ->
+        "it has #{arity} arguments with its options, and a function of Elixir's has #{@most} at most"
+
+      true ->
+        nil
+    end
+  end
+
   @doc "Of each Elixir function: its `@doc`, `@spec`s and definition."
   @spec functions([map]) :: [%{doc: String.t(), specs: [Macro.t()], definition: Macro.t()}]
   def functions(functions) do
-    functions |> named() |> Enum.flat_map(fn {name, function} -> wrappers(name, function) end)
+    functions
+    |> named()
+    |> Enum.flat_map(fn {name, function} -> wrappers(String.to_atom(name), function) end)
   end
 
-  @doc "As an expression of a module's body."
-  @spec quoted([map]) :: Macro.t()
-  def quoted(functions) do
+  @doc "Defines them in the module that is being compiled there."
+  @spec define([map], Macro.Env.t()) :: :ok
+  def define(functions, env) do
+    # One by one: a body with all of them is a function that takes the compiler the square of their number.
     for %{doc: doc, specs: specs, definition: definition} <- functions(functions) do
-      quote do
-        @doc unquote(doc)
-        unquote_splicing(for spec <- specs, do: quote(do: @spec(unquote(spec))))
-        unquote(definition)
-      end
+      quoted =
+        quote do
+          @doc unquote(doc)
+          unquote_splicing(for spec <- specs, do: quote(do: @spec(unquote(spec))))
+          unquote(definition)
+        end
+
+      Code.eval_quoted(quoted, [], env)
     end
+
+    :ok
   end
 
   @doc "The source of a module that has them, with `python` as `use Typhon.Module` would have it."
@@ -63,13 +104,11 @@ defmodule Typhon.Module.Wrapper do
   end
 
   defp wrappers(name, function) do
-    {required, optional} =
-      Enum.split_with(function["parameters"], &(&1["required"] and &1["kind"] != "named"))
-
+    {required, optional} = parameters(function)
     arguments = required ++ List.wrap(function["several"])
     variables = variables(arguments)
     options = {unused("options", variables), [], nil}
-    must = for %{"required" => true, "name" => name} <- optional, do: String.to_atom(name)
+    must = for %{"required" => true, "name" => name} <- optional, do: String.to_atom(option(name))
     # `options` has no default where there is something to be given.
     head = variables ++ [if(must == [], do: quote(do: unquote(options) \\ []), else: options)]
     {given, several} = Enum.split(variables, length(required))
@@ -102,14 +141,26 @@ defmodule Typhon.Module.Wrapper do
     for {name, doc, runs, returns} <- wrappers do
       %{
         doc: doc,
-        specs: for(types <- lists, do: {:"::", [], [{name, [], types}, returns]}),
+        specs: for(types <- lists, do: {:"::", [], [{called(name), [], types}, returns]}),
         definition:
           quote do
-            def unquote({name, [], head}), do: Typhon.Module.unquote(runs)(unquote_splicing(call))
+            def unquote({called(name), [], head}), do: Typhon.Module.unquote(runs)(unquote_splicing(call))
           end
       }
     end
   end
+
+  # Those that are Elixir's arguments, and those of its options.
+  defp parameters(function),
+    do: Enum.split_with(function["parameters"], &(&1["required"] and &1["kind"] != "named"))
+
+  # The name where it is defined. What is no identifier in Elixir is `unquote(:"…")` there.
+  defp called(name) do
+    if name |> to_string() |> String.trim_trailing("!") |> usable?(), do: name, else: {:unquote, [], [name]}
+  end
+
+  # `typhon:` has the options of the call, and so Python's `typhon` is `typhon_:`. Typhon.Module takes the underscore off.
+  defp option(name), do: if(name =~ ~r/\Atyphon_*\z/, do: name <> "_", else: name)
 
   # What there is besides the required ones; what is not there is not said.
   defp shape(optional, must, several, any?) do
@@ -128,7 +179,7 @@ defmodule Typhon.Module.Wrapper do
   defp one(_key, names), do: names
 
   defp of_kind(parameters, kind),
-    do: for(%{"kind" => ^kind, "name" => name} <- parameters, do: String.to_atom(name))
+    do: for(%{"kind" => ^kind, "name" => name} <- parameters, do: String.to_atom(option(name)))
 
   # --- names ---
 
@@ -139,10 +190,10 @@ defmodule Typhon.Module.Wrapper do
     {named, _} =
       Enum.map_reduce(functions, taken, fn %{"name" => name} = function, taken ->
         if usable?(name) do
-          {{String.to_atom(name), function}, taken}
+          {{name, function}, taken}
         else
           name = name |> candidate() |> free(taken)
-          {{String.to_atom(name), function}, MapSet.put(taken, name)}
+          {{name, function}, MapSet.put(taken, name)}
         end
       end)
 
@@ -174,8 +225,10 @@ defmodule Typhon.Module.Wrapper do
 
   defp variable(name), do: Enum.find([name, Macro.underscore(name), name <> "_"], "argument", &variable?/1)
 
+  # `_` is no variable.
   defp variable?(name) do
-    match?({:ok, {atom, _, nil}} when is_atom(atom), Code.string_to_quoted(name)) and name not in @reserved
+    not String.starts_with?(name, "_") and
+      match?({:ok, {atom, _, nil}} when is_atom(atom), Code.string_to_quoted(name)) and name not in @reserved
   end
 
   defp unused(name, variables) do
@@ -198,7 +251,10 @@ defmodule Typhon.Module.Wrapper do
         ],
         else: []
 
-    [function["doc"] || what, "In Python: `#{function["signature"]}`" | options]
+    renamed =
+      for %{"name" => each} <- optional, option(each) != each, do: "`#{option(each)}:` is Python's `#{each}`."
+
+    [function["doc"] || what, "In Python: `#{function["signature"]}`" | options ++ renamed]
     |> Enum.concat(
       if to_string(name) == function["name"], do: [], else: ["It is `#{function["name"]}` there."]
     )
@@ -213,7 +269,9 @@ defmodule Typhon.Module.Wrapper do
     if any? do
       quote(do: keyword)
     else
-      pairs = for %{"name" => name, "type" => type} <- optional, do: {String.to_atom(name), type(type, :in)}
+      pairs =
+        for %{"name" => name, "type" => type} <- optional, do: {String.to_atom(option(name)), type(type, :in)}
+
       pairs ++ [typhon: quote(do: keyword)]
     end
   end
