@@ -9,8 +9,8 @@ namespace typhon::executor {
 // Ends the process as the end of a program would: 0, the status of SystemExit, or 1 after a traceback.
 [[noreturn]] void leave_child(python::PyRef result) noexcept;
 
-// The same of a child that was forked by other code of the user's than a function that was called: a __str__ of
-// an error, a finaliser.
+// The same of a child that was forked by other code of the user's than a function that was called: a __str__
+// of an error, a finaliser.
 void leave_if_forked() noexcept;
 
 }  // namespace typhon::executor

@@ -40,8 +40,8 @@ bool Outbox::send(python::ModuleState& codec, FrameHeader header, PyObject* valu
   bool has_objects = false;
   options.has_objects = &has_objects;
   const bool encoded = python::encode(codec, value, sink, options);
-  // What is encoded may be code of the user's, which forks. The child has nothing to send, and none of what is
-  // reserved here for its parent.
+  // What is encoded may be code of the user's, which forks. The child has nothing to send, and none of what
+  // is reserved here for its parent.
   if (worker::in_forked_child()) leave_child(encoded ? python::PyRef::borrow(Py_None) : python::PyRef());
   if (!encoded) {
     if (sink.lacks_memory()) PyErr_NoMemory();
