@@ -3,11 +3,11 @@ defmodule Typhon.Eval do
   # Code beside a call, by way of python/typhon/_eval.py, _scope.py and _program.py. It is an ordinary call of their functions,
   # so that all that holds for those holds for it; errors name what the user has called.
 
-  alias Typhon.{Call, Code, EncodeError, Error, Options, RubyError, Scope, TimeoutError, WorkerError}
+  require Typhon.Wire
+
+  alias Typhon.{Call, Code, EncodeError, Error, Options, RubyError, Scope, TimeoutError, Wire, WorkerError}
 
   @default_timeout Options.default_timeout()
-  # What the native library says of a handle that is none of its own.
-  @unknown "a Typhon.Object that no Python call has returned"
 
   @type result :: {:ok, term} | {:error, Error.t()}
 
@@ -129,7 +129,9 @@ defmodule Typhon.Eval do
     do: %{error | module: "Typhon", function: function, arity: 2}
 
   # Its handle was written down (:erlang.term_to_binary/1), which does not hold it.
-  defp named(%EncodeError{path: "args", reason: @unknown <> _} = error, _function, %Scope{name: name}) do
+  defp named(%EncodeError{path: "args", reason: Wire.unknown_object() <> _} = error, _function, %Scope{
+         name: name
+       }) do
     reason =
       "the scope #{name} is not there any more: no process held it, so Python has released it. " <>
         "Make another one with Typhon.scope/3"

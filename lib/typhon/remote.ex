@@ -10,7 +10,9 @@ defmodule Typhon.Remote do
   #
   # A result's handles are held by nobody there. So they are leased, to the calling process or to that one whose task it is.
 
-  alias Typhon.{Deadline, EncodeError, Error, Iter, Object, PoolError, Session}
+  require Typhon.Wire
+
+  alias Typhon.{Deadline, EncodeError, Error, Iter, Object, PoolError, Session, Wire}
   alias Typhon.Remote.{Lent, Server}
 
   # Milliseconds for the way there and back, beyond the deadline of the call itself, which is kept there.
@@ -21,8 +23,6 @@ defmodule Typhon.Remote do
   @caller {__MODULE__, :caller}
   @heritage {__MODULE__, :heritage}
   @holder {__MODULE__, :holder}
-  # What the native library says of a handle that is none of its own, or not any more.
-  @unknown "a Typhon.Object that no Python call has returned"
 
   @enforce_keys [:id, :channel, :pool, :functions]
   defstruct @enforce_keys ++ [pid: nil]
@@ -299,7 +299,9 @@ defmodule Typhon.Remote do
 
   defp told({:error, {:released, which}}, pool), do: {:error, released(which, pool)}
   # What opens a stream.
-  defp told({:error, %EncodeError{reason: @unknown <> _}}, pool), do: {:error, released(:object, pool)}
+  defp told({:error, %EncodeError{reason: Wire.unknown_object() <> _}}, pool),
+    do: {:error, released(:object, pool)}
+
   # None of the library's errors: a mistake, or what a process there was told to end with.
   defp told({:raised, kind, reason, stack}, _pool), do: :erlang.raise(kind, reason, stack)
   defp told(result, _pool), do: result

@@ -35,6 +35,9 @@ defmodule Typhon.Wire do
     defmacro unquote(name)(), do: unquote(number)
   end
 
+  @doc "How the native library begins what it says of a handle that is none of its own, or not any more."
+  defmacro unknown_object, do: "a Typhon.Object that no Python call has returned"
+
   # The bits of a call's flags that say which atoms are strings.
   @text @numbers[:own_text] + @numbers[:keys_as_text] + @numbers[:values_as_text]
   defmacro text, do: @text

@@ -36,7 +36,8 @@ class Imports {
       std::atomic_thread_fence(std::memory_order_release);
       mark.call.store(call, std::memory_order_relaxed);
       char text[kImportName] = {};
-      std::memcpy(text, name.data(), std::min(name.size(), kImportName));
+      // One without a name has no data either.
+      if (!name.empty()) std::memcpy(text, name.data(), std::min(name.size(), kImportName));
       for (std::size_t word = 0; word < std::size(mark.name); ++word) {
         std::uint64_t bytes = 0;
         std::memcpy(&bytes, text + word * sizeof bytes, sizeof bytes);

@@ -45,7 +45,7 @@ bool Conversions::add_decoder(PyBorrowed name, PyBorrowed function) noexcept {
 }
 
 PyRef Conversions::encoder_of(PyTypeObject* type) const noexcept {
-  const PyRef bases = PyRef::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "__mro__"));
+  const PyRef bases = attribute_of_class(type, "__mro__");
   if (!bases || PyTuple_Check(bases.get()) == 0) return {};
   const Py_ssize_t size = PyTuple_Size(bases.get());
   for (Py_ssize_t i = 0; i < size; ++i) {
@@ -68,6 +68,8 @@ int Conversions::traverse(visitproc visit, void* arg) const noexcept {
 
 // The dicts stay: a thread may be looking into them.
 void Conversions::clear() noexcept {
+  has_decoders_.store(false, std::memory_order_release);
+  if (encoders_version() != 0) encoders_version_.fetch_add(1, std::memory_order_acq_rel);
   if (encoders_) PyDict_Clear(encoders_.get());
   if (decoders_) PyDict_Clear(decoders_.get());
 }
@@ -167,7 +169,17 @@ PyObject* register_decoder(PyObject* module, PyObject* args) noexcept {
   return take(Py_None);
 }
 
+PyObject* forget_conversions(PyObject* module, PyObject*) noexcept {
+  ModuleState& state = ModuleState::of(module);
+  state.conversions.clear();
+  state.types.clear();
+  return take(Py_None);
+}
+
 PyMethodDef functions[] = {
+    {"forget_conversions", forget_conversions, METH_NOARGS,
+     "forget_conversions($module, /)\n--\n\nWhat was registered here: the next worker of this interpreter "
+     "may be of another pool."},
     {"register_encoder", register_encoder, METH_VARARGS,
      "register_encoder($module, cls, function, /)\n--\n\nFor typhon.encoder alone."},
     {"register_decoder", register_decoder, METH_VARARGS,

@@ -179,6 +179,7 @@ def _tidy(before: _Snapshot) -> None:
     names.clear()
     names.update(before.main)
     _unpatch()
+    _native.forget_conversions()
     _forget_modules(before.modules)
     # Of files that may have changed, and of code that is gone.
     lines: Any = sys.modules.get("linecache")

@@ -192,6 +192,7 @@ def decode(
     Raises DecodeError for other bytes, and for a term that Python cannot hold.
     """
 
+def forget_conversions() -> None: ...
 def register_encoder(cls: type[Any], function: Callable[[Any], object], /) -> None:
     """For typhon.encoder alone."""
 

@@ -40,6 +40,17 @@ defmodule Typhon.ConversionsTest do
       assert Typhon.call(py, :sample, :echo, [%Point{x: 1, y: 2}]) == {:ok, %{"x" => 1, "y" => 2}}
     end
 
+    test "is nothing to the next pool that has the interpreter" do
+      for _ <- 1..3 do
+        py = start_pool(init: "import conversions")
+        assert {:ok, [%{"user" => 5}]} = Typhon.call(py, :conversions, :echo, [[%Named{id: 5}]])
+        :ok = Typhon.stop(py)
+        py = start_pool()
+        assert Typhon.call(py, :sample, :echo, [[%Named{id: 5}]]) == {:ok, [%{"id" => 5, "name" => nil}]}
+        :ok = Typhon.stop(py)
+      end
+    end
+
     test "with a field that cannot go is refused, with its place", %{py: py} do
       named = %Named{id: [1, %Typhon.EncoderTest.Plain{}]}
 

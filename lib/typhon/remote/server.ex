@@ -3,15 +3,15 @@ defmodule Typhon.Remote.Server do
   # The owner's side of Typhon.Remote: a process for each request of another node, which does there what the caller's own process
   # would do here. It exits with the result. A second one ends it when the caller, or the caller's node, goes.
 
-  alias Typhon.{Call, Deadline, EncodeError, Iter, Leases, Native, Object, Remote, Session, Stream}
+  require Typhon.Wire
+
+  alias Typhon.{Call, Deadline, EncodeError, Iter, Leases, Native, Object, Remote, Session, Stream, Wire}
   alias Typhon.Remote.Lent
 
   # What two nodes have to agree on: this function's arguments, the requests, and what is sent meanwhile.
   @protocol 1
   @functions {__MODULE__, :functions}
   @held {__MODULE__, :held}
-  # What the native library says of a handle that is none of its own, or not any more.
-  @unknown "a Typhon.Object that no Python call has returned"
 
   @spec protocol :: pos_integer
   def protocol, do: @protocol
@@ -104,7 +104,7 @@ defmodule Typhon.Remote.Server do
   # Typhon.Remote says what that means.
   defp released, do: {:error, {:released, :object}}
 
-  defp which({:error, %EncodeError{reason: @unknown <> _}}, object),
+  defp which({:error, %EncodeError{reason: Wire.unknown_object() <> _}}, object),
     do: {:error, {:released, if(live?(object), do: :argument, else: :object)}}
 
   defp which(result, _object), do: result
