@@ -14,12 +14,7 @@ defmodule Bench.Objects do
 
   def group("objects", bench) do
     Report.heading("what is done with a handle (floor: a call)")
-    count = 1_000
-    times = if bench.quick, do: 5, else: 30
-
-    each = fn caller ->
-      fn -> %{time: Measure.round_trip(fn -> again(caller.(), count) end, count, times)} end
-    end
+    each = &each_of_many(bench, &1)
 
     with_pool(bench, 1, fn py ->
       for {name, goal, function} <- lines(py) do

@@ -17,12 +17,7 @@ defmodule Bench.Pool do
 
   def group("eval", bench) do
     heading("Python code beside a call (floor: a call)")
-    count = 1_000
-    times = if bench.quick, do: 5, else: 30
-
-    each = fn caller ->
-      fn -> %{time: Measure.round_trip(fn -> again(caller.(), count) end, count, times)} end
-    end
+    each = &each_of_many(bench, &1)
 
     with_pool(bench, 1, fn py ->
       lines = [

@@ -1,6 +1,8 @@
 defmodule Bench.Fixture do
   @moduledoc "What the groups are made of: pools, bare Pythons, and the functions that are timed."
 
+  alias Bench.Measure
+
   @doc "Runs a function with a pool of so many workers, or with nil when only floors are wanted."
   def with_pool(bench, workers, function, options \\ [])
   def with_pool(%{typhon: false}, _workers, function, _options), do: function.(nil)
@@ -36,6 +38,13 @@ defmodule Bench.Fixture do
 
   @doc "A function that does so many times what the other does once."
   def again(function, count), do: fn -> for _ <- 1..count, do: function.() end
+
+  @doc "What is measured of a caller that does one thing: how long that takes, of many in a row."
+  def each_of_many(bench, caller) do
+    count = 1_000
+    times = if bench.quick, do: 5, else: 30
+    fn -> %{time: Measure.round_trip(fn -> again(caller.(), count) end, count, times)} end
+  end
 
   @doc "The nanoseconds that a program prints, which times itself."
   def told_by(program, arguments) do

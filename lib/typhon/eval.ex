@@ -36,8 +36,7 @@ defmodule Typhon.Eval do
           pool |> Call.call({"typhon._eval", "evaluate", args, timeout}, %{}, routing) |> result("eval", nil)
       end
 
-    with {:error, %TimeoutError{} = error} <- result,
-         do: {:error, %{error | note: note(options, bindings)}}
+    placed(result, options.file, options.line, bindings)
   end
 
   @doc "As eval/4: the value, and what the code has left under these names."
@@ -47,7 +46,7 @@ defmodule Typhon.Eval do
     args = [code, Options.bindings!(bindings), file, line, names]
     call = {"typhon._eval", "assigning", args, @default_timeout}
 
-    case pool |> Call.call(call, %{}, nil) |> result("eval", nil) do
+    case pool |> Call.call(call, %{}, nil) |> result("eval", nil) |> placed(file, line, %{}) do
       {:ok, {_value, left}} = ok when is_map(left) -> ok
       {:ok, nonsense} -> {:error, Error.nonsense(nonsense)}
       error -> error
@@ -111,19 +110,18 @@ defmodule Typhon.Eval do
   defp result({:error, error}, function, scope), do: {:error, named(error, function, scope)}
 
   # What a user who wonders about the time has to know.
-  defp note(options, bindings) do
-    place = if options.file, do: ["The code stands in #{options.file}:#{options.line}"], else: []
+  defp placed({:error, %TimeoutError{} = error}, file, line, bindings) do
+    error = if file, do: TimeoutError.noted(error, "The code stands in #{file}:#{line}"), else: error
+    taken? = Enum.any?(bindings, &match?({:timeout, _}, &1))
 
     taken =
-      if Enum.any?(bindings, &match?({:timeout, _}, &1)),
-        do: [
-          "timeout: stands among the bindings, so it is a variable of the code: options come after them, as in " <>
-            "Typhon.eval(py, code, %{}, timeout: 60_000)"
-        ],
-        else: []
+      "timeout: stands among the bindings, so it is a variable of the code: options come after them, as in " <>
+        "Typhon.eval(py, code, %{}, timeout: 60_000)"
 
-    if place ++ taken == [], do: nil, else: Enum.join(place ++ taken, ". ")
+    {:error, if(taken?, do: TimeoutError.noted(error, taken), else: error)}
   end
+
+  defp placed(result, _file, _line, _bindings), do: result
 
   defp named(%TimeoutError{arity: arity} = error, function, _scope) when arity != nil,
     do: %{error | module: "Typhon", function: function, arity: 2}

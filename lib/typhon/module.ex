@@ -221,7 +221,7 @@ defmodule Typhon.Module do
         do: %{error | module: python[:owner], function: name, arity: length(args)},
         else: error
 
-    {:error, %{known | note: "That is typhon: [timeout: …] among the arguments of #{name}"}}
+    {:error, TimeoutError.noted(known, "That is typhon: [timeout: …] among the arguments of #{name}")}
   end
 
   defp timed(result, _python, _name, _args), do: result

@@ -148,7 +148,7 @@ defmodule Typhon.Sigil do
     note =
       "The sigil with r takes no options: Typhon.eval(py, code, bindings, timeout: 60_000) does, with the sigil as its code"
 
-    %{error | note: Enum.join(List.wrap(error.note) ++ [note], ". ")}
+    TimeoutError.noted(error, note)
   end
 
   defp without_options(error), do: error

@@ -322,9 +322,8 @@ ERL_NIF_TERM call_here(ErlNifEnv* env, int argc, const ERL_NIF_TERM argv[]) {
       [&](Encoder& encoder) -> const char* {
         if (target.of_object) return "objects that live on different workers";
         if (!pool->has(encoder.other()))
-          return "an object of another pool, which has its own Python: make the call in that pool, or send "
-                 "what "
-                 "Typhon.to_term/1 gives of it";
+          return "an object of another pool, which has its own Python: make the call in that pool, or "
+                 "send what Typhon.to_term/1 gives of it";
         enif_keep_resource(encoder.other());
         target.take(*pool, encoder.other());
         target.of_object = moved = true;

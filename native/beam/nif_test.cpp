@@ -396,6 +396,7 @@ TEST_F(NifTest, HandsOverWhatComesInASegment) {
     EXPECT_GT(result.size(), std::size_t{100} << 10);
     process.collect();
   }
+  // A message is sent before the slot of its call is free.
   EXPECT_TRUE(eventually([&] { return channel.is_empty(); })) << channel.info();
 }
 

@@ -39,15 +39,9 @@ bool try_encode(PyObject* module, PyObject* object, std::uint64_t& size) noexcep
   const Worker* const worker = static_cast<ExecutorSlot*>(PyModule_GetState(module))->worker;
   python::BytesSink sink;
   python::ObjectTable objects;
-  python::EncodeOptions options;
+  python::EncodeOptions options = worker ? worker->forms() : python::EncodeOptions();
   options.objects = &objects;
   options.root = "result";
-  if (worker) {
-    options.surrogates = worker->surrogates();
-    options.mapset_version = (worker->channel_flags() & channel::kFlagMapsetVersion) != 0;
-    options.duration = (worker->channel_flags() & channel::kFlagDuration) != 0;
-    options.tagged = (worker->channel_flags() & channel::kFlagTagged) != 0;
-  }
   options.max_depth -= 2;  // of the list and the tuple that it will lie in
   if (!python::encode(ModuleState::of(module), object, sink, options)) return false;
   size = sink.size;

@@ -18,19 +18,24 @@ using channel::FrameHeader;
 Outbox::Outbox(channel::Region& region, const std::atomic<bool>& stop, Lender* lender) noexcept
     : worker::Outlet(region, stop), lender_(lender) {}
 
+python::EncodeOptions Outbox::forms() const noexcept {
+  python::EncodeOptions options;
+  options.mapset_version = (header_.flags & channel::kFlagMapsetVersion) != 0;
+  options.duration = (header_.flags & channel::kFlagDuration) != 0;
+  options.tagged = (header_.flags & channel::kFlagTagged) != 0;
+  options.surrogates = surrogates_;
+  return options;
+}
+
 bool Outbox::send(python::ModuleState& codec, FrameHeader header, PyObject* value, const char* root,
                   worker::Timings* timings, std::span<const std::string_view> parts, bool as_object,
                   python::Painter* painter) noexcept {
   if (worker::in_forked_child()) return true;
   alignas(8) std::array<std::uint8_t, worker::ReplySink::kReserve> frame;  // uninitialised on purpose
   worker::ReplySink sink(frame.data(), *this);
-  python::EncodeOptions options;
-  options.mapset_version = (header_.flags & channel::kFlagMapsetVersion) != 0;
-  options.duration = (header_.flags & channel::kFlagDuration) != 0;
-  options.tagged = (header_.flags & channel::kFlagTagged) != 0;
+  python::EncodeOptions options = forms();
   options.objects = &objects_;
   options.erlport = erlport_;
-  options.surrogates = surrogates_;
   Lending lending(lender_, buffer_type_);
   if (lender_) options.lender = &lending;
   options.painter = painter;

@@ -39,6 +39,8 @@ class Outbox final : public worker::Outlet {
   // Of what is sent from now on. nullptr: the native one.
   void set_dialect(const python::Erlport* erlport) noexcept { erlport_ = erlport; }
   void set_surrogates(python::Surrogates surrogates) noexcept { surrogates_ = surrogates; }
+  // The forms of values that the other side reads.
+  [[nodiscard]] python::EncodeOptions forms() const noexcept;
   // The type of views of the BEAM's memory, which may be lent back.
   void set_buffer_type(PyObject* type) noexcept { buffer_type_ = type; }
   [[nodiscard]] python::ObjectTable& objects() noexcept { return objects_; }

@@ -18,7 +18,7 @@ namespace {
 
 using python::PyRef;
 
-// Runs a function as a section. Empty when it raised.
+// No interrupt comes to this thread for as long as it is there.
 class Whole {
  public:
   explicit Whole(ExecutorSlot* slot) noexcept

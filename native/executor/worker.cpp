@@ -64,7 +64,7 @@ int Worker::run(PyObject* module, PyObject* greeting, PyObject* coroutine_type) 
   if (!outbox_.send(codec_, header, greeting, "greeting")) return -1;
   outbox_.ring_reader(false);
   outbox_.set_dialect(dialect());
-  outbox_.set_surrogates(surrogates());
+  outbox_.set_surrogates(static_cast<python::Surrogates>(settings_.surrogates));
 
   while (!mailroom_.broken() && !outbox_.broken()) {
     switch (wait_for_request()) {

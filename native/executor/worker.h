@@ -86,11 +86,7 @@ class Worker final : private worker::Interruptible, private FreeListener {
   // Threads of the user's that go on come no further than to this: those that had come before are waited for.
   [[nodiscard]] bool is_over() const noexcept { return over_.load(std::memory_order_seq_cst); }
   void let_go() noexcept;
-  // channel::kFlagMapsetVersion …
-  [[nodiscard]] std::uint32_t channel_flags() const noexcept { return header_.flags; }
-  [[nodiscard]] python::Surrogates surrogates() const noexcept {
-    return static_cast<python::Surrogates>(settings_.surrogates);
-  }
+  [[nodiscard]] python::EncodeOptions forms() const noexcept { return outbox_.forms(); }
   [[nodiscard]] unsigned cancel_signal() const noexcept { return settings_.signal; }
 
   // What its results lie in counts as memory. Before run().

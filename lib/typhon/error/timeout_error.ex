@@ -30,6 +30,12 @@ defmodule Typhon.TimeoutError do
           left: nil | non_neg_integer
         }
 
+  @doc false
+  # With one sentence more.
+  @spec noted(t, String.t()) :: t
+  def noted(%{note: nil} = error, sentence), do: %{error | note: sentence}
+  def noted(%{note: note} = error, sentence), do: %{error | note: note <> ". " <> sentence}
+
   @impl true
   def message(%{operation: :drain, left: left}),
     do: "the pool was not drained in time: calls that are left: #{left}. They go on; new ones are refused"

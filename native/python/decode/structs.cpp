@@ -191,9 +191,8 @@ PyObject* make_duration(DecodeContext& context, Fields fields) noexcept {
     if (same < 0) return nullptr;
     if (same == 0) {
       return context.refuse(
-          "a Duration with years or months, which have no fixed length, and a timedelta has no other: send "
-          "days "
-          "in their place, or the fields as a map");
+          "a Duration with years or months, which have no fixed length, and a timedelta has no other: "
+          "send days in their place, or the fields as a map");
     }
   }
   const auto [week, day, hour, minute, second] = parts;
